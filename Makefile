@@ -1,0 +1,64 @@
+# The index of what can be done here: `make` lists it.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+TESTKIT := cargo run -q -p carga-testkit --
+
+# Which S3 `make services` starts: s3s-fs, or localstack.
+S3 ?= s3s-fs
+# How many workers `make run` starts.
+WORKERS ?= 2
+# Further arguments for `cargo test`, as in: make test ARGS='-p carga-common'
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build every binary (debug)
+	cargo build --workspace --bins
+
+.PHONY: services
+services: ## Start Postgres, RabbitMQ, Redis and an S3 without Docker, and print their variables (S3=localstack)
+	@$(TESTKIT) services up --s3 $(S3)
+
+.PHONY: services-stop
+services-stop: ## Stop what `make services` started and delete its data
+	@$(TESTKIT) services down
+
+# Not .env: that one is Docker Compose's, and these URLs mean nothing inside a container.
+.PHONY: env
+env: ## Write the running services' variables to target/services.env, for the debugger
+	@mkdir -p target
+	@$(TESTKIT) services env | sed 's/^export //' > target/services.env.new
+	@mv target/services.env.new target/services.env
+
+.PHONY: run
+run: ## Run the API and WORKERS=2 workers on `make services`, until Ctrl-C
+	@WORKERS='$(WORKERS)' scripts/run.sh
+
+.PHONY: test
+test: ## Run every test, on real servers that are started and stopped for it (ARGS for cargo test)
+	@scripts/test.sh $(ARGS)
+
+.PHONY: check
+check: ## Formatting, lints, docs, features, dependencies, compose and editor files
+	@scripts/check.sh
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: bench
+bench: ## Measure a whole import beside psql's \copy
+	bash bench/spine.sh
+
+.PHONY: clean-services
+clean-services: ## The same, and for what a broken test run or a debugged test left running
+	@$(TESTKIT) services down
+	@$(TESTKIT) services down --dir $(TARGET_DIR)/test-services
+	rm -rf $(TARGET_DIR)/services $(TARGET_DIR)/test-services

@@ -1,0 +1,40 @@
+//! `carga-api healthcheck`: images without a shell have no curl either.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Succeeds when the API that listens on `address` answers `/livez`.
+pub(crate) async fn ask(mut address: SocketAddr) -> anyhow::Result<()> {
+    // What listens everywhere is asked at home.
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let answer = tokio::time::timeout(PATIENCE, livez(address))
+        .await
+        .with_context(|| format!("{address} did not answer in time"))??;
+    ensure!(
+        answer.starts_with("HTTP/1.1 200"),
+        "{address} is not alive: {answer}"
+    );
+    Ok(())
+}
+
+async fn livez(address: SocketAddr) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(address)
+        .await
+        .with_context(|| format!("nothing listens on {address}"))?;
+    let request = format!("GET /livez HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}

@@ -1,0 +1,306 @@
+//! A body becomes batches in the queue.
+//!
+//! [`body`] reads the socket, [`form`] finds the file in it, [`source`] counts, hashes and limits its bytes, [`rows`] makes rows of
+//! them, `carga_common::batch` makes batches of rows, and [`publish`] sees to it that each becomes durable. This module puts
+//! them in a row and decides how an upload begins and ends.
+
+pub(crate) mod body;
+pub(crate) mod form;
+pub(crate) mod live;
+pub(crate) mod options;
+mod publish;
+mod rows;
+mod source;
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
+use carga_common::batch::{BatchEncoder, BatchLimits};
+use carga_common::completion::{finish_if_complete, remove_rows};
+use carga_common::error::ErrorKind;
+use carga_common::store::{NewUpload, Seal};
+use carga_common::telemetry::TraceContext;
+use carga_common::upload::{Dialect, Failure, Upload, UploadId};
+use futures::Stream;
+use tracing::Instrument;
+
+use self::body::IncomingBody;
+use self::form::{Encoding, Form};
+use self::live::LiveGuard;
+use self::options::Options;
+use self::publish::PublishWindow;
+use self::rows::{RowLimits, RowReader};
+use self::source::FileSource;
+use crate::problem::{ApiError, Refusal};
+use crate::state::ApiState;
+
+/// What is known of an upload before its body is read.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) id: UploadId,
+    pub(crate) encoding: Encoding,
+    pub(crate) options: Options,
+    pub(crate) headers: HeaderMap,
+    pub(crate) content_length: Option<u64>,
+    pub(crate) body: Body,
+}
+
+/// Receives an upload to its end, whatever becomes of the client: a connection that drops is an end like any other.
+pub(crate) async fn receive(state: ApiState, incoming: Incoming) -> Result<Upload, ApiError> {
+    let span = tracing::info_span!("upload", upload.id = %incoming.id);
+    let (idle, out_of_time) = (state.settings.body_idle, state.out_of_time.clone());
+    let tasks = state.tasks.clone();
+    let intake = async move {
+        let Incoming {
+            id,
+            encoding,
+            options,
+            headers,
+            content_length,
+            body,
+        } = incoming;
+        let (pieces, drained) = IncomingBody::start(body, idle, out_of_time).split();
+        let intake = Intake {
+            state,
+            id,
+            options,
+            headers,
+            content_length,
+        };
+        let received = match encoding {
+            Encoding::Raw => intake.raw(pieces).await,
+            Encoding::Form => intake.form(pieces).await,
+        };
+        drained.wait().await;
+        received
+    };
+    match tasks.spawn(intake.instrument(span)).await {
+        Ok(received) => received,
+        Err(panic) => {
+            tracing::error!(%panic, "receiving an upload broke off");
+            Err(Refusal::internal().into())
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Intake {
+    state: ApiState,
+    id: UploadId,
+    options: Options,
+    headers: HeaderMap,
+    content_length: Option<u64>,
+}
+
+impl Intake {
+    async fn raw(
+        self,
+        pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
+    ) -> Result<Upload, ApiError> {
+        let total = self.content_length;
+        // hyper has counted the body against its length: what ends without an error is whole.
+        self.load(pieces, total, async || Ok(())).await
+    }
+
+    async fn form(
+        mut self,
+        pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
+    ) -> Result<Upload, ApiError> {
+        let mut form = Form::open(self.headers.get(header::CONTENT_TYPE), pieces).await?;
+        let file = form.file(&mut self.options).await?;
+        self.load(form::pieces(file), None, async || form.end().await)
+            .await
+    }
+
+    /// From the first byte of the file to the seal. `end` checks that the request ends where the file does.
+    async fn load(
+        self,
+        pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
+        bytes_total: Option<u64>,
+        end: impl AsyncFnOnce() -> Result<(), Refusal>,
+    ) -> Result<Upload, ApiError> {
+        let limits = RowLimits::default();
+        let source = FileSource::new(pieces, self.state.settings.max_upload_bytes, limits);
+        let mut rows = RowReader::open(source, limits).await?;
+        let dialect = Dialect::rfc4180(rows.source().has_byte_order_mark());
+        let upload = self
+            .create(rows.columns().to_vec(), dialect, bytes_total)
+            .await?;
+
+        let live = self.state.live.enter(upload.id, upload.epoch);
+        rows.report_to(Arc::clone(&live.upload));
+        let sealed = async {
+            let seal = self.publish_rows(&mut rows, &upload, &live).await?;
+            // The file's part must be let go before the form can go on.
+            drop(rows);
+            end().await?;
+            self.options.check_sha256(seal.sha256)?;
+            self.seal(&upload, &seal).await
+        };
+        match sealed.await {
+            Ok(()) => Ok(self.finish(upload).await?),
+            Err(refusal) => {
+                self.fail(&upload, &live, &refusal).await;
+                Err(ApiError {
+                    refusal,
+                    upload: Some(upload.id),
+                })
+            }
+        }
+    }
+
+    async fn create(
+        &self,
+        columns: Vec<String>,
+        dialect: Dialect,
+        bytes_total: Option<u64>,
+    ) -> Result<Upload, Refusal> {
+        let new = NewUpload {
+            id: self.id,
+            filename: self.options.filename.clone(),
+            dialect,
+            columns,
+            bytes_total,
+        };
+        let created = self.state.backends.store.create(&new).await;
+        created.map_err(|error| match error.kind() {
+            ErrorKind::Conflict => Refusal::id_used(self.id, None),
+            _ => error.into(),
+        })
+    }
+
+    /// Every row into a batch, every batch confirmed.
+    async fn publish_rows<S>(
+        &self,
+        rows: &mut RowReader<S>,
+        upload: &Upload,
+        live: &LiveGuard,
+    ) -> Result<Seal, Refusal>
+    where
+        S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
+    {
+        let settings = &self.state.settings;
+        let traceparent = self
+            .headers
+            .get("traceparent")
+            .and_then(|value| value.to_str().ok());
+        let trace = TraceContext::from_header(traceparent);
+        let BatchLimits {
+            rows: batch_rows,
+            bytes,
+        } = settings.batch;
+        let limits = BatchLimits {
+            rows: batch_rows,
+            bytes,
+        };
+        let mut encoder = BatchEncoder::new(
+            upload.id,
+            upload.epoch,
+            &upload.columns,
+            trace.as_str(),
+            limits,
+        );
+        let mut window = PublishWindow::new(
+            Arc::clone(&self.state.backends.queue),
+            Arc::clone(&self.state.publish_budget),
+            settings.publish_window,
+            settings.publish_deadline,
+        );
+        loop {
+            let pushed = match rows.next().await? {
+                None => break,
+                Some(cells) => encoder.push(cells),
+            };
+            let full = pushed.map_err(|error| {
+                let limit = (error.limit as u64, error.actual as u64);
+                rows.here(
+                    Refusal::unprocessable("row_too_large", error.to_string())
+                        .limit(limit.0, limit.1),
+                )
+            })?;
+            rows.row_done();
+            if let Some(batch) = full {
+                live.upload.set_rows(encoder.rows_pushed());
+                window.push(batch).await?;
+            }
+        }
+        let total_rows = encoder.rows_pushed();
+        live.upload.set_rows(total_rows);
+        let (last, batches) = encoder.finish();
+        if let Some(batch) = last {
+            window.push(batch).await?;
+        }
+        window.finish().await?;
+        Ok(Seal {
+            rows: total_rows,
+            batches,
+            bytes: rows.source().bytes_received(),
+            sha256: rows.source().sha256(),
+        })
+    }
+
+    async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<(), Refusal> {
+        if self
+            .state
+            .backends
+            .store
+            .seal(upload.id, upload.epoch, seal)
+            .await?
+        {
+            return Ok(());
+        }
+        // Somebody has ended it meanwhile: a sweeper that saw no sign of life, or a dead batch.
+        let now = self.state.backends.store.upload(upload.id).await?;
+        let failure = now.and_then(|upload| upload.failure);
+        let failure = failure
+            .unwrap_or_else(|| Failure::new("interrupted", "the upload has ended meanwhile"));
+        Err(Refusal::unprocessable(&failure.code, failure.message))
+    }
+
+    /// The upload may be complete already, when it is small or its workers are quick. If it cannot be told now, a worker or
+    /// the sweeper will.
+    async fn finish(&self, upload: Upload) -> Result<Upload, Refusal> {
+        let backends = &self.state.backends;
+        let finished = finish_if_complete(
+            backends.store.as_ref(),
+            backends.archive.as_ref(),
+            upload.id,
+        );
+        if let Err(error) = finished.await {
+            tracing::warn!(
+                error = error.chain(),
+                "the upload is left to the workers to complete"
+            );
+        }
+        Ok(backends.store.upload(upload.id).await?.unwrap_or(upload))
+    }
+
+    /// Ends the upload as failed and has its rows removed, without making the client wait for that.
+    async fn fail(&self, upload: &Upload, live: &LiveGuard, refusal: &Refusal) {
+        let store = Arc::clone(&self.state.backends.store);
+        let last = Some(live.upload.beat());
+        match store
+            .fail(upload.id, upload.epoch, &refusal.failure, last)
+            .await
+        {
+            Ok(_) => {
+                tracing::info!(
+                    code = refusal.failure.code,
+                    row = refusal.failure.row,
+                    "upload failed"
+                );
+                let id = upload.id;
+                self.state.tasks.spawn(async move {
+                    if let Err(error) = remove_rows(store.as_ref(), id).await {
+                        tracing::warn!(upload.id = %id, error = error.chain(), "rows are left to the sweeper to remove");
+                    }
+                });
+            }
+            // Its lease runs out, and a sweeper does this instead.
+            Err(error) => {
+                tracing::error!(error = error.chain(), "the failure could not be recorded")
+            }
+        }
+    }
+}

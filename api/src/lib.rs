@@ -1,0 +1,13 @@
+//! Carga's HTTP intake.
+//!
+//! [`server`] listens and stops, `router` is the table of contents, `routes` extract and answer, `intake` turns a body into
+//! durable batches, [`problem`] turns refusals into answers, `view` shows an upload.
+
+mod intake;
+pub mod problem;
+mod request_id;
+mod router;
+mod routes;
+pub mod server;
+pub mod state;
+mod view;

@@ -1,0 +1,46 @@
+//! `carga-api`: takes CSV files over HTTP.
+
+mod healthcheck;
+
+use anyhow::Context;
+use carga_api::server::Server;
+use carga_common::backends::Backends;
+use carga_common::settings::{Settings, log_settings};
+use carga_common::{shutdown, telemetry};
+use clap::{Parser, Subcommand};
+
+/// Takes CSV files over HTTP and turns them into durable batches. Settings come from the environment; .env.example names
+/// them all.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Ask a running API whether it is alive; for container health checks
+    Healthcheck,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    telemetry::init(&log_settings());
+    let settings = Settings::from_env()?;
+    if let Some(Command::Healthcheck) = arguments.command {
+        return healthcheck::ask(settings.intake.listen).await;
+    }
+    let stop = shutdown::on_signal().context("listening for signals")?;
+    let backends = Backends::connect(&settings.ports, "carga-api")
+        .await
+        .context("connecting")?;
+    let server = Server::bind(&settings, backends, stop)
+        .await
+        .with_context(|| format!("listening on {} (CARGA_LISTEN)", settings.intake.listen))?;
+    tracing::info!("listening on http://{}", server.address());
+    server.run().await;
+    tracing::info!("stopped");
+    Ok(())
+}

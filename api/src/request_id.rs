@@ -1,0 +1,42 @@
+//! The outermost layer: a request's id, its span, and the bodies of its problem documents.
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::problem::Problem;
+
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest id taken over from a client; it goes into every log line.
+const LONGEST: usize = 128;
+
+/// Takes the client's id or makes one, and gives it back with the answer.
+pub(crate) async fn layer(request: Request, next: Next) -> Response {
+    let id = request
+        .headers()
+        .get(HEADER)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty() && id.len() <= LONGEST)
+        .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+    let span = tracing::info_span!(
+        "request",
+        request.id = id,
+        method = %request.method(),
+        path = request.uri().path()
+    );
+    let mut response = next.run(request).instrument(span.clone()).await;
+
+    if let Some(mut problem) = response.extensions_mut().remove::<Problem>() {
+        problem.request_id = id.clone();
+        problem.write_into(&mut response);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(HEADER, value);
+    }
+    span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
+    response
+}

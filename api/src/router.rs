@@ -1,0 +1,21 @@
+//! The routes.
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::get;
+
+use crate::request_id;
+use crate::routes::{self, health, read, send};
+use crate::state::ApiState;
+
+pub(crate) fn router(state: ApiState) -> Router {
+    Router::new()
+        .route("/uploads", get(read::list).post(send::post))
+        .route("/uploads/{id}", get(read::one).put(send::put))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .layer(middleware::from_fn(request_id::layer))
+        .with_state(state)
+}

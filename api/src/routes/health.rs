@@ -1,0 +1,74 @@
+//! `GET /livez` and `GET /readyz`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use carga_common::error::PortResult;
+use serde::Serialize;
+
+use crate::state::ApiState;
+
+/// A dependency that answers later than this is away.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The process is up. Asks nobody, so that an outage elsewhere does not restart it.
+pub(crate) async fn live() -> &'static str {
+    "ok\n"
+}
+
+#[derive(Debug, Serialize)]
+struct Readiness {
+    status: &'static str,
+    dependencies: BTreeMap<&'static str, &'static str>,
+}
+
+/// Whether uploads are taken. Live counters may be missing: Carga does without them.
+pub(crate) async fn ready(State(state): State<ApiState>) -> Response {
+    let backends = &state.backends;
+    let (store, queue, archive, progress) = tokio::join!(
+        answers(backends.store.ping()),
+        answers(backends.queue.ping()),
+        answers(backends.archive.ping()),
+        answers(backends.progress_store.ping()),
+    );
+    let draining = state.draining.is_cancelled();
+    let ready = store && queue && archive && !draining;
+    let status = match (ready, draining, progress) {
+        (_, true, _) => "draining",
+        (false, _, _) => "unavailable",
+        (true, _, false) => "degraded",
+        (true, _, true) => "ready",
+    };
+    let word = |up: bool| if up { "ok" } else { "unavailable" };
+    let dependencies = [
+        ("store", store),
+        ("queue", queue),
+        ("archive", archive),
+        ("progress", progress),
+    ];
+    let body = Readiness {
+        status,
+        dependencies: dependencies.map(|(name, up)| (name, word(up))).into(),
+    };
+    let code = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (code, Json(body)).into_response()
+}
+
+async fn answers(ping: impl Future<Output = PortResult<()>>) -> bool {
+    match tokio::time::timeout(PATIENCE, ping).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(error = error.chain(), "a dependency is not ready");
+            false
+        }
+        Err(_) => false,
+    }
+}

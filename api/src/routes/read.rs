@@ -1,0 +1,127 @@
+//! `GET /uploads/{id}` and `GET /uploads`.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use carga_common::store::UploadQuery;
+use carga_common::upload::{Upload, UploadId};
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::upload_id;
+use crate::intake::options::unknown;
+use crate::problem::{ApiError, Refusal};
+use crate::state::ApiState;
+use crate::view::UploadView;
+
+/// A client that polls may come again after a second.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+const DEFAULT_LIMIT: u32 = 20;
+const MOST: u32 = 100;
+
+pub(crate) async fn one(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    let id = upload_id(&id)?;
+    if let Some((name, _)) = query.first() {
+        return Err(unknown(name, &["(none)"]).into());
+    }
+    let upload = state.backends.store.upload(id).await?;
+    let upload = upload.ok_or_else(|| Refusal::no_such_upload(id))?;
+    let view = UploadView::of(upload, &state.backends).await?;
+    let ended = view.status.is_terminal();
+    let mut response = Json(view).into_response();
+    if !ended {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    Ok(response)
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Page {
+    uploads: Vec<UploadView>,
+    next_cursor: Option<String>,
+}
+
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Json<Page>, ApiError> {
+    let mut query = parse(&query)?;
+    // One more than asked for tells whether there is a next page.
+    query.limit += 1;
+    let mut found = state.backends.store.uploads(&query).await?;
+    let more = found.len() == query.limit as usize;
+    if more {
+        found.pop();
+    }
+    let next_cursor = found.last().filter(|_| more).map(cursor);
+    let views = found
+        .into_iter()
+        .map(|upload| UploadView::of(upload, &state.backends));
+    let uploads = try_join_all(views).await?;
+    Ok(Json(Page {
+        uploads,
+        next_cursor,
+    }))
+}
+
+fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
+    let mut parsed = UploadQuery {
+        status: None,
+        limit: DEFAULT_LIMIT,
+        before: None,
+    };
+    let malformed = |message: String| Refusal::bad_request("malformed_option", message);
+    for (name, value) in query {
+        match name.as_str() {
+            "status" => {
+                parsed.status = Some(
+                    value
+                        .parse()
+                        .map_err(|error| malformed(format!("option `status`: {error}")))?,
+                );
+            }
+            "limit" => {
+                parsed.limit = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=MOST).contains(limit))
+                    .ok_or_else(|| {
+                        malformed(format!("option `limit` takes a number from 1 to {MOST}"))
+                    })?;
+            }
+            "cursor" => {
+                let place = place(value).ok_or_else(|| {
+                    malformed("option `cursor` is none that a page here has given".to_owned())
+                })?;
+                parsed.before = Some(place);
+            }
+            _ => return Err(unknown(name, &["status", "limit", "cursor"])),
+        }
+    }
+    Ok(parsed)
+}
+
+/// Where a page ended: opaque to clients, so that it may change.
+fn cursor(last: &Upload) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(format!("{} {}", last.created_at.as_microsecond(), last.id))
+}
+
+fn place(cursor: &str) -> Option<(Timestamp, UploadId)> {
+    let text = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    let (time, id) = text.split_once(' ')?;
+    Some((
+        Timestamp::from_microsecond(time.parse().ok()?).ok()?,
+        id.parse().ok()?,
+    ))
+}

@@ -1,0 +1,114 @@
+//! `POST /uploads` and `PUT /uploads/{id}`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use carga_common::completion::hex;
+use carga_common::upload::{Upload, UploadId};
+
+use super::upload_id;
+use crate::intake::form::Encoding;
+use crate::intake::options::Options;
+use crate::intake::{self, Incoming};
+use crate::problem::{ApiError, Refusal};
+use crate::state::ApiState;
+use crate::view::UploadView;
+
+/// A form's boundaries and part headers are well below this.
+const FORM_OVERHEAD_BYTES: u64 = 64 << 10;
+
+pub(crate) async fn post(
+    State(state): State<ApiState>,
+    Query(query): Query<Vec<(String, String)>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let options = Options::from_query(&query)?;
+    send(state, UploadId::generate(), options, request).await
+}
+
+pub(crate) async fn put(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = upload_id(&id)?;
+    let options = Options::from_query(&query)?;
+    if let Some(upload) = state.backends.store.upload(id).await? {
+        return again(state, upload, &options).await;
+    }
+    send(state, id, options, request).await
+}
+
+/// The same id again: the upload it named, if it ended well and it is certain that the same file is meant.
+async fn again(state: ApiState, upload: Upload, options: &Options) -> Result<Response, ApiError> {
+    let same_file = options.sha256.is_some() && options.sha256 == upload.sha256.map(hex);
+    if upload.status.keeps_rows() && same_file {
+        let view = UploadView::of(upload, &state.backends).await?;
+        return Ok(Json(view).into_response());
+    }
+    Err(ApiError {
+        refusal: Refusal::id_used(upload.id, Some(upload.status)),
+        upload: Some(upload.id),
+    })
+}
+
+/// What can be decided before the body is read is decided here.
+async fn send(
+    state: ApiState,
+    id: UploadId,
+    options: Options,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    if state.draining.is_cancelled() {
+        return Err(Refusal::unavailable("stopping", "this server is stopping").into());
+    }
+    let encoding = Encoding::of(&parts.headers)?;
+    let content_length = content_length(&parts.headers);
+    let limit = state.settings.max_upload_bytes;
+    let overhead = match encoding {
+        Encoding::Form => FORM_OVERHEAD_BYTES,
+        Encoding::Raw => 0,
+    };
+    if let Some(length) = content_length
+        && length > limit.saturating_add(overhead)
+    {
+        return Err(Refusal::upload_too_large(limit, length - overhead).into());
+    }
+    let Ok(_slot) = Arc::clone(&state.upload_slots).try_acquire_owned() else {
+        let most = state.settings.max_uploads as u64;
+        let message = format!("{most} uploads are being received already (CARGA_MAX_UPLOADS)");
+        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads", message);
+        return Err(refusal.limit(most, most + 1).retry_after(2).into());
+    };
+    let incoming = Incoming {
+        id,
+        encoding,
+        options,
+        headers: parts.headers,
+        content_length,
+        body,
+    };
+    let upload = intake::receive(state.clone(), incoming).await?;
+    let view = UploadView::of(upload, &state.backends).await?;
+    let location = format!("/uploads/{}", view.id);
+    Ok((
+        StatusCode::ACCEPTED,
+        [(header::LOCATION, location)],
+        Json(view),
+    )
+        .into_response())
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}

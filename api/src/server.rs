@@ -1,0 +1,125 @@
+//! The HTTP server. Built first, run later, so that a caller knows the address before anything is served.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use carga_common::backends::Backends;
+use carga_common::settings::Settings;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::intake::live;
+use crate::router::router;
+use crate::state::ApiState;
+
+/// After the grace period uploads are cut off; this long they may take to record it.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// An API that listens and is not served yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    state: ApiState,
+    header_timeout: Duration,
+    heartbeat: Duration,
+    grace: Duration,
+}
+
+impl Server {
+    /// Binds the address of the settings. `stop` makes it drain and end.
+    pub async fn bind(
+        settings: &Settings,
+        backends: Backends,
+        stop: CancellationToken,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(settings.intake.listen).await?;
+        Ok(Self {
+            address: listener.local_addr()?,
+            listener,
+            header_timeout: settings.intake.header_timeout,
+            heartbeat: settings.intake.heartbeat,
+            grace: settings.grace,
+            state: ApiState::new(backends, settings.intake.clone(), stop),
+        })
+    }
+
+    /// Where it listens; with port 0 in the settings, the port it was given.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until told to stop, then lets uploads in flight finish within the grace period.
+    pub async fn run(self) {
+        let Self {
+            listener,
+            state,
+            header_timeout,
+            ..
+        } = self;
+        let heartbeat =
+            live::beat_forever(state.live.clone(), state.backends.clone(), self.heartbeat);
+        let heartbeat = tokio::spawn(heartbeat);
+        let connections = GracefulShutdown::new();
+        let app = router(state.clone());
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = state.draining.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, _)) => serve(stream, app.clone(), header_timeout, &connections),
+                Err(error) => {
+                    // Usually too many open files; without a pause this would spin.
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        drop(listener);
+        drain(&state, connections, self.grace).await;
+        heartbeat.abort();
+        state.backends.close().await;
+    }
+}
+
+fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: &GracefulShutdown) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "the connection is gone already");
+    }
+    let connection = http1::Builder::new()
+        // The timeout works only with a timer, and without it a client may hold a connection by sending its head for ever.
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+    let connection = connections.watch(connection);
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection ended badly");
+        }
+    });
+}
+
+/// First everybody gets the grace period; then uploads still in flight are failed; then it is over.
+async fn drain(state: &ApiState, connections: GracefulShutdown, grace: Duration) {
+    let closed = connections.shutdown();
+    state.tasks.close();
+    let finished = async {
+        state.tasks.wait().await;
+        closed.await;
+    };
+    tokio::pin!(finished);
+    if tokio::time::timeout(grace, &mut finished).await.is_ok() {
+        return;
+    }
+    tracing::warn!(uploads = state.tasks.len(), "the grace period is over");
+    state.out_of_time.cancel();
+    if tokio::time::timeout(LAST_WORDS, finished).await.is_err() {
+        tracing::warn!("connections are still open and are dropped");
+    }
+}

@@ -1,0 +1,166 @@
+//! An upload as the API shows it. Field names are binding; see the HTTP contract.
+
+use carga_common::backends::Backends;
+use carga_common::completion::hex;
+use carga_common::error::PortResult;
+use carga_common::progress::Counters;
+use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId};
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// The body of an answer about one upload.
+#[derive(Debug, Serialize)]
+pub(crate) struct UploadView {
+    pub(crate) id: UploadId,
+    pub(crate) status: Status,
+    filename: Option<String>,
+    dataset: Option<String>,
+    dialect: Dialect,
+    columns: Vec<String>,
+    bytes: BytesView,
+    rows: RowsView,
+    batches: BatchesView,
+    percent: Option<f64>,
+    rows_per_second: Option<u64>,
+    sha256: Option<String>,
+    duplicate_of: Option<UploadId>,
+    epoch: i32,
+    cleanup_pending: bool,
+    degraded: Vec<&'static str>,
+    error: Option<Failure>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    finished_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+struct BytesView {
+    received: u64,
+    total: Option<u64>,
+}
+
+/// `read` is the sum of all the others, always.
+#[derive(Debug, Serialize)]
+struct RowsView {
+    read: u64,
+    inserted: u64,
+    updated: u64,
+    duplicate: u64,
+    rejected: u64,
+    dead: u64,
+    discarded: u64,
+    pending: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct BatchesView {
+    total: Option<u32>,
+    stored: u64,
+    retrying: u64,
+    dead: u64,
+}
+
+impl UploadView {
+    /// Puts the record and the live counters together. Without the counters' server the ledger is counted instead.
+    pub(crate) async fn of(upload: Upload, backends: &Backends) -> PortResult<Self> {
+        if upload.status.is_terminal() {
+            return Ok(Self::new(upload, Counters::default(), false));
+        }
+        if let Some(counters) = backends.progress.read(upload.id, upload.epoch).await {
+            return Ok(Self::new(upload, counters, false));
+        }
+        let snapshot = backends.store.progress(upload.id, upload.epoch).await?;
+        let counters = Counters {
+            rows_read: snapshot.rows_read,
+            bytes_received: snapshot.bytes_received,
+            rows_stored: snapshot
+                .stored
+                .iter()
+                .map(|batch| u64::from(batch.rows))
+                .sum(),
+            batches_stored: snapshot.stored.len() as u64,
+        };
+        Ok(Self::new(upload, counters, true))
+    }
+
+    fn new(upload: Upload, live: Counters, degraded: bool) -> Self {
+        let known_read = upload.rows_read.max(live.rows_read);
+        let inserted = match upload.status {
+            Status::Receiving | Status::Processing => live.rows_stored,
+            status if status.keeps_rows() => upload.rows_inserted.unwrap_or(upload.rows_read),
+            _ => 0,
+        };
+        // A worker may have stored rows that the last heartbeat does not know of yet.
+        let read = known_read.max(inserted);
+        let discarded = match upload.status {
+            Status::Failed | Status::Cancelled | Status::Undone => read,
+            _ => 0,
+        };
+        let stored = match upload.status {
+            Status::Receiving | Status::Processing => live.batches_stored,
+            status if status.keeps_rows() => u64::from(upload.batches_total.unwrap_or(0)),
+            _ => 0,
+        };
+        let rows = RowsView {
+            read,
+            inserted,
+            updated: 0,
+            duplicate: 0,
+            rejected: 0,
+            dead: 0,
+            discarded,
+            pending: read - inserted - discarded,
+        };
+        Self {
+            percent: percent(&upload, &rows),
+            rows_per_second: rate(&upload, inserted),
+            id: upload.id,
+            status: upload.status,
+            filename: upload.filename,
+            dataset: None,
+            dialect: upload.dialect,
+            columns: upload.columns,
+            bytes: BytesView {
+                received: upload.bytes_received.max(live.bytes_received),
+                total: upload.bytes_total,
+            },
+            rows,
+            batches: BatchesView {
+                total: upload.batches_total,
+                stored,
+                retrying: 0,
+                dead: upload.batches_dead,
+            },
+            sha256: upload.sha256.map(hex),
+            duplicate_of: None,
+            epoch: upload.epoch,
+            cleanup_pending: upload.cleanup_pending,
+            degraded: if degraded {
+                vec!["progress"]
+            } else {
+                Vec::new()
+            },
+            error: upload.failure,
+            created_at: upload.created_at,
+            updated_at: upload.updated_at,
+            finished_at: upload.finished_at,
+        }
+    }
+}
+
+/// How much of the upload is accounted for, to a tenth; unknown until the total is.
+fn percent(upload: &Upload, rows: &RowsView) -> Option<f64> {
+    upload.batches_total?;
+    if rows.read == 0 {
+        return Some(100.0);
+    }
+    let accounted = rows.read - rows.pending;
+    Some((accounted as f64 * 1000.0 / rows.read as f64).floor() / 10.0)
+}
+
+/// Rows stored per second since the upload began; unknown before the first.
+fn rate(upload: &Upload, inserted: u64) -> Option<u64> {
+    let until = upload.finished_at.unwrap_or_else(Timestamp::now);
+    let seconds = until.duration_since(upload.created_at).as_secs_f64();
+    (inserted > 0 && seconds > 0.0).then(|| (inserted as f64 / seconds) as u64)
+}

@@ -1,0 +1,74 @@
+//! The archive port: every batch as a JSON object that people and tools can read.
+//!
+//! # Promises
+//!
+//! - `put` is atomic: readers see the whole object or none.
+//! - Putting the same key again is fine; keys and bytes are deterministic, so a repeat changes nothing.
+//! - Keys are ours, made from ids, never from a client's file name.
+//! - An absent key is *not found*.
+//! - A prefix without a manifest is not data: its upload failed or has not ended.
+
+mod object;
+#[cfg(feature = "s3")]
+mod s3;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use object::{Manifest, ManifestBatch, batch_object};
+#[cfg(feature = "s3")]
+pub use s3::S3Archive;
+
+use crate::batch::BatchId;
+use crate::error::PortResult;
+use crate::upload::UploadId;
+
+/// Where the archive keeps something, below its own prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ArchiveKey(String);
+
+impl ArchiveKey {
+    /// `uploads/{upload}/batch-{seq:06}.json`.
+    pub fn batch(id: BatchId) -> Self {
+        Self(format!("uploads/{}/batch-{:06}.json", id.upload, id.seq))
+    }
+
+    /// `uploads/{upload}/manifest.json`.
+    pub fn manifest(upload: UploadId) -> Self {
+        Self(format!("uploads/{upload}/manifest.json"))
+    }
+
+    /// What all objects of an upload start with.
+    pub fn prefix(upload: UploadId) -> String {
+        format!("uploads/{upload}/")
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ArchiveKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Keeps objects for good. See the module for its promises.
+#[async_trait]
+pub trait BatchArchive: fmt::Debug + Send + Sync {
+    /// Writes an object.
+    async fn put(&self, key: &ArchiveKey, body: Bytes) -> PortResult<()>;
+
+    /// Reads an object.
+    async fn get(&self, key: &ArchiveKey) -> PortResult<Bytes>;
+
+    /// Deletes every object of an upload; says how many.
+    async fn delete_upload(&self, upload: UploadId) -> PortResult<u64>;
+
+    /// Proves that it can be reached.
+    async fn ping(&self) -> PortResult<()>;
+}

@@ -1,0 +1,121 @@
+//! What the archive's objects look like.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::batch::{Batch, Cell};
+use crate::upload::UploadId;
+
+/// A batch as a JSON array with one object per row and one row per line, so that DuckDB, Athena, jq and people can read it.
+/// The same batch always gives the same bytes.
+pub fn batch_object(batch: &Batch) -> Bytes {
+    let names: Vec<Vec<u8>> = batch.columns.iter().map(|name| name_prefix(name)).collect();
+    let names_bytes: usize = names.iter().map(|name| name.len() + 1).sum();
+    let mut object = Vec::with_capacity(batch.size_bytes() + batch.row_count() * names_bytes + 8);
+    object.push(b'[');
+    for (index, row) in batch.rows().enumerate() {
+        object.extend_from_slice(if index == 0 { b"\n{" } else { b",\n{" });
+        for (column, (cell, name)) in row.zip(&names).enumerate() {
+            if column > 0 {
+                object.push(b',');
+            }
+            object.extend_from_slice(name);
+            match cell {
+                Cell::Null => object.extend_from_slice(b"null"),
+                Cell::Json(json) => object.extend_from_slice(json),
+            }
+        }
+        object.push(b'}');
+    }
+    object.extend_from_slice(b"\n]\n");
+    Bytes::from(object)
+}
+
+/// `"name":`
+fn name_prefix(name: &str) -> Vec<u8> {
+    let mut prefix = Vec::with_capacity(name.len() + 3);
+    let written = serde_json::to_writer(&mut prefix, name);
+    debug_assert!(written.is_ok(), "a text always has a JSON form");
+    prefix.push(b':');
+    prefix
+}
+
+/// `manifest.json`: what an upload that ended has in the archive. Written before the upload is called complete; its bytes
+/// depend on the upload alone, so that any worker may write it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of this layout.
+    pub version: u32,
+    /// The upload.
+    pub upload: UploadId,
+    /// Its epoch.
+    pub epoch: i32,
+    /// The client's name for the file.
+    pub filename: Option<String>,
+    /// SHA-256 of the file as it was sent, in hex.
+    pub source_sha256: Option<String>,
+    /// Bytes of the file as it was sent.
+    pub source_bytes: u64,
+    /// When the upload was created.
+    pub created_at: Timestamp,
+    /// The header.
+    pub columns: Vec<String>,
+    /// Rows in all batches.
+    pub rows: u64,
+    /// The batches in order.
+    pub batches: Vec<ManifestBatch>,
+}
+
+/// One object of an upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestBatch {
+    /// Its key below the archive's prefix.
+    pub key: String,
+    /// `row_number` of its first row.
+    pub first_row: u64,
+    /// How many rows it has.
+    pub rows: u32,
+    /// Its size.
+    pub bytes: u64,
+    /// CRC-32 (IEEE) of its bytes, in hex: enough to notice a damaged object.
+    pub crc32: String,
+}
+
+impl Manifest {
+    /// The object's bytes.
+    pub fn to_bytes(&self) -> serde_json::Result<Bytes> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(Bytes::from(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{BatchEncoder, BatchLimits};
+
+    #[test]
+    fn a_batch_object_is_json_with_one_row_per_line() {
+        let columns = ["id".to_owned(), "say \"hi\"".to_owned()];
+        let limits = BatchLimits {
+            rows: 10,
+            bytes: 1000,
+        };
+        let mut encoder = BatchEncoder::new(UploadId::generate(), 1, &columns, "", limits);
+        encoder.push(["007", "a\nb"].into_iter()).unwrap();
+        encoder.push(["", "🦀"].into_iter()).unwrap();
+        let (batch, _) = encoder.finish();
+        let batch = Batch::decode(batch.unwrap().body).unwrap();
+        let object = batch_object(&batch);
+        let expected = concat!(
+            "[\n",
+            r#"{"id":"007","say \"hi\"":"a\nb"},"#,
+            "\n",
+            r#"{"id":"","say \"hi\"":"🦀"}"#,
+            "\n]\n"
+        );
+        assert_eq!(std::str::from_utf8(&object).unwrap(), expected);
+    }
+}

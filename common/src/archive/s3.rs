@@ -1,0 +1,231 @@
+//! The archive on S3, or anything that speaks it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::create_bucket::CreateBucketError;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{
+    BucketLocationConstraint, CreateBucketConfiguration, Delete, ObjectIdentifier,
+};
+use bytes::Bytes;
+
+use super::{ArchiveKey, BatchArchive};
+use crate::error::{ErrorKind, PortError, PortResult};
+use crate::upload::UploadId;
+
+/// The region when nothing names one; any will do for an S3 server of one's own.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// [`BatchArchive`] on S3.
+#[derive(Debug, Clone)]
+pub struct S3Archive {
+    client: Client,
+    bucket: String,
+    /// Empty, or ends in a slash.
+    prefix: String,
+}
+
+impl S3Archive {
+    /// Reaches the bucket. With a custom endpoint (LocalStack, a server of one's own) a missing bucket is created; on AWS
+    /// itself that is the owner's business.
+    pub async fn connect(bucket: &str, prefix: &str, endpoint: Option<&str>) -> PortResult<Self> {
+        let mut config = aws_config::defaults(BehaviorVersion::latest())
+            // The SDK has no operation timeout of its own, and a batch must not wait for ever.
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(Duration::from_secs(5))
+                    .operation_attempt_timeout(Duration::from_secs(20))
+                    .build(),
+            )
+            .retry_config(RetryConfig::standard().with_max_attempts(3));
+        if let Some(endpoint) = endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        let mut config = config.load().await;
+        if config.region().is_none() {
+            let region = Region::from_static(DEFAULT_REGION);
+            config = config.into_builder().region(region).build();
+        }
+        let custom_endpoint = config.endpoint_url().is_some();
+        // Servers of one's own rarely resolve `bucket.host`.
+        let settings = aws_sdk_s3::config::Builder::from(&config)
+            .force_path_style(custom_endpoint)
+            .build();
+        let archive = Self {
+            client: Client::from_conf(settings),
+            bucket: bucket.to_owned(),
+            prefix: match prefix.trim_matches('/') {
+                "" => String::new(),
+                prefix => format!("{prefix}/"),
+            },
+        };
+        match archive.ping().await {
+            Err(error) if error.kind() == ErrorKind::NotFound && custom_endpoint => {
+                archive.create_bucket(config.region()).await?;
+            }
+            outcome => outcome?,
+        }
+        Ok(archive)
+    }
+
+    async fn create_bucket(&self, region: Option<&Region>) -> PortResult<()> {
+        // us-east-1 is the one region that must not be named.
+        let location = region
+            .map(Region::as_ref)
+            .filter(|region| *region != DEFAULT_REGION)
+            .map(|region| {
+                CreateBucketConfiguration::builder()
+                    .location_constraint(BucketLocationConstraint::from(region))
+                    .build()
+            });
+        let created = self
+            .client
+            .create_bucket()
+            .bucket(&self.bucket)
+            .set_create_bucket_configuration(location)
+            .send()
+            .await;
+        match created {
+            Err(error)
+                if !matches!(
+                    error.as_service_error(),
+                    // Another replica was quicker.
+                    Some(
+                        CreateBucketError::BucketAlreadyOwnedByYou(_)
+                            | CreateBucketError::BucketAlreadyExists(_)
+                    )
+                ) =>
+            {
+                Err(port_error("archive.create_bucket", error))
+            }
+            _ => {
+                tracing::info!(bucket = self.bucket, "created the archive's bucket");
+                Ok(())
+            }
+        }
+    }
+
+    fn full_key(&self, key: &ArchiveKey) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    async fn delete_page(&self, prefix: &str) -> PortResult<u64> {
+        const OPERATION: &str = "archive.delete";
+        let page = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            .send()
+            .await
+            .map_err(|error| port_error(OPERATION, error))?;
+        let objects = page
+            .contents()
+            .iter()
+            .filter_map(|object| object.key())
+            .map(|key| ObjectIdentifier::builder().key(key).build())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| PortError::new(ErrorKind::Internal, OPERATION, error))?;
+        let count = objects.len() as u64;
+        if count > 0 {
+            let delete = Delete::builder()
+                .set_objects(Some(objects))
+                .quiet(true)
+                .build()
+                .map_err(|error| PortError::new(ErrorKind::Internal, OPERATION, error))?;
+            let outcome = self
+                .client
+                .delete_objects()
+                .bucket(&self.bucket)
+                .delete(delete)
+                .send()
+                .await
+                .map_err(|error| port_error(OPERATION, error))?;
+            if let Some(error) = outcome.errors().first() {
+                let reason = format!("{:?} was not deleted: {:?}", error.key(), error.message());
+                return Err(PortError::new(ErrorKind::Internal, OPERATION, reason));
+            }
+        }
+        Ok(count)
+    }
+}
+
+#[async_trait]
+impl BatchArchive for S3Archive {
+    async fn put(&self, key: &ArchiveKey, body: Bytes) -> PortResult<()> {
+        // From memory, so that the checksum goes into a header; a streaming body would send it as a trailer, which some
+        // S3 servers refuse.
+        self.client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(self.full_key(key))
+            .content_type("application/json")
+            .body(ByteStream::from(body))
+            .send()
+            .await
+            .map_err(|error| port_error("archive.put", error))?;
+        Ok(())
+    }
+
+    async fn get(&self, key: &ArchiveKey) -> PortResult<Bytes> {
+        const OPERATION: &str = "archive.get";
+        let object = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(self.full_key(key))
+            .send()
+            .await
+            .map_err(|error| port_error(OPERATION, error))?;
+        let body = object.body.collect().await;
+        Ok(body
+            .map_err(|error| PortError::unavailable(OPERATION, error))?
+            .into_bytes())
+    }
+
+    async fn delete_upload(&self, upload: UploadId) -> PortResult<u64> {
+        let prefix = format!("{}{}", self.prefix, ArchiveKey::prefix(upload));
+        let mut deleted = 0;
+        loop {
+            match self.delete_page(&prefix).await? {
+                0 => return Ok(deleted),
+                count => deleted += count,
+            }
+        }
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        self.client
+            .head_bucket()
+            .bucket(&self.bucket)
+            .send()
+            .await
+            .map_err(|error| port_error("archive.ping", error))?;
+        Ok(())
+    }
+}
+
+/// S3 away, slow or throttling is *unavailable*; an answer that names something absent is *not found*; the rest is ours.
+fn port_error<E>(operation: &'static str, error: SdkError<E>) -> PortError
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    let kind = match &error {
+        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
+            ErrorKind::Unavailable
+        }
+        SdkError::ServiceError(answer) => match answer.raw().status().as_u16() {
+            404 => ErrorKind::NotFound,
+            408 | 429 | 500..=599 => ErrorKind::Unavailable,
+            _ => ErrorKind::Internal,
+        },
+        _ => ErrorKind::Internal,
+    };
+    PortError::new(kind, operation, error)
+}

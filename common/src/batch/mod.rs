@@ -1,0 +1,48 @@
+//! A batch: up to a thousand rows that travel, are archived and are stored together.
+//!
+//! [`encode`] makes the message in the API, [`decode`] reads it in the worker. In between it is one buffer of bytes that
+//! nothing copies needlessly. Both are plain functions over bytes.
+
+mod decode;
+mod encode;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use decode::{Batch, Cell, DecodeError};
+pub use encode::{BatchEncoder, BatchLimits, EncodedBatch, RowTooLarge};
+
+use crate::upload::UploadId;
+
+/// The version of the message body that this build writes and reads.
+pub const MESSAGE_VERSION: u32 = 1;
+
+/// Names one batch: an upload, its epoch, and the batch's number in the file, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BatchId {
+    /// The upload.
+    pub upload: UploadId,
+    /// The upload's epoch when the batch was made.
+    pub epoch: i32,
+    /// The batch's number, from 1.
+    pub seq: u32,
+}
+
+/// Written as `{upload}/{seq}`: the message id on the broker.
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.upload, self.seq)
+    }
+}
+
+impl BatchId {
+    /// Reads a message id back, for a message whose body may be unreadable.
+    pub fn from_message_id(text: &str, epoch: i32) -> Option<Self> {
+        let (upload, seq) = text.split_once('/')?;
+        Some(Self {
+            upload: UploadId::from_str(upload).ok()?,
+            epoch,
+            seq: seq.parse().ok()?,
+        })
+    }
+}

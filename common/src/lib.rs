@@ -1,0 +1,20 @@
+//! What Carga's API and worker share.
+//!
+//! Read it in this order: [`upload`] and [`batch`] say what is moved; the four ports say what it is moved through:
+//! [`queue`], [`archive`], [`store`], [`progress`]. Each port is a folder: its `mod.rs` is the contract with its promises, beside
+//! it stands one file or folder per technology. [`completion`] ends uploads. [`settings`] and [`telemetry`] are for the
+//! programs, [`backends`] connects the ports.
+
+pub mod archive;
+#[cfg(feature = "distributed")]
+pub mod backends;
+pub mod batch;
+pub mod completion;
+pub mod error;
+pub mod progress;
+pub mod queue;
+pub mod settings;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;
+pub mod upload;

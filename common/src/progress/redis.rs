@@ -1,0 +1,286 @@
+//! Live counters in Redis: one hash and one bitmap per upload, changed by one atomic script each time.
+//!
+//! The hash names the life (`run_id`) of the server it was written in. A Redis that came back with an old snapshot would
+//! otherwise answer with figures from the past; so what another life wrote counts as absent and is rebuilt.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_redis::redis::{self, AsyncCommands, Script, ScriptInvocation};
+use deadpool_redis::{Connection, Manager, Pool, Runtime};
+
+use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
+use crate::error::{ErrorKind, PortError, PortResult};
+use crate::upload::UploadId;
+
+/// A poll waits no longer than this for figures it can do without.
+const TIMEOUT: Duration = Duration::from_millis(400);
+
+/// How to reach Redis and how to use it.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// `redis://…`
+    pub url: String,
+    /// What every key starts with.
+    pub prefix: String,
+    /// How long an upload's keys outlive its last change.
+    pub ttl: Duration,
+}
+
+/// [`ProgressStore`] on Redis.
+pub struct RedisProgress {
+    pool: Pool,
+    /// The server's life that the newest connection belongs to.
+    run_id: Arc<Mutex<String>>,
+    prefix: String,
+    ttl_ms: u64,
+    received: Script,
+    stored: Script,
+    restore: Script,
+    read: Script,
+}
+
+impl std::fmt::Debug for RedisProgress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisProgress")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What every script begins with. `KEYS`: the hash, the bitmap. `ARGV`: run id, epoch, time to live in milliseconds, ….
+/// `standing` is 0 for absent, 1 for ours, 2 for a newer epoch's. A hash that has lost its bitmap (evicted) would count
+/// twice, so it is as good as absent.
+const PRELUDE: &str = "
+local known = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'batches')
+local standing = 1
+if not known[1] or known[1] ~= ARGV[1] or tonumber(known[2]) < tonumber(ARGV[2]) then standing = 0
+elseif tonumber(known[2]) > tonumber(ARGV[2]) then standing = 2
+elseif tonumber(known[3]) > 0 and redis.call('EXISTS', KEYS[2]) == 0 then standing = 0 end
+local function raise(field, value)
+  local now = tonumber(redis.call('HGET', KEYS[1], field) or 0)
+  if tonumber(value) > now then redis.call('HSET', KEYS[1], field, value) end
+end
+local function count(first)
+  local rows, batches = 0, 0
+  for i = first, #ARGV, 2 do
+    if redis.call('SETBIT', KEYS[2], ARGV[i], 1) == 0 then
+      rows = rows + tonumber(ARGV[i + 1])
+      batches = batches + 1
+    end
+  end
+  if batches > 0 then
+    redis.call('HINCRBY', KEYS[1], 'rows', rows)
+    redis.call('HINCRBY', KEYS[1], 'batches', batches)
+  end
+end
+local function keep()
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
+end
+";
+
+const RECEIVED: &str = "
+if standing == 1 then raise('read', ARGV[4]); raise('bytes', ARGV[5]); keep() end
+return standing
+";
+
+const STORED: &str = "
+if standing == 1 then count(4); keep() end
+return standing
+";
+
+const RESTORE: &str = "
+if standing == 2 then return 2 end
+if standing == 0 then
+  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('HSET', KEYS[1], 'run', ARGV[1], 'epoch', ARGV[2], 'read', 0, 'bytes', 0, 'rows', 0, 'batches', 0)
+end
+raise('read', ARGV[4]); raise('bytes', ARGV[5])
+count(6)
+keep()
+return 1
+";
+
+const READ: &str = "
+if standing ~= 1 then return {} end
+local f = redis.call('HMGET', KEYS[1], 'read', 'bytes', 'rows', 'batches')
+return { tonumber(f[1]), tonumber(f[2]), tonumber(f[3]), tonumber(f[4]) }
+";
+
+impl RedisProgress {
+    /// Prepares the pool; connections are made when they are needed, since an absent Redis must not stop anything.
+    pub fn new(settings: RedisSettings) -> PortResult<Self> {
+        const OPERATION: &str = "progress.connect";
+        let manager = Manager::new(settings.url.as_str())
+            .map_err(|error| PortError::new(ErrorKind::Invalid, OPERATION, error))?;
+        let run_id = Arc::new(Mutex::new(String::new()));
+        let newest = Arc::clone(&run_id);
+        let note_run_id = deadpool_redis::Hook::async_fn(move |connection: &mut _, _| {
+            let newest = Arc::clone(&newest);
+            Box::pin(async move {
+                let found = server_run_id(connection)
+                    .await
+                    .map_err(deadpool_redis::HookError::Backend)?;
+                *newest.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                Ok(())
+            })
+        });
+        let pool = Pool::builder(manager)
+            .max_size(4)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(TIMEOUT))
+            .create_timeout(Some(TIMEOUT))
+            .recycle_timeout(Some(TIMEOUT))
+            .post_create(note_run_id)
+            .build()
+            .map_err(|error| PortError::new(ErrorKind::Internal, OPERATION, error))?;
+        let script = |body: &str| Script::new(&format!("{PRELUDE}{body}"));
+        Ok(Self {
+            pool,
+            run_id,
+            prefix: settings.prefix,
+            ttl_ms: u64::try_from(settings.ttl.as_millis()).unwrap_or(u64::MAX),
+            received: script(RECEIVED),
+            stored: script(STORED),
+            restore: script(RESTORE),
+            read: script(READ),
+        })
+    }
+
+    async fn connection(&self) -> Result<Connection, Failure> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// A call with the keys and the arguments that every script takes. Ask for the connection first: it is what tells
+    /// which life of the server this is.
+    fn call<'a>(&self, script: &'a Script, upload: UploadId, epoch: i32) -> ScriptInvocation<'a> {
+        // The braces keep both keys in one slot of a cluster.
+        let mut call = script.key(format!("{}:{{{upload}}}:counters", self.prefix));
+        call.key(format!("{}:{{{upload}}}:batches", self.prefix));
+        let run_id = self.run_id.lock().unwrap_or_else(PoisonError::into_inner);
+        call.arg(run_id.as_str()).arg(epoch).arg(self.ttl_ms);
+        call
+    }
+}
+
+async fn server_run_id(
+    connection: &mut redis::aio::MultiplexedConnection,
+) -> redis::RedisResult<String> {
+    let info: String = redis::cmd("INFO")
+        .arg("server")
+        .query_async(connection)
+        .await?;
+    let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+    Ok(run_id.unwrap_or("unknown").trim().to_owned())
+}
+
+#[async_trait]
+impl ProgressStore for RedisProgress {
+    async fn received(
+        &self,
+        upload: UploadId,
+        epoch: i32,
+        rows_read: u64,
+        bytes_received: u64,
+    ) -> PortResult<Presence> {
+        in_time("progress.received", async {
+            let mut connection = self.connection().await?;
+            let mut call = self.call(&self.received, upload, epoch);
+            call.arg(rows_read).arg(bytes_received);
+            Ok(presence(call.invoke_async(&mut connection).await?))
+        })
+        .await
+    }
+
+    async fn stored(
+        &self,
+        upload: UploadId,
+        epoch: i32,
+        batches: &[StoredBatch],
+    ) -> PortResult<Presence> {
+        in_time("progress.stored", async {
+            let mut connection = self.connection().await?;
+            let mut call = self.call(&self.stored, upload, epoch);
+            add_batches(&mut call, batches);
+            Ok(presence(call.invoke_async(&mut connection).await?))
+        })
+        .await
+    }
+
+    async fn restore(&self, upload: UploadId, epoch: i32, snapshot: &Snapshot) -> PortResult<()> {
+        in_time("progress.restore", async {
+            let mut connection = self.connection().await?;
+            let mut call = self.call(&self.restore, upload, epoch);
+            call.arg(snapshot.rows_read).arg(snapshot.bytes_received);
+            add_batches(&mut call, &snapshot.stored);
+            let _standing: i64 = call.invoke_async(&mut connection).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn read(&self, upload: UploadId, epoch: i32) -> PortResult<Option<Counters>> {
+        in_time("progress.read", async {
+            let mut connection = self.connection().await?;
+            let call = self.call(&self.read, upload, epoch);
+            let figures: Vec<u64> = call.invoke_async(&mut connection).await?;
+            Ok(match figures[..] {
+                [rows_read, bytes_received, rows_stored, batches_stored] => Some(Counters {
+                    rows_read,
+                    bytes_received,
+                    rows_stored,
+                    batches_stored,
+                }),
+                _ => None,
+            })
+        })
+        .await
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        in_time("progress.ping", async {
+            let mut connection = self.connection().await?;
+            let _pong: String = connection.ping().await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn add_batches(call: &mut ScriptInvocation<'_>, batches: &[StoredBatch]) {
+    for batch in batches {
+        call.arg(batch.seq).arg(batch.rows);
+    }
+}
+
+fn presence(standing: i64) -> Presence {
+    if standing == 0 {
+        Presence::Absent
+    } else {
+        Presence::Present
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("no connection to Redis")]
+    Connect(#[from] deadpool_redis::PoolError),
+    #[error("Redis did not carry out the command")]
+    Command(#[from] redis::RedisError),
+    #[error("Redis did not answer within {} ms", TIMEOUT.as_millis())]
+    Timeout,
+}
+
+/// Whatever goes wrong here is passing for the caller: live counters are never worth an error.
+async fn in_time<T>(
+    operation: &'static str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> PortResult<T> {
+    tokio::time::timeout(TIMEOUT, work)
+        .await
+        .unwrap_or(Err(Failure::Timeout))
+        .map_err(|failure| PortError::unavailable(operation, failure))
+}

@@ -1,0 +1,198 @@
+//! Consuming: manual acknowledgement, a prefetch of our choice, and a delivery that goes back when it is dropped.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use lapin::Acker;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Consumer};
+
+use super::super::{Deliveries, Delivery, RetryTier, Settlement};
+use super::publisher::{ATTEMPT_HEADER, EPOCH_HEADER, Outgoing, Publisher, REASON_HEADER};
+use super::topology::Topology;
+use super::unavailable;
+use crate::batch::BatchId;
+use crate::error::{PortError, PortResult};
+
+const OPERATION: &str = "queue.consume";
+
+pub(super) async fn start(
+    channel: Channel,
+    topology: &Topology,
+    queue: &str,
+    prefetch: u16,
+    publisher: Arc<Publisher>,
+) -> PortResult<Box<dyn Deliveries>> {
+    let consumer = async {
+        // Not global: quorum queues refuse a prefetch shared by a whole channel.
+        channel
+            .basic_qos(prefetch, BasicQosOptions::default())
+            .await?;
+        // An empty tag lets the broker choose one that is free.
+        let options = BasicConsumeOptions::default();
+        channel
+            .basic_consume(queue.into(), "".into(), options, FieldTable::default())
+            .await
+    };
+    let consumer = consumer
+        .await
+        .map_err(|error| unavailable(OPERATION, error))?;
+    Ok(Box::new(RabbitDeliveries {
+        consumer,
+        topology: topology.clone(),
+        publisher,
+    }))
+}
+
+#[derive(Debug)]
+struct RabbitDeliveries {
+    consumer: Consumer,
+    topology: Topology,
+    publisher: Arc<Publisher>,
+}
+
+#[async_trait]
+impl Deliveries for RabbitDeliveries {
+    async fn next(&mut self) -> PortResult<Delivery> {
+        let message = match self.consumer.next().await {
+            Some(message) => message.map_err(|error| unavailable(OPERATION, error))?,
+            // Cancelled by the broker, or its channel closed (an acknowledgement that took too long, a deleted queue).
+            None => return Err(PortError::unavailable(OPERATION, "the consumer has ended")),
+        };
+        let envelope = Envelope::of(&message.properties);
+        Ok(Delivery {
+            body: Bytes::from(message.data),
+            id: envelope.id,
+            attempt: envelope.attempt,
+            redelivered: message.redelivered,
+            reason: envelope.reason,
+            settlement: Box::new(RabbitSettlement {
+                acker: Some(message.acker),
+                id: envelope.id,
+                attempt: envelope.attempt,
+                topology: self.topology.clone(),
+                publisher: Arc::clone(&self.publisher),
+            }),
+        })
+    }
+}
+
+/// What a message's properties tell without its body.
+struct Envelope {
+    id: Option<BatchId>,
+    attempt: u32,
+    reason: Option<String>,
+}
+
+impl Envelope {
+    fn of(properties: &BasicProperties) -> Self {
+        let header = |name: &str| properties.headers().as_ref()?.inner().get(name);
+        let number = |name: &str| match header(name)? {
+            AMQPValue::LongInt(value) => Some(i64::from(*value)),
+            AMQPValue::LongUInt(value) => Some(i64::from(*value)),
+            AMQPValue::LongLongInt(value) => Some(*value),
+            _ => None,
+        };
+        let text = |name: &str| match header(name)? {
+            AMQPValue::LongString(value) => Some(value.to_string()),
+            _ => None,
+        };
+        let epoch = number(EPOCH_HEADER).and_then(|epoch| i32::try_from(epoch).ok());
+        let message_id = properties.message_id().as_ref();
+        // A dead letter without a reason of ours was sent by the broker itself, which names its own.
+        let by_broker = || {
+            let why = text("x-first-death-reason")?;
+            Some(format!("the broker gave it up: {why}"))
+        };
+        Self {
+            id: message_id.and_then(|id| BatchId::from_message_id(id.as_str(), epoch?)),
+            attempt: number(ATTEMPT_HEADER)
+                .and_then(|attempt| u32::try_from(attempt).ok())
+                .unwrap_or(1),
+            reason: text(REASON_HEADER).or_else(by_broker),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RabbitSettlement {
+    /// Taken when it is settled.
+    acker: Option<Acker>,
+    id: Option<BatchId>,
+    attempt: u32,
+    topology: Topology,
+    publisher: Arc<Publisher>,
+}
+
+impl RabbitSettlement {
+    /// Publishes a copy, and gives the original up once the copy is durable. A crash in between leaves both; the ledger
+    /// makes one of them a no-op.
+    async fn replace(mut self: Box<Self>, copy: Outgoing<'_>) -> PortResult<()> {
+        self.publisher.publish(copy).await?;
+        self.acknowledge().await
+    }
+
+    async fn acknowledge(&mut self) -> PortResult<()> {
+        let Some(acker) = self.acker.take() else {
+            return Ok(());
+        };
+        match acker.ack(BasicAckOptions::default()).await {
+            Ok(true) => Ok(()),
+            // The channel died with the delivery still open: the broker gives it to somebody again.
+            Ok(false) => Err(PortError::unavailable("queue.ack", "its channel is closed")),
+            Err(error) => Err(unavailable("queue.ack", error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Settlement for RabbitSettlement {
+    async fn ack(mut self: Box<Self>) -> PortResult<()> {
+        self.acknowledge().await
+    }
+
+    async fn retry(self: Box<Self>, body: Bytes, tier: RetryTier) -> PortResult<()> {
+        let queue = self.topology.retry(tier);
+        let copy = Outgoing {
+            queue: &queue,
+            id: self.id,
+            attempt: self.attempt + 1,
+            reason: None,
+            body: &body,
+        };
+        self.replace(copy).await
+    }
+
+    async fn dead_letter(self: Box<Self>, body: Bytes, reason: &str) -> PortResult<()> {
+        let queue = self.topology.dead.clone();
+        let copy = Outgoing {
+            queue: &queue,
+            id: self.id,
+            attempt: self.attempt,
+            reason: Some(reason),
+            body: &body,
+        };
+        self.replace(copy).await
+    }
+}
+
+impl Drop for RabbitSettlement {
+    fn drop(&mut self) {
+        let Some(acker) = self.acker.take() else {
+            return;
+        };
+        // Outside a runtime the connection is going down as well, and that gives the message back.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let requeue = BasicNackOptions {
+                    requeue: true,
+                    ..BasicNackOptions::default()
+                };
+                let _ = acker.nack(requeue).await;
+            });
+        }
+    }
+}

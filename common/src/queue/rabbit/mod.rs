@@ -1,0 +1,216 @@
+//! The queue on RabbitMQ.
+//!
+//! Publishing and consuming have a connection each: a broker under alarm stops reading from connections that publish, and
+//! acknowledgements must not wait behind that. lapin's own recovery stays off: it would not publish again what was
+//! unconfirmed, and the callers of this port know best what to repeat.
+
+mod consumer;
+mod publisher;
+mod topology;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, ConnectionProperties};
+use tokio::sync::Mutex;
+
+use self::publisher::{Outgoing, Publisher};
+use self::topology::Topology;
+use super::{BatchQueue, Deliveries, QueueDepth, RetryTier};
+use crate::batch::EncodedBatch;
+use crate::error::{PortError, PortResult};
+
+/// Making a connection or a channel takes no longer than this, or it has failed.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Dead letters are few; a small prefetch keeps them in order of arrival and cheap to hold.
+const DEAD_LETTER_PREFETCH: u16 = 4;
+
+/// How to reach RabbitMQ and how to use it.
+#[derive(Debug, Clone)]
+pub struct RabbitSettings {
+    /// `amqp://…`
+    pub url: String,
+    /// What every queue's name starts with.
+    pub queue: String,
+    /// Which program this is, for the broker's list of connections.
+    pub program: String,
+    /// A publish that is not confirmed within this time has failed.
+    pub publish_timeout: Duration,
+}
+
+/// [`BatchQueue`] on RabbitMQ.
+#[derive(Debug)]
+pub struct RabbitQueue {
+    topology: Topology,
+    publisher: Arc<Publisher>,
+    consuming: Link,
+}
+
+impl RabbitQueue {
+    /// Connects and makes sure that the queues are there.
+    pub async fn connect(settings: RabbitSettings) -> PortResult<Self> {
+        let topology = Topology::new(&settings.queue);
+        let link = |role: &str| {
+            let name = format!("{} {role}", settings.program);
+            Link::new(settings.url.clone(), name, topology.clone())
+        };
+        let publisher = Publisher::new(link("publish"), settings.publish_timeout);
+        let queue = Self {
+            publisher: Arc::new(publisher),
+            consuming: link("consume"),
+            topology,
+        };
+        queue.ping().await?;
+        Ok(queue)
+    }
+
+    async fn messages_in(&self, queue: &str) -> PortResult<u64> {
+        const OPERATION: &str = "queue.depth";
+        let channel = self.consuming.channel().await?;
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::durable()
+        };
+        let declared = channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await
+            .map_err(|error| unavailable(OPERATION, error))?;
+        close(channel).await;
+        Ok(u64::from(declared.message_count()))
+    }
+}
+
+#[async_trait]
+impl BatchQueue for RabbitQueue {
+    async fn publish(&self, batch: &EncodedBatch) -> PortResult<()> {
+        let outgoing = Outgoing {
+            queue: &self.topology.batches,
+            id: Some(batch.id),
+            attempt: 1,
+            reason: None,
+            body: &batch.body,
+        };
+        self.publisher.publish(outgoing).await
+    }
+
+    async fn consume(&self, prefetch: u16) -> PortResult<Box<dyn Deliveries>> {
+        let channel = self.consuming.channel().await?;
+        let publisher = Arc::clone(&self.publisher);
+        consumer::start(
+            channel,
+            &self.topology,
+            &self.topology.batches,
+            prefetch,
+            publisher,
+        )
+        .await
+    }
+
+    async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>> {
+        let channel = self.consuming.channel().await?;
+        let publisher = Arc::clone(&self.publisher);
+        let (queue, prefetch) = (&self.topology.dead, DEAD_LETTER_PREFETCH);
+        consumer::start(channel, &self.topology, queue, prefetch, publisher).await
+    }
+
+    async fn depth(&self) -> PortResult<QueueDepth> {
+        let mut depth = QueueDepth {
+            ready: self.messages_in(&self.topology.batches).await?,
+            dead: self.messages_in(&self.topology.dead).await?,
+            retrying: 0,
+        };
+        for tier in RetryTier::ALL {
+            depth.retrying += self.messages_in(&self.topology.retry(tier)).await?;
+        }
+        Ok(depth)
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        close(self.publisher.link().channel().await?).await;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.publisher.link().close().await;
+        self.consuming.close().await;
+    }
+}
+
+/// One connection, made when it is needed and again when it was lost.
+#[derive(Debug)]
+struct Link {
+    url: String,
+    name: String,
+    topology: Topology,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Link {
+    fn new(url: String, name: String, topology: Topology) -> Self {
+        Self {
+            url,
+            name,
+            topology,
+            connection: Mutex::default(),
+        }
+    }
+
+    /// A new channel. A connection that cannot give one in time (lost, or blocked by an alarm) is given up, so that the next
+    /// call starts afresh.
+    async fn channel(&self) -> PortResult<Channel> {
+        const OPERATION: &str = "queue.connect";
+        let mut slot = self.connection.lock().await;
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, async {
+            if let Some(connection) = slot.as_ref().filter(|known| known.status().connected()) {
+                let channel = connection.create_channel().await;
+                return channel.map_err(|error| unavailable(OPERATION, error));
+            }
+            let properties =
+                ConnectionProperties::default().with_connection_name(self.name.as_str().into());
+            let connection = Connection::connect(&self.url, properties)
+                .await
+                .map_err(|error| unavailable(OPERATION, error))?;
+            let channel = connection
+                .create_channel()
+                .await
+                .map_err(|error| unavailable(OPERATION, error))?;
+            self.topology.declare(&channel).await?;
+            *slot = Some(connection);
+            Ok(channel)
+        })
+        .await
+        .unwrap_or_else(|_| {
+            let reason = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
+            Err(PortError::unavailable(OPERATION, reason))
+        });
+        if opened.is_err() {
+            *slot = None;
+        }
+        opened
+    }
+
+    async fn close(&self) {
+        const REPLY_SUCCESS: u16 = 200;
+        if let Some(connection) = self.connection.lock().await.take() {
+            let goodbye = connection.close(REPLY_SUCCESS, "done".into());
+            // Unanswered or refused, the broker notices the end of the connection by itself.
+            let _ = tokio::time::timeout(CONNECT_TIMEOUT, goodbye).await;
+        }
+    }
+}
+
+/// Closes a channel that is no longer needed; one that is broken already needs no closing.
+async fn close(channel: Channel) {
+    const REPLY_SUCCESS: u16 = 200;
+    let _ =
+        tokio::time::timeout(CONNECT_TIMEOUT, channel.close(REPLY_SUCCESS, "done".into())).await;
+}
+
+/// Whatever breaks between us and the broker, a new connection may mend it.
+fn unavailable(operation: &'static str, error: lapin::Error) -> PortError {
+    PortError::unavailable(operation, error)
+}

@@ -1,0 +1,182 @@
+//! Publishing: persistent, mandatory, confirmed, each with a timeout.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Link, close, unavailable};
+use crate::batch::BatchId;
+use crate::error::{ErrorKind, PortError, PortResult};
+
+const OPERATION: &str = "queue.publish";
+
+/// The broker slows a channel down beyond 32 unconfirmed messages, so several uploads share a few channels.
+const CHANNELS: usize = 4;
+
+pub(super) const EPOCH_HEADER: &str = "carga-epoch";
+pub(super) const ATTEMPT_HEADER: &str = "carga-attempt";
+pub(super) const REASON_HEADER: &str = "carga-reason";
+
+/// A message to publish.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outgoing<'a> {
+    pub(super) queue: &'a str,
+    pub(super) id: Option<BatchId>,
+    pub(super) attempt: u32,
+    pub(super) reason: Option<&'a str>,
+    pub(super) body: &'a Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct Publisher {
+    link: Link,
+    timeout: Duration,
+    slots: [Mutex<Slot>; CHANNELS],
+    next: AtomicUsize,
+}
+
+/// A place for a channel, and how many it has had.
+#[derive(Debug, Default)]
+struct Slot {
+    channel: Option<Channel>,
+    generation: u64,
+}
+
+impl Publisher {
+    pub(super) fn new(link: Link, timeout: Duration) -> Self {
+        Self {
+            link,
+            timeout,
+            slots: Default::default(),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Returns when the broker has made the message durable.
+    pub(super) async fn publish(&self, message: Outgoing<'_>) -> PortResult<()> {
+        let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % CHANNELS];
+        let deadline = Instant::now() + self.timeout;
+        let late = || {
+            let reason = format!("no confirm within {} ms", self.timeout.as_millis());
+            PortError::unavailable(OPERATION, reason)
+        };
+        let sent = timeout_at(deadline, self.send(slot, message)).await;
+        let (confirm, generation) = sent.map_err(|_| late())??;
+        let failure = match timeout_at(deadline, confirm).await {
+            Ok(Ok(confirmation)) => return settled(confirmation),
+            Ok(Err(error)) => unavailable(OPERATION, error),
+            Err(_) => late(),
+        };
+        self.give_up(slot, generation).await;
+        Err(failure)
+    }
+
+    /// One at a time per channel: lapin numbers a message and queues its frames in two steps, and two messages that
+    /// overtook each other would get each other's confirm. A channel that fails in here, or whose publish is cut off by the
+    /// timeout, is not put back.
+    async fn send(
+        &self,
+        slot: &Mutex<Slot>,
+        message: Outgoing<'_>,
+    ) -> PortResult<(PublisherConfirm, u64)> {
+        let mut slot = slot.lock().await;
+        let channel = match slot
+            .channel
+            .take()
+            .filter(|known| known.status().connected())
+        {
+            Some(channel) => channel,
+            None => {
+                slot.generation += 1;
+                self.open().await?
+            }
+        };
+        // `mandatory`: without it the broker confirms a message that no queue took.
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let (exchange, queue) = ("".into(), message.queue.into());
+        let confirm = channel
+            .basic_publish(exchange, queue, options, message.body, properties(message))
+            .await
+            .map_err(|error| unavailable(OPERATION, error))?;
+        slot.channel = Some(channel);
+        Ok((confirm, slot.generation))
+    }
+
+    async fn open(&self) -> PortResult<Channel> {
+        let channel = self.link.channel().await?;
+        // Without this a publish resolves to "not requested", which proves nothing.
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .map_err(|error| unavailable(OPERATION, error))?;
+        Ok(channel)
+    }
+
+    /// Drops the channel that broke, unless another publish has replaced it already. What else is unconfirmed on it fails by
+    /// itself.
+    async fn give_up(&self, slot: &Mutex<Slot>, generation: u64) {
+        let mut slot = slot.lock().await;
+        if slot.generation == generation
+            && let Some(channel) = slot.channel.take()
+        {
+            tokio::spawn(close(channel));
+        }
+    }
+}
+
+fn properties(message: Outgoing<'_>) -> BasicProperties {
+    const PERSISTENT: u8 = 2;
+    let mut headers = FieldTable::default();
+    headers.insert(ATTEMPT_HEADER.into(), AMQPValue::LongUInt(message.attempt));
+    if let Some(reason) = message.reason {
+        headers.insert(REASON_HEADER.into(), AMQPValue::LongString(reason.into()));
+    }
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type("application/json".into())
+        .with_app_id("carga".into());
+    if let Some(id) = message.id {
+        headers.insert(EPOCH_HEADER.into(), AMQPValue::LongInt(id.epoch));
+        properties = properties.with_message_id(id.to_string().into());
+    }
+    properties.with_headers(headers)
+}
+
+/// Only a plain acknowledgement counts. lapin hands a returned message to whichever confirm comes next, so a return fails
+/// the publish it came with, and its upload with it, rather than being matched.
+fn settled(confirmation: Confirmation) -> PortResult<()> {
+    match confirmation {
+        Confirmation::Ack(None) => Ok(()),
+        Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
+            let reason = format!(
+                "RabbitMQ returned a message for `{}`: {}; was the queue deleted?",
+                returned.routing_key, returned.reply_text
+            );
+            Err(PortError::new(ErrorKind::Internal, OPERATION, reason))
+        }
+        // The queue is full: nothing is wrong with the channel, and waiting helps.
+        Confirmation::Nack(None) => Err(PortError::new(
+            ErrorKind::Unavailable,
+            OPERATION,
+            "RabbitMQ refused the message: the queue is full",
+        )),
+        Confirmation::NotRequested => Err(PortError::new(
+            ErrorKind::Internal,
+            OPERATION,
+            "the channel does not confirm",
+        )),
+    }
+}

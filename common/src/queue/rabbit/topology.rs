@@ -1,0 +1,114 @@
+//! The queues, each argument spelled out so that RabbitMQ 3.10 and 4.x behave the same.
+//!
+//! - `{name}.batches`: what workers take. Too many deliveries without a settlement send a message to the dead letters.
+//! - `{name}.retry.{1,4,16}s`: one queue per tier, since messages expire only from a queue's head: with a time to live per
+//!   message a long wait would hold back a short one. Expired messages return to the batches.
+//! - `{name}.dead`: dead letters, until a worker moves them to the store.
+//!
+//! The batches dead-letter to the final queue and never to a tier: a message that goes round through dead-lettering alone is
+//! dropped by the broker without a word.
+
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, ErrorKind as LapinErrorKind};
+
+use super::super::RetryTier;
+use super::unavailable;
+use crate::error::{ErrorKind, PortError, PortResult};
+
+/// Deliveries that end without a settlement (a crashed worker) before the broker calls a message dead. A crash charges every
+/// message the worker held, so this is generous; attempts proper are counted by us.
+const DELIVERY_LIMIT: i32 = 20;
+
+/// Bodies a queue holds before it refuses more; a refused publish is tried again, so a full queue slows clients down.
+const MAX_LENGTH_BYTES: i64 = 8 << 30;
+
+/// The names of the queues.
+#[derive(Debug, Clone)]
+pub(super) struct Topology {
+    pub(super) batches: String,
+    pub(super) dead: String,
+    name: String,
+}
+
+impl Topology {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            batches: format!("{name}.batches"),
+            dead: format!("{name}.dead"),
+            name: name.to_owned(),
+        }
+    }
+
+    pub(super) fn retry(&self, tier: RetryTier) -> String {
+        format!("{}.retry.{}s", self.name, tier.delay().as_secs())
+    }
+
+    /// Makes what is missing. Declaring is idempotent, and every process declares the same.
+    pub(super) async fn declare(&self, channel: &Channel) -> PortResult<()> {
+        let mut dead = quorum();
+        dead.insert("x-overflow".into(), text("reject-publish"));
+        declare(channel, &self.dead, dead).await?;
+
+        let mut batches = quorum();
+        dead_letter_to(&mut batches, &self.dead);
+        batches.insert(
+            "x-delivery-limit".into(),
+            AMQPValue::LongInt(DELIVERY_LIMIT),
+        );
+        batches.insert(
+            "x-max-length-bytes".into(),
+            AMQPValue::LongLongInt(MAX_LENGTH_BYTES),
+        );
+        declare(channel, &self.batches, batches).await?;
+
+        for tier in RetryTier::ALL {
+            let mut retry = quorum();
+            dead_letter_to(&mut retry, &self.batches);
+            let delay_ms = i32::try_from(tier.delay().as_millis()).unwrap_or(i32::MAX);
+            retry.insert("x-message-ttl".into(), AMQPValue::LongInt(delay_ms));
+            declare(channel, &self.retry(tier), retry).await?;
+        }
+        Ok(())
+    }
+}
+
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments
+}
+
+/// Dead-lettering with confirms. Without `reject-publish` RabbitMQ quietly falls back to at-most-once.
+fn dead_letter_to(arguments: &mut FieldTable, queue: &str) {
+    arguments.insert("x-dead-letter-exchange".into(), text(""));
+    arguments.insert("x-dead-letter-routing-key".into(), text(queue));
+    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+    arguments.insert("x-overflow".into(), text("reject-publish"));
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+async fn declare(channel: &Channel, queue: &str, arguments: FieldTable) -> PortResult<()> {
+    const OPERATION: &str = "queue.declare";
+    const PRECONDITION_FAILED: u16 = 406;
+    let declared = channel
+        .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
+        .await;
+    let Err(error) = declared else {
+        return Ok(());
+    };
+    match error.kind() {
+        LapinErrorKind::ProtocolError(refusal) if refusal.get_id() == PRECONDITION_FAILED => {
+            let reason = format!(
+                "queue `{queue}` exists with other arguments, made by another version or by hand; drain and delete it, or \
+                 set CARGA_QUEUE to a new name (RabbitMQ: {})",
+                refusal.get_message()
+            );
+            Err(PortError::new(ErrorKind::Conflict, OPERATION, reason))
+        }
+        _ => Err(unavailable(OPERATION, error)),
+    }
+}

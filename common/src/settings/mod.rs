@@ -1,0 +1,389 @@
+//! Settings: read once from the environment, every fault told at once with its variable's name.
+//!
+//! `.env.example` is the reference with the reasons; a test proves that it holds.
+
+mod reader;
+mod secret;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use reader::SettingsError;
+pub use secret::SecretUrl;
+
+use self::reader::Reader;
+use crate::batch::BatchLimits;
+
+/// Postgres remarks on every `IF NOT EXISTS` that finds something; nobody needs to read that.
+const DEFAULT_FILTER: &str = "info,sqlx::postgres::notice=warn";
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the servers are.
+    pub ports: PortSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// What the API accepts.
+    pub intake: IntakeSettings,
+    /// How the worker works.
+    pub worker: WorkerSettings,
+    /// How long a process that was told to stop may finish what it is doing.
+    pub grace: Duration,
+}
+
+/// The four servers.
+#[derive(Debug, Clone)]
+pub struct PortSettings {
+    /// `DATABASE_URL`
+    pub database: SecretUrl,
+    /// `AMQP_URL`
+    pub amqp: SecretUrl,
+    /// `REDIS_URL`
+    pub redis: SecretUrl,
+    /// The bucket of `ARCHIVE_URL`.
+    pub bucket: String,
+    /// The prefix in the bucket, without slashes at its ends.
+    pub archive_prefix: String,
+    /// A custom S3 endpoint; none means AWS itself, or what the SDK's own variables say.
+    pub s3_endpoint: Option<String>,
+    /// What the names of the queues start with.
+    pub queue: String,
+    /// What the keys in Redis start with.
+    pub redis_prefix: String,
+    /// How long live counters outlive an upload's end.
+    pub progress_ttl: Duration,
+    /// Whether to bring the database's schema up to date at start.
+    pub migrate: bool,
+    /// Connections to the database.
+    pub database_connections: u32,
+    /// A publish that is not confirmed in this time has failed once.
+    pub publish_timeout: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// A `tracing` filter: `info`, `carga_worker=debug,info`, ….
+    pub filter: String,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("use `text` or `json`"),
+        }
+    }
+}
+
+/// What the API accepts.
+#[derive(Debug, Clone)]
+pub struct IntakeSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Uploads at once; one more is answered 429.
+    pub max_uploads: usize,
+    /// The largest file.
+    pub max_upload_bytes: u64,
+    /// When a batch closes.
+    pub batch: BatchLimits,
+    /// Unconfirmed batches of one upload.
+    pub publish_window: usize,
+    /// Bytes of unconfirmed batches of all uploads together.
+    pub publish_budget_bytes: usize,
+    /// How long a batch is published again before its upload fails.
+    pub publish_deadline: Duration,
+    /// A client may be silent for this long.
+    pub body_idle: Duration,
+    /// A client has this long for its request's head.
+    pub header_timeout: Duration,
+    /// How often figures are put on record and leases renewed.
+    pub heartbeat: Duration,
+}
+
+/// How the worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// Batches in hand at most. It bounds the worker's memory: prefetch × message size.
+    pub prefetch: u16,
+    /// Archive writes at once.
+    pub archive_concurrency: usize,
+    /// Batches stored in one transaction at most.
+    pub group_batches: usize,
+    /// Transactions at once.
+    pub store_sessions: usize,
+    /// A receiving upload whose API has been silent for this long has failed.
+    pub lease: Duration,
+    /// How often the sweeper looks for what was left behind.
+    pub sweep: Duration,
+    /// How long the archive of a failed upload is kept.
+    pub archive_grace: Duration,
+    /// A file touched every few seconds while the worker lives, for health checks.
+    pub heartbeat_file: PathBuf,
+}
+
+impl Settings {
+    /// Reads the process's environment.
+    pub fn from_env() -> Result<Self, SettingsError> {
+        Self::read(&|name| std::env::var(name).ok())
+    }
+
+    /// Reads from anything that knows variables.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let mut reader = Reader::new(lookup);
+        let settings = Self {
+            ports: ports(&mut reader),
+            log: log(&mut reader),
+            intake: intake(&mut reader),
+            worker: worker(&mut reader),
+            grace: reader.seconds("CARGA_GRACE_SECS", 30, 3600),
+        };
+        let batch = settings.intake.batch.bytes;
+        // A batch may close just before a row as large as a whole batch.
+        if settings.intake.publish_budget_bytes < 2 * batch {
+            reader.fault(format!(
+                "CARGA_PUBLISH_BUDGET_BYTES={}: must be at least twice CARGA_BATCH_BYTES ({batch})",
+                settings.intake.publish_budget_bytes
+            ));
+        }
+        reader.finish(settings)
+    }
+}
+
+/// Only the settings for logs, to be able to log what is wrong with the rest.
+pub fn log_settings() -> LogSettings {
+    let lookup = |name: &str| std::env::var(name).ok();
+    log(&mut Reader::new(&lookup))
+}
+
+fn ports(reader: &mut Reader<'_>) -> PortSettings {
+    let mut url = |name: &str, schemes: &[&str], example: &str| {
+        let url = SecretUrl::new(reader.required(name, example));
+        if !url.expose().is_empty() && !schemes.contains(&url.scheme()) {
+            let schemes = schemes.join("` or `");
+            reader.fault(format!(
+                "{name}={url}: the scheme must be `{schemes}`; example: {example}"
+            ));
+        }
+        url
+    };
+    let database = url(
+        "DATABASE_URL",
+        &["postgres", "postgresql"],
+        "postgres://carga:carga@localhost/carga",
+    );
+    let amqp = url(
+        "AMQP_URL",
+        &["amqp", "amqps"],
+        "amqp://carga:carga@localhost/%2f",
+    );
+    let redis = url("REDIS_URL", &["redis"], "redis://localhost");
+    let archive = url("ARCHIVE_URL", &["s3"], "s3://bucket/prefix");
+    let location = archive.expose().trim_start_matches("s3://");
+    let (bucket, prefix) = location.split_once('/').unwrap_or((location, ""));
+    if bucket.is_empty() && !archive.expose().is_empty() {
+        reader.fault(format!(
+            "ARCHIVE_URL={archive}: names no bucket; example: s3://bucket/prefix"
+        ));
+    }
+    PortSettings {
+        bucket: bucket.to_owned(),
+        archive_prefix: prefix.trim_matches('/').to_owned(),
+        // AWS_ENDPOINT is what some other tools call it.
+        s3_endpoint: reader
+            .text("AWS_ENDPOINT_URL_S3")
+            .or_else(|| reader.text("AWS_ENDPOINT_URL"))
+            .or_else(|| reader.text("AWS_ENDPOINT")),
+        queue: reader
+            .text("CARGA_QUEUE")
+            .unwrap_or_else(|| "carga".to_owned()),
+        redis_prefix: reader
+            .text("CARGA_REDIS_PREFIX")
+            .unwrap_or_else(|| "carga".to_owned()),
+        progress_ttl: reader.seconds("CARGA_PROGRESS_TTL_SECS", 24 * 3600, 366 * 24 * 3600),
+        migrate: reader.parsed("CARGA_MIGRATE", Switch(true)).0,
+        database_connections: reader.small("CARGA_DATABASE_CONNECTIONS", 10, 2..=1000, 10),
+        publish_timeout: reader.seconds("CARGA_PUBLISH_TIMEOUT_SECS", 10, 600),
+        database,
+        amqp,
+        redis,
+    }
+}
+
+fn log(reader: &mut Reader<'_>) -> LogSettings {
+    LogSettings {
+        filter: reader
+            .text("CARGA_LOG")
+            .unwrap_or_else(|| DEFAULT_FILTER.to_owned()),
+        format: reader.parsed("CARGA_LOG_FORMAT", LogFormat::Text),
+    }
+}
+
+fn intake(reader: &mut Reader<'_>) -> IntakeSettings {
+    const MIB: u64 = 1 << 20;
+    IntakeSettings {
+        listen: reader.parsed("CARGA_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080))),
+        max_uploads: reader.small("CARGA_MAX_UPLOADS", 64, 1..=100_000, 64),
+        max_upload_bytes: reader.number("CARGA_MAX_UPLOAD_BYTES", 10 << 30, 1..=1 << 50),
+        batch: BatchLimits {
+            rows: reader.small("CARGA_BATCH_ROWS", 1000, 1..=100_000, 1000),
+            bytes: reader.small("CARGA_BATCH_BYTES", 4 * MIB, 1024..=6 * MIB, 4 << 20),
+        },
+        publish_window: reader.small("CARGA_PUBLISH_WINDOW", 32, 1..=1000, 32),
+        publish_budget_bytes: reader.small(
+            "CARGA_PUBLISH_BUDGET_BYTES",
+            64 * MIB,
+            2048..=1 << 31,
+            64 << 20,
+        ),
+        publish_deadline: reader.seconds("CARGA_PUBLISH_DEADLINE_SECS", 60, 3600),
+        body_idle: reader.seconds("CARGA_BODY_IDLE_SECS", 60, 3600),
+        header_timeout: reader.seconds("CARGA_HEADER_TIMEOUT_SECS", 15, 600),
+        heartbeat: reader.milliseconds("CARGA_HEARTBEAT_MS", 250, 10_000),
+    }
+}
+
+fn worker(reader: &mut Reader<'_>) -> WorkerSettings {
+    let default_file = std::env::temp_dir().join("carga-worker.alive");
+    WorkerSettings {
+        prefetch: reader.small("CARGA_PREFETCH", 48, 1..=2000, 48),
+        archive_concurrency: reader.small("CARGA_ARCHIVE_CONCURRENCY", 32, 1..=1000, 32),
+        group_batches: reader.small("CARGA_GROUP_BATCHES", 16, 1..=256, 16),
+        store_sessions: reader.small("CARGA_STORE_SESSIONS", 2, 1..=64, 2),
+        lease: reader.seconds("CARGA_LEASE_SECS", 60, 3600),
+        sweep: reader.milliseconds("CARGA_SWEEP_MS", 10_000, 3_600_000),
+        archive_grace: reader.seconds("CARGA_ARCHIVE_GRACE_SECS", 24 * 3600, 366 * 24 * 3600),
+        heartbeat_file: reader
+            .text("CARGA_HEARTBEAT_FILE")
+            .map_or(default_file, PathBuf::from),
+    }
+}
+
+/// `on` or `off`.
+struct Switch(bool);
+
+impl std::str::FromStr for Switch {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Self(true)),
+            "off" => Ok(Self(false)),
+            _ => Err("use `on` or `off`"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let variables: HashMap<_, _> = variables.iter().copied().collect();
+        Settings::read(&|name| variables.get(name).map(|value| (*value).to_owned()))
+    }
+
+    const SERVERS: [(&str, &str); 4] = [
+        ("DATABASE_URL", "postgres://carga:pw@db/carga"),
+        ("AMQP_URL", "amqp://carga:pw@mq/%2f"),
+        ("REDIS_URL", "redis://cache"),
+        ("ARCHIVE_URL", "s3://bucket/some/prefix/"),
+    ];
+
+    #[test]
+    fn the_four_servers_are_enough_and_an_archive_url_names_bucket_and_prefix() {
+        let settings = read(&SERVERS).unwrap();
+        assert_eq!(settings.ports.bucket, "bucket");
+        assert_eq!(settings.ports.archive_prefix, "some/prefix");
+        assert!(settings.intake.listen.ip().is_loopback());
+        // An API killed without a word is noticed within 90 seconds.
+        let noticed = settings.worker.lease + settings.worker.sweep;
+        assert!(noticed < Duration::from_secs(90));
+        assert!(!format!("{settings:?}").contains("pw"));
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_its_variable() {
+        let error = read(&[
+            ("DATABASE_URL", "mysql://u:hidden@db/carga"),
+            ("ARCHIVE_URL", "s3:///prefix"),
+            ("CARGA_PREFETCH", "many"),
+            ("CARGA_BATCH_ROWS", "0"),
+            ("CARGA_MIGRATE", "perhaps"),
+            ("CARGA_LISTEN", "8080"),
+            ("CARGA_PUBLISH_BUDGET_BYTES", "4096"),
+        ])
+        .unwrap_err()
+        .to_string();
+        for name in [
+            "DATABASE_URL=mysql://u:***@db/carga",
+            "AMQP_URL is not set",
+            "REDIS_URL is not set",
+            "ARCHIVE_URL=s3:///prefix: names no bucket",
+            "CARGA_PREFETCH=many",
+            "CARGA_BATCH_ROWS=0: must be between 1 and 100000",
+            "CARGA_MIGRATE=perhaps: use `on` or `off`",
+            "CARGA_LISTEN=8080",
+            "CARGA_PUBLISH_BUDGET_BYTES=4096",
+        ] {
+            assert!(error.contains(name), "{name} is missing in:\n{error}");
+        }
+    }
+
+    #[test]
+    fn the_example_file_holds_and_names_only_variables_that_exist() {
+        let example = include_str!("../../../.env.example");
+        let mut variables = HashMap::new();
+        for line in example.lines() {
+            // A commented-out assignment shows a default; it must hold as well.
+            let line = line.trim_start_matches("# ").trim();
+            if let Some((name, value)) = line.split_once('=')
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit())
+            {
+                variables.entry(name).or_insert(value);
+            }
+        }
+        let asked = std::cell::RefCell::new(Vec::new());
+        let settings = Settings::read(&|name| {
+            asked.borrow_mut().push(name.to_owned());
+            variables.get(name).map(|value| (*value).to_owned())
+        });
+        settings.unwrap();
+        for name in variables.keys().filter(|name| name.starts_with("CARGA_")) {
+            // This one is for Docker Compose.
+            let known =
+                *name == "CARGA_WORKERS" || asked.borrow().iter().any(|asked| asked == name);
+            assert!(known, "{name} is in .env.example but nothing reads it");
+        }
+        for name in asked
+            .borrow()
+            .iter()
+            .filter(|name| name.starts_with("CARGA_"))
+        {
+            assert!(
+                variables.contains_key(name.as_str()),
+                "{name} is missing in .env.example"
+            );
+        }
+    }
+}

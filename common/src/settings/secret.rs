@@ -1,0 +1,71 @@
+//! URLs that may hold a password.
+
+use std::fmt;
+
+/// A URL that shows its password to nobody but the driver.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(String);
+
+impl SecretUrl {
+    /// Takes a URL as it is.
+    pub fn new(url: String) -> Self {
+        Self(url)
+    }
+
+    /// The whole URL, for the driver alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The part before `:`.
+    pub fn scheme(&self) -> &str {
+        self.0.split(':').next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&masked(&self.0))
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `scheme://user:secret@host` with the secret replaced. Everything between the first `:` of the user part and the last `@`
+/// before the path counts as secret, so that an unescaped `@` in a password gives nothing away.
+fn masked(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return "***".to_owned();
+    };
+    let Some((user, host)) = rest.rsplit_once('@') else {
+        return url.to_owned();
+    };
+    match user.split_once(':') {
+        Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SecretUrl;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for (url, shown) in [
+            ("amqp://guest:s3cret@host/%2f", "amqp://guest:***@host/%2f"),
+            ("postgres://u:p@ss@host/db", "postgres://u:***@host/db"),
+            ("redis://:s3cret@host", "redis://:***@host"),
+            ("postgres://u@host/db", "postgres://u@host/db"),
+            ("s3cret", "***"),
+        ] {
+            let url = SecretUrl::new(url.to_owned());
+            assert_eq!(url.to_string(), shown);
+            assert_eq!(format!("{url:?}"), shown);
+        }
+    }
+}

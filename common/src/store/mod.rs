@@ -1,0 +1,235 @@
+//! The store port: the system of record.
+//!
+//! # Promises
+//!
+//! - `store` is one transaction for a group of batches: their ledger entries and all their rows, or nothing.
+//! - A batch is stored once. A replay adds nothing and says so.
+//! - The fence: once an upload has failed, no batch of it is stored any more, not even one that is on its way.
+//! - An upload ends once. Of two that try, one is told that it did.
+//! - An upload completes only when every batch is in the ledger and the ledger's rows are the rows that were read.
+//! - Removing rows starts with the status, so they vanish from view at once, and can be resumed at any point.
+
+#[cfg(feature = "postgres")]
+mod postgres;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresSettings, PostgresStore};
+
+use crate::batch::{Batch, BatchId};
+use crate::error::PortResult;
+use crate::progress::Snapshot;
+use crate::upload::{Dialect, Failure, Status, Upload, UploadId};
+
+/// An upload whose header has been accepted.
+#[derive(Debug, Clone)]
+pub struct NewUpload {
+    /// Its id.
+    pub id: UploadId,
+    /// The client's name for the file.
+    pub filename: Option<String>,
+    /// How the file is read.
+    pub dialect: Dialect,
+    /// The header.
+    pub columns: Vec<String>,
+    /// File bytes announced.
+    pub bytes_total: Option<u64>,
+}
+
+/// What is known of an upload when its last byte has been read.
+#[derive(Debug, Clone, Copy)]
+pub struct Seal {
+    /// Rows read.
+    pub rows: u64,
+    /// Batches published and confirmed.
+    pub batches: u32,
+    /// Bytes received.
+    pub bytes: u64,
+    /// SHA-256 of the file.
+    pub sha256: [u8; 32],
+}
+
+/// A sign of life of a receiving upload, with its figures.
+#[derive(Debug, Clone, Copy)]
+pub struct Heartbeat {
+    /// The upload.
+    pub upload: UploadId,
+    /// Rows read so far.
+    pub rows_read: u64,
+    /// Bytes received so far.
+    pub bytes_received: u64,
+}
+
+/// A batch whose object is in the archive.
+#[derive(Debug, Clone)]
+pub struct ArchivedBatch {
+    /// The batch.
+    pub batch: Batch,
+    /// The size of its object.
+    pub archive_bytes: u64,
+    /// CRC-32 (IEEE) of its object.
+    pub archive_crc32: u32,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreOutcome {
+    /// Its rows are in.
+    Stored,
+    /// They were in already.
+    Replay,
+    /// Its upload has ended without it, or is in another epoch: nothing to store.
+    Fenced,
+    /// There is no such upload.
+    UnknownUpload,
+}
+
+/// An entry of the ledger.
+#[derive(Debug, Clone, Copy)]
+pub struct LedgerEntry {
+    /// The batch's number.
+    pub seq: u32,
+    /// `row_number` of its first row.
+    pub first_row: u64,
+    /// How many rows it has.
+    pub rows: u32,
+    /// The size of its object.
+    pub archive_bytes: u64,
+    /// CRC-32 (IEEE) of its object.
+    pub archive_crc32: u32,
+}
+
+/// Whether an upload can end.
+#[derive(Debug, Clone)]
+pub enum Completion {
+    /// Every batch is stored.
+    Ready(Box<Upload>),
+    /// Something is missing, or it is not sealed.
+    Incomplete,
+    /// It has ended already.
+    Ended,
+    /// Every batch is stored and yet the rows are not those that were read. It must not complete.
+    Mismatch {
+        /// The rows that were read.
+        read: u64,
+        /// The rows in the ledger.
+        stored: u64,
+    },
+}
+
+/// A dead letter on its way into the store.
+#[derive(Debug, Clone)]
+pub struct DeadBatch {
+    /// The batch, as far as it could be told.
+    pub id: Option<BatchId>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why it died.
+    pub reason: String,
+    /// The message.
+    pub body: Bytes,
+}
+
+/// What parking a dead batch means for its upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parked {
+    /// It is kept, and its upload cannot complete.
+    Kept,
+    /// A copy of a batch that is stored: there was nothing to keep.
+    AlreadyStored,
+}
+
+/// Which uploads to list.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadQuery {
+    /// Only those with this status.
+    pub status: Option<Status>,
+    /// At most this many.
+    pub limit: u32,
+    /// Only those older than this one (by creation, then id).
+    pub before: Option<(jiff::Timestamp, UploadId)>,
+}
+
+/// What the sweeper has to look at.
+#[derive(Debug, Clone, Default)]
+pub struct Leftovers {
+    /// Receiving uploads without a sign of life.
+    pub expired: Vec<(UploadId, i32)>,
+    /// Sealed uploads that nobody has ended.
+    pub unfinished: Vec<UploadId>,
+    /// Ended uploads whose rows are still to be removed.
+    pub to_remove: Vec<UploadId>,
+    /// Failed uploads whose archive is still to be deleted.
+    pub to_unarchive: Vec<UploadId>,
+}
+
+/// The system of record. See the module for its promises.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Records a new upload as `receiving`, with its lease. *Conflict* when the id is taken.
+    async fn create(&self, upload: &NewUpload) -> PortResult<Upload>;
+
+    /// Renews leases and puts figures on record; figures never go down.
+    async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<()>;
+
+    /// `receiving` → `processing`, with the totals. False when the upload has ended in the meantime.
+    async fn seal(&self, id: UploadId, epoch: i32, seal: &Seal) -> PortResult<bool>;
+
+    /// Ends an upload as `failed`. Returns whether this call ended it. When it returns, no batch of the upload is being
+    /// stored or ever will be; its rows are out of sight and wait for `remove_rows`.
+    async fn fail(
+        &self,
+        id: UploadId,
+        epoch: i32,
+        failure: &Failure,
+        last: Option<Heartbeat>,
+    ) -> PortResult<bool>;
+
+    /// Removes rows of an upload that ended without keeping them, some at a time. Returns true when none are left.
+    async fn remove_rows(&self, id: UploadId) -> PortResult<bool>;
+
+    /// Notes that the archive of a failed upload is gone.
+    async fn archive_removed(&self, id: UploadId) -> PortResult<()>;
+
+    /// The upload, if there is one.
+    async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>>;
+
+    /// Uploads, newest first.
+    async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>>;
+
+    /// What live counters can be rebuilt from.
+    async fn progress(&self, id: UploadId, epoch: i32) -> PortResult<Snapshot>;
+
+    /// Stores a group of batches in one transaction, with an outcome for each, in their order.
+    async fn store(&self, group: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>>;
+
+    /// Whether a batch of this upload and epoch can be stored, as far as can be told without the fence: asked before its
+    /// object is written.
+    async fn admits(&self, id: BatchId) -> PortResult<bool>;
+
+    /// Whether the upload can end.
+    async fn completion(&self, id: UploadId) -> PortResult<Completion>;
+
+    /// The ledger of an upload, in order.
+    async fn ledger(&self, id: UploadId, epoch: i32) -> PortResult<Vec<LedgerEntry>>;
+
+    /// `processing` → `completed`, if every row is accounted for. Returns whether this call ended it.
+    async fn complete(&self, id: UploadId, epoch: i32) -> PortResult<bool>;
+
+    /// Keeps a dead letter.
+    async fn park(&self, batch: &DeadBatch) -> PortResult<Parked>;
+
+    /// What a crash may have left behind.
+    async fn leftovers(&self, lease: Duration, archive_grace: Duration) -> PortResult<Leftovers>;
+
+    /// Proves that it can be reached.
+    async fn ping(&self) -> PortResult<()>;
+
+    /// Says goodbye to the database.
+    async fn close(&self);
+}

@@ -1,0 +1,13 @@
+#!/bin/bash
+# Makes the archive's bucket. LocalStack keeps S3 in memory only, so this runs at every start; the health check in
+# docker-compose.yml looks for the bucket, so whoever waits for "healthy" has waited for this script too.
+set -euo pipefail
+
+location=${ARCHIVE_URL:-s3://carga}
+bucket=${location#s3://}
+bucket=${bucket%%/*}
+
+if ! awslocal s3api head-bucket --bucket "$bucket" >/dev/null 2>&1; then
+  awslocal s3api create-bucket --bucket "$bucket" >/dev/null
+fi
+echo "bucket $bucket is there"

@@ -1,0 +1,127 @@
+//! The command line: `make services` and the tests' set are started with it.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::packages::{self, Package};
+use crate::{Postgres, Rabbit, Redis, S3Kind, Services, State, paths, s3};
+
+/// Real Postgres, Redis, RabbitMQ and S3 servers for Carga, without Docker.
+#[derive(Debug, Parser)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// A set of all four servers, which runs in the background.
+    #[command(subcommand)]
+    Services(Set),
+    /// Installs the Debian packages that the servers come from.
+    Install,
+    /// Runs one private server until Ctrl-C, then removes it with all its data.
+    Run { server: Single },
+    /// Serves a directory as S3 until SIGTERM.
+    S3 {
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Set {
+    /// Starts it unless it runs already, and prints Carga's settings for it as shell commands.
+    Up {
+        #[command(flatten)]
+        place: Place,
+        #[arg(long, value_enum, default_value_t)]
+        s3: S3Kind,
+    },
+    /// Prints Carga's settings for the set that is running.
+    Env(Place),
+    /// Kills it and removes its data.
+    Down(Place),
+}
+
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// The set's directory [default: target/services].
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+impl Place {
+    fn dir(self) -> PathBuf {
+        self.dir
+            .unwrap_or_else(|| paths::target_dir().join("services"))
+    }
+}
+
+#[derive(Clone, Debug, clap::ValueEnum)]
+enum Single {
+    Postgres,
+    Rabbit,
+    Redis,
+}
+
+impl Cli {
+    pub async fn run(self) -> Result<()> {
+        match self.command {
+            Task::Services(Set::Up { place, s3 }) => print(&Services::up(&place.dir(), s3).await?),
+            Task::Services(Set::Env(place)) => print(&Services::find(&place.dir()).await?),
+            Task::Services(Set::Down(place)) => Services::down(&place.dir()).await?,
+            Task::Install => packages::ensure_installed(&Package::ALL)?,
+            Task::Run { server } => run(server).await?,
+            Task::S3 { port, dir } => s3::serve(s3::listen(port)?, &dir, interrupted()?).await?,
+        }
+        Ok(())
+    }
+}
+
+async fn run(server: Single) -> Result<()> {
+    let interrupted = interrupted()?;
+    // The handle keeps the server alive until the interrupt.
+    let (_server, url): (Box<dyn Send>, String) = match server {
+        Single::Postgres => {
+            let postgres = Postgres::start().await?;
+            let url = postgres.url("postgres");
+            (Box::new(postgres), url)
+        }
+        Single::Rabbit => {
+            let rabbit = Rabbit::start().await?;
+            let url = rabbit.url();
+            (Box::new(rabbit), url)
+        }
+        Single::Redis => {
+            let redis = Redis::start().await?;
+            let url = redis.url();
+            (Box::new(redis), url)
+        }
+    };
+    println!("{url}");
+    interrupted.await;
+    Ok(())
+}
+
+fn print(state: &State) {
+    for (key, value) in state.env() {
+        println!("export {key}={value}");
+    }
+}
+
+fn interrupted() -> Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+        }
+    })
+}

@@ -1,0 +1,224 @@
+//! The real LocalStack's S3, without Docker: its Python package in a virtual environment below the build directory.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use crate::home::Home;
+use crate::paths::{repository, target_dir};
+use crate::pid::ProcessId;
+use crate::s3::S3Access;
+use crate::server::{Server, answers, free_port};
+
+const START: Duration = Duration::from_secs(120);
+/// The pinned release, 4.3, does not run on another one; later releases want 3.12 and more.
+const PYTHON: &str = "3.11";
+
+#[derive(Debug)]
+pub struct LocalStack {
+    server: Server,
+    python: PathBuf,
+    port: u16,
+}
+
+impl LocalStack {
+    /// Starts a new server without buckets, which is gone when the handle is dropped. The first start ever downloads the packages.
+    pub async fn start() -> Result<Self> {
+        Self::start_in(Home::private("localstack")?).await
+    }
+
+    pub(crate) async fn start_in(home: Home) -> Result<Self> {
+        let python = tokio::task::spawn_blocking(environment).await??;
+        let mut localstack = Self {
+            server: Server::new("localstack", home),
+            python,
+            port: free_port()?,
+        };
+        localstack.restart().await?;
+        Ok(localstack)
+    }
+
+    /// Starts it again on the same port, but empty (keeping objects is not part of the free LocalStack), after
+    /// [`stop`](Self::stop) or [`kill`](Self::kill).
+    pub async fn restart(&mut self) -> Result<()> {
+        let home = self.server.home.path();
+        let temporary = home.join("tmp");
+        fs::create_dir_all(&temporary)?;
+        let mut command = Command::new(&self.python);
+        command
+            .args(["-m", "localstack.runtime.main"])
+            .env("SERVICES", "s3")
+            .env("EAGER_SERVICE_LOADING", "1")
+            .env("DISABLE_EVENTS", "1")
+            .env("SKIP_SSL_CERT_DOWNLOAD", "1")
+            .env("GATEWAY_LISTEN", format!("127.0.0.1:{}", self.port))
+            .env("LOCALSTACK_VOLUME_DIR", home.join("volume"))
+            .env("TMPDIR", &temporary)
+            .env("HOME", home);
+        let port = self.port;
+        self.server
+            .launch(command, START, async || is_ready(port).await)
+            .await
+    }
+
+    pub async fn stop(&mut self) -> Result<()> {
+        self.server.stop(Signal::TERM).await
+    }
+
+    pub fn kill(&mut self) -> Result<()> {
+        self.server.kill()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn access(&self) -> S3Access {
+        S3Access {
+            endpoint: format!("http://127.0.0.1:{}", self.port),
+            access_key: "test".to_owned(),
+            secret_key: "test".to_owned(),
+            data: None,
+        }
+    }
+
+    pub(crate) fn detach(self) -> Result<ProcessId> {
+        self.server.detach()
+    }
+}
+
+pub(crate) async fn is_ready(port: u16) -> bool {
+    let question =
+        b"GET /_localstack/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    answers(port, question, b"HTTP/1.1 200").await
+}
+
+/// The keys of a bucket, sorted. LocalStack answers unsigned requests.
+pub(crate) async fn objects(endpoint: &str, bucket: &str) -> Result<Vec<String>> {
+    let listing = get(&format!("{endpoint}/{bucket}?list-type=2")).await?;
+    let listing = String::from_utf8(listing)?;
+    ensure!(
+        !listing.contains("<IsTruncated>true"),
+        "bucket {bucket} has more objects than one listing shows"
+    );
+    let keys = listing
+        .split("<Key>")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("</Key>"));
+    let unescaped = |key: &str| {
+        key.replace("&lt;", "<")
+            .replace("&gt;", ">")
+            .replace("&quot;", "\"")
+            .replace("&amp;", "&")
+    };
+    let mut keys: Vec<String> = keys.map(|(key, _)| unescaped(key)).collect();
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+pub(crate) async fn read(endpoint: &str, bucket: &str, key: &str) -> Result<Vec<u8>> {
+    get(&format!("{endpoint}/{bucket}/{key}")).await
+}
+
+async fn get(url: &str) -> Result<Vec<u8>> {
+    let answer = reqwest::get(url).await?.error_for_status()?;
+    Ok(answer.bytes().await?.to_vec())
+}
+
+/// The Python of a virtual environment with exactly the pinned packages, made if there is none. Takes a minute the first time.
+fn environment() -> Result<PathBuf> {
+    let requirements = repository().join("localstack/host-requirements.txt");
+    let pins = fs::read_to_string(&requirements)
+        .with_context(|| format!("cannot read {}", requirements.display()))?;
+    let environment = target_dir().join("localstack-venv");
+    let python = environment.join("bin/python");
+    // Written last: an interrupted or an outdated installation is not taken for this one.
+    let finished = environment.join("installed-pins.txt");
+
+    fs::create_dir_all(target_dir())?;
+    let turn = fs::File::create(target_dir().join("localstack-venv.lock"))?;
+    turn.lock()?;
+    if fs::read_to_string(&finished).is_ok_and(|installed| installed == pins) {
+        return Ok(python);
+    }
+    if environment.exists() {
+        fs::remove_dir_all(&environment)?;
+    }
+    eprintln!(
+        "carga-testkit: installing LocalStack into {}",
+        environment.display()
+    );
+    run(Command::new(system_python()?)
+        .args(["-m", "venv"])
+        .arg(&environment))
+    .context("a virtual environment needs the Debian package python3-venv")?;
+    let mut install = Command::new(&python);
+    install.args([
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--quiet",
+        "-r",
+    ]);
+    run(install.arg(&requirements))?;
+    fs::write(&finished, pins)?;
+    Ok(python)
+}
+
+fn system_python() -> Result<&'static str> {
+    let is_right = |program: &&str| {
+        let version = Command::new(program)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .output();
+        let expected = format!("Python {PYTHON}.");
+        version.is_ok_and(|version| String::from_utf8_lossy(&version.stdout).starts_with(&expected))
+    };
+    match ["python3", "python3.11"].into_iter().find(is_right) {
+        Some(program) => Ok(program),
+        None => {
+            bail!("LocalStack needs Python {PYTHON}, and neither python3 nor python3.11 is that")
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    let told = || {
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    };
+    ensure!(
+        output.status.success(),
+        "{command:?} failed ({}):\n{}",
+        output.status,
+        told()
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_pins_are_in_the_repository() {
+        let pins =
+            std::fs::read_to_string(super::repository().join("localstack/host-requirements.txt"))
+                .unwrap();
+        assert!(
+            pins.lines()
+                .any(|line| line.starts_with("localstack-core==4.3"))
+        );
+    }
+}

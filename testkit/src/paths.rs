@@ -1,0 +1,36 @@
+//! Where the repository, its build directory and its programs are.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// The checkout that this crate was built from.
+pub fn repository() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_path_buf()
+}
+
+/// Cargo's build directory: `CARGO_TARGET_DIR`, else `target` in the repository.
+pub fn target_dir() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
+        // Cargo takes a relative one from where it was called; that is the repository for every target of the Makefile.
+        Some(dir) if !dir.is_empty() => repository().join(dir),
+        _ => repository().join("target"),
+    }
+}
+
+/// A program of this workspace, beside the running one (`target/<profile>/deps/<test>` or `target/<profile>/<program>`).
+pub(crate) fn workspace_binary(name: &str) -> Result<PathBuf> {
+    let running = env::current_exe().context("cannot tell which program is running")?;
+    for dir in running.ancestors().skip(1).take(2) {
+        let candidate = dir.join(name);
+        if candidate.is_file() {
+            return Ok(candidate);
+        }
+    }
+    bail!(
+        "there is no {name} beside {}: run `cargo build --workspace --bins` first",
+        running.display()
+    )
+}

@@ -1,0 +1,196 @@
+//! Processes that are never confused with a later one of the same number.
+//!
+//! Servers are recorded in files and may be killed by another process much later. A pid alone could belong to somebody else by
+//! then, so every pid is kept together with its start time.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+/// One process for certain: a pid and when it started.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct ProcessId {
+    pid: i32,
+    /// Clock ticks since boot, field 22 of `/proc/<pid>/stat`.
+    started: u64,
+}
+
+impl ProcessId {
+    /// The living process with this pid.
+    pub fn of(pid: u32) -> Option<Self> {
+        let pid = i32::try_from(pid).ok()?;
+        stat(pid).map(|stat| stat.id)
+    }
+
+    pub(crate) fn current() -> Result<Self> {
+        Self::of(std::process::id()).context("/proc has no entry for this process")
+    }
+
+    pub fn pid(self) -> i32 {
+        self.pid
+    }
+
+    /// A zombie counts as dead: only its exit status is left. Not so while another thread of it is still ending, for until then
+    /// its files and ports stay open.
+    pub fn is_alive(self) -> bool {
+        let is_over = |stat: &Stat| matches!(stat.state, 'Z' | 'X') && stat.threads <= 1;
+        stat(self.pid).is_some_and(|stat| stat.id == self && !is_over(&stat))
+    }
+
+    /// Sends a signal, or does nothing if the process has gone.
+    pub(crate) fn signal(self, signal: Signal) -> Result<()> {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(());
+        };
+        // The descriptor pins the process before its start time is compared, so that the pid cannot change hands in between.
+        let descriptor = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(descriptor) => descriptor,
+            Err(Errno::SRCH) => return Ok(()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot open process {}", self.pid));
+            }
+        };
+        if stat(self.pid).is_none_or(|stat| stat.id != self) {
+            return Ok(());
+        }
+        match pidfd_send_signal(descriptor, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(error)
+                .with_context(|| format!("cannot send {signal:?} to process {}", self.pid)),
+        }
+    }
+}
+
+/// Kills processes and everything they have started, and returns once none of it is left.
+///
+/// A process group is not enough: each Postgres backend is in a session of its own.
+pub(crate) fn kill_trees(roots: &[ProcessId]) -> Result<()> {
+    // A stopped parent starts no further child while its children are being counted.
+    for root in roots {
+        root.signal(Signal::STOP)?;
+    }
+    let victims = with_descendants(roots);
+    for victim in &victims {
+        victim.signal(Signal::KILL)?;
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while victims.iter().any(|victim| victim.is_alive()) {
+        ensure!(
+            Instant::now() < deadline,
+            "killed processes are still there after 20 s: {victims:?}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// Living processes that were started with this exact `NAME=value` in their environment.
+pub(crate) fn with_environment(entry: &str) -> Vec<ProcessId> {
+    let carries_it = |stat: &Stat| {
+        fs::read(format!("/proc/{}/environ", stat.id.pid)).is_ok_and(|environment| {
+            environment
+                .split(|byte| *byte == 0)
+                .any(|found| found == entry.as_bytes())
+        })
+    };
+    all()
+        .iter()
+        .filter(|stat| carries_it(stat))
+        .map(|stat| stat.id)
+        .collect()
+}
+
+fn with_descendants(roots: &[ProcessId]) -> Vec<ProcessId> {
+    let everyone = all();
+    let mut tree: Vec<ProcessId> = roots
+        .iter()
+        .copied()
+        .filter(|root| root.is_alive())
+        .collect();
+    let mut next = 0;
+    while let Some(parent) = tree.get(next).copied() {
+        tree.extend(
+            everyone
+                .iter()
+                .filter(|stat| stat.parent == parent.pid)
+                .map(|stat| stat.id),
+        );
+        next += 1;
+    }
+    tree
+}
+
+struct Stat {
+    id: ProcessId,
+    parent: i32,
+    state: char,
+    threads: u32,
+}
+
+fn all() -> Vec<Stat> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| stat(entry.ok()?.file_name().to_str()?.parse().ok()?))
+        .collect()
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses, and may itself hold spaces and parentheses.
+    let mut fields = line.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let threads = fields.nth(15)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    Some(Stat {
+        id: ProcessId { pid, started },
+        parent,
+        state,
+        threads,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_and_one_with_another_start_time_is_not() {
+        let this = ProcessId::current().unwrap();
+        let earlier = ProcessId {
+            started: this.started - 1,
+            ..this
+        };
+        assert!(this.is_alive());
+        assert!(!earlier.is_alive());
+        earlier
+            .signal(Signal::KILL)
+            .expect("a recycled pid is left alone");
+    }
+
+    #[test]
+    fn a_tree_is_killed_with_its_grandchildren() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "setsid sleep 600 & wait"])
+            .spawn()
+            .unwrap();
+        let root = ProcessId::of(shell.id()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let tree = loop {
+            let tree = with_descendants(&[root]);
+            if tree.len() > 1 {
+                break tree;
+            }
+            assert!(Instant::now() < deadline, "the shell started nothing");
+        };
+        kill_trees(&[root]).unwrap();
+        shell.wait().unwrap();
+        assert!(tree.iter().all(|process| !process.is_alive()));
+    }
+}

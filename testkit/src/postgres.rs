@@ -1,0 +1,201 @@
+//! A private PostgreSQL with the settings of a real one: it syncs to disk, and survives SIGKILL with its rows.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use sqlx::{Connection, PgConnection};
+
+use crate::home::Home;
+use crate::packages::{self, Package};
+use crate::pid::ProcessId;
+use crate::server::{Server, free_port};
+
+/// The superuser; nobody needs a password.
+const USER: &str = "carga";
+const START: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Postgres {
+    server: Server,
+    port: u16,
+}
+
+impl Postgres {
+    /// Starts a new, empty server. It and its rows are gone when the handle is dropped.
+    pub async fn start() -> Result<Self> {
+        Self::start_in(Home::private("postgres")?).await
+    }
+
+    pub(crate) async fn start_in(home: Home) -> Result<Self> {
+        packages::ensure_installed(&[Package::Postgres])?;
+        initialise(home.path()).await?;
+        let mut postgres = Self {
+            server: Server::new("postgres", home),
+            port: free_port()?,
+        };
+        postgres.restart().await?;
+        Ok(postgres)
+    }
+
+    /// Starts it again, on the same port and with the same rows, after [`stop`](Self::stop) or [`kill`](Self::kill).
+    pub async fn restart(&mut self) -> Result<()> {
+        let mut command = as_server_user(program("postgres")?);
+        command.arg("-D").arg(self.server.home.path().join("data"));
+        for setting in [
+            format!("port={}", self.port).as_str(),
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "max_connections=200",
+            "max_wal_size=4GB",
+            "wal_compression=on",
+            // In the data directory rather than /dev/shm, so that a killed server's memory goes away with its directory.
+            "dynamic_shared_memory_type=mmap",
+        ] {
+            command.args(["-c", setting]);
+        }
+        let url = self.url("postgres");
+        self.server
+            .launch(command, START, async || is_ready(&url).await)
+            .await
+    }
+
+    /// Ends it in order: running transactions are rolled back, clients are told.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.server.stop(Signal::INT).await
+    }
+
+    /// SIGKILL for the postmaster and every backend, as if the power had gone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.server.kill()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    pub async fn create_database(&self, name: &str) -> Result<()> {
+        create_database(&self.url("postgres"), name).await
+    }
+
+    pub(crate) fn detach(self) -> Result<ProcessId> {
+        self.server.detach()
+    }
+}
+
+pub(crate) async fn is_ready(url: &str) -> bool {
+    let ask = async {
+        let mut connection = PgConnection::connect(url).await?;
+        sqlx::query("select 1").execute(&mut connection).await?;
+        connection.close().await
+    };
+    ask.await.is_ok()
+}
+
+/// Creates a database on the server behind `url`, which names another database of it.
+pub(crate) async fn create_database(url: &str, name: &str) -> Result<()> {
+    // template0, because nobody can be connected to it; template1 refuses to be copied while somebody is.
+    run(
+        url,
+        &format!("create database {} template template0", quoted(name)),
+    )
+    .await
+    .with_context(|| format!("cannot create database {name}"))
+}
+
+pub(crate) async fn drop_database(url: &str, name: &str) -> Result<()> {
+    run(
+        url,
+        &format!("drop database if exists {} with (force)", quoted(name)),
+    )
+    .await
+    .with_context(|| format!("cannot drop database {name}"))
+}
+
+async fn run(url: &str, statement: &str) -> Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    sqlx::query(statement).execute(&mut connection).await?;
+    Ok(connection.close().await?)
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+async fn initialise(home: &Path) -> Result<()> {
+    let data = home.join("data");
+    std::fs::create_dir(&data)?;
+    if rustix::process::geteuid().is_root() {
+        output(Command::new("chown").arg("postgres:postgres").arg(&data)).await?;
+    }
+    let mut initdb = as_server_user(program("initdb")?);
+    initdb.args([
+        "-A",
+        "trust",
+        "-U",
+        USER,
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+        "--no-instructions",
+    ]);
+    // Nothing in it is worth a sync yet; the server itself does sync.
+    initdb
+        .arg("--no-sync")
+        .arg("-D")
+        .arg(&data)
+        .current_dir(home);
+    output(&mut initdb).await
+}
+
+/// Whether the user that Postgres will run as can get at a directory.
+pub(crate) async fn can_reach(dir: &Path) -> bool {
+    output(as_server_user("test").arg("-x").arg(dir))
+        .await
+        .is_ok()
+}
+
+fn program(name: &str) -> Result<std::path::PathBuf> {
+    packages::postgres_bin()
+        .map(|bin| bin.join(name))
+        .context("PostgreSQL is not installed")
+}
+
+/// Postgres refuses to run as root, so root hands it to the package's user.
+fn as_server_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--clear-groups",
+            "--",
+        ])
+        .arg(program);
+    command
+}
+
+async fn output(command: &mut Command) -> Result<()> {
+    let mut command = tokio::process::Command::from(std::mem::replace(command, Command::new("")));
+    let output = command
+        .output()
+        .await
+        .with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?} failed ({}): {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    ensure!(output.status.success());
+    Ok(())
+}

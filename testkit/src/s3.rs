@@ -1,0 +1,290 @@
+//! A private S3 server (`s3s-fs`) inside this process, keeping its objects as plain files that a test can look at.
+//!
+//! It has threads of its own, so it outlives the runtime of the test that started it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+use s3s_fs::FileSystem;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::home::Home;
+use crate::server::free_port;
+
+const ACCESS_KEY: &str = "carga";
+const SECRET_KEY: &str = "carga-secret";
+/// How long an orderly stop waits for requests under way.
+const DRAIN: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub struct S3 {
+    running: Option<Serving>,
+    port: u16,
+    home: Home,
+}
+
+#[derive(Debug)]
+struct Serving {
+    runtime: tokio::runtime::Runtime,
+    task: tokio::task::JoinHandle<Result<()>>,
+    shutdown: oneshot::Sender<()>,
+    /// Disconnected once the listener and all connections have been dropped.
+    ended: mpsc::Receiver<()>,
+}
+
+impl S3 {
+    /// Starts a new server without buckets. It and its objects are gone when the handle is dropped.
+    pub async fn start() -> Result<Self> {
+        let home = Home::private("s3")?;
+        fs::create_dir(home.path().join("data"))?;
+        let mut s3 = Self {
+            running: None,
+            port: free_port()?,
+            home,
+        };
+        s3.restart().await?;
+        Ok(s3)
+    }
+
+    /// Starts it again, on the same port and with the same objects, after [`stop`](Self::stop) or [`kill`](Self::kill).
+    pub async fn restart(&mut self) -> Result<()> {
+        ensure!(self.running.is_none(), "the S3 server is running already");
+        let listener = listen(self.port)?;
+        let data = self.data();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("testkit-s3")
+            .enable_all()
+            .build()?;
+        let (shutdown, shut_down) = oneshot::channel();
+        let (running, ended) = mpsc::channel();
+        let task = runtime.spawn(async move {
+            let served = serve(listener, &data, async {
+                // A dropped sender is a request to stop as well.
+                let _ = shut_down.await;
+            })
+            .await;
+            drop(running);
+            served
+        });
+        self.running = Some(Serving {
+            runtime,
+            task,
+            shutdown,
+            ended,
+        });
+        Ok(())
+    }
+
+    /// Answers the requests under way, then closes every connection.
+    pub async fn stop(&mut self) -> Result<()> {
+        let Some(Serving {
+            runtime,
+            task,
+            shutdown,
+            ..
+        }) = self.running.take()
+        else {
+            return Ok(());
+        };
+        drop(shutdown);
+        let served = task.await;
+        runtime.shutdown_background();
+        served?
+    }
+
+    /// Drops every connection, in the middle of whatever is under way.
+    pub fn kill(&mut self) -> Result<()> {
+        let Some(Serving {
+            runtime,
+            task,
+            ended,
+            ..
+        }) = self.running.take()
+        else {
+            return Ok(());
+        };
+        task.abort();
+        let ended = ended.recv_timeout(Duration::from_secs(10));
+        runtime.shutdown_background();
+        ensure!(
+            ended == Err(mpsc::RecvTimeoutError::Disconnected),
+            "the S3 server could not be killed within 10 s"
+        );
+        Ok(())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn create_bucket(&self, name: &str) -> Result<()> {
+        self.access().create_bucket(name)
+    }
+
+    /// The keys of a bucket, sorted; also while the server is down.
+    pub fn objects(&self, bucket: &str) -> Result<Vec<String>> {
+        objects_in(&self.data().join(bucket))
+    }
+
+    /// An object's bytes; also while the server is down.
+    pub fn read(&self, bucket: &str, key: &str) -> Result<Vec<u8>> {
+        read(&self.data().join(bucket).join(key))
+    }
+
+    pub fn access(&self) -> S3Access {
+        S3Access::s3s_fs(self.port, self.data())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            eprintln!("carga-testkit: {error:#}");
+        }
+    }
+}
+
+/// What a client needs to know of an S3 server, and how a test looks behind it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct S3Access {
+    pub endpoint: String,
+    pub access_key: String,
+    pub secret_key: String,
+    /// Where `s3s-fs` keeps its buckets; LocalStack has no such place and is asked over HTTP.
+    pub data: Option<PathBuf>,
+}
+
+impl S3Access {
+    pub(crate) fn s3s_fs(port: u16, data: PathBuf) -> Self {
+        Self {
+            endpoint: format!("http://127.0.0.1:{port}"),
+            access_key: ACCESS_KEY.to_owned(),
+            secret_key: SECRET_KEY.to_owned(),
+            data: Some(data),
+        }
+    }
+
+    /// The `AWS_*` variables.
+    pub fn env(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("AWS_ENDPOINT_URL".to_owned(), self.endpoint.clone()),
+            ("AWS_REGION".to_owned(), "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID".to_owned(), self.access_key.clone()),
+            ("AWS_SECRET_ACCESS_KEY".to_owned(), self.secret_key.clone()),
+        ])
+    }
+
+    /// A directory is all that a bucket of `s3s-fs` is. With LocalStack it does nothing: Carga creates what is missing there.
+    pub fn create_bucket(&self, name: &str) -> Result<()> {
+        match &self.data {
+            Some(data) => fs::create_dir_all(data.join(name))
+                .with_context(|| format!("cannot create bucket {name}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The keys of a bucket, sorted.
+    pub async fn objects(&self, bucket: &str) -> Result<Vec<String>> {
+        match &self.data {
+            Some(data) => objects_in(&data.join(bucket)),
+            None => crate::localstack::objects(&self.endpoint, bucket).await,
+        }
+    }
+
+    /// An object's bytes.
+    pub async fn read(&self, bucket: &str, key: &str) -> Result<Vec<u8>> {
+        match &self.data {
+            Some(data) => read(&data.join(bucket).join(key)),
+            None => crate::localstack::read(&self.endpoint, bucket, key).await,
+        }
+    }
+}
+
+/// Serves `data` until `shutdown`, then finishes the requests under way. Dropped, it drops every connection with it.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    data: &Path,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let files = FileSystem::new(data)
+        .map_err(|error| anyhow::anyhow!("cannot serve {}: {error:?}", data.display()))?;
+    let mut service = S3ServiceBuilder::new(files);
+    service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+    let service = service.build();
+
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let http = auto::Builder::new(TokioExecutor::new());
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let socket = tokio::select! {
+            accepted = listener.accept() => accepted?.0,
+            // A client that goes away in the middle of a request is its own affair.
+            Some(_) = connections.join_next() => continue,
+            () = &mut shutdown => break,
+        };
+        socket.set_nodelay(true)?;
+        let connection = http.serve_connection(TokioIo::new(socket), service.clone());
+        connections.spawn(graceful.watch(connection.into_owned()));
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        bail!("S3 requests were still under way {DRAIN:?} after the server was asked to stop");
+    }
+    Ok(())
+}
+
+pub(crate) fn listen(port: u16) -> Result<TcpListener> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .with_context(|| format!("cannot listen on port {port}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// `s3s-fs` keeps metadata and unfinished writes beside the buckets, never in them: every file here is an object.
+fn objects_in(bucket: &Path) -> Result<Vec<String>> {
+    let mut keys = Vec::new();
+    let mut dirs = vec![bucket.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                keys.push(
+                    path.strip_prefix(bucket)?
+                        .to_str()
+                        .context("a key that is not UTF-8")?
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+fn read(object: &Path) -> Result<Vec<u8>> {
+    fs::read(object).with_context(|| format!("cannot read {}", object.display()))
+}

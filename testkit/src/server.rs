@@ -1,0 +1,222 @@
+//! A server as a child process: start, wait until it answers, stop, kill.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::home::{Home, MARKER};
+use crate::pid::{self, ProcessId};
+use crate::wait::eventually;
+
+/// One process in a [`Home`], which is what kills it in the end.
+#[derive(Debug)]
+pub(crate) struct ServerProcess {
+    name: &'static str,
+    child: Child,
+    id: ProcessId,
+    log: PathBuf,
+}
+
+impl ServerProcess {
+    /// Starts `command` in its own process group, so that Ctrl-C at a terminal does not reach it.
+    pub(crate) fn spawn(home: &Home, name: &'static str, command: &mut Command) -> Result<Self> {
+        let log = home.path().join(format!("{name}.log"));
+        let output = OpenOptions::new().create(true).append(true).open(&log)?;
+        let child = command
+            .env(MARKER, home.path())
+            .current_dir(home.path())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {name}: {command:?}"))?;
+        let id =
+            ProcessId::of(child.id()).with_context(|| format!("{name} vanished at its start"))?;
+        home.record(name, id)?;
+        Ok(Self {
+            name,
+            child,
+            id,
+            log,
+        })
+    }
+
+    pub(crate) fn id(&self) -> ProcessId {
+        self.id
+    }
+
+    pub(crate) fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    pub(crate) fn exited(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Returns once `probe` says yes; fails at once if the process ends before that. The error shows the end of its log.
+    pub(crate) async fn ready(
+        &mut self,
+        deadline: Duration,
+        mut probe: impl AsyncFnMut() -> bool,
+    ) -> Result<()> {
+        let what = format!("{} to answer", self.name);
+        let answer = eventually(deadline, &what, async || match self.child.try_wait() {
+            Ok(None) if probe().await => Some(None),
+            Ok(None) => None,
+            ended => Some(Some(ended)),
+        });
+        let outcome = match answer.await {
+            Ok(None) => return Ok(()),
+            Ok(Some(ended)) => format!("{} ended before it answered ({ended:?})", self.name),
+            Err(late) => late.to_string(),
+        };
+        bail!(
+            "{outcome}; the end of {}:\n{}",
+            self.log.display(),
+            tail(&self.log, 4_000)
+        )
+    }
+
+    /// Asks the process to finish and waits until it has.
+    pub(crate) async fn stop(&mut self, signal: Signal, deadline: Duration) -> Result<ExitStatus> {
+        self.id.signal(signal)?;
+        let what = format!("{} to stop", self.name);
+        eventually(deadline, &what, async || self.child.try_wait().transpose())
+            .await?
+            .map_err(Into::into)
+    }
+
+    /// SIGKILL for the process and all it has started; returns once they are gone.
+    pub(crate) fn kill(&mut self) -> Result<ExitStatus> {
+        pid::kill_trees(&[self.id])?;
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // If it has ended, this is all that is left of it.
+        let _ = self.child.try_wait();
+    }
+}
+
+/// The part that the servers have in common: a directory, and a process in it while it runs.
+#[derive(Debug)]
+pub(crate) struct Server {
+    name: &'static str,
+    /// Dropped before the process, which it kills.
+    pub(crate) home: Home,
+    process: Option<ServerProcess>,
+}
+
+impl Server {
+    pub(crate) fn new(name: &'static str, home: Home) -> Self {
+        Self {
+            name,
+            process: None,
+            home,
+        }
+    }
+
+    pub(crate) async fn launch(
+        &mut self,
+        mut command: Command,
+        deadline: Duration,
+        probe: impl AsyncFnMut() -> bool,
+    ) -> Result<()> {
+        if let Some(process) = &mut self.process {
+            ensure!(
+                process.exited()?.is_some(),
+                "{} is running already",
+                self.name
+            );
+        }
+        let process =
+            self.process
+                .insert(ServerProcess::spawn(&self.home, self.name, &mut command)?);
+        process.ready(deadline, probe).await
+    }
+
+    pub(crate) async fn stop(&mut self, signal: Signal) -> Result<()> {
+        if let Some(process) = &mut self.process {
+            process.stop(signal, Duration::from_secs(60)).await?;
+            self.process = None;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn id(&self) -> Option<ProcessId> {
+        self.process.as_ref().map(ServerProcess::id)
+    }
+
+    /// Lets the server outlive this process, and says which process it is.
+    pub(crate) fn detach(mut self) -> Result<ProcessId> {
+        self.home.keep();
+        self.id()
+            .with_context(|| format!("{} is not running", self.name))
+    }
+}
+
+/// A port that nothing listens on, below the range from which the kernel picks ports for clients: there, a connection could take
+/// the port of a server that is down for a moment, or a client that keeps trying could connect to itself.
+pub(crate) fn free_port() -> Result<u16> {
+    let first_client_port = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+        .ok()
+        .and_then(|range| range.split_ascii_whitespace().next()?.parse::<u16>().ok())
+        .filter(|first| *first > 20_000)
+        .unwrap_or(u16::MAX);
+    let candidates = first_client_port - 10_240;
+    for _ in 0..200 {
+        let random = uuid::Uuid::new_v4().as_u128() % u128::from(candidates);
+        let port = 10_240 + u16::try_from(random)?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free TCP port found in 200 tries")
+}
+
+/// Whether a server on this port answers `question` with something that starts with `answer`.
+pub(crate) async fn answers(port: u16, question: &[u8], answer: &[u8]) -> bool {
+    let ask = async {
+        let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        connection.write_all(question).await?;
+        let mut received = vec![0; answer.len()];
+        connection.read_exact(&mut received).await?;
+        std::io::Result::Ok(received)
+    };
+    ask.await.is_ok_and(|received| received == answer)
+}
+
+/// The last `bytes` of a log, for an error message.
+pub(crate) fn tail(log: &Path, bytes: u64) -> String {
+    let read = || {
+        let mut file = fs::File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;
+        let mut end = Vec::new();
+        file.read_to_end(&mut end)?;
+        std::io::Result::Ok(end)
+    };
+    read().map_or_else(
+        |error| format!("({error})"),
+        |end| String::from_utf8_lossy(&end).into_owned(),
+    )
+}

@@ -1,0 +1,68 @@
+//! Dead letters out of the queue and into the store, where they can be looked at and survive the broker. Until replay is
+//! built, an upload with a dead batch has failed.
+
+use std::sync::Arc;
+
+use carga_common::batch::Batch;
+use carga_common::completion::remove_rows;
+use carga_common::error::PortResult;
+use carga_common::queue::Delivery;
+use carga_common::store::{DeadBatch, Parked};
+use carga_common::upload::Failure;
+
+use crate::outcome::patiently;
+use crate::runner::Context;
+use crate::subscription::{Source, Subscription};
+
+/// Moves dead letters until the worker stops.
+pub(crate) async fn run(context: Arc<Context>) {
+    let mut dead_letters = Subscription::new(Arc::clone(&context), Source::DeadLetters);
+    while let Some(delivery) = dead_letters.next().await {
+        take(&context, delivery).await;
+    }
+}
+
+async fn take(context: &Context, delivery: Delivery) {
+    let reason = delivery
+        .reason
+        .clone()
+        .unwrap_or_else(|| "no reason was given".to_owned());
+    let dead = DeadBatch {
+        // Properties first: the body may be what is wrong.
+        id: delivery.id.or_else(|| {
+            Batch::decode(delivery.body.clone())
+                .ok()
+                .map(|batch| batch.id)
+        }),
+        attempts: delivery.attempt,
+        // A reason may quote what Postgres does not store.
+        reason: reason.replace('\0', "\u{fffd}"),
+        body: delivery.body.clone(),
+    };
+    let settled = match patiently(&context.stop, || park(context, &dead)).await {
+        None => return,
+        Some(Ok(())) => delivery.ack().await,
+        Some(Err(error)) => {
+            tracing::error!(batch = ?dead.id, error = error.chain(), "a dead letter could not be kept; it goes back");
+            return;
+        }
+    };
+    if let Err(error) = settled {
+        tracing::debug!(error = error.chain(), "a dead letter will come again");
+    }
+}
+
+async fn park(context: &Context, dead: &DeadBatch) -> PortResult<()> {
+    let store = context.backends.store.as_ref();
+    let parked = store.park(dead).await?;
+    let Some(id) = dead.id.filter(|_| parked == Parked::Kept) else {
+        return Ok(());
+    };
+    tracing::error!(batch = %id, reason = dead.reason, "a batch is dead");
+    let message = format!("batch {} could not be stored: {}", id.seq, dead.reason);
+    let failure = Failure::new("batch_dead", message);
+    if store.fail(id.upload, id.epoch, &failure, None).await? {
+        remove_rows(store, id.upload).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! Several batches in one transaction; then the counters, then the completion check, then the acknowledgements.
+//!
+//! Groups form by themselves: while one transaction commits, the batches for the next gather. Nothing lingers for more.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use carga_common::error::{ErrorKind, PortError, PortResult};
+use carga_common::progress::StoredBatch;
+use carga_common::queue::Delivery;
+use carga_common::store::{ArchivedBatch, StoreOutcome};
+use carga_common::upload::UploadId;
+use futures::FutureExt;
+use futures::future::join_all;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::outcome::{patiently, settle_failed};
+use crate::prepare::{Ready, panic_reason};
+use crate::runner::Context;
+
+/// Message bytes of a group, so that few very wide batches do not make one enormous transaction.
+const GROUP_BYTES: usize = 8 << 20;
+
+/// Stores groups until nobody prepares any more. Several of these run side by side and take turns at the receiver.
+pub(crate) async fn store_groups(context: Arc<Context>, ready: Arc<Mutex<mpsc::Receiver<Ready>>>) {
+    let mut gathered = Vec::new();
+    loop {
+        let most = context.settings.group_batches;
+        if ready.lock().await.recv_many(&mut gathered, most).await == 0 {
+            return;
+        }
+        for group in by_size(&mut gathered) {
+            store_group(&context, group).await;
+        }
+    }
+}
+
+fn by_size(gathered: &mut Vec<Ready>) -> Vec<Vec<Ready>> {
+    let mut groups = Vec::new();
+    let (mut group, mut bytes) = (Vec::new(), 0);
+    for ready in gathered.drain(..) {
+        let size = ready.archived.batch.size_bytes();
+        if !group.is_empty() && bytes + size > GROUP_BYTES {
+            groups.push(std::mem::take(&mut group));
+            bytes = 0;
+        }
+        bytes += size;
+        group.push(ready);
+    }
+    groups.push(group);
+    groups
+}
+
+/// One bad batch fails its transaction; the others of the group are then tried each by itself.
+async fn store_group(context: &Context, group: Vec<Ready>) {
+    let (deliveries, batches): (Vec<Delivery>, Vec<ArchivedBatch>) = group
+        .into_iter()
+        .map(|ready| (ready.delivery, ready.archived))
+        .unzip();
+    match store(context, &batches).await {
+        None => {}
+        Some(Ok(outcomes)) => settle(context, deliveries, &batches, &outcomes).await,
+        Some(Err(error)) if batches.len() == 1 => {
+            for delivery in deliveries {
+                settle_failed(delivery, error.kind(), &error.chain()).await;
+            }
+        }
+        Some(Err(error)) => {
+            tracing::warn!(
+                error = error.chain(),
+                "a group failed; its batches are stored one by one"
+            );
+            for (delivery, batch) in deliveries.into_iter().zip(batches) {
+                let alone = vec![Ready {
+                    delivery,
+                    archived: batch,
+                }];
+                Box::pin(store_group(context, alone)).await;
+            }
+        }
+    }
+}
+
+/// None when the worker stops while the database is away.
+async fn store(
+    context: &Context,
+    batches: &[ArchivedBatch],
+) -> Option<PortResult<Vec<StoreOutcome>>> {
+    let store = || context.backends.store.store(batches);
+    let stored = AssertUnwindSafe(patiently(&context.stop, store))
+        .catch_unwind()
+        .await;
+    stored.unwrap_or_else(|panic| {
+        let reason = panic_reason(panic.as_ref());
+        Some(Err(PortError::new(
+            ErrorKind::Internal,
+            "store.store",
+            reason,
+        )))
+    })
+}
+
+async fn settle(
+    context: &Context,
+    deliveries: Vec<Delivery>,
+    batches: &[ArchivedBatch],
+    outcomes: &[StoreOutcome],
+) {
+    // A replay is counted too: whoever stored it may have died before counting, and counting twice changes nothing.
+    let mut counted: BTreeMap<(UploadId, i32), Vec<StoredBatch>> = BTreeMap::new();
+    for (ArchivedBatch { batch, .. }, outcome) in batches.iter().zip(outcomes) {
+        if matches!(outcome, StoreOutcome::Stored | StoreOutcome::Replay) {
+            let key = (batch.id.upload, batch.id.epoch);
+            counted.entry(key).or_default().push(StoredBatch {
+                seq: batch.id.seq,
+                rows: batch.row_count() as u32,
+            });
+        }
+    }
+    let reports = counted.iter().map(|((upload, epoch), batches)| async {
+        context
+            .backends
+            .progress
+            .stored(*upload, *epoch, batches)
+            .await;
+        context.checks.request(*upload).await;
+    });
+    join_all(reports).await;
+
+    let settlements = deliveries
+        .into_iter()
+        .zip(outcomes)
+        .map(|(delivery, outcome)| async {
+            let settled = match outcome {
+                StoreOutcome::Stored | StoreOutcome::Replay | StoreOutcome::Fenced => {
+                    delivery.ack().await
+                }
+                StoreOutcome::UnknownUpload => {
+                    delivery.dead_letter("there is no such upload").await
+                }
+            };
+            if let Err(error) = settled {
+                tracing::debug!(
+                    error = error.chain(),
+                    "a settled batch will come again, as a replay"
+                );
+            }
+        });
+    join_all(settlements).await;
+}

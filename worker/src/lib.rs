@@ -1,0 +1,15 @@
+//! Carga's worker: batches out of the queue, into the archive and the store.
+//!
+//! [`runner`] takes deliveries from a `subscription` and stops; `prepare` brings one batch into the archive; `group` stores several in one
+//! transaction, counts and acknowledges them; `outcome` says what an error means for a delivery; `checks` ends uploads
+//! whose last batch is in; `dead_letters` moves dead letters into the store; `sweep` picks up what a crash left behind.
+
+mod checks;
+mod dead_letters;
+mod group;
+pub mod heartbeat;
+mod outcome;
+mod prepare;
+pub mod runner;
+mod subscription;
+mod sweep;

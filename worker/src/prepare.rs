@@ -1,0 +1,102 @@
+//! One batch from its delivery into the archive. It is not stored yet.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use carga_common::archive::{ArchiveKey, batch_object};
+use carga_common::batch::Batch;
+use carga_common::error::{ErrorKind, PortError};
+use carga_common::queue::Delivery;
+use carga_common::store::ArchivedBatch;
+use futures::FutureExt;
+use tracing::Instrument;
+
+use crate::outcome::{patiently, settle_failed};
+use crate::runner::Context;
+
+/// A delivery whose batch is in the archive and waits to be stored.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) delivery: Delivery,
+    pub(crate) archived: ArchivedBatch,
+}
+
+enum Prepared {
+    Archived(ArchivedBatch),
+    /// Its upload has ended: there is nothing to do for it.
+    Pointless,
+    /// The worker stops.
+    Interrupted,
+}
+
+/// Prepares a delivery, or settles it. A panic is a fault of this batch alone.
+pub(crate) async fn prepare(context: Arc<Context>, delivery: Delivery) -> Option<Ready> {
+    let span = tracing::info_span!(
+        "batch",
+        batch = delivery.id.map(tracing::field::display),
+        attempt = delivery.attempt,
+        trace = tracing::field::Empty,
+    );
+    let body = delivery.body.clone();
+    let archive = archive(&context, body).instrument(span.clone());
+    let prepared = AssertUnwindSafe(archive).catch_unwind().await;
+    let (kind, reason) = match prepared {
+        Ok(Ok(Prepared::Archived(archived))) => return Some(Ready { delivery, archived }),
+        Ok(Ok(Prepared::Pointless)) => {
+            if let Err(error) = delivery.ack().await {
+                tracing::debug!(error = error.chain(), "a discarded batch will come again");
+            }
+            return None;
+        }
+        Ok(Ok(Prepared::Interrupted)) => return None,
+        Ok(Err(error)) => (error.kind(), error.chain()),
+        Err(panic) => (ErrorKind::Internal, panic_reason(panic.as_ref())),
+    };
+    settle_failed(delivery, kind, &reason)
+        .instrument(span)
+        .await;
+    None
+}
+
+async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, PortError> {
+    let batch = Batch::decode(body).map_err(|error| PortError::invalid("batch.decode", error))?;
+    tracing::Span::current().record("trace", batch.trace.as_str());
+    let backends = &context.backends;
+
+    // Not the fence, which is in the transaction; this only keeps a failed upload's objects out of the archive.
+    match patiently(&context.stop, || backends.store.admits(batch.id)).await {
+        None => return Ok(Prepared::Interrupted),
+        Some(admitted) => {
+            if !admitted? {
+                return Ok(Prepared::Pointless);
+            }
+        }
+    }
+    let key = ArchiveKey::batch(batch.id);
+    let object = batch_object(&batch);
+    let (archive_bytes, archive_crc32) = (object.len() as u64, crc32fast::hash(&object));
+    // A closed semaphore would mean no limit, which is no reason to stop.
+    let _slot = context.archive_slots.acquire().await.ok();
+    match patiently(&context.stop, || backends.archive.put(&key, object.clone())).await {
+        None => return Ok(Prepared::Interrupted),
+        Some(put) => put?,
+    }
+    tracing::debug!(rows = batch.row_count(), bytes = archive_bytes, "archived");
+    Ok(Prepared::Archived(ArchivedBatch {
+        batch,
+        archive_bytes,
+        archive_crc32,
+    }))
+}
+
+/// What a panic said.
+pub(crate) fn panic_reason(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!(
+        "the worker panicked: {}",
+        text.unwrap_or("without a message")
+    )
+}

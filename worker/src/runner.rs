@@ -1,0 +1,107 @@
+//! Takes deliveries, keeps several batches in hand, and stops without losing one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carga_common::backends::Backends;
+use carga_common::settings::{Settings, WorkerSettings};
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::checks::CompletionChecks;
+use crate::prepare::{Ready, prepare};
+use crate::subscription::{Source, Subscription};
+use crate::{dead_letters, group, heartbeat, sweep};
+
+/// What the parts of a worker share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) backends: Backends,
+    pub(crate) settings: WorkerSettings,
+    pub(crate) checks: CompletionChecks,
+    /// A permit per archive write at once.
+    pub(crate) archive_slots: Semaphore,
+    pub(crate) stop: CancellationToken,
+}
+
+/// A worker that is connected and not running yet.
+#[derive(Debug)]
+pub struct Runner {
+    context: Arc<Context>,
+    /// Batches in hand and trailing checks.
+    tasks: TaskTracker,
+    grace: Duration,
+}
+
+impl Runner {
+    /// `stop` makes it finish what it has and end.
+    pub fn new(settings: &Settings, backends: Backends, stop: CancellationToken) -> Self {
+        let tasks = TaskTracker::new();
+        let worker = settings.worker.clone();
+        let context = Context {
+            checks: CompletionChecks::new(backends.clone(), tasks.clone()),
+            archive_slots: Semaphore::new(worker.archive_concurrency),
+            settings: worker,
+            backends,
+            stop,
+        };
+        Self {
+            context: Arc::new(context),
+            tasks,
+            grace: settings.grace,
+        }
+    }
+
+    /// Works until told to stop; then finishes the batches in hand within the grace period. What is not finished by then, and
+    /// what was fetched and not begun, goes back to the queue with the connection.
+    pub async fn run(self) {
+        let Self {
+            context,
+            tasks,
+            grace,
+        } = self;
+        let alive = tokio::spawn(heartbeat::beat_forever(
+            context.settings.heartbeat_file.clone(),
+        ));
+        let sweeper = tokio::spawn(sweep::run(Arc::clone(&context)));
+        let undertaker = tokio::spawn(dead_letters::run(Arc::clone(&context)));
+
+        let (sender, receiver) = mpsc::channel(usize::from(context.settings.prefetch));
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..context.settings.store_sessions {
+            tasks.spawn(group::store_groups(
+                Arc::clone(&context),
+                Arc::clone(&receiver),
+            ));
+        }
+        take_deliveries(&context, &tasks, sender).await;
+
+        tasks.close();
+        let in_hand = async {
+            tasks.wait().await;
+            // Both notice the stop between two pieces of work.
+            let _ = tokio::join!(sweeper, undertaker);
+        };
+        if tokio::time::timeout(grace, in_hand).await.is_err() {
+            tracing::warn!("the grace period is over; unfinished batches go back to the queue");
+        }
+        alive.abort();
+        context.backends.close().await;
+    }
+}
+
+/// Starts preparing each delivery as it comes. The prefetch bounds how many there are; the storers end when the last sender
+/// is gone.
+async fn take_deliveries(context: &Arc<Context>, tasks: &TaskTracker, sender: mpsc::Sender<Ready>) {
+    let mut batches = Subscription::new(Arc::clone(context), Source::Batches);
+    while let Some(delivery) = batches.next().await {
+        let (context, sender) = (Arc::clone(context), sender.clone());
+        tasks.spawn(async move {
+            if let Some(ready) = prepare(context, delivery).await {
+                // Fails only when the storers are gone; the delivery is dropped with it and goes back.
+                let _ = sender.send(ready).await;
+            }
+        });
+    }
+}

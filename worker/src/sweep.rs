@@ -1,0 +1,74 @@
+//! No zombies: whatever a crash left open is ended by some worker within a lease and a sweep.
+
+use std::sync::Arc;
+
+use carga_common::completion::{finish_if_complete, remove_rows};
+use carga_common::error::PortResult;
+use carga_common::upload::{Failure, UploadId};
+use tokio::time::MissedTickBehavior;
+
+use crate::runner::Context;
+
+/// Sweeps until the worker stops. Every worker does; all of it may be done twice.
+pub(crate) async fn run(context: Arc<Context>) {
+    let mut ticks = tokio::time::interval(context.settings.sweep);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = context.stop.cancelled() => return,
+        }
+        if let Err(error) = sweep(&context).await {
+            tracing::warn!(error = error.chain(), "the sweep could not look");
+        }
+    }
+}
+
+async fn sweep(context: &Context) -> PortResult<()> {
+    let settings = &context.settings;
+    let store = context.backends.store.as_ref();
+    let archive = context.backends.archive.as_ref();
+    let found = store
+        .leftovers(settings.lease, settings.archive_grace)
+        .await?;
+
+    for (id, epoch) in found.expired {
+        let message = format!(
+            "the server that received the file has been silent for {} s; send the file again",
+            settings.lease.as_secs()
+        );
+        let failed = store
+            .fail(id, epoch, &Failure::new("interrupted", message), None)
+            .await;
+        noted(id, "ending an interrupted upload", failed);
+        noted(id, "removing rows", remove_rows(store, id).await);
+    }
+    for id in found.unfinished {
+        noted(
+            id,
+            "completing",
+            finish_if_complete(store, archive, id).await,
+        );
+    }
+    for id in found.to_remove {
+        noted(id, "removing rows", remove_rows(store, id).await);
+    }
+    for id in found.to_unarchive {
+        let removed = async {
+            archive.delete_upload(id).await?;
+            store.archive_removed(id).await
+        };
+        noted(id, "deleting a failed upload's archive", removed.await);
+    }
+    Ok(())
+}
+
+/// One upload's trouble does not keep the sweeper from the next.
+fn noted<T>(id: UploadId, what: &'static str, outcome: PortResult<T>) {
+    match outcome {
+        Ok(_) => tracing::debug!(upload.id = %id, what, "swept"),
+        Err(error) => {
+            tracing::warn!(upload.id = %id, what, error = error.chain(), "left to the next sweep");
+        }
+    }
+}
