@@ -4,6 +4,7 @@
 //! durable batches, [`problem`] turns refusals into answers, `view` shows an upload.
 
 mod intake;
+mod leftover;
 pub mod problem;
 mod request_id;
 mod router;

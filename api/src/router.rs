@@ -4,6 +4,7 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::get;
 
+use crate::leftover;
 use crate::request_id;
 use crate::routes::{self, health, read, send};
 use crate::state::ApiState;
@@ -16,6 +17,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/readyz", get(health::ready))
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
+        .layer(middleware::from_fn(leftover::layer))
         .layer(middleware::from_fn(request_id::layer))
         .with_state(state)
 }

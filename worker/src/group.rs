@@ -110,6 +110,9 @@ async fn settle(
     // A replay is counted too: whoever stored it may have died before counting, and counting twice changes nothing.
     let mut counted: BTreeMap<(UploadId, i32), Vec<StoredBatch>> = BTreeMap::new();
     for (ArchivedBatch { batch, .. }, outcome) in batches.iter().zip(outcomes) {
+        if *outcome == StoreOutcome::Fenced {
+            tracing::debug!(batch = %batch.id, "fenced: its upload has ended");
+        }
         if matches!(outcome, StoreOutcome::Stored | StoreOutcome::Replay) {
             let key = (batch.id.upload, batch.id.epoch);
             counted.entry(key).or_default().push(StoredBatch {

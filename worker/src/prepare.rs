@@ -37,6 +37,9 @@ pub(crate) async fn prepare(context: Arc<Context>, delivery: Delivery) -> Option
         attempt = delivery.attempt,
         trace = tracing::field::Empty,
     );
+    if delivery.redelivered {
+        span.in_scope(|| tracing::info!(redelivered = true, "a batch comes again"));
+    }
     let body = delivery.body.clone();
     let archive = archive(&context, body).instrument(span.clone());
     let prepared = AssertUnwindSafe(archive).catch_unwind().await;

@@ -25,7 +25,6 @@ use carga_common::upload::{Dialect, Failure, Upload, UploadId};
 use futures::Stream;
 use tracing::Instrument;
 
-use self::body::IncomingBody;
 use self::form::{Encoding, Form};
 use self::live::LiveGuard;
 use self::options::Options;
@@ -60,7 +59,7 @@ pub(crate) async fn receive(state: ApiState, incoming: Incoming) -> Result<Uploa
             content_length,
             body,
         } = incoming;
-        let (pieces, drained) = IncomingBody::start(body, idle, out_of_time).split();
+        let pieces = body::pieces(body, idle, out_of_time);
         let intake = Intake {
             state,
             id,
@@ -68,12 +67,10 @@ pub(crate) async fn receive(state: ApiState, incoming: Incoming) -> Result<Uploa
             headers,
             content_length,
         };
-        let received = match encoding {
+        match encoding {
             Encoding::Raw => intake.raw(pieces).await,
             Encoding::Form => intake.form(pieces).await,
-        };
-        drained.wait().await;
-        received
+        }
     };
     match tasks.spawn(intake.instrument(span)).await {
         Ok(received) => received,

@@ -1,0 +1,101 @@
+//! What is left of a body when the answer is ready.
+//!
+//! A client in the middle of its upload does not look for an answer before it has sent more; closing the connection at once
+//! would show it a broken pipe instead of the reason. So a part of the rest is read and thrown away, and where that was
+//! not all of it, the connection is closed behind the answer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream, Bytes};
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures::{Stream, StreamExt};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// This much is still read, for at most this long.
+const DRAIN_BYTES: usize = 8 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// Drains what the handler left.
+pub(crate) async fn layer(request: Request, next: Next) -> Response {
+    let waits_for_leave = request.headers().contains_key(header::EXPECT);
+    let (parts, body) = request.into_parts();
+    let (give_back, leftover) = oneshot::channel();
+    let body = Body::from_stream(Lent {
+        body: Some(body.into_data_stream()),
+        begun: false,
+        give_back: Some(give_back),
+    });
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+
+    let until = Instant::now() + DRAIN_TIME;
+    let whole = match timeout_at(until, leftover).await {
+        // Nothing was left.
+        Ok(Err(_)) => true,
+        // A client that asked with `Expect: 100-continue` and has not been told to go on has sent nothing; reading would tell it.
+        Ok(Ok(left)) if waits_for_leave && !left.begun => false,
+        Ok(Ok(left)) => drain(left.body, until).await,
+        Err(_) => false,
+    };
+    if !whole {
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// True when the body was read to its end.
+async fn drain(mut body: BodyDataStream, until: Instant) -> bool {
+    let mut drained = 0;
+    while drained < DRAIN_BYTES {
+        match timeout_at(until, body.next()).await {
+            Ok(Some(Ok(piece))) => drained += piece.len(),
+            Ok(None) => return true,
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
+    }
+    false
+}
+
+/// A body that comes back when it is dropped before its end.
+struct Lent {
+    body: Option<BodyDataStream>,
+    begun: bool,
+    give_back: Option<oneshot::Sender<Leftover>>,
+}
+
+struct Leftover {
+    body: BodyDataStream,
+    begun: bool,
+}
+
+impl Stream for Lent {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.begun = true;
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let piece = body.poll_next_unpin(cx);
+        if matches!(piece, Poll::Ready(None | Some(Err(_)))) {
+            self.body = None;
+        }
+        piece
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (Some(body), Some(give_back)) = (self.body.take(), self.give_back.take()) {
+            let begun = self.begun;
+            // Nobody waits when the request itself was dropped.
+            let _ = give_back.send(Leftover { body, begun });
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Postgres and S3 go away while batches are stored: they are waited for, and no batch pays for it.
+
+use anyhow::{Result, ensure};
+use carga_testkit::{Postgres, S3, Scope, eventually};
+use uuid::Uuid;
+
+use crate::app::{App, FLIGHTS_ROWS, PATIENCE, flights};
+
+fn slowly(scope: Scope) -> Scope {
+    scope
+        .with("CARGA_GROUP_BATCHES", "1")
+        .with("CARGA_STORE_SESSIONS", "1")
+}
+
+#[tokio::test]
+async fn a_killed_postgres_is_waited_for() -> Result<()> {
+    let mut postgres = Postgres::start().await?;
+    let scope = slowly(Scope::new().await?.with_postgres(&postgres).await?);
+    let app = App::start(scope, 2).await?;
+    let id = Uuid::now_v7();
+    ensure!(app.put(id, flights().await?).await?.status() == 202);
+    eventually(PATIENCE, "some batches to be stored", async || {
+        app.batches_of(id).await.is_ok_and(|stored| stored > 40)
+    })
+    .await?;
+    postgres.kill()?;
+    let (status, _) = app.get("/readyz").await?;
+    ensure!(status == 503);
+    let answer = app
+        .client
+        .get(format!("{}/uploads/{id}", app.url))
+        .send()
+        .await?;
+    crate::bad_input::problem(answer, 503, "dependency_unavailable").await?;
+    postgres.restart().await?;
+    app.completed(id, FLIGHTS_ROWS).await?;
+    nothing_was_retried(&app);
+    app.scope.close().await
+}
+
+#[tokio::test]
+async fn an_absent_archive_is_waited_for() -> Result<()> {
+    let mut s3 = S3::start().await?;
+    let app = App::start(slowly(Scope::new().await?.with_s3(&s3)?), 2).await?;
+    let id = Uuid::now_v7();
+    let sending = {
+        let (client, url) = (app.client.clone(), format!("{}/uploads/{id}", app.url));
+        let body = crate::app::paced(flights().await?, 10_000_000);
+        tokio::spawn(
+            client
+                .put(url)
+                .header("content-type", "text/csv")
+                .body(body)
+                .send(),
+        )
+    };
+    eventually(PATIENCE, "some batches to be stored", async || {
+        app.batches_of(id).await.is_ok_and(|stored| stored > 40)
+    })
+    .await?;
+    s3.kill()?;
+    // Receiving goes on without it.
+    ensure!(sending.await??.status() == 202);
+    let upload = app.upload(id).await?.unwrap_or_default();
+    ensure!(upload["status"] == "processing", "{upload}");
+    s3.restart().await?;
+    app.completed(id, FLIGHTS_ROWS).await?;
+    nothing_was_retried(&app);
+    app.scope.close().await
+}
+
+fn nothing_was_retried(app: &App) {
+    for worker in &app.workers {
+        let log = worker.log();
+        assert!(
+            log.contains("waiting for a server"),
+            "the outage was not met:\n{log}"
+        );
+        assert!(
+            !log.contains("a batch failed"),
+            "an outage was charged to a batch:\n{log}"
+        );
+    }
+}
