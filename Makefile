@@ -11,7 +11,7 @@ TESTKIT := cargo run -q -p carga-testkit --
 S3 ?= s3s-fs
 # How many workers `make run` starts.
 WORKERS ?= 2
-# Further arguments for `cargo test`, as in: make test ARGS='-p carga-common'
+# Further arguments for `cargo test`, as in: make test ARGS='--test system -- kills'
 ARGS ?=
 
 .PHONY: help

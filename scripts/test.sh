@@ -28,4 +28,4 @@ trap 'exit 129' HUP
 # By name, so that a set that dies half way is a failure; without it the tests would start another one.
 CARGA_TEST_SERVICES=$(realpath "$services")
 export CARGA_TEST_SERVICES
-cargo test --workspace "$@"
+cargo test "$@"

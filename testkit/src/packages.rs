@@ -13,10 +13,12 @@ pub enum Package {
     Postgres,
     Redis,
     Rabbit,
+    /// What people send files with, and so one test does.
+    Curl,
 }
 
 impl Package {
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Redis, Self::Rabbit];
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Redis, Self::Rabbit, Self::Curl];
 
     /// What apt calls it.
     pub fn name(self) -> &'static str {
@@ -24,6 +26,7 @@ impl Package {
             Self::Postgres => "postgresql",
             Self::Redis => "redis-server",
             Self::Rabbit => "rabbitmq-server",
+            Self::Curl => "curl",
         }
     }
 
@@ -32,6 +35,7 @@ impl Package {
             Self::Postgres => postgres_bin().is_some(),
             Self::Redis => on_path("redis-server"),
             Self::Rabbit => Path::new(RABBIT_SERVER).exists() && on_path("epmd"),
+            Self::Curl => on_path("curl"),
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod body;
 pub(crate) mod form;
 pub(crate) mod live;
 pub(crate) mod options;
+mod patience;
 mod publish;
 mod rows;
 mod source;
@@ -21,13 +22,14 @@ use carga_common::completion::{finish_if_complete, remove_rows};
 use carga_common::error::ErrorKind;
 use carga_common::store::{NewUpload, Seal};
 use carga_common::telemetry::TraceContext;
-use carga_common::upload::{Dialect, Failure, Upload, UploadId};
+use carga_common::upload::{Dialect, Upload, UploadId};
 use futures::Stream;
 use tracing::Instrument;
 
 use self::form::{Encoding, Form};
 use self::live::LiveGuard;
 use self::options::Options;
+use self::patience::wait_out;
 use self::publish::PublishWindow;
 use self::rows::{RowLimits, RowReader};
 use self::source::FileSource;
@@ -217,13 +219,12 @@ impl Intake {
                 )
             })?;
             rows.row_done();
+            live.upload.set_rows(encoder.rows_pushed());
             if let Some(batch) = full {
-                live.upload.set_rows(encoder.rows_pushed());
                 window.push(batch).await?;
             }
         }
         let total_rows = encoder.rows_pushed();
-        live.upload.set_rows(total_rows);
         let (last, batches) = encoder.finish();
         if let Some(batch) = last {
             window.push(batch).await?;
@@ -237,22 +238,27 @@ impl Intake {
         })
     }
 
+    /// Everything is durable in the queue, so a database that is away for a moment is worth waiting for.
     async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<(), Refusal> {
-        if self
-            .state
-            .backends
-            .store
-            .seal(upload.id, upload.epoch, seal)
-            .await?
-        {
+        let store = self.state.backends.store.as_ref();
+        let (id, epoch) = (upload.id, upload.epoch);
+        let deadline = self.state.settings.publish_deadline;
+        if wait_out(deadline, "sealing again", || store.seal(id, epoch, seal)).await? {
             return Ok(());
         }
-        // Somebody has ended it meanwhile: a sweeper that saw no sign of life, or a dead batch.
-        let now = self.state.backends.store.upload(upload.id).await?;
-        let failure = now.and_then(|upload| upload.failure);
-        let failure = failure
-            .unwrap_or_else(|| Failure::new("interrupted", "the upload has ended meanwhile"));
-        Err(Refusal::unprocessable(&failure.code, failure.message))
+        match store.upload(id).await? {
+            // An earlier attempt did seal it, and its answer was lost.
+            Some(now) if now.batches_total.is_some() && now.failure.is_none() => Ok(()),
+            // Somebody has ended it meanwhile: a sweeper that saw no sign of life, or a dead batch.
+            Some(Upload {
+                failure: Some(failure),
+                ..
+            }) => Err(Refusal::unprocessable(&failure.code, failure.message)),
+            _ => Err(Refusal::unprocessable(
+                "interrupted",
+                "the upload has ended meanwhile",
+            )),
+        }
     }
 
     /// The upload may be complete already, when it is small or its workers are quick. If it cannot be told now, a worker or

@@ -9,13 +9,9 @@ use carga_common::error::PortError;
 use carga_common::queue::BatchQueue;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
 
+use super::patience::wait_out;
 use crate::problem::Refusal;
-
-/// Waits between attempts start here and double up to a second.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The batches of one upload that are on their way. Dropping it gives up those that are not confirmed.
 #[derive(Debug)]
@@ -64,7 +60,10 @@ impl PublishWindow {
         self.in_flight.spawn(async move {
             // The budget is never closed; if it were, publishing without a permit would only cost memory.
             let _permit = permit;
-            publish(queue.as_ref(), &batch, deadline).await
+            // A lost connection, a silent broker or a full queue; the batch may be in the queue twice then, which the ledger
+            // takes care of.
+            let again = "a batch is published again";
+            wait_out(deadline, again, || queue.publish(&batch)).await
         });
         Ok(())
     }
@@ -82,29 +81,6 @@ impl PublishWindow {
             Some(outcome) => confirmed(outcome),
             None => Ok(()),
         }
-    }
-}
-
-/// Publishes until it is confirmed. A lost connection, a silent broker or a full queue is waited out for `deadline`; the
-/// batch may then be in the queue twice, which the ledger takes care of.
-async fn publish(
-    queue: &dyn BatchQueue,
-    batch: &EncodedBatch,
-    deadline: Duration,
-) -> Result<(), PortError> {
-    let until = Instant::now() + deadline;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let error = match queue.publish(batch).await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        if !error.is_unavailable() || Instant::now() + pause >= until {
-            return Err(error);
-        }
-        tracing::warn!(batch = %batch.id, error = error.chain(), "a batch is published again");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

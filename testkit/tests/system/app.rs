@@ -82,7 +82,7 @@ impl App {
             status == StatusCode::OK,
             "GET /uploads/{id} answered {status}: {body}"
         );
-        check_accounts(&body);
+        check_accounts(&body)?;
         Ok(Some(body))
     }
 
@@ -163,8 +163,11 @@ impl App {
 }
 
 /// read = inserted + updated + duplicate + rejected + dead + discarded + pending, in every answer.
-pub(crate) fn check_accounts(upload: &Value) {
-    let figure = |name: &str| upload["rows"][name].as_u64().unwrap();
+pub(crate) fn check_accounts(upload: &Value) -> Result<()> {
+    let figure = |name: &str| {
+        let figure = upload["rows"][name].as_u64();
+        figure.with_context(|| format!("no `{name}` in {upload}"))
+    };
     let parts = [
         "inserted",
         "updated",
@@ -174,8 +177,12 @@ pub(crate) fn check_accounts(upload: &Value) {
         "discarded",
         "pending",
     ];
-    let sum: u64 = parts.into_iter().map(figure).sum();
-    assert_eq!(figure("read"), sum, "the accounts do not close: {upload}");
+    let sum: u64 = parts.into_iter().map(figure).sum::<Result<_>>()?;
+    ensure!(
+        figure("read")? == sum,
+        "the accounts do not close: {upload}"
+    );
+    Ok(())
 }
 
 /// A file with `rows` rows of four columns, one of them in quotes with everything that quotes are for.

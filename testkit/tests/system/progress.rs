@@ -35,7 +35,7 @@ fn poll(app: &App, id: Uuid) -> JoinHandle<Result<Seen>> {
             }
             let terminal = answer.headers().get("retry-after").is_none();
             let upload: Value = answer.error_for_status()?.json().await?;
-            check_accounts(&upload);
+            check_accounts(&upload)?;
             if let Some(last) = &last {
                 for (group, figure) in [
                     ("rows", "read"),
