@@ -11,7 +11,14 @@ use crate::bad_input::problem;
 
 #[tokio::test]
 async fn a_worker_told_to_stop_gives_back_what_it_has_and_exits_0() -> Result<()> {
-    let mut app = App::start(Scope::new().await?.with("CARGA_GROUP_BATCHES", "1"), 1).await?;
+    let mut app = App::start(
+        Scope::new()
+            .await?
+            .with("CARGA_GROUP_BATCHES", "1")
+            .with("CARGA_LOG", "carga_worker=debug,info"),
+        1,
+    )
+    .await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, flights().await?).await?.status() == 202);
     eventually(PATIENCE, "some batches to be stored", async || {
@@ -22,6 +29,12 @@ async fn a_worker_told_to_stop_gives_back_what_it_has_and_exits_0() -> Result<()
     let exit = app.workers[0].wait(Duration::from_secs(30)).await?;
     ensure!(exit.code() == Some(0), "{exit}");
     ensure!(app.batches_of(id).await? < 337, "it was told too late");
+    // What it had begun it finished, acknowledgements included.
+    let log = app.workers[0].log();
+    ensure!(
+        !log.contains("will come again"),
+        "a stored batch was not acknowledged"
+    );
     app.add_worker().await?;
     app.completed(id, FLIGHTS_ROWS).await?;
     app.scope.close().await

@@ -42,6 +42,7 @@ pub(super) async fn start(
         .map_err(|error| unavailable(OPERATION, error))?;
     Ok(Box::new(RabbitDeliveries {
         consumer,
+        channel,
         topology: topology.clone(),
         publisher,
     }))
@@ -50,6 +51,7 @@ pub(super) async fn start(
 #[derive(Debug)]
 struct RabbitDeliveries {
     consumer: Consumer,
+    channel: Channel,
     topology: Topology,
     publisher: Arc<Publisher>,
 }
@@ -71,6 +73,7 @@ impl Deliveries for RabbitDeliveries {
             reason: envelope.reason,
             settlement: Box::new(RabbitSettlement {
                 acker: Some(message.acker),
+                _channel: self.channel.clone(),
                 id: envelope.id,
                 attempt: envelope.attempt,
                 topology: self.topology.clone(),
@@ -121,6 +124,9 @@ impl Envelope {
 struct RabbitSettlement {
     /// Taken when it is settled.
     acker: Option<Acker>,
+    /// lapin closes a channel with its last handle, and a delivery can be settled on its own channel only: a worker that
+    /// has stopped consuming still finishes what it has.
+    _channel: Channel,
     id: Option<BatchId>,
     attempt: u32,
     topology: Topology,
