@@ -17,7 +17,7 @@ use crate::intake::live;
 use crate::router::router;
 use crate::state::ApiState;
 
-/// After the grace period uploads are cut off; this long they may take to record it.
+/// After the grace period uploads are cut off; this long they may take to record it, and answers to be sent.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// An API that listens and is not served yet.
@@ -54,7 +54,8 @@ impl Server {
         self.address
     }
 
-    /// Serves until told to stop, then lets uploads in flight finish within the grace period.
+    /// Serves until told to stop. Then uploads in flight may finish within the grace period, while new ones are refused and
+    /// `/readyz` says so.
     pub async fn run(self) {
         let Self {
             listener,
@@ -67,10 +68,12 @@ impl Server {
         let heartbeat = tokio::spawn(heartbeat);
         let connections = GracefulShutdown::new();
         let app = router(state.clone());
+        let drained = drain(&state, self.grace);
+        tokio::pin!(drained);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = state.draining.cancelled() => break,
+                () = &mut drained => break,
             };
             match accepted {
                 Ok((stream, _)) => serve(stream, app.clone(), header_timeout, &connections),
@@ -82,7 +85,12 @@ impl Server {
             }
         }
         drop(listener);
-        drain(&state, connections, self.grace).await;
+        if tokio::time::timeout(LAST_WORDS, connections.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::warn!("connections are still open and are dropped");
+        }
         heartbeat.abort();
         state.backends.close().await;
     }
@@ -105,21 +113,26 @@ fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: 
     });
 }
 
-/// First everybody gets the grace period; then uploads still in flight are failed; then it is over.
-async fn drain(state: &ApiState, connections: GracefulShutdown, grace: Duration) {
-    let closed = connections.shutdown();
+/// Ends when the server was told to stop and no upload is in flight any more. Uploads that outlast the grace period are
+/// failed.
+async fn drain(state: &ApiState, grace: Duration) {
+    state.draining.cancelled().await;
     state.tasks.close();
-    let finished = async {
-        state.tasks.wait().await;
-        closed.await;
-    };
-    tokio::pin!(finished);
-    if tokio::time::timeout(grace, &mut finished).await.is_ok() {
+    if tokio::time::timeout(grace, state.tasks.wait())
+        .await
+        .is_ok()
+    {
         return;
     }
     tracing::warn!(uploads = state.tasks.len(), "the grace period is over");
     state.out_of_time.cancel();
-    if tokio::time::timeout(LAST_WORDS, finished).await.is_err() {
-        tracing::warn!("connections are still open and are dropped");
+    if tokio::time::timeout(LAST_WORDS, state.tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            uploads = state.tasks.len(),
+            "uploads could not be ended; their leases will run out"
+        );
     }
 }

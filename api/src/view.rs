@@ -1,10 +1,9 @@
 //! An upload as the API shows it. Field names are binding; see the HTTP contract.
 
 use carga_common::backends::Backends;
-use carga_common::completion::hex;
 use carga_common::error::PortResult;
 use carga_common::progress::Counters;
-use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId};
+use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId, sha256_hex};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -83,6 +82,11 @@ impl UploadView {
         Ok(Self::new(upload, counters, true))
     }
 
+    /// Only what the record says.
+    pub(crate) fn without_counters(upload: Upload) -> Self {
+        Self::new(upload, Counters::default(), true)
+    }
+
     fn new(upload: Upload, live: Counters, degraded: bool) -> Self {
         let known_read = upload.rows_read.max(live.rows_read);
         let inserted = match upload.status {
@@ -131,7 +135,7 @@ impl UploadView {
                 retrying: 0,
                 dead: upload.batches_dead,
             },
-            sha256: upload.sha256.map(hex),
+            sha256: upload.sha256.map(sha256_hex),
             duplicate_of: None,
             epoch: upload.epoch,
             cleanup_pending: upload.cleanup_pending,

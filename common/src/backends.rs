@@ -1,6 +1,7 @@
 //! The four ports, connected as the settings say.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::archive::{BatchArchive, S3Archive};
 use crate::error::PortResult;
@@ -8,6 +9,9 @@ use crate::progress::{LiveProgress, ProgressStore, RedisProgress, RedisSettings}
 use crate::queue::{BatchQueue, RabbitQueue, RabbitSettings};
 use crate::settings::PortSettings;
 use crate::store::{PostgresSettings, PostgresStore, Store};
+
+/// Within the time that orchestrators leave after the grace period.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What api and worker work with.
 #[derive(Debug, Clone)]
@@ -62,9 +66,13 @@ impl Backends {
         })
     }
 
-    /// Says goodbye to broker and database.
+    /// Says goodbye to broker and database, briefly: what does not answer is left.
     pub async fn close(&self) {
-        self.queue.close().await;
-        self.store.close().await;
+        let goodbye = async {
+            tokio::join!(self.queue.close(), self.store.close());
+        };
+        if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
+            tracing::warn!("a server did not answer the goodbye");
+        }
     }
 }

@@ -3,8 +3,8 @@
 use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
-use crate::store::{Completion, Store};
-use crate::upload::{Failure, Upload, UploadId};
+use crate::store::{Completion, Removal, Store};
+use crate::upload::{Failure, Upload, UploadId, sha256_hex};
 
 /// Ends the upload if everything of it is stored. Returns true when it is over, by this call or before.
 pub async fn finish_if_complete(
@@ -60,7 +60,7 @@ async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
         upload: upload.id,
         epoch: upload.epoch,
         filename: upload.filename.clone(),
-        source_sha256: upload.sha256.map(hex),
+        source_sha256: upload.sha256.map(sha256_hex),
         source_bytes: upload.bytes_received,
         created_at: upload.created_at,
         columns: upload.columns.clone(),
@@ -69,16 +69,9 @@ async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
     })
 }
 
-/// Lower-case hex.
-pub fn hex(digest: [u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Removes all rows of an upload that ended without keeping them. What is interrupted, the sweeper resumes.
+/// Removes all rows of an upload that ended without keeping them. What is interrupted, the sweeper resumes; where another
+/// process is at it, it is left to it.
 pub async fn remove_rows(store: &dyn Store, id: UploadId) -> PortResult<()> {
-    while !store.remove_rows(id).await? {
-        // Another process may be at it; a moment later there is less to do, or nothing.
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    while store.remove_rows(id).await? == Removal::More {}
     Ok(())
 }

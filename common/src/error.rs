@@ -33,7 +33,7 @@ pub struct PortError {
 pub type PortResult<T> = Result<T, PortError>;
 
 impl PortError {
-    /// An error of `kind` in `operation` (`<port>.<operation>`, the name of its span), with its cause.
+    /// An error of `kind` in `operation` (`<port>.<operation>`), with its cause.
     pub fn new(
         kind: ErrorKind,
         operation: &'static str,

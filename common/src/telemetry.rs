@@ -9,6 +9,7 @@ use crate::settings::{LogFormat, LogSettings};
 
 /// Starts logging to standard error. A second call in one process changes nothing.
 pub fn init(settings: &LogSettings) {
+    // A filter that does not hold is told with the other settings; until then everything of note is logged.
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

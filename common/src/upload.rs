@@ -65,15 +65,15 @@ pub enum Status {
 }
 
 impl Status {
-    /// All statuses with their names, as the API and the database spell them.
-    pub const NAMES: [(Status, &'static str); 7] = [
-        (Status::Receiving, "receiving"),
-        (Status::Processing, "processing"),
-        (Status::Completed, "completed"),
-        (Status::Partial, "partial"),
-        (Status::Failed, "failed"),
-        (Status::Cancelled, "cancelled"),
-        (Status::Undone, "undone"),
+    /// All statuses.
+    pub const ALL: [Status; 7] = [
+        Status::Receiving,
+        Status::Processing,
+        Status::Completed,
+        Status::Partial,
+        Status::Failed,
+        Status::Cancelled,
+        Status::Undone,
     ];
 
     /// No further change without a new epoch.
@@ -117,12 +117,16 @@ impl FromStr for Status {
     type Err = UnknownStatus;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::NAMES
-            .iter()
-            .find(|(_, name)| *name == text)
-            .map(|(status, _)| *status)
+        Self::ALL
+            .into_iter()
+            .find(|status| status.name() == text)
             .ok_or_else(|| UnknownStatus(text.to_owned()))
     }
+}
+
+/// A SHA-256 digest as people write it: lower-case hex.
+pub fn sha256_hex(digest: [u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Why an upload failed, and where in the file.
@@ -247,9 +251,8 @@ mod tests {
 
     #[test]
     fn every_status_is_found_by_its_name() {
-        for (status, name) in Status::NAMES {
-            assert_eq!(name.parse::<Status>().unwrap(), status);
-            assert_eq!(status.name(), name);
+        for status in Status::ALL {
+            assert_eq!(status.name().parse::<Status>().unwrap(), status);
         }
         assert!("done".parse::<Status>().is_err());
     }

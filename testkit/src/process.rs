@@ -171,13 +171,14 @@ impl Drop for Running {
         if let Err(error) = self.kill9() {
             eprintln!("carga-testkit: {error:#}");
         }
+        // The test harness shows this only for a test that failed, by a panic or by an error.
+        eprintln!(
+            "--- {} logged to {}:\n{}",
+            self.name,
+            self.log_path().display(),
+            tail(self.log_path(), 20_000)
+        );
         if std::thread::panicking() {
-            eprintln!(
-                "--- {} logged to {}:\n{}",
-                self.name,
-                self.log_path().display(),
-                tail(self.log_path(), 20_000)
-            );
             // Until the next run clears it away.
             self.home.keep();
         }

@@ -49,7 +49,7 @@ async fn a_dropped_delivery_comes_again_and_an_acknowledged_one_does_not() -> Re
     let scope = Scope::new().await?;
     let queue = queue(&scope).await?;
     let sent = batch(UploadId::generate(), 7);
-    queue.publish(&sent).await?;
+    queue.publisher().publish(&sent).await?;
     let first = next(&queue).await?;
     ensure!(first.body == sent.body && first.id == Some(sent.id) && first.attempt == 1);
     ensure!(!first.redelivered);
@@ -70,17 +70,14 @@ async fn a_retried_delivery_waits_for_its_tier_and_comes_back_as_the_next_attemp
     let scope = Scope::new().await?;
     let queue = queue(&scope).await?;
     let sent = batch(UploadId::generate(), 1);
-    queue.publish(&sent).await?;
+    queue.publisher().publish(&sent).await?;
     next(&queue).await?.retry(RetryTier::First).await?;
     let retried = Instant::now();
     ensure!(queue.depth().await?.retrying == 1);
     let second = next(&queue).await?;
     ensure!(second.attempt == 2 && second.id == Some(sent.id) && second.body == sent.body);
     let waited = retried.elapsed();
-    ensure!(
-        (Duration::from_millis(800)..Duration::from_secs(4)).contains(&waited),
-        "{waited:?}"
-    );
+    ensure!(waited > Duration::from_millis(800), "{waited:?}");
     second.retry(RetryTier::Second).await?;
     let retried = Instant::now();
     let third = next(&queue).await?;
@@ -95,7 +92,7 @@ async fn a_dead_letter_is_kept_with_its_reason() -> Result<()> {
     let scope = Scope::new().await?;
     let queue = queue(&scope).await?;
     let sent = batch(UploadId::generate(), 3);
-    queue.publish(&sent).await?;
+    queue.publisher().publish(&sent).await?;
     next(&queue).await?.dead_letter("it does not fit").await?;
     let depth = queue.depth().await?;
     ensure!((depth.ready, depth.dead) == (0, 1), "{depth:?}");
@@ -108,17 +105,21 @@ async fn a_dead_letter_is_kept_with_its_reason() -> Result<()> {
     scope.close().await
 }
 
-/// What the broker gives up by itself, after too many deliveries that nobody settled.
+/// What the broker gives up by itself. A consumer that goes away counts on every version; from RabbitMQ 4.3 on, giving a
+/// message back does not.
 #[tokio::test]
-async fn a_message_that_kills_every_worker_ends_as_a_dead_letter() -> Result<()> {
+async fn a_message_that_is_delivered_again_and_again_and_never_settled_ends_as_a_dead_letter()
+-> Result<()> {
     let scope = Scope::new().await?;
     let queue = queue(&scope).await?;
-    queue.publish(&batch(UploadId::generate(), 1)).await?;
+    queue
+        .publisher()
+        .publish(&batch(UploadId::generate(), 1))
+        .await?;
     let mut dead = queue.consume_dead_letters().await?;
-    let mut deliveries = queue.consume(1).await?;
     let gives_up = async {
         loop {
-            drop(deliveries.next().await);
+            drop(next(&queue).await);
         }
     };
     let dead = tokio::select! {
@@ -142,7 +143,10 @@ async fn a_message_that_no_queue_takes_is_an_error_and_not_a_success() -> Result
     channel
         .queue_delete(name.as_str().into(), QueueDeleteOptions::default())
         .await?;
-    let lost = queue.publish(&batch(UploadId::generate(), 1)).await;
+    let lost = queue
+        .publisher()
+        .publish(&batch(UploadId::generate(), 1))
+        .await;
     ensure!(lost.is_err_and(|error| error.kind() == ErrorKind::Internal));
     by_hand.close(200, "done".into()).await?;
     queue.close().await;

@@ -2,17 +2,21 @@
 //! built, an upload with a dead batch has failed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use carga_common::batch::Batch;
 use carga_common::completion::remove_rows;
 use carga_common::error::PortResult;
+use carga_common::patience::patiently;
 use carga_common::queue::Delivery;
 use carga_common::store::{DeadBatch, Parked};
 use carga_common::upload::Failure;
 
-use crate::outcome::patiently;
 use crate::runner::Context;
 use crate::subscription::{Source, Subscription};
+
+/// Before a dead letter that could not be kept goes back.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Moves dead letters until the worker stops.
 pub(crate) async fn run(context: Arc<Context>) {
@@ -39,15 +43,20 @@ async fn take(context: &Context, delivery: Delivery) {
         reason: reason.replace('\0', "\u{fffd}"),
         body: delivery.body.clone(),
     };
-    let settled = match patiently(&context.stop, || park(context, &dead)).await {
-        None => return,
-        Some(Ok(())) => delivery.ack().await,
-        Some(Err(error)) => {
+    match patiently(context.stop.cancelled(), || park(context, &dead)).await {
+        Ok(()) => {}
+        Err(error) if error.is_unavailable() => return,
+        Err(error) => {
             tracing::error!(batch = ?dead.id, error = error.chain(), "a dead letter could not be kept; it goes back");
+            // It comes again at once, and nothing will be different.
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = context.stop.cancelled() => {}
+            }
             return;
         }
-    };
-    if let Err(error) = settled {
+    }
+    if let Err(error) = delivery.ack().await {
         tracing::debug!(error = error.chain(), "a dead letter will come again");
     }
 }
@@ -61,8 +70,10 @@ async fn park(context: &Context, dead: &DeadBatch) -> PortResult<()> {
     tracing::error!(batch = %id, reason = dead.reason, "a batch is dead");
     let message = format!("batch {} could not be stored: {}", id.seq, dead.reason);
     let failure = Failure::new("batch_dead", message);
-    if store.fail(id.upload, id.epoch, &failure, None).await? {
-        remove_rows(store, id.upload).await?;
+    if store.fail(id.upload, id.epoch, &failure, None).await?
+        && let Err(error) = remove_rows(store, id.upload).await
+    {
+        tracing::warn!(upload.id = %id.upload, error = error.chain(), "rows are left to the sweeper to remove");
     }
     Ok(())
 }

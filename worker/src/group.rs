@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use carga_common::error::{ErrorKind, PortError, PortResult};
+use carga_common::patience::patiently;
 use carga_common::progress::StoredBatch;
 use carga_common::queue::Delivery;
 use carga_common::store::{ArchivedBatch, StoreOutcome};
@@ -15,7 +16,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::outcome::{patiently, settle_failed};
+use crate::outcome::settle_failed;
 use crate::prepare::{Ready, panic_reason};
 use crate::runner::Context;
 
@@ -54,50 +55,49 @@ fn by_size(gathered: &mut Vec<Ready>) -> Vec<Vec<Ready>> {
 
 /// One bad batch fails its transaction; the others of the group are then tried each by itself.
 async fn store_group(context: &Context, group: Vec<Ready>) {
-    let (deliveries, batches): (Vec<Delivery>, Vec<ArchivedBatch>) = group
-        .into_iter()
-        .map(|ready| (ready.delivery, ready.archived))
-        .unzip();
-    match store(context, &batches).await {
-        None => {}
-        Some(Ok(outcomes)) => settle(context, deliveries, &batches, &outcomes).await,
-        Some(Err(error)) if batches.len() == 1 => {
-            for delivery in deliveries {
-                settle_failed(delivery, error.kind(), &error.chain()).await;
-            }
+    let mut deliveries = Vec::with_capacity(group.len());
+    let mut batches = Vec::with_capacity(group.len());
+    let mut in_hand = Vec::with_capacity(group.len());
+    for ready in group {
+        deliveries.push(ready.delivery);
+        batches.push(ready.archived);
+        in_hand.push(ready.in_hand);
+    }
+    let error = match store(context, &batches).await {
+        Ok(outcomes) => return settle(context, deliveries, &batches, &outcomes).await,
+        Err(error) => error,
+    };
+    if error.is_unavailable() {
+        // The worker stops while the database is away: the deliveries are dropped and go back.
+        return;
+    }
+    if batches.len() == 1 {
+        for delivery in deliveries {
+            settle_failed(delivery, error.kind(), &error.chain()).await;
         }
-        Some(Err(error)) => {
-            tracing::warn!(
-                error = error.chain(),
-                "a group failed; its batches are stored one by one"
-            );
-            for (delivery, batch) in deliveries.into_iter().zip(batches) {
-                let alone = vec![Ready {
-                    delivery,
-                    archived: batch,
-                }];
-                Box::pin(store_group(context, alone)).await;
-            }
-        }
+        return;
+    }
+    tracing::warn!(
+        error = error.chain(),
+        "a group failed; its batches are stored one by one"
+    );
+    for ((delivery, archived), in_hand) in deliveries.into_iter().zip(batches).zip(in_hand) {
+        let alone = vec![Ready {
+            delivery,
+            in_hand,
+            archived,
+        }];
+        Box::pin(store_group(context, alone)).await;
     }
 }
 
-/// None when the worker stops while the database is away.
-async fn store(
-    context: &Context,
-    batches: &[ArchivedBatch],
-) -> Option<PortResult<Vec<StoreOutcome>>> {
+async fn store(context: &Context, batches: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>> {
     let store = || context.backends.store.store(batches);
-    let stored = AssertUnwindSafe(patiently(&context.stop, store))
-        .catch_unwind()
-        .await;
+    let stored = patiently(context.stop.cancelled(), store);
+    let stored = AssertUnwindSafe(stored).catch_unwind().await;
     stored.unwrap_or_else(|panic| {
         let reason = panic_reason(panic.as_ref());
-        Some(Err(PortError::new(
-            ErrorKind::Internal,
-            "store.store",
-            reason,
-        )))
+        Err(PortError::new(ErrorKind::Internal, "store.store", reason))
     })
 }
 

@@ -1,14 +1,7 @@
-//! What an error means for a delivery: one function, and the waiting for what time cures.
+//! What an error means for a delivery.
 
-use std::time::Duration;
-
-use carga_common::error::{ErrorKind, PortError, PortResult};
+use carga_common::error::ErrorKind;
 use carga_common::queue::{Delivery, RetryTier};
-use tokio_util::sync::CancellationToken;
-
-/// Waits between attempts start here and double up to five seconds.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What becomes of a batch that was not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +13,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// Decides by kind and by how often the batch has been tried. *Unavailable* never comes here while the worker runs: it
-    /// is waited for in place.
+    /// Decides by kind and by how often the batch has been tried. *Unavailable* never comes here: it is waited for in place.
     pub(crate) fn of(kind: ErrorKind, attempt: u32) -> Self {
         match kind {
             ErrorKind::Invalid | ErrorKind::NotFound => Self::DeadLetter,
@@ -49,33 +41,6 @@ pub(crate) async fn settle_failed(delivery: Delivery, kind: ErrorKind, reason: &
     }
 }
 
-/// Repeats an operation for as long as its server is away, without charging the batch for it. None when the worker stops
-/// meanwhile.
-pub(crate) async fn patiently<T, F>(
-    stop: &CancellationToken,
-    mut operation: impl FnMut() -> F,
-) -> Option<PortResult<T>>
-where
-    F: Future<Output = PortResult<T>>,
-{
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let error: PortError = match operation().await {
-            Err(error) if error.is_unavailable() => error,
-            settled => return Some(settled),
-        };
-        tracing::warn!(
-            error = error.chain(),
-            pause_ms = pause.as_millis(),
-            "waiting for a server"
-        );
-        tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-            () = stop.cancelled() => return None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,35 +57,5 @@ mod tests {
         ] {
             assert_eq!(Outcome::of(ErrorKind::Internal, attempt), outcome);
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_absent_server_is_waited_for_and_a_fault_is_not() {
-        let stop = CancellationToken::new();
-        let mut calls = 0;
-        let settled = patiently(&stop, || {
-            calls += 1;
-            let away = calls < 20;
-            async move {
-                if away {
-                    Err(PortError::unavailable("store.store", "away"))
-                } else {
-                    Ok(7)
-                }
-            }
-        });
-        assert_eq!(settled.await.unwrap().unwrap(), 7);
-        assert_eq!(calls, 20);
-
-        let fault = patiently(&stop, || async {
-            Err::<(), _>(PortError::invalid("store.store", "bad"))
-        });
-        assert_eq!(fault.await.unwrap().unwrap_err().kind(), ErrorKind::Invalid);
-
-        stop.cancel();
-        let stopped = patiently(&stop, || async {
-            Err::<(), _>(PortError::unavailable("store.store", "away"))
-        });
-        assert!(stopped.await.is_none());
     }
 }

@@ -6,18 +6,22 @@ use std::sync::Arc;
 use carga_common::archive::{ArchiveKey, batch_object};
 use carga_common::batch::Batch;
 use carga_common::error::{ErrorKind, PortError};
+use carga_common::patience::patiently;
 use carga_common::queue::Delivery;
 use carga_common::store::ArchivedBatch;
 use futures::FutureExt;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
-use crate::outcome::{patiently, settle_failed};
+use crate::outcome::settle_failed;
 use crate::runner::Context;
 
 /// A delivery whose batch is in the archive and waits to be stored.
 #[derive(Debug)]
 pub(crate) struct Ready {
     pub(crate) delivery: Delivery,
+    /// One of as many permits as the prefetch: what is in hand stays bounded when a broken connection brings a new prefetch.
+    pub(crate) in_hand: OwnedSemaphorePermit,
     pub(crate) archived: ArchivedBatch,
 }
 
@@ -25,12 +29,14 @@ enum Prepared {
     Archived(ArchivedBatch),
     /// Its upload has ended: there is nothing to do for it.
     Pointless,
-    /// The worker stops.
-    Interrupted,
 }
 
 /// Prepares a delivery, or settles it. A panic is a fault of this batch alone.
-pub(crate) async fn prepare(context: Arc<Context>, delivery: Delivery) -> Option<Ready> {
+pub(crate) async fn prepare(
+    context: Arc<Context>,
+    delivery: Delivery,
+    in_hand: OwnedSemaphorePermit,
+) -> Option<Ready> {
     let span = tracing::info_span!(
         "batch",
         batch = delivery.id.map(tracing::field::display),
@@ -44,14 +50,21 @@ pub(crate) async fn prepare(context: Arc<Context>, delivery: Delivery) -> Option
     let archive = archive(&context, body).instrument(span.clone());
     let prepared = AssertUnwindSafe(archive).catch_unwind().await;
     let (kind, reason) = match prepared {
-        Ok(Ok(Prepared::Archived(archived))) => return Some(Ready { delivery, archived }),
+        Ok(Ok(Prepared::Archived(archived))) => {
+            return Some(Ready {
+                delivery,
+                in_hand,
+                archived,
+            });
+        }
         Ok(Ok(Prepared::Pointless)) => {
             if let Err(error) = delivery.ack().await {
                 tracing::debug!(error = error.chain(), "a discarded batch will come again");
             }
             return None;
         }
-        Ok(Ok(Prepared::Interrupted)) => return None,
+        // The worker stops while a server is away: the delivery is dropped and goes back.
+        Ok(Err(error)) if error.is_unavailable() => return None,
         Ok(Err(error)) => (error.kind(), error.chain()),
         Err(panic) => (ErrorKind::Internal, panic_reason(panic.as_ref())),
     };
@@ -67,23 +80,16 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
     let backends = &context.backends;
 
     // Not the fence, which is in the transaction; this only keeps a failed upload's objects out of the archive.
-    match patiently(&context.stop, || backends.store.admits(batch.id)).await {
-        None => return Ok(Prepared::Interrupted),
-        Some(admitted) => {
-            if !admitted? {
-                return Ok(Prepared::Pointless);
-            }
-        }
+    let stopped = || context.stop.cancelled();
+    if !patiently(stopped(), || backends.store.admits(batch.id)).await? {
+        return Ok(Prepared::Pointless);
     }
     let key = ArchiveKey::batch(batch.id);
     let object = batch_object(&batch);
     let (archive_bytes, archive_crc32) = (object.len() as u64, crc32fast::hash(&object));
     // A closed semaphore would mean no limit, which is no reason to stop.
     let _slot = context.archive_slots.acquire().await.ok();
-    match patiently(&context.stop, || backends.archive.put(&key, object.clone())).await {
-        None => return Ok(Prepared::Interrupted),
-        Some(put) => put?,
-    }
+    patiently(stopped(), || backends.archive.put(&key, object.clone())).await?;
     tracing::debug!(rows = batch.row_count(), bytes = archive_bytes, "archived");
     Ok(Prepared::Archived(ArchivedBatch {
         batch,

@@ -20,6 +20,8 @@ pub(crate) struct Context {
     pub(crate) backends: Backends,
     pub(crate) settings: WorkerSettings,
     pub(crate) checks: CompletionChecks,
+    /// A permit per batch in hand.
+    pub(crate) in_hand: Arc<Semaphore>,
     /// A permit per archive write at once.
     pub(crate) archive_slots: Semaphore,
     pub(crate) stop: CancellationToken,
@@ -41,6 +43,7 @@ impl Runner {
         let worker = settings.worker.clone();
         let context = Context {
             checks: CompletionChecks::new(backends.clone(), tasks.clone()),
+            in_hand: Arc::new(Semaphore::new(usize::from(worker.prefetch))),
             archive_slots: Semaphore::new(worker.archive_concurrency),
             settings: worker,
             backends,
@@ -91,14 +94,18 @@ impl Runner {
     }
 }
 
-/// Starts preparing each delivery as it comes. The prefetch bounds how many there are; the storers end when the last sender
-/// is gone.
+/// Starts preparing each delivery as it comes, while there are permits. The storers end when the last sender is gone.
 async fn take_deliveries(context: &Arc<Context>, tasks: &TaskTracker, sender: mpsc::Sender<Ready>) {
     let mut batches = Subscription::new(Arc::clone(context), Source::Batches);
     while let Some(delivery) = batches.next().await {
+        let permit = tokio::select! {
+            permit = Arc::clone(&context.in_hand).acquire_owned() => permit,
+            () = context.stop.cancelled() => return,
+        };
+        let Ok(in_hand) = permit else { return };
         let (context, sender) = (Arc::clone(context), sender.clone());
         tasks.spawn(async move {
-            if let Some(ready) = prepare(context, delivery).await {
+            if let Some(ready) = prepare(context, delivery, in_hand).await {
                 // Fails only when the storers are gone; the delivery is dropped with it and goes back.
                 let _ = sender.send(ready).await;
             }

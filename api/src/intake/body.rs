@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::StatusCode;
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -69,7 +68,7 @@ fn silent(idle: Duration) -> Refusal {
     let seconds = idle.as_secs();
     let message =
         format!("no byte came for {seconds} s (CARGA_BODY_IDLE_SECS); nothing of the file is kept");
-    Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
+    Refusal::unprocessable("body_timeout", message)
 }
 
 fn stopping() -> Refusal {

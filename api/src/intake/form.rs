@@ -1,11 +1,15 @@
 //! The two ways to send a file: a raw body, or a form with options and one part named `file`.
 
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
 use axum::body::{Body, Bytes};
-use axum::extract::FromRequest;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, FromRequest};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum_extra::extract::Multipart;
 use axum_extra::extract::multipart::{Field, MultipartError};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::body;
 use super::options::Options;
@@ -67,33 +71,42 @@ impl Encoding {
 
 /// A form being read.
 #[derive(Debug)]
-pub(crate) struct Form(Multipart);
+pub(crate) struct Form {
+    parts: Multipart,
+    body: Arc<Mutex<FormBody>>,
+}
 
 impl Form {
     /// Looks at the head of the form only.
     pub(crate) async fn open(
-        content_type: Option<&header::HeaderValue>,
-        pieces: impl Stream<Item = Result<Bytes, Refusal>> + Send + 'static,
+        content_type: Option<&HeaderValue>,
+        pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
     ) -> Result<Self, Refusal> {
-        let mut request = Request::new(Body::from_stream(pieces));
+        let body = Arc::new(Mutex::new(FormBody {
+            pieces: Box::new(pieces),
+            outside: Some(0),
+            over: false,
+            pause: false,
+        }));
+        let shared = Arc::clone(&body);
+        let stream = stream::poll_fn(move |cx| lock(&shared).poll_piece(cx));
+        let mut request = Request::new(Body::from_stream(stream));
         if let Some(content_type) = content_type {
-            request
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, content_type.clone());
+            let headers = request.headers_mut();
+            headers.insert(header::CONTENT_TYPE, content_type.clone());
         }
         // The size is counted while the file streams; the default limit of 2 MiB is for handlers that buffer.
-        let mut request = request;
-        axum::extract::DefaultBodyLimit::disable().apply(&mut request);
-        let form = Multipart::from_request(request, &()).await;
-        form.map(Self)
-            .map_err(|error| Refusal::bad_request("malformed_form", error.to_string()))
+        DefaultBodyLimit::disable().apply(&mut request);
+        let parts = Multipart::from_request(request, &()).await;
+        let parts =
+            parts.map_err(|error| Refusal::bad_request("malformed_form", error.to_string()))?;
+        Ok(Self { parts, body })
     }
 
     /// Reads the options before the file, then the head of the file's part.
     pub(crate) async fn file(&mut self, options: &mut Options) -> Result<Field, Refusal> {
         loop {
-            let Some(mut field) = self.0.next_field().await.map_err(|error| refusal(&error))?
-            else {
+            let Some(mut field) = self.next_part().await? else {
                 let message = "the form has no part named `file`";
                 return Err(Refusal::bad_request("missing_file", message));
             };
@@ -105,10 +118,11 @@ impl Form {
             };
             if name == "file" {
                 options.default_filename(field.file_name());
+                lock(&self.body).outside = None;
                 return Ok(field);
             }
             let mut value = Vec::new();
-            while let Some(piece) = field.chunk().await.map_err(|error| refusal(&error))? {
+            while let Some(piece) = field.chunk().await.map_err(|error| self.refusal(&error))? {
                 value.extend_from_slice(&piece);
                 if value.len() > OPTION_BYTES {
                     let message = format!(
@@ -128,29 +142,101 @@ impl Form {
         }
     }
 
-    /// The file's part is over; nothing but the closing boundary may follow.
+    /// The file's part is over. Nothing but the closing boundary may follow, and the body must end as it said it would.
     pub(crate) async fn end(&mut self) -> Result<(), Refusal> {
-        match self.0.next_field().await {
-            Ok(None) => Ok(()),
-            Ok(Some(field)) => {
-                let message = format!(
-                    "part `{}` comes after the file; options go before it, and one request carries one file",
-                    field.name().unwrap_or_default()
-                );
-                Err(Refusal::unprocessable("part_after_file", message))
-            }
-            Err(error) => Err(refusal(&error)),
+        lock(&self.body).outside = Some(0);
+        if let Some(field) = self.next_part().await? {
+            let message = format!(
+                "part `{}` comes after the file; options go before it, and one request carries one file",
+                field.name().unwrap_or_default()
+            );
+            return Err(Refusal::unprocessable("part_after_file", message));
         }
+        // The parser is content with the closing boundary and does not look further.
+        while let Some(piece) = poll_fn(|cx| lock(&self.body).poll_piece(cx)).await {
+            piece?;
+        }
+        Ok(())
+    }
+
+    /// The bytes of the file's part.
+    pub(crate) fn pieces(
+        &self,
+        field: Field,
+    ) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + use<> {
+        let body = Arc::clone(&self.body);
+        field.map_err(move |error| refusal(&body, &error)).boxed()
+    }
+
+    async fn next_part(&mut self) -> Result<Option<Field>, Refusal> {
+        let part = self.parts.next_field().await;
+        part.map_err(|error| self.refusal(&error))
+    }
+
+    fn refusal(&self, error: &MultipartError) -> Refusal {
+        refusal(&self.body, error)
     }
 }
 
-/// The bytes of the file's part.
-pub(crate) fn pieces(field: Field) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send {
-    field.map_err(|error| refusal(&error)).boxed()
+/// Outside the file a form is a few names and values; the parser would collect the rest of the body while it looks for a
+/// boundary.
+const OUTSIDE_BYTES: usize = 256 << 10;
+
+/// The body as the form's parser sees it.
+struct FormBody {
+    pieces: Box<dyn Stream<Item = Result<Bytes, Refusal>> + Unpin + Send>,
+    /// Bytes handed out while the parser is not in the file's part.
+    outside: Option<usize>,
+    /// The body has ended.
+    over: bool,
+    /// The parser takes pieces until there is none before it looks at them. A pause behind each keeps that to one.
+    pause: bool,
 }
 
-/// An error of the form: what the body itself said, or an early end.
-fn refusal(error: &MultipartError) -> Refusal {
+impl std::fmt::Debug for FormBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FormBody")
+            .field("outside", &self.outside)
+            .field("over", &self.over)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FormBody {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        if std::mem::take(&mut self.pause) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Some(actual) = self.outside.filter(|outside| *outside > OUTSIDE_BYTES) {
+            let message = "there is no part boundary where one should be; is the boundary of the content type right?";
+            let refusal = Refusal::bad_request("malformed_form", message);
+            return Poll::Ready(Some(
+                Err(refusal.limit(OUTSIDE_BYTES as u64, actual as u64)),
+            ));
+        }
+        let piece = ready!(self.pieces.poll_next_unpin(cx));
+        match &piece {
+            Some(Ok(bytes)) => {
+                self.pause = true;
+                self.outside = self.outside.map(|outside| outside + bytes.len());
+            }
+            Some(Err(_)) => {}
+            None => self.over = true,
+        }
+        Poll::Ready(piece)
+    }
+}
+
+fn lock(body: &Mutex<FormBody>) -> MutexGuard<'_, FormBody> {
+    body.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error of the form: what the body itself said, an early end, or a form that is none.
+fn refusal(body: &Mutex<FormBody>, error: &MultipartError) -> Refusal {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
         if let Some(refusal) = error.downcast_ref::<Refusal>() {
@@ -158,5 +244,8 @@ fn refusal(error: &MultipartError) -> Refusal {
         }
         cause = error.source();
     }
-    body::incomplete(&error.body_text())
+    if lock(body).over {
+        return body::incomplete(&error.body_text());
+    }
+    Refusal::bad_request("malformed_form", error.body_text())
 }

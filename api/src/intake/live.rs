@@ -1,7 +1,7 @@
 //! Uploads being received in this process, and the heartbeat that puts their figures on record.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use carga_common::backends::Backends;
@@ -17,6 +17,8 @@ pub(crate) struct LiveUpload {
     epoch: i32,
     rows_read: AtomicU64,
     bytes_received: AtomicU64,
+    /// Somebody else has ended the upload: there is no point in receiving more of it.
+    ended: AtomicBool,
 }
 
 impl LiveUpload {
@@ -27,6 +29,10 @@ impl LiveUpload {
 
     pub(crate) fn set_bytes(&self, bytes: u64) {
         self.bytes_received.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     pub(crate) fn beat(&self) -> Heartbeat {
@@ -52,6 +58,7 @@ impl LiveUploads {
             epoch,
             rows_read: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
         });
         self.with(|uploads| uploads.insert(id, Arc::clone(&upload)));
         LiveGuard {
@@ -98,9 +105,18 @@ pub(crate) async fn beat_forever(
             continue;
         }
         let beats: Vec<Heartbeat> = uploads.iter().map(|upload| upload.beat()).collect();
-        if let Err(error) = backends.store.heartbeat(&beats).await {
-            tracing::warn!(error = error.chain(), "leases were not renewed");
-            continue;
+        let renewed: HashSet<UploadId> = match backends.store.heartbeat(&beats).await {
+            Ok(renewed) => renewed.into_iter().collect(),
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "leases were not renewed");
+                continue;
+            }
+        };
+        for upload in uploads
+            .iter()
+            .filter(|upload| !renewed.contains(&upload.id))
+        {
+            upload.ended.store(true, Ordering::Relaxed);
         }
         let reports = uploads.iter().zip(&beats).map(|(upload, beat)| {
             let (rows, bytes) = (beat.rows_read, beat.bytes_received);

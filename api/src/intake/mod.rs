@@ -8,33 +8,38 @@ pub(crate) mod body;
 pub(crate) mod form;
 pub(crate) mod live;
 pub(crate) mod options;
-mod patience;
 mod publish;
 mod rows;
 mod source;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
-use carga_common::batch::{BatchEncoder, BatchLimits};
+use carga_common::batch::BatchEncoder;
 use carga_common::completion::{finish_if_complete, remove_rows};
-use carga_common::error::ErrorKind;
+use carga_common::error::{ErrorKind, PortError};
+use carga_common::patience::patiently;
 use carga_common::store::{NewUpload, Seal};
 use carga_common::telemetry::TraceContext;
-use carga_common::upload::{Dialect, Upload, UploadId};
+use carga_common::upload::{Dialect, Status, Upload, UploadId};
 use futures::Stream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::sleep;
 use tracing::Instrument;
 
 use self::form::{Encoding, Form};
 use self::live::LiveGuard;
 use self::options::Options;
-use self::patience::wait_out;
 use self::publish::PublishWindow;
 use self::rows::{RowLimits, RowReader};
 use self::source::FileSource;
 use crate::problem::{ApiError, Refusal};
 use crate::state::ApiState;
+
+/// A client waits this long for its refusal while the database is away; then the lease has to do.
+const RECORD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What is known of an upload before its body is read.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub(crate) struct Incoming {
     pub(crate) headers: HeaderMap,
     pub(crate) content_length: Option<u64>,
     pub(crate) body: Body,
+    /// One of the uploads at once: kept until the upload has ended, also when its client has gone long before.
+    pub(crate) slot: OwnedSemaphorePermit,
 }
 
 /// Receives an upload to its end, whatever becomes of the client: a connection that drops is an end like any other.
@@ -60,7 +67,9 @@ pub(crate) async fn receive(state: ApiState, incoming: Incoming) -> Result<Uploa
             headers,
             content_length,
             body,
+            slot,
         } = incoming;
+        let _slot = slot;
         let pieces = body::pieces(body, idle, out_of_time);
         let intake = Intake {
             state,
@@ -108,8 +117,8 @@ impl Intake {
     ) -> Result<Upload, ApiError> {
         let mut form = Form::open(self.headers.get(header::CONTENT_TYPE), pieces).await?;
         let file = form.file(&mut self.options).await?;
-        self.load(form::pieces(file), None, async || form.end().await)
-            .await
+        let pieces = form.pieces(file);
+        self.load(pieces, None, async || form.end().await).await
     }
 
     /// From the first byte of the file to the seal. `end` checks that the request ends where the file does.
@@ -120,7 +129,11 @@ impl Intake {
         end: impl AsyncFnOnce() -> Result<(), Refusal>,
     ) -> Result<Upload, ApiError> {
         let limits = RowLimits::default();
-        let source = FileSource::new(pieces, self.state.settings.max_upload_bytes, limits);
+        let source = FileSource::new(
+            pieces,
+            self.state.settings.max_upload_bytes,
+            limits.header(),
+        );
         let mut rows = RowReader::open(source, limits).await?;
         let dialect = Dialect::rfc4180(rows.source().has_byte_order_mark());
         let upload = self
@@ -138,14 +151,8 @@ impl Intake {
             self.seal(&upload, &seal).await
         };
         match sealed.await {
-            Ok(()) => Ok(self.finish(upload).await?),
-            Err(refusal) => {
-                self.fail(&upload, &live, &refusal).await;
-                Err(ApiError {
-                    refusal,
-                    upload: Some(upload.id),
-                })
-            }
+            Ok(sealed) => Ok(self.finish(sealed).await),
+            Err(refusal) => self.fail(upload, &live, refusal).await,
         }
     }
 
@@ -154,7 +161,7 @@ impl Intake {
         columns: Vec<String>,
         dialect: Dialect,
         bytes_total: Option<u64>,
-    ) -> Result<Upload, Refusal> {
+    ) -> Result<Upload, ApiError> {
         let new = NewUpload {
             id: self.id,
             filename: self.options.filename.clone(),
@@ -162,11 +169,19 @@ impl Intake {
             columns,
             bytes_total,
         };
-        let created = self.state.backends.store.create(&new).await;
-        created.map_err(|error| match error.kind() {
-            ErrorKind::Conflict => Refusal::id_used(self.id, None),
-            _ => error.into(),
-        })
+        let store = &self.state.backends.store;
+        match store.create(&new).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                // Somebody was quicker with the same id.
+                let other = store.upload(self.id).await?;
+                let status = other.map(|upload| upload.status);
+                Err(ApiError {
+                    refusal: Refusal::id_used(self.id, status),
+                    upload: Some(self.id),
+                })
+            }
+            created => Ok(created?),
+        }
     }
 
     /// Every row into a batch, every batch confirmed.
@@ -185,26 +200,12 @@ impl Intake {
             .get("traceparent")
             .and_then(|value| value.to_str().ok());
         let trace = TraceContext::from_header(traceparent);
-        let BatchLimits {
-            rows: batch_rows,
-            bytes,
-        } = settings.batch;
-        let limits = BatchLimits {
-            rows: batch_rows,
-            bytes,
-        };
-        let mut encoder = BatchEncoder::new(
-            upload.id,
-            upload.epoch,
-            &upload.columns,
-            trace.as_str(),
-            limits,
-        );
+        let (id, epoch, columns) = (upload.id, upload.epoch, &upload.columns);
+        let mut encoder = BatchEncoder::new(id, epoch, columns, trace.as_str(), settings.batch);
         let mut window = PublishWindow::new(
-            Arc::clone(&self.state.backends.queue),
+            self.state.backends.queue.publisher(),
             Arc::clone(&self.state.publish_budget),
-            settings.publish_window,
-            settings.publish_deadline,
+            settings,
         );
         loop {
             let pushed = match rows.next().await? {
@@ -221,6 +222,9 @@ impl Intake {
             rows.row_done();
             live.upload.set_rows(encoder.rows_pushed());
             if let Some(batch) = full {
+                if live.upload.has_ended() {
+                    return Err(ended_meanwhile());
+                }
                 window.push(batch).await?;
             }
         }
@@ -238,72 +242,97 @@ impl Intake {
         })
     }
 
-    /// Everything is durable in the queue, so a database that is away for a moment is worth waiting for.
-    async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<(), Refusal> {
+    /// Everything is durable in the queue, so a database that is away for a moment is worth waiting for. Returns the upload
+    /// as it is now.
+    async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<Upload, Refusal> {
         let store = self.state.backends.store.as_ref();
+        let deadline = sleep(self.state.settings.publish_deadline);
         let (id, epoch) = (upload.id, upload.epoch);
-        let deadline = self.state.settings.publish_deadline;
-        if wait_out(deadline, "sealing again", || store.seal(id, epoch, seal)).await? {
-            return Ok(());
+        if !patiently(deadline, || store.seal(id, epoch, seal)).await? {
+            return Err(ended_meanwhile());
         }
-        match store.upload(id).await? {
-            // An earlier attempt did seal it, and its answer was lost.
-            Some(now) if now.batches_total.is_some() && now.failure.is_none() => Ok(()),
-            // Somebody has ended it meanwhile: a sweeper that saw no sign of life, or a dead batch.
-            Some(Upload {
-                failure: Some(failure),
-                ..
-            }) => Err(Refusal::unprocessable(&failure.code, failure.message)),
-            _ => Err(Refusal::unprocessable(
-                "interrupted",
-                "the upload has ended meanwhile",
-            )),
-        }
+        Ok(Upload {
+            status: Status::Processing,
+            rows_read: seal.rows,
+            batches_total: Some(seal.batches),
+            bytes_received: seal.bytes,
+            sha256: Some(seal.sha256),
+            ..upload.clone()
+        })
     }
 
-    /// The upload may be complete already, when it is small or its workers are quick. If it cannot be told now, a worker or
-    /// the sweeper will.
-    async fn finish(&self, upload: Upload) -> Result<Upload, Refusal> {
+    /// The upload may be complete already, when it is small or its workers are quick. Nothing that goes wrong here may become
+    /// a refusal: the file is accepted, and a client that sent it again would have its rows twice.
+    async fn finish(&self, sealed: Upload) -> Upload {
         let backends = &self.state.backends;
-        let finished = finish_if_complete(
-            backends.store.as_ref(),
-            backends.archive.as_ref(),
-            upload.id,
-        );
-        if let Err(error) = finished.await {
+        let (store, archive) = (backends.store.as_ref(), backends.archive.as_ref());
+        if let Err(error) = finish_if_complete(store, archive, sealed.id).await {
             tracing::warn!(
                 error = error.chain(),
                 "the upload is left to the workers to complete"
             );
         }
-        Ok(backends.store.upload(upload.id).await?.unwrap_or(upload))
+        match store.upload(sealed.id).await {
+            Ok(Some(upload)) => upload,
+            _ => sealed,
+        }
     }
 
-    /// Ends the upload as failed and has its rows removed, without making the client wait for that.
-    async fn fail(&self, upload: &Upload, live: &LiveGuard, refusal: &Refusal) {
+    /// Ends the upload as failed and has its rows removed, without making the client wait for that. What the client is told is
+    /// what the record says: if somebody else has ended it, or a seal was committed whose answer was lost, that is it.
+    async fn fail(
+        self,
+        upload: Upload,
+        live: &LiveGuard,
+        refusal: Refusal,
+    ) -> Result<Upload, ApiError> {
         let store = Arc::clone(&self.state.backends.store);
+        let (id, epoch) = (upload.id, upload.epoch);
         let last = Some(live.upload.beat());
-        match store
-            .fail(upload.id, upload.epoch, &refusal.failure, last)
-            .await
-        {
-            Ok(_) => {
+        let recorded = async {
+            let failure = &refusal.failure;
+            let ours = patiently(sleep(RECORD_DEADLINE), || {
+                store.fail(id, epoch, failure, last)
+            })
+            .await?;
+            let found = if ours { None } else { store.upload(id).await? };
+            Ok::<_, PortError>(found)
+        };
+        let refusal = match recorded.await {
+            Ok(None) => {
                 tracing::info!(
                     code = refusal.failure.code,
                     row = refusal.failure.row,
                     "upload failed"
                 );
-                let id = upload.id;
                 self.state.tasks.spawn(async move {
                     if let Err(error) = remove_rows(store.as_ref(), id).await {
                         tracing::warn!(upload.id = %id, error = error.chain(), "rows are left to the sweeper to remove");
                     }
                 });
+                refusal
             }
-            // Its lease runs out, and a sweeper does this instead.
+            Ok(Some(found)) => match found.failure {
+                None => return Ok(found),
+                Some(failure) => Refusal { failure, ..refusal },
+            },
+            // Its lease runs out, and a sweeper ends it; unless it was sealed.
             Err(error) => {
-                tracing::error!(error = error.chain(), "the failure could not be recorded")
+                tracing::error!(error = error.chain(), "the failure could not be recorded");
+                let message = format!(
+                    "it is not known yet what became of the upload; ask GET /uploads/{id} before you send the file again"
+                );
+                Refusal::unavailable("outcome_unknown", message)
             }
-        }
+        };
+        Err(ApiError {
+            refusal,
+            upload: Some(id),
+        })
     }
+}
+
+/// Somebody else has ended the upload: a sweeper that saw no sign of life, or a dead batch. Its record says which.
+fn ended_meanwhile() -> Refusal {
+    Refusal::unprocessable("interrupted", "the upload has ended meanwhile")
 }

@@ -1,6 +1,6 @@
 //! What a client may say about its file, in the query or as form fields before the file.
 
-use carga_common::completion::hex;
+use carga_common::upload::sha256_hex;
 
 use crate::problem::Refusal;
 
@@ -54,10 +54,10 @@ impl Options {
     /// Checks the digest of what came against the one announced.
     pub(crate) fn check_sha256(&self, found: [u8; 32]) -> Result<(), Refusal> {
         match &self.sha256 {
-            Some(announced) if *announced != hex(found) => {
+            Some(announced) if *announced != sha256_hex(found) => {
                 let message = format!(
                     "the file has SHA-256 {}, {announced} was announced",
-                    hex(found)
+                    sha256_hex(found)
                 );
                 Err(Refusal::unprocessable("sha256_mismatch", message))
             }
@@ -68,10 +68,11 @@ impl Options {
 
 /// The refusal of an option that is not known, with those that are.
 pub(crate) fn unknown(name: &str, known: &[&str]) -> Refusal {
-    let message = format!(
-        "option `{name}` is not known here; known: {}",
-        known.join(", ")
-    );
+    let known = match known {
+        [] => "none".to_owned(),
+        known => known.join(", "),
+    };
+    let message = format!("option `{name}` is not known here; known: {known}");
     Refusal::bad_request("unknown_option", message)
 }
 

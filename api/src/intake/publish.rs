@@ -3,21 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use carga_common::batch::EncodedBatch;
 use carga_common::error::PortError;
-use carga_common::queue::BatchQueue;
+use carga_common::patience::patiently;
+use carga_common::queue::BatchPublisher;
+use carga_common::settings::IntakeSettings;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::sleep;
+use tracing::Instrument;
 
-use super::patience::wait_out;
 use crate::problem::Refusal;
 
 /// The batches of one upload that are on their way. Dropping it gives up those that are not confirmed.
 #[derive(Debug)]
 pub(crate) struct PublishWindow {
-    queue: Arc<dyn BatchQueue>,
+    publisher: Arc<dyn BatchPublisher>,
     budget: Arc<Semaphore>,
+    /// All of the budget: a batch that is larger waits for this much.
+    budget_bytes: u32,
     /// Unconfirmed batches at most.
     size: usize,
     deadline: Duration,
@@ -26,16 +30,16 @@ pub(crate) struct PublishWindow {
 
 impl PublishWindow {
     pub(crate) fn new(
-        queue: Arc<dyn BatchQueue>,
+        publisher: Arc<dyn BatchPublisher>,
         budget: Arc<Semaphore>,
-        size: usize,
-        deadline: Duration,
+        settings: &IntakeSettings,
     ) -> Self {
         Self {
-            queue,
+            publisher,
             budget,
-            size,
-            deadline,
+            budget_bytes: u32::try_from(settings.publish_budget_bytes).unwrap_or(u32::MAX),
+            size: settings.publish_window,
+            deadline: settings.publish_deadline,
             in_flight: JoinSet::new(),
         }
     }
@@ -48,23 +52,27 @@ impl PublishWindow {
         while let Some(outcome) = self.in_flight.try_join_next() {
             confirmed(outcome)?;
         }
-        let bytes = u32::try_from(batch.body.len()).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(batch.body.len())
+            .unwrap_or(u32::MAX)
+            .min(self.budget_bytes);
+        // One place in the queue for the budget, kept while earlier batches are confirmed.
+        let budget = Arc::clone(&self.budget).acquire_many_owned(bytes);
+        tokio::pin!(budget);
         let permit = loop {
-            let budget = Arc::clone(&self.budget);
             tokio::select! {
-                permit = budget.acquire_many_owned(bytes) => break permit,
+                permit = &mut budget => break permit,
                 Some(outcome) = self.in_flight.join_next() => confirmed(outcome)?,
             }
         };
-        let (queue, deadline) = (Arc::clone(&self.queue), self.deadline);
-        self.in_flight.spawn(async move {
+        let (publisher, deadline) = (Arc::clone(&self.publisher), self.deadline);
+        let publish = async move {
             // The budget is never closed; if it were, publishing without a permit would only cost memory.
             let _permit = permit;
-            // A lost connection, a silent broker or a full queue; the batch may be in the queue twice then, which the ledger
+            // A lost connection, a silent broker or a full queue. The batch may be in the queue twice then, which the ledger
             // takes care of.
-            let again = "a batch is published again";
-            wait_out(deadline, again, || queue.publish(&batch)).await
-        });
+            patiently(sleep(deadline), || publisher.publish(&batch)).await
+        };
+        self.in_flight.spawn(publish.in_current_span());
         Ok(())
     }
 
@@ -91,12 +99,7 @@ fn confirmed(outcome: Result<Result<(), PortError>, JoinError>) -> Result<(), Re
             tracing::error!(error = error.chain(), "a batch could not be published");
             let message =
                 "the queue did not take the file; nothing of it is kept, send it again later";
-            let refusal = Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "queue_unavailable",
-                message,
-            );
-            Err(refusal.retry_after(5))
+            Err(Refusal::unavailable("queue_unavailable", message))
         }
         Err(panic) => {
             tracing::error!(%panic, "publishing a batch broke off");

@@ -23,6 +23,8 @@ pub(crate) struct RowLimits {
     pub(crate) field_bytes: usize,
     /// The header as it stands in the file.
     pub(crate) header_bytes: u64,
+    /// Columns of the header.
+    pub(crate) columns: usize,
 }
 
 impl Default for RowLimits {
@@ -31,18 +33,52 @@ impl Default for RowLimits {
             row_bytes: 4 << 20,
             field_bytes: 1 << 20,
             header_bytes: 1 << 20,
+            columns: 10_000,
         }
     }
 }
 
 impl RowLimits {
-    /// The refusal of a record of which at least `actual` bytes have been read. Its place is added where it is known.
-    pub(crate) fn row_too_large(&self, actual: u64) -> Refusal {
-        let limit = self.row_bytes;
+    pub(crate) fn header(&self) -> RecordLimit {
+        RecordLimit {
+            bytes: self.header_bytes,
+            code: "header_too_large",
+            name: "header",
+        }
+    }
+
+    fn row(&self) -> RecordLimit {
+        RecordLimit {
+            bytes: self.row_bytes,
+            code: "row_too_large",
+            name: "row",
+        }
+    }
+}
+
+/// How long a record may be, and what it is called when it is longer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RecordLimit {
+    bytes: u64,
+    code: &'static str,
+    name: &'static str,
+}
+
+impl RecordLimit {
+    /// Refuses a record of which `actual` bytes have been read. Its place is added where it is known.
+    pub(crate) fn check(self, actual: u64) -> Result<(), Refusal> {
+        let Self {
+            bytes: limit,
+            code,
+            name,
+        } = self;
+        if actual <= limit {
+            return Ok(());
+        }
         let message = format!(
-            "the row has at least {actual} bytes, the limit is {limit}; an opening quote that is never closed is a common cause"
+            "the {name} has at least {actual} bytes, the limit is {limit}; an opening quote that is never closed is a common cause"
         );
-        Refusal::unprocessable("row_too_large", message).limit(limit, actual)
+        Err(Refusal::unprocessable(code, message).limit(limit, actual))
     }
 }
 
@@ -76,15 +112,18 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> RowReader<S> {
             let message = "the file is empty: there is no header line";
             return Err(Refusal::unprocessable("empty_file", message));
         }
-        let header_bytes = reader.csv.position().byte() - reader.csv.get_ref().record_offset();
-        if header_bytes > limits.header_bytes {
-            let limit = limits.header_bytes;
-            let message = format!("the header has {header_bytes} bytes, the limit is {limit}");
-            return Err(
-                Refusal::unprocessable("header_too_large", message).limit(limit, header_bytes)
-            );
+        limits
+            .header()
+            .check(reader.record_bytes())
+            .map_err(|refusal| reader.here(refusal))?;
+        let (found, limit) = (reader.record.len(), limits.columns);
+        if found > limit {
+            let message = format!("the header names {found} columns, the limit is {limit}");
+            let refusal = Refusal::unprocessable("too_many_columns", message);
+            return Err(refusal.limit(limit as u64, found as u64));
         }
         reader.columns = column_names(&reader.record)?;
+        reader.csv.get_mut().limit_records(limits.row());
         reader.record_done();
         Ok(reader)
     }
@@ -131,6 +170,11 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> RowReader<S> {
         refusal
     }
 
+    /// The record at hand as it stands in the file, with its line end.
+    fn record_bytes(&self) -> u64 {
+        self.csv.position().byte() - self.source().record_offset()
+    }
+
     fn record_done(&mut self) {
         let position = self.csv.position();
         let (offset, line) = (position.byte(), position.line());
@@ -142,7 +186,14 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> RowReader<S> {
         let read = self.csv.read_byte_record(&mut self.record).await;
         let found = read.map_err(|error| match error.into_kind() {
             ErrorKind::Io(error) => match error.downcast::<Refusal>() {
-                Ok(refusal) if refusal.failure.code == "row_too_large" => self.here(refusal),
+                Ok(refusal)
+                    if matches!(
+                        refusal.failure.code.as_str(),
+                        "row_too_large" | "header_too_large"
+                    ) =>
+                {
+                    self.here(refusal)
+                }
                 Ok(refusal) => refusal,
                 Err(error) => super::body::incomplete(&error.to_string()),
             },
@@ -172,10 +223,11 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> RowReader<S> {
         let refuse = |code: &str, message: String| self.here(Refusal::unprocessable(code, message));
         let column = |index: usize| self.columns.get(index).map_or("", String::as_str);
 
-        let row_bytes = self.csv.position().byte() - self.source().record_offset();
-        if row_bytes > self.limits.row_bytes {
-            return Err(self.here(self.limits.row_too_large(row_bytes)));
-        }
+        let too_large = |refusal| self.here(refusal);
+        self.limits
+            .row()
+            .check(self.record_bytes())
+            .map_err(too_large)?;
         let (found, expected) = (self.record.len(), self.columns.len());
         if found != expected {
             let few = found < expected;
@@ -278,7 +330,7 @@ mod tests {
             }
             pieces.push(Ok(rest.split_to((*size).min(rest.len()))));
         }
-        let source = FileSource::new(stream::iter(pieces), u64::MAX, limits);
+        let source = FileSource::new(stream::iter(pieces), u64::MAX, limits.header());
         futures::executor::block_on(async {
             let mut reader = RowReader::open(source, limits).await?;
             let mut rows = vec![reader.columns().to_vec()];

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::live::LiveUpload;
-use super::rows::RowLimits;
+use super::rows::RecordLimit;
 use crate::problem::Refusal;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -32,7 +32,8 @@ pub(crate) struct FileSource<S> {
     bytes_received: u64,
     bom: bool,
     live: Option<Arc<LiveUpload>>,
-    limits: RowLimits,
+    /// What the record at hand may be: a header, or a row.
+    record_limit: RecordLimit,
     /// Bytes handed to the parser so far.
     handed: u64,
     /// The last of them, to look at what follows a record.
@@ -84,7 +85,7 @@ impl<S> std::fmt::Debug for FileSource<S> {
 }
 
 impl<S> FileSource<S> {
-    pub(crate) fn new(pieces: S, max_bytes: u64, limits: RowLimits) -> Self {
+    pub(crate) fn new(pieces: S, max_bytes: u64, header: RecordLimit) -> Self {
         Self {
             pieces,
             piece: Bytes::new(),
@@ -94,7 +95,7 @@ impl<S> FileSource<S> {
             bytes_received: 0,
             bom: false,
             live: None,
-            limits,
+            record_limit: header,
             handed: 0,
             last: Bytes::new(),
             start: RecordStart {
@@ -109,6 +110,11 @@ impl<S> FileSource<S> {
     pub(crate) fn report_to(&mut self, live: Arc<LiveUpload>) {
         live.set_bytes(self.bytes_received);
         self.live = Some(live);
+    }
+
+    /// From the next record on.
+    pub(crate) fn limit_records(&mut self, limit: RecordLimit) {
+        self.record_limit = limit;
     }
 
     /// The parser has taken a record that ends before `offset`, on `line`.
@@ -190,8 +196,8 @@ impl<S> FileSource<S> {
     fn hand_out(&mut self, bytes: Bytes, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
         // Everything handed out before is parsed, or the parser would not ask; so all since `start` is one record.
         let so_far = self.handed - self.start.offset;
-        if !self.start.open && so_far > self.limits.row_bytes {
-            return Err(io::Error::other(self.limits.row_too_large(so_far)));
+        if !self.start.open {
+            self.record_limit.check(so_far).map_err(io::Error::other)?;
         }
         buffer.put_slice(&bytes);
         self.handed += bytes.len() as u64;

@@ -4,20 +4,25 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use carga_common::error::PortResult;
 use serde::Serialize;
 
+use super::no_options;
+use crate::problem::ApiError;
 use crate::state::ApiState;
 
 /// A dependency that answers later than this is away.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The process is up. Asks nobody, so that an outage elsewhere does not restart it.
-pub(crate) async fn live() -> &'static str {
-    "ok\n"
+pub(crate) async fn live(
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<&'static str, ApiError> {
+    no_options(&query)?;
+    Ok("ok\n")
 }
 
 #[derive(Debug, Serialize)]
@@ -27,7 +32,11 @@ struct Readiness {
 }
 
 /// Whether uploads are taken. Live counters may be missing: Carga does without them.
-pub(crate) async fn ready(State(state): State<ApiState>) -> Response {
+pub(crate) async fn ready(
+    State(state): State<ApiState>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    no_options(&query)?;
     let backends = &state.backends;
     let (store, queue, archive, progress) = tokio::join!(
         answers(backends.store.ping()),
@@ -59,7 +68,7 @@ pub(crate) async fn ready(State(state): State<ApiState>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (code, Json(body)).into_response()
+    Ok((code, Json(body)).into_response())
 }
 
 async fn answers(ping: impl Future<Output = PortResult<()>>) -> bool {

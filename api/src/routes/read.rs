@@ -1,6 +1,7 @@
 //! `GET /uploads/{id}` and `GET /uploads`.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -12,7 +13,7 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::upload_id;
+use super::{no_options, upload_id};
 use crate::intake::options::unknown;
 use crate::problem::{ApiError, Refusal};
 use crate::state::ApiState;
@@ -26,13 +27,11 @@ const MOST: u32 = 100;
 
 pub(crate) async fn one(
     State(state): State<ApiState>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
-    let id = upload_id(&id)?;
-    if let Some((name, _)) = query.first() {
-        return Err(unknown(name, &["(none)"]).into());
-    }
+    let id = upload_id(id)?;
+    no_options(&query)?;
     let upload = state.backends.store.upload(id).await?;
     let upload = upload.ok_or_else(|| Refusal::no_such_upload(id))?;
     let view = UploadView::of(upload, &state.backends).await?;

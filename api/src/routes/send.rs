@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use carga_common::completion::hex;
-use carga_common::upload::{Upload, UploadId};
+use carga_common::upload::{Upload, UploadId, sha256_hex};
 
 use super::upload_id;
 use crate::intake::form::Encoding;
@@ -31,11 +31,11 @@ pub(crate) async fn post(
 
 pub(crate) async fn put(
     State(state): State<ApiState>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let id = upload_id(&id)?;
+    let id = upload_id(id)?;
     let options = Options::from_query(&query)?;
     if let Some(upload) = state.backends.store.upload(id).await? {
         return again(state, upload, &options).await;
@@ -45,7 +45,7 @@ pub(crate) async fn put(
 
 /// The same id again: the upload it named, if it ended well and it is certain that the same file is meant.
 async fn again(state: ApiState, upload: Upload, options: &Options) -> Result<Response, ApiError> {
-    let same_file = options.sha256.is_some() && options.sha256 == upload.sha256.map(hex);
+    let same_file = options.sha256.is_some() && options.sha256 == upload.sha256.map(sha256_hex);
     if upload.status.keeps_rows() && same_file {
         let view = UploadView::of(upload, &state.backends).await?;
         return Ok(Json(view).into_response());
@@ -79,7 +79,7 @@ async fn send(
     {
         return Err(Refusal::upload_too_large(limit, length - overhead).into());
     }
-    let Ok(_slot) = Arc::clone(&state.upload_slots).try_acquire_owned() else {
+    let Ok(slot) = Arc::clone(&state.upload_slots).try_acquire_owned() else {
         let most = state.settings.max_uploads as u64;
         let message = format!("{most} uploads are being received already (CARGA_MAX_UPLOADS)");
         let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads", message);
@@ -92,9 +92,14 @@ async fn send(
         headers: parts.headers,
         content_length,
         body,
+        slot,
     };
     let upload = intake::receive(state.clone(), incoming).await?;
-    let view = UploadView::of(upload, &state.backends).await?;
+    // Accepted is accepted, also when the database goes away in this very moment.
+    let view = match UploadView::of(upload.clone(), &state.backends).await {
+        Ok(view) => view,
+        Err(_) => UploadView::without_counters(upload),
+    };
     let location = format!("/uploads/{}", view.id);
     Ok((
         StatusCode::ACCEPTED,

@@ -169,7 +169,14 @@ impl BatchArchive for S3Archive {
             .body(ByteStream::from(body))
             .send()
             .await
-            .map_err(|error| port_error("archive.put", error))?;
+            .map_err(|error| match port_error("archive.put", error) {
+                // Nothing but the bucket can be missing for a put, and that is no fault of the batch: a LocalStack that was
+                // restarted makes it again, and so can its owner.
+                error if error.kind() == ErrorKind::NotFound => {
+                    PortError::unavailable("archive.put", error)
+                }
+                error => error,
+            })?;
         Ok(())
     }
 

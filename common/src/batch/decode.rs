@@ -85,6 +85,13 @@ impl Batch {
             let message = format!("rows do not have the {width} cells of the columns");
             return Err(<serde_json::Error as de::Error>::custom(message).into());
         }
+        // Half a surrogate pair is the one thing that JSON lets pass and text does not; it must not come up in the middle of
+        // a COPY. Our own messages have hardly any `\u`.
+        if memchr::memmem::find(&body, b"\\u").is_some() {
+            for json in wire.rows.cells.iter().flatten() {
+                let _text: Cow<'_, str> = serde_json::from_str(json)?;
+            }
+        }
         let base = body.as_ptr() as usize;
         let cells = wire
             .rows
@@ -311,6 +318,7 @@ mod tests {
             r#"[["1","2"],["3"]]"#,
             r#"[["1",2]]"#,
             r#"[["1","2"]"#,
+            r#"[["1","\ud800"]]"#,
             r#"[{}]"#,
             "7",
         ] {

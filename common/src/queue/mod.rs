@@ -2,7 +2,7 @@
 //!
 //! # Promises
 //!
-//! - `publish` returns when the batch is durable (a broker's confirm, a commit), never earlier, and never hangs: it has a
+//! - A publisher's `publish` returns when the batch is durable (a broker's confirm, a commit), never earlier, and never hangs: it has a
 //!   timeout. A publish that failed may still arrive, so a batch can come twice; the ledger makes the second one a no-op.
 //! - A delivery is settled once, by value: `ack`, `retry` or `dead_letter`. Dropping it unsettled means redelivery.
 //! - `retry` and `dead_letter` are durable before the original is given up.
@@ -14,6 +14,7 @@
 mod rabbit;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,8 +29,8 @@ use crate::error::PortResult;
 /// Carries batches. See the module for its promises.
 #[async_trait]
 pub trait BatchQueue: fmt::Debug + Send + Sync {
-    /// Makes a batch durable. Call it many times at once: the window is the caller's.
-    async fn publish(&self, batch: &EncodedBatch) -> PortResult<()>;
+    /// A publisher for one upload's batches. Costs nothing until it is used.
+    fn publisher(&self) -> Arc<dyn BatchPublisher>;
 
     /// Starts taking batches, at most `prefetch` unsettled at a time.
     async fn consume(&self, prefetch: u16) -> PortResult<Box<dyn Deliveries>>;
@@ -45,6 +46,14 @@ pub trait BatchQueue: fmt::Debug + Send + Sync {
 
     /// Says goodbye to the broker.
     async fn close(&self);
+}
+
+/// Publishes batches of one upload. If the queue loses one in a way that cannot be told apart from its neighbours, one of
+/// *this* publisher's batches fails: all of an upload's batches confirmed means all of them durable.
+#[async_trait]
+pub trait BatchPublisher: fmt::Debug + Send + Sync {
+    /// Makes a batch durable. Call it many times at once: the window is the caller's.
+    async fn publish(&self, batch: &EncodedBatch) -> PortResult<()>;
 }
 
 /// How many messages wait in each queue.

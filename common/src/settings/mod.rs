@@ -11,6 +11,7 @@ use std::time::Duration;
 
 pub use reader::SettingsError;
 pub use secret::SecretUrl;
+use tracing_subscriber::EnvFilter;
 
 use self::reader::Reader;
 use crate::batch::BatchLimits;
@@ -154,6 +155,13 @@ impl Settings {
             worker: worker(&mut reader),
             grace: reader.seconds("CARGA_GRACE_SECS", 30, 3600),
         };
+        if settings.worker.lease < 4 * settings.intake.heartbeat {
+            reader.fault(format!(
+                "CARGA_LEASE_SECS={}: must be at least four times CARGA_HEARTBEAT_MS ({})",
+                settings.worker.lease.as_secs(),
+                settings.intake.heartbeat.as_millis()
+            ));
+        }
         let batch = settings.intake.batch.bytes;
         // A batch may close just before a row as large as a whole batch.
         if settings.intake.publish_budget_bytes < 2 * batch {
@@ -218,7 +226,7 @@ fn ports(reader: &mut Reader<'_>) -> PortSettings {
             .unwrap_or_else(|| "carga".to_owned()),
         progress_ttl: reader.seconds("CARGA_PROGRESS_TTL_SECS", 24 * 3600, 366 * 24 * 3600),
         migrate: reader.parsed("CARGA_MIGRATE", Switch(true)).0,
-        database_connections: reader.small("CARGA_DATABASE_CONNECTIONS", 10, 2..=1000, 10),
+        database_connections: reader.number("CARGA_DATABASE_CONNECTIONS", 10, 2..=1000),
         publish_timeout: reader.seconds("CARGA_PUBLISH_TIMEOUT_SECS", 10, 600),
         database,
         amqp,
@@ -227,31 +235,30 @@ fn ports(reader: &mut Reader<'_>) -> PortSettings {
 }
 
 fn log(reader: &mut Reader<'_>) -> LogSettings {
+    let filter = reader
+        .text("CARGA_LOG")
+        .unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    if let Err(error) = EnvFilter::try_new(&filter) {
+        reader.fault(format!("CARGA_LOG={filter}: {error}"));
+    }
     LogSettings {
-        filter: reader
-            .text("CARGA_LOG")
-            .unwrap_or_else(|| DEFAULT_FILTER.to_owned()),
+        filter,
         format: reader.parsed("CARGA_LOG_FORMAT", LogFormat::Text),
     }
 }
 
 fn intake(reader: &mut Reader<'_>) -> IntakeSettings {
-    const MIB: u64 = 1 << 20;
+    const MIB: usize = 1 << 20;
     IntakeSettings {
         listen: reader.parsed("CARGA_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080))),
-        max_uploads: reader.small("CARGA_MAX_UPLOADS", 64, 1..=100_000, 64),
+        max_uploads: reader.number("CARGA_MAX_UPLOADS", 64, 1..=100_000),
         max_upload_bytes: reader.number("CARGA_MAX_UPLOAD_BYTES", 10 << 30, 1..=1 << 50),
         batch: BatchLimits {
-            rows: reader.small("CARGA_BATCH_ROWS", 1000, 1..=100_000, 1000),
-            bytes: reader.small("CARGA_BATCH_BYTES", 4 * MIB, 1024..=6 * MIB, 4 << 20),
+            rows: reader.number("CARGA_BATCH_ROWS", 1000, 1..=100_000),
+            bytes: reader.number("CARGA_BATCH_BYTES", 4 * MIB, 1024..=6 * MIB),
         },
-        publish_window: reader.small("CARGA_PUBLISH_WINDOW", 32, 1..=1000, 32),
-        publish_budget_bytes: reader.small(
-            "CARGA_PUBLISH_BUDGET_BYTES",
-            64 * MIB,
-            2048..=1 << 31,
-            64 << 20,
-        ),
+        publish_window: reader.number("CARGA_PUBLISH_WINDOW", 32, 1..=1000),
+        publish_budget_bytes: reader.number("CARGA_PUBLISH_BUDGET_BYTES", 64 * MIB, 2048..=1 << 31),
         publish_deadline: reader.seconds("CARGA_PUBLISH_DEADLINE_SECS", 60, 3600),
         body_idle: reader.seconds("CARGA_BODY_IDLE_SECS", 60, 3600),
         header_timeout: reader.seconds("CARGA_HEADER_TIMEOUT_SECS", 15, 600),
@@ -262,10 +269,10 @@ fn intake(reader: &mut Reader<'_>) -> IntakeSettings {
 fn worker(reader: &mut Reader<'_>) -> WorkerSettings {
     let default_file = std::env::temp_dir().join("carga-worker.alive");
     WorkerSettings {
-        prefetch: reader.small("CARGA_PREFETCH", 48, 1..=2000, 48),
-        archive_concurrency: reader.small("CARGA_ARCHIVE_CONCURRENCY", 32, 1..=1000, 32),
-        group_batches: reader.small("CARGA_GROUP_BATCHES", 16, 1..=256, 16),
-        store_sessions: reader.small("CARGA_STORE_SESSIONS", 2, 1..=64, 2),
+        prefetch: reader.number("CARGA_PREFETCH", 48, 1..=2000),
+        archive_concurrency: reader.number("CARGA_ARCHIVE_CONCURRENCY", 32, 1..=1000),
+        group_batches: reader.number("CARGA_GROUP_BATCHES", 16, 1..=256),
+        store_sessions: reader.number("CARGA_STORE_SESSIONS", 2, 1..=64),
         lease: reader.seconds("CARGA_LEASE_SECS", 60, 3600),
         sweep: reader.milliseconds("CARGA_SWEEP_MS", 10_000, 3_600_000),
         archive_grace: reader.seconds("CARGA_ARCHIVE_GRACE_SECS", 24 * 3600, 366 * 24 * 3600),
@@ -329,6 +336,9 @@ mod tests {
             ("CARGA_BATCH_ROWS", "0"),
             ("CARGA_MIGRATE", "perhaps"),
             ("CARGA_LISTEN", "8080"),
+            ("CARGA_LOG", "carga=loud"),
+            ("CARGA_LEASE_SECS", "1"),
+            ("CARGA_HEARTBEAT_MS", "500"),
             ("CARGA_PUBLISH_BUDGET_BYTES", "4096"),
         ])
         .unwrap_err()
@@ -342,6 +352,8 @@ mod tests {
             "CARGA_BATCH_ROWS=0: must be between 1 and 100000",
             "CARGA_MIGRATE=perhaps: use `on` or `off`",
             "CARGA_LISTEN=8080",
+            "CARGA_LOG=carga=loud",
+            "CARGA_LEASE_SECS=1",
             "CARGA_PUBLISH_BUDGET_BYTES=4096",
         ] {
             assert!(error.contains(name), "{name} is missing in:\n{error}");

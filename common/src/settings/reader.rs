@@ -1,6 +1,7 @@
 //! Reads variables one by one and collects what is wrong with them, so that all faults are told at once.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -52,12 +53,10 @@ impl<'a> Reader<'a> {
     }
 
     /// A number within bounds.
-    pub(super) fn number(
-        &mut self,
-        name: &str,
-        default: u64,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> u64 {
+    pub(super) fn number<T>(&mut self, name: &str, default: T, range: RangeInclusive<T>) -> T
+    where
+        T: FromStr<Err: Display> + PartialOrd + Display + Copy,
+    {
         let value = self.parsed(name, default);
         if range.contains(&value) {
             return value;
@@ -67,17 +66,6 @@ impl<'a> Reader<'a> {
             "{name}={value}: must be between {least} and {most}"
         ));
         default
-    }
-
-    /// The same where a smaller type holds it; the range must fit that type.
-    pub(super) fn small<T: TryFrom<u64>>(
-        &mut self,
-        name: &str,
-        default: u64,
-        range: std::ops::RangeInclusive<u64>,
-        fallback: T,
-    ) -> T {
-        T::try_from(self.number(name, default, range)).unwrap_or(fallback)
     }
 
     /// A time in whole seconds.

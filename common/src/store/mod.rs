@@ -41,6 +41,17 @@ pub struct NewUpload {
     pub bytes_total: Option<u64>,
 }
 
+/// How far the removal of an upload's rows has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Nothing is left.
+    Done,
+    /// There are more.
+    More,
+    /// Another process is removing them.
+    Busy,
+}
+
 /// What is known of an upload when its last byte has been read.
 #[derive(Debug, Clone, Copy)]
 pub struct Seal {
@@ -174,8 +185,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Records a new upload as `receiving`, with its lease. *Conflict* when the id is taken.
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload>;
 
-    /// Renews leases and puts figures on record; figures never go down.
-    async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<()>;
+    /// Renews leases and puts figures on record; figures never go down. Returns those whose lease was renewed: an upload that
+    /// is missing has ended.
+    async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>>;
 
     /// `receiving` → `processing`, with the totals. False when the upload has ended in the meantime.
     async fn seal(&self, id: UploadId, epoch: i32, seal: &Seal) -> PortResult<bool>;
@@ -190,8 +202,8 @@ pub trait Store: fmt::Debug + Send + Sync {
         last: Option<Heartbeat>,
     ) -> PortResult<bool>;
 
-    /// Removes rows of an upload that ended without keeping them, some at a time. Returns true when none are left.
-    async fn remove_rows(&self, id: UploadId) -> PortResult<bool>;
+    /// Removes rows of an upload that ended without keeping them, some at a time.
+    async fn remove_rows(&self, id: UploadId) -> PortResult<Removal>;
 
     /// Notes that the archive of a failed upload is gone.
     async fn archive_removed(&self, id: UploadId) -> PortResult<()>;

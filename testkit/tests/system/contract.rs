@@ -193,7 +193,7 @@ async fn a_client_that_never_ends_its_head_or_falls_silent_is_let_go() -> Result
     let read =
         tokio::time::timeout(Duration::from_secs(10), silent.read_to_string(&mut answer)).await;
     ensure!(
-        read.is_ok() && answer.starts_with("HTTP/1.1 408"),
+        read.is_ok() && answer.starts_with("HTTP/1.1 422"),
         "{answer}"
     );
     app.failed(id, "body_timeout").await?;

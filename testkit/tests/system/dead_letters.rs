@@ -29,7 +29,10 @@ async fn a_message_that_cannot_be_decoded_is_kept_with_its_reason_and_the_worker
         ),
         (3, no_such_upload, "no such upload"),
     ] {
-        queue.publish(&message(unknown, seq, &body)).await?;
+        queue
+            .publisher()
+            .publish(&message(unknown, seq, &body))
+            .await?;
         let (kept_body, kept_reason) = parked(&app, unknown, seq as i32).await?;
         ensure!(
             kept_body == body.as_bytes() && kept_reason.contains(reason),
@@ -63,7 +66,7 @@ async fn an_upload_with_a_dead_batch_fails_with_the_reason_and_leaves_no_row() -
     let body = format!(
         r#"{{"v":1,"upload":"{id}","epoch":1,"seq":900,"first_row":1,"trace":"","columns":["a"],"rows":[["\u0000"]]}}"#
     );
-    queue.publish(&message(id, 900, &body)).await?;
+    queue.publisher().publish(&message(id, 900, &body)).await?;
     let upload = app.failed(id, "batch_dead").await?;
     let message = upload["error"]["message"].as_str().unwrap_or_default();
     ensure!(
@@ -81,7 +84,7 @@ async fn an_upload_with_a_dead_batch_fails_with_the_reason_and_leaves_no_row() -
 
 #[tokio::test]
 async fn a_batch_sent_twice_is_stored_once() -> Result<()> {
-    let app = App::start(Scope::new().await?, 2).await?;
+    let mut app = App::start(Scope::new().await?, 2).await?;
     let queue = queue(&app).await?;
     let id = Uuid::now_v7();
     let url = format!("{}/uploads/{id}", app.url);
@@ -103,15 +106,21 @@ async fn a_batch_sent_twice_is_stored_once() -> Result<()> {
     );
     let batch = message(id, 1, &body);
     for _ in 0..20 {
-        queue.publish(&batch).await?;
+        queue.publisher().publish(&batch).await?;
     }
     ensure!(sending.await??.status() == 202);
     app.completed(id, 8).await?;
     for _ in 0..20 {
-        queue.publish(&batch).await?;
+        queue.publisher().publish(&batch).await?;
     }
     let drained = async || queue.depth().await.is_ok_and(|depth| depth.ready == 0);
     eventually(Duration::from_secs(30), "the queue to be empty", drained).await?;
+    // What a worker has in hand it finishes before it stops; what it could not would be back.
+    for worker in &mut app.workers {
+        worker.terminate()?;
+        worker.wait(Duration::from_secs(30)).await?;
+    }
+    ensure!(queue.depth().await?.ready == 0);
     app.completed(id, 8).await?;
     queue.close().await;
     app.scope.close().await

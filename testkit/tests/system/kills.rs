@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use carga_testkit::{Scope, eventually};
+use carga_testkit::{Binary, Running, Scope, eventually};
 use uuid::Uuid;
 
 use crate::app::{App, FLIGHTS_ROWS, PATIENCE, flights, paced};
+use crate::progress::poll;
 
 #[tokio::test]
 async fn a_worker_killed_in_the_middle_loses_no_row_and_doubles_none() -> Result<()> {
@@ -70,14 +71,20 @@ async fn an_api_killed_in_the_middle_leaves_a_failed_upload_and_no_rows() -> Res
         app.batches_of(id).await.is_ok_and(|stored| stored > 20)
     })
     .await?;
-    app.api.kill9()?;
+    // Another API answers for it from now on, and no rows that it has told of are taken back.
+    let mut killed_api =
+        std::mem::replace(&mut app.api, Running::spawn(Binary::Api, &app.scope.env())?);
+    app.url = app.api.base_url(PATIENCE).await?;
+    let poller = poll(&app, id, &[("rows", "read"), ("bytes", "received")]);
+    killed_api.kill9()?;
     let killed = Instant::now();
     ensure!(sending.await?.is_err(), "the client must notice");
-
-    // Another API answers for it.
-    let workers = std::mem::take(&mut app.workers);
-    let mut app = App::start(app.scope, 0).await?;
-    app.workers = workers;
+    let seen = poller.await??;
+    ensure!(
+        seen.statuses == ["receiving", "failed"],
+        "{:?}",
+        seen.statuses
+    );
     let upload = app.failed(id, "interrupted").await?;
     ensure!(
         killed.elapsed() < Duration::from_secs(30),

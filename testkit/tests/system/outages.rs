@@ -73,7 +73,7 @@ fn nothing_was_retried(app: &App) {
     for worker in &app.workers {
         let log = worker.log();
         assert!(
-            log.contains("waiting for a server"),
+            log.contains("waited for a server"),
             "the outage was not met:\n{log}"
         );
         assert!(

@@ -11,16 +11,28 @@ use uuid::Uuid;
 
 use crate::app::{App, FLIGHTS_ROWS, check_accounts, flights, paced};
 
+/// What must never go back while an upload succeeds.
+const ALL_FIGURES: &[(&str, &str)] = &[
+    ("rows", "read"),
+    ("rows", "inserted"),
+    ("bytes", "received"),
+    ("batches", "stored"),
+];
+
 /// What a poller saw.
 #[derive(Default)]
-struct Seen {
-    statuses: Vec<String>,
+pub(crate) struct Seen {
+    pub(crate) statuses: Vec<String>,
     reads: BTreeSet<u64>,
     degraded: bool,
 }
 
 /// Polls until the upload has ended; a figure that goes back, or accounts that do not close, are an error.
-fn poll(app: &App, id: Uuid) -> JoinHandle<Result<Seen>> {
+pub(crate) fn poll(
+    app: &App,
+    id: Uuid,
+    figures: &'static [(&str, &str)],
+) -> JoinHandle<Result<Seen>> {
     let (client, url) = (app.client.clone(), format!("{}/uploads/{id}", app.url));
     tokio::spawn(async move {
         let mut seen = Seen::default();
@@ -37,12 +49,7 @@ fn poll(app: &App, id: Uuid) -> JoinHandle<Result<Seen>> {
             let upload: Value = answer.error_for_status()?.json().await?;
             check_accounts(&upload)?;
             if let Some(last) = &last {
-                for (group, figure) in [
-                    ("rows", "read"),
-                    ("rows", "inserted"),
-                    ("bytes", "received"),
-                    ("batches", "stored"),
-                ] {
+                for (group, figure) in figures {
                     let (before, now) =
                         (last[group][figure].as_u64(), upload[group][figure].as_u64());
                     ensure!(
@@ -76,7 +83,7 @@ fn poll(app: &App, id: Uuid) -> JoinHandle<Result<Seen>> {
 async fn polling_an_upload_sees_it_grow_and_never_shrink() -> Result<()> {
     let app = App::start(Scope::new().await?, 2).await?;
     let id = Uuid::now_v7();
-    let poller = poll(&app, id);
+    let poller = poll(&app, id, ALL_FIGURES);
     let answer = app.put(id, paced(flights().await?, 8_000_000)).await?;
     ensure!(answer.status() == 202);
     let seen = poller.await??;
@@ -96,7 +103,7 @@ async fn losing_redis_in_any_way_changes_nothing_and_no_figure_goes_back() -> Re
     let mut redis = Redis::start().await?;
     let app = App::start(Scope::new().await?.with_redis(&redis), 2).await?;
     let id = Uuid::now_v7();
-    let poller = poll(&app, id);
+    let poller = poll(&app, id, ALL_FIGURES);
     let sending = {
         let (client, url) = (app.client.clone(), format!("{}/uploads/{id}", app.url));
         let body = paced(flights().await?, 4_000_000);

@@ -47,14 +47,12 @@ async fn an_api_told_to_stop_finishes_the_upload_in_flight_takes_no_other_and_ex
     let id = Uuid::now_v7();
     let sending = send_slowly(&app, id, 20_000, 400_000).await?;
     app.api.terminate()?;
-    eventually(PATIENCE, "the API to stop listening", async || {
-        app.client
-            .get(format!("{}/livez", app.url))
-            .send()
-            .await
-            .is_err()
+    eventually(PATIENCE, "the API to drain", async || {
+        let ready = app.get("/readyz").await;
+        ready.is_ok_and(|(status, ready)| status == 503 && ready["status"] == "draining")
     })
     .await?;
+    problem(app.put(Uuid::now_v7(), csv(10)).await?, 503, "stopping").await?;
     ensure!(sending.await??.status() == 202);
     let exit = app.api.wait(Duration::from_secs(30)).await?;
     ensure!(exit.code() == Some(0), "{exit}");

@@ -9,6 +9,7 @@ use lapin::Acker;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Consumer};
+use tokio::sync::Mutex;
 
 use super::super::{Deliveries, Delivery, RetryTier, Settlement};
 use super::publisher::{ATTEMPT_HEADER, EPOCH_HEADER, Outgoing, Publisher, REASON_HEADER};
@@ -24,7 +25,7 @@ pub(super) async fn start(
     topology: &Topology,
     queue: &str,
     prefetch: u16,
-    publisher: Arc<Publisher>,
+    settling: Arc<Mutex<Publisher>>,
 ) -> PortResult<Box<dyn Deliveries>> {
     let consumer = async {
         // Not global: quorum queues refuse a prefetch shared by a whole channel.
@@ -44,7 +45,7 @@ pub(super) async fn start(
         consumer,
         channel,
         topology: topology.clone(),
-        publisher,
+        settling,
     }))
 }
 
@@ -53,7 +54,7 @@ struct RabbitDeliveries {
     consumer: Consumer,
     channel: Channel,
     topology: Topology,
-    publisher: Arc<Publisher>,
+    settling: Arc<Mutex<Publisher>>,
 }
 
 #[async_trait]
@@ -77,7 +78,7 @@ impl Deliveries for RabbitDeliveries {
                 id: envelope.id,
                 attempt: envelope.attempt,
                 topology: self.topology.clone(),
-                publisher: Arc::clone(&self.publisher),
+                settling: Arc::clone(&self.settling),
             }),
         })
     }
@@ -130,14 +131,14 @@ struct RabbitSettlement {
     id: Option<BatchId>,
     attempt: u32,
     topology: Topology,
-    publisher: Arc<Publisher>,
+    settling: Arc<Mutex<Publisher>>,
 }
 
 impl RabbitSettlement {
     /// Publishes a copy, and gives the original up once the copy is durable. A crash in between leaves both; the ledger
     /// makes one of them a no-op.
     async fn replace(mut self: Box<Self>, copy: Outgoing<'_>) -> PortResult<()> {
-        self.publisher.publish(copy).await?;
+        self.settling.lock().await.send_confirmed(copy).await?;
         self.acknowledge().await
     }
 

@@ -17,14 +17,16 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::sync::Mutex;
 
-use self::publisher::{Outgoing, Publisher};
+use self::publisher::Publisher;
 use self::topology::Topology;
-use super::{BatchQueue, Deliveries, QueueDepth, RetryTier};
-use crate::batch::EncodedBatch;
+use super::{BatchPublisher, BatchQueue, Deliveries, QueueDepth, RetryTier};
 use crate::error::{PortError, PortResult};
 
-/// Making a connection or a channel takes no longer than this, or it has failed.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Making a connection or a channel takes no longer than this (and no longer than half a publish may), or it has failed.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// AMQP's way of saying that nothing is wrong.
+const REPLY_SUCCESS: u16 = 200;
 
 /// Dead letters are few; a small prefetch keeps them in order of arrival and cheap to hold.
 const DEAD_LETTER_PREFETCH: u16 = 4;
@@ -46,22 +48,35 @@ pub struct RabbitSettings {
 #[derive(Debug)]
 pub struct RabbitQueue {
     topology: Topology,
-    publisher: Arc<Publisher>,
+    publishing: Arc<Link>,
+    publish_timeout: Duration,
     consuming: Link,
+    /// For what workers publish again. One message at a time, so that a return cannot be taken for another's.
+    settling: Arc<Mutex<Publisher>>,
 }
 
 impl RabbitQueue {
     /// Connects and makes sure that the queues are there.
     pub async fn connect(settings: RabbitSettings) -> PortResult<Self> {
         let topology = Topology::new(&settings.queue);
-        let link = |role: &str| {
-            let name = format!("{} {role}", settings.program);
-            Link::new(settings.url.clone(), name, topology.clone())
+        let link = |role: &str| Link {
+            url: settings.url.clone(),
+            name: format!("{} {role}", settings.program),
+            topology: topology.clone(),
+            timeout: CONNECT_TIMEOUT.min(settings.publish_timeout / 2),
+            connection: Mutex::default(),
         };
-        let publisher = Publisher::new(link("publish"), settings.publish_timeout);
+        let publishing = Arc::new(link("publish"));
+        let settling = Publisher::new(
+            Arc::clone(&publishing),
+            &topology.batches,
+            settings.publish_timeout,
+        );
         let queue = Self {
-            publisher: Arc::new(publisher),
+            publish_timeout: settings.publish_timeout,
             consuming: link("consume"),
+            settling: Arc::new(Mutex::new(settling)),
+            publishing,
             topology,
         };
         queue.ping().await?;
@@ -86,35 +101,33 @@ impl RabbitQueue {
 
 #[async_trait]
 impl BatchQueue for RabbitQueue {
-    async fn publish(&self, batch: &EncodedBatch) -> PortResult<()> {
-        let outgoing = Outgoing {
-            queue: &self.topology.batches,
-            id: Some(batch.id),
-            attempt: 1,
-            reason: None,
-            body: &batch.body,
-        };
-        self.publisher.publish(outgoing).await
+    fn publisher(&self) -> Arc<dyn BatchPublisher> {
+        let link = Arc::clone(&self.publishing);
+        Arc::new(Publisher::new(
+            link,
+            &self.topology.batches,
+            self.publish_timeout,
+        ))
     }
 
     async fn consume(&self, prefetch: u16) -> PortResult<Box<dyn Deliveries>> {
         let channel = self.consuming.channel().await?;
-        let publisher = Arc::clone(&self.publisher);
+        let settling = Arc::clone(&self.settling);
         consumer::start(
             channel,
             &self.topology,
             &self.topology.batches,
             prefetch,
-            publisher,
+            settling,
         )
         .await
     }
 
     async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>> {
         let channel = self.consuming.channel().await?;
-        let publisher = Arc::clone(&self.publisher);
+        let settling = Arc::clone(&self.settling);
         let (queue, prefetch) = (&self.topology.dead, DEAD_LETTER_PREFETCH);
-        consumer::start(channel, &self.topology, queue, prefetch, publisher).await
+        consumer::start(channel, &self.topology, queue, prefetch, settling).await
     }
 
     async fn depth(&self) -> PortResult<QueueDepth> {
@@ -130,12 +143,12 @@ impl BatchQueue for RabbitQueue {
     }
 
     async fn ping(&self) -> PortResult<()> {
-        close(self.publisher.link().channel().await?).await;
+        close(self.publishing.channel().await?).await;
         Ok(())
     }
 
     async fn close(&self) {
-        self.publisher.link().close().await;
+        self.publishing.close().await;
         self.consuming.close().await;
     }
 }
@@ -146,25 +159,18 @@ struct Link {
     url: String,
     name: String,
     topology: Topology,
+    /// Below the timeout of a publish, so that a connection that hangs is noticed and given up here.
+    timeout: Duration,
     connection: Mutex<Option<Connection>>,
 }
 
 impl Link {
-    fn new(url: String, name: String, topology: Topology) -> Self {
-        Self {
-            url,
-            name,
-            topology,
-            connection: Mutex::default(),
-        }
-    }
-
     /// A new channel. A connection that cannot give one in time (lost, or blocked by an alarm) is given up, so that the next
     /// call starts afresh.
     async fn channel(&self) -> PortResult<Channel> {
         const OPERATION: &str = "queue.connect";
         let mut slot = self.connection.lock().await;
-        let opened = tokio::time::timeout(CONNECT_TIMEOUT, async {
+        let opened = tokio::time::timeout(self.timeout, async {
             if let Some(connection) = slot.as_ref().filter(|known| known.status().connected()) {
                 let channel = connection.create_channel().await;
                 return channel.map_err(|error| unavailable(OPERATION, error));
@@ -184,7 +190,7 @@ impl Link {
         })
         .await
         .unwrap_or_else(|_| {
-            let reason = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
+            let reason = format!("no answer within {} ms", self.timeout.as_millis());
             Err(PortError::unavailable(OPERATION, reason))
         });
         if opened.is_err() {
@@ -194,7 +200,6 @@ impl Link {
     }
 
     async fn close(&self) {
-        const REPLY_SUCCESS: u16 = 200;
         if let Some(connection) = self.connection.lock().await.take() {
             let goodbye = connection.close(REPLY_SUCCESS, "done".into());
             // Unanswered or refused, the broker notices the end of the connection by itself.
@@ -205,7 +210,6 @@ impl Link {
 
 /// Closes a channel that is no longer needed; one that is broken already needs no closing.
 async fn close(channel: Channel) {
-    const REPLY_SUCCESS: u16 = 200;
     let _ =
         tokio::time::timeout(CONNECT_TIMEOUT, channel.close(REPLY_SUCCESS, "done".into())).await;
 }

@@ -1,8 +1,9 @@
 //! Publishing: persistent, mandatory, confirmed, each with a timeout.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -10,14 +11,12 @@ use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
+use super::super::BatchPublisher;
 use super::{Link, close, unavailable};
-use crate::batch::BatchId;
+use crate::batch::{BatchId, EncodedBatch};
 use crate::error::{ErrorKind, PortError, PortResult};
 
 const OPERATION: &str = "queue.publish";
-
-/// The broker slows a channel down beyond 32 unconfirmed messages, so several uploads share a few channels.
-const CHANNELS: usize = 4;
 
 pub(super) const EPOCH_HEADER: &str = "carga-epoch";
 pub(super) const ATTEMPT_HEADER: &str = "carga-attempt";
@@ -33,12 +32,16 @@ pub(super) struct Outgoing<'a> {
     pub(super) body: &'a Bytes,
 }
 
+/// A confirming channel, opened when it is needed and again when it broke.
+///
+/// lapin hands a returned message to whichever confirm of its channel comes next. So a channel is never shared by uploads:
+/// within one, a return fails a batch of the right upload, whichever it is.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    link: Link,
+    link: Arc<Link>,
+    queue: String,
     timeout: Duration,
-    slots: [Mutex<Slot>; CHANNELS],
-    next: AtomicUsize,
+    slot: Mutex<Slot>,
 }
 
 /// A place for a channel, and how many it has had.
@@ -48,48 +51,54 @@ struct Slot {
     generation: u64,
 }
 
+#[async_trait]
+impl BatchPublisher for Publisher {
+    async fn publish(&self, batch: &EncodedBatch) -> PortResult<()> {
+        self.send_confirmed(Outgoing {
+            queue: &self.queue,
+            id: Some(batch.id),
+            attempt: 1,
+            reason: None,
+            body: &batch.body,
+        })
+        .await
+    }
+}
+
 impl Publisher {
-    pub(super) fn new(link: Link, timeout: Duration) -> Self {
+    /// A publisher whose batches go to `queue`.
+    pub(super) fn new(link: Arc<Link>, queue: &str, timeout: Duration) -> Self {
         Self {
             link,
+            queue: queue.to_owned(),
             timeout,
-            slots: Default::default(),
-            next: AtomicUsize::new(0),
+            slot: Mutex::default(),
         }
     }
 
-    pub(super) fn link(&self) -> &Link {
-        &self.link
-    }
-
     /// Returns when the broker has made the message durable.
-    pub(super) async fn publish(&self, message: Outgoing<'_>) -> PortResult<()> {
-        let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % CHANNELS];
+    pub(super) async fn send_confirmed(&self, message: Outgoing<'_>) -> PortResult<()> {
         let deadline = Instant::now() + self.timeout;
         let late = || {
             let reason = format!("no confirm within {} ms", self.timeout.as_millis());
             PortError::unavailable(OPERATION, reason)
         };
-        let sent = timeout_at(deadline, self.send(slot, message)).await;
+        let sent = timeout_at(deadline, self.send(message)).await;
         let (confirm, generation) = sent.map_err(|_| late())??;
         let failure = match timeout_at(deadline, confirm).await {
             Ok(Ok(confirmation)) => return settled(confirmation),
             Ok(Err(error)) => unavailable(OPERATION, error),
             Err(_) => late(),
         };
-        self.give_up(slot, generation).await;
+        self.give_up(generation).await;
         Err(failure)
     }
 
     /// One at a time per channel: lapin numbers a message and queues its frames in two steps, and two messages that
     /// overtook each other would get each other's confirm. A channel that fails in here, or whose publish is cut off by the
     /// timeout, is not put back.
-    async fn send(
-        &self,
-        slot: &Mutex<Slot>,
-        message: Outgoing<'_>,
-    ) -> PortResult<(PublisherConfirm, u64)> {
-        let mut slot = slot.lock().await;
+    async fn send(&self, message: Outgoing<'_>) -> PortResult<(PublisherConfirm, u64)> {
+        let mut slot = self.slot.lock().await;
         let channel = match slot
             .channel
             .take()
@@ -127,8 +136,8 @@ impl Publisher {
 
     /// Drops the channel that broke, unless another publish has replaced it already. What else is unconfirmed on it fails by
     /// itself.
-    async fn give_up(&self, slot: &Mutex<Slot>, generation: u64) {
-        let mut slot = slot.lock().await;
+    async fn give_up(&self, generation: u64) {
+        let mut slot = self.slot.lock().await;
         if slot.generation == generation
             && let Some(channel) = slot.channel.take()
         {
@@ -155,8 +164,7 @@ fn properties(message: Outgoing<'_>) -> BasicProperties {
     properties.with_headers(headers)
 }
 
-/// Only a plain acknowledgement counts. lapin hands a returned message to whichever confirm comes next, so a return fails
-/// the publish it came with, and its upload with it, rather than being matched.
+/// Only a plain acknowledgement counts.
 fn settled(confirmation: Confirmation) -> PortResult<()> {
     match confirmation {
         Confirmation::Ack(None) => Ok(()),

@@ -48,6 +48,8 @@ impl Topology {
     pub(super) async fn declare(&self, channel: &Channel) -> PortResult<()> {
         let mut dead = quorum();
         dead.insert("x-overflow".into(), text("reject-publish"));
+        // There is nowhere further to send a dead letter, and RabbitMQ 4 would drop it after 20 returns by default.
+        dead.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
         declare(channel, &self.dead, dead).await?;
 
         let mut batches = quorum();

@@ -21,10 +21,14 @@ struct Admission {
 }
 
 impl Admission {
-    /// A batch of a completed upload passes, as a replay; the ledger knows it.
+    /// It may be stored.
     fn admits(&self, id: BatchId) -> bool {
-        let open = matches!(self.status, Status::Receiving | Status::Processing);
-        self.epoch == id.epoch && (open || self.status.keeps_rows())
+        self.epoch == id.epoch && !self.status.is_terminal()
+    }
+
+    /// Its upload has ended with all its rows, this batch's among them.
+    fn has_it(&self, id: BatchId) -> bool {
+        self.epoch == id.epoch && self.status.keeps_rows()
     }
 }
 
@@ -47,16 +51,16 @@ pub(super) async fn store(pool: &PgPool, group: &[ArchivedBatch]) -> PortResult<
                 .is_some_and(|known| known.admits(id))
         })
         .collect();
-    let new = enter_in_ledger(&mut transaction, &admitted)
+    let mut entered = enter_in_ledger(&mut transaction, &admitted)
         .await
         .map_err(|error| port_error(OPERATION, error))?;
 
     let mut outcomes = Vec::with_capacity(group.len());
-    let mut to_copy = Vec::with_capacity(new.len());
-    let mut entered = new;
+    let mut to_copy = Vec::with_capacity(entered.len());
     for ArchivedBatch { batch, .. } in group {
         outcomes.push(match admissions.get(&batch.id.upload) {
             None => StoreOutcome::UnknownUpload,
+            Some(known) if known.has_it(batch.id) => StoreOutcome::Replay,
             Some(known) if !known.admits(batch.id) => StoreOutcome::Fenced,
             // Removed as it is met, so that a batch that is in the group twice is copied once.
             Some(_) if entered.remove(&batch.id) => {
@@ -207,7 +211,7 @@ pub(super) async fn admits(pool: &PgPool, id: BatchId) -> PortResult<bool> {
     // An unknown upload is for `store` to tell.
     Ok(found
         .and_then(admission)
-        .is_none_or(|(_, known)| known.admits(id)))
+        .is_none_or(|(_, known)| known.admits(id) || known.has_it(id)))
 }
 
 pub(super) async fn completion(pool: &PgPool, id: UploadId) -> PortResult<Completion> {

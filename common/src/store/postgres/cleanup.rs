@@ -7,19 +7,20 @@ use uuid::Uuid;
 
 use super::{fence_key, port_error};
 use crate::error::PortResult;
-use crate::store::Leftovers;
+use crate::store::{Leftovers, Removal};
 use crate::upload::UploadId;
 
 /// Rows deleted in one transaction: few enough to let others in between, many enough not to look at the dead ones too often.
 const CHUNK_ROWS: i64 = 50_000;
 
-/// Most uploads the sweeper takes up in one round, of each kind.
+/// Most uploads the sweeper takes up in one round, of each kind. The unfinished come in any order, so that some that wait for a
+/// long outage do not hide the others.
 const SWEEP_LIMIT: i64 = 100;
 
 /// A sealed upload is left to its workers for this long before the sweeper looks whether it lacks only its end.
 const UNFINISHED_AFTER: &str = "5 seconds";
 
-pub(super) async fn remove_rows(pool: &PgPool, id: UploadId) -> PortResult<bool> {
+pub(super) async fn remove_rows(pool: &PgPool, id: UploadId) -> PortResult<Removal> {
     let removed = async {
         let mut transaction = pool.begin().await?;
         // One remover at a time; whoever comes second has nothing to add. The two-key locks are a space of their own, apart
@@ -31,7 +32,7 @@ pub(super) async fn remove_rows(pool: &PgPool, id: UploadId) -> PortResult<bool>
             .fetch_one(&mut *transaction)
             .await?;
         if !mine {
-            return Ok(false);
+            return Ok(Removal::Busy);
         }
         let (pending,): (bool,) = sqlx::query_as(
             "SELECT EXISTS (SELECT FROM uploads
@@ -41,7 +42,7 @@ pub(super) async fn remove_rows(pool: &PgPool, id: UploadId) -> PortResult<bool>
         .fetch_one(&mut *transaction)
         .await?;
         if !pending {
-            return Ok(true);
+            return Ok(Removal::Done);
         }
         let deleted = sqlx::query(
             "DELETE FROM rows WHERE ctid = ANY (ARRAY (SELECT ctid FROM rows WHERE upload_id = $1 LIMIT $2))",
@@ -66,7 +67,7 @@ pub(super) async fn remove_rows(pool: &PgPool, id: UploadId) -> PortResult<bool>
             .await?;
         }
         transaction.commit().await?;
-        Ok(done)
+        Ok(if done { Removal::Done } else { Removal::More })
     };
     removed
         .await
@@ -101,7 +102,7 @@ pub(super) async fn leftovers(
         let unfinished: Vec<(Uuid,)> = sqlx::query_as(
             "SELECT id FROM uploads
              WHERE status = 'processing' AND updated_at < now() - $1::interval
-             ORDER BY updated_at LIMIT $2",
+             ORDER BY random() LIMIT $2",
         )
         .bind(UNFINISHED_AFTER)
         .bind(SWEEP_LIMIT)

@@ -18,7 +18,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use super::{
     ArchivedBatch, Completion, DeadBatch, Heartbeat, LedgerEntry, Leftovers, NewUpload, Parked,
-    Seal, Store, StoreOutcome, UploadQuery,
+    Removal, Seal, Store, StoreOutcome, UploadQuery,
 };
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
@@ -26,6 +26,9 @@ use crate::progress::Snapshot;
 use crate::upload::{Failure, Upload, UploadId};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+
+/// A little more than the server's own `statement_timeout`, which is to speak first.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How to reach Postgres and how to use it.
 #[derive(Debug, Clone)]
@@ -93,15 +96,15 @@ async fn migrate(pool: &PgPool) -> PortResult<()> {
 #[async_trait]
 impl Store for PostgresStore {
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload> {
-        uploads::create(&self.pool, upload).await
+        in_time(uploads::create(&self.pool, upload)).await
     }
 
-    async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<()> {
-        uploads::heartbeat(&self.pool, beats).await
+    async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {
+        in_time(uploads::heartbeat(&self.pool, beats)).await
     }
 
     async fn seal(&self, id: UploadId, epoch: i32, seal: &Seal) -> PortResult<bool> {
-        uploads::seal(&self.pool, id, epoch, seal).await
+        in_time(uploads::seal(&self.pool, id, epoch, seal)).await
     }
 
     async fn fail(
@@ -111,55 +114,55 @@ impl Store for PostgresStore {
         failure: &Failure,
         last: Option<Heartbeat>,
     ) -> PortResult<bool> {
-        uploads::fail(&self.pool, id, epoch, failure, last).await
+        in_time(uploads::fail(&self.pool, id, epoch, failure, last)).await
     }
 
-    async fn remove_rows(&self, id: UploadId) -> PortResult<bool> {
-        cleanup::remove_rows(&self.pool, id).await
+    async fn remove_rows(&self, id: UploadId) -> PortResult<Removal> {
+        in_time(cleanup::remove_rows(&self.pool, id)).await
     }
 
     async fn archive_removed(&self, id: UploadId) -> PortResult<()> {
-        cleanup::archive_removed(&self.pool, id).await
+        in_time(cleanup::archive_removed(&self.pool, id)).await
     }
 
     async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>> {
-        uploads::find(&self.pool, id).await
+        in_time(uploads::find(&self.pool, id)).await
     }
 
     async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>> {
-        uploads::list(&self.pool, query).await
+        in_time(uploads::list(&self.pool, query)).await
     }
 
     async fn progress(&self, id: UploadId, epoch: i32) -> PortResult<Snapshot> {
-        batches::progress(&self.pool, id, epoch).await
+        in_time(batches::progress(&self.pool, id, epoch)).await
     }
 
     async fn store(&self, group: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>> {
-        batches::store(&self.pool, group).await
+        in_time(batches::store(&self.pool, group)).await
     }
 
     async fn admits(&self, id: BatchId) -> PortResult<bool> {
-        batches::admits(&self.pool, id).await
+        in_time(batches::admits(&self.pool, id)).await
     }
 
     async fn completion(&self, id: UploadId) -> PortResult<Completion> {
-        batches::completion(&self.pool, id).await
+        in_time(batches::completion(&self.pool, id)).await
     }
 
     async fn ledger(&self, id: UploadId, epoch: i32) -> PortResult<Vec<LedgerEntry>> {
-        batches::ledger(&self.pool, id, epoch).await
+        in_time(batches::ledger(&self.pool, id, epoch)).await
     }
 
     async fn complete(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
-        uploads::complete(&self.pool, id, epoch).await
+        in_time(uploads::complete(&self.pool, id, epoch)).await
     }
 
     async fn park(&self, batch: &DeadBatch) -> PortResult<Parked> {
-        batches::park(&self.pool, batch).await
+        in_time(batches::park(&self.pool, batch)).await
     }
 
     async fn leftovers(&self, lease: Duration, archive_grace: Duration) -> PortResult<Leftovers> {
-        cleanup::leftovers(&self.pool, lease, archive_grace).await
+        in_time(cleanup::leftovers(&self.pool, lease, archive_grace)).await
     }
 
     async fn ping(&self) -> PortResult<()> {
@@ -173,6 +176,19 @@ impl Store for PostgresStore {
     async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// A server that vanished without closing its connections would be waited for until the kernel gives up, many minutes later.
+async fn in_time<T>(work: impl Future<Output = PortResult<T>>) -> PortResult<T> {
+    tokio::time::timeout(CLIENT_TIMEOUT, work)
+        .await
+        .unwrap_or_else(|_| {
+            let reason = format!(
+                "Postgres did not answer within {} s",
+                CLIENT_TIMEOUT.as_secs()
+            );
+            Err(PortError::unavailable("store.call", reason))
+        })
 }
 
 /// The advisory lock that fences an upload: its id folded to 64 bits. Two uploads that share a lock only wait for each other.

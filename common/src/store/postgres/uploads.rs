@@ -96,28 +96,29 @@ pub(super) async fn create(pool: &PgPool, upload: &NewUpload) -> PortResult<Uplo
     created.await.map_err(|error| port_error(OPERATION, error))
 }
 
-pub(super) async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> PortResult<()> {
+pub(super) async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {
     let ids: Vec<Uuid> = beats.iter().map(|beat| beat.upload.as_uuid()).collect();
     let rows: Vec<i64> = beats.iter().map(|beat| signed(beat.rows_read)).collect();
     let bytes: Vec<i64> = beats
         .iter()
         .map(|beat| signed(beat.bytes_received))
         .collect();
-    sqlx::query(
+    let renewed: Vec<(Uuid,)> = sqlx::query_as(
         "UPDATE upload_leases l
          SET rows_read = GREATEST(l.rows_read, b.rows_read),
              bytes_received = GREATEST(l.bytes_received, b.bytes_received),
              renewed_at = now()
          FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS b (upload_id, rows_read, bytes_received)
-         WHERE l.upload_id = b.upload_id",
+         WHERE l.upload_id = b.upload_id
+         RETURNING l.upload_id",
     )
     .bind(ids)
     .bind(rows)
     .bind(bytes)
-    .execute(pool)
+    .fetch_all(pool)
     .await
     .map_err(|error| port_error("store.heartbeat", error))?;
-    Ok(())
+    Ok(renewed.into_iter().map(|(id,)| id.into()).collect())
 }
 
 pub(super) async fn seal(pool: &PgPool, id: UploadId, epoch: i32, seal: &Seal) -> PortResult<bool> {
@@ -159,11 +160,12 @@ pub(super) async fn fail(
     let failed = async {
         let mut transaction = pool.begin().await?;
         lock_status(&mut transaction, id).await?;
-        // The figures a poll may have seen stay: the lease had them.
+        // The figures a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
         let failed = sqlx::query(
             "UPDATE uploads u
              SET status = 'failed', failure = $3, cleanup_pending = true, archive_pending = true,
-                 rows_read = GREATEST(u.rows_read, $4, (SELECT rows_read FROM upload_leases WHERE upload_id = u.id)),
+                 rows_read = GREATEST(u.rows_read, $4, (SELECT rows_read FROM upload_leases WHERE upload_id = u.id),
+                     (SELECT sum(rows) FROM batches WHERE upload_id = u.id AND epoch = u.epoch)),
                  bytes_received = GREATEST(u.bytes_received, $5,
                      (SELECT bytes_received FROM upload_leases WHERE upload_id = u.id)),
                  updated_at = now(), finished_at = now()
