@@ -175,7 +175,7 @@ pub(crate) struct Problem {
 }
 
 impl IntoResponse for ApiError {
-    /// The body is written by the outermost layer, which knows the request's id; see [`crate::request_id`].
+    /// The body is written by the outermost layer, which knows the request's id; see `request_id`.
     fn into_response(self) -> Response {
         let Refusal {
             status,

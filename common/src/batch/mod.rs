@@ -1,6 +1,6 @@
 //! A batch: up to a thousand rows that travel, are archived and are stored together.
 //!
-//! [`encode`] makes the message in the API, [`decode`] reads it in the worker. In between it is one buffer of bytes that
+//! [`BatchEncoder`] makes the message in the API, [`Batch::decode`] reads it in the worker. In between it is one buffer of bytes that
 //! nothing copies needlessly. Both are plain functions over bytes.
 
 mod decode;
