@@ -14,6 +14,9 @@ use uuid::Uuid;
 /// Long enough for a debug build on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// An upload on its way.
+pub(crate) type Sending = tokio::task::JoinHandle<reqwest::Result<Response>>;
+
 pub(crate) struct App {
     pub(crate) scope: Scope,
     pub(crate) api: Running,
@@ -60,6 +63,31 @@ impl App {
             .body(body)
             .send()
             .await?)
+    }
+
+    /// The same on its way, while the test does something else.
+    pub(crate) fn sending(&self, id: Uuid, body: impl Into<Body>) -> Sending {
+        let request = self.client.put(format!("{}/uploads/{id}", self.url));
+        let request = request.header("content-type", "text/csv").body(body);
+        tokio::spawn(request.send())
+    }
+
+    /// Polls until the upload is there.
+    pub(crate) async fn begun(&self, id: Uuid) -> Result<()> {
+        eventually(PATIENCE, "the upload to be there", async || {
+            self.upload(id).await.is_ok_and(|upload| upload.is_some())
+        })
+        .await
+    }
+
+    /// Polls until more than so many batches of the upload are stored.
+    pub(crate) async fn stored_more_than(&self, id: Uuid, batches: i64) -> Result<()> {
+        eventually(PATIENCE, "more batches to be stored", async || {
+            self.batches_of(id)
+                .await
+                .is_ok_and(|stored| stored > batches)
+        })
+        .await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<(StatusCode, Value)> {

@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use carga_testkit::{Scope, eventually};
+use carga_testkit::Scope;
 use reqwest::multipart::{Form, Part};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::app::{App, PATIENCE, csv};
+use crate::app::{App, csv};
 
 /// Faults that are met before there is an upload.
 #[tokio::test]
@@ -304,10 +304,9 @@ async fn a_body_that_ends_early_is_a_failure_wherever_it_ends() -> Result<()> {
             stream.write_all(request.as_bytes()).await?;
             stream.write_all(&piece(&form[..begun], chunked)).await?;
             // The header has been accepted; from now on there is an upload to tell what happened.
-            let there = eventually(PATIENCE, "the upload to be there", async || {
-                app.upload(id).await.is_ok_and(|upload| upload.is_some())
-            });
-            there.await.with_context(|| format!("cut at {cut}"))?;
+            app.begun(id)
+                .await
+                .with_context(|| format!("cut at {cut}"))?;
             stream.write_all(&piece(&form[begun..cut], chunked)).await?;
             stream.shutdown().await?;
             let mut answer = String::new();
@@ -341,10 +340,7 @@ async fn a_raw_body_that_ends_early_is_a_failure() -> Result<()> {
         stream.write_all(request.as_bytes()).await?;
         // All rows, to the end of the last line. One byte is missing, or the last chunk.
         stream.write_all(&piece(&file, chunked)).await?;
-        let there = eventually(PATIENCE, "the upload to be there", async || {
-            app.upload(id).await.is_ok_and(|upload| upload.is_some())
-        });
-        there.await?;
+        app.begun(id).await?;
         stream.shutdown().await?;
         app.failed(id, "incomplete_body").await?;
     }

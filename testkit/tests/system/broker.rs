@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use carga_testkit::{Rabbit, Scope, eventually};
 use uuid::Uuid;
 
-use crate::app::{App, FLIGHTS_ROWS, PATIENCE, csv, flights, paced};
+use crate::app::{App, FLIGHTS_ROWS, csv, flights, paced};
 use crate::bad_input::problem;
 
 #[tokio::test]
@@ -14,21 +14,8 @@ async fn batches_that_a_killed_broker_did_not_confirm_are_published_again() -> R
     let mut rabbit = Rabbit::start().await?;
     let app = App::start(Scope::new().await?.with_rabbit(&rabbit), 2).await?;
     let id = Uuid::now_v7();
-    let sending = {
-        let (client, url) = (app.client.clone(), format!("{}/uploads/{id}", app.url));
-        let body = paced(flights().await?, 8_000_000);
-        tokio::spawn(
-            client
-                .put(url)
-                .header("content-type", "text/csv")
-                .body(body)
-                .send(),
-        )
-    };
-    eventually(PATIENCE, "some batches to be stored", async || {
-        app.batches_of(id).await.is_ok_and(|stored| stored > 60)
-    })
-    .await?;
+    let sending = app.sending(id, paced(flights().await?, 8_000_000));
+    app.stored_more_than(id, 60).await?;
     rabbit.kill()?;
     rabbit.restart().await?;
     ensure!(sending.await??.status() == 202);
@@ -50,21 +37,8 @@ async fn an_upload_whose_batches_the_broker_does_not_take_in_time_fails_with_503
         .with("CARGA_PUBLISH_DEADLINE_SECS", "2");
     let app = App::start(scope, 1).await?;
     let id = Uuid::now_v7();
-    let sending = {
-        let (client, url) = (app.client.clone(), format!("{}/uploads/{id}", app.url));
-        let body = paced(csv(20_000), 400_000);
-        tokio::spawn(
-            client
-                .put(url)
-                .header("content-type", "text/csv")
-                .body(body)
-                .send(),
-        )
-    };
-    eventually(PATIENCE, "some batches to be stored", async || {
-        app.batches_of(id).await.is_ok_and(|stored| stored > 2)
-    })
-    .await?;
+    let sending = app.sending(id, paced(csv(20_000), 400_000));
+    app.stored_more_than(id, 2).await?;
     rabbit.kill()?;
     let answer = sending.await??;
     ensure!(answer.headers().contains_key("retry-after"));

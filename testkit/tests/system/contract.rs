@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use carga_testkit::{Scope, eventually};
+use carga_testkit::Scope;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::app::{App, PATIENCE, csv, paced};
+use crate::app::{App, csv, paced};
 use crate::bad_input::problem;
 
 #[tokio::test]
@@ -29,10 +29,7 @@ async fn an_id_names_one_upload_and_only_the_same_file_gets_it_again() -> Result
     };
 
     let sending = tokio::spawn(put(String::new()).body(paced(file.clone(), 60_000)).send());
-    eventually(PATIENCE, "the upload to be there", async || {
-        app.upload(id).await.is_ok_and(|upload| upload.is_some())
-    })
-    .await?;
+    app.begun(id).await?;
     let refused = problem(
         put(format!("?sha256={digest}"))
             .body(file.clone())
@@ -143,17 +140,8 @@ async fn uploads_are_listed_newest_first_page_by_page_and_by_status() -> Result<
 async fn one_upload_too_many_is_told_so_before_its_body_is_read() -> Result<()> {
     let app = App::start(Scope::new().await?.with("CARGA_MAX_UPLOADS", "1"), 1).await?;
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
-    let url = format!("{}/uploads/{first}", app.url);
-    let request = app
-        .client
-        .put(url)
-        .header("content-type", "text/csv")
-        .body(paced(csv(3000), 90_000));
-    let sending = tokio::spawn(request.send());
-    eventually(PATIENCE, "the first upload to be there", async || {
-        app.upload(first).await.is_ok_and(|upload| upload.is_some())
-    })
-    .await?;
+    let sending = app.sending(first, paced(csv(3000), 90_000));
+    app.begun(first).await?;
     let answer = app.put(second, csv(10)).await?;
     ensure!(answer.headers().contains_key("retry-after"));
     let refused = problem(answer, 429, "too_many_uploads").await?;

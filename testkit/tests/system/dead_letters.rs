@@ -51,17 +51,8 @@ async fn an_upload_with_a_dead_batch_fails_with_the_reason_and_leaves_no_row() -
     let app = App::start(Scope::new().await?, 2).await?;
     let queue = queue(&app).await?;
     let id = Uuid::now_v7();
-    let url = format!("{}/uploads/{id}", app.url);
-    let request = app
-        .client
-        .put(url)
-        .header("content-type", "text/csv")
-        .body(paced(csv(10_000), 200_000));
-    let sending = tokio::spawn(request.send());
-    eventually(PATIENCE, "some batches to be stored", async || {
-        app.batches_of(id).await.is_ok_and(|stored| stored > 1)
-    })
-    .await?;
+    let sending = app.sending(id, paced(csv(10_000), 200_000));
+    app.stored_more_than(id, 1).await?;
     // A cell that Postgres refuses: the API would never send it.
     let body = format!(
         r#"{{"v":1,"upload":"{id}","epoch":1,"seq":900,"first_row":1,"trace":"","columns":["a"],"rows":[["\u0000"]]}}"#
@@ -87,17 +78,8 @@ async fn a_batch_sent_twice_is_stored_once() -> Result<()> {
     let mut app = App::start(Scope::new().await?, 2).await?;
     let queue = queue(&app).await?;
     let id = Uuid::now_v7();
-    let url = format!("{}/uploads/{id}", app.url);
-    let request = app
-        .client
-        .put(url)
-        .header("content-type", "text/csv")
-        .body(paced("a\n1\n2\n3\n4\n5\n6\n7\n8\n", 20));
-    let sending = tokio::spawn(request.send());
-    eventually(PATIENCE, "the upload to be there", async || {
-        app.upload(id).await.is_ok_and(|upload| upload.is_some())
-    })
-    .await?;
+    let sending = app.sending(id, paced("a\n1\n2\n3\n4\n5\n6\n7\n8\n", 20));
+    app.begun(id).await?;
     // Batch 1 as the API will publish it, many times over and before it does.
     let rows: Vec<String> = (1..=8).map(|row| format!(r#"["{row}"]"#)).collect();
     let body = format!(

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use carga_testkit::{Binary, Running, Scope, eventually};
+use carga_testkit::{Binary, Running, Scope};
 use uuid::Uuid;
 
 use crate::app::{App, FLIGHTS_ROWS, PATIENCE, flights, paced};
@@ -23,12 +23,7 @@ async fn a_worker_killed_in_the_middle_loses_no_row_and_doubles_none() -> Result
     let mut redelivered = false;
     for batches in [40, 120, 200] {
         app.add_worker().await?;
-        eventually(PATIENCE, "some batches to be stored", async || {
-            app.batches_of(id)
-                .await
-                .is_ok_and(|stored| stored > batches)
-        })
-        .await?;
+        app.stored_more_than(id, batches).await?;
         app.workers[0].kill9()?;
         let killed = app.workers.remove(0);
         redelivered |= killed.log().contains("redelivered=true");
@@ -56,21 +51,8 @@ async fn an_api_killed_in_the_middle_leaves_a_failed_upload_and_no_rows() -> Res
         .with("CARGA_SWEEP_MS", "500");
     let mut app = App::start(scope, 2).await?;
     let id = Uuid::now_v7();
-    let sending = {
-        let (client, url) = (app.client.clone(), format!("{}/uploads/{id}", app.url));
-        let body = paced(flights().await?, 4_000_000);
-        tokio::spawn(
-            client
-                .put(url)
-                .header("content-type", "text/csv")
-                .body(body)
-                .send(),
-        )
-    };
-    eventually(PATIENCE, "some rows to be stored", async || {
-        app.batches_of(id).await.is_ok_and(|stored| stored > 20)
-    })
-    .await?;
+    let sending = app.sending(id, paced(flights().await?, 4_000_000));
+    app.stored_more_than(id, 20).await?;
     // Another API answers for it from now on, and no rows that it has told of are taken back.
     let mut killed_api =
         std::mem::replace(&mut app.api, Running::spawn(Binary::Api, &app.scope.env())?);

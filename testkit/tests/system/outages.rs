@@ -1,10 +1,10 @@
 //! Postgres and S3 go away while batches are stored: they are waited for, and no batch pays for it.
 
 use anyhow::{Result, ensure};
-use carga_testkit::{Postgres, S3, Scope, eventually};
+use carga_testkit::{Postgres, S3, Scope};
 use uuid::Uuid;
 
-use crate::app::{App, FLIGHTS_ROWS, PATIENCE, flights};
+use crate::app::{App, FLIGHTS_ROWS, flights};
 
 fn slowly(scope: Scope) -> Scope {
     scope
@@ -19,10 +19,7 @@ async fn a_killed_postgres_is_waited_for() -> Result<()> {
     let app = App::start(scope, 2).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, flights().await?).await?.status() == 202);
-    eventually(PATIENCE, "some batches to be stored", async || {
-        app.batches_of(id).await.is_ok_and(|stored| stored > 40)
-    })
-    .await?;
+    app.stored_more_than(id, 40).await?;
     postgres.kill()?;
     let (status, _) = app.get("/readyz").await?;
     ensure!(status == 503);
@@ -43,21 +40,8 @@ async fn an_absent_archive_is_waited_for() -> Result<()> {
     let mut s3 = S3::start().await?;
     let app = App::start(slowly(Scope::new().await?.with_s3(&s3)?), 2).await?;
     let id = Uuid::now_v7();
-    let sending = {
-        let (client, url) = (app.client.clone(), format!("{}/uploads/{id}", app.url));
-        let body = crate::app::paced(flights().await?, 10_000_000);
-        tokio::spawn(
-            client
-                .put(url)
-                .header("content-type", "text/csv")
-                .body(body)
-                .send(),
-        )
-    };
-    eventually(PATIENCE, "some batches to be stored", async || {
-        app.batches_of(id).await.is_ok_and(|stored| stored > 40)
-    })
-    .await?;
+    let sending = app.sending(id, crate::app::paced(flights().await?, 10_000_000));
+    app.stored_more_than(id, 40).await?;
     s3.kill()?;
     // Receiving goes on without it.
     ensure!(sending.await??.status() == 202);

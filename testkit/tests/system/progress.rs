@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use carga_testkit::{Redis, Scope, eventually};
+use carga_testkit::{Redis, Scope};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -104,28 +104,18 @@ async fn losing_redis_in_any_way_changes_nothing_and_no_figure_goes_back() -> Re
     let app = App::start(Scope::new().await?.with_redis(&redis), 2).await?;
     let id = Uuid::now_v7();
     let poller = poll(&app, id, ALL_FIGURES);
-    let sending = {
-        let (client, url) = (app.client.clone(), format!("{}/uploads/{id}", app.url));
-        let body = paced(flights().await?, 4_000_000);
-        tokio::spawn(
-            client
-                .put(url)
-                .header("content-type", "text/csv")
-                .body(body)
-                .send(),
-        )
-    };
-    stored_more_than(&app, id, 20).await?;
+    let sending = app.sending(id, paced(flights().await?, 4_000_000));
+    app.stored_more_than(id, 20).await?;
     command(&redis, "FLUSHALL").await?;
-    stored_more_than(&app, id, 60).await?;
+    app.stored_more_than(id, 60).await?;
     // A snapshot that will be old when it is loaded.
     command(&redis, "SAVE").await?;
-    stored_more_than(&app, id, 100).await?;
+    app.stored_more_than(id, 100).await?;
     redis.kill()?;
     redis.restart().await?;
-    stored_more_than(&app, id, 140).await?;
+    app.stored_more_than(id, 140).await?;
     redis.kill()?;
-    stored_more_than(&app, id, 180).await?;
+    app.stored_more_than(id, 180).await?;
     redis.restart().await?;
     ensure!(sending.await??.status() == 202);
     let seen = poller.await??;
@@ -160,19 +150,6 @@ async fn every_key_in_redis_expires() -> Result<()> {
         );
     }
     app.scope.close().await
-}
-
-async fn stored_more_than(app: &App, id: Uuid, batches: i64) -> Result<()> {
-    eventually(
-        Duration::from_secs(60),
-        "more batches to be stored",
-        async || {
-            app.batches_of(id)
-                .await
-                .is_ok_and(|stored| stored > batches)
-        },
-    )
-    .await
 }
 
 /// One inline command, and what comes back.

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use carga_testkit::{Scope, eventually};
 use uuid::Uuid;
 
-use crate::app::{App, FLIGHTS_ROWS, PATIENCE, csv, flights, paced};
+use crate::app::{App, FLIGHTS_ROWS, PATIENCE, Sending, csv, flights, paced};
 use crate::bad_input::problem;
 
 #[tokio::test]
@@ -21,10 +21,7 @@ async fn a_worker_told_to_stop_gives_back_what_it_has_and_exits_0() -> Result<()
     .await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, flights().await?).await?.status() == 202);
-    eventually(PATIENCE, "some batches to be stored", async || {
-        app.batches_of(id).await.is_ok_and(|stored| stored > 20)
-    })
-    .await?;
+    app.stored_more_than(id, 20).await?;
     app.workers[0].terminate()?;
     let exit = app.workers[0].wait(Duration::from_secs(30)).await?;
     ensure!(exit.code() == Some(0), "{exit}");
@@ -81,18 +78,9 @@ async fn an_upload_that_outlasts_the_grace_period_fails_as_interrupted() -> Resu
     app.scope.close().await
 }
 
-type Sending = tokio::task::JoinHandle<reqwest::Result<reqwest::Response>>;
-
 /// An upload on its way, of which something has arrived.
 async fn send_slowly(app: &App, id: Uuid, rows: usize, bytes_per_second: usize) -> Result<Sending> {
-    let url = format!("{}/uploads/{id}", app.url);
-    let body = paced(csv(rows), bytes_per_second);
-    let request = app
-        .client
-        .put(url)
-        .header("content-type", "text/csv")
-        .body(body);
-    let sending = tokio::spawn(request.send());
+    let sending = app.sending(id, paced(csv(rows), bytes_per_second));
     eventually(PATIENCE, "some rows to be read", async || {
         let upload = app.upload(id).await.ok().flatten();
         upload.is_some_and(|upload| upload["rows"]["read"].as_u64() > Some(0))
