@@ -5,7 +5,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-TESTKIT := cargo run -q -p carga-testkit --
+# Built with the whole workspace, always: choosing packages would choose other features of what they depend on, and build
+# that twice.
+TESTKIT := $(TARGET_DIR)/debug/carga-testkit
 
 # Which S3 `make services` starts: s3s-fs, or localstack.
 S3 ?= s3s-fs
@@ -20,19 +22,19 @@ help: ## List the targets
 
 .PHONY: build
 build: ## Build every binary (debug)
-	cargo build --workspace --bins
+	@cargo build --workspace --bins
 
 .PHONY: services
-services: ## Start Postgres, RabbitMQ, Redis and an S3 without Docker, and print their variables (S3=localstack)
+services: build ## Start Postgres, RabbitMQ, Redis and an S3 without Docker, and print their variables (S3=localstack)
 	@$(TESTKIT) services up --s3 $(S3)
 
 .PHONY: services-stop
-services-stop: ## Stop what `make services` started and delete its data
+services-stop: build ## Stop what `make services` started and delete its data
 	@$(TESTKIT) services down
 
 # Not .env: that one is Docker Compose's, and these URLs mean nothing inside a container.
 .PHONY: env
-env: ## Write the running services' variables to target/services.env, for the debugger
+env: build ## Write the running services' variables to target/services.env, for the debugger
 	@mkdir -p target
 	@$(TESTKIT) services env | sed 's/^export //' > target/services.env.new
 	@mv target/services.env.new target/services.env
@@ -58,7 +60,7 @@ bench: ## Measure a whole import beside psql's \copy
 	bash bench/spine.sh
 
 .PHONY: clean-services
-clean-services: ## The same, and for what a broken test run or a debugged test left running
+clean-services: build ## The same, and for what a broken test run or a debugged test left running
 	@$(TESTKIT) services down
 	@$(TESTKIT) services down --dir $(TARGET_DIR)/test-services
 	rm -rf $(TARGET_DIR)/services $(TARGET_DIR)/test-services

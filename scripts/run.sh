@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 workers=${WORKERS:-2}
 bin=${CARGO_TARGET_DIR:-target}/debug
 
-cargo build -p carga-api -p carga-worker -p carga-testkit
+cargo build --workspace --bins
 if ! variables=$("$bin/carga-testkit" services env); then
   echo "run: start the services first: make services" >&2
   exit 1
