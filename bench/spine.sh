@@ -5,7 +5,7 @@
 #   carga  curl to `completed`: parsing, broker, archive and landing table, with one worker
 #
 # and then the API's memory while it takes 1 GiB. Only the ratio means anything: machines differ, and so does one machine
-# from minute to minute. ROUNDS=3; FLIGHTS names the unpacked flights file (default: made from ../shared/data).
+# from minute to minute. ROUNDS=3.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,7 +14,7 @@ target=${CARGO_TARGET_DIR:-target}
 bin=$target/release
 services=$target/bench-services
 work=$target/bench
-flights=${FLIGHTS:-$work/flights.csv}
+flights=$work/flights.csv
 tripled=$work/flights-3.csv
 encoded=$work/flights-3.copy
 
@@ -23,7 +23,7 @@ for tool in curl jq bc psql; do
 done
 cargo build --release --locked -p carga-api -p carga-worker -p carga-testkit
 mkdir -p "$work"
-[[ -e $flights ]] || gzip -dc ../shared/data/flights.csv.gz >"$flights"
+gzip -dc testkit/fixtures/flights.csv.gz >"$flights"
 { cat "$flights"; tail -n +2 "$flights"; tail -n +2 "$flights"; } >"$tripled"
 rows=$(($(wc -l <"$tripled") - 1))
 

@@ -18,38 +18,22 @@ pub fn flights() -> Result<PathBuf> {
     if is_complete() {
         return Ok(unpacked);
     }
-    let packed = match std::env::var_os("CARGA_FLIGHTS") {
-        Some(path) if !path.is_empty() => PathBuf::from(path),
-        _ => repository().join("../shared/data/flights.csv.gz"),
-    };
-    ensure!(
-        packed.is_file(),
-        "the flights file is not at {}: put flights.csv.gz there, or name its place in CARGA_FLIGHTS",
-        packed.display()
-    );
-
+    let packed = repository().join("testkit/fixtures/flights.csv.gz");
     fs::create_dir_all(target_dir().join("fixtures"))?;
     // Other test binaries unpack it at the same time, each into a file of its own.
     let draft = unpacked.with_extension(format!("{}-draft", uuid::Uuid::new_v4().simple()));
-    if packed
-        .extension()
-        .is_some_and(|extension| extension == "gz")
-    {
-        let status = Command::new("gzip")
-            .arg("-dc")
-            .arg(&packed)
-            .stdin(Stdio::null())
-            .stdout(File::create(&draft)?)
-            .status()
-            .context("cannot run gzip")?;
-        ensure!(
-            status.success(),
-            "gzip cannot unpack {} ({status})",
-            packed.display()
-        );
-    } else {
-        fs::copy(&packed, &draft).with_context(|| format!("cannot copy {}", packed.display()))?;
-    }
+    let status = Command::new("gzip")
+        .arg("-dc")
+        .arg(&packed)
+        .stdin(Stdio::null())
+        .stdout(File::create(&draft)?)
+        .status()
+        .context("cannot run gzip")?;
+    ensure!(
+        status.success(),
+        "gzip cannot unpack {} ({status})",
+        packed.display()
+    );
     let bytes = fs::metadata(&draft)?.len();
     if bytes != FLIGHTS_BYTES {
         fs::remove_file(&draft)?;
