@@ -17,5 +17,6 @@ pub mod queue;
 pub mod settings;
 pub mod shutdown;
 pub mod store;
+pub mod sync;
 pub mod telemetry;
 pub mod upload;

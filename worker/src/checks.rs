@@ -2,11 +2,12 @@
 //! quadratic in the number of batches.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carga_common::backends::Backends;
 use carga_common::completion::finish_if_complete;
+use carga_common::sync::lock;
 use carga_common::upload::UploadId;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -108,6 +109,6 @@ impl CompletionChecks {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut HashMap<UploadId, LastCheck>) -> T) -> T {
-        work(&mut self.uploads.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut lock(&self.uploads))
     }
 }

@@ -1,7 +1,7 @@
 //! The two ways to send a file: a raw body, or a form with options and one part named `file`.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
@@ -9,6 +9,7 @@ use axum::extract::{DefaultBodyLimit, FromRequest};
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum_extra::extract::Multipart;
 use axum_extra::extract::multipart::{Field, MultipartError};
+use carga_common::sync::lock;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::body;
@@ -229,10 +230,6 @@ impl FormBody {
         }
         Poll::Ready(piece)
     }
-}
-
-fn lock(body: &Mutex<FormBody>) -> MutexGuard<'_, FormBody> {
-    body.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An error of the form: what the body itself said, an early end, or a form that is none.

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use carga_common::backends::Backends;
 use carga_common::store::Heartbeat;
+use carga_common::sync::lock;
 use carga_common::upload::UploadId;
 use futures::future::join_all;
 use tokio::time::MissedTickBehavior;
@@ -72,7 +73,7 @@ impl LiveUploads {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut HashMap<UploadId, Arc<LiveUpload>>) -> T) -> T {
-        work(&mut self.uploads.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut lock(&self.uploads))
     }
 }
 

@@ -213,11 +213,8 @@ impl Intake {
                 Some(cells) => encoder.push(cells),
             };
             let full = pushed.map_err(|error| {
-                let limit = (error.limit as u64, error.actual as u64);
-                rows.here(
-                    Refusal::unprocessable("row_too_large", error.to_string())
-                        .limit(limit.0, limit.1),
-                )
+                let refusal = Refusal::unprocessable("row_too_large", error.to_string());
+                rows.here(refusal.limit(error.limit as u64, error.actual as u64))
             })?;
             rows.row_done();
             live.upload.set_rows(encoder.rows_pushed());

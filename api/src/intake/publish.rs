@@ -46,8 +46,10 @@ impl PublishWindow {
 
     /// Starts publishing a batch as soon as window and budget have room. Fails as soon as an earlier one has failed.
     pub(crate) async fn push(&mut self, batch: EncodedBatch) -> Result<(), Refusal> {
-        while self.in_flight.len() >= self.size {
-            self.settle_one().await?;
+        while self.in_flight.len() >= self.size
+            && let Some(outcome) = self.in_flight.join_next().await
+        {
+            confirmed(outcome)?;
         }
         while let Some(outcome) = self.in_flight.try_join_next() {
             confirmed(outcome)?;
@@ -78,17 +80,10 @@ impl PublishWindow {
 
     /// Waits until every batch is confirmed.
     pub(crate) async fn finish(mut self) -> Result<(), Refusal> {
-        while !self.in_flight.is_empty() {
-            self.settle_one().await?;
+        while let Some(outcome) = self.in_flight.join_next().await {
+            confirmed(outcome)?;
         }
         Ok(())
-    }
-
-    async fn settle_one(&mut self) -> Result<(), Refusal> {
-        match self.in_flight.join_next().await {
-            Some(outcome) => confirmed(outcome),
-            None => Ok(()),
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{Batch, Cell};
+use crate::batch::{Batch, Cell, write_json};
 use crate::upload::UploadId;
 
 /// A batch as a JSON array with one object per row and one row per line, so that DuckDB, Athena, jq and people can read it.
@@ -35,8 +35,7 @@ pub fn batch_object(batch: &Batch) -> Bytes {
 /// `"name":`
 fn name_prefix(name: &str) -> Vec<u8> {
     let mut prefix = Vec::with_capacity(name.len() + 3);
-    let written = serde_json::to_writer(&mut prefix, name);
-    debug_assert!(written.is_ok(), "a text always has a JSON form");
+    write_json(&mut prefix, name);
     prefix.push(b':');
     prefix
 }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{BatchId, MESSAGE_VERSION};
+use super::{BatchId, MESSAGE_VERSION, write_json};
 use crate::upload::UploadId;
 
 /// When a batch closes.
@@ -166,10 +166,4 @@ impl BatchEncoder {
         self.buffer.extend_from_slice(&self.shared);
         self.rows_start = self.buffer.len();
     }
-}
-
-/// Strings and lists of strings always have a JSON form, and a `Vec` takes every byte.
-fn write_json<T: serde::Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) {
-    let written = serde_json::to_writer(&mut *buffer, value);
-    debug_assert!(written.is_ok());
 }

@@ -2,12 +2,13 @@
 //! server is away, never an error.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::error::PortResult;
 use crate::store::Store;
+use crate::sync::lock;
 use crate::upload::UploadId;
 
 /// After a failure the server is left alone for this long, so that an absent one does not slow every poll and every group.
@@ -164,7 +165,6 @@ impl LiveProgress {
     }
 
     fn with_state<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        // A panic cannot leave this state half changed, so a poisoned lock is as good as any.
-        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut lock(&self.state))
     }
 }

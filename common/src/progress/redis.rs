@@ -4,7 +4,7 @@
 //! otherwise answer with figures from the past; so what another life wrote counts as absent and is rebuilt.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use deadpool_redis::{Connection, Manager, Pool, Runtime};
 
 use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::error::{ErrorKind, PortError, PortResult};
+use crate::sync::lock;
 use crate::upload::UploadId;
 
 /// A poll waits no longer than this for figures it can do without.
@@ -124,7 +125,7 @@ impl RedisProgress {
                 let found = server_run_id(connection)
                     .await
                     .map_err(deadpool_redis::HookError::Backend)?;
-                *newest.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                *lock(&newest) = found;
                 Ok(())
             })
         });
@@ -160,7 +161,7 @@ impl RedisProgress {
         // The braces keep both keys in one slot of a cluster.
         let mut call = script.key(format!("{}:{{{upload}}}:counters", self.prefix));
         call.key(format!("{}:{{{upload}}}:batches", self.prefix));
-        let run_id = self.run_id.lock().unwrap_or_else(PoisonError::into_inner);
+        let run_id = lock(&self.run_id);
         call.arg(run_id.as_str()).arg(epoch).arg(self.ttl_ms);
         call
     }
