@@ -56,8 +56,8 @@ fmt: ## Format the code
 	cargo fmt --all
 
 .PHONY: bench
-bench: ## Measure a whole import beside psql's \copy
-	bash bench/spine.sh
+bench: ## Measure whole imports, distributed and embedded, beside psql's \copy and sqlite3's .import
+	bash bench/import.sh
 
 .PHONY: clean-services
 clean-services: build ## The same, and for what a broken test run or a debugged test left running

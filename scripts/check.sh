@@ -23,7 +23,7 @@ install_tools() {
 # And OpenSSL would be a library to install.
 refuse_crates() {
   local tree found
-  for package in carga-api carga-worker; do
+  for package in carga carga-api carga-worker; do
     tree=$(cargo tree --locked -p "$package" -e normal --prefix none --format '{p}')
     found=$(awk '$1 == "ring" || $1 == "openssl-sys"' <<<"$tree" | sort -u)
     if [[ -n $found ]]; then
@@ -56,7 +56,10 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 say "carga-common without drivers, and with each alone"
 cargo check --locked -p carga-common --no-default-features
-for feature in postgres rabbit redis s3; do
+drivers=$(cargo tree --locked -p carga-common --no-default-features -e normal --prefix none --format '{p}' |
+  awk '$1 ~ /^(sqlx|lapin|redis|deadpool|aws-sdk|libsqlite3)/' | sort -u)
+[[ -z $drivers ]] || { printf 'carga-common without features depends on:\n%s\n' "$drivers" >&2; exit 1; }
+for feature in postgres rabbit redis s3 sqlite filesystem; do
   cargo check --locked -p carga-common --no-default-features --features "$feature"
 done
 

@@ -28,4 +28,8 @@ trap 'exit 129' HUP
 # By name, so that a set that dies half way is a failure; without it the tests would start another one.
 CARGA_TEST_SERVICES=$(realpath "$services")
 export CARGA_TEST_SERVICES
+# The AWS SDK reads who it is from the environment, which a test cannot set for itself.
+eval "$("$testkit" services env --dir "$services" | grep -E '^export AWS_(REGION|ACCESS_KEY_ID|SECRET_ACCESS_KEY)=')"
 cargo test "$@"
+# Of a whole run: every adapter has run its port's whole contract.
+[[ $# -gt 0 ]] || scripts/contracts.sh

@@ -3,7 +3,7 @@
 //! [`server`] listens and stops, `router` is the table of contents, `routes` extract and answer, `intake` turns a body into
 //! durable batches, [`problem`] turns refusals into answers, `view` shows an upload.
 
-mod intake;
+pub mod intake;
 mod leftover;
 pub mod problem;
 mod request_id;
@@ -11,4 +11,4 @@ mod router;
 mod routes;
 pub mod server;
 pub mod state;
-mod view;
+pub mod view;

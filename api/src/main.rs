@@ -4,8 +4,8 @@ mod healthcheck;
 
 use anyhow::Context;
 use carga_api::server::Server;
-use carga_common::backends::Backends;
-use carga_common::settings::{Settings, log_settings};
+use carga_common::backends::{Backends, Sharing};
+use carga_common::settings::{Mode, Settings, log_settings};
 use carga_common::{shutdown, telemetry};
 use clap::{Parser, Subcommand};
 
@@ -28,19 +28,20 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     telemetry::init(&log_settings());
-    let settings = Settings::from_env()?;
+    let settings = Settings::from_env(Mode::Distributed)?;
     if let Some(Command::Healthcheck) = arguments.command {
         return healthcheck::ask(settings.intake.listen).await;
     }
     let stop = shutdown::on_signal().context("listening for signals")?;
-    let backends = Backends::connect(&settings.ports, "carga-api")
+    let backends = Backends::connect(&settings.ports, "carga-api", Sharing::Others)
         .await
         .context("connecting")?;
-    let server = Server::bind(&settings, backends, stop)
+    let server = Server::bind(&settings, backends.clone(), stop)
         .await
         .with_context(|| format!("listening on {} (CARGA_LISTEN)", settings.intake.listen))?;
     tracing::info!("listening on http://{}", server.address());
     server.run().await;
+    backends.close().await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -49,6 +49,12 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_after(5)
     }
 
+    /// There is no room for it.
+    pub fn storage_full() -> Self {
+        let message = "there is no room left to store the file; nothing of it is kept, make room and send it again";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message)
+    }
+
     /// No upload has this id.
     pub fn no_such_upload(id: UploadId) -> Self {
         let message = format!("there is no upload {id}");
@@ -111,6 +117,10 @@ impl From<PortError> for Refusal {
                     "dependency_unavailable",
                     "a server that Carga needs does not answer; send the file again later",
                 )
+            }
+            ErrorKind::Full => {
+                tracing::error!(error = error.chain(), "there is no room left");
+                Self::storage_full()
             }
             _ => {
                 tracing::error!(error = error.chain(), "a request failed");

@@ -1,6 +1,7 @@
 //! The HTTP server. Built first, run later, so that a caller knows the address before anything is served.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +21,9 @@ use crate::state::ApiState;
 
 /// After the grace period uploads are cut off; this long they may take to record it, and answers to be sent.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A client that was refused in the middle of its file has so long to notice.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// An API that listens and is not served yet.
 #[derive(Debug)]
@@ -92,7 +97,6 @@ impl Server {
             tracing::warn!("connections are still open and are dropped");
         }
         heartbeat.abort();
-        state.backends.close().await;
     }
 }
 
@@ -100,6 +104,7 @@ fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: 
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "the connection is gone already");
     }
+    let twin = stream.as_fd().try_clone_to_owned();
     let connection = http1::Builder::new()
         // The timeout works only with a timer, and without it a client may hold a connection by sending its head for ever.
         .timer(TokioTimer::new())
@@ -110,7 +115,23 @@ fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: 
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection ended badly");
         }
+        if let Ok(twin) = twin {
+            linger(twin).await;
+        }
     });
+}
+
+/// Reads on for a moment where the answer is the last that was to be said. A socket that is closed with something unread in it
+/// is reset, and a reset overtakes the answer: a client in the middle of a large file would never see why it was refused.
+async fn linger(twin: OwnedFd) {
+    let Ok(mut rest) = TcpStream::from_std(twin.into()) else {
+        return;
+    };
+    let mut thrown_away = vec![0; 16 << 10];
+    let read_on =
+        async { while matches!(rest.read(&mut thrown_away).await, Ok(read) if read > 0) {} };
+    // The client may never end.
+    let _ = tokio::time::timeout(LINGER, read_on).await;
 }
 
 /// Ends when the server was told to stop and no upload is in flight any more. Uploads that outlast the grace period are

@@ -3,13 +3,14 @@
 use carga_common::backends::Backends;
 use carga_common::error::PortResult;
 use carga_common::progress::Counters;
+use carga_common::store::Store;
 use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId, sha256_hex};
 use jiff::Timestamp;
 use serde::Serialize;
 
 /// The body of an answer about one upload.
 #[derive(Debug, Serialize)]
-pub(crate) struct UploadView {
+pub struct UploadView {
     pub(crate) id: UploadId,
     pub(crate) status: Status,
     filename: Option<String>,
@@ -68,7 +69,12 @@ impl UploadView {
         if let Some(counters) = backends.progress.read(upload.id, upload.epoch).await {
             return Ok(Self::new(upload, counters, false));
         }
-        let snapshot = backends.store.progress(upload.id, upload.epoch).await?;
+        Self::counted(upload, backends.store.as_ref(), true).await
+    }
+
+    /// Puts the record and the ledger together.
+    pub async fn counted(upload: Upload, store: &dyn Store, degraded: bool) -> PortResult<Self> {
+        let snapshot = store.progress(upload.id, upload.epoch).await?;
         let counters = Counters {
             rows_read: snapshot.rows_read,
             bytes_received: snapshot.bytes_received,
@@ -79,7 +85,7 @@ impl UploadView {
                 .sum(),
             batches_stored: snapshot.stored.len() as u64,
         };
-        Ok(Self::new(upload, counters, true))
+        Ok(Self::new(upload, counters, degraded))
     }
 
     /// Only what the record says.

@@ -1,17 +1,29 @@
-//! The four ports, connected as the settings say.
+//! The four ports, connected as the settings say: each to its server or to its file, in any mix.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::archive::{BatchArchive, S3Archive};
+use crate::archive::{BatchArchive, FilesystemArchive, S3Archive};
 use crate::error::PortResult;
-use crate::progress::{LiveProgress, ProgressStore, RedisProgress, RedisSettings};
-use crate::queue::{BatchQueue, RabbitQueue, RabbitSettings};
-use crate::settings::PortSettings;
-use crate::store::{PostgresSettings, PostgresStore, Store};
+use crate::progress::{
+    LiveProgress, ProgressStore, RedisProgress, RedisSettings, SqliteProgress,
+    SqliteProgressSettings,
+};
+use crate::queue::{BatchQueue, RabbitQueue, RabbitSettings, SqliteQueue, SqliteQueueSettings};
+use crate::settings::{ArchivePlace, PortSettings, ProgressPlace, QueuePlace, StorePlace};
+use crate::store::{PostgresSettings, PostgresStore, SqliteStore, SqliteStoreSettings, Store};
 
 /// Within the time that orchestrators leave after the grace period.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Who else may use the files of the embedded adapters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Other processes may.
+    Others,
+    /// Those in the data directory are ours alone: its lock is held.
+    Alone,
+}
 
 /// What api and worker work with.
 #[derive(Debug, Clone)]
@@ -29,50 +41,115 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// Connects to all but the live counters, which may be away.
-    pub async fn connect(settings: &PortSettings, program: &str) -> PortResult<Self> {
-        let store = PostgresStore::connect(PostgresSettings {
-            url: settings.database.expose().to_owned(),
-            program: program.to_owned(),
-            connections: settings.database_connections,
-            migrate: settings.migrate,
-        });
-        let queue = RabbitQueue::connect(RabbitSettings {
-            url: settings.amqp.expose().to_owned(),
-            queue: settings.queue.clone(),
-            program: program.to_owned(),
-            publish_timeout: settings.publish_timeout,
-        });
-        let endpoint = settings.s3_endpoint.as_deref();
-        let archive = S3Archive::connect(&settings.bucket, &settings.archive_prefix, endpoint);
-        let (store, queue, archive) = tokio::try_join!(store, queue, archive)?;
-        let progress = RedisProgress::new(RedisSettings {
-            url: settings.redis.expose().to_owned(),
-            prefix: settings.redis_prefix.clone(),
-            ttl: settings.progress_ttl,
-        })?;
-
-        let store: Arc<dyn Store> = Arc::new(store);
-        let progress_store: Arc<dyn ProgressStore> = Arc::new(progress);
+    /// Connects to all but Redis, which may be away.
+    pub async fn connect(
+        settings: &PortSettings,
+        program: &str,
+        sharing: Sharing,
+    ) -> PortResult<Self> {
+        let (store, queue, archive, progress_store) = tokio::try_join!(
+            store(settings, program, settings.migrate),
+            queue(settings, program, sharing),
+            archive(settings),
+            progress(settings),
+        )?;
+        let progress = LiveProgress::new(Arc::clone(&progress_store), Arc::clone(&store));
         Ok(Self {
-            queue: Arc::new(queue),
-            archive: Arc::new(archive),
-            progress: Arc::new(LiveProgress::new(
-                Arc::clone(&progress_store),
-                Arc::clone(&store),
-            )),
+            queue,
+            archive,
+            progress: Arc::new(progress),
             progress_store,
             store,
         })
     }
 
-    /// Says goodbye to broker and database, briefly: what does not answer is left.
+    /// Says goodbye to all that keep a connection, briefly: what does not answer is left.
     pub async fn close(&self) {
         let goodbye = async {
-            tokio::join!(self.queue.close(), self.store.close());
+            tokio::join!(
+                self.queue.close(),
+                self.store.close(),
+                self.progress_store.close()
+            );
         };
         if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
             tracing::warn!("a server did not answer the goodbye");
         }
     }
+}
+
+/// The store alone.
+pub async fn store(
+    settings: &PortSettings,
+    program: &str,
+    migrate: bool,
+) -> PortResult<Arc<dyn Store>> {
+    Ok(match &settings.places.store {
+        StorePlace::Postgres(url) => {
+            let settings = PostgresSettings {
+                url: url.expose().to_owned(),
+                program: program.to_owned(),
+                connections: settings.database_connections,
+                migrate,
+            };
+            Arc::new(PostgresStore::connect(settings).await?)
+        }
+        StorePlace::Sqlite(file) => {
+            let file = file.clone();
+            Arc::new(SqliteStore::open(SqliteStoreSettings { file, migrate }).await?)
+        }
+    })
+}
+
+async fn queue(
+    settings: &PortSettings,
+    program: &str,
+    sharing: Sharing,
+) -> PortResult<Arc<dyn BatchQueue>> {
+    Ok(match &settings.places.queue {
+        QueuePlace::Rabbit(url) => {
+            let settings = RabbitSettings {
+                url: url.expose().to_owned(),
+                queue: settings.queue.clone(),
+                program: program.to_owned(),
+                publish_timeout: settings.publish_timeout,
+            };
+            Arc::new(RabbitQueue::connect(settings).await?)
+        }
+        QueuePlace::Sqlite(file) => {
+            let in_data_dir = settings.places.data_dir.as_deref() == file.parent();
+            let settings = SqliteQueueSettings {
+                file: file.clone(),
+                publish_timeout: settings.publish_timeout,
+                sole_user: sharing == Sharing::Alone && in_data_dir,
+            };
+            Arc::new(SqliteQueue::open(settings).await?)
+        }
+    })
+}
+
+async fn archive(settings: &PortSettings) -> PortResult<Arc<dyn BatchArchive>> {
+    Ok(match &settings.places.archive {
+        ArchivePlace::S3 { bucket, prefix } => {
+            let endpoint = settings.s3_endpoint.as_deref();
+            Arc::new(S3Archive::connect(bucket, prefix, endpoint).await?)
+        }
+        ArchivePlace::Directory(directory) => Arc::new(FilesystemArchive::open(directory).await?),
+    })
+}
+
+/// The counters' store alone.
+pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressStore>> {
+    let ttl = settings.progress_ttl;
+    Ok(match &settings.places.progress {
+        ProgressPlace::Redis(url) => Arc::new(RedisProgress::new(RedisSettings {
+            url: url.expose().to_owned(),
+            prefix: settings.redis_prefix.clone(),
+            ttl,
+        })?),
+        ProgressPlace::Sqlite(file) => {
+            let file = file.clone();
+            Arc::new(SqliteProgress::open(SqliteProgressSettings { file, ttl }).await?)
+        }
+    })
 }

@@ -9,8 +9,10 @@ use std::fmt;
 /// What the caller of a port can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The server is away, busy or full: try again later, and charge no attempt for it.
+    /// The server is away or busy: try again later, and charge no attempt for it.
     Unavailable,
+    /// There is no room left: somebody has to make some, and then it will do.
+    Full,
     /// This batch (or object, or record) will never be accepted as it is.
     Invalid,
     /// It clashes with what is already there.
@@ -72,6 +74,11 @@ impl PortError {
         self.kind == ErrorKind::Unavailable
     }
 
+    /// True when it can do without a change of the data: the server comes back, or somebody makes room.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Full)
+    }
+
     /// The error with all its causes on one line, for a log or a dead letter's reason.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -89,6 +96,7 @@ impl fmt::Display for PortError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             ErrorKind::Unavailable => "is unavailable",
+            ErrorKind::Full => "found no room left",
             ErrorKind::Invalid => "refused invalid data",
             ErrorKind::Conflict => "met a conflict",
             ErrorKind::NotFound => "found nothing",

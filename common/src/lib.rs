@@ -6,7 +6,7 @@
 //! programs, [`backends`] connects the ports.
 
 pub mod archive;
-#[cfg(feature = "distributed")]
+#[cfg(all(feature = "distributed", feature = "embedded"))]
 pub mod backends;
 pub mod batch;
 pub mod completion;
@@ -16,6 +16,8 @@ pub mod progress;
 pub mod queue;
 pub mod settings;
 pub mod shutdown;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 pub mod store;
 pub mod sync;
 pub mod telemetry;

@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by SIGTERM or Ctrl-C.
+/// A token that is cancelled by SIGTERM or Ctrl-C. A second one ends the process at once.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
@@ -16,6 +16,12 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
         };
         tracing::info!(signal = name, "stopping");
         cancelled.cancel();
+        // Once more means now.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(130);
     });
     Ok(token)
 }

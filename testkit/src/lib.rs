@@ -5,7 +5,9 @@
 //! | [`postgres`], [`redis`], [`rabbit`], [`s3`], [`localstack`] | one private server each: start, stop, SIGKILL, start again on the same port |
 //! | [`services`] | the set of all four, surviving its caller; shared by every test binary ([`shared`]) |
 //! | [`scope`] | one test's own database, queue, key prefix and bucket on that set |
-//! | [`process`] | `carga-api` and `carga-worker` as child processes: logs, signals, memory |
+//! | [`data_dir`] | one test's own data directory for `carga`, which needs no server |
+//! | [`disk`] | a file system of a few mebibytes, to be filled up |
+//! | [`process`] | Carga's programs as child processes: logs, signals, memory |
 //! | [`fixtures`] | the real flights file |
 //! | [`wait`] | polling with a deadline, instead of sleeping |
 //! | [`packages`] | installs the Debian packages that the servers come from |
@@ -16,6 +18,8 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::unwrap_used))]
 
 pub mod cli;
+pub mod data_dir;
+pub mod disk;
 pub mod fixtures;
 mod home;
 pub mod localstack;
@@ -32,12 +36,14 @@ mod server;
 pub mod services;
 pub mod wait;
 
+pub use data_dir::DataDir;
+pub use disk::SmallDisk;
 pub use home::reap_stale;
 pub use localstack::LocalStack;
 pub use paths::{repository, target_dir};
 pub use pid::ProcessId;
 pub use postgres::Postgres;
-pub use process::{Binary, Running};
+pub use process::{Binary, Running, command};
 pub use rabbit::Rabbit;
 pub use redis::Redis;
 pub use s3::S3;

@@ -18,6 +18,8 @@ use crate::wait::eventually;
 pub enum Binary {
     Api,
     Worker,
+    /// Everything in one process.
+    Carga,
 }
 
 impl Binary {
@@ -25,8 +27,24 @@ impl Binary {
         match self {
             Self::Api => "carga-api",
             Self::Worker => "carga-worker",
+            Self::Carga => "carga",
         }
     }
+
+    /// What makes it run until it is stopped.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Api | Self::Worker => &[],
+            Self::Carga => &["serve"],
+        }
+    }
+}
+
+/// A program of this workspace with none of the caller's settings, to be given arguments.
+pub fn command(binary: Binary) -> Result<Command> {
+    let mut command = Command::new(paths::workspace_binary(binary.name())?);
+    remove_settings(&mut command);
+    Ok(command)
 }
 
 /// A running program. Dropped, it is killed, and shows its log if the test is failing.
@@ -40,11 +58,9 @@ pub struct Running {
 impl Running {
     /// Starts a program of this workspace with these settings and none of the caller's own.
     pub fn spawn(binary: Binary, env: &BTreeMap<String, String>) -> Result<Self> {
-        Self::start(
-            binary.name(),
-            Command::new(paths::workspace_binary(binary.name())?),
-            env,
-        )
+        let mut command = command(binary)?;
+        command.args(binary.arguments());
+        Self::start(binary.name(), command, env)
     }
 
     fn start(
@@ -53,11 +69,6 @@ impl Running {
         env: &BTreeMap<String, String>,
     ) -> Result<Self> {
         let home = Home::private(name)?;
-        for (key, _) in std::env::vars_os() {
-            if key.to_str().is_some_and(is_a_setting) {
-                command.env_remove(key);
-            }
-        }
         let process = ServerProcess::spawn(&home, name, command.envs(env))?;
         Ok(Self {
             name,
@@ -112,7 +123,7 @@ impl Running {
             .await
     }
 
-    /// Where the API listens, from its log's `listening on http://ADDRESS`.
+    /// Where it listens, from its log's `listening on http://ADDRESS`.
     pub async fn base_url(&mut self, deadline: Duration) -> Result<String> {
         self.find_in_log("listening on", deadline, listening_on)
             .await
@@ -181,6 +192,14 @@ impl Drop for Running {
         if std::thread::panicking() {
             // Until the next run clears it away.
             self.home.keep();
+        }
+    }
+}
+
+fn remove_settings(command: &mut Command) {
+    for (key, _) in std::env::vars_os() {
+        if key.to_str().is_some_and(is_a_setting) {
+            command.env_remove(key);
         }
     }
 }

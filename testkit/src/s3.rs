@@ -263,7 +263,7 @@ pub(crate) fn listen(port: u16) -> Result<TcpListener> {
 }
 
 /// `s3s-fs` keeps metadata and unfinished writes beside the buckets, never in them: every file here is an object.
-fn objects_in(bucket: &Path) -> Result<Vec<String>> {
+pub(crate) fn objects_in(bucket: &Path) -> Result<Vec<String>> {
     let mut keys = Vec::new();
     let mut dirs = vec![bucket.to_path_buf()];
     while let Some(dir) = dirs.pop() {

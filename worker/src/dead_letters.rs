@@ -7,7 +7,7 @@ use std::time::Duration;
 use carga_common::batch::Batch;
 use carga_common::completion::remove_rows;
 use carga_common::error::PortResult;
-use carga_common::patience::patiently;
+use carga_common::patience::persistently;
 use carga_common::queue::Delivery;
 use carga_common::store::{DeadBatch, Parked};
 use carga_common::upload::Failure;
@@ -43,9 +43,9 @@ async fn take(context: &Context, delivery: Delivery) {
         reason: reason.replace('\0', "\u{fffd}"),
         body: delivery.body.clone(),
     };
-    match patiently(context.stop.cancelled(), || park(context, &dead)).await {
+    match persistently(context.stop.cancelled(), || park(context, &dead)).await {
         Ok(()) => {}
-        Err(error) if error.is_unavailable() => return,
+        Err(error) if error.is_passing() => return,
         Err(error) => {
             tracing::error!(batch = ?dead.id, error = error.chain(), "a dead letter could not be kept; it goes back");
             // It comes again at once, and nothing will be different.

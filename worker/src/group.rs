@@ -7,7 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use carga_common::error::{ErrorKind, PortError, PortResult};
-use carga_common::patience::patiently;
+use carga_common::patience::persistently;
 use carga_common::progress::StoredBatch;
 use carga_common::queue::Delivery;
 use carga_common::store::{ArchivedBatch, StoreOutcome};
@@ -67,8 +67,8 @@ async fn store_group(context: &Context, group: Vec<Ready>) {
         Ok(outcomes) => return settle(context, deliveries, &batches, &outcomes).await,
         Err(error) => error,
     };
-    if error.is_unavailable() {
-        // The worker stops while the database is away: the deliveries are dropped and go back.
+    if error.is_passing() {
+        // The worker stops while the database is away or full: the deliveries are dropped and go back.
         return;
     }
     if batches.len() == 1 {
@@ -93,7 +93,7 @@ async fn store_group(context: &Context, group: Vec<Ready>) {
 
 async fn store(context: &Context, batches: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>> {
     let store = || context.backends.store.store(batches);
-    let stored = patiently(context.stop.cancelled(), store);
+    let stored = persistently(context.stop.cancelled(), store);
     let stored = AssertUnwindSafe(stored).catch_unwind().await;
     stored.unwrap_or_else(|panic| {
         let reason = panic_reason(panic.as_ref());

@@ -1,8 +1,8 @@
 //! `carga-worker`: archives and stores batches. Run as many as you like.
 
 use anyhow::Context;
-use carga_common::backends::Backends;
-use carga_common::settings::{Settings, log_settings};
+use carga_common::backends::{Backends, Sharing};
+use carga_common::settings::{Mode, Settings, log_settings};
 use carga_common::{shutdown, telemetry};
 use carga_worker::heartbeat;
 use carga_worker::runner::Runner;
@@ -27,15 +27,17 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     telemetry::init(&log_settings());
-    let settings = Settings::from_env()?;
+    let settings = Settings::from_env(Mode::Distributed)?;
     if let Some(Command::Healthcheck) = arguments.command {
-        return heartbeat::check(&settings.worker.heartbeat_file);
+        let file = settings.worker.heartbeat_file;
+        return heartbeat::check(&file.context("CARGA_HEARTBEAT_FILE is not set")?);
     }
     let stop = shutdown::on_signal().context("listening for signals")?;
-    let backends = Backends::connect(&settings.ports, "carga-worker")
+    let backends = Backends::connect(&settings.ports, "carga-worker", Sharing::Others)
         .await
         .context("connecting")?;
-    Runner::new(&settings, backends, stop).run().await;
+    Runner::new(&settings, backends.clone(), stop).run().await;
+    backends.close().await;
     tracing::info!("stopped");
     Ok(())
 }

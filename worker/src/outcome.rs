@@ -13,13 +13,15 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// Decides by kind and by how often the batch has been tried. *Unavailable* never comes here: it is waited for in place.
+    /// Decides by kind and by how often the batch has been tried. What is passing never comes here: it is waited for
+    /// in place.
     pub(crate) fn of(kind: ErrorKind, attempt: u32) -> Self {
         match kind {
             ErrorKind::Invalid | ErrorKind::NotFound => Self::DeadLetter,
-            ErrorKind::Internal | ErrorKind::Conflict | ErrorKind::Unavailable => {
-                RetryTier::after(attempt).map_or(Self::DeadLetter, Self::Retry)
-            }
+            ErrorKind::Internal
+            | ErrorKind::Conflict
+            | ErrorKind::Unavailable
+            | ErrorKind::Full => RetryTier::after(attempt).map_or(Self::DeadLetter, Self::Retry),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use carga_common::archive::{ArchiveKey, batch_object};
 use carga_common::batch::Batch;
 use carga_common::error::{ErrorKind, PortError};
-use carga_common::patience::patiently;
+use carga_common::patience::persistently;
 use carga_common::queue::Delivery;
 use carga_common::store::ArchivedBatch;
 use futures::FutureExt;
@@ -63,8 +63,8 @@ pub(crate) async fn prepare(
             }
             return None;
         }
-        // The worker stops while a server is away: the delivery is dropped and goes back.
-        Ok(Err(error)) if error.is_unavailable() => return None,
+        // The worker stops while a server is away or full: the delivery is dropped and goes back.
+        Ok(Err(error)) if error.is_passing() => return None,
         Ok(Err(error)) => (error.kind(), error.chain()),
         Err(panic) => (ErrorKind::Internal, panic_reason(panic.as_ref())),
     };
@@ -81,7 +81,7 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
 
     // Not the fence, which is in the transaction; this only keeps a failed upload's objects out of the archive.
     let stopped = || context.stop.cancelled();
-    if !patiently(stopped(), || backends.store.admits(batch.id)).await? {
+    if !persistently(stopped(), || backends.store.admits(batch.id)).await? {
         return Ok(Prepared::Pointless);
     }
     let key = ArchiveKey::batch(batch.id);
@@ -89,7 +89,21 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
     let (archive_bytes, archive_crc32) = (object.len() as u64, crc32fast::hash(&object));
     // A closed semaphore would mean no limit, which is no reason to stop.
     let _slot = context.archive_slots.acquire().await.ok();
-    patiently(stopped(), || backends.archive.put(&key, object.clone())).await?;
+    let mut waited = false;
+    let put = persistently(stopped(), || {
+        let again = std::mem::replace(&mut waited, true);
+        let (object, key) = (object.clone(), &key);
+        async move {
+            // Whoever has waited looks again: an upload that has failed meanwhile needs no room.
+            if again && !backends.store.admits(batch.id).await? {
+                return Ok(false);
+            }
+            backends.archive.put(key, object).await.map(|()| true)
+        }
+    });
+    if !put.await? {
+        return Ok(Prepared::Pointless);
+    }
     tracing::debug!(rows = batch.row_count(), bytes = archive_bytes, "archived");
     Ok(Prepared::Archived(ArchivedBatch {
         batch,

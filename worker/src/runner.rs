@@ -64,9 +64,8 @@ impl Runner {
             tasks,
             grace,
         } = self;
-        let alive = tokio::spawn(heartbeat::beat_forever(
-            context.settings.heartbeat_file.clone(),
-        ));
+        let heartbeat_file = context.settings.heartbeat_file.clone();
+        let alive = heartbeat_file.map(|file| tokio::spawn(heartbeat::beat_forever(file)));
         let sweeper = tokio::spawn(sweep::run(Arc::clone(&context)));
         let undertaker = tokio::spawn(dead_letters::run(Arc::clone(&context)));
 
@@ -89,8 +88,9 @@ impl Runner {
         if tokio::time::timeout(grace, in_hand).await.is_err() {
             tracing::warn!("the grace period is over; unfinished batches go back to the queue");
         }
-        alive.abort();
-        context.backends.close().await;
+        if let Some(alive) = alive {
+            alive.abort();
+        }
     }
 }
 

@@ -1,10 +1,10 @@
-//! The request's body, read on its own task beside the parser.
+//! The request's body or a file of this machine, read on its own task beside the parser.
 //!
 //! The channel between them is small: a slow parser slows the client down.
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,10 +17,10 @@ const PIECES: usize = 2;
 /// Starts reading, and gives the pieces as they come. A client that is silent for `idle` has gone; `out_of_time` cuts
 /// everybody off. Dropping the pieces ends the reading.
 pub(crate) fn pieces(
-    body: Body,
+    body: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
     idle: Duration,
     out_of_time: CancellationToken,
-) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send {
+) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static {
     let (sender, pieces) = mpsc::channel(PIECES);
     tokio::spawn(read(body, sender, idle, out_of_time));
     Box::pin(stream::unfold(pieces, async |mut pieces| {
@@ -29,12 +29,11 @@ pub(crate) fn pieces(
 }
 
 async fn read(
-    body: Body,
+    mut body: impl Stream<Item = Result<Bytes, Refusal>> + Unpin,
     sender: mpsc::Sender<Result<Bytes, Refusal>>,
     idle: Duration,
     out_of_time: CancellationToken,
 ) {
-    let mut body = body.into_data_stream();
     loop {
         let piece = tokio::select! {
             piece = tokio::time::timeout(idle, body.next()) => piece,
@@ -45,8 +44,7 @@ async fn read(
             }
         };
         let piece = match piece {
-            Ok(Some(Ok(piece))) => Ok(piece),
-            Ok(Some(Err(error))) => Err(incomplete(&error.to_string())),
+            Ok(Some(piece)) => piece,
             Ok(None) => return,
             Err(_) => Err(silent(idle)),
         };

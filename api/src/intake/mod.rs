@@ -1,10 +1,11 @@
 //! A body becomes batches in the queue.
 //!
-//! [`body`] reads the socket, [`form`] finds the file in it, [`source`] counts, hashes and limits its bytes, [`rows`] makes rows of
-//! them, `carga_common::batch` makes batches of rows, and [`publish`] sees to it that each becomes durable. This module puts
+//! `body` reads the socket, `form` finds the file in it, `source` counts, hashes and limits its bytes, `rows` makes rows of
+//! them, `carga_common::batch` makes batches of rows, and `publish` sees to it that each becomes durable. This module puts
 //! them in a row and decides how an upload begins and ends.
 
 pub(crate) mod body;
+mod file;
 pub(crate) mod form;
 pub(crate) mod live;
 pub(crate) mod options;
@@ -24,11 +25,12 @@ use carga_common::patience::patiently;
 use carga_common::store::{NewUpload, Seal};
 use carga_common::telemetry::TraceContext;
 use carga_common::upload::{Dialect, Status, Upload, UploadId};
-use futures::Stream;
+use futures::{Stream, TryStreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tracing::Instrument;
 
+pub use self::file::{LocalFile, LocalIntake};
 use self::form::{Encoding, Form};
 use self::live::LiveGuard;
 use self::options::Options;
@@ -70,16 +72,18 @@ pub(crate) async fn receive(state: ApiState, incoming: Incoming) -> Result<Uploa
             slot,
         } = incoming;
         let _slot = slot;
+        let body = body.into_data_stream();
+        let body = body.map_err(|error| body::incomplete(&error.to_string()));
         let pieces = body::pieces(body, idle, out_of_time);
         let intake = Intake {
             state,
             id,
             options,
             headers,
-            content_length,
         };
         match encoding {
-            Encoding::Raw => intake.raw(pieces).await,
+            // hyper has counted the body against its length: what ends without an error is whole.
+            Encoding::Raw => intake.load(pieces, content_length, async || Ok(())).await,
             Encoding::Form => intake.form(pieces).await,
         }
     };
@@ -98,19 +102,9 @@ struct Intake {
     id: UploadId,
     options: Options,
     headers: HeaderMap,
-    content_length: Option<u64>,
 }
 
 impl Intake {
-    async fn raw(
-        self,
-        pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
-    ) -> Result<Upload, ApiError> {
-        let total = self.content_length;
-        // hyper has counted the body against its length: what ends without an error is whole.
-        self.load(pieces, total, async || Ok(())).await
-    }
-
     async fn form(
         mut self,
         pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
@@ -313,6 +307,12 @@ impl Intake {
                 None => return Ok(found),
                 Some(failure) => Refusal { failure, ..refusal },
             },
+            // Nothing was sealed, since that needs room as well. The lease runs out, and a sweeper ends the upload when there
+            // is room to.
+            Err(error) if error.kind() == ErrorKind::Full => {
+                tracing::error!(error = error.chain(), "no room to record the failure");
+                refusal
+            }
             // Its lease runs out, and a sweeper ends it; unless it was sealed.
             Err(error) => {
                 tracing::error!(error = error.chain(), "the failure could not be recorded");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carga_common::batch::EncodedBatch;
-use carga_common::error::PortError;
+use carga_common::error::{ErrorKind, PortError};
 use carga_common::patience::patiently;
 use carga_common::queue::BatchPublisher;
 use carga_common::settings::IntakeSettings;
@@ -90,6 +90,7 @@ impl PublishWindow {
 fn confirmed(outcome: Result<Result<(), PortError>, JoinError>) -> Result<(), Refusal> {
     match outcome {
         Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if error.kind() == ErrorKind::Full => Err(error.into()),
         Ok(Err(error)) => {
             tracing::error!(error = error.chain(), "a batch could not be published");
             let message =

@@ -8,6 +8,8 @@
 //! - An absent key is *not found*.
 //! - A prefix without a manifest is not data: its upload failed or has not ended.
 
+#[cfg(feature = "filesystem")]
+mod filesystem;
 mod object;
 #[cfg(feature = "s3")]
 mod s3;
@@ -17,6 +19,8 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+#[cfg(feature = "filesystem")]
+pub use filesystem::FilesystemArchive;
 pub use object::{Manifest, ManifestBatch, batch_object};
 #[cfg(feature = "s3")]
 pub use s3::S3Archive;

@@ -88,7 +88,7 @@ impl Batch {
         // Half a surrogate pair is the one thing that JSON lets pass and text does not; it must not come up in the middle of
         // a COPY. Our own messages have hardly any `\u`.
         if memchr::memmem::find(&body, b"\\u").is_some() {
-            for json in wire.rows.cells.iter().flatten() {
+            for json in wire.rows.cells.iter().filter(|json| **json != NULL) {
                 let _text: Cow<'_, str> = serde_json::from_str(json)?;
             }
         }
@@ -97,12 +97,9 @@ impl Batch {
             .rows
             .cells
             .iter()
-            .map(|json| match json {
-                None => 0..0,
-                Some(json) => {
-                    let start = (json.as_ptr() as usize - base) as u32;
-                    start..start + json.len() as u32
-                }
+            .map(|json| {
+                let start = (json.as_ptr() as usize - base) as u32;
+                start..start + json.len() as u32
             })
             .collect();
         Ok(Self {
@@ -136,11 +133,17 @@ impl Batch {
             .map(|row| row.iter().map(|place| self.cell(place)))
     }
 
+    /// Its rows in order, each as the JSON between the brackets of its list of cells.
+    pub fn rows_json(&self) -> impl Iterator<Item = &[u8]> {
+        self.cells
+            .chunks_exact(self.columns.len())
+            .map(|row| &self.body[row[0].start as usize..row[row.len() - 1].end as usize])
+    }
+
     fn cell(&self, place: &Range<u32>) -> Cell<'_> {
-        if place.is_empty() {
-            Cell::Null
-        } else {
-            Cell::Json(&self.body[place.start as usize..place.end as usize])
+        match &self.body[place.start as usize..place.end as usize] {
+            json if json == NULL.as_bytes() => Cell::Null,
+            json => Cell::Json(json),
         }
     }
 }
@@ -166,9 +169,12 @@ struct Wire<'a> {
     rows: Rows<'a>,
 }
 
-/// All cells of all rows, one after the other.
+/// A cell without a value.
+const NULL: &str = "null";
+
+/// All cells of all rows, one after the other, as they are written.
 struct Rows<'a> {
-    cells: Vec<Option<&'a str>>,
+    cells: Vec<&'a str>,
     /// Cells of the first row; every other row has as many.
     width: Option<usize>,
 }
@@ -205,7 +211,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
 }
 
 /// Appends the cells of one row.
-struct OneRow<'b, 'a>(&'b mut Vec<Option<&'a str>>);
+struct OneRow<'b, 'a>(&'b mut Vec<&'a str>);
 
 impl<'de> DeserializeSeed<'de> for OneRow<'_, 'de> {
     type Value = ();
@@ -223,9 +229,9 @@ impl<'de> Visitor<'de> for OneRow<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut row: A) -> Result<(), A::Error> {
-        while let Some(cell) = row.next_element::<Option<&'de RawValue>>()? {
-            let json = cell.map(RawValue::get);
-            if json.is_some_and(|json| !json.starts_with('"')) {
+        while let Some(cell) = row.next_element::<&'de RawValue>()? {
+            let json = cell.get();
+            if json != NULL && !json.starts_with('"') {
                 return Err(de::Error::custom("a cell is neither a string nor null"));
             }
             self.0.push(json);
@@ -309,6 +315,7 @@ mod tests {
         let batch = Batch::decode(message(1, r#"[[null,""]]"#)).unwrap();
         let row: Vec<_> = batch.rows().next().unwrap().collect();
         assert_eq!(row, [Cell::Null, Cell::Json(b"\"\"")]);
+        assert!(batch.rows_json().eq([b"null,\"\""]));
     }
 
     #[test]

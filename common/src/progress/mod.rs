@@ -11,6 +11,8 @@
 mod live;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::fmt;
 
@@ -19,6 +21,8 @@ use async_trait::async_trait;
 pub use live::LiveProgress;
 #[cfg(feature = "redis")]
 pub use redis::{RedisProgress, RedisSettings};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteProgress, SqliteProgressSettings};
 
 use crate::error::PortResult;
 use crate::upload::UploadId;
@@ -93,4 +97,7 @@ pub trait ProgressStore: fmt::Debug + Send + Sync {
 
     /// Proves that it can be reached.
     async fn ping(&self) -> PortResult<()>;
+
+    /// Says goodbye.
+    async fn close(&self);
 }

@@ -249,6 +249,10 @@ impl ProgressStore for RedisProgress {
         })
         .await
     }
+
+    async fn close(&self) {
+        self.pool.close();
+    }
 }
 
 fn add_batches(call: &mut ScriptInvocation<'_>, batches: &[StoredBatch]) {

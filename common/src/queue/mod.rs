@@ -12,6 +12,8 @@
 
 #[cfg(feature = "rabbit")]
 mod rabbit;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use bytes::Bytes;
 
 #[cfg(feature = "rabbit")]
 pub use rabbit::{RabbitQueue, RabbitSettings};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteQueue, SqliteQueueSettings};
 
 use crate::batch::{BatchId, EncodedBatch};
 use crate::error::PortResult;

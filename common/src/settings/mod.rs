@@ -2,6 +2,7 @@
 //!
 //! `.env.example` is the reference with the reasons; a test proves that it holds.
 
+mod places;
 mod reader;
 mod secret;
 
@@ -9,7 +10,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use reader::SettingsError;
+pub use places::{ArchivePlace, Places, ProgressPlace, QueuePlace, StorePlace};
+pub use reader::{Effective, SettingsError};
 pub use secret::SecretUrl;
 use tracing_subscriber::EnvFilter;
 
@@ -18,6 +20,15 @@ use crate::batch::BatchLimits;
 
 /// Postgres remarks on every `IF NOT EXISTS` that finds something; nobody needs to read that.
 const DEFAULT_FILTER: &str = "info,sqlx::postgres::notice=warn";
+
+/// What an unset URL means to a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A fault: `carga-api` and `carga-worker` need all four servers.
+    Distributed,
+    /// The embedded adapter: `carga` needs none.
+    Embedded,
+}
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -32,21 +43,15 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// How long a process that was told to stop may finish what it is doing.
     pub grace: Duration,
+    /// Every variable that was looked at, with the value in effect.
+    pub effective: Vec<Effective>,
 }
 
-/// The four servers.
+/// The four ports.
 #[derive(Debug, Clone)]
 pub struct PortSettings {
-    /// `DATABASE_URL`
-    pub database: SecretUrl,
-    /// `AMQP_URL`
-    pub amqp: SecretUrl,
-    /// `REDIS_URL`
-    pub redis: SecretUrl,
-    /// The bucket of `ARCHIVE_URL`.
-    pub bucket: String,
-    /// The prefix in the bucket, without slashes at its ends.
-    pub archive_prefix: String,
+    /// Where they are.
+    pub places: Places,
     /// A custom S3 endpoint; none means AWS itself, or what the SDK's own variables say.
     pub s3_endpoint: Option<String>,
     /// What the names of the queues start with.
@@ -79,6 +84,15 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+impl std::fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
 }
 
 impl std::str::FromStr for LogFormat {
@@ -135,25 +149,29 @@ pub struct WorkerSettings {
     pub sweep: Duration,
     /// How long the archive of a failed upload is kept.
     pub archive_grace: Duration,
-    /// A file touched every few seconds while the worker lives, for health checks.
-    pub heartbeat_file: PathBuf,
+    /// A file touched every few seconds while the worker lives, for health checks. `carga` needs none: it answers over HTTP.
+    pub heartbeat_file: Option<PathBuf>,
 }
 
 impl Settings {
     /// Reads the process's environment.
-    pub fn from_env() -> Result<Self, SettingsError> {
-        Self::read(&|name| std::env::var(name).ok())
+    pub fn from_env(mode: Mode) -> Result<Self, SettingsError> {
+        Self::read(mode, &|name| std::env::var(name).ok())
     }
 
     /// Reads from anything that knows variables.
-    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+    pub fn read(
+        mode: Mode,
+        lookup: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(lookup);
-        let settings = Self {
-            ports: ports(&mut reader),
+        let mut settings = Self {
+            ports: ports(&mut reader, mode),
             log: log(&mut reader),
             intake: intake(&mut reader),
-            worker: worker(&mut reader),
+            worker: worker(&mut reader, mode),
             grace: reader.seconds("CARGA_GRACE_SECS", 30, 3600),
+            effective: Vec::new(),
         };
         if settings.worker.lease < 4 * settings.intake.heartbeat {
             reader.fault(format!(
@@ -170,7 +188,8 @@ impl Settings {
                 settings.intake.publish_budget_bytes
             ));
         }
-        reader.finish(settings)
+        settings.effective = reader.finish()?;
+        Ok(settings)
     }
 }
 
@@ -180,64 +199,25 @@ pub fn log_settings() -> LogSettings {
     log(&mut Reader::new(&lookup))
 }
 
-fn ports(reader: &mut Reader<'_>) -> PortSettings {
-    let mut url = |name: &str, schemes: &[&str], example: &str| {
-        let url = SecretUrl::new(reader.required(name, example));
-        if !url.expose().is_empty() && !schemes.contains(&url.scheme()) {
-            let schemes = schemes.join("` or `");
-            reader.fault(format!(
-                "{name}={url}: the scheme must be `{schemes}`; example: {example}"
-            ));
-        }
-        url
-    };
-    let database = url(
-        "DATABASE_URL",
-        &["postgres", "postgresql"],
-        "postgres://carga:carga@localhost/carga",
-    );
-    let amqp = url(
-        "AMQP_URL",
-        &["amqp", "amqps"],
-        "amqp://carga:carga@localhost/%2f",
-    );
-    let redis = url("REDIS_URL", &["redis"], "redis://localhost");
-    let archive = url("ARCHIVE_URL", &["s3"], "s3://bucket/prefix");
-    let location = archive.expose().trim_start_matches("s3://");
-    let (bucket, prefix) = location.split_once('/').unwrap_or((location, ""));
-    if bucket.is_empty() && !archive.expose().is_empty() {
-        reader.fault(format!(
-            "ARCHIVE_URL={archive}: names no bucket; example: s3://bucket/prefix"
-        ));
-    }
+fn ports(reader: &mut Reader<'_>, mode: Mode) -> PortSettings {
     PortSettings {
-        bucket: bucket.to_owned(),
-        archive_prefix: prefix.trim_matches('/').to_owned(),
+        places: Places::read(reader, mode),
         // AWS_ENDPOINT is what some other tools call it.
-        s3_endpoint: reader
-            .text("AWS_ENDPOINT_URL_S3")
-            .or_else(|| reader.text("AWS_ENDPOINT_URL"))
-            .or_else(|| reader.text("AWS_ENDPOINT")),
-        queue: reader
-            .text("CARGA_QUEUE")
-            .unwrap_or_else(|| "carga".to_owned()),
-        redis_prefix: reader
-            .text("CARGA_REDIS_PREFIX")
-            .unwrap_or_else(|| "carga".to_owned()),
+        s3_endpoint: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+            .into_iter()
+            .map(|name| reader.optional(name, None))
+            .fold(None, Option::or),
+        queue: reader.text("CARGA_QUEUE", "carga"),
+        redis_prefix: reader.text("CARGA_REDIS_PREFIX", "carga"),
         progress_ttl: reader.seconds("CARGA_PROGRESS_TTL_SECS", 24 * 3600, 366 * 24 * 3600),
         migrate: reader.parsed("CARGA_MIGRATE", Switch(true)).0,
         database_connections: reader.number("CARGA_DATABASE_CONNECTIONS", 10, 2..=1000),
         publish_timeout: reader.seconds("CARGA_PUBLISH_TIMEOUT_SECS", 10, 600),
-        database,
-        amqp,
-        redis,
     }
 }
 
 fn log(reader: &mut Reader<'_>) -> LogSettings {
-    let filter = reader
-        .text("CARGA_LOG")
-        .unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    let filter = reader.text("CARGA_LOG", DEFAULT_FILTER);
     if let Err(error) = EnvFilter::try_new(&filter) {
         reader.fault(format!("CARGA_LOG={filter}: {error}"));
     }
@@ -266,8 +246,13 @@ fn intake(reader: &mut Reader<'_>) -> IntakeSettings {
     }
 }
 
-fn worker(reader: &mut Reader<'_>) -> WorkerSettings {
-    let default_file = std::env::temp_dir().join("carga-worker.alive");
+fn worker(reader: &mut Reader<'_>, mode: Mode) -> WorkerSettings {
+    let default_file = (mode == Mode::Distributed).then(|| {
+        std::env::temp_dir()
+            .join("carga-worker.alive")
+            .display()
+            .to_string()
+    });
     WorkerSettings {
         prefetch: reader.number("CARGA_PREFETCH", 48, 1..=2000),
         archive_concurrency: reader.number("CARGA_ARCHIVE_CONCURRENCY", 32, 1..=1000),
@@ -277,13 +262,20 @@ fn worker(reader: &mut Reader<'_>) -> WorkerSettings {
         sweep: reader.milliseconds("CARGA_SWEEP_MS", 10_000, 3_600_000),
         archive_grace: reader.seconds("CARGA_ARCHIVE_GRACE_SECS", 24 * 3600, 366 * 24 * 3600),
         heartbeat_file: reader
-            .text("CARGA_HEARTBEAT_FILE")
-            .map_or(default_file, PathBuf::from),
+            .optional("CARGA_HEARTBEAT_FILE", default_file.as_deref())
+            .or(default_file)
+            .map(PathBuf::from),
     }
 }
 
 /// `on` or `off`.
 struct Switch(bool);
+
+impl std::fmt::Display for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0 { "on" } else { "off" })
+    }
+}
 
 impl std::str::FromStr for Switch {
     type Err = &'static str;

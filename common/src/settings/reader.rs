@@ -5,14 +5,28 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::SecretUrl;
+
 /// Everything that is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
 #[error("the settings do not hold:\n  {}", .0.join("\n  "))]
 pub struct SettingsError(pub(super) Vec<String>);
 
-/// Looks up variables and notes faults.
+/// A setting as it is in effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// The variable.
+    pub name: String,
+    /// Its value, with secrets masked; none when it is not set and has no default.
+    pub value: Option<String>,
+    /// It was set, and is not the default.
+    pub given: bool,
+}
+
+/// Looks up variables, and notes what they say and what is wrong with them.
 pub(super) struct Reader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
+    effective: Vec<Effective>,
     faults: Vec<String>,
 }
 
@@ -20,12 +34,13 @@ impl<'a> Reader<'a> {
     pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self {
             lookup,
+            effective: Vec::new(),
             faults: Vec::new(),
         }
     }
 
     /// The variable's value; an empty one counts as not set, as in a `.env` file.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
+    fn look_up(&self, name: &str) -> Option<String> {
         (self.lookup)(name).filter(|value| !value.is_empty())
     }
 
@@ -33,17 +48,47 @@ impl<'a> Reader<'a> {
         self.faults.push(fault);
     }
 
-    /// A value that must be there.
-    pub(super) fn required(&mut self, name: &str, example: &str) -> String {
-        self.text(name).unwrap_or_else(|| {
-            self.fault(format!("{name} is not set; example: {name}={example}"));
-            String::new()
-        })
+    pub(super) fn note(&mut self, name: &str, value: impl Into<Option<String>>, given: bool) {
+        self.effective.push(Effective {
+            name: name.to_owned(),
+            value: value.into(),
+            given,
+        });
+    }
+
+    /// A value as it stands, with the default for the notes.
+    pub(super) fn optional<'d>(
+        &mut self,
+        name: &str,
+        default: impl Into<Option<&'d str>>,
+    ) -> Option<String> {
+        let value = self.look_up(name);
+        let default = default.into().map(str::to_owned);
+        self.note(name, value.clone().or(default), value.is_some());
+        value
+    }
+
+    /// A text with a default.
+    pub(super) fn text(&mut self, name: &str, default: &str) -> String {
+        self.optional(name, default)
+            .unwrap_or_else(|| default.to_owned())
+    }
+
+    /// A URL that may hold a password.
+    pub(super) fn secret(&mut self, name: &str) -> Option<SecretUrl> {
+        let url = SecretUrl::new(self.look_up(name)?);
+        self.note(name, url.to_string(), true);
+        Some(url)
     }
 
     /// A value with a default.
-    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str, default: T) -> T {
-        let Some(text) = self.text(name) else {
+    pub(super) fn parsed<T: FromStr<Err: Display> + Display>(
+        &mut self,
+        name: &str,
+        default: T,
+    ) -> T {
+        let default_text = default.to_string();
+        let Some(text) = self.optional(name, default_text.as_str()) else {
             return default;
         };
         text.parse().unwrap_or_else(|error| {
@@ -78,10 +123,10 @@ impl<'a> Reader<'a> {
         Duration::from_millis(self.number(name, default, 1..=most))
     }
 
-    /// The value of everything read, or all faults.
-    pub(super) fn finish<T>(self, value: T) -> Result<T, SettingsError> {
+    /// Everything read, as it is in effect, or all faults.
+    pub(super) fn finish(self) -> Result<Vec<Effective>, SettingsError> {
         if self.faults.is_empty() {
-            Ok(value)
+            Ok(self.effective)
         } else {
             Err(SettingsError(self.faults))
         }

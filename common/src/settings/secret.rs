@@ -38,9 +38,17 @@ impl fmt::Debug for SecretUrl {
 /// `scheme://user:secret@host` with the secret replaced. Everything between the first `:` of the user part and the last `@`
 /// before the path counts as secret, so that an unescaped `@` in a password gives nothing away.
 fn masked(url: &str) -> String {
+    // Names of files, which have no password to hide.
+    if url.starts_with("sqlite:") || url.starts_with("file:") {
+        return url.to_owned();
+    }
     let Some((scheme, rest)) = url.split_once("://") else {
         return "***".to_owned();
     };
+    // What a query says may be a password as well (`?password=`), and nothing in it is worth showing.
+    if let Some((address, _)) = rest.split_once('?') {
+        return masked(&format!("{scheme}://{address}")) + "?***";
+    }
     let Some((user, host)) = rest.rsplit_once('@') else {
         return url.to_owned();
     };
@@ -62,6 +70,11 @@ mod tests {
             ("redis://:s3cret@host", "redis://:***@host"),
             ("postgres://u@host/db", "postgres://u@host/db"),
             ("s3cret", "***"),
+            ("sqlite:carga.db", "sqlite:carga.db"),
+            (
+                "postgres://h/db?user=u&password=s3cret",
+                "postgres://h/db?***",
+            ),
         ] {
             let url = SecretUrl::new(url.to_owned());
             assert_eq!(url.to_string(), shown);

@@ -2,9 +2,11 @@ use std::collections::HashMap;
 
 use super::*;
 
-fn read(variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+fn read(mode: Mode, variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     let variables: HashMap<_, _> = variables.iter().copied().collect();
-    Settings::read(&|name| variables.get(name).map(|value| (*value).to_owned()))
+    Settings::read(mode, &|name| {
+        variables.get(name).map(|value| (*value).to_owned())
+    })
 }
 
 const SERVERS: [(&str, &str); 4] = [
@@ -16,9 +18,13 @@ const SERVERS: [(&str, &str); 4] = [
 
 #[test]
 fn the_four_servers_are_enough_and_an_archive_url_names_bucket_and_prefix() {
-    let settings = read(&SERVERS).unwrap();
-    assert_eq!(settings.ports.bucket, "bucket");
-    assert_eq!(settings.ports.archive_prefix, "some/prefix");
+    let settings = read(Mode::Distributed, &SERVERS).unwrap();
+    let archive = ArchivePlace::S3 {
+        bucket: "bucket".to_owned(),
+        prefix: "some/prefix".to_owned(),
+    };
+    assert_eq!(settings.ports.places.archive, archive);
+    assert_eq!(settings.ports.places.data_dir, None);
     assert!(settings.intake.listen.ip().is_loopback());
     // An API killed without a word is noticed within 90 seconds.
     let noticed = settings.worker.lease + settings.worker.sweep;
@@ -27,19 +33,98 @@ fn the_four_servers_are_enough_and_an_archive_url_names_bucket_and_prefix() {
 }
 
 #[test]
+fn without_any_variable_carga_keeps_everything_in_its_data_directory() {
+    let places = read(Mode::Embedded, &[]).unwrap().ports.places;
+    let expected = Places {
+        store: StorePlace::Sqlite("carga-data/carga.db".into()),
+        queue: QueuePlace::Sqlite("carga-data/queue.db".into()),
+        progress: ProgressPlace::Sqlite("carga-data/progress.db".into()),
+        archive: ArchivePlace::Directory("carga-data/archive".into()),
+        data_dir: Some("carga-data".into()),
+    };
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn a_url_s_scheme_picks_the_adapter_of_each_port_in_any_mix() {
+    let places = |variables: &[(&str, &str)]| read(Mode::Embedded, variables).unwrap().ports.places;
+    let mixed = places(&[SERVERS[0], ("CARGA_DATA_DIR", "/srv/carga")]);
+    assert!(matches!(mixed.store, StorePlace::Postgres(_)));
+    assert_eq!(
+        mixed.queue,
+        QueuePlace::Sqlite("/srv/carga/queue.db".into())
+    );
+    assert_eq!(mixed.data_dir, Some("/srv/carga".into()));
+    // Nothing is in the data directory, so there is nothing to lock.
+    let all_named = places(&[
+        SERVERS[0],
+        ("AMQP_URL", "sqlite:///srv/queue.db"),
+        ("REDIS_URL", "sqlite:progress.db"),
+        ("ARCHIVE_URL", "file:///srv/archive"),
+    ]);
+    assert_eq!(all_named.data_dir, None);
+    assert_eq!(all_named.queue, QueuePlace::Sqlite("/srv/queue.db".into()));
+    assert_eq!(
+        all_named.progress,
+        ProgressPlace::Sqlite("progress.db".into())
+    );
+    assert_eq!(
+        all_named.archive,
+        ArchivePlace::Directory("/srv/archive".into())
+    );
+    for (name, wrong) in [
+        ("DATABASE_URL", "sqlite::memory:"),
+        ("AMQP_URL", "sqlite:"),
+        ("REDIS_URL", "sqlite:p.db?mode=ro"),
+        ("ARCHIVE_URL", "file:relative"),
+    ] {
+        let fault = read(Mode::Embedded, &[(name, wrong)])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            fault.contains(&format!("{name}={wrong}: names no")),
+            "{fault}"
+        );
+    }
+}
+
+#[test]
+fn what_is_in_effect_is_told_with_its_origin_and_without_passwords() {
+    let given = [SERVERS[0], ("CARGA_PREFETCH", "7")];
+    let effective = read(Mode::Embedded, &given).unwrap().effective;
+    let told = |name: &str| {
+        let found = effective.iter().find(|setting| setting.name == name);
+        let found = found.unwrap();
+        (found.value.as_deref().unwrap_or("(none)"), found.given)
+    };
+    assert_eq!(
+        told("DATABASE_URL"),
+        ("postgres://carga:***@db/carga", true)
+    );
+    assert_eq!(told("CARGA_PREFETCH"), ("7", true));
+    assert_eq!(told("AMQP_URL"), ("sqlite:carga-data/queue.db", false));
+    assert_eq!(told("CARGA_MIGRATE"), ("on", false));
+    assert_eq!(told("CARGA_BATCH_ROWS"), ("1000", false));
+    assert_eq!(told("CARGA_HEARTBEAT_FILE"), ("(none)", false));
+}
+
+#[test]
 fn every_fault_is_told_at_once_with_its_variable() {
-    let error = read(&[
-        ("DATABASE_URL", "mysql://u:hidden@db/carga"),
-        ("ARCHIVE_URL", "s3:///prefix"),
-        ("CARGA_PREFETCH", "many"),
-        ("CARGA_BATCH_ROWS", "0"),
-        ("CARGA_MIGRATE", "perhaps"),
-        ("CARGA_LISTEN", "8080"),
-        ("CARGA_LOG", "carga=loud"),
-        ("CARGA_LEASE_SECS", "1"),
-        ("CARGA_HEARTBEAT_MS", "500"),
-        ("CARGA_PUBLISH_BUDGET_BYTES", "4096"),
-    ])
+    let error = read(
+        Mode::Distributed,
+        &[
+            ("DATABASE_URL", "mysql://u:hidden@db/carga"),
+            ("ARCHIVE_URL", "s3:///prefix"),
+            ("CARGA_PREFETCH", "many"),
+            ("CARGA_BATCH_ROWS", "0"),
+            ("CARGA_MIGRATE", "perhaps"),
+            ("CARGA_LISTEN", "8080"),
+            ("CARGA_LOG", "carga=loud"),
+            ("CARGA_LEASE_SECS", "1"),
+            ("CARGA_HEARTBEAT_MS", "500"),
+            ("CARGA_PUBLISH_BUDGET_BYTES", "4096"),
+        ],
+    )
     .unwrap_err()
     .to_string();
     for name in [
@@ -75,11 +160,13 @@ fn the_example_file_holds_and_names_only_variables_that_exist() {
         }
     }
     let asked = std::cell::RefCell::new(Vec::new());
-    let settings = Settings::read(&|name| {
-        asked.borrow_mut().push(name.to_owned());
-        variables.get(name).map(|value| (*value).to_owned())
-    });
-    settings.unwrap();
+    for mode in [Mode::Distributed, Mode::Embedded] {
+        let settings = Settings::read(mode, &|name| {
+            asked.borrow_mut().push(name.to_owned());
+            variables.get(name).map(|value| (*value).to_owned())
+        });
+        settings.unwrap();
+    }
     for name in variables.keys().filter(|name| name.starts_with("CARGA_")) {
         // This one is for Docker Compose.
         let known = *name == "CARGA_WORKERS" || asked.borrow().iter().any(|asked| asked == name);

@@ -7,19 +7,27 @@
 //! - The fence: once an upload has failed, no batch of it is stored any more, not even one that is on its way.
 //! - An upload ends once. Of two that try, one is told that it did.
 //! - An upload completes only when every batch is in the ledger and the ledger's rows are the rows that were read.
+//! - What is read back is what was stored, cell by cell: an empty cell is no NULL, and no text is changed.
 //! - Removing rows starts with the status, so they vanish from view at once, and can be resumed at any point.
 
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod rules;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, PostgresStore};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteStore, SqliteStoreSettings};
 
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
@@ -155,6 +163,15 @@ pub enum Parked {
     AlreadyStored,
 }
 
+/// A row as it is read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRow {
+    /// Counts every record of the file, from 1.
+    pub row_number: u64,
+    /// Its cells in the order of the upload's columns.
+    pub fields: Vec<Option<String>>,
+}
+
 /// Which uploads to list.
 #[derive(Debug, Clone, Copy)]
 pub struct UploadQuery {
@@ -213,6 +230,9 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Uploads, newest first.
     async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>>;
+
+    /// The rows of an upload in order; none of one that has not ended well.
+    fn rows(&self, id: UploadId) -> BoxStream<'_, PortResult<StoredRow>>;
 
     /// What live counters can be rebuilt from.
     async fn progress(&self, id: UploadId, epoch: i32) -> PortResult<Snapshot>;

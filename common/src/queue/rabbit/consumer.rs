@@ -43,6 +43,7 @@ pub(super) async fn start(
         .map_err(|error| unavailable(OPERATION, error))?;
     Ok(Box::new(RabbitDeliveries {
         consumer,
+        dead: queue == topology.dead,
         channel,
         topology: topology.clone(),
         settling,
@@ -52,6 +53,8 @@ pub(super) async fn start(
 #[derive(Debug)]
 struct RabbitDeliveries {
     consumer: Consumer,
+    /// These are dead letters.
+    dead: bool,
     channel: Channel,
     topology: Topology,
     settling: Arc<Mutex<Publisher>>,
@@ -65,7 +68,9 @@ impl Deliveries for RabbitDeliveries {
             // Cancelled by the broker, or its channel closed (an acknowledgement that took too long, a deleted queue).
             None => return Err(PortError::unavailable(OPERATION, "the consumer has ended")),
         };
-        let envelope = Envelope::of(&message.properties);
+        let mut envelope = Envelope::of(&message.properties);
+        // A batch that comes back from its retry has died as well, in the broker's words: of its time to live.
+        envelope.reason = envelope.reason.filter(|_| self.dead);
         Ok(Delivery {
             body: Bytes::from(message.data),
             id: envelope.id,
@@ -108,7 +113,16 @@ impl Envelope {
         let message_id = properties.message_id().as_ref();
         // A dead letter without a reason of ours was sent by the broker itself, which names its own.
         let by_broker = || {
-            let why = text("x-first-death-reason")?;
+            // The latest death comes first; an earlier one may be the end of a retry's wait.
+            let Some(AMQPValue::FieldArray(deaths)) = header("x-death") else {
+                return None;
+            };
+            let Some(AMQPValue::FieldTable(latest)) = deaths.as_slice().first() else {
+                return None;
+            };
+            let Some(AMQPValue::LongString(why)) = latest.inner().get("reason") else {
+                return None;
+            };
             Some(format!("the broker gave it up: {why}"))
         };
         Self {

@@ -2,35 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::super::rules::{self, Admission, signed, unsigned};
 use super::copy;
-use super::uploads::{find, signed, unsigned};
+use super::uploads::find;
 use super::{fence_key, lock_status, port_error};
 use crate::batch::BatchId;
 use crate::error::{PortError, PortResult};
 use crate::progress::{Snapshot, StoredBatch};
-use crate::store::{ArchivedBatch, Completion, DeadBatch, LedgerEntry, Parked, StoreOutcome};
+use crate::store::{
+    ArchivedBatch, Completion, DeadBatch, LedgerEntry, Parked, StoreOutcome, StoredRow,
+};
 use crate::upload::{Status, UploadId};
-
-/// What is to be known of an upload before a batch of it is stored.
-struct Admission {
-    epoch: i32,
-    status: Status,
-}
-
-impl Admission {
-    /// It may be stored.
-    fn admits(&self, id: BatchId) -> bool {
-        self.epoch == id.epoch && !self.status.is_terminal()
-    }
-
-    /// Its upload has ended with all its rows, this batch's among them.
-    fn has_it(&self, id: BatchId) -> bool {
-        self.epoch == id.epoch && self.status.keeps_rows()
-    }
-}
 
 /// Fence, ledger, rows, commit.
 pub(super) async fn store(pool: &PgPool, group: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>> {
@@ -51,25 +38,11 @@ pub(super) async fn store(pool: &PgPool, group: &[ArchivedBatch]) -> PortResult<
                 .is_some_and(|known| known.admits(id))
         })
         .collect();
-    let mut entered = enter_in_ledger(&mut transaction, &admitted)
+    let entered = enter_in_ledger(&mut transaction, &admitted)
         .await
         .map_err(|error| port_error(OPERATION, error))?;
 
-    let mut outcomes = Vec::with_capacity(group.len());
-    let mut to_copy = Vec::with_capacity(entered.len());
-    for ArchivedBatch { batch, .. } in group {
-        outcomes.push(match admissions.get(&batch.id.upload) {
-            None => StoreOutcome::UnknownUpload,
-            Some(known) if known.has_it(batch.id) => StoreOutcome::Replay,
-            Some(known) if !known.admits(batch.id) => StoreOutcome::Fenced,
-            // Removed as it is met, so that a batch that is in the group twice is copied once.
-            Some(_) if entered.remove(&batch.id) => {
-                to_copy.push(batch);
-                StoreOutcome::Stored
-            }
-            Some(_) => StoreOutcome::Replay,
-        });
-    }
+    let (outcomes, to_copy) = rules::outcomes(group, &admissions, entered);
     if !to_copy.is_empty() {
         copy_rows(&mut transaction, &to_copy).await?;
     }
@@ -208,10 +181,8 @@ pub(super) async fn admits(pool: &PgPool, id: BatchId) -> PortResult<bool> {
             .fetch_optional(pool)
             .await
             .map_err(|error| port_error("store.admits", error))?;
-    // An unknown upload is for `store` to tell.
-    Ok(found
-        .and_then(admission)
-        .is_none_or(|(_, known)| known.admits(id) || known.has_it(id)))
+    let known = found.and_then(admission).map(|(_, known)| known);
+    Ok(Admission::is_worthwhile(known, id))
 }
 
 pub(super) async fn completion(pool: &PgPool, id: UploadId) -> PortResult<Completion> {
@@ -233,14 +204,8 @@ pub(super) async fn completion(pool: &PgPool, id: UploadId) -> PortResult<Comple
     .fetch_one(pool)
     .await
     .map_err(|error| port_error(OPERATION, error))?;
-    let (stored, read) = (unsigned(rows), upload.rows_read);
-    Ok(if unsigned(batches) < u64::from(total) {
-        Completion::Incomplete
-    } else if unsigned(batches) == u64::from(total) && stored == read {
-        Completion::Ready(Box::new(upload))
-    } else {
-        Completion::Mismatch { read, stored }
-    })
+    let (batches, rows) = (unsigned(batches), unsigned(rows));
+    Ok(rules::completion(upload, total, batches, rows))
 }
 
 pub(super) async fn ledger(
@@ -257,14 +222,23 @@ pub(super) async fn ledger(
     .fetch_all(pool)
     .await
     .map_err(|error| port_error("store.ledger", error))?;
-    let entry = |(seq, first_row, rows, bytes, crc32): (i32, i64, i32, i64, i64)| LedgerEntry {
-        seq: seq.cast_unsigned(),
-        first_row: unsigned(first_row),
-        rows: rows.cast_unsigned(),
-        archive_bytes: unsigned(bytes),
-        archive_crc32: u32::try_from(crc32).unwrap_or(0),
-    };
-    Ok(entries.into_iter().map(entry).collect())
+    Ok(entries.into_iter().map(LedgerEntry::from).collect())
+}
+
+pub(super) fn rows(pool: &PgPool, id: UploadId) -> BoxStream<'_, PortResult<StoredRow>> {
+    sqlx::query_as::<_, (i64, Vec<Option<String>>)>(
+        "SELECT r.row_number, r.fields FROM rows r JOIN uploads u ON u.id = r.upload_id
+         WHERE r.upload_id = $1 AND u.status IN ('completed', 'partial')
+         ORDER BY r.row_number",
+    )
+    .bind(id.as_uuid())
+    .fetch(pool)
+    .map_ok(|(row_number, fields)| StoredRow {
+        row_number: unsigned(row_number),
+        fields,
+    })
+    .map_err(|error| port_error("store.rows", error))
+    .boxed()
 }
 
 pub(super) async fn progress(pool: &PgPool, id: UploadId, epoch: i32) -> PortResult<Snapshot> {
@@ -279,14 +253,10 @@ pub(super) async fn progress(pool: &PgPool, id: UploadId, epoch: i32) -> PortRes
             .fetch_all(pool)
             .await
             .map_err(|error| port_error(OPERATION, error))?;
-    let batch = |(seq, rows): (i32, i32)| StoredBatch {
-        seq: seq.cast_unsigned(),
-        rows: rows.cast_unsigned(),
-    };
     Ok(Snapshot {
         rows_read: upload.rows_read,
         bytes_received: upload.bytes_received,
-        stored: stored.into_iter().map(batch).collect(),
+        stored: stored.into_iter().map(StoredBatch::from).collect(),
     })
 }
 

@@ -13,12 +13,13 @@ mod uploads;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use super::{
     ArchivedBatch, Completion, DeadBatch, Heartbeat, LedgerEntry, Leftovers, NewUpload, Parked,
-    Removal, Seal, Store, StoreOutcome, UploadQuery,
+    Removal, Seal, Store, StoreOutcome, StoredRow, UploadQuery, rules,
 };
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
@@ -71,26 +72,11 @@ impl PostgresStore {
             .await
             .map_err(|error| port_error(OPERATION, error))?;
         if settings.migrate {
-            migrate(&pool).await?;
+            // sqlx holds an advisory lock meanwhile, so replicas that start together take turns.
+            rules::migrated(MIGRATIONS.run(&pool).await, port_error)?;
         }
         Ok(Self { pool })
     }
-}
-
-async fn migrate(pool: &PgPool) -> PortResult<()> {
-    const OPERATION: &str = "store.migrate";
-    use sqlx::migrate::MigrateError;
-    // sqlx holds an advisory lock meanwhile, so replicas that start together take turns.
-    MIGRATIONS.run(pool).await.map_err(|error| match error {
-        MigrateError::Execute(error) => port_error(OPERATION, error),
-        MigrateError::VersionMissing(version) => {
-            let reason = format!(
-                "the database has migration {version}, which this build does not know: it was set up by a newer one"
-            );
-            PortError::new(ErrorKind::Conflict, OPERATION, reason)
-        }
-        error => PortError::new(ErrorKind::Internal, OPERATION, error),
-    })
 }
 
 #[async_trait]
@@ -131,6 +117,10 @@ impl Store for PostgresStore {
 
     async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>> {
         in_time(uploads::list(&self.pool, query)).await
+    }
+
+    fn rows(&self, id: UploadId) -> BoxStream<'_, PortResult<StoredRow>> {
+        batches::rows(&self.pool, id)
     }
 
     async fn progress(&self, id: UploadId, epoch: i32) -> PortResult<Snapshot> {
@@ -212,6 +202,7 @@ fn port_error(operation: &'static str, error: sqlx::Error) -> PortError {
     let kind = match &error {
         sqlx::Error::Database(refusal) => match refusal.code().as_deref() {
             Some("23505") => ErrorKind::Conflict,
+            Some("53100") => ErrorKind::Full,
             Some(code) => match &code[..2] {
                 "22" | "23" | "54" => ErrorKind::Invalid,
                 // Connection, rollback (deadlock, serialisation), resources, lock not available, operator, system.

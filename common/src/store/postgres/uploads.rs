@@ -7,6 +7,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
+use super::super::rules::{signed, unsigned};
 use super::{lock_status, port_error};
 use crate::error::PortResult;
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery};
@@ -245,14 +246,4 @@ pub(super) async fn list(pool: &PgPool, query: &UploadQuery) -> PortResult<Vec<U
     .fetch_all(pool)
     .await
     .map_err(|error| port_error("store.uploads", error))
-}
-
-/// Counts are far below 2^63.
-pub(super) fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// No count in the database is negative.
-pub(super) fn unsigned(count: i64) -> u64 {
-    u64::try_from(count).unwrap_or(0)
 }

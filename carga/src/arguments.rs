@@ -1,0 +1,103 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use carga_common::upload::UploadId;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Takes CSV files and accounts for every row of them: as rows in a database, and as JSON in an archive.
+///
+/// Without any settings everything is kept in ./carga-data: rows in a SQLite database, the archive as plain files. An upload is
+/// `completed` only when the rows stored are the rows read; one that fails leaves no rows behind, so the file can be mended
+/// and sent again.
+#[derive(Debug, Parser)]
+#[command(version, after_long_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    /// What to do; without it, `serve`
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  carga import flights.csv                     import a file, and say where its rows are
+  gunzip -c flights.csv.gz | carga import -    the same from a pipe
+  carga rows last --limit 5                    look at the rows of the last upload that ended well
+  carga serve                                  take files over HTTP, on 127.0.0.1:8080
+  curl -F file=@flights.csv http://127.0.0.1:8080/uploads
+
+Settings are environment variables; `carga config` lists them with the values in effect. Some that matter:
+  CARGA_DATA_DIR     where everything is kept that has no place of its own (carga-data)
+  CARGA_LISTEN       where `serve` listens (127.0.0.1:8080)
+  DATABASE_URL       the rows: postgres://… or sqlite:///file
+  ARCHIVE_URL        the archive: s3://bucket/prefix or file:///directory
+  AMQP_URL, REDIS_URL  the queue and the live counters: amqp://…, redis://…, or sqlite:///file
+
+Exit codes: 0 it is done, 1 it failed and the reason is on standard error, 2 the command line is wrong.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take files over HTTP and store them, until Ctrl-C
+    ///
+    /// Ctrl-C or SIGTERM refuses new uploads, lets those in flight finish within CARGA_GRACE_SECS, and ends. Whatever was
+    /// answered with 202 is durable and goes on with the next start.
+    Serve,
+    /// Import files, and wait until every row is stored
+    ///
+    /// Each file becomes an upload. One that fails leaves no rows; the others are imported all the same, and the exit code
+    /// tells that one has failed.
+    Import {
+        /// CSV files, UTF-8 with commas and a header; `-` is standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Show the latest uploads, or one in full
+    Status {
+        /// An upload's id, or `last`: the document that `GET /uploads/{id}` answers with
+        id: Option<Which>,
+    },
+    /// Print the rows of an upload that has ended well
+    Rows {
+        /// The upload's id, or `last`
+        id: Which,
+        /// How to print them; in CSV an empty cell and no value look alike
+        #[arg(long, value_enum, default_value_t = Format::Csv)]
+        format: Format,
+        /// Only the first so many
+        #[arg(long, value_name = "ROWS")]
+        limit: Option<usize>,
+    },
+    /// Bring the database's schema up to date, as every start does unless CARGA_MIGRATE=off
+    Migrate,
+    /// Print the settings in effect, passwords masked; a line that is commented out is a default
+    Config,
+}
+
+/// Which upload is meant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Which {
+    Last,
+    Id(UploadId),
+}
+
+impl FromStr for Which {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "last" {
+            return Ok(Self::Last);
+        }
+        let id = text.parse().map(Self::Id);
+        id.map_err(|_| "neither a UUID nor `last`".to_owned())
+    }
+}
+
+/// The form of printed rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A header, then a line per row
+    Csv,
+    /// A JSON object per line; no value is `null`
+    Ndjson,
+}

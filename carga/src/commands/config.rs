@@ -1,0 +1,33 @@
+//! `carga config`: in the form of an `.env` file, where a line that is commented out shows a default.
+
+use std::process::ExitCode;
+
+use carga_common::settings::Settings;
+
+use crate::output::print;
+
+/// The SDK reads these by itself; what they say is told here, and what they keep secret is not.
+const AWS: [(&str, bool); 5] = [
+    ("AWS_REGION", false),
+    ("AWS_PROFILE", false),
+    ("AWS_ACCESS_KEY_ID", false),
+    ("AWS_SECRET_ACCESS_KEY", true),
+    ("AWS_SESSION_TOKEN", true),
+];
+
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
+    let mut told = String::new();
+    for setting in &settings.effective {
+        let mark = if setting.given { "" } else { "# " };
+        let value = setting.value.as_deref().unwrap_or_default();
+        told.push_str(&format!("{mark}{}={value}\n", setting.name));
+    }
+    for (name, secret) in AWS {
+        if let Ok(value) = std::env::var(name) {
+            let value = if secret { "***" } else { &value };
+            told.push_str(&format!("{name}={value}\n"));
+        }
+    }
+    print(told.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,263 @@
+//! `carga import`: the intake without HTTP and a worker beside it, until every row is stored.
+
+use std::io::{Write, stdin};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use carga_api::intake::{LocalFile, LocalIntake};
+use carga_api::problem::ApiError;
+use carga_common::archive::ArchiveKey;
+use carga_common::backends::Backends;
+use carga_common::patience::patiently;
+use carga_common::settings::Settings;
+use carga_common::shutdown;
+use carga_common::upload::{Failure, Upload, UploadId};
+use carga_worker::runner::Runner;
+use indicatif::HumanCount;
+use tokio::fs::File;
+use tokio_util::io::ReaderStream;
+use tokio_util::sync::CancellationToken;
+
+use super::rows;
+use crate::arguments::Format;
+use crate::instance::Instance;
+use crate::meter::Meter;
+use crate::output::print;
+
+/// How often figures are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What is read of a file at once.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Rows shown of an import that is done.
+const SAMPLE_ROWS: usize = 3;
+
+pub(crate) async fn run(settings: Settings, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    // A name that is wrong is told before anything is imported. They are opened one by one: there may be thousands.
+    for file in files.iter().filter(|file| !is_stdin(file)) {
+        let metadata = tokio::fs::metadata(file).await;
+        let metadata = metadata.with_context(|| format!("opening {}", file.display()))?;
+        anyhow::ensure!(!metadata.is_dir(), "{} is a directory", file.display());
+    }
+    let stop = shutdown::on_signal().context("listening for signals")?;
+    let Instance {
+        settings,
+        backends,
+        data_dir: _data_dir,
+    } = Instance::start(settings, "carga import").await?;
+    let worker_stop = CancellationToken::new();
+    let worker = Runner::new(&settings, backends.clone(), worker_stop.clone());
+    let worker = tokio::spawn(worker.run());
+    let import = Import {
+        intake: LocalIntake::start(&settings, backends.clone(), stop.clone()),
+        settings,
+        backends,
+        stop,
+    };
+
+    let mut all_done = true;
+    for file in files {
+        let imported = if import.stop.is_cancelled() {
+            Err(anyhow::anyhow!("not imported: told to stop before"))
+        } else {
+            import.one(file).await
+        };
+        if let Err(problem) = imported {
+            all_done = false;
+            eprintln!("carga: {}: {problem:#}", file.display());
+        }
+    }
+    import.intake.finish().await;
+    worker_stop.cancel();
+    worker.await.context("the worker broke off")?;
+    import.backends.close().await;
+    Ok(if all_done {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// A file that is open.
+struct Input {
+    name: String,
+    bytes: Option<u64>,
+    file: File,
+}
+
+impl Input {
+    async fn open(path: &Path) -> anyhow::Result<Self> {
+        let (name, mut file) = if is_stdin(path) {
+            // A descriptor of our own, to be read like any other file.
+            let stdin = stdin().as_fd().try_clone_to_owned()?;
+            let file = File::from_std(stdin.into());
+            ("standard input".to_owned(), file)
+        } else {
+            let file = File::open(path).await;
+            let file = file.with_context(|| format!("opening {}", path.display()))?;
+            let name = path.file_name().unwrap_or(path.as_os_str());
+            (name.to_string_lossy().into_owned(), file)
+        };
+        let metadata = file.metadata().await?;
+        file.set_max_buf_size(PIECE_BYTES);
+        Ok(Self {
+            name,
+            // A pipe has no size.
+            bytes: metadata.is_file().then_some(metadata.len()),
+            file,
+        })
+    }
+}
+
+struct Import {
+    settings: Settings,
+    backends: Backends,
+    intake: LocalIntake,
+    stop: CancellationToken,
+}
+
+impl Import {
+    /// One file, from its first byte to its last row.
+    async fn one(&self, file: &Path) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let (id, input) = (UploadId::generate(), Input::open(file).await?);
+        let mut meter = Meter::start(&input.name, input.bytes);
+        let imported = self.import(id, input, &mut meter).await;
+        meter.finish();
+        let upload = imported?;
+        if let Err(error) = self.report(&upload, started.elapsed()).await {
+            // It is imported, whatever keeps it from being shown.
+            eprintln!("carga: upload {id} is complete, but cannot be shown: {error:#}");
+        }
+        Ok(())
+    }
+
+    async fn import(
+        &self,
+        id: UploadId,
+        input: Input,
+        meter: &mut Meter,
+    ) -> anyhow::Result<Upload> {
+        let file = LocalFile {
+            id,
+            filename: Some(input.name),
+            bytes_total: input.bytes,
+        };
+        let pieces = ReaderStream::with_capacity(input.file, PIECE_BYTES);
+        let receiving = self.intake.receive(file, pieces);
+        tokio::pin!(receiving);
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        let sealed = loop {
+            tokio::select! {
+                sealed = &mut receiving => break sealed,
+                _ = ticks.tick() => self.show(id, meter).await,
+            }
+        };
+        let mut upload = sealed.map_err(|error| anyhow::anyhow!(told(&error)))?;
+        while !upload.status.is_terminal() {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.stop.cancelled() => anyhow::bail!(
+                    "stopped while its rows were being stored; all of it is durable, and the next `carga serve` or `carga import` goes on with upload {id}"
+                ),
+            }
+            self.show(id, meter).await;
+            let look = || self.backends.store.upload(id);
+            let found = patiently(self.stop.cancelled(), look).await;
+            let found = found.with_context(|| {
+                format!("upload {id} is durable, do not import the file again; `carga status {id}` tells what became of it")
+            })?;
+            upload = found.context("the upload is gone")?;
+        }
+        match &upload.failure {
+            Some(failure) => anyhow::bail!("upload {id} failed: {}", place(failure)),
+            None => Ok(upload),
+        }
+    }
+
+    async fn show(&self, id: UploadId, meter: &mut Meter) {
+        // An import is always an upload's first epoch.
+        if let Some(figures) = self.backends.progress.read(id, 1).await {
+            meter.show(figures);
+        }
+    }
+
+    /// Where everything is, and how to look at it.
+    async fn report(&self, upload: &Upload, took: Duration) -> anyhow::Result<()> {
+        let id = upload.id;
+        let places = &self.settings.ports.places;
+        let program = std::env::args()
+            .next()
+            .unwrap_or_else(|| "carga".to_owned());
+        let rows = upload.rows_inserted.unwrap_or_default();
+        let mut output = Vec::new();
+        writeln!(
+            output,
+            "{}: {} rows in {:.1} s, every one accounted for\n",
+            upload.filename.as_deref().unwrap_or("-"),
+            HumanCount(rows),
+            took.as_secs_f64()
+        )?;
+        rows::print(
+            self.backends.store.as_ref(),
+            upload,
+            Format::Csv,
+            Some(SAMPLE_ROWS),
+            &mut output,
+        )
+        .await?;
+        writeln!(
+            output,
+            "{}",
+            if rows > SAMPLE_ROWS as u64 {
+                "…\n"
+            } else {
+                ""
+            }
+        )?;
+        writeln!(output, "  upload   {id}")?;
+        writeln!(output, "  rows     {} (view upload_rows)", places.store)?;
+        writeln!(
+            output,
+            "  archive  {}/{}",
+            places.archive,
+            ArchiveKey::prefix(id)
+        )?;
+        writeln!(output, "  look at  {program} rows {id}")?;
+        print(&output)
+    }
+}
+
+/// A refusal for people: the code for programs stays, since it can be looked up.
+fn told(error: &ApiError) -> String {
+    let told = place(&error.refusal.failure);
+    match error.upload {
+        Some(id) => format!("upload {id} failed: {told}"),
+        None => told,
+    }
+}
+
+fn place(failure: &Failure) -> String {
+    let mut told = format!("{}: {}", failure.code, failure.message);
+    let places = [
+        failure.row.map(|row| format!("row {row}")),
+        failure.line.map(|line| format!("line {line}")),
+        failure
+            .column
+            .as_ref()
+            .map(|column| format!("column `{column}`")),
+    ];
+    let places: Vec<String> = places.into_iter().flatten().collect();
+    if !places.is_empty() {
+        told.push_str(&format!(" ({})", places.join(", ")));
+    }
+    told
+}

@@ -1,0 +1,33 @@
+//! `carga serve`: API and worker in one process, under one shutdown.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use carga_api::server::Server;
+use carga_common::settings::Settings;
+use carga_common::shutdown;
+use carga_worker::runner::Runner;
+
+use crate::instance::Instance;
+
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+    let stop = shutdown::on_signal().context("listening for signals")?;
+    let Instance {
+        settings,
+        backends,
+        mut data_dir,
+    } = Instance::start(settings, "carga serve").await?;
+    let server = Server::bind(&settings, backends.clone(), stop.clone())
+        .await
+        .with_context(|| format!("listening on {} (CARGA_LISTEN)", settings.intake.listen))?;
+    if let Some(data_dir) = &mut data_dir {
+        data_dir.serve_at(server.address());
+    }
+    let worker = Runner::new(&settings, backends.clone(), stop);
+    let places = &settings.ports.places;
+    tracing::info!(rows = %places.store, archive = %places.archive, "listening on http://{}", server.address());
+    tokio::join!(server.run(), worker.run());
+    backends.close().await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}

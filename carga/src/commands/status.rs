@@ -1,0 +1,56 @@
+//! `carga status`.
+
+use std::process::ExitCode;
+
+use carga_api::view::UploadView;
+use carga_common::settings::Settings;
+use carga_common::store::UploadQuery;
+use carga_common::upload::Upload;
+use indicatif::HumanCount;
+
+use super::{find, store_to_read};
+use crate::arguments::Which;
+use crate::output::print;
+
+const LATEST: u32 = 20;
+
+pub(crate) async fn run(settings: &Settings, which: Option<Which>) -> anyhow::Result<ExitCode> {
+    let store = store_to_read(settings).await?;
+    let told = if let Some(which) = which {
+        let upload = find(store.as_ref(), which, None).await?;
+        let view = UploadView::counted(upload, store.as_ref(), false).await?;
+        serde_json::to_string_pretty(&view)? + "\n"
+    } else {
+        let query = UploadQuery {
+            status: None,
+            limit: LATEST,
+            before: None,
+        };
+        let mut table = format!(
+            "{:36}  {:10}  {:>13}  {:20}  FILE\n",
+            "UPLOAD", "STATUS", "ROWS", "BEGUN"
+        );
+        for upload in store.uploads(&query).await? {
+            table.push_str(&line(&upload));
+        }
+        table
+    };
+    store.close().await;
+    print(told.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(upload: &Upload) -> String {
+    let mut line = format!(
+        "{}  {:10}  {:>13}  {:.0}  {}\n",
+        upload.id,
+        upload.status.name(),
+        HumanCount(upload.rows_read).to_string(),
+        upload.created_at,
+        upload.filename.as_deref().unwrap_or("-"),
+    );
+    if let Some(failure) = &upload.failure {
+        line.push_str(&format!("    {}: {}\n", failure.code, failure.message));
+    }
+    line
+}

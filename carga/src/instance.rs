@@ -1,0 +1,74 @@
+//! Carga in this process: its data directory, its ports, and the end of whatever its last life left open.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use carga_common::backends::{Backends, Sharing};
+use carga_common::settings::{PortSettings, Settings, StorePlace};
+use carga_common::store::Store;
+use carga_common::upload::Failure;
+
+use crate::data_dir::DataDir;
+
+/// Connected, and alone in its data directory.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) settings: Settings,
+    pub(crate) backends: Backends,
+    /// None when every port has a place of its own.
+    pub(crate) data_dir: Option<DataDir>,
+}
+
+impl Instance {
+    /// Locks, connects, and recovers. `user` is what the lock tells others.
+    pub(crate) async fn start(settings: Settings, user: &str) -> anyhow::Result<Self> {
+        let data_dir = lock(&settings.ports, user)?;
+        let sharing = match data_dir {
+            Some(_) => Sharing::Alone,
+            None => Sharing::Others,
+        };
+        let backends = Backends::connect(&settings.ports, "carga", sharing)
+            .await
+            .map_err(|error| anyhow::anyhow!(error.chain()))
+            .context("connecting")?;
+        if store_is_ours(&settings.ports) {
+            end_interrupted(backends.store.as_ref()).await?;
+        }
+        Ok(Self {
+            settings,
+            backends,
+            data_dir,
+        })
+    }
+}
+
+/// Locks the data directory, if anything is in it.
+pub(crate) fn lock(ports: &PortSettings, user: &str) -> anyhow::Result<Option<DataDir>> {
+    let path = ports.places.data_dir.as_deref();
+    path.map(|path| DataDir::lock(path, user)).transpose()
+}
+
+/// The store is in the locked directory, so nobody else receives uploads into it.
+fn store_is_ours(ports: &PortSettings) -> bool {
+    match &ports.places.store {
+        StorePlace::Sqlite(file) => file.parent() == ports.places.data_dir.as_deref(),
+        StorePlace::Postgres(_) => false,
+    }
+}
+
+/// Ends the uploads that a process was receiving when it died: their leases need not run out first. Their rows are for the
+/// sweeper.
+async fn end_interrupted(store: &dyn Store) -> anyhow::Result<()> {
+    let message = "Carga was stopped in the middle of receiving the file; send it again";
+    let failure = Failure::new("interrupted", message);
+    loop {
+        let found = store.leftovers(Duration::ZERO, Duration::MAX).await?;
+        if found.expired.is_empty() {
+            return Ok(());
+        }
+        for (id, epoch) in found.expired {
+            store.fail(id, epoch, &failure, None).await?;
+            tracing::info!(upload.id = %id, "ended an upload that was interrupted");
+        }
+    }
+}

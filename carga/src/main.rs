@@ -1,0 +1,61 @@
+//! `carga`: everything in one process, on files unless told otherwise.
+
+mod arguments;
+mod commands;
+mod data_dir;
+mod instance;
+mod meter;
+mod output;
+
+use std::process::ExitCode;
+
+use carga_common::settings::{Mode, Settings, log_settings};
+use carga_common::telemetry;
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("carga: starting: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(start());
+    // A pipe that is silent may still be read from, and nobody is to wait for it.
+    runtime.shutdown_background();
+    code
+}
+
+async fn start() -> ExitCode {
+    let command = Arguments::parse().command.unwrap_or(Command::Serve);
+    let mut log = log_settings();
+    if !matches!(command, Command::Serve) && std::env::var_os("CARGA_LOG").is_none() {
+        // Commands speak for themselves, except of what they wait for.
+        log.filter = "error,carga_common::patience=warn".to_owned();
+    }
+    telemetry::init(&log);
+    match run(command).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("carga: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let settings = Settings::from_env(Mode::Embedded)?;
+    match command {
+        Command::Serve => commands::serve::run(settings).await,
+        Command::Import { files } => commands::import::run(settings, &files).await,
+        Command::Status { id } => commands::status::run(&settings, id).await,
+        Command::Rows { id, format, limit } => {
+            commands::rows::run(&settings, id, format, limit).await
+        }
+        Command::Migrate => commands::migrate::run(settings).await,
+        Command::Config => commands::config::run(&settings),
+    }
+}

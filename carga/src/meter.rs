@@ -1,0 +1,84 @@
+//! How far an import is: a bar on a terminal, a line now and then elsewhere. On standard error, so that standard output has the
+//! result alone.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use carga_common::progress::Counters;
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+
+/// Between lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Shows the progress of one file.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    name: String,
+    bytes_total: Option<u64>,
+    shown: Shown,
+}
+
+#[derive(Debug)]
+enum Shown {
+    Bar(ProgressBar),
+    Lines { last: Instant },
+}
+
+impl Meter {
+    pub(crate) fn start(name: &str, bytes_total: Option<u64>) -> Self {
+        let shown = if stderr().is_terminal() {
+            let bar = match bytes_total {
+                Some(bytes) => ProgressBar::new(bytes)
+                    .with_style(style("{prefix} [{bar:30}] {percent:>3}%  {msg}  {elapsed}")),
+                None => ProgressBar::new_spinner()
+                    .with_style(style("{prefix} {spinner} {msg}  {elapsed}")),
+            };
+            bar.set_prefix(name.to_owned());
+            Shown::Bar(bar)
+        } else {
+            Shown::Lines {
+                last: Instant::now(),
+            }
+        };
+        Self {
+            name: name.to_owned(),
+            bytes_total,
+            shown,
+        }
+    }
+
+    pub(crate) fn show(&mut self, figures: Counters) {
+        let received = figures.bytes_received;
+        let message = format!(
+            "{} rows read, {} stored",
+            HumanCount(figures.rows_read),
+            HumanCount(figures.rows_stored)
+        );
+        match &mut self.shown {
+            Shown::Bar(bar) => {
+                bar.set_position(received);
+                bar.set_message(message);
+            }
+            Shown::Lines { last } if last.elapsed() >= LINE_EVERY => {
+                *last = Instant::now();
+                let of = self
+                    .bytes_total
+                    .map(|total| format!(" of {}", HumanBytes(total)));
+                let of = of.unwrap_or_default();
+                eprintln!("{}: {}{of}, {message}", self.name, HumanBytes(received));
+            }
+            Shown::Lines { .. } => {}
+        }
+    }
+
+    /// Leaves the terminal to what comes next.
+    pub(crate) fn finish(self) {
+        if let Shown::Bar(bar) = self.shown {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

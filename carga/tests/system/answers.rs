@@ -1,0 +1,63 @@
+//! What Carga answers.
+
+use anyhow::{Context, Result, ensure};
+use reqwest::Response;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The answer as a problem document with this status and code.
+pub(crate) async fn problem(answer: Response, status: u16, code: &str) -> Result<Value> {
+    let found = answer.status();
+    let media_type = answer.headers().get("content-type").cloned();
+    let request_id = answer
+        .headers()
+        .get("x-request-id")
+        .cloned()
+        .context("no request id")?;
+    let problem: Value = answer.json().await?;
+    ensure!(
+        found == status && problem["code"] == code,
+        "{status} {code} expected, {found}: {problem}"
+    );
+    ensure!(media_type.is_some_and(|found| found == "application/problem+json"));
+    ensure!(
+        problem["status"] == status && problem["request_id"] == request_id.to_str()?,
+        "{problem}"
+    );
+    ensure!(
+        problem["title"].is_string()
+            && problem["type"].is_string()
+            && problem["detail"].is_string(),
+        "{problem}"
+    );
+    Ok(problem)
+}
+
+/// read = inserted + updated + duplicate + rejected + dead + discarded + pending, in every answer.
+pub(crate) fn check_accounts(upload: &Value) -> Result<()> {
+    let figure = |name: &str| {
+        let figure = upload["rows"][name].as_u64();
+        figure.with_context(|| format!("no `{name}` in {upload}"))
+    };
+    let parts = [
+        "inserted",
+        "updated",
+        "duplicate",
+        "rejected",
+        "dead",
+        "discarded",
+        "pending",
+    ];
+    let sum: u64 = parts.into_iter().map(figure).sum::<Result<_>>()?;
+    ensure!(
+        figure("read")? == sum,
+        "the accounts do not close: {upload}"
+    );
+    Ok(())
+}
+
+/// A file's digest as an upload shows it.
+pub(crate) fn sha256_hex(file: impl AsRef<[u8]>) -> String {
+    let digest = Sha256::digest(file);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

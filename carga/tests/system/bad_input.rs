@@ -1,0 +1,150 @@
+//! Files that turn out to be bad in the middle: what is answered, what the upload says, and that no row remains.
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use reqwest::multipart::{Form, Part};
+use uuid::Uuid;
+
+use crate::answers::problem;
+use crate::app::App;
+use crate::files::{csv, paced};
+use crate::place::Mode;
+
+in_both_modes! {
+    a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row,
+    a_body_larger_than_the_limit_is_refused_with_limit_and_actual_also_when_its_length_was_not_told,
+    a_part_after_the_file_and_a_wrong_digest_fail_the_upload,
+}
+
+/// A fault in the middle of the file: what it is called, and where it is. There are 2,500 good rows before it, so that
+/// two batches are on their way already.
+async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
+    mode: Mode,
+) -> Result<()> {
+    let scope = mode
+        .place()
+        .await?
+        .with("CARGA_MAX_UPLOAD_BYTES", "20000000");
+    let app = App::start(scope, 2).await?;
+    let mebibyte = 1 << 20;
+    let long_field = format!("1,{},3,4\n", "x".repeat(mebibyte + 1));
+    let long_row = format!("{0},{0},{0},{0}{0}\n", "x".repeat(mebibyte - 1));
+    let endless = format!("1,\"2,3,4\n{}", "5,6,7,8\n".repeat(600_000));
+    let cases: Vec<(Bytes, u16, &str, Option<&str>)> = vec![
+        ("1,2,3\n".into(), 422, "too_few_fields", None),
+        ("1,2,3,4,5\n".into(), 422, "too_many_fields", None),
+        ("1,\"2,3,4\n5,6,7,8\n".into(), 422, "unclosed_quote", None),
+        ("1,2,3,\"4".into(), 422, "unclosed_quote", None),
+        (endless.into(), 422, "row_too_large", None),
+        (long_row.into(), 422, "row_too_large", None),
+        (long_field.into(), 422, "field_too_large", Some("name")),
+        (
+            Bytes::from_static(b"1,2,\xe9t\xe9,4\n"),
+            422,
+            "invalid_utf8",
+            Some("note"),
+        ),
+        // Two halves of one character are no text either.
+        (
+            Bytes::from_static(b"1,\xc3,\xa9,4\n"),
+            422,
+            "invalid_utf8",
+            Some("name"),
+        ),
+        (
+            Bytes::from_static(b"1,2,3,\0\n"),
+            422,
+            "nul_character",
+            Some("empty"),
+        ),
+    ];
+    for line_end in ["\n", "\r\n"] {
+        // Two blank lines before the bad row: no rows, but lines.
+        let good = format!("{}\n\n", csv(2500)).replace('\n', line_end);
+        for (bad, status, code, column) in &cases {
+            let id = Uuid::now_v7();
+            let bad =
+                String::from_utf8(bad.to_vec()).map(|bad| bad.replace('\n', line_end).into_bytes());
+            let bad = bad.unwrap_or_else(|no_text| no_text.into_bytes());
+            let file = [good.as_bytes(), &bad].concat();
+            let answer = app.put(id, file).await?;
+            let problem = problem(answer, *status, code).await?;
+            let place = serde_json::json!([2501, 1 + 2500 * 2 + 2 + 1, column]);
+            ensure!(
+                serde_json::json!([problem["row"], problem["line"], problem["column"]]) == place,
+                "{code}: {problem}"
+            );
+            ensure!(problem["upload"] == id.to_string(), "{problem}");
+            if let "row_too_large" | "field_too_large" = *code {
+                ensure!(
+                    problem["limit"].is_u64()
+                        && problem["actual"].as_u64() > problem["limit"].as_u64(),
+                    "{problem}"
+                );
+            }
+            let upload = app.failed(id, code).await?;
+            let error = &upload["error"];
+            ensure!(
+                serde_json::json!([error["row"], error["line"], error["column"]]) == place,
+                "{code}: {error}"
+            );
+            ensure!(
+                upload["rows"]["discarded"] == upload["rows"]["read"],
+                "{upload}"
+            );
+        }
+    }
+    app.close().await
+}
+
+async fn a_body_larger_than_the_limit_is_refused_with_limit_and_actual_also_when_its_length_was_not_told(
+    mode: Mode,
+) -> Result<()> {
+    let app = App::start(
+        mode.place().await?.with("CARGA_MAX_UPLOAD_BYTES", "200000"),
+        1,
+    )
+    .await?;
+    let id = Uuid::now_v7();
+    let chunked = paced(csv(10_000), 50_000_000);
+    let answer = app.put(id, chunked).await?;
+    let problem = problem(answer, 413, "upload_too_large").await?;
+    ensure!(
+        problem["limit"] == 200_000 && problem["actual"].as_u64() > Some(200_000),
+        "{problem}"
+    );
+    app.failed(id, "upload_too_large").await?;
+    app.close().await
+}
+
+async fn a_part_after_the_file_and_a_wrong_digest_fail_the_upload(mode: Mode) -> Result<()> {
+    let app = App::start(mode.place().await?, 1).await?;
+    let form = Form::new()
+        .part("file", Part::text(csv(3000)).file_name("a.csv"))
+        .text("filename", "late.csv");
+    let id = Uuid::now_v7();
+    let put = || app.client.put(format!("{}/uploads/{id}", app.url));
+    let refused = problem(put().multipart(form).send().await?, 422, "part_after_file").await?;
+    ensure!(
+        refused["detail"]
+            .as_str()
+            .context("no detail")?
+            .contains("filename")
+    );
+    app.failed(id, "part_after_file").await?;
+
+    let id = Uuid::now_v7();
+    let put = app.client.put(format!(
+        "{}/uploads/{id}?sha256={}",
+        app.url,
+        "ab".repeat(32)
+    ));
+    let answer = put
+        .header("content-type", "text/csv")
+        .body(csv(3000))
+        .send()
+        .await?;
+    problem(answer, 422, "sha256_mismatch").await?;
+    app.failed(id, "sha256_mismatch").await?;
+    app.close().await
+}

@@ -1,0 +1,68 @@
+//! RabbitMQ goes away in the middle of an upload.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use carga_testkit::{Rabbit, Scope, eventually};
+use uuid::Uuid;
+
+use crate::answers::problem;
+use crate::app::App;
+use crate::files::{FLIGHTS_ROWS, csv, flights, paced};
+
+#[tokio::test]
+async fn batches_that_a_killed_broker_did_not_confirm_are_published_again() -> Result<()> {
+    let mut rabbit = Rabbit::start().await?;
+    let app = App::start(Scope::new().await?.with_rabbit(&rabbit), 2).await?;
+    let id = Uuid::now_v7();
+    let sending = app.sending(id, paced(flights().await?, 8_000_000));
+    app.stored_more_than(id, 60).await?;
+    rabbit.kill()?;
+    rabbit.restart().await?;
+    ensure!(sending.await??.status() == 202);
+    app.completed(id, FLIGHTS_ROWS).await?;
+    ensure!(
+        app.api.log().contains("waited, trying again"),
+        "nothing was published again"
+    );
+    app.close().await
+}
+
+#[tokio::test]
+async fn an_upload_whose_batches_the_broker_does_not_take_in_time_fails_with_503_and_no_rows()
+-> Result<()> {
+    let mut rabbit = Rabbit::start().await?;
+    let scope = Scope::new()
+        .await?
+        .with_rabbit(&rabbit)
+        .with("CARGA_PUBLISH_DEADLINE_SECS", "2");
+    let app = App::start(scope, 1).await?;
+    let id = Uuid::now_v7();
+    let sending = app.sending(id, paced(csv(20_000), 400_000));
+    app.stored_more_than(id, 2).await?;
+    rabbit.kill()?;
+    let answer = sending.await??;
+    ensure!(answer.headers().contains_key("retry-after"));
+    problem(answer, 503, "queue_unavailable").await?;
+    app.failed(id, "queue_unavailable").await?;
+    let (status, ready) = app.get("/readyz").await?;
+    ensure!(
+        status == 503 && ready["dependencies"]["queue"] == "unavailable",
+        "{ready}"
+    );
+    // Back again, the same API and worker go on.
+    rabbit.restart().await?;
+    let id = Uuid::now_v7();
+    let accepted = eventually(
+        Duration::from_secs(60),
+        "an upload to be accepted",
+        async || {
+            app.put(id, csv(3000))
+                .await
+                .is_ok_and(|answer| answer.status() == 202)
+        },
+    );
+    accepted.await?;
+    app.completed(id, 3000).await?;
+    app.close().await
+}

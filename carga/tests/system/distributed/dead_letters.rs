@@ -1,0 +1,149 @@
+//! Messages that will never be batches, and batches that will never be stored.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use carga_common::batch::{BatchId, EncodedBatch};
+use carga_common::queue::{BatchQueue, RabbitQueue, RabbitSettings};
+use carga_testkit::{Scope, eventually};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::app::{App, PATIENCE};
+use crate::files::{csv, paced};
+
+#[tokio::test]
+async fn a_message_that_cannot_be_decoded_is_kept_with_its_reason_and_the_worker_lives_on()
+-> Result<()> {
+    let scope = Scope::new().await?;
+    let pool = scope.pool();
+    let app = App::start(scope, 1).await?;
+    let queue = queue(&app).await?;
+    let unknown = Uuid::now_v7();
+    let no_such_upload = format!(
+        r#"{{"v":1,"upload":"{unknown}","epoch":1,"seq":3,"first_row":1,"trace":"","columns":["a"],"rows":[["1"]]}}"#
+    );
+    for (seq, body, reason) in [
+        (1, "this is no JSON".to_owned(), "malformed"),
+        (
+            2,
+            r#"{"v":7,"rows":"in another shape"}"#.to_owned(),
+            "version 7",
+        ),
+        (3, no_such_upload, "no such upload"),
+    ] {
+        queue
+            .publisher()
+            .publish(&message(unknown, seq, &body))
+            .await?;
+        let (kept_body, kept_reason) = parked(&pool, unknown, seq as i32).await?;
+        ensure!(
+            kept_body == body.as_bytes() && kept_reason.contains(reason),
+            "{kept_reason}"
+        );
+    }
+    let id = Uuid::now_v7();
+    ensure!(app.put(id, csv(3000)).await?.status() == 202);
+    app.completed(id, 3000).await?;
+    queue.close().await;
+    app.close().await
+}
+
+#[tokio::test]
+async fn an_upload_with_a_dead_batch_fails_with_the_reason_and_leaves_no_row() -> Result<()> {
+    let app = App::start(Scope::new().await?, 2).await?;
+    let queue = queue(&app).await?;
+    let id = Uuid::now_v7();
+    let sending = app.sending(id, paced(csv(10_000), 200_000));
+    app.stored_more_than(id, 1).await?;
+    // A cell that Postgres refuses: the API would never send it.
+    let body = format!(
+        r#"{{"v":1,"upload":"{id}","epoch":1,"seq":900,"first_row":1,"trace":"","columns":["a"],"rows":[["\u0000"]]}}"#
+    );
+    queue.publisher().publish(&message(id, 900, &body)).await?;
+    let upload = app.failed(id, "batch_dead").await?;
+    let message = upload["error"]["message"].as_str().unwrap_or_default();
+    ensure!(
+        message.contains("batch 900") && message.contains("0x00"),
+        "{message}"
+    );
+    ensure!(upload["batches"]["dead"] == 1, "{upload}");
+    // The client is told as soon as its file is over.
+    let answer = sending.await??;
+    ensure!(answer.status() == 422);
+    ensure!(app.place.rows_of(id).await?.0 == 0);
+    queue.close().await;
+    app.close().await
+}
+
+#[tokio::test]
+async fn a_batch_sent_twice_is_stored_once() -> Result<()> {
+    let mut app = App::start(Scope::new().await?, 2).await?;
+    let queue = queue(&app).await?;
+    let id = Uuid::now_v7();
+    let sending = app.sending(id, paced("a\n1\n2\n3\n4\n5\n6\n7\n8\n", 20));
+    app.begun(id).await?;
+    // Batch 1 as the API will publish it, many times over and before it does.
+    let rows: Vec<String> = (1..=8).map(|row| format!(r#"["{row}"]"#)).collect();
+    let body = format!(
+        r#"{{"v":1,"upload":"{id}","epoch":1,"seq":1,"first_row":1,"trace":"","columns":["a"],"rows":[{}]}}"#,
+        rows.join(",")
+    );
+    let batch = message(id, 1, &body);
+    for _ in 0..20 {
+        queue.publisher().publish(&batch).await?;
+    }
+    ensure!(sending.await??.status() == 202);
+    app.completed(id, 8).await?;
+    for _ in 0..20 {
+        queue.publisher().publish(&batch).await?;
+    }
+    let drained = async || queue.depth().await.is_ok_and(|depth| depth.ready == 0);
+    eventually(Duration::from_secs(30), "the queue to be empty", drained).await?;
+    // What a worker has in hand it finishes before it stops; what it could not would be back.
+    for worker in &mut app.workers {
+        worker.terminate()?;
+        worker.wait(Duration::from_secs(30)).await?;
+    }
+    ensure!(queue.depth().await?.ready == 0);
+    app.completed(id, 8).await?;
+    queue.close().await;
+    app.close().await
+}
+
+async fn queue(app: &App) -> Result<RabbitQueue> {
+    let env = app.place.env();
+    let settings = RabbitSettings {
+        url: env["AMQP_URL"].clone(),
+        queue: env["CARGA_QUEUE"].clone(),
+        program: "test".to_owned(),
+        publish_timeout: Duration::from_secs(10),
+    };
+    Ok(RabbitQueue::connect(settings).await?)
+}
+
+fn message(upload: Uuid, seq: u32, body: &str) -> EncodedBatch {
+    EncodedBatch {
+        id: BatchId {
+            upload: upload.into(),
+            epoch: 1,
+            seq,
+        },
+        rows: 1,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}
+
+async fn parked(pool: &PgPool, upload: Uuid, seq: i32) -> Result<(Vec<u8>, String)> {
+    eventually(PATIENCE, "the dead letter to be kept", async || {
+        sqlx::query_as("SELECT body, reason FROM parked_batches WHERE upload_id = $1 AND seq = $2")
+            .bind(upload)
+            .bind(seq)
+            .fetch_optional(pool)
+            .await
+            .ok()
+            .flatten()
+    })
+    .await
+}

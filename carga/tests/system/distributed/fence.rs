@@ -1,0 +1,76 @@
+//! An upload that has failed stores nothing more, whatever is on its way.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use carga_testkit::Scope;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::files::{csv, paced_pieces, then};
+
+/// Failing, from the bad row to the last row removed.
+const AT_MOST: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 50;
+
+#[tokio::test]
+async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of_batches_in_flight()
+-> Result<()> {
+    let scope = Scope::new()
+        .await?
+        .with("CARGA_BATCH_ROWS", "100")
+        .with("CARGA_GROUP_BATCHES", "4")
+        .with("CARGA_LOG", "carga_worker=debug,info");
+    let pool = scope.pool();
+    let app = App::start(scope, 4).await?;
+    let rows = Bytes::from(csv(12_000));
+    let mut ids = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..ROUNDS {
+        let id = Uuid::now_v7();
+        ids.push(id);
+        // The good rows slowly enough for the workers to be in the middle of them, then the bad one.
+        let good = paced_pieces(rows.clone(), 6_000_000);
+        let bad = futures::stream::iter([Ok(Bytes::from_static(b"one,two\n"))]);
+        let started = Instant::now();
+        let answer = app.put(id, then(good, bad)).await?;
+        ensure!(answer.status() == 422, "{}", answer.text().await?);
+        let (finished,): (f64,) = sqlx::query_as(
+            "SELECT extract(epoch FROM clock_timestamp() - finished_at)::float8 FROM uploads WHERE id = $1",
+        )
+        .bind(id)
+        .fetch_one(&pool)
+        .await?;
+        app.cleaned(id).await?;
+        // Sending takes 0.1 s; what is left is failing and removing.
+        slowest = slowest.max(started.elapsed());
+        ensure!(
+            finished < AT_MOST.as_secs_f64() && started.elapsed() < AT_MOST,
+            "{:?}",
+            started.elapsed()
+        );
+    }
+    // An upload after them is stored after their last batches: nothing of them is on its way any more.
+    let last = Uuid::now_v7();
+    ensure!(app.put(last, rows).await?.status() == 202);
+    app.completed(last, 12_000).await?;
+    for id in ids {
+        let (left, _) = app.place.rows_of(id).await?;
+        ensure!(
+            left == 0,
+            "{left} rows of upload {id} came in after it had failed"
+        );
+        ensure!(app.place.batches_of(id).await? == 0);
+    }
+    let fenced: usize = app
+        .workers
+        .iter()
+        .map(|worker| worker.log().matches("fenced").count())
+        .sum();
+    ensure!(
+        fenced > 0,
+        "no batch met the fence: the test did not test (slowest round {slowest:?})"
+    );
+    app.close().await
+}

@@ -1,0 +1,31 @@
+//! The same against the real LocalStack.
+
+use anyhow::{Result, ensure};
+use carga_testkit::{LocalStack, Scope};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::files::{FLIGHTS_ROWS, flights};
+
+#[tokio::test]
+async fn the_whole_way_works_on_localstack() -> Result<()> {
+    let localstack = LocalStack::start().await?;
+    // The bucket is not there: with a custom endpoint it is created.
+    let app = App::start(Scope::new().await?.with_localstack(&localstack)?, 2).await?;
+    let id = Uuid::now_v7();
+    ensure!(app.put(id, flights().await?).await?.status() == 202);
+    app.completed(id, FLIGHTS_ROWS).await?;
+    let objects = app.place.objects().await?;
+    ensure!(objects.len() == 338, "{} objects", objects.len());
+    let first = app
+        .place
+        .object(&format!("uploads/{id}/batch-000001.json"))
+        .await?;
+    let first: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(&first)?;
+    ensure!(
+        first.len() == 1000 && first[0]["carrier"] == "UA",
+        "{:?}",
+        first[0]
+    );
+    app.close().await
+}

@@ -1,0 +1,69 @@
+//! Postgres and S3 go away while batches are stored: they are waited for, and no batch pays for it.
+
+use anyhow::{Result, ensure};
+use carga_testkit::{Postgres, S3, Scope};
+use uuid::Uuid;
+
+use crate::answers::problem;
+use crate::app::App;
+use crate::files::{FLIGHTS_ROWS, flights, paced};
+
+fn slowly(scope: Scope) -> Scope {
+    scope
+        .with("CARGA_GROUP_BATCHES", "1")
+        .with("CARGA_STORE_SESSIONS", "1")
+}
+
+#[tokio::test]
+async fn a_killed_postgres_is_waited_for() -> Result<()> {
+    let mut postgres = Postgres::start().await?;
+    let scope = slowly(Scope::new().await?.with_postgres(&postgres).await?);
+    let app = App::start(scope, 2).await?;
+    let id = Uuid::now_v7();
+    ensure!(app.put(id, flights().await?).await?.status() == 202);
+    app.stored_more_than(id, 40).await?;
+    postgres.kill()?;
+    let (status, _) = app.get("/readyz").await?;
+    ensure!(status == 503);
+    let answer = app
+        .client
+        .get(format!("{}/uploads/{id}", app.url))
+        .send()
+        .await?;
+    problem(answer, 503, "dependency_unavailable").await?;
+    postgres.restart().await?;
+    app.completed(id, FLIGHTS_ROWS).await?;
+    nothing_was_retried(&app);
+    app.close().await
+}
+
+#[tokio::test]
+async fn an_absent_archive_is_waited_for() -> Result<()> {
+    let mut s3 = S3::start().await?;
+    let app = App::start(slowly(Scope::new().await?.with_s3(&s3)?), 2).await?;
+    let id = Uuid::now_v7();
+    let sending = app.sending(id, paced(flights().await?, 10_000_000));
+    app.stored_more_than(id, 40).await?;
+    s3.kill()?;
+    // Receiving goes on without it.
+    ensure!(sending.await??.status() == 202);
+    let upload = app.upload(id).await?.unwrap_or_default();
+    ensure!(upload["status"] == "processing", "{upload}");
+    s3.restart().await?;
+    app.completed(id, FLIGHTS_ROWS).await?;
+    nothing_was_retried(&app);
+    app.close().await
+}
+
+fn nothing_was_retried(app: &App) {
+    // Batches are in several hands, and not each of them needs the server in that very moment.
+    let logs: Vec<String> = app.workers.iter().map(|worker| worker.log()).collect();
+    let met = logs.iter().any(|log| log.contains("waited, trying again"));
+    assert!(met, "the outage was not met:\n{logs:?}");
+    for log in logs {
+        assert!(
+            !log.contains("a batch failed"),
+            "an outage was charged to a batch:\n{log}"
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! Redis goes away, or has nothing, or has old things: the figures stay right.
+
+use anyhow::{Result, ensure};
+use carga_testkit::{Redis, Scope};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::files::{FLIGHTS_ROWS, csv, flights, paced};
+use crate::progress::{ALL_FIGURES, poll};
+
+#[tokio::test]
+async fn losing_redis_in_any_way_changes_nothing_and_no_figure_goes_back() -> Result<()> {
+    let mut redis = Redis::start().await?;
+    let app = App::start(Scope::new().await?.with_redis(&redis), 2).await?;
+    let id = Uuid::now_v7();
+    let poller = poll(&app, id, ALL_FIGURES);
+    let sending = app.sending(id, paced(flights().await?, 4_000_000));
+    app.stored_more_than(id, 20).await?;
+    command(&redis, "FLUSHALL").await?;
+    app.stored_more_than(id, 60).await?;
+    // A snapshot that will be old when it is loaded.
+    command(&redis, "SAVE").await?;
+    app.stored_more_than(id, 100).await?;
+    redis.kill()?;
+    redis.restart().await?;
+    app.stored_more_than(id, 140).await?;
+    redis.kill()?;
+    app.stored_more_than(id, 180).await?;
+    redis.restart().await?;
+    ensure!(sending.await??.status() == 202);
+    let seen = poller.await??;
+    ensure!(seen.degraded, "the outage was not told");
+    ensure!(seen.reads.len() >= 5);
+    app.completed(id, FLIGHTS_ROWS).await?;
+    app.close().await
+}
+
+#[tokio::test]
+async fn every_key_in_redis_expires() -> Result<()> {
+    let redis = Redis::start().await?;
+    let app = App::start(Scope::new().await?.with_redis(&redis), 1).await?;
+    let id = Uuid::now_v7();
+    let answer = app.put(id, paced(csv(20_000), 1_000_000)).await?;
+    ensure!(answer.status() == 202);
+    app.completed(id, 20_000).await?;
+    let keys = command(&redis, "KEYS *").await?;
+    let keys: Vec<&str> = keys
+        .lines()
+        .filter(|line| line.starts_with("test-") || line.contains(&id.to_string()))
+        .collect();
+    ensure!(keys.len() == 2, "{keys:?}");
+    for key in keys {
+        let ttl = command(&redis, &format!("TTL {}", key.trim())).await?;
+        let seconds: i64 = ttl.trim().trim_start_matches(':').parse()?;
+        ensure!(
+            (80_000..=86_400).contains(&seconds),
+            "{key} lives for {seconds} s"
+        );
+    }
+    app.close().await
+}
+
+/// One inline command, and what comes back.
+async fn command(redis: &Redis, command: &str) -> Result<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", redis.port())).await?;
+    stream
+        .write_all(format!("{command}\r\nQUIT\r\n").as_bytes())
+        .await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let answer = answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned();
+    ensure!(!answer.starts_with('-'), "{command}: {answer}");
+    Ok(answer)
+}

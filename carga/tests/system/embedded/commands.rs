@@ -1,0 +1,298 @@
+//! The command line: what it prints, and what its exit code says.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use carga_testkit::{Binary, DataDir, Scope, command, repository};
+use serde_json::Value;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::files::{self, csv};
+
+/// A directory to be in, as a newcomer is: there is no setting, and nothing has been imported.
+struct Desk {
+    directory: TempDir,
+}
+
+impl Desk {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            directory: TempDir::new()?,
+        })
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
+        Ok(std::fs::write(self.directory.path().join(name), content)?)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = command(Binary::Carga)?;
+        command.args(arguments).current_dir(self.directory.path());
+        Ok(command)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let output = self.command(arguments)?.stdin(Stdio::null()).output();
+        output.context("running carga")
+    }
+
+    /// Standard output of a command that succeeds.
+    fn told(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.run(arguments)?;
+        ensure!(output.status.success(), "{arguments:?}: {output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Standard error of a command that fails with this exit code.
+    fn refused(&self, arguments: &[&str], code: i32) -> Result<String> {
+        let output = self.run(arguments)?;
+        ensure!(
+            output.status.code() == Some(code),
+            "{arguments:?}: {output:?}"
+        );
+        Ok(String::from_utf8(output.stderr)?)
+    }
+
+    /// The upload that `status last` shows.
+    fn last(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.told(&["status", "last"])?)?)
+    }
+}
+
+fn id(upload: &Value) -> Result<&str> {
+    upload["id"].as_str().context("no id")
+}
+
+#[test]
+fn a_newcomer_imports_the_example_by_one_command_and_reads_the_same_rows_back() -> Result<()> {
+    let desk = Desk::new()?;
+    let example = repository().join("examples/flights.csv");
+    let report = desk.told(&["import", example.to_str().context("no text")?])?;
+    let upload = desk.last()?;
+    let id = id(&upload)?;
+    for told in [
+        "flights.csv: 2,500 rows",
+        "2013,1,1,517,515,2,830,819,11,UA,1545,",
+        "carga-data/carga.db",
+        &format!("carga-data/archive/uploads/{id}/"),
+        &format!("rows {id}"),
+    ] {
+        ensure!(report.contains(told), "`{told}` is missing in:\n{report}");
+    }
+    ensure!(
+        upload["status"] == "completed" && upload["rows"]["inserted"] == 2500,
+        "{upload}"
+    );
+    ensure!(upload["filename"] == "flights.csv");
+    let listed = desk.told(&["status"])?;
+    ensure!(listed.contains(id) && listed.contains("completed") && listed.contains("2,500"));
+
+    let file = std::fs::read(&example)?;
+    for which in ["last", id] {
+        let printed = desk.told(&["rows", which])?;
+        ensure!(files::read(printed.as_bytes())? == files::read(&file)?);
+    }
+    let two = desk.told(&["rows", id, "--format", "ndjson", "--limit", "2"])?;
+    let two: Vec<Value> = two
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    ensure!(two.len() == 2 && two[0]["tailnum"] == "N14228" && two[1]["tailnum"] == "N24211");
+    Ok(())
+}
+
+#[test]
+fn standard_input_is_imported_like_a_file_of_any_size() -> Result<()> {
+    let desk = Desk::new()?;
+    let mut importing = desk
+        .command(&["import", "-"])?
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut pipe = importing.stdin.take().context("no pipe")?;
+    pipe.write_all(csv(20_000).as_bytes())?;
+    drop(pipe);
+    let output = importing.wait_with_output()?;
+    ensure!(output.status.success(), "{output:?}");
+    ensure!(String::from_utf8(output.stdout)?.contains("standard input: 20,000 rows"));
+    let printed = desk.told(&["rows", "last"])?;
+    ensure!(files::read(printed.as_bytes())? == files::read(csv(20_000).as_bytes())?);
+    Ok(())
+}
+
+#[test]
+fn a_bad_file_fails_with_code_row_and_line_and_the_others_are_imported_all_the_same() -> Result<()>
+{
+    let desk = Desk::new()?;
+    desk.write("good.csv", csv(1500))?;
+    desk.write("bad.csv", "id,name\n1,Ada\n2,Grace,Hopper\n")?;
+    let problem = desk.refused(&["import", "bad.csv", "good.csv"], 1)?;
+    for told in ["bad.csv", "too_many_fields", "row 2", "line 3"] {
+        ensure!(problem.contains(told), "`{told}` is missing in:\n{problem}");
+    }
+    let good = desk.last()?;
+    ensure!(
+        good["filename"] == "good.csv" && good["status"] == "completed",
+        "{good}"
+    );
+    let listed = desk.told(&["status"])?;
+    let failed = listed.lines().find(|line| line.contains("failed"));
+    let failed = failed
+        .and_then(|line| line.split(' ').next())
+        .context("no failed upload")?;
+    let problem = desk.refused(&["rows", failed], 1)?;
+    ensure!(
+        problem.contains(failed) && problem.contains("3 fields"),
+        "{problem}"
+    );
+    ensure!(desk.told(&["status", failed])?.contains("too_many_fields"));
+    Ok(())
+}
+
+#[test]
+fn a_wrong_name_is_told_before_anything_is_imported() -> Result<()> {
+    let desk = Desk::new()?;
+    desk.write("good.csv", csv(10))?;
+    let problem = desk.refused(&["import", "good.csv", "missing.csv"], 1)?;
+    ensure!(problem.contains("missing.csv"), "{problem}");
+    let problem = desk.refused(&["import", "."], 1)?;
+    ensure!(problem.contains("is a directory"), "{problem}");
+    let problem = desk.refused(&["status"], 1)?;
+    ensure!(
+        problem.contains("nothing has been imported yet"),
+        "{problem}"
+    );
+    ensure!(!desk.directory.path().join("carga-data").exists());
+    // What the command line itself is wrong about has a code of its own.
+    desk.refused(&["import"], 2)?;
+    desk.refused(&["rows", "first"], 2)?;
+    Ok(())
+}
+
+#[test]
+fn an_upload_that_is_not_there_is_told() -> Result<()> {
+    let desk = Desk::new()?;
+    desk.told(&["migrate"])?;
+    let id = Uuid::now_v7().to_string();
+    for arguments in [["status", &id], ["rows", &id]] {
+        let problem = desk.refused(&arguments, 1)?;
+        ensure!(problem.contains(&id), "{problem}");
+    }
+    desk.refused(&["rows", "last"], 1)?;
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() -> Result<()> {
+    let desk = Desk::new()?;
+    desk.write("long.csv", csv(20_000))?;
+    desk.write("short.csv", csv(10))?;
+    desk.told(&["import", "long.csv"])?;
+    let commands: [&[&str]; 5] = [
+        &["rows", "last"],
+        &["rows", "last", "--format", "ndjson"],
+        &["status"],
+        &["config"],
+        &["import", "short.csv"],
+    ];
+    for arguments in commands {
+        let mut printing = desk
+            .command(arguments)?
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        // Nobody reads, and most is still to come.
+        drop(printing.stdout.take());
+        let output = printing.wait_with_output()?;
+        ensure!(
+            output.status.success() && output.stderr.is_empty(),
+            "{output:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_settings_in_effect_are_told_with_defaults_marked_and_passwords_masked() -> Result<()> {
+    let desk = Desk::new()?;
+    let output = desk
+        .command(&["config"])?
+        .env("DATABASE_URL", "postgres://carga:s3cret@db/carga")
+        .env("AWS_SECRET_ACCESS_KEY", "s3cret")
+        .output()?;
+    ensure!(output.status.success(), "{output:?}");
+    let told = String::from_utf8(output.stdout)?;
+    ensure!(!told.contains("s3cret"), "{told}");
+    for line in [
+        "DATABASE_URL=postgres://carga:***@db/carga",
+        "AWS_SECRET_ACCESS_KEY=***",
+        "# AMQP_URL=sqlite:carga-data/queue.db",
+        "# CARGA_LISTEN=127.0.0.1:8080",
+    ] {
+        ensure!(
+            told.lines().any(|told| told == line),
+            "`{line}` is missing in:\n{told}"
+        );
+    }
+    let output = desk
+        .command(&["config"])?
+        .env("CARGA_PREFETCH", "many")
+        .output()?;
+    ensure!(output.status.code() == Some(1));
+    ensure!(String::from_utf8(output.stderr)?.contains("CARGA_PREFETCH=many"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_import_beside_a_running_server_is_refused_by_its_name_and_address() -> Result<()> {
+    let app = App::start(DataDir::new()?, 0).await?;
+    let desk = Desk::new()?;
+    desk.write("good.csv", csv(10))?;
+    let data_dir = app.place.directory()?.path().to_path_buf();
+    let beside = |arguments: &[&str]| -> Result<Output> {
+        let mut command = desk.command(arguments)?;
+        Ok(command.env("CARGA_DATA_DIR", &data_dir).output()?)
+    };
+    let output = beside(&["import", "good.csv"])?;
+    ensure!(output.status.code() == Some(1), "{output:?}");
+    let problem = String::from_utf8(output.stderr)?;
+    let process = format!("process {}", app.api.pid());
+    for told in [data_dir.to_str().context("no text")?, &process, &app.url] {
+        ensure!(problem.contains(told), "`{told}` is missing in:\n{problem}");
+    }
+    // Looking disturbs nobody.
+    let id = Uuid::now_v7();
+    ensure!(app.put(id, csv(1500)).await?.status() == 202);
+    app.completed(id, 1500).await?;
+    let output = beside(&["rows", &id.to_string()])?;
+    ensure!(files::read(&output.stdout)? == files::read(csv(1500).as_bytes())?);
+    let output = beside(&["status", "last"])?;
+    let shown: Value = serde_json::from_slice(&output.stdout)?;
+    let (_, served) = app.get(&format!("/uploads/{id}")).await?;
+    ensure!(shown == served, "{shown} instead of {served}");
+    app.close().await
+}
+
+#[tokio::test]
+async fn one_port_on_its_server_and_the_others_on_files_is_as_good() -> Result<()> {
+    let scope = Scope::new().await?;
+    let desk = Desk::new()?;
+    desk.write("good.csv", csv(3000))?;
+    let database = scope.database_url().to_owned();
+    let mut importing = desk.command(&["import", "good.csv"])?;
+    let output = importing.env("DATABASE_URL", &database).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    let (rows,): (i64,) = sqlx::query_as("SELECT count(*) FROM upload_rows")
+        .fetch_one(&scope.pool())
+        .await?;
+    ensure!(rows == 3000);
+    let files = desk.directory.path().join("carga-data");
+    ensure!(files.join("queue.db").exists() && !files.join("carga.db").exists());
+    let mut printing = desk.command(&["rows", "last"])?;
+    let output = printing.env("DATABASE_URL", &database).output()?;
+    ensure!(files::read(&output.stdout)? == files::read(csv(3000).as_bytes())?);
+    scope.close().await
+}

@@ -1,0 +1,175 @@
+//! No room left: a clear answer to whoever is sending, patience with what was accepted, and nothing broken afterwards.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use carga_testkit::{Binary, DataDir, SmallDisk, command, eventually, fixtures};
+use serde_json::Value;
+use tokio::process::Command;
+use uuid::Uuid;
+
+use crate::answers::problem;
+use crate::app::{App, PATIENCE};
+use crate::files::{self, csv};
+
+/// Room that a test takes away and gives back, in mebibytes.
+const BALLAST: usize = 24;
+
+#[tokio::test]
+async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works() -> Result<()> {
+    let disk = SmallDisk::mount(72)?;
+    let directory = DataDir::on(&disk)
+        .with("CARGA_LEASE_SECS", "3")
+        .with("CARGA_SWEEP_MS", "500")
+        .with("CARGA_ARCHIVE_GRACE_SECS", "1");
+    let app = App::start(directory, 0).await?;
+    let before = Uuid::now_v7();
+    ensure!(app.put(before, csv(2000)).await?.status() == 202);
+    app.completed(before, 2000).await?;
+
+    disk.load(BALLAST)?;
+    let refused = Uuid::now_v7();
+    // curl looks for an answer while it still has megabytes to send; not every client does.
+    let sent = Command::new("curl")
+        .args(["--silent", "--show-error", "--upload-file"])
+        .arg(fixtures::flights()?)
+        .args(["--header", "content-type: text/csv"])
+        .args(["--write-out", "\n%{http_code} %{content_type}"])
+        .arg(format!("{}/uploads/{refused}", app.url))
+        .output()
+        .await?;
+    let answer = String::from_utf8(sent.stdout)?;
+    let (body, kind) = answer.rsplit_once('\n').context("no answer")?;
+    ensure!(kind == "507 application/problem+json", "{answer}");
+    let problem: Value = serde_json::from_str(body)?;
+    ensure!(problem["code"] == "storage_full", "{problem}");
+    ensure!(problem["upload"] == refused.to_string(), "{problem}");
+    let alive = app.client.get(format!("{}/livez", app.url)).send().await?;
+    ensure!(alive.status() == 200);
+
+    disk.make_room()?;
+    let upload = app.ended(refused).await?;
+    ensure!(upload["status"] == "failed", "{upload}");
+    // Where there was no room to record why, its lease has run out.
+    let code = upload["error"]["code"].as_str().context("no code")?;
+    ensure!(matches!(code, "storage_full" | "interrupted"), "{upload}");
+    app.cleaned(refused).await?;
+    eventually(PATIENCE, "its archive to be deleted", async || {
+        let objects = app.place.objects().await.unwrap_or_default();
+        let of_it = |key: &String| key.contains(&refused.to_string());
+        !objects.is_empty() && !objects.iter().any(of_it)
+    })
+    .await?;
+
+    let after = Uuid::now_v7();
+    ensure!(app.put(after, csv(3000)).await?.status() == 202);
+    app.completed(after, 3000).await?;
+    app.place
+        .holds(before, &files::read(csv(2000).as_bytes())?.1)
+        .await?;
+    nothing_is_broken(&app).await?;
+    app.close().await
+}
+
+#[tokio::test]
+async fn what_was_accepted_waits_for_room_and_is_then_stored_exactly() -> Result<()> {
+    const ROWS: i64 = 60_000;
+    let disk = SmallDisk::mount(64)?;
+    // One batch at a time, so that there is time to fill the disk.
+    let directory = DataDir::on(&disk)
+        .with("CARGA_GROUP_BATCHES", "1")
+        .with("CARGA_STORE_SESSIONS", "1")
+        .with("CARGA_PREFETCH", "1")
+        .with("CARGA_LEASE_SECS", "3")
+        .with("CARGA_SWEEP_MS", "500");
+    let mut app = App::start(directory, 0).await?;
+    let file = csv(ROWS as usize);
+    let id = Uuid::now_v7();
+    ensure!(app.put(id, file.clone()).await?.status() == 202);
+    disk.fill()?;
+    app.api.wait_for_log("found no room left", PATIENCE).await?;
+    let upload = app.upload(id).await?.context("no upload")?;
+    ensure!(
+        upload["status"] == "processing",
+        "filled too late: {upload}"
+    );
+    // A new one is refused meanwhile. A record of it may just have found room in the log.
+    let other = Uuid::now_v7();
+    problem(app.put(other, csv(10)).await?, 507, "storage_full").await?;
+
+    disk.make_room()?;
+    let upload = app.completed(id, ROWS).await?;
+    ensure!(upload["batches"]["dead"] == 0, "{upload}");
+    if app.upload(other).await?.is_some() {
+        ensure!(app.ended(other).await?["status"] == "failed");
+        app.cleaned(other).await?;
+    }
+    app.place
+        .holds(id, &files::read(file.as_bytes())?.1)
+        .await?;
+    nothing_is_broken(&app).await?;
+    app.close().await
+}
+
+#[test]
+fn an_import_without_room_says_so_with_its_exit_code_and_works_when_there_is_some() -> Result<()> {
+    let disk = SmallDisk::mount(48)?;
+    let directory = DataDir::on(&disk);
+    let carga = |arguments: &[&str]| -> Result<_> {
+        let mut command = command(Binary::Carga)?;
+        Ok(command.args(arguments).envs(directory.env()).output()?)
+    };
+    disk.load(BALLAST)?;
+    let file = fixtures::flights()?;
+    let file = file.to_str().context("no text")?;
+    let output = carga(&["import", file])?;
+    ensure!(output.status.code() == Some(1), "{output:?}");
+    let told = String::from_utf8(output.stderr)?;
+    ensure!(
+        told.contains("storage_full") && told.contains("make room"),
+        "{told}"
+    );
+
+    disk.make_room()?;
+    let small = disk.path().join("small.csv");
+    std::fs::write(&small, csv(2000))?;
+    let output = carga(&["import", small.to_str().context("no text")?])?;
+    ensure!(output.status.success(), "{output:?}");
+    let shown: Value = serde_json::from_slice(&carga(&["status", "last"])?.stdout)?;
+    ensure!(
+        shown["status"] == "completed" && shown["rows"]["inserted"] == 2000,
+        "{shown}"
+    );
+    let listed = String::from_utf8(carga(&["status"])?.stdout)?;
+    let of_flights = listed.lines().find(|line| line.ends_with("flights.csv"));
+    ensure!(
+        of_flights.is_some_and(|line| line.contains("failed")),
+        "{listed}"
+    );
+    Ok(())
+}
+
+/// No batch has died of it, none is left, and every page of every database is sound.
+async fn nothing_is_broken(app: &App) -> Result<()> {
+    let directory = app.place.directory()?;
+    let count = async |database: &str, sql: &'static str| -> Result<i64> {
+        use sqlx::Connection;
+        let mut connection = directory.open(database).await?;
+        let counted = sqlx::query_as(sql).fetch_one(&mut connection).await;
+        connection.close().await?;
+        let (count,) = counted?;
+        Ok(count)
+    };
+    ensure!(count("carga.db", "SELECT count(*) FROM parked_batches").await? == 0);
+    eventually(
+        Duration::from_secs(60),
+        "the queue to be empty",
+        async || {
+            count("queue.db", "SELECT count(*) FROM messages")
+                .await
+                .is_ok_and(|left| left == 0)
+        },
+    )
+    .await?;
+    directory.check_integrity().await
+}

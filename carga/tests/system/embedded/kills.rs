@@ -1,0 +1,234 @@
+//! `kill -9`, again and again in one data directory, so that damage would add up.
+
+use anyhow::{Result, bail, ensure};
+use bytes::Bytes;
+use carga_testkit::{DataDir, eventually};
+use futures::stream;
+use serde_json::Value;
+use sqlx::{Connection, FromRow};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::app::{App, PATIENCE, Sending};
+use crate::files::{self, FLIGHTS_ROWS, flights, paced, paced_pieces, then};
+
+/// When to kill.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// More than so many batches are stored, and the file is still being sent.
+    Sending(i64),
+    /// The client has handed over its last byte.
+    LastByte,
+    /// The record has just become `processing`: whether the client has its answer already is chance.
+    Sealed,
+    /// The 202 is here, and more than so many fifths of what was left to store are stored.
+    Answered(i64),
+}
+
+/// Small batches, one per transaction and few in hand: so there is a middle.
+const SLOWLY: [(&str, &str); 4] = [
+    ("CARGA_BATCH_ROWS", "250"),
+    ("CARGA_GROUP_BATCHES", "1"),
+    ("CARGA_STORE_SESSIONS", "1"),
+    ("CARGA_PREFETCH", "2"),
+];
+/// Of the file, with these settings; the last one is not full.
+const BATCHES: i64 = FLIGHTS_ROWS / 250 + 1;
+
+const MOMENTS: [Moment; 12] = [
+    Moment::Answered(0),
+    Moment::Sending(0),
+    Moment::Answered(1),
+    Moment::Sending(10),
+    Moment::LastByte,
+    Moment::Answered(2),
+    Moment::Sending(30),
+    Moment::Answered(3),
+    Moment::Sealed,
+    Moment::Sending(60),
+    Moment::Answered(4),
+    Moment::Sending(90),
+];
+
+#[tokio::test]
+async fn killed_at_any_moment_it_completes_what_was_answered_fails_what_was_not_and_doubles_no_row()
+-> Result<()> {
+    let mut app = App::start(DataDir::new()?, 0).await?;
+    let file = flights().await?;
+    let (mut completed, mut failed) = (Vec::new(), Vec::new());
+    let mut redelivered = false;
+    for moment in MOMENTS {
+        // With nothing to do it can be killed as well.
+        app.api.kill9()?;
+        app.restart_with(&SLOWLY).await?;
+        let id = Uuid::now_v7();
+        let answered = killed(&mut app, id, &file, moment).await?;
+        app.restart().await?;
+        let upload = app.ended(id).await?;
+        match (moment, upload["status"].as_str()) {
+            (Moment::LastByte | Moment::Sending(_), Some("failed")) if !answered => {
+                app.failed(id, "interrupted").await?;
+                failed.push(id);
+            }
+            (Moment::LastByte | Moment::Sealed | Moment::Answered(_), Some("completed")) => {
+                app.completed(id, FLIGHTS_ROWS).await?;
+                completed.push(id);
+            }
+            _ => bail!("killed at {moment:?}, answered: {answered}, and ended as {upload}"),
+        }
+        redelivered |= app.api.log().contains("redelivered=true");
+    }
+    ensure!(
+        redelivered,
+        "no batch was delivered twice: the test did not test"
+    );
+    everything_adds_up(&app, &file, &completed, &failed).await?;
+    app.close().await
+}
+
+/// Sends the file, kills at the moment, and says whether the client has its 202.
+async fn killed(app: &mut App, id: Uuid, file: &Bytes, moment: Moment) -> Result<bool> {
+    match moment {
+        Moment::Sending(batches) => {
+            let sending = app.sending(id, paced(file.clone(), 3_000_000));
+            app.stored_more_than(id, batches).await?;
+            ensure!(!sending.is_finished(), "{moment:?} was too late");
+            app.api.kill9()?;
+            answered(sending).await
+        }
+        Moment::LastByte => {
+            let (tell, told) = oneshot::channel();
+            let end = stream::once(async {
+                let _ = tell.send(());
+                Ok(Bytes::new())
+            });
+            let all = paced_pieces(file.clone(), 200_000_000);
+            let sending = app.sending(id, then(all, end));
+            told.await?;
+            app.api.kill9()?;
+            answered(sending).await
+        }
+        Moment::Sealed => {
+            let sending = app.sending(id, file.clone());
+            tokio::time::timeout(PATIENCE, sealed(app.place.directory()?, id)).await??;
+            app.api.kill9()?;
+            answered(sending).await
+        }
+        Moment::Answered(fifths) => {
+            ensure!(app.put(id, file.clone()).await?.status() == 202);
+            let stored = app.place.batches_of(id).await?;
+            let left = BATCHES - stored;
+            app.stored_more_than(id, stored - 1 + left * fifths / 5)
+                .await?;
+            app.api.kill9()?;
+            let log = app.api.log();
+            let is_end =
+                |line: &str| line.contains("upload completed") && line.contains(&id.to_string());
+            ensure!(!log.lines().any(is_end), "{moment:?} was too late");
+            Ok(true)
+        }
+    }
+}
+
+/// Looks without a pause: between the seal and the answer there is little time.
+async fn sealed(directory: &DataDir, id: Uuid) -> Result<()> {
+    let mut carga = directory.open("carga.db").await?;
+    let sealed = "SELECT 1 FROM uploads WHERE id = $1 AND status = 'processing'";
+    while sqlx::query(sealed)
+        .bind(id.to_string())
+        .fetch_optional(&mut carga)
+        .await?
+        .is_none()
+    {}
+    Ok(carga.close().await?)
+}
+
+async fn answered(sending: Sending) -> Result<bool> {
+    Ok(sending.await?.is_ok_and(|answer| answer.status() == 202))
+}
+
+#[derive(FromRow)]
+struct Shown {
+    upload_id: String,
+    rows: i64,
+    different: i64,
+}
+
+/// The list, the view, the table, the queue and the archive know of the same uploads, and each of those is the file.
+async fn everything_adds_up(
+    app: &App,
+    file: &[u8],
+    completed: &[Uuid],
+    failed: &[Uuid],
+) -> Result<()> {
+    let (_, list) = app.get("/uploads?limit=100").await?;
+    let mut listed: Vec<(String, String)> = Vec::new();
+    for upload in list["uploads"].as_array().into_iter().flatten() {
+        let text = |field: &Value| field.as_str().unwrap_or_default().to_owned();
+        listed.push((text(&upload["id"]), text(&upload["status"])));
+    }
+    listed.sort();
+    let ended = |ids: &[Uuid], status: &str| -> Vec<(String, String)> {
+        let one = |id: &Uuid| (id.to_string(), status.to_owned());
+        ids.iter().map(one).collect()
+    };
+    let mut expected = [ended(completed, "completed"), ended(failed, "failed")].concat();
+    expected.sort();
+    ensure!(listed == expected, "{listed:?}");
+
+    let directory = app.place.directory()?;
+    let mut carga = directory.open("carga.db").await?;
+    let shown: Vec<Shown> = sqlx::query_as(
+        "SELECT upload_id, count(*) AS rows, count(DISTINCT row_number) AS different
+         FROM upload_rows GROUP BY upload_id ORDER BY upload_id",
+    )
+    .fetch_all(&mut carga)
+    .await?;
+    let whole = shown
+        .iter()
+        .all(|shown| (shown.rows, shown.different) == (FLIGHTS_ROWS, FLIGHTS_ROWS));
+    let ids = shown.iter().map(|shown| shown.upload_id.clone());
+    ensure!(whole && ids.eq(completed.iter().map(Uuid::to_string)));
+    // One is compared with the file cell by cell, and the others with it.
+    let first = completed[0];
+    app.place.holds(first, &files::read(file)?.1).await?;
+    let (all, like_the_first): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), count(first.id)
+         FROM rows LEFT JOIN rows first ON first.fields = rows.fields
+           AND first.id = ((SELECT number FROM uploads WHERE id = $1) << 36) + rows.row_number",
+    )
+    .bind(first.to_string())
+    .fetch_one(&mut carga)
+    .await?;
+    let total = FLIGHTS_ROWS * completed.len() as i64;
+    ensure!(
+        (all, like_the_first) == (total, total),
+        "{all} rows in the table instead of {total}, {like_the_first} of them right"
+    );
+    carga.close().await?;
+
+    // What failed uploads left in the queue is taken out of it as well.
+    eventually(PATIENCE, "the queue to be empty", async || {
+        messages(directory)
+            .await
+            .is_ok_and(|messages| messages == 0)
+    })
+    .await?;
+    let objects = directory.objects()?;
+    for id in completed {
+        let of_upload = objects.iter().filter(|key| key.contains(&id.to_string()));
+        ensure!(of_upload.count() as i64 == BATCHES + 1);
+    }
+    let manifests = objects.iter().filter(|key| key.ends_with("manifest.json"));
+    ensure!(manifests.count() == completed.len());
+    directory.check_integrity().await
+}
+
+async fn messages(directory: &DataDir) -> Result<i64> {
+    let mut queue = directory.open("queue.db").await?;
+    let counted =
+        sqlx::query_as("SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM bodies)");
+    let (messages,) = counted.fetch_one(&mut queue).await?;
+    queue.close().await?;
+    Ok(messages)
+}

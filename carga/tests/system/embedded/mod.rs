@@ -1,0 +1,5 @@
+//! What concerns `carga` alone: one process and its data directory.
+
+mod commands;
+mod full_disk;
+mod kills;

@@ -1,0 +1,146 @@
+//! The main job, whole.
+
+use anyhow::{Context, Result, ensure};
+use carga_common::archive::Manifest;
+use serde_json::Value;
+use tokio::process::Command;
+use uuid::Uuid;
+
+use crate::answers::sha256_hex;
+use crate::app::App;
+use crate::files::{self, FLIGHTS_BATCHES, FLIGHTS_ROWS, csv, flights, paced};
+use crate::place::Mode;
+
+in_both_modes! {
+    a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_the_archive,
+    two_uploads_at_once_are_both_exact,
+    quotes_line_breaks_empty_cells_and_leading_zeros_come_back_as_they_were,
+    a_header_without_rows_completes_with_a_manifest,
+}
+
+async fn a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_the_archive(
+    mode: Mode,
+) -> Result<()> {
+    let app = App::start(mode.place().await?, 2).await?;
+    let path = carga_testkit::fixtures::flights()?;
+    let sent = Command::new("curl")
+        .args(["--silent", "--fail-with-body", "-F"])
+        .arg(format!("file=@{}", path.display()))
+        .arg(format!("{}/uploads", app.url))
+        .output()
+        .await
+        .context("running curl")?;
+    ensure!(
+        sent.status.success(),
+        "curl failed: {}",
+        String::from_utf8_lossy(&sent.stdout)
+    );
+    let accepted: Value = serde_json::from_slice(&sent.stdout)?;
+    ensure!(accepted["filename"] == "flights.csv", "{accepted}");
+    ensure!(accepted["rows"]["read"] == FLIGHTS_ROWS, "{accepted}");
+    let id: Uuid = accepted["id"].as_str().context("no id")?.parse()?;
+    let upload = app.completed(id, FLIGHTS_ROWS).await?;
+
+    let file = flights().await?;
+    let (columns, rows) = files::read(&file)?;
+    ensure!(rows.len() as i64 == FLIGHTS_ROWS);
+    let digest = sha256_hex(&file);
+    ensure!(upload["sha256"] == digest.as_str() && upload["bytes"]["received"] == file.len());
+    app.place.holds(id, &rows).await?;
+
+    let objects = app.place.objects().await?;
+    ensure!(
+        objects.len() as i64 == FLIGHTS_BATCHES + 1,
+        "{} objects instead of the batches and a manifest",
+        objects.len()
+    );
+    let manifest = app
+        .place
+        .object(&format!("uploads/{id}/manifest.json"))
+        .await?;
+    let manifest: Manifest = serde_json::from_slice(&manifest)?;
+    ensure!(manifest.batches.len() as i64 == FLIGHTS_BATCHES);
+    ensure!(manifest.rows as i64 == FLIGHTS_ROWS);
+    ensure!(manifest.columns == columns && manifest.source_sha256 == Some(digest));
+    let mut rows = rows.iter();
+    for (batch, number) in manifest.batches.iter().zip(1..) {
+        ensure!(
+            batch.key == format!("uploads/{id}/batch-{number:06}.json"),
+            "{}",
+            batch.key
+        );
+        let object = app.place.object(&batch.key).await?;
+        ensure!(
+            batch.bytes == object.len() as u64
+                && batch.crc32 == format!("{:08x}", crc32fast::hash(&object))
+        );
+        let archived: Vec<serde_json::Map<String, Value>> = serde_json::from_slice(&object)?;
+        ensure!(archived.len() == batch.rows as usize);
+        // One row per line, between the brackets.
+        ensure!(object.iter().filter(|byte| **byte == b'\n').count() == archived.len() + 2);
+        for archived in archived {
+            let row = rows.next().context("more rows than the file has")?;
+            let same = columns
+                .iter()
+                .zip(row)
+                .all(|(column, cell)| archived[column] == cell);
+            ensure!(
+                same && archived.len() == columns.len(),
+                "{archived:?} instead of {row:?}"
+            );
+        }
+    }
+    ensure!(rows.next().is_none());
+    app.close().await
+}
+
+async fn two_uploads_at_once_are_both_exact(mode: Mode) -> Result<()> {
+    let app = App::start(mode.place().await?, 2).await?;
+    let file = flights().await?;
+    let other = csv(40_000);
+    let ids = [Uuid::now_v7(), Uuid::now_v7()];
+    let (first, second) = tokio::join!(
+        app.put(ids[0], file),
+        app.put(ids[1], paced(other, 1_500_000))
+    );
+    ensure!(first?.status() == 202 && second?.status() == 202);
+    app.completed(ids[0], FLIGHTS_ROWS).await?;
+    app.completed(ids[1], 40_000).await?;
+    app.close().await
+}
+
+async fn quotes_line_breaks_empty_cells_and_leading_zeros_come_back_as_they_were(
+    mode: Mode,
+) -> Result<()> {
+    let app = App::start(mode.place().await?, 1).await?;
+    let id = Uuid::now_v7();
+    // With a byte order mark and the line ends of Windows.
+    let file = format!("\u{feff}{}", csv(2500)).replace('\n', "\r\n");
+    ensure!(app.put(id, file).await?.status() == 202);
+    let upload = app.completed(id, 2500).await?;
+    ensure!(
+        upload["columns"] == serde_json::json!(["id", "name", "note", "empty"]),
+        "{upload}"
+    );
+    ensure!(upload["dialect"]["bom"] == true);
+    let data = app.place.shown(id, 2042).await?;
+    let expected = serde_json::json!({
+        "id": "0002042", "name": "näme 2042", "note": "a \"quoted\",\r\nnote", "empty": ""
+    });
+    ensure!(data == expected, "{data}");
+    app.close().await
+}
+
+async fn a_header_without_rows_completes_with_a_manifest(mode: Mode) -> Result<()> {
+    let app = App::start(mode.place().await?, 1).await?;
+    for header in ["a,b,c", "a,b,c\n", "\"a\",b,c\r\n\r\n"] {
+        let id = Uuid::now_v7();
+        let answer = app.put(id, header).await?;
+        ensure!(answer.status() == 202, "{header:?}");
+        app.completed(id, 0).await?;
+        let objects = app.place.objects().await?;
+        let of_upload = objects.iter().filter(|key| key.contains(&id.to_string()));
+        ensure!(of_upload.eq([&format!("uploads/{id}/manifest.json")]));
+    }
+    app.close().await
+}

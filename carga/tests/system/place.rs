@@ -1,0 +1,227 @@
+//! Where the Carga of a test keeps everything, and how a test looks behind its back.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use carga_testkit::{DataDir, Scope};
+use csv::StringRecord;
+use futures::TryStreamExt;
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{Connection, SqliteConnection};
+use uuid::Uuid;
+
+/// How Carga runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode {
+    /// `carga serve` alone.
+    Embedded,
+    /// `carga-api` and `carga-worker` on servers.
+    Distributed,
+}
+
+impl Mode {
+    /// A new place that nobody else uses.
+    pub(crate) async fn place(self) -> Result<Place> {
+        Ok(match self {
+            Self::Embedded => Place::Embedded(DataDir::new()?),
+            Self::Distributed => Place::Distributed(Scope::new().await?),
+        })
+    }
+}
+
+/// Makes a test of each scenario in each mode: `embedded::{scenario}` and `distributed::{scenario}`.
+macro_rules! in_both_modes {
+    ($($scenario:ident),+ $(,)?) => {
+        in_both_modes! { @ embedded Embedded $($scenario)+ }
+        in_both_modes! { @ distributed Distributed $($scenario)+ }
+    };
+    (@ $module:ident $mode:ident $($scenario:ident)+) => {
+        mod $module {
+            $(
+                #[tokio::test]
+                async fn $scenario() -> anyhow::Result<()> {
+                    super::$scenario($crate::place::Mode::$mode).await
+                }
+            )+
+        }
+    };
+}
+
+/// A directory, or a corner of the servers.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Embedded(DataDir),
+    Distributed(Scope),
+}
+
+impl From<DataDir> for Place {
+    fn from(directory: DataDir) -> Self {
+        Self::Embedded(directory)
+    }
+}
+
+impl From<Scope> for Place {
+    fn from(scope: Scope) -> Self {
+        Self::Distributed(scope)
+    }
+}
+
+/// The rows of one upload in SQLite.
+macro_rules! in_sqlite {
+    ($columns:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM uploads u JOIN rows r ON r.id BETWEEN u.number << 36 AND (u.number << 36) + 0xfffffffff WHERE u.id = $1"
+        )
+    };
+}
+
+impl Place {
+    pub(crate) fn env(&self) -> BTreeMap<String, String> {
+        match self {
+            Self::Embedded(directory) => directory.env(),
+            Self::Distributed(scope) => scope.env(),
+        }
+    }
+
+    /// The data directory, for tests that are embedded only.
+    pub(crate) fn directory(&self) -> Result<&DataDir> {
+        match self {
+            Self::Embedded(directory) => Ok(directory),
+            Self::Distributed(_) => bail!("there is no data directory on servers"),
+        }
+    }
+
+    /// One more setting.
+    #[must_use]
+    pub(crate) fn with(self, key: &str, value: &str) -> Self {
+        match self {
+            Self::Embedded(directory) => Self::Embedded(directory.with(key, value)),
+            Self::Distributed(scope) => Self::Distributed(scope.with(key, value)),
+        }
+    }
+
+    /// How many rows of the upload are stored, and how many different ones.
+    pub(crate) async fn rows_of(&self, id: Uuid) -> Result<(i64, i64)> {
+        Ok(match self {
+            Self::Embedded(directory) => {
+                let mut carga = directory.open("carga.db").await?;
+                let sql = in_sqlite!("count(*), count(DISTINCT r.row_number)");
+                let counted = sqlx::query_as(sql).bind(id.to_string());
+                closed(counted.fetch_one(&mut carga).await, carga).await?
+            }
+            Self::Distributed(scope) => {
+                let sql =
+                    "SELECT count(*), count(DISTINCT row_number) FROM rows WHERE upload_id = $1";
+                let counted = sqlx::query_as(sql).bind(id);
+                counted.fetch_one(&scope.pool()).await?
+            }
+        })
+    }
+
+    /// How many batches of the upload are stored.
+    pub(crate) async fn batches_of(&self, id: Uuid) -> Result<i64> {
+        const SQL: &str = "SELECT count(*) FROM batches WHERE upload_id = $1";
+        let (batches,) = match self {
+            Self::Embedded(directory) => {
+                let mut carga = directory.open("carga.db").await?;
+                let counted = sqlx::query_as(SQL).bind(id.to_string());
+                closed(counted.fetch_one(&mut carga).await, carga).await?
+            }
+            Self::Distributed(scope) => {
+                let counted = sqlx::query_as(SQL).bind(id);
+                counted.fetch_one(&scope.pool()).await?
+            }
+        };
+        Ok(batches)
+    }
+
+    /// Fails unless the rows stored are these, cell by cell and in their order.
+    pub(crate) async fn holds(&self, id: Uuid, expected: &[StringRecord]) -> Result<()> {
+        let mut expected = expected.iter().zip(1..);
+        let mut look = |number: i64, cells: &[String]| {
+            let (row, expected_number) = expected.next().context("more rows than the file has")?;
+            ensure!(
+                number == expected_number && row.iter().eq(cells),
+                "row {number} is {cells:?}"
+            );
+            Ok(())
+        };
+        match self {
+            Self::Embedded(directory) => {
+                let mut carga = directory.open("carga.db").await?;
+                let sql = concat!(in_sqlite!("r.row_number, r.fields"), " ORDER BY r.id");
+                let mut rows = sqlx::query_as::<_, (i64, Json<Vec<String>>)>(sql)
+                    .bind(id.to_string())
+                    .fetch(&mut carga);
+                while let Some((number, Json(cells))) = rows.try_next().await? {
+                    look(number, &cells)?;
+                }
+                drop(rows);
+                carga.close().await?;
+            }
+            Self::Distributed(scope) => {
+                let pool = scope.pool();
+                let sql = "SELECT row_number, fields FROM rows WHERE upload_id = $1 ORDER BY 1";
+                let mut rows = sqlx::query_as::<_, (i64, Vec<String>)>(sql)
+                    .bind(id)
+                    .fetch(&pool);
+                while let Some((number, cells)) = rows.try_next().await? {
+                    look(number, &cells)?;
+                }
+            }
+        }
+        ensure!(expected.next().is_none(), "fewer rows than the file has");
+        Ok(())
+    }
+
+    /// A row as the view shows it.
+    pub(crate) async fn shown(&self, id: Uuid, row_number: i64) -> Result<Value> {
+        const SQL: &str = "SELECT data FROM upload_rows WHERE upload_id = $1 AND row_number = $2";
+        let (Json(data),) = match self {
+            Self::Embedded(directory) => {
+                let mut carga = directory.open("carga.db").await?;
+                let found = sqlx::query_as(SQL).bind(id.to_string()).bind(row_number);
+                closed(found.fetch_one(&mut carga).await, carga).await?
+            }
+            Self::Distributed(scope) => {
+                let found = sqlx::query_as(SQL).bind(id).bind(row_number);
+                found.fetch_one(&scope.pool()).await?
+            }
+        };
+        Ok(data)
+    }
+
+    /// The keys in the archive, sorted.
+    pub(crate) async fn objects(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Embedded(directory) => directory.objects(),
+            Self::Distributed(scope) => scope.objects().await,
+        }
+    }
+
+    pub(crate) async fn object(&self, key: &str) -> Result<Vec<u8>> {
+        match self {
+            Self::Embedded(directory) => directory.object(key),
+            Self::Distributed(scope) => scope.object(key).await,
+        }
+    }
+
+    /// Clears it away.
+    pub(crate) async fn close(self) -> Result<()> {
+        match self {
+            Self::Embedded(directory) => {
+                drop(directory);
+                Ok(())
+            }
+            Self::Distributed(scope) => scope.close().await,
+        }
+    }
+}
+
+async fn closed<T>(answer: sqlx::Result<T>, connection: SqliteConnection) -> Result<T> {
+    connection.close().await?;
+    Ok(answer?)
+}

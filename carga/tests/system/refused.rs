@@ -1,0 +1,188 @@
+//! What is refused before there is an upload: it leaves none.
+
+use anyhow::{Context, Result, ensure};
+use reqwest::multipart::{Form, Part};
+use uuid::Uuid;
+
+use crate::answers::problem;
+use crate::app::App;
+use crate::files::paced;
+use crate::place::Mode;
+
+in_both_modes! {
+    a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload,
+    a_form_without_its_boundary_is_refused_early_and_costs_no_memory,
+}
+
+/// Faults that are met before there is an upload.
+async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
+    mode: Mode,
+) -> Result<()> {
+    let app = App::start(
+        mode.place()
+            .await?
+            .with("CARGA_MAX_UPLOAD_BYTES", "2000000"),
+        0,
+    )
+    .await?;
+    for (file, status, code, column, message) in [
+        ("", 422, "empty_file", None, "no header"),
+        ("\n\r\n\n", 422, "empty_file", None, "no header"),
+        (
+            "a,b,a\n1,2,3\n",
+            422,
+            "duplicate_column_name",
+            Some("a"),
+            "column 3",
+        ),
+        ("a,,c\n1,2,3\n", 422, "empty_column_name", None, "column 2"),
+        (
+            "a,\" \",c\n1,2,3\n",
+            422,
+            "empty_column_name",
+            None,
+            "column 2",
+        ),
+        (
+            "a,\"b\n1,2,3\n",
+            422,
+            "unclosed_quote",
+            None,
+            "never closed",
+        ),
+    ] {
+        let id = Uuid::now_v7();
+        let answer = app.put(id, file).await?;
+        let problem = problem(answer, status, code).await?;
+        ensure!(
+            problem["detail"]
+                .as_str()
+                .context("no detail")?
+                .contains(message),
+            "{problem}"
+        );
+        ensure!(problem["column"] == serde_json::json!(column), "{problem}");
+        ensure!(app.upload(id).await?.is_none(), "{file:?} left an upload");
+    }
+    // Not UTF-8, and a header of two mebibytes.
+    let answer = app.put(Uuid::now_v7(), &b"a,b\xff\n1,2\n"[..]).await?;
+    problem(answer, 422, "invalid_utf8").await?;
+    let wide: String = (0..150_000)
+        .map(|column| format!("column_{column},"))
+        .collect();
+    let wide = format!("{wide}end\n");
+    let answer = app.put(Uuid::now_v7(), wide).await?;
+    let refused = problem(answer, 422, "header_too_large").await?;
+    ensure!(refused["limit"] == 1 << 20, "{refused}");
+
+    let post = || app.client.post(format!("{}/uploads", app.url));
+    let no_file = Form::new().text("filename", "x.csv");
+    problem(post().multipart(no_file).send().await?, 400, "missing_file").await?;
+    let unknown = Form::new()
+        .text("delimiter", ";")
+        .part("file", Part::text("a\n1\n"));
+    let refused = problem(
+        post().multipart(unknown).send().await?,
+        400,
+        "unknown_option",
+    )
+    .await?;
+    ensure!(
+        refused["detail"]
+            .as_str()
+            .context("no detail")?
+            .contains("delimiter")
+    );
+    problem(
+        app.client
+            .post(format!("{}/uploads?on_error=reject", app.url))
+            .body("a\n")
+            .send()
+            .await?,
+        400,
+        "unknown_option",
+    )
+    .await?;
+    problem(
+        post()
+            .header("content-type", "application/json")
+            .body("{}")
+            .send()
+            .await?,
+        415,
+        "unsupported_media_type",
+    )
+    .await?;
+    problem(
+        post()
+            .header("content-type", "text/csv; charset=utf-16")
+            .body("a")
+            .send()
+            .await?,
+        415,
+        "unsupported_charset",
+    )
+    .await?;
+    problem(
+        post()
+            .header("content-type", "multipart/form-data")
+            .body("a")
+            .send()
+            .await?,
+        400,
+        "malformed_form",
+    )
+    .await?;
+
+    // The declared length is enough to refuse before a byte of the body is read.
+    let large = post()
+        .header("content-type", "text/csv")
+        .body(vec![b'a'; 2_000_001])
+        .send()
+        .await?;
+    let refused = problem(large, 413, "upload_too_large").await?;
+    ensure!(
+        refused["limit"] == 2_000_000 && refused["actual"] == 2_000_001,
+        "{refused}"
+    );
+
+    let (_, list) = app.get("/uploads").await?;
+    ensure!(list["uploads"] == serde_json::json!([]), "{list}");
+    app.close().await
+}
+
+/// The parser of forms would keep the whole body in memory while it looks for a boundary.
+async fn a_form_without_its_boundary_is_refused_early_and_costs_no_memory(
+    mode: Mode,
+) -> Result<()> {
+    let app = App::start(mode.place().await?, 0).await?;
+    let endless_head = format!(
+        "--B\r\nContent-Disposition: form-data; name=\"{}",
+        "x".repeat(60_000_000)
+    );
+    for body in ["no boundary at all\n".repeat(3_000_000), endless_head] {
+        let url = format!("{}/uploads", app.url);
+        let request = app
+            .client
+            .post(url)
+            .header("content-type", "multipart/form-data; boundary=B");
+        let answer = request.body(paced(body, 1_000_000_000)).send().await;
+        // The rest of 60 MB is not read, so the answer may be lost with the connection.
+        if let Ok(answer) = answer {
+            problem(answer, 400, "malformed_form").await?;
+        }
+    }
+    let peak = app.api.peak_rss_bytes()?;
+    ensure!(peak < 60 << 20, "the API took {peak} bytes");
+    let empty = Form::new().part("file", Part::text("").file_name("empty.csv"));
+    let answer = app
+        .client
+        .post(format!("{}/uploads", app.url))
+        .multipart(empty)
+        .send()
+        .await?;
+    problem(answer, 422, "empty_file").await?;
+    let (_, list) = app.get("/uploads").await?;
+    ensure!(list["uploads"] == serde_json::json!([]), "{list}");
+    app.close().await
+}

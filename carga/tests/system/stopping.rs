@@ -1,0 +1,96 @@
+//! SIGTERM: what is in flight may finish, nothing new is taken, and nothing is lost.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use carga_testkit::eventually;
+use uuid::Uuid;
+
+use crate::answers::problem;
+use crate::app::{App, PATIENCE, Sending};
+use crate::files::{FLIGHTS_BATCHES, FLIGHTS_ROWS, csv, flights, paced};
+use crate::place::Mode;
+
+in_both_modes! {
+    told_to_stop_while_storing_it_gives_back_what_it_has_not_begun_and_exits_0,
+    told_to_stop_it_finishes_the_upload_in_flight_takes_no_other_and_exits_0,
+    an_upload_that_outlasts_the_grace_period_fails_as_interrupted,
+}
+
+async fn told_to_stop_while_storing_it_gives_back_what_it_has_not_begun_and_exits_0(
+    mode: Mode,
+) -> Result<()> {
+    let place = mode
+        .place()
+        .await?
+        .with("CARGA_GROUP_BATCHES", "1")
+        .with("CARGA_STORE_SESSIONS", "1")
+        .with("CARGA_PREFETCH", "8")
+        .with("CARGA_LOG", "carga_worker=debug,info");
+    let mut app = App::start(place, 1).await?;
+    let id = Uuid::now_v7();
+    ensure!(app.put(id, flights().await?).await?.status() == 202);
+    app.stored_more_than(id, 20).await?;
+    app.storer().terminate()?;
+    let exit = app.storer().wait(Duration::from_secs(30)).await?;
+    ensure!(exit.code() == Some(0), "{exit}");
+    let stored = app.place.batches_of(id).await?;
+    ensure!(stored < FLIGHTS_BATCHES, "it was told too late");
+    // What it had begun it finished, acknowledgements included.
+    let log = app.storer().log();
+    ensure!(
+        !log.contains("will come again"),
+        "a stored batch was not acknowledged"
+    );
+    app.restart_storer().await?;
+    app.completed(id, FLIGHTS_ROWS).await?;
+    app.close().await
+}
+
+async fn told_to_stop_it_finishes_the_upload_in_flight_takes_no_other_and_exits_0(
+    mode: Mode,
+) -> Result<()> {
+    let mut app = App::start(mode.place().await?, 1).await?;
+    let id = Uuid::now_v7();
+    let sending = send_slowly(&app, id, 20_000, 400_000).await?;
+    app.api.terminate()?;
+    eventually(PATIENCE, "it to drain", async || {
+        let ready = app.get("/readyz").await;
+        ready.is_ok_and(|(status, ready)| status == 503 && ready["status"] == "draining")
+    })
+    .await?;
+    problem(app.put(Uuid::now_v7(), csv(10)).await?, 503, "stopping").await?;
+    ensure!(sending.await??.status() == 202);
+    let exit = app.api.wait(Duration::from_secs(30)).await?;
+    ensure!(exit.code() == Some(0), "{exit}");
+
+    app.restart().await?;
+    app.completed(id, 20_000).await?;
+    app.close().await
+}
+
+async fn an_upload_that_outlasts_the_grace_period_fails_as_interrupted(mode: Mode) -> Result<()> {
+    let place = mode.place().await?.with("CARGA_GRACE_SECS", "1");
+    let mut app = App::start(place, 1).await?;
+    let id = Uuid::now_v7();
+    let sending = send_slowly(&app, id, 40_000, 100_000).await?;
+    app.api.terminate()?;
+    problem(sending.await??, 503, "interrupted").await?;
+    let exit = app.api.wait(Duration::from_secs(30)).await?;
+    ensure!(exit.code() == Some(0), "{exit}");
+
+    app.restart().await?;
+    app.failed(id, "interrupted").await?;
+    app.close().await
+}
+
+/// An upload on its way, of which something has arrived.
+async fn send_slowly(app: &App, id: Uuid, rows: usize, bytes_per_second: usize) -> Result<Sending> {
+    let sending = app.sending(id, paced(csv(rows), bytes_per_second));
+    eventually(PATIENCE, "some rows to be read", async || {
+        let upload = app.upload(id).await.ok().flatten();
+        upload.is_some_and(|upload| upload["rows"]["read"].as_u64() > Some(0))
+    })
+    .await?;
+    Ok(sending)
+}

@@ -1,0 +1,87 @@
+//! Bodies that end early.
+
+use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::files::csv;
+use crate::place::Mode;
+
+in_both_modes! {
+    a_body_that_ends_early_is_a_failure_wherever_it_ends,
+    a_raw_body_that_ends_early_is_a_failure,
+}
+
+/// A client that hangs up sees no answer; the upload says what happened.
+async fn a_body_that_ends_early_is_a_failure_wherever_it_ends(mode: Mode) -> Result<()> {
+    let app = App::start(mode.place().await?, 2).await?;
+    let file = csv(1500);
+    let head = "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\r\n";
+    let form = format!("{head}{file}\r\n--B--\r\n");
+    // In a row, at the end of the last one, and at every byte of the closing boundary but the line break behind it.
+    let begun = head.len() + 20_000;
+    let boundary = head.len() + file.len();
+    let cuts = [begun + 10_007, boundary - 1].into_iter();
+    for cut in cuts.chain(boundary..form.len() - 2) {
+        for chunked in [false, true] {
+            let id = Uuid::now_v7();
+            let mut stream = app.connect().await?;
+            let length = match chunked {
+                true => "transfer-encoding: chunked".to_owned(),
+                false => format!("content-length: {}", form.len()),
+            };
+            let request = format!(
+                "PUT /uploads/{id} HTTP/1.1\r\nhost: carga\r\ncontent-type: multipart/form-data; boundary=B\r\n{length}\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await?;
+            stream.write_all(&piece(&form[..begun], chunked)).await?;
+            // The header has been accepted; from now on there is an upload to tell what happened.
+            app.begun(id)
+                .await
+                .with_context(|| format!("cut at {cut}"))?;
+            stream.write_all(&piece(&form[begun..cut], chunked)).await?;
+            stream.shutdown().await?;
+            let mut answer = String::new();
+            // Whether the answer still arrives is up to the connection; that it is no success is up to us.
+            let _ = stream.read_to_string(&mut answer).await;
+            ensure!(
+                answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+                "cut at {cut}: {answer}"
+            );
+            let upload = app.failed(id, "incomplete_body").await;
+            upload.with_context(|| format!("cut at {cut}, chunked: {chunked}"))?;
+        }
+    }
+    app.close().await
+}
+
+async fn a_raw_body_that_ends_early_is_a_failure(mode: Mode) -> Result<()> {
+    let app = App::start(mode.place().await?, 2).await?;
+    let file = csv(1500);
+    for chunked in [false, true] {
+        let id = Uuid::now_v7();
+        let mut stream = app.connect().await?;
+        let length = match chunked {
+            true => "transfer-encoding: chunked".to_owned(),
+            false => format!("content-length: {}", file.len() + 1),
+        };
+        let request = format!(
+            "PUT /uploads/{id} HTTP/1.1\r\nhost: carga\r\ncontent-type: text/csv\r\n{length}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await?;
+        // All rows, to the end of the last line. One byte is missing, or the last chunk.
+        stream.write_all(&piece(&file, chunked)).await?;
+        app.begun(id).await?;
+        stream.shutdown().await?;
+        app.failed(id, "incomplete_body").await?;
+    }
+    app.close().await
+}
+
+fn piece(bytes: &str, chunked: bool) -> Vec<u8> {
+    match chunked {
+        true => format!("{:x}\r\n{bytes}\r\n", bytes.len()).into_bytes(),
+        false => bytes.as_bytes().to_vec(),
+    }
+}

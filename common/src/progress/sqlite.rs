@@ -1,0 +1,242 @@
+//! Live counters in SQLite: the same rules as in Redis, and a commit instead of a script.
+//!
+//! What is committed survives a crash of the process and of the machine, so there is no earlier life to be wary of.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
+
+use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
+use crate::error::PortResult;
+use crate::sqlite::{Database, now_ms, port_error};
+use crate::upload::UploadId;
+
+/// Where the file is and how to use it.
+#[derive(Debug, Clone)]
+pub struct SqliteProgressSettings {
+    /// The file; it is made if it is missing, its directory is not.
+    pub file: PathBuf,
+    /// How long an upload's counters outlive their last change.
+    pub ttl: Duration,
+}
+
+/// [`ProgressStore`] on SQLite.
+#[derive(Debug, Clone)]
+pub struct SqliteProgress {
+    database: Database,
+    ttl_ms: i64,
+}
+
+/// Nothing here is worth a migration: a file of another shape could be thrown away and would be rebuilt.
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS counters (
+    upload_id      text PRIMARY KEY,
+    epoch          integer NOT NULL,
+    rows_read      integer NOT NULL,
+    bytes_received integer NOT NULL,
+    rows_stored    integer NOT NULL,
+    batches_stored integer NOT NULL,
+    -- Milliseconds since 1970.
+    expires_at     integer NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS counters_by_expiry ON counters (expires_at);
+CREATE TABLE IF NOT EXISTS counted_batches (
+    upload_id text NOT NULL REFERENCES counters ON DELETE CASCADE,
+    seq       integer NOT NULL,
+    PRIMARY KEY (upload_id, seq)
+) STRICT, WITHOUT ROWID;
+";
+
+/// What is there of an upload's counters, seen from an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Absent,
+    Ours,
+    /// A newer epoch's.
+    Newer,
+}
+
+impl SqliteProgress {
+    /// Opens the file, or makes it.
+    pub async fn open(settings: SqliteProgressSettings) -> PortResult<Self> {
+        const OPERATION: &str = "progress.connect";
+        let database = Database::open(OPERATION, &settings.file).await?;
+        sqlx::raw_sql(SCHEMA)
+            .execute(database.writer())
+            .await
+            .map_err(|error| port_error(OPERATION, error))?;
+        Ok(Self {
+            database,
+            ttl_ms: i64::try_from(settings.ttl.as_millis()).unwrap_or(i64::MAX),
+        })
+    }
+
+    /// Adds what one report says, if its counters are there.
+    async fn report(
+        &self,
+        upload: UploadId,
+        epoch: i32,
+        figures: (u64, u64),
+        stored: &[StoredBatch],
+    ) -> sqlx::Result<Presence> {
+        let mut writing = self.database.begin().await?;
+        let found = standing(&mut writing, upload, epoch).await?;
+        if found == Standing::Ours {
+            self.add(&mut writing, upload, figures, stored).await?;
+        }
+        writing.commit().await?;
+        Ok(match found {
+            Standing::Absent => Presence::Absent,
+            Standing::Ours | Standing::Newer => Presence::Present,
+        })
+    }
+
+    /// Figures only rise, and a batch counts once.
+    async fn add(
+        &self,
+        connection: &mut SqliteConnection,
+        upload: UploadId,
+        (rows_read, bytes_received): (u64, u64),
+        stored: &[StoredBatch],
+    ) -> sqlx::Result<()> {
+        let id = upload.to_string();
+        let (mut rows, mut batches) = (0, 0);
+        for batch in stored {
+            let new = sqlx::query(
+                "INSERT INTO counted_batches (upload_id, seq) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            )
+            .bind(&id)
+            .bind(batch.seq)
+            .execute(&mut *connection)
+            .await?;
+            if new.rows_affected() > 0 {
+                rows += i64::from(batch.rows);
+                batches += 1;
+            }
+        }
+        sqlx::query(
+            "UPDATE counters
+             SET rows_read = max(rows_read, $2), bytes_received = max(bytes_received, $3),
+                 rows_stored = rows_stored + $4, batches_stored = batches_stored + $5, expires_at = $6
+             WHERE upload_id = $1",
+        )
+        .bind(&id)
+        .bind(rows_read.cast_signed())
+        .bind(bytes_received.cast_signed())
+        .bind(rows)
+        .bind(batches)
+        .bind(now_ms().saturating_add(self.ttl_ms))
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn make(&self, upload: UploadId, epoch: i32, snapshot: &Snapshot) -> sqlx::Result<()> {
+        let mut writing = self.database.begin().await?;
+        let found = standing(&mut writing, upload, epoch).await?;
+        if found == Standing::Absent {
+            // Whatever has expired goes with it, so that nothing stays for ever.
+            sqlx::query("DELETE FROM counters WHERE upload_id = $1 OR expires_at <= $2")
+                .bind(upload.to_string())
+                .bind(now_ms())
+                .execute(&mut *writing)
+                .await?;
+            sqlx::query("INSERT INTO counters VALUES ($1, $2, 0, 0, 0, 0, 0)")
+                .bind(upload.to_string())
+                .bind(epoch)
+                .execute(&mut *writing)
+                .await?;
+        }
+        if found != Standing::Newer {
+            let figures = (snapshot.rows_read, snapshot.bytes_received);
+            self.add(&mut writing, upload, figures, &snapshot.stored)
+                .await?;
+        }
+        writing.commit().await
+    }
+}
+
+async fn standing(
+    connection: &mut SqliteConnection,
+    upload: UploadId,
+    epoch: i32,
+) -> sqlx::Result<Standing> {
+    let found: Option<(i32,)> =
+        sqlx::query_as("SELECT epoch FROM counters WHERE upload_id = $1 AND expires_at > $2")
+            .bind(upload.to_string())
+            .bind(now_ms())
+            .fetch_optional(connection)
+            .await?;
+    Ok(match found {
+        Some((known,)) if known == epoch => Standing::Ours,
+        Some((known,)) if known > epoch => Standing::Newer,
+        _ => Standing::Absent,
+    })
+}
+
+#[async_trait]
+impl ProgressStore for SqliteProgress {
+    async fn received(
+        &self,
+        upload: UploadId,
+        epoch: i32,
+        rows_read: u64,
+        bytes_received: u64,
+    ) -> PortResult<Presence> {
+        self.report(upload, epoch, (rows_read, bytes_received), &[])
+            .await
+            .map_err(|error| port_error("progress.received", error))
+    }
+
+    async fn stored(
+        &self,
+        upload: UploadId,
+        epoch: i32,
+        batches: &[StoredBatch],
+    ) -> PortResult<Presence> {
+        self.report(upload, epoch, (0, 0), batches)
+            .await
+            .map_err(|error| port_error("progress.stored", error))
+    }
+
+    async fn restore(&self, upload: UploadId, epoch: i32, snapshot: &Snapshot) -> PortResult<()> {
+        self.make(upload, epoch, snapshot)
+            .await
+            .map_err(|error| port_error("progress.restore", error))
+    }
+
+    async fn read(&self, upload: UploadId, epoch: i32) -> PortResult<Option<Counters>> {
+        let found: Option<(i64, i64, i64, i64)> = sqlx::query_as(
+            "SELECT rows_read, bytes_received, rows_stored, batches_stored
+             FROM counters WHERE upload_id = $1 AND epoch = $2 AND expires_at > $3",
+        )
+        .bind(upload.to_string())
+        .bind(epoch)
+        .bind(now_ms())
+        .fetch_optional(&self.database.readers)
+        .await
+        .map_err(|error| port_error("progress.read", error))?;
+        Ok(
+            found.map(|(rows_read, bytes, rows_stored, batches)| Counters {
+                rows_read: rows_read.cast_unsigned(),
+                bytes_received: bytes.cast_unsigned(),
+                rows_stored: rows_stored.cast_unsigned(),
+                batches_stored: batches.cast_unsigned(),
+            }),
+        )
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        sqlx::query("SELECT 1 FROM counters LIMIT 1")
+            .execute(&self.database.readers)
+            .await
+            .map_err(|error| port_error("progress.ping", error))?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.database.close().await;
+    }
+}

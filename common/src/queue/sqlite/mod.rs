@@ -1,0 +1,224 @@
+//! The queue in SQLite: one file, as durable as a broker and without one.
+//!
+//! - A publish, a lease and a settlement are writes, and one task makes them all: what waits for it shares a transaction, so
+//!   thirty-two publishes at once cost one `fsync`.
+//! - A delivery is a *lease*: the message names its holder and carries a number that grows with every delivery. A settlement
+//!   names that number, so whoever lost the lease in the meantime changes nothing (a fencing token).
+//! - A holder says every few seconds that it lives. The leases of one that does not are free.
+//! - Bodies have a table of their own: SQLite writes a row anew when one of its columns changes, and a lease must not write a
+//!   hundred kilobytes.
+
+mod consumer;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use self::consumer::SqliteDeliveries;
+use self::writer::{Request, Writer};
+use super::{BatchPublisher, BatchQueue, Deliveries, QueueDepth};
+use crate::batch::EncodedBatch;
+use crate::error::{PortError, PortResult};
+use crate::sqlite::{Database, now_ms, port_error};
+
+/// Dead letters are few; a small prefetch keeps them in order of arrival and cheap to hold.
+const DEAD_LETTER_PREFETCH: u16 = 4;
+
+/// Each statement by itself may be repeated; `user_version` would tell a later shape from this one.
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS messages (
+    id           integer PRIMARY KEY AUTOINCREMENT,
+    dead         integer NOT NULL DEFAULT 0,
+    -- Milliseconds since 1970; a retry waits for its time.
+    available_at integer NOT NULL,
+    upload_id    text NOT NULL,
+    epoch        integer NOT NULL,
+    seq          integer NOT NULL,
+    attempt      integer NOT NULL DEFAULT 1,
+    -- Since it was published or retried.
+    deliveries   integer NOT NULL DEFAULT 0,
+    -- Deliveries whose holder was never heard of again.
+    unsettled    integer NOT NULL DEFAULT 0,
+    reason       text,
+    holder       text,
+    lease        integer NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX IF NOT EXISTS dead_messages ON messages (id) WHERE dead = 1;
+CREATE TABLE IF NOT EXISTS bodies (
+    id   integer PRIMARY KEY,
+    body blob NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS holders (
+    id         text PRIMARY KEY,
+    expires_at integer NOT NULL
+) STRICT;
+";
+
+/// Where the file is and how to use it.
+#[derive(Debug, Clone)]
+pub struct SqliteQueueSettings {
+    /// The file; it is made if it is missing, its directory is not.
+    pub file: PathBuf,
+    /// A publish that is not committed within this time has failed.
+    pub publish_timeout: Duration,
+    /// The caller has made sure that no other process uses the file: whatever is leased belongs to one that is gone.
+    pub sole_user: bool,
+}
+
+/// [`BatchQueue`] in SQLite.
+#[derive(Debug)]
+pub struct SqliteQueue {
+    database: Database,
+    requests: mpsc::UnboundedSender<Request>,
+    /// Counts what may have made a message available.
+    changes: watch::Receiver<u64>,
+    publish_timeout: Duration,
+}
+
+impl SqliteQueue {
+    /// Opens the file, or makes it.
+    pub async fn open(settings: SqliteQueueSettings) -> PortResult<Self> {
+        const OPERATION: &str = "queue.connect";
+        let database = Database::open(OPERATION, &settings.file).await?;
+        let prepared = async {
+            sqlx::raw_sql(SCHEMA).execute(database.writer()).await?;
+            if settings.sole_user {
+                sqlx::query("DELETE FROM holders")
+                    .execute(database.writer())
+                    .await?;
+            }
+            Ok(())
+        };
+        prepared
+            .await
+            .map_err(|error| port_error(OPERATION, error))?;
+        let (requests, inbox) = mpsc::unbounded_channel();
+        let (announce, changes) = watch::channel(0);
+        let writer = Writer {
+            database: database.clone(),
+            holder: Uuid::new_v4().to_string(),
+            requests: requests.downgrade(),
+            announce,
+            orphans: Vec::new(),
+        };
+        tokio::spawn(writer.run(inbox));
+        Ok(Self {
+            database,
+            requests,
+            changes,
+            publish_timeout: settings.publish_timeout,
+        })
+    }
+
+    fn deliveries(&self, dead: bool, prefetch: u16) -> Box<dyn Deliveries> {
+        Box::new(SqliteDeliveries::new(
+            self.database.clone(),
+            self.requests.clone(),
+            self.changes.clone(),
+            dead,
+            prefetch,
+        ))
+    }
+}
+
+#[async_trait]
+impl BatchQueue for SqliteQueue {
+    fn publisher(&self) -> Arc<dyn BatchPublisher> {
+        Arc::new(SqlitePublisher {
+            requests: self.requests.clone(),
+            timeout: self.publish_timeout,
+        })
+    }
+
+    async fn consume(&self, prefetch: u16) -> PortResult<Box<dyn Deliveries>> {
+        Ok(self.deliveries(false, prefetch))
+    }
+
+    async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>> {
+        Ok(self.deliveries(true, DEAD_LETTER_PREFETCH))
+    }
+
+    async fn depth(&self) -> PortResult<QueueDepth> {
+        let (ready, retrying, dead): (i64, i64, i64) = sqlx::query_as(
+            "SELECT count(*) FILTER (WHERE NOT dead AND available_at <= $1 AND h.id IS NULL),
+                    count(*) FILTER (WHERE NOT dead AND available_at > $1),
+                    count(*) FILTER (WHERE dead AND h.id IS NULL)
+             FROM messages m LEFT JOIN holders h ON h.id = m.holder AND h.expires_at > $1",
+        )
+        .bind(now_ms())
+        .fetch_one(&self.database.readers)
+        .await
+        .map_err(|error| port_error("queue.depth", error))?;
+        Ok(QueueDepth {
+            ready: ready.cast_unsigned(),
+            retrying: retrying.cast_unsigned(),
+            dead: dead.cast_unsigned(),
+        })
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        const OPERATION: &str = "queue.ping";
+        if self.requests.is_closed() {
+            return Err(closed(OPERATION));
+        }
+        sqlx::query("SELECT 1 FROM messages LIMIT 1")
+            .execute(&self.database.readers)
+            .await
+            .map_err(|error| port_error(OPERATION, error))?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        // A writer that has ended already has said its goodbye.
+        let _ = ask(&self.requests, "queue.close", |done| Request::Close {
+            done,
+        })
+        .await;
+        self.database.close().await;
+    }
+}
+
+#[derive(Debug)]
+struct SqlitePublisher {
+    requests: mpsc::UnboundedSender<Request>,
+    timeout: Duration,
+}
+
+#[async_trait]
+impl BatchPublisher for SqlitePublisher {
+    async fn publish(&self, batch: &EncodedBatch) -> PortResult<()> {
+        const OPERATION: &str = "queue.publish";
+        let committed = ask(&self.requests, OPERATION, |done| Request::Publish {
+            batch: batch.clone(),
+            done,
+        });
+        tokio::time::timeout(self.timeout, committed)
+            .await
+            .unwrap_or_else(|_| {
+                let reason = format!("no commit within {} ms", self.timeout.as_millis());
+                Err(PortError::unavailable(OPERATION, reason))
+            })
+    }
+}
+
+/// Asks the writer, and waits for its commit.
+async fn ask<T>(
+    requests: &mpsc::UnboundedSender<Request>,
+    operation: &'static str,
+    request: impl FnOnce(oneshot::Sender<PortResult<T>>) -> Request,
+) -> PortResult<T> {
+    let (answer, answered) = oneshot::channel();
+    requests
+        .send(request(answer))
+        .map_err(|_| closed(operation))?;
+    answered.await.unwrap_or_else(|_| Err(closed(operation)))
+}
+
+fn closed(operation: &'static str) -> PortError {
+    PortError::unavailable(operation, "the queue is closed")
+}

@@ -1,0 +1,255 @@
+//! Where the four ports are: a URL's scheme picks the adapter, and for `carga` no URL means a file in its data directory.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::reader::Reader;
+use super::{Mode, SecretUrl};
+
+/// Where the store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorePlace {
+    /// `postgres:`
+    Postgres(SecretUrl),
+    /// `sqlite:`
+    Sqlite(PathBuf),
+}
+
+/// Where the queue is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueuePlace {
+    /// `amqp:` or `amqps:`
+    Rabbit(SecretUrl),
+    /// `sqlite:`
+    Sqlite(PathBuf),
+}
+
+/// Where the live counters are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProgressPlace {
+    /// `redis:`
+    Redis(SecretUrl),
+    /// `sqlite:`
+    Sqlite(PathBuf),
+}
+
+/// Where the archive is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchivePlace {
+    /// `s3://bucket/prefix`
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// The prefix in the bucket, without slashes at its ends.
+        prefix: String,
+    },
+    /// `file:///directory`
+    Directory(PathBuf),
+}
+
+impl fmt::Display for StorePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgres(url) => url.fmt(f),
+            Self::Sqlite(file) => file.display().fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for ArchivePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Directory(directory) => directory.display().fmt(f),
+        }
+    }
+}
+
+/// All four.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// `DATABASE_URL`
+    pub store: StorePlace,
+    /// `AMQP_URL`
+    pub queue: QueuePlace,
+    /// `REDIS_URL`
+    pub progress: ProgressPlace,
+    /// `ARCHIVE_URL`
+    pub archive: ArchivePlace,
+    /// `CARGA_DATA_DIR`, if anything is in it.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// What a variable says: another adapter's URL, or a file of ours.
+enum Place {
+    Server(SecretUrl),
+    File(PathBuf),
+}
+
+impl Places {
+    pub(super) fn read(reader: &mut Reader<'_>, mode: Mode) -> Self {
+        let data_dir = reader
+            .optional("CARGA_DATA_DIR", "carga-data")
+            .unwrap_or_else(|| "carga-data".to_owned());
+        let data_dir = PathBuf::from(data_dir);
+        let mut finder = Finder {
+            reader,
+            mode,
+            data_dir: &data_dir,
+            used: false,
+        };
+        let store = match finder.find(&DATABASE) {
+            Place::Server(url) => StorePlace::Postgres(url),
+            Place::File(file) => StorePlace::Sqlite(file),
+        };
+        let queue = match finder.find(&QUEUE) {
+            Place::Server(url) => QueuePlace::Rabbit(url),
+            Place::File(file) => QueuePlace::Sqlite(file),
+        };
+        let progress = match finder.find(&PROGRESS) {
+            Place::Server(url) => ProgressPlace::Redis(url),
+            Place::File(file) => ProgressPlace::Sqlite(file),
+        };
+        let archive = match finder.find(&ARCHIVE) {
+            Place::Server(url) => bucket(finder.reader, &url),
+            Place::File(directory) => ArchivePlace::Directory(directory),
+        };
+        let used = finder.used;
+        Self {
+            store,
+            queue,
+            progress,
+            archive,
+            data_dir: used.then_some(data_dir),
+        }
+    }
+}
+
+/// A port's variable and what it may say.
+struct Variable {
+    name: &'static str,
+    servers: &'static [&'static str],
+    example: &'static str,
+    /// The scheme of the embedded adapter.
+    embedded: &'static str,
+    /// Its default in the data directory.
+    default: &'static str,
+}
+
+const DATABASE: Variable = Variable {
+    name: "DATABASE_URL",
+    servers: &["postgres", "postgresql"],
+    example: "postgres://carga:carga@localhost/carga",
+    embedded: "sqlite",
+    default: "carga.db",
+};
+const QUEUE: Variable = Variable {
+    name: "AMQP_URL",
+    servers: &["amqp", "amqps"],
+    example: "amqp://carga:carga@localhost/%2f",
+    embedded: "sqlite",
+    default: "queue.db",
+};
+const PROGRESS: Variable = Variable {
+    name: "REDIS_URL",
+    servers: &["redis"],
+    example: "redis://localhost",
+    embedded: "sqlite",
+    default: "progress.db",
+};
+const ARCHIVE: Variable = Variable {
+    name: "ARCHIVE_URL",
+    servers: &["s3"],
+    example: "s3://bucket/prefix",
+    embedded: "file",
+    default: "archive",
+};
+
+struct Finder<'a, 'b> {
+    reader: &'a mut Reader<'b>,
+    mode: Mode,
+    data_dir: &'a Path,
+    /// Something is in the data directory.
+    used: bool,
+}
+
+impl Finder<'_, '_> {
+    fn find(&mut self, variable: &Variable) -> Place {
+        let Variable { name, example, .. } = variable;
+        let default = self.data_dir.join(variable.default);
+        let given = self.reader.secret(name);
+        let url = match (given, self.mode) {
+            (Some(url), _) => url,
+            (None, Mode::Embedded) => {
+                self.used = true;
+                // As it could be given: a `file:` URL is absolute.
+                let shown = match std::path::absolute(&default) {
+                    Ok(absolute) if variable.embedded == "file" => {
+                        format!("file://{}", absolute.display())
+                    }
+                    _ => format!("{}:{}", variable.embedded, default.display()),
+                };
+                self.reader.note(name, shown, false);
+                return Place::File(default);
+            }
+            (None, Mode::Distributed) => {
+                self.reader
+                    .fault(format!("{name} is not set; example: {name}={example}"));
+                return Place::File(default);
+            }
+        };
+        if variable.servers.contains(&url.scheme()) {
+            return Place::Server(url);
+        }
+        if url.scheme() == variable.embedded {
+            if let Some(path) = path(&url, variable.embedded) {
+                return Place::File(path);
+            }
+            self.reader.fault(format!(
+                "{name}={url}: names no {}; example: {name}={}",
+                if variable.embedded == "file" {
+                    "absolute directory"
+                } else {
+                    "file"
+                },
+                if variable.embedded == "file" {
+                    "file:///srv/archive"
+                } else {
+                    "sqlite:///srv/carga.db"
+                },
+            ));
+            return Place::File(default);
+        }
+        let mut schemes = variable.servers.to_vec();
+        schemes.push(variable.embedded);
+        self.reader.fault(format!(
+            "{name}={url}: the scheme must be `{}`; example: {example}",
+            schemes.join("` or `")
+        ));
+        Place::File(default)
+    }
+}
+
+/// `sqlite:relative`, `sqlite://relative`, `sqlite:///absolute`; a directory must be absolute, as in every `file:` URL.
+fn path(url: &SecretUrl, scheme: &str) -> Option<PathBuf> {
+    let rest = url.expose().strip_prefix(scheme)?.strip_prefix(':')?;
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let is_path = !rest.is_empty() && !rest.starts_with(':') && !rest.contains('?');
+    let path = PathBuf::from(rest);
+    (is_path && (scheme != "file" || path.is_absolute())).then_some(path)
+}
+
+fn bucket(reader: &mut Reader<'_>, url: &SecretUrl) -> ArchivePlace {
+    let location = url.expose().trim_start_matches("s3://");
+    let (bucket, prefix) = location.split_once('/').unwrap_or((location, ""));
+    if bucket.is_empty() {
+        reader.fault(format!(
+            "ARCHIVE_URL={url}: names no bucket; example: s3://bucket/prefix"
+        ));
+    }
+    ArchivePlace::S3 {
+        bucket: bucket.to_owned(),
+        prefix: prefix.trim_matches('/').to_owned(),
+    }
+}

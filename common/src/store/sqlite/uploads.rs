@@ -1,0 +1,245 @@
+//! The records of uploads and every change of their status.
+
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+use sqlx::types::Json;
+use sqlx::{FromRow, Row, SqliteConnection};
+
+use super::super::rules::{signed, unsigned};
+use super::{now, time_text};
+use crate::sqlite::Database;
+use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery};
+use crate::upload::{Dialect, Failure, Status, Upload, UploadId};
+
+/// An upload with its lease: while it is received, the lease has the figures. A macro, since a query's text is static.
+macro_rules! select_upload {
+    ($rest:literal) => {
+        concat!(
+            "SELECT u.id, u.epoch, u.status, u.filename, u.dialect, u.columns, u.bytes_total,
+                    max(u.bytes_received, coalesce(l.bytes_received, 0)) AS bytes_received,
+                    max(u.rows_read, coalesce(l.rows_read, 0)) AS rows_read,
+                    u.batches_total, u.rows_inserted, u.sha256, u.failure, u.cleanup_pending,
+                    (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
+                    u.created_at, max(u.updated_at, coalesce(l.renewed_at, '')) AS updated_at, u.finished_at
+             FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id ",
+            $rest
+        )
+    };
+}
+
+impl FromRow<'_, SqliteRow> for Upload {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        let count = |name: &str| Ok::<_, sqlx::Error>(unsigned(row.try_get(name)?));
+        let maybe_count =
+            |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(name)?.map(unsigned));
+        let sha256: Option<Vec<u8>> = row.try_get("sha256")?;
+        let failure: Option<Json<Failure>> = row.try_get("failure")?;
+        let dialect: Json<Dialect> = row.try_get("dialect")?;
+        let columns: Json<Vec<String>> = row.try_get("columns")?;
+        let batches_total: Option<i32> = row.try_get("batches_total")?;
+        let finished_at: Option<String> = row.try_get("finished_at")?;
+        Ok(Self {
+            id: parsed(row, "id")?,
+            epoch: row.try_get("epoch")?,
+            status: parsed(row, "status")?,
+            filename: row.try_get("filename")?,
+            dialect: dialect.0,
+            columns: columns.0,
+            bytes_total: maybe_count("bytes_total")?,
+            bytes_received: count("bytes_received")?,
+            rows_read: count("rows_read")?,
+            batches_total: batches_total.map(i32::cast_unsigned),
+            batches_dead: count("batches_dead")?,
+            rows_inserted: maybe_count("rows_inserted")?,
+            sha256: sha256.and_then(|bytes| bytes.try_into().ok()),
+            failure: failure.map(|failure| failure.0),
+            cleanup_pending: row.try_get("cleanup_pending")?,
+            created_at: parsed(row, "created_at")?,
+            updated_at: parsed(row, "updated_at")?,
+            finished_at: finished_at.and_then(|time| time.parse().ok()),
+        })
+    }
+}
+
+/// A column whose text has a meaning.
+fn parsed<T>(row: &SqliteRow, column: &str) -> sqlx::Result<T>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    let text: String = row.try_get(column)?;
+    text.parse().map_err(|error| sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: Box::new(error),
+    })
+}
+
+pub(super) async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Upload> {
+    let mut writing = database.begin().await?;
+    let (id, now) = (upload.id.to_string(), now());
+    // Uploads are never deleted, so no number is given out twice.
+    sqlx::query(
+        "INSERT INTO uploads (id, number, status, filename, dialect, columns, bytes_total, created_at, updated_at)
+         VALUES ($1, (SELECT coalesce(max(number), 0) + 1 FROM uploads), 'receiving', $2, $3, $4, $5, $6, $6)",
+    )
+    .bind(&id)
+    .bind(&upload.filename)
+    .bind(Json(&upload.dialect))
+    .bind(Json(&upload.columns))
+    .bind(upload.bytes_total.map(signed))
+    .bind(&now)
+    .execute(&mut *writing)
+    .await?;
+    sqlx::query("INSERT INTO upload_leases (upload_id, renewed_at) VALUES ($1, $2)")
+        .bind(&id)
+        .bind(&now)
+        .execute(&mut *writing)
+        .await?;
+    let created = sqlx::query_as(select_upload!("WHERE u.id = $1"))
+        .bind(&id)
+        .fetch_one(&mut *writing)
+        .await?;
+    writing.commit().await?;
+    Ok(created)
+}
+
+pub(super) async fn heartbeat(
+    database: &Database,
+    beats: &[Heartbeat],
+) -> sqlx::Result<Vec<UploadId>> {
+    let mut writing = database.begin().await?;
+    let now = now();
+    let mut renewed = Vec::with_capacity(beats.len());
+    for beat in beats {
+        let updated = sqlx::query(
+            "UPDATE upload_leases
+             SET rows_read = max(rows_read, $2), bytes_received = max(bytes_received, $3), renewed_at = $4
+             WHERE upload_id = $1",
+        )
+        .bind(beat.upload.to_string())
+        .bind(signed(beat.rows_read))
+        .bind(signed(beat.bytes_received))
+        .bind(&now)
+        .execute(&mut *writing)
+        .await?;
+        if updated.rows_affected() > 0 {
+            renewed.push(beat.upload);
+        }
+    }
+    writing.commit().await?;
+    Ok(renewed)
+}
+
+pub(super) async fn seal(
+    database: &Database,
+    id: UploadId,
+    epoch: i32,
+    seal: &Seal,
+) -> sqlx::Result<bool> {
+    let mut writing = database.begin().await?;
+    let sealed = sqlx::query(
+        "UPDATE uploads
+         SET status = 'processing', rows_read = $3, batches_total = $4, bytes_received = $5, sha256 = $6,
+             updated_at = $7
+         WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
+    )
+    .bind(id.to_string())
+    .bind(epoch)
+    .bind(signed(seal.rows))
+    .bind(seal.batches.cast_signed())
+    .bind(signed(seal.bytes))
+    .bind(&seal.sha256[..])
+    .bind(now())
+    .execute(&mut *writing)
+    .await?;
+    if sealed.rows_affected() > 0 {
+        end_lease(&mut writing, id).await?;
+    }
+    writing.commit().await?;
+    Ok(sealed.rows_affected() > 0)
+}
+
+pub(super) async fn fail(
+    database: &Database,
+    id: UploadId,
+    epoch: i32,
+    failure: &Failure,
+    last: Option<Heartbeat>,
+) -> sqlx::Result<bool> {
+    let mut writing = database.begin().await?;
+    // The figures a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
+    let failed = sqlx::query(
+        "UPDATE uploads
+         SET status = 'failed', failure = $3, cleanup_pending = 1, archive_pending = 1,
+             rows_read = max(rows_read, $4,
+                 coalesce((SELECT rows_read FROM upload_leases WHERE upload_id = $1), 0),
+                 coalesce((SELECT sum(rows) FROM batches WHERE upload_id = $1 AND epoch = $2), 0)),
+             bytes_received = max(bytes_received, $5,
+                 coalesce((SELECT bytes_received FROM upload_leases WHERE upload_id = $1), 0)),
+             updated_at = $6, finished_at = $6
+         WHERE id = $1 AND epoch = $2 AND status IN ('receiving', 'processing')",
+    )
+    .bind(id.to_string())
+    .bind(epoch)
+    .bind(Json(failure))
+    .bind(signed(last.map_or(0, |beat| beat.rows_read)))
+    .bind(signed(last.map_or(0, |beat| beat.bytes_received)))
+    .bind(now())
+    .execute(&mut *writing)
+    .await?;
+    if failed.rows_affected() > 0 {
+        end_lease(&mut writing, id).await?;
+    }
+    writing.commit().await?;
+    Ok(failed.rows_affected() > 0)
+}
+
+pub(super) async fn complete(database: &Database, id: UploadId, epoch: i32) -> sqlx::Result<bool> {
+    let mut writing = database.begin().await?;
+    // The accounts are closed here, in the store: no other way leads to `completed`.
+    let completed = sqlx::query(
+        "UPDATE uploads
+         SET status = 'completed', rows_inserted = l.rows, updated_at = $3, finished_at = $3
+         FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0) AS rows
+               FROM batches WHERE upload_id = $1 AND epoch = $2) l
+         WHERE uploads.id = $1 AND uploads.epoch = $2 AND uploads.status = 'processing'
+           AND uploads.batches_total = l.batches AND uploads.rows_read = l.rows",
+    )
+    .bind(id.to_string())
+    .bind(epoch)
+    .bind(now())
+    .execute(&mut *writing)
+    .await?;
+    writing.commit().await?;
+    Ok(completed.rows_affected() > 0)
+}
+
+async fn end_lease(connection: &mut SqliteConnection, id: UploadId) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM upload_leases WHERE upload_id = $1")
+        .bind(id.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn find(database: &Database, id: UploadId) -> sqlx::Result<Option<Upload>> {
+    sqlx::query_as(select_upload!("WHERE u.id = $1"))
+        .bind(id.to_string())
+        .fetch_optional(&database.readers)
+        .await
+}
+
+pub(super) async fn list(database: &Database, query: &UploadQuery) -> sqlx::Result<Vec<Upload>> {
+    let before: Option<(Timestamp, UploadId)> = query.before;
+    sqlx::query_as(select_upload!(
+        "WHERE ($1 IS NULL OR u.status = $1)
+           AND ($2 IS NULL OR (u.created_at, u.id) < ($2, $3))
+         ORDER BY u.created_at DESC, u.id DESC
+         LIMIT $4"
+    ))
+    .bind(query.status.map(Status::name))
+    .bind(before.map(|(time, _)| time_text(time)))
+    .bind(before.map(|(_, id)| id.to_string()))
+    .bind(i64::from(query.limit))
+    .fetch_all(&database.readers)
+    .await
+}

@@ -1,0 +1,215 @@
+//! What is put is there, whole.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use carga_common::archive::{ArchiveKey, BatchArchive};
+use carga_common::error::ErrorKind;
+use carga_common::upload::UploadId;
+use futures::future::{try_join, try_join_all};
+
+use super::{ArchiveFixture, key, lone_key, put_batches};
+
+pub(super) async fn what_is_put_is_read_back<F: ArchiveFixture>(place: &F) -> Result<()> {
+    let archive = place.open().await?;
+    let upload = UploadId::generate();
+    let objects = [
+        (key(upload, 1), Bytes::from_static(b"[\n{\"a\":\"1\"}\n]\n")),
+        (key(upload, 1_000_000), Bytes::from_static(b"[]")),
+        (ArchiveKey::manifest(upload), Bytes::from_static(b"{}\n")),
+    ];
+    for (key, body) in &objects {
+        archive.put(key, body.clone()).await?;
+    }
+    for (key, body) in &objects {
+        ensure!(archive.get(key).await? == body, "{key}");
+    }
+    Ok(())
+}
+
+pub(super) async fn any_bytes_come_back_as_they_were<F: ArchiveFixture>(place: &F) -> Result<()> {
+    let archive = place.open().await?;
+    let every_byte: Vec<u8> = (0..=u8::MAX).cycle().take(5 << 20).collect();
+    let (key, body) = (lone_key(), Bytes::from(every_byte));
+    archive.put(&key, body.clone()).await?;
+    ensure!(archive.get(&key).await? == body);
+    Ok(())
+}
+
+pub(super) async fn an_empty_object_is_an_object<F: ArchiveFixture>(place: &F) -> Result<()> {
+    let archive = place.open().await?;
+    let key = lone_key();
+    archive.put(&key, Bytes::new()).await?;
+    ensure!(archive.get(&key).await?.is_empty());
+    ensure!(place.keys().await? == [key.as_str()]);
+    Ok(())
+}
+
+pub(super) async fn an_object_is_there_after_opening_again<F: ArchiveFixture>(
+    place: &F,
+) -> Result<()> {
+    let (key, body) = (lone_key(), Bytes::from_static(b"kept"));
+    let archive = place.open().await?;
+    archive.put(&key, body.clone()).await?;
+    drop(archive);
+    ensure!(place.open().await?.get(&key).await? == body);
+    Ok(())
+}
+
+pub(super) async fn an_object_lies_under_its_key_and_nothing_lies_beside_it<F: ArchiveFixture>(
+    place: &F,
+) -> Result<()> {
+    let archive = place.open().await?;
+    let upload = UploadId::generate();
+    put_batches(archive.as_ref(), upload, 3).await?;
+    // Once more, so that a draft of a put would show.
+    put_batches(archive.as_ref(), upload, 3).await?;
+    let manifest = ArchiveKey::manifest(upload);
+    archive.put(&manifest, Bytes::from_static(b"{}")).await?;
+    let expected = ["batch-000001", "batch-000002", "batch-000003", "manifest"];
+    let expected = expected.map(|name| format!("uploads/{upload}/{name}.json"));
+    let found = place.keys().await?;
+    ensure!(found == expected, "{found:?}");
+    Ok(())
+}
+
+pub(super) async fn putting_the_same_again_changes_nothing<F: ArchiveFixture>(
+    place: &F,
+) -> Result<()> {
+    let (one, other) = (place.open().await?, place.open().await?);
+    let (key, body) = (lone_key(), Bytes::from(vec![b'x'; 100_000]));
+    for archive in [&one, &other, &one] {
+        archive.put(&key, body.clone()).await?;
+        ensure!(other.get(&key).await? == body);
+    }
+    // A batch that two workers have at the same time, and readers that do not notice.
+    let puts = (0..8).map(|number| {
+        let archive = if number % 2 == 0 { &one } else { &other };
+        archive.put(&key, body.clone())
+    });
+    let gets = (0..8).map(|_| one.get(&key));
+    let (_, found) = try_join(try_join_all(puts), try_join_all(gets)).await?;
+    ensure!(found.iter().all(|found| *found == body));
+    ensure!(one.get(&key).await? == body);
+    ensure!(place.keys().await? == [key.as_str()]);
+    Ok(())
+}
+
+pub(super) async fn readers_see_the_whole_object_or_none<F: ArchiveFixture>(
+    place: &F,
+) -> Result<()> {
+    const ROUNDS: usize = 40;
+    const READERS: usize = 3;
+    const BYTES: usize = 2 << 20;
+    let archive = place.open().await?;
+    let key = lone_key();
+    let versions = [
+        Bytes::from(vec![b'a'; BYTES]),
+        Bytes::from(vec![b'b'; BYTES + 7]),
+    ];
+    let over = Arc::new(AtomicBool::new(false));
+    let readers = (0..READERS).map(|_| {
+        let (over, key, versions) = (over.clone(), key.clone(), versions.clone());
+        let reader = place.open();
+        async move {
+            let reader = reader.await?;
+            anyhow::Ok(tokio::spawn(async move {
+                let mut seen = 0;
+                while !over.load(Ordering::Relaxed) {
+                    match reader.get(&key).await {
+                        Ok(body) => {
+                            ensure!(versions.contains(&body), "{}", described(&body));
+                            seen += 1;
+                        }
+                        Err(error) if error.kind() == ErrorKind::NotFound && seen == 0 => {}
+                        // That is none. (s3s-fs keeps an object's checksum in a file beside it, and the SDK refuses an
+                        // object that does not fit to it.)
+                        Err(error) if error.is_unavailable() => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Ok(seen)
+            }))
+        }
+    });
+    let readers = try_join_all(readers).await?;
+    for round in 0..ROUNDS {
+        let body = versions[round % 2].clone();
+        archive.put(&key, body).await?;
+    }
+    over.store(true, Ordering::Relaxed);
+    for seen in try_join_all(readers).await? {
+        ensure!(seen? > 0, "a reader has seen nothing");
+    }
+    ensure!(archive.get(&key).await? == versions[(ROUNDS - 1) % 2]);
+    Ok(())
+}
+
+/// Enough of a torn object to tell what it is made of.
+fn described(body: &[u8]) -> String {
+    let of_a = body.iter().filter(|byte| **byte == b'a').count();
+    format!("torn: {of_a} of its {} bytes are of one put", body.len())
+}
+
+pub(super) async fn many_puts_at_once_are_all_there<F: ArchiveFixture>(place: &F) -> Result<()> {
+    const UPLOADS: usize = 4;
+    const BATCHES: u32 = 40;
+    let archive = place.open().await?;
+    let uploads: Vec<_> = (0..UPLOADS).map(|_| UploadId::generate()).collect();
+    let puts = uploads
+        .iter()
+        .map(|upload| put_batches(archive.as_ref(), *upload, BATCHES));
+    try_join_all(puts).await?;
+    for upload in &uploads {
+        for seq in 1..=BATCHES {
+            let key = key(*upload, seq);
+            ensure!(archive.get(&key).await? == key.as_str(), "{key}");
+        }
+    }
+    ensure!(place.keys().await?.len() == UPLOADS * BATCHES as usize);
+    Ok(())
+}
+
+pub(super) async fn it_can_be_opened_while_another_puts<F: ArchiveFixture>(
+    place: &F,
+) -> Result<()> {
+    const OBJECTS: u32 = 300;
+    let archive = place.open().await?;
+    let putting =
+        tokio::spawn(
+            async move { put_batches(archive.as_ref(), UploadId::generate(), OBJECTS).await },
+        );
+    while !putting.is_finished() {
+        place.open().await?;
+    }
+    putting.await??;
+    ensure!(place.keys().await?.len() == OBJECTS as usize);
+    Ok(())
+}
+
+pub(super) async fn an_absent_key_is_not_found<F: ArchiveFixture>(place: &F) -> Result<()> {
+    let archive = place.open().await?;
+    let upload = UploadId::generate();
+    check_absent(archive.as_ref(), &key(upload, 1)).await?;
+    // Beside one that is there as well.
+    put_batches(archive.as_ref(), upload, 1).await?;
+    check_absent(archive.as_ref(), &key(upload, 2)).await?;
+    check_absent(archive.as_ref(), &ArchiveKey::manifest(upload)).await
+}
+
+pub(super) async fn check_absent(archive: &dyn BatchArchive, key: &ArchiveKey) -> Result<()> {
+    let found = archive.get(key).await;
+    ensure!(
+        found.is_err_and(|error| error.kind() == ErrorKind::NotFound),
+        "{key}"
+    );
+    Ok(())
+}
+
+pub(super) async fn an_archive_within_reach_answers_a_ping<F: ArchiveFixture>(
+    place: &F,
+) -> Result<()> {
+    Ok(place.open().await?.ping().await?)
+}

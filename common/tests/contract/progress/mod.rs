@@ -1,0 +1,88 @@
+//! The contract of the live counters.
+
+mod counting;
+mod epochs;
+mod fixtures;
+mod lifetime;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use carga_common::progress::{Counters, ProgressStore, Snapshot, StoredBatch};
+use carga_common::upload::UploadId;
+
+use self::fixtures::{Redis, Sqlite};
+use crate::suite::Fixture;
+
+macro_rules! contract {
+    ($adapter:ident on $fixture:ident) => {
+        mod $adapter {
+            tests! { $fixture {
+                counting {
+                    absent_counters_are_told_and_nothing_is_added
+                    a_batch_counted_twice_changes_nothing
+                    concurrent_adds_are_exact
+                    figures_never_go_backwards
+                    counters_are_made_from_a_snapshot
+                    restoring_adds_what_is_lacking_and_takes_nothing_away
+                    a_snapshot_of_a_very_long_ledger_is_restored
+                    uploads_are_counted_apart
+                    counters_within_reach_answer_a_ping
+                }
+                epochs {
+                    a_newer_epoch_begins_afresh
+                    an_older_epoch_changes_nothing
+                }
+                lifetime {
+                    counters_end_with_their_time_to_live
+                    every_change_renews_the_time_to_live
+                }
+            } }
+        }
+    };
+}
+
+contract!(redis on Redis);
+contract!(sqlite on Sqlite);
+
+/// A time to live that no test sees the end of.
+const LONG: Duration = Duration::from_secs(600);
+
+/// Live counters of a test's own.
+trait ProgressFixture: Fixture {
+    /// One more handle on them, as another process would have.
+    async fn open(&self, ttl: Duration) -> Result<Arc<dyn ProgressStore>>;
+}
+
+/// Batches of ten rows.
+fn stored(seqs: impl IntoIterator<Item = u32>) -> Vec<StoredBatch> {
+    let batch = |seq| StoredBatch { seq, rows: 10 };
+    seqs.into_iter().map(batch).collect()
+}
+
+fn snapshot(rows_read: u64, bytes_received: u64, seqs: impl IntoIterator<Item = u32>) -> Snapshot {
+    Snapshot {
+        rows_read,
+        bytes_received,
+        stored: stored(seqs),
+    }
+}
+
+/// The counters are there, with these figures: rows read, bytes received, batches stored, all of ten rows.
+async fn check(
+    progress: &dyn ProgressStore,
+    upload: UploadId,
+    epoch: i32,
+    (rows_read, bytes_received, batches): (u64, u64, u64),
+) -> Result<()> {
+    let expected = Counters {
+        rows_read,
+        bytes_received,
+        rows_stored: batches * 10,
+        batches_stored: batches,
+    };
+    let found = progress.read(upload, epoch).await?;
+    ensure!(found == Some(expected), "{found:?} is not {expected:?}");
+    Ok(())
+}

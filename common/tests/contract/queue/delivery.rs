@@ -1,0 +1,232 @@
+//! Who holds a batch, and what becomes of one that is not settled.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use carga_common::batch::EncodedBatch;
+use carga_common::queue::{BatchQueue, Deliveries, Delivery, QueueDepth};
+
+use super::{
+    Mortal, PATIENCE, QueueFixture, check, check_nothing_is_left, lone_batch, next, publish,
+    seq_of, take, told, wait_for_depth,
+};
+
+/// How long nothing must come where nothing may come.
+const A_WHILE: Duration = Duration::from_millis(500);
+
+pub(super) async fn a_dropped_delivery_comes_again<F: QueueFixture>(place: &F) -> Result<()> {
+    let queue = place.open().await?;
+    let sent = lone_batch();
+    queue.publisher().publish(&sent).await?;
+    let first = take(queue.as_ref()).await?;
+    check(&first, &sent, 1)?;
+    ensure!(!first.redelivered, "{}", told(&first));
+    drop(first);
+    let second = take(queue.as_ref()).await?;
+    check(&second, &sent, 1)?;
+    ensure!(second.redelivered, "{}", told(&second));
+    drop(second);
+    // Nobody settled it, so it is there for the next process as well.
+    queue.close().await;
+    let queue = place.open().await?;
+    let third = take(queue.as_ref()).await?;
+    check(&third, &sent, 1)?;
+    ensure!(third.redelivered, "{}", told(&third));
+    third.ack().await?;
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn an_acknowledged_delivery_is_gone_for_good<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    let queue = place.open().await?;
+    queue.publisher().publish(&lone_batch()).await?;
+    let mut deliveries = queue.consume(1).await?;
+    next(&mut deliveries).await?.ack().await?;
+    ensure!(is_silent(&mut deliveries).await, "it came again");
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn a_delivery_has_one_holder_at_a_time<F: QueueFixture>(place: &F) -> Result<()> {
+    const BATCHES: u32 = 60;
+    const EACH: u16 = 5;
+    let (one, other) = (place.open().await?, place.open().await?);
+    publish(one.as_ref(), BATCHES).await?;
+    let mut here = one.consume(EACH).await?;
+    let mut there = other.consume(EACH).await?;
+    let mut held = Vec::new();
+    for _ in 0..EACH {
+        held.push(next(&mut here).await?);
+        held.push(next(&mut there).await?);
+    }
+    let seen: Mutex<Vec<u32>> = Mutex::default();
+    for delivery in held {
+        note(&seen, seq_of(&delivery)?);
+        ensure!(!delivery.redelivered, "{}", told(&delivery));
+        delivery.ack().await?;
+    }
+    ensure!(distinct(&seen) == u32::from(EACH) * 2, "{seen:?}");
+
+    // And the rest as quickly as both can.
+    let take_all = async |deliveries: &mut Box<dyn Deliveries>| -> Result<()> {
+        loop {
+            let delivery = next(deliveries).await?;
+            let seq = seq_of(&delivery)?;
+            ensure!(!delivery.redelivered, "{}", told(&delivery));
+            delivery.ack().await?;
+            if note(&seen, seq) == BATCHES {
+                return Ok(());
+            }
+        }
+    };
+    // Whoever has the last one is done; the other waits in vain.
+    tokio::select! {
+        ended = take_all(&mut here) => ended?,
+        ended = take_all(&mut there) => ended?,
+    }
+    ensure!(distinct(&seen) == BATCHES, "{seen:?}");
+    other.close().await;
+    check_nothing_is_left(place, one).await
+}
+
+/// Adds to what was seen, and says how much that is.
+fn note(seen: &Mutex<Vec<u32>>, seq: u32) -> u32 {
+    let mut seen = seen
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    seen.push(seq);
+    seen.len() as u32
+}
+
+fn distinct(seen: &Mutex<Vec<u32>>) -> u32 {
+    let seen = seen
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    seen.iter().collect::<BTreeSet<_>>().len() as u32
+}
+
+pub(super) async fn no_more_than_the_prefetch_are_unsettled<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    let queue = place.open().await?;
+    publish(queue.as_ref(), 5).await?;
+    let mut deliveries = queue.consume(2).await?;
+    let (first, second) = (next(&mut deliveries).await?, next(&mut deliveries).await?);
+    ensure!(is_silent(&mut deliveries).await, "a third came");
+    // One for one.
+    first.ack().await?;
+    let third = next(&mut deliveries).await?;
+    ensure!(is_silent(&mut deliveries).await, "a fourth came");
+    for delivery in [second, third] {
+        delivery.ack().await?;
+    }
+    for _ in 4..=5 {
+        next(&mut deliveries).await?.ack().await?;
+    }
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn what_a_dropped_consumer_has_not_handed_out_goes_to_others<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    let (one, other) = (place.open().await?, place.open().await?);
+    publish(one.as_ref(), 3).await?;
+    let mut deliveries = one.consume(10).await?;
+    next(&mut deliveries).await?.ack().await?;
+    drop(deliveries);
+    let mut deliveries = other.consume(10).await?;
+    let (second, third) = (next(&mut deliveries).await?, next(&mut deliveries).await?);
+    let seqs = BTreeSet::from([seq_of(&second)?, seq_of(&third)?]);
+    ensure!(seqs == BTreeSet::from([2, 3]), "{seqs:?}");
+    second.ack().await?;
+    third.ack().await?;
+    other.close().await;
+    check_nothing_is_left(place, one).await
+}
+
+/// A worker that stops takes nothing more and still finishes what it has.
+pub(super) async fn a_delivery_can_be_settled_after_its_consumer_is_gone<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    let queue = place.open().await?;
+    publish(queue.as_ref(), 2).await?;
+    let mut deliveries = queue.consume(2).await?;
+    let (first, second) = (next(&mut deliveries).await?, next(&mut deliveries).await?);
+    drop(deliveries);
+    first.ack().await?;
+    second.dead_letter("its consumer is gone").await?;
+    let only_dead = QueueDepth {
+        dead: 1,
+        ..QueueDepth::default()
+    };
+    wait_for_depth(queue.as_ref(), only_dead).await?;
+    super::take_dead(queue.as_ref()).await?.ack().await?;
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn a_holder_that_has_closed_is_fenced<F: QueueFixture>(place: &F) -> Result<()> {
+    let (stale, queue) = (place.open().await?, place.open().await?);
+    let sent = lone_batch();
+    queue.publisher().publish(&sent).await?;
+    let held = take(stale.as_ref()).await?;
+    check(&held, &sent, 1)?;
+    stale.close().await;
+    check_fenced(place, held, &sent, queue).await
+}
+
+/// It may live on, with a delivery that is somebody else's by now.
+pub(super) async fn a_holder_that_is_taken_for_dead_is_fenced<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    let Mortal {
+        queue: stale,
+        presume_dead,
+    } = place.open_mortal().await?;
+    let sent = lone_batch();
+    stale.publisher().publish(&sent).await?;
+    let held = take(stale.as_ref()).await?;
+    check(&held, &sent, 1)?;
+    presume_dead.await?;
+    let queue = place.open().await?;
+    check_fenced(place, held, &sent, queue).await
+}
+
+/// What the stale holder has is ours, and it cannot take it from us.
+async fn check_fenced<F: QueueFixture>(
+    place: &F,
+    held: Delivery,
+    sent: &EncodedBatch,
+    queue: Arc<dyn BatchQueue>,
+) -> Result<()> {
+    let ours = take(queue.as_ref()).await?;
+    check(&ours, sent, 1)?;
+    ensure!(ours.redelivered, "{}", told(&ours));
+    let late = held.ack().await;
+    ensure!(late.is_err(), "the stale holder was told that it is done");
+    // It is still ours to give back.
+    drop(ours);
+    let again = take(queue.as_ref()).await?;
+    check(&again, sent, 1)?;
+    again.ack().await?;
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn the_deliveries_of_a_closed_handle_end_with_an_error<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    let queue = place.open().await?;
+    let mut deliveries = queue.consume(1).await?;
+    queue.close().await;
+    let ended = tokio::time::timeout(PATIENCE, deliveries.next()).await?;
+    ensure!(ended.is_err_and(|error| error.is_unavailable()));
+    Ok(())
+}
+
+/// Nothing comes for a while.
+async fn is_silent(deliveries: &mut Box<dyn Deliveries>) -> bool {
+    tokio::time::timeout(A_WHILE, deliveries.next())
+        .await
+        .is_err()
+}

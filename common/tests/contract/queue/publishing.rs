@@ -1,0 +1,207 @@
+//! What is published is durable, once, and comes out as it went in.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use carga_common::batch::{Batch, BatchId, DecodeError};
+use carga_common::queue::{QueueDepth, RetryTier};
+use carga_common::upload::UploadId;
+use futures::future::{try_join, try_join_all};
+use uuid::Uuid;
+
+use super::{
+    QueueFixture, batch, check, check_nothing_is_left, lone_batch, next, publish, take, take_dead,
+    told, wait_for_depth,
+};
+
+pub(super) async fn a_published_batch_is_there_after_opening_again<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    let queue = place.open().await?;
+    let sent = lone_batch();
+    queue.publisher().publish(&sent).await?;
+    queue.close().await;
+    let queue = place.open().await?;
+    let delivery = take(queue.as_ref()).await?;
+    check(&delivery, &sent, 1)?;
+    ensure!(!delivery.redelivered, "{}", told(&delivery));
+    delivery.ack().await?;
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn many_publishes_at_once_are_each_durable_once<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    const UPLOADS: u32 = 4;
+    const BATCHES: u32 = 50;
+    let (one, other) = (place.open().await?, place.open().await?);
+    let mut publishes = Vec::new();
+    let mut sent = BTreeSet::new();
+    for number in 0..UPLOADS {
+        let queue = if number % 2 == 0 { &one } else { &other };
+        let (publisher, upload) = (queue.publisher(), UploadId::generate());
+        for seq in 1..=BATCHES {
+            let batch = batch(upload, seq, format!("{upload} {seq}"));
+            sent.insert((batch.id, batch.body.clone()));
+            let publisher = publisher.clone();
+            publishes.push(tokio::spawn(async move { publisher.publish(&batch).await }));
+        }
+    }
+    for published in try_join_all(publishes).await? {
+        published?;
+    }
+    one.close().await;
+    other.close().await;
+
+    let queue = place.open().await?;
+    let mut deliveries = queue.consume(16).await?;
+    let mut found = BTreeSet::new();
+    for _ in 0..UPLOADS * BATCHES {
+        let delivery = next(&mut deliveries).await?;
+        let new = delivery.id.map(|id| (id, delivery.body.clone()));
+        ensure!(
+            new.is_some_and(|new| found.insert(new)),
+            "{}",
+            told(&delivery)
+        );
+        delivery.ack().await?;
+    }
+    ensure!(found == sent);
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn a_waiting_consumer_gets_what_another_handle_publishes<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    let (here, there) = (place.open().await?, place.open().await?);
+    let sent = lone_batch();
+    let mut deliveries = here.consume(1).await?;
+    let published = async {
+        // The consumer is polled first, so it waits by now.
+        Ok(there.publisher().publish(&sent).await?)
+    };
+    let (delivery, ()) = try_join(next(&mut deliveries), published).await?;
+    check(&delivery, &sent, 1)?;
+    delivery.ack().await?;
+    there.close().await;
+    check_nothing_is_left(place, here).await
+}
+
+pub(super) async fn any_bytes_come_back_as_they_were<F: QueueFixture>(place: &F) -> Result<()> {
+    let queue = place.open().await?;
+    let every_byte: Vec<u8> = (0..=u8::MAX).cycle().take(1000).collect();
+    let bodies = [
+        Bytes::new(),
+        Bytes::from(every_byte),
+        Bytes::from("🦀 \"quoted\" \\ \0 \r\n"),
+    ];
+    let (publisher, upload) = (queue.publisher(), UploadId::generate());
+    for (seq, body) in (1..).zip(&bodies) {
+        publisher.publish(&batch(upload, seq, body.clone())).await?;
+    }
+    let mut deliveries = queue.consume(1).await?;
+    let mut found = BTreeSet::new();
+    for _ in &bodies {
+        let delivery = next(&mut deliveries).await?;
+        found.insert(delivery.body.clone());
+        delivery.ack().await?;
+    }
+    ensure!(found == BTreeSet::from(bodies));
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn a_body_of_5_mib_comes_back_whole<F: QueueFixture>(place: &F) -> Result<()> {
+    let queue = place.open().await?;
+    let body: Vec<u8> = (0..5 << 20).map(|place: u32| (place % 251) as u8).collect();
+    let sent = batch(UploadId::generate(), 1, body);
+    queue.publisher().publish(&sent).await?;
+    let delivery = take(queue.as_ref()).await?;
+    check(&delivery, &sent, 1)?;
+    // A copy of it travels, too.
+    delivery.dead_letter("too large a thing to read").await?;
+    let dead = take_dead(queue.as_ref()).await?;
+    check(&dead, &sent, 1)?;
+    dead.ack().await?;
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn a_message_id_and_its_epoch_come_back<F: QueueFixture>(place: &F) -> Result<()> {
+    let queue = place.open().await?;
+    let mut sent = lone_batch();
+    // An id that a client chose, and the largest numbers there are.
+    sent.id = BatchId {
+        upload: Uuid::new_v4().into(),
+        epoch: i32::MAX,
+        seq: u32::MAX,
+    };
+    queue.publisher().publish(&sent).await?;
+    let delivery = take(queue.as_ref()).await?;
+    check(&delivery, &sent, 1)?;
+    delivery.ack().await?;
+    check_nothing_is_left(place, queue).await
+}
+
+/// A worker of an older build has nothing but the message to pass on, and must not lose anything of it.
+pub(super) async fn a_message_of_an_unknown_version_is_carried_unharmed<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    let queue = place.open().await?;
+    let sent = batch(UploadId::generate(), 3, r#"{"v":7,"anything":{"é":[]}}"#);
+    queue.publisher().publish(&sent).await?;
+    let delivery = take(queue.as_ref()).await?;
+    check(&delivery, &sent, 1)?;
+    let Err(unknown) = Batch::decode(delivery.body.clone()) else {
+        anyhow::bail!("version 7 was read");
+    };
+    ensure!(
+        matches!(unknown, DecodeError::UnknownVersion(7)),
+        "{unknown}"
+    );
+    delivery.dead_letter(&unknown.to_string()).await?;
+    let dead = take_dead(queue.as_ref()).await?;
+    check(&dead, &sent, 1)?;
+    ensure!(dead.reason == Some(unknown.to_string()), "{}", told(&dead));
+    dead.ack().await?;
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn depth_tells_ready_retrying_and_dead<F: QueueFixture>(place: &F) -> Result<()> {
+    let queue = place.open().await?;
+    let depth = |ready, retrying, dead| QueueDepth {
+        ready,
+        retrying,
+        dead,
+    };
+    ensure!(queue.depth().await? == depth(0, 0, 0));
+    publish(queue.as_ref(), 5).await?;
+    wait_for_depth(queue.as_ref(), depth(5, 0, 0)).await?;
+
+    let mut deliveries = queue.consume(3).await?;
+    let (retried, dead, held) = (
+        next(&mut deliveries).await?,
+        next(&mut deliveries).await?,
+        next(&mut deliveries).await?,
+    );
+    // What is in a worker's hands is not ready for another.
+    wait_for_depth(queue.as_ref(), depth(2, 0, 0)).await?;
+    // Before the others are settled, or the consumer would take more.
+    drop(deliveries);
+    // The longest tier, so that it still waits when it is looked for.
+    retried.retry(RetryTier::Third).await?;
+    dead.dead_letter("as a test").await?;
+    held.ack().await?;
+    wait_for_depth(queue.as_ref(), depth(2, 1, 1)).await?;
+    queue.close().await;
+    let queue = place.open().await?;
+    wait_for_depth(queue.as_ref(), depth(2, 1, 1)).await?;
+    queue.close().await;
+    Ok(())
+}
+
+pub(super) async fn a_queue_within_reach_answers_a_ping<F: QueueFixture>(place: &F) -> Result<()> {
+    let queue = place.open().await?;
+    queue.ping().await?;
+    queue.close().await;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! What failed is tried again, later, and counted.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use carga_common::queue::{QueueDepth, RetryTier};
+
+use super::{
+    QueueFixture, check, check_nothing_is_left, lone_batch, next, publish, seq_of, take, told,
+    wait_for_depth,
+};
+
+/// A wait that is cut short by rounding is none that was forgotten.
+const NEARLY_A_SECOND: Duration = Duration::from_millis(800);
+
+pub(super) async fn a_retried_delivery_waits_for_its_tier_and_comes_back_as_the_next_attempt<
+    F: QueueFixture,
+>(
+    place: &F,
+) -> Result<()> {
+    let queue = place.open().await?;
+    let sent = lone_batch();
+    queue.publisher().publish(&sent).await?;
+    let first = take(queue.as_ref()).await?;
+    let retried = Instant::now();
+    first.retry(RetryTier::First).await?;
+    let second = take(queue.as_ref()).await?;
+    let waited = retried.elapsed();
+    ensure!(waited > NEARLY_A_SECOND, "{waited:?}");
+    check(&second, &sent, 2)?;
+    // A new attempt, not one that came back.
+    ensure!(!second.redelivered, "{}", told(&second));
+    second.ack().await?;
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn a_wait_survives_opening_again<F: QueueFixture>(place: &F) -> Result<()> {
+    let queue = place.open().await?;
+    let sent = lone_batch();
+    queue.publisher().publish(&sent).await?;
+    let first = take(queue.as_ref()).await?;
+    let retried = Instant::now();
+    first.retry(RetryTier::First).await?;
+    queue.close().await;
+    let queue = place.open().await?;
+    let second = take(queue.as_ref()).await?;
+    let waited = retried.elapsed();
+    ensure!(waited > NEARLY_A_SECOND, "{waited:?}");
+    check(&second, &sent, 2)?;
+    second.ack().await?;
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn every_retry_counts_one_attempt<F: QueueFixture>(place: &F) -> Result<()> {
+    let queue = place.open().await?;
+    let sent = lone_batch();
+    queue.publisher().publish(&sent).await?;
+    let mut deliveries = queue.consume(1).await?;
+    for attempt in 1..=3 {
+        let delivery = next(&mut deliveries).await?;
+        check(&delivery, &sent, attempt)?;
+        delivery.retry(RetryTier::First).await?;
+    }
+    let last = next(&mut deliveries).await?;
+    check(&last, &sent, 4)?;
+    last.ack().await?;
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn a_redelivery_is_no_attempt<F: QueueFixture>(place: &F) -> Result<()> {
+    let queue = place.open().await?;
+    let sent = lone_batch();
+    queue.publisher().publish(&sent).await?;
+    take(queue.as_ref()).await?.retry(RetryTier::First).await?;
+    for _ in 0..3 {
+        let second = take(queue.as_ref()).await?;
+        check(&second, &sent, 2)?;
+        drop(second);
+    }
+    let second = take(queue.as_ref()).await?;
+    check(&second, &sent, 2)?;
+    ensure!(second.redelivered, "{}", told(&second));
+    second.ack().await?;
+    check_nothing_is_left(place, queue).await
+}
+
+pub(super) async fn a_long_wait_does_not_hold_back_a_short_one<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    let queue = place.open().await?;
+    publish(queue.as_ref(), 2).await?;
+    let mut deliveries = queue.consume(2).await?;
+    let (long, short) = (next(&mut deliveries).await?, next(&mut deliveries).await?);
+    let seq = seq_of(&short)?;
+    long.retry(RetryTier::Third).await?;
+    let retried = Instant::now();
+    short.retry(RetryTier::First).await?;
+    let back = next(&mut deliveries).await?;
+    ensure!(
+        seq_of(&back)? == seq && back.attempt == 2,
+        "{}",
+        told(&back)
+    );
+    let waited = retried.elapsed();
+    ensure!(waited < RetryTier::Third.delay() / 2, "{waited:?}");
+    back.ack().await?;
+    let one_waits = QueueDepth {
+        retrying: 1,
+        ..QueueDepth::default()
+    };
+    wait_for_depth(queue.as_ref(), one_waits).await?;
+    queue.close().await;
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! Batches to send and to store.
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use carga_common::batch::{Batch, BatchEncoder, BatchLimits};
+use carga_common::store::ArchivedBatch;
+use carga_common::upload::UploadId;
+
+/// The columns of samples that say nothing else.
+pub(crate) fn columns() -> Vec<String> {
+    ["number", "name"].map(String::from).to_vec()
+}
+
+/// What the row with this number has in those columns.
+pub(crate) fn cells(row_number: u64) -> Vec<String> {
+    vec![row_number.to_string(), format!("name of {row_number}")]
+}
+
+/// The batches of an upload's rows, `per_batch` in each, ready to be stored.
+pub(crate) fn batches_of(
+    upload: UploadId,
+    columns: &[String],
+    rows: impl IntoIterator<Item = Vec<String>>,
+    per_batch: u32,
+) -> Result<Vec<ArchivedBatch>> {
+    let limits = BatchLimits {
+        rows: per_batch,
+        bytes: 4 << 20,
+    };
+    let mut encoder = BatchEncoder::new(upload, 1, columns, "00-trace", limits);
+    let mut batches = Vec::new();
+    for row in rows {
+        batches.extend(encoder.push(row.iter().map(String::as_str))?);
+    }
+    batches.extend(encoder.finish().0);
+    let decoded = batches.into_iter().map(|batch| Batch::decode(batch.body));
+    decoded.map(|batch| Ok(archived(batch?))).collect()
+}
+
+/// So many batches of sample rows.
+pub(crate) fn batches(upload: UploadId, count: u32, per_batch: u32) -> Result<Vec<ArchivedBatch>> {
+    let rows = (1..=u64::from(count) * u64::from(per_batch)).map(cells);
+    batches_of(upload, &columns(), rows, per_batch)
+}
+
+/// The only batch of an upload of one row.
+pub(crate) fn batch(upload: UploadId) -> Result<ArchivedBatch> {
+    let only = batches(upload, 1, 1)?.pop();
+    only.context("no batch was made")
+}
+
+/// A batch whose message is written by hand, since the encoder writes neither null nor every escape. `rows` is JSON: a list
+/// of lists.
+pub(crate) fn by_hand(upload: UploadId, seq: u32, columns: &[String], rows: &str) -> Result<Batch> {
+    let columns = serde_json::to_string(columns)?;
+    let message = format!(
+        r#"{{"v":1,"upload":"{upload}","epoch":1,"seq":{seq},"first_row":1,"trace":"","columns":{columns},"rows":{rows}}}"#
+    );
+    Ok(Batch::decode(Bytes::from(message))?)
+}
+
+/// The batch as if its object were in the archive; its figures tell one batch from another.
+pub(crate) fn archived(batch: Batch) -> ArchivedBatch {
+    ArchivedBatch {
+        archive_bytes: batch.size_bytes() as u64,
+        archive_crc32: u32::MAX - batch.id.seq,
+        batch,
+    }
+}

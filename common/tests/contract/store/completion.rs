@@ -1,0 +1,158 @@
+//! An upload completes when every row is accounted for, and only then.
+
+use anyhow::{Result, ensure};
+use carga_common::store::{Completion, Store};
+use carga_common::upload::{Status, UploadId};
+use futures::future::try_join_all;
+
+use super::{
+    StoreFixture, begin, check_sample_rows, check_status, complete, fail, find, rows, seal,
+    store_new,
+};
+use crate::sample;
+
+pub(super) async fn an_upload_is_not_complete_while_a_batch_is_missing<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    let batches = sample::batches(id, 3, 10)?;
+    ensure!(store.seal(id, 1, &seal(3, 30)).await?);
+    // The one in the middle comes last.
+    for place_of_next in [2, 0, 1] {
+        check_incomplete(store.as_ref(), id).await?;
+        store_new(store.as_ref(), &batches[place_of_next..=place_of_next]).await?;
+    }
+    let Completion::Ready(ready) = store.completion(id).await? else {
+        anyhow::bail!("it is not ready");
+    };
+    ensure!(ready.id == id && ready.epoch == 1 && ready.rows_read == 30);
+    ensure!(store.complete(id, 1).await?);
+    check_sample_rows(store.as_ref(), id, 30).await
+}
+
+async fn check_incomplete(store: &dyn Store, id: UploadId) -> Result<()> {
+    let completion = store.completion(id).await?;
+    ensure!(
+        matches!(completion, Completion::Incomplete),
+        "{completion:?}"
+    );
+    ensure!(!store.complete(id, 1).await?);
+    ensure!(rows(store, id).await?.is_empty());
+    Ok(())
+}
+
+pub(super) async fn an_upload_is_not_complete_before_it_is_sealed<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    check_incomplete(store.as_ref(), id).await?;
+    store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
+    check_incomplete(store.as_ref(), id).await?;
+    check_status(store.as_ref(), id, Status::Receiving).await
+}
+
+pub(super) async fn an_upload_without_rows_completes<F: StoreFixture>(place: &F) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    ensure!(store.seal(id, 1, &seal(0, 0)).await?);
+    ensure!(matches!(store.completion(id).await?, Completion::Ready(_)));
+    ensure!(store.complete(id, 1).await?);
+    ensure!(find(store.as_ref(), id).await?.rows_inserted == Some(0));
+    check_sample_rows(store.as_ref(), id, 0).await
+}
+
+/// Each looks after its own commit, as a worker does, and the API after the seal: the last of them sees everything.
+pub(super) async fn the_last_batches_at_once_complete_it_exactly_once<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    const ROUNDS: usize = 10;
+    const BATCHES: u32 = 8;
+    let handles = [place.open().await?, place.open().await?];
+    for _ in 0..ROUNDS {
+        let id = begin(handles[0].as_ref()).await?;
+        let batches = sample::batches(id, BATCHES, 5)?;
+        let mut all = Vec::new();
+        for (number, batch) in batches.into_iter().enumerate() {
+            let store = handles[number % 2].clone();
+            all.push(tokio::spawn(async move {
+                store_new(store.as_ref(), &[batch]).await?;
+                finish(store.as_ref(), id).await
+            }));
+        }
+        let api = handles[1].clone();
+        all.push(tokio::spawn(async move {
+            ensure!(api.seal(id, 1, &seal(BATCHES, 40)).await?);
+            finish(api.as_ref(), id).await
+        }));
+        let mut completed = 0;
+        for ended_it in try_join_all(all).await? {
+            completed += usize::from(ended_it?);
+        }
+        ensure!(completed == 1, "it was completed {completed} times");
+        check_sample_rows(handles[0].as_ref(), id, 40).await?;
+    }
+    Ok(())
+}
+
+/// Completes the upload if it can. Whether this call did.
+async fn finish(store: &dyn Store, id: UploadId) -> Result<bool> {
+    match store.completion(id).await? {
+        Completion::Ready(upload) => Ok(store.complete(id, upload.epoch).await?),
+        Completion::Incomplete | Completion::Ended => Ok(false),
+        mismatch @ Completion::Mismatch { .. } => anyhow::bail!("{mismatch:?}"),
+    }
+}
+
+pub(super) async fn accounts_that_do_not_close_are_a_mismatch<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    // Two batches of ten rows are stored. Too few rows, too many, and a batch too much.
+    for (batches, read) in [(2, 19), (2, 21), (1, 20)] {
+        let id = begin(store.as_ref()).await?;
+        store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
+        ensure!(store.seal(id, 1, &seal(batches, read)).await?);
+        let completion = store.completion(id).await?;
+        let Completion::Mismatch { read: told, stored } = completion else {
+            anyhow::bail!("{batches} batches and {read} rows: {completion:?}");
+        };
+        ensure!((told, stored) == (read, 20), "{told} {stored}");
+        ensure!(!store.complete(id, 1).await?);
+        check_status(store.as_ref(), id, Status::Processing).await?;
+        ensure!(rows(store.as_ref(), id).await?.is_empty());
+    }
+    Ok(())
+}
+
+pub(super) async fn an_upload_that_has_ended_says_so<F: StoreFixture>(place: &F) -> Result<()> {
+    let store = place.open().await?;
+    let completed = complete(store.as_ref(), 1, 10).await?;
+    let failed = begin(store.as_ref()).await?;
+    ensure!(store.seal(failed, 1, &seal(0, 0)).await?);
+    fail(store.as_ref(), failed).await?;
+    for id in [completed, failed] {
+        let completion = store.completion(id).await?;
+        ensure!(matches!(completion, Completion::Ended), "{completion:?}");
+        ensure!(!store.complete(id, 1).await?);
+    }
+    check_status(store.as_ref(), failed, Status::Failed).await
+}
+
+pub(super) async fn a_completed_upload_tells_its_final_figures<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = complete(store.as_ref(), 3, 10).await?;
+    let upload = find(store.as_ref(), id).await?;
+    ensure!(upload.status == Status::Completed, "{upload:?}");
+    ensure!(upload.rows_inserted == Some(30), "{upload:?}");
+    ensure!((upload.rows_read, upload.bytes_received) == (30, 300));
+    ensure!(upload.batches_total == Some(3) && upload.batches_dead == 0);
+    ensure!(upload.sha256 == Some([7; 32]), "{upload:?}");
+    ensure!(upload.failure.is_none() && !upload.cleanup_pending);
+    ensure!(upload.finished_at >= Some(upload.created_at), "{upload:?}");
+    ensure!(upload.updated_at >= upload.created_at, "{upload:?}");
+    Ok(())
+}

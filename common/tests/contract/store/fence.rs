@@ -1,0 +1,156 @@
+//! Once an upload has failed, nothing of it is stored any more.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use carga_common::store::{Store, StoreOutcome};
+use carga_common::upload::{Status, UploadId};
+use carga_testkit::eventually;
+use futures::future::try_join_all;
+
+use super::{
+    StoreFixture, begin, check_status, complete, end_well, fail, find, remove_all, rows, store_new,
+};
+use crate::sample;
+
+pub(super) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let (store, other) = (place.open().await?, place.open().await?);
+    let id = begin(store.as_ref()).await?;
+    let batches = sample::batches(id, 3, 100)?;
+    store_new(store.as_ref(), &batches[..1]).await?;
+    fail(store.as_ref(), id).await?;
+    // New ones, and one that was stored; before its rows are removed and afterwards.
+    for store in [&store, &other] {
+        let outcomes = store.store(&batches).await?;
+        ensure!(outcomes == [StoreOutcome::Fenced; 3], "{outcomes:?}");
+    }
+    ensure!(rows(store.as_ref(), id).await?.is_empty());
+    remove_all(store.as_ref(), id).await?;
+    ensure!(store.store(&batches).await? == [StoreOutcome::Fenced; 3]);
+    ensure!(place.rows_in_table(id).await? == 0);
+    ensure!(store.ledger(id, 1).await?.is_empty());
+    check_status(store.as_ref(), id, Status::Failed).await
+}
+
+/// Workers that are in the middle of storing while an upload fails, and rows that are removed at once.
+pub(super) async fn no_batch_on_its_way_outlives_a_failure<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    const ROUNDS: usize = 10;
+    const WORKERS: u32 = 4;
+    let handles = [place.open().await?, place.open().await?];
+    let store = handles[0].as_ref();
+    for round in 0..ROUNDS {
+        let id = begin(store).await?;
+        let workers = (0..WORKERS).map(|number| {
+            let store = handles[number as usize % 2].clone();
+            tokio::spawn(async move {
+                let mine = (number + 1..).step_by(WORKERS as usize);
+                store_until_fenced(store.as_ref(), id, mine).await
+            })
+        });
+        let workers: Vec<_> = workers.collect();
+        // Another moment each time.
+        let so_many = 2 + 4 * round;
+        eventually(Duration::from_secs(60), "some to be stored", async || {
+            let ledger = store.ledger(id, 1).await;
+            ledger.is_ok_and(|ledger| ledger.len() >= so_many)
+        })
+        .await?;
+        fail(store, id).await?;
+        remove_all(store, id).await?;
+        for fenced in try_join_all(workers).await? {
+            fenced?;
+        }
+        ensure!(place.rows_in_table(id).await? == 0);
+        ensure!(store.ledger(id, 1).await?.is_empty());
+        ensure!(!find(store, id).await?.cleanup_pending);
+    }
+    Ok(())
+}
+
+/// Stores batches with these numbers, two at a time, as long as they are taken.
+async fn store_until_fenced(
+    store: &dyn Store,
+    id: UploadId,
+    seqs: impl Iterator<Item = u32>,
+) -> Result<()> {
+    const ROWS: u32 = 10;
+    let sample = sample::batches(id, 1, ROWS)?;
+    let mut group = Vec::new();
+    for seq in seqs {
+        let mut next = sample[0].clone();
+        next.batch.id.seq = seq;
+        next.batch.first_row = u64::from((seq - 1) * ROWS) + 1;
+        group.push(next);
+        if group.len() < 2 {
+            continue;
+        }
+        // The fence does not part a group of one upload.
+        let outcomes = store.store(&group).await?;
+        if outcomes == [StoreOutcome::Fenced; 2] {
+            break;
+        }
+        ensure!(outcomes == [StoreOutcome::Stored; 2], "{outcomes:?}");
+        group.clear();
+    }
+    Ok(())
+}
+
+/// What is not to be stored is not looked into: only a batch that could be stored can be invalid.
+pub(super) async fn a_fenced_batch_is_not_judged_by_its_cells<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let (failed, unknown) = (begin(store.as_ref()).await?, UploadId::generate());
+    let other = begin(store.as_ref()).await?;
+    fail(store.as_ref(), failed).await?;
+    let bad = |id| sample::by_hand(id, 1, &sample::columns(), r#"[["7","\u0000"]]"#);
+    let group = [
+        sample::archived(bad(failed)?),
+        sample::archived(bad(unknown)?),
+        sample::batch(other)?,
+    ];
+    let outcomes = store.store(&group).await?;
+    let expected = [
+        StoreOutcome::Fenced,
+        StoreOutcome::UnknownUpload,
+        StoreOutcome::Stored,
+    ];
+    ensure!(outcomes == expected, "{outcomes:?}");
+    Ok(())
+}
+
+pub(super) async fn a_batch_of_another_epoch_is_fenced<F: StoreFixture>(place: &F) -> Result<()> {
+    let store = place.open().await?;
+    let receiving = begin(store.as_ref()).await?;
+    let completed = complete(store.as_ref(), 1, 1).await?;
+    for (id, rows) in [(receiving, 0), (completed, 1)] {
+        for epoch in [0, 2] {
+            let mut batch = sample::batch(id)?;
+            batch.batch.id.epoch = epoch;
+            let outcomes = store.store(&[batch]).await?;
+            ensure!(outcomes == [StoreOutcome::Fenced], "{outcomes:?}");
+            ensure!(store.ledger(id, epoch).await?.is_empty());
+        }
+        ensure!(place.rows_in_table(id).await? == rows);
+    }
+    Ok(())
+}
+
+pub(super) async fn a_batch_of_an_unknown_upload_is_told<F: StoreFixture>(place: &F) -> Result<()> {
+    let store = place.open().await?;
+    let id = UploadId::generate();
+    let batch = sample::batch(id)?;
+    let outcomes = store.store(std::slice::from_ref(&batch)).await?;
+    ensure!(outcomes == [StoreOutcome::UnknownUpload], "{outcomes:?}");
+    ensure!(place.rows_in_table(id).await? == 0);
+    ensure!(store.ledger(id, 1).await?.is_empty());
+    // It left nothing behind that would stand in its way.
+    let new = super::new_upload(id, sample::columns());
+    store.create(&new).await?;
+    store_new(store.as_ref(), &[batch]).await?;
+    end_well(store.as_ref(), id, 1, 1).await
+}

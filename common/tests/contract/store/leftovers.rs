@@ -1,0 +1,136 @@
+//! What a crash leaves behind is found.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use carga_common::store::{Heartbeat, Leftovers, Store};
+use carga_common::upload::UploadId;
+use carga_testkit::eventually;
+
+use super::{StoreFixture, begin, complete, fail, remove_all, seal, store_new};
+use crate::sample;
+
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Polls until what is left over is as expected: time has to pass first.
+async fn wait_until(
+    store: &dyn Store,
+    lease: Duration,
+    archive_grace: Duration,
+    expected: impl Fn(&Leftovers) -> bool,
+) -> Result<()> {
+    let mut last = None;
+    let found = eventually(PATIENCE, "the expected leftovers", async || {
+        last = store.leftovers(lease, archive_grace).await.ok();
+        last.as_ref().is_some_and(&expected)
+    });
+    let found = found.await;
+    found.with_context(|| format!("{last:?}"))
+}
+
+pub(super) async fn a_receiving_upload_without_a_sign_of_life_is_expired<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    // Neither one that is sealed nor one that has ended has a lease.
+    let sealed = begin(store.as_ref()).await?;
+    ensure!(store.seal(sealed, 1, &seal(1, 1)).await?);
+    fail(store.as_ref(), begin(store.as_ref()).await?).await?;
+    complete(store.as_ref(), 1, 1).await?;
+    let only = |found: &Leftovers| found.expired == [(id, 1)];
+    wait_until(store.as_ref(), Duration::ZERO, LONG, only).await?;
+    ensure!(store.leftovers(LONG, LONG).await?.expired.is_empty());
+    fail(store.as_ref(), id).await?;
+    let found = store.leftovers(Duration::ZERO, LONG).await?;
+    ensure!(found.expired.is_empty(), "{found:?}");
+    Ok(())
+}
+
+pub(super) async fn a_heartbeat_renews_the_lease<F: StoreFixture>(place: &F) -> Result<()> {
+    let lease = Duration::from_secs(1);
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    let expired = |found: &Leftovers| found.expired == [(id, 1)];
+    wait_until(store.as_ref(), lease, LONG, expired).await?;
+    let beat = Heartbeat {
+        upload: id,
+        rows_read: 1,
+        bytes_received: 1,
+    };
+    // Several times, since a busy machine may take a second between the two.
+    eventually(PATIENCE, "the lease to be renewed", async || {
+        store.heartbeat(&[beat]).await.is_ok()
+            && store
+                .leftovers(lease, LONG)
+                .await
+                .is_ok_and(|found| found.expired.is_empty())
+    })
+    .await
+}
+
+pub(super) async fn a_sealed_upload_that_nobody_ends_is_unfinished<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    ensure!(store.seal(id, 1, &seal(1, 1)).await?);
+    begin(store.as_ref()).await?;
+    complete(store.as_ref(), 1, 1).await?;
+    // Its workers have some seconds to end it by themselves.
+    let found = store.leftovers(LONG, LONG).await?;
+    ensure!(found.unfinished.is_empty(), "{found:?}");
+    let only = |found: &Leftovers| found.unfinished == [id];
+    wait_until(store.as_ref(), LONG, LONG, only).await?;
+    store_new(store.as_ref(), &[sample::batch(id)?]).await?;
+    ensure!(store.complete(id, 1).await?);
+    let found = store.leftovers(LONG, LONG).await?;
+    ensure!(found.unfinished.is_empty(), "{found:?}");
+    Ok(())
+}
+
+pub(super) async fn an_upload_is_left_over_until_its_rows_are_removed<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let failed = [begin(store.as_ref()).await?, begin(store.as_ref()).await?];
+    store_new(store.as_ref(), &sample::batches(failed[0], 2, 10)?).await?;
+    begin(store.as_ref()).await?;
+    complete(store.as_ref(), 1, 1).await?;
+    let to_remove = async || -> Result<Vec<UploadId>> {
+        let mut found = store.leftovers(LONG, LONG).await?.to_remove;
+        found.sort_unstable();
+        Ok(found)
+    };
+    ensure!(to_remove().await?.is_empty());
+    for id in failed {
+        fail(store.as_ref(), id).await?;
+    }
+    ensure!(to_remove().await? == failed);
+    remove_all(store.as_ref(), failed[0]).await?;
+    ensure!(to_remove().await? == failed[1..]);
+    remove_all(store.as_ref(), failed[1]).await?;
+    ensure!(to_remove().await?.is_empty());
+    Ok(())
+}
+
+pub(super) async fn an_archive_is_left_over_until_it_is_removed<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    complete(store.as_ref(), 1, 1).await?;
+    fail(store.as_ref(), id).await?;
+    // Whether its rows are removed has nothing to do with it.
+    let only = |found: &Leftovers| found.to_unarchive == [id];
+    wait_until(store.as_ref(), LONG, Duration::ZERO, only).await?;
+    remove_all(store.as_ref(), id).await?;
+    wait_until(store.as_ref(), LONG, Duration::ZERO, only).await?;
+    ensure!(store.leftovers(LONG, LONG).await?.to_unarchive.is_empty());
+    store.archive_removed(id).await?;
+    let found = store.leftovers(LONG, Duration::ZERO).await?;
+    ensure!(found.to_unarchive.is_empty(), "{found:?}");
+    Ok(())
+}

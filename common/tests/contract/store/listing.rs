@@ -1,0 +1,125 @@
+//! Lists of uploads.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use carga_common::store::{Store, UploadQuery};
+use carga_common::upload::{Status, Upload, UploadId};
+use futures::future::try_join_all;
+use uuid::Uuid;
+
+use super::{StoreFixture, begin, complete, fail, new_upload, seal};
+use crate::sample;
+
+const ALL: UploadQuery = UploadQuery {
+    status: None,
+    limit: 1000,
+    before: None,
+};
+
+fn ids(uploads: &[Upload]) -> Vec<UploadId> {
+    uploads.iter().map(|upload| upload.id).collect()
+}
+
+pub(super) async fn uploads_are_listed_newest_first<F: StoreFixture>(place: &F) -> Result<()> {
+    let store = place.open().await?;
+    ensure!(store.uploads(&ALL).await?.is_empty());
+    let mut expected = Vec::new();
+    for _ in 0..5 {
+        expected.push(begin(store.as_ref()).await?);
+    }
+    // What happens to them later does not matter.
+    fail(store.as_ref(), expected[1]).await?;
+    expected.reverse();
+    let listed = store.uploads(&ALL).await?;
+    ensure!(ids(&listed) == expected, "{listed:?}");
+    let newest = UploadQuery { limit: 2, ..ALL };
+    ensure!(ids(&store.uploads(&newest).await?) == expected[..2]);
+    Ok(())
+}
+
+pub(super) async fn uploads_are_listed_by_status<F: StoreFixture>(place: &F) -> Result<()> {
+    let store = place.open().await?;
+    let receiving = [begin(store.as_ref()).await?, begin(store.as_ref()).await?];
+    let sealed = begin(store.as_ref()).await?;
+    ensure!(store.seal(sealed, 1, &seal(1, 1)).await?);
+    let completed = complete(store.as_ref(), 1, 1).await?;
+    let failed = begin(store.as_ref()).await?;
+    fail(store.as_ref(), failed).await?;
+    for status in Status::ALL {
+        let expected = match status {
+            Status::Receiving => vec![receiving[1], receiving[0]],
+            Status::Processing => vec![sealed],
+            Status::Completed => vec![completed],
+            Status::Failed => vec![failed],
+            Status::Partial | Status::Cancelled | Status::Undone => vec![],
+        };
+        let query = UploadQuery {
+            status: Some(status),
+            ..ALL
+        };
+        let listed = store.uploads(&query).await?;
+        ensure!(ids(&listed) == expected, "{status}: {listed:?}");
+    }
+    Ok(())
+}
+
+pub(super) async fn pages_leave_nothing_out_and_repeat_nothing<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    create_some(store.as_ref()).await?;
+    check_pages(store.as_ref()).await
+}
+
+pub(super) async fn uploads_of_the_same_moment_are_listed_by_their_ids<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let created = create_some(store.as_ref()).await?;
+    place.tie().await?;
+    let whole = store.uploads(&ALL).await?;
+    ensure!(ids(&whole).into_iter().eq(created.into_iter().rev()));
+    check_pages(store.as_ref()).await
+}
+
+/// As many uploads as there are pages to turn, with ids in no order.
+async fn create_some(store: &dyn Store) -> Result<BTreeSet<UploadId>> {
+    let create = async |_| {
+        let new = new_upload(Uuid::new_v4().into(), sample::columns());
+        Ok::<_, anyhow::Error>(store.create(&new).await?.id)
+    };
+    let created: Vec<_> = try_join_all((0..25).map(create)).await?;
+    Ok(created.into_iter().collect())
+}
+
+/// Pages of any size, one after the other, are the whole list.
+async fn check_pages(store: &dyn Store) -> Result<()> {
+    let whole = store.uploads(&ALL).await?;
+    ensure!(whole.len() == 25);
+    let place_of = |upload: &Upload| (upload.created_at, upload.id);
+    ensure!(whole.is_sorted_by(|newer, older| place_of(newer) > place_of(older)));
+    for limit in [1, 4, 25] {
+        let listed = pages(store, limit).await?;
+        ensure!(ids(&listed) == ids(&whole), "{limit} a page: {listed:?}");
+    }
+    Ok(())
+}
+
+/// All uploads, so many at a time.
+async fn pages(store: &dyn Store, limit: u32) -> Result<Vec<Upload>> {
+    let mut all: Vec<Upload> = Vec::new();
+    loop {
+        let query = UploadQuery {
+            limit,
+            before: all.last().map(|last| (last.created_at, last.id)),
+            ..ALL
+        };
+        let page = store.uploads(&query).await?;
+        ensure!(page.len() <= limit as usize);
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
+    }
+}

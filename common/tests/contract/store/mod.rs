@@ -1,0 +1,228 @@
+//! The contract of the store.
+
+mod cells;
+mod completion;
+mod dead_letters;
+mod fence;
+mod fixtures;
+mod leftovers;
+mod listing;
+mod removal;
+mod storing;
+mod uploads;
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use carga_common::store::{
+    ArchivedBatch, NewUpload, Removal, Seal, Store, StoreOutcome, StoredRow,
+};
+use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId};
+use futures::TryStreamExt;
+
+use self::fixtures::{Postgres, Sqlite};
+use crate::sample;
+use crate::suite::Fixture;
+
+macro_rules! contract {
+    ($adapter:ident on $fixture:ident) => {
+        mod $adapter {
+            tests! { $fixture {
+                uploads {
+                    a_new_upload_is_recorded_as_it_was_given
+                    an_id_that_is_taken_is_a_conflict
+                    an_upload_is_sealed_once
+                    an_upload_that_failed_is_not_sealed
+                    a_failure_is_told_with_its_place
+                    an_upload_ends_once
+                    a_call_of_another_epoch_changes_nothing
+                    figures_on_record_never_go_down
+                    a_heartbeat_tells_which_uploads_have_ended
+                    the_last_figures_of_a_failed_upload_are_kept
+                    everything_is_there_after_opening_again
+                    many_can_open_it_at_once
+                }
+                listing {
+                    uploads_are_listed_newest_first
+                    uploads_are_listed_by_status
+                    pages_leave_nothing_out_and_repeat_nothing
+                    uploads_of_the_same_moment_are_listed_by_their_ids
+                }
+                storing {
+                    a_group_has_an_outcome_for_each_batch_in_their_order
+                    a_group_is_stored_whole_or_not_at_all
+                    a_replay_adds_nothing_and_says_so
+                    a_batch_that_two_have_at_once_is_stored_once
+                    a_batch_without_rows_is_stored_like_any_other
+                    a_ledger_has_its_entries_in_order_with_their_figures
+                    the_progress_of_an_upload_is_its_ledger_and_its_figures
+                    a_batch_is_admitted_while_it_can_be_stored
+                    a_store_within_reach_answers_a_ping
+                }
+                fence {
+                    a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row
+                    no_batch_on_its_way_outlives_a_failure
+                    a_fenced_batch_is_not_judged_by_its_cells
+                    a_batch_of_another_epoch_is_fenced
+                    a_batch_of_an_unknown_upload_is_told
+                }
+                cells {
+                    every_text_comes_back_cell_by_cell
+                    an_empty_cell_is_no_null
+                    every_escape_of_json_is_decoded
+                    a_cell_of_1_mib_comes_back_whole
+                    a_batch_of_1000_rows_of_70_columns_comes_back_whole
+                    rows_come_in_order_whatever_order_they_were_stored_in
+                    rows_are_shown_only_of_an_upload_that_ended_well
+                }
+                completion {
+                    an_upload_is_not_complete_while_a_batch_is_missing
+                    an_upload_is_not_complete_before_it_is_sealed
+                    an_upload_without_rows_completes
+                    the_last_batches_at_once_complete_it_exactly_once
+                    accounts_that_do_not_close_are_a_mismatch
+                    an_upload_that_has_ended_says_so
+                    a_completed_upload_tells_its_final_figures
+                }
+                leftovers {
+                    a_receiving_upload_without_a_sign_of_life_is_expired
+                    a_heartbeat_renews_the_lease
+                    a_sealed_upload_that_nobody_ends_is_unfinished
+                    an_upload_is_left_over_until_its_rows_are_removed
+                    an_archive_is_left_over_until_it_is_removed
+                }
+                removal {
+                    removal_can_be_stopped_in_the_middle_and_resumed_by_another
+                    removal_leaves_the_rows_of_other_uploads_alone
+                    rows_that_are_to_be_kept_are_never_removed
+                    two_who_remove_at_once_do_not_disturb_each_other
+                }
+                dead_letters {
+                    a_dead_batch_is_kept_once_and_counted
+                    a_dead_copy_of_a_stored_batch_is_not_kept
+                    a_dead_batch_that_names_no_upload_is_kept
+                    an_upload_with_a_dead_batch_does_not_complete
+                }
+            } }
+        }
+    };
+}
+
+contract!(postgres on Postgres);
+contract!(sqlite on Sqlite);
+
+/// A store of a test's own.
+trait StoreFixture: Fixture {
+    /// One more handle on it, as another process would have.
+    async fn open(&self) -> Result<Arc<dyn Store>>;
+
+    /// How many rows of an upload there are, to be seen or not, counted without the adapter.
+    async fn rows_in_table(&self, id: UploadId) -> Result<u64>;
+
+    /// Makes it look as if all uploads had been created at the same moment.
+    async fn tie(&self) -> Result<()>;
+}
+
+fn new_upload(id: UploadId, columns: Vec<String>) -> NewUpload {
+    NewUpload {
+        id,
+        filename: Some("sample.csv".to_owned()),
+        dialect: Dialect::rfc4180(false),
+        columns,
+        bytes_total: None,
+    }
+}
+
+/// Creates an upload with the sample's columns.
+async fn begin(store: &dyn Store) -> Result<UploadId> {
+    let id = UploadId::generate();
+    store.create(&new_upload(id, sample::columns())).await?;
+    Ok(id)
+}
+
+fn seal(batches: u32, rows: u64) -> Seal {
+    Seal {
+        rows,
+        batches,
+        bytes: rows * 10,
+        sha256: [7; 32],
+    }
+}
+
+fn failure() -> Failure {
+    Failure::new("interrupted", "the connection was lost")
+}
+
+async fn fail(store: &dyn Store, id: UploadId) -> Result<()> {
+    ensure!(store.fail(id, 1, &failure(), None).await?);
+    Ok(())
+}
+
+/// Stores batches that are all new.
+async fn store_new(store: &dyn Store, batches: &[ArchivedBatch]) -> Result<()> {
+    // About what a worker takes at once.
+    for group in batches.chunks(30) {
+        let outcomes = store.store(group).await?;
+        ensure!(
+            outcomes == vec![StoreOutcome::Stored; group.len()],
+            "{outcomes:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Creates an upload, stores all of it and completes it.
+async fn complete(store: &dyn Store, batches: u32, per_batch: u32) -> Result<UploadId> {
+    let id = begin(store).await?;
+    store_new(store, &sample::batches(id, batches, per_batch)?).await?;
+    end_well(store, id, batches, u64::from(batches * per_batch)).await?;
+    Ok(id)
+}
+
+/// Seals and completes an upload whose batches are all stored.
+async fn end_well(store: &dyn Store, id: UploadId, batches: u32, rows: u64) -> Result<()> {
+    ensure!(store.seal(id, 1, &seal(batches, rows)).await?);
+    ensure!(store.complete(id, 1).await?);
+    Ok(())
+}
+
+/// The upload, which is there.
+async fn find(store: &dyn Store, id: UploadId) -> Result<Upload> {
+    let found = store.upload(id).await?;
+    anyhow::Context::context(found, "no such upload")
+}
+
+async fn check_status(store: &dyn Store, id: UploadId, expected: Status) -> Result<()> {
+    let status = find(store, id).await?.status;
+    ensure!(status == expected, "{status} is not {expected}");
+    Ok(())
+}
+
+/// What is to be seen of an upload's rows.
+async fn rows(store: &dyn Store, id: UploadId) -> Result<Vec<StoredRow>> {
+    Ok(store.rows(id).try_collect().await?)
+}
+
+/// What is to be seen are the sample's rows, all of them and nothing else.
+async fn check_sample_rows(store: &dyn Store, id: UploadId, count: u64) -> Result<()> {
+    let sample = |row_number| StoredRow {
+        row_number,
+        fields: sample::cells(row_number).into_iter().map(Some).collect(),
+    };
+    let found = rows(store, id).await?;
+    ensure!(found.len() as u64 == count, "{} rows", found.len());
+    ensure!(found.into_iter().eq((1..=count).map(sample)));
+    Ok(())
+}
+
+/// Removes until nothing is left; says how many calls had more to do.
+async fn remove_all(store: &dyn Store, id: UploadId) -> Result<u32> {
+    let mut calls = 0;
+    loop {
+        match store.remove_rows(id).await? {
+            Removal::Done => return Ok(calls),
+            Removal::More => calls += 1,
+            Removal::Busy => anyhow::bail!("nobody else removes them"),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Rows of an upload that failed vanish at once and go little by little.
+
+use anyhow::{Result, ensure};
+use carga_common::store::Removal;
+use carga_common::upload::UploadId;
+use futures::future::try_join_all;
+
+use super::{
+    StoreFixture, begin, check_sample_rows, complete, end_well, fail, find, remove_all, rows,
+    store_new,
+};
+use crate::sample;
+
+/// More than is removed at once.
+const MANY: u32 = 120_000;
+
+pub(super) async fn removal_can_be_stopped_in_the_middle_and_resumed_by_another<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let (store, other) = (place.open().await?, place.open().await?);
+    let id = begin(store.as_ref()).await?;
+    store_new(store.as_ref(), &sample::batches(id, MANY / 1000, 1000)?).await?;
+    ensure!(place.rows_in_table(id).await? == u64::from(MANY));
+    fail(store.as_ref(), id).await?;
+    ensure!(rows(store.as_ref(), id).await?.is_empty());
+
+    ensure!(store.remove_rows(id).await? == Removal::More);
+    let left = place.rows_in_table(id).await?;
+    ensure!(0 < left && left < u64::from(MANY), "{left} rows are left");
+    ensure!(find(store.as_ref(), id).await?.cleanup_pending);
+    store.close().await;
+
+    let resumed = remove_all(other.as_ref(), id).await?;
+    ensure!(resumed > 0, "all the rest went at once");
+    ensure!(place.rows_in_table(id).await? == 0);
+    ensure!(other.ledger(id, 1).await?.is_empty());
+    let upload = find(other.as_ref(), id).await?;
+    ensure!(!upload.cleanup_pending, "{upload:?}");
+    ensure!(upload.failure.is_some(), "{upload:?}");
+    ensure!(other.remove_rows(id).await? == Removal::Done);
+    Ok(())
+}
+
+pub(super) async fn removal_leaves_the_rows_of_other_uploads_alone<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let completed = complete(store.as_ref(), 3, 10).await?;
+    let (failed, receiving) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
+    let also_failed = begin(store.as_ref()).await?;
+    // Side by side, in the same groups.
+    let three = [failed, receiving, also_failed];
+    let batches: Vec<_> = three
+        .into_iter()
+        .map(|id| sample::batches(id, 3, 10))
+        .collect::<Result<_>>()?;
+    for ((one, two), three) in batches[0].iter().zip(&batches[1]).zip(&batches[2]) {
+        store_new(store.as_ref(), &[one.clone(), two.clone(), three.clone()]).await?;
+    }
+    fail(store.as_ref(), failed).await?;
+    fail(store.as_ref(), also_failed).await?;
+    remove_all(store.as_ref(), failed).await?;
+    for (id, left) in [
+        (failed, 0),
+        (also_failed, 30),
+        (receiving, 30),
+        (completed, 30),
+    ] {
+        ensure!(place.rows_in_table(id).await? == left, "not {left} of {id}");
+    }
+    ensure!(find(store.as_ref(), also_failed).await?.cleanup_pending);
+    ensure!(store.ledger(receiving, 1).await?.len() == 3);
+    end_well(store.as_ref(), receiving, 3, 30).await?;
+    for id in [receiving, completed] {
+        check_sample_rows(store.as_ref(), id, 30).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn rows_that_are_to_be_kept_are_never_removed<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let completed = complete(store.as_ref(), 1, 10).await?;
+    let receiving = begin(store.as_ref()).await?;
+    store_new(store.as_ref(), &sample::batches(receiving, 1, 10)?).await?;
+    for id in [completed, receiving] {
+        ensure!(store.remove_rows(id).await? == Removal::Done);
+        ensure!(place.rows_in_table(id).await? == 10);
+        ensure!(store.ledger(id, 1).await?.len() == 1);
+    }
+    let unknown = UploadId::generate();
+    ensure!(store.remove_rows(unknown).await? == Removal::Done);
+    check_sample_rows(store.as_ref(), completed, 10).await?;
+    end_well(store.as_ref(), receiving, 1, 10).await
+}
+
+pub(super) async fn two_who_remove_at_once_do_not_disturb_each_other<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let handles = [place.open().await?, place.open().await?];
+    let store = handles[0].as_ref();
+    let id = begin(store).await?;
+    store_new(store, &sample::batches(id, MANY / 1000, 1000)?).await?;
+    fail(store, id).await?;
+    let removers = handles.iter().map(|store| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            loop {
+                match store.remove_rows(id).await? {
+                    Removal::More => {}
+                    // Whoever is told that somebody else is at it leaves it to them.
+                    Removal::Busy | Removal::Done => return anyhow::Ok(()),
+                }
+            }
+        })
+    });
+    for removed in try_join_all(removers).await? {
+        removed?;
+    }
+    remove_all(store, id).await?;
+    ensure!(place.rows_in_table(id).await? == 0);
+    ensure!(!find(store, id).await?.cleanup_pending);
+    Ok(())
+}

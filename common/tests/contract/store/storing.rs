@@ -1,0 +1,247 @@
+//! Groups of batches: all of it or nothing, and nothing twice.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use carga_common::batch::BatchId;
+use carga_common::error::ErrorKind;
+use carga_common::progress::StoredBatch;
+use carga_common::store::{Heartbeat, StoreOutcome};
+use carga_common::upload::UploadId;
+use futures::future::try_join_all;
+
+use super::{StoreFixture, begin, check_sample_rows, complete, end_well, fail, seal, store_new};
+use crate::sample;
+
+pub(super) async fn a_group_has_an_outcome_for_each_batch_in_their_order<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let (one, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
+    let failed = begin(store.as_ref()).await?;
+    fail(store.as_ref(), failed).await?;
+    let unknown = UploadId::generate();
+    let of_one = sample::batches(one, 3, 2)?;
+    let of_other = sample::batches(other, 1, 2)?;
+    store_new(store.as_ref(), &of_one[1..2]).await?;
+
+    let mut of_another_epoch = of_other[0].clone();
+    of_another_epoch.batch.id.epoch = 2;
+    let (batches, expected): (Vec<_>, Vec<_>) = [
+        (sample::batch(unknown)?, StoreOutcome::UnknownUpload),
+        (of_one[2].clone(), StoreOutcome::Stored),
+        (of_one[1].clone(), StoreOutcome::Replay),
+        (sample::batch(failed)?, StoreOutcome::Fenced),
+        (of_another_epoch, StoreOutcome::Fenced),
+        (of_other[0].clone(), StoreOutcome::Stored),
+        (of_one[0].clone(), StoreOutcome::Stored),
+        (of_one[0].clone(), StoreOutcome::Replay),
+    ]
+    .into_iter()
+    .unzip();
+    let outcomes = store.store(&batches).await?;
+    ensure!(outcomes == expected, "{outcomes:?}");
+    for (id, rows) in [(one, 6), (other, 2), (failed, 0), (unknown, 0)] {
+        ensure!(place.rows_in_table(id).await? == rows);
+    }
+    ensure!(store.store(&[]).await?.is_empty());
+    Ok(())
+}
+
+/// A text with a NUL is valid JSON and no valid text of a database, so the batch that has one is never stored.
+pub(super) async fn a_group_is_stored_whole_or_not_at_all<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let (one, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
+    let with_nul = r#"[["7","fine"],["8","not \u0000 fine"]]"#;
+    let bad = sample::by_hand(one, 4, &sample::columns(), with_nul)?;
+    let bad = sample::archived(bad);
+    let good = [sample::batches(one, 3, 100)?, vec![sample::batch(other)?]].concat();
+    // Whatever stands before it and after it in the group.
+    for place_of_bad in [0, 2, good.len()] {
+        let mut group = good.clone();
+        group.insert(place_of_bad, bad.clone());
+        let refused = store.store(&group).await;
+        ensure!(
+            refused
+                .as_ref()
+                .is_err_and(|error| error.kind() == ErrorKind::Invalid),
+            "{refused:?}"
+        );
+        for id in [one, other] {
+            ensure!(store.ledger(id, 1).await?.is_empty());
+            ensure!(place.rows_in_table(id).await? == 0);
+        }
+    }
+    // What was refused along with it goes in without it.
+    store_new(store.as_ref(), &good).await?;
+    end_well(store.as_ref(), one, 3, 300).await?;
+    check_sample_rows(store.as_ref(), one, 300).await
+}
+
+pub(super) async fn a_replay_adds_nothing_and_says_so<F: StoreFixture>(place: &F) -> Result<()> {
+    let (store, other) = (place.open().await?, place.open().await?);
+    let id = begin(store.as_ref()).await?;
+    let batches = sample::batches(id, 2, 100)?;
+    // Twice within one group.
+    let twice = [batches[0].clone(), batches[0].clone()];
+    let outcomes = store.store(&twice).await?;
+    ensure!(outcomes == [StoreOutcome::Stored, StoreOutcome::Replay]);
+    // Once more beside a new one, by somebody else.
+    let outcomes = other.store(&batches).await?;
+    ensure!(outcomes == [StoreOutcome::Replay, StoreOutcome::Stored]);
+    ensure!(place.rows_in_table(id).await? == 200);
+    // When it is sealed, and when it has ended.
+    ensure!(store.seal(id, 1, &seal(2, 200)).await?);
+    ensure!(store.store(&batches).await? == [StoreOutcome::Replay; 2]);
+    ensure!(store.complete(id, 1).await?);
+    ensure!(store.store(&batches).await? == [StoreOutcome::Replay; 2]);
+    ensure!(store.ledger(id, 1).await?.len() == 2);
+    check_sample_rows(store.as_ref(), id, 200).await
+}
+
+pub(super) async fn a_batch_that_two_have_at_once_is_stored_once<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    const BATCHES: u32 = 12;
+    let handles = [place.open().await?, place.open().await?];
+    let store = handles[0].as_ref();
+    let uploads = [begin(store).await?, begin(store).await?];
+    let mut all = Vec::new();
+    for id in uploads {
+        all.extend(sample::batches(id, BATCHES, 20)?);
+    }
+    // Everything from both ends, in groups, so that they meet with the same uploads in opposite orders.
+    let workers = (0..6).map(|number| {
+        let store = handles[number % 2].clone();
+        let mut mine = all.clone();
+        if number % 3 == 0 {
+            mine.reverse();
+        }
+        tokio::spawn(async move {
+            let mut outcomes = Vec::new();
+            for group in mine.chunks(3 + number) {
+                let ids = group.iter().map(|archived| archived.batch.id);
+                outcomes.extend(ids.zip(store.store(group).await?));
+            }
+            anyhow::Ok(outcomes)
+        })
+    });
+    let mut stored: BTreeMap<BatchId, u32> = BTreeMap::new();
+    for outcomes in try_join_all(workers).await? {
+        for (id, outcome) in outcomes? {
+            match outcome {
+                StoreOutcome::Stored => *stored.entry(id).or_default() += 1,
+                StoreOutcome::Replay => {}
+                other => anyhow::bail!("{id}: {other:?}"),
+            }
+        }
+    }
+    ensure!(stored.len() == all.len());
+    ensure!(stored.values().all(|times| *times == 1), "{stored:?}");
+    for id in uploads {
+        end_well(store, id, BATCHES, 240).await?;
+        check_sample_rows(store, id, 240).await?;
+    }
+    Ok(())
+}
+
+/// We send none, but a message may say so.
+pub(super) async fn a_batch_without_rows_is_stored_like_any_other<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    let empty = sample::by_hand(id, 2, &sample::columns(), "[]")?;
+    let group = [sample::batch(id)?, sample::archived(empty)];
+    store_new(store.as_ref(), &group).await?;
+    ensure!(store.store(&group).await? == [StoreOutcome::Replay; 2]);
+    end_well(store.as_ref(), id, 2, 1).await?;
+    check_sample_rows(store.as_ref(), id, 1).await
+}
+
+pub(super) async fn a_ledger_has_its_entries_in_order_with_their_figures<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    let columns = sample::columns();
+    // The last one is shorter.
+    let mut batches = sample::batches_of(id, &columns, (1..=25).map(sample::cells), 10)?;
+    batches[2].archive_bytes = 5_000_000_000;
+    for place_of_next in [1, 2, 0] {
+        store_new(store.as_ref(), &batches[place_of_next..=place_of_next]).await?;
+    }
+    let ledger = store.ledger(id, 1).await?;
+    ensure!(ledger.len() == 3, "{ledger:?}");
+    for (entry, (archived, rows)) in ledger.iter().zip(batches.iter().zip([10, 10, 5])) {
+        ensure!(entry.seq == archived.batch.id.seq, "{ledger:?}");
+        ensure!(entry.first_row == archived.batch.first_row, "{ledger:?}");
+        ensure!(entry.rows == rows, "{ledger:?}");
+        ensure!(entry.archive_bytes == archived.archive_bytes, "{ledger:?}");
+        ensure!(entry.archive_crc32 == archived.archive_crc32, "{ledger:?}");
+    }
+    ensure!(store.ledger(UploadId::generate(), 1).await?.is_empty());
+    Ok(())
+}
+
+pub(super) async fn the_progress_of_an_upload_is_its_ledger_and_its_figures<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    let figures = Heartbeat {
+        upload: id,
+        rows_read: 70,
+        bytes_received: 700,
+    };
+    store.heartbeat(&[figures]).await?;
+    let batches = sample::batches(id, 3, 20)?;
+    store_new(store.as_ref(), &[batches[2].clone(), batches[0].clone()]).await?;
+    let mut snapshot = store.progress(id, 1).await?;
+    ensure!((snapshot.rows_read, snapshot.bytes_received) == (70, 700));
+    snapshot.stored.sort_unstable_by_key(|batch| batch.seq);
+    let expected = [1, 3].map(|seq| StoredBatch { seq, rows: 20 });
+    ensure!(snapshot.stored == expected, "{snapshot:?}");
+
+    ensure!(store.seal(id, 1, &seal(4, 75)).await?);
+    let sealed = store.progress(id, 1).await?;
+    ensure!((sealed.rows_read, sealed.bytes_received) == (75, 750));
+    let unknown = store.progress(UploadId::generate(), 1).await?;
+    ensure!(unknown.rows_read == 0 && unknown.stored.is_empty());
+    Ok(())
+}
+
+/// Asked before an object is written. What may well be stored, or was, must not be held up here.
+pub(super) async fn a_batch_is_admitted_while_it_can_be_stored<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let batch = |upload, epoch| BatchId {
+        upload,
+        epoch,
+        seq: 1,
+    };
+    let id = begin(store.as_ref()).await?;
+    ensure!(store.admits(batch(id, 1)).await?);
+    ensure!(!store.admits(batch(id, 2)).await?);
+    ensure!(store.seal(id, 1, &seal(1, 1)).await?);
+    ensure!(store.admits(batch(id, 1)).await?);
+    fail(store.as_ref(), id).await?;
+    ensure!(!store.admits(batch(id, 1)).await?);
+    // A replay, which is stored.
+    let completed = complete(store.as_ref(), 1, 1).await?;
+    ensure!(store.admits(batch(completed, 1)).await?);
+    ensure!(!store.admits(batch(completed, 2)).await?);
+    // `store` is who tells that there is no such upload.
+    ensure!(store.admits(batch(UploadId::generate(), 1)).await?);
+    Ok(())
+}
+
+pub(super) async fn a_store_within_reach_answers_a_ping<F: StoreFixture>(place: &F) -> Result<()> {
+    let store = place.open().await?;
+    store.ping().await?;
+    store.close().await;
+    Ok(())
+}

@@ -1,0 +1,268 @@
+//! The records of uploads: how they begin, what changes, and that they end once.
+
+use anyhow::{Result, ensure};
+use carga_common::error::ErrorKind;
+use carga_common::store::{Heartbeat, NewUpload};
+use carga_common::upload::{Dialect, Failure, Status, UploadId};
+use futures::future::{join, try_join_all};
+use uuid::Uuid;
+
+use super::{
+    StoreFixture, begin, check_sample_rows, check_status, complete, end_well, fail, failure, find,
+    new_upload, seal, store_new,
+};
+use crate::sample;
+
+pub(super) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let given = NewUpload {
+        // An id that a client chose.
+        id: Uuid::new_v4().into(),
+        filename: Some("a \"file\" 🦀\\.csv".to_owned()),
+        dialect: Dialect::rfc4180(true),
+        columns: ["say \"hi\"", "", "ü\n", "{a,b}", "it's", "a", "a"]
+            .map(String::from)
+            .to_vec(),
+        bytes_total: Some(10 << 30),
+    };
+    let created = store.create(&given).await?;
+    for upload in [created, find(store.as_ref(), given.id).await?] {
+        ensure!(upload.id == given.id && upload.epoch == 1, "{upload:?}");
+        ensure!(upload.status == Status::Receiving, "{upload:?}");
+        ensure!(upload.filename == given.filename, "{upload:?}");
+        ensure!(upload.dialect == given.dialect, "{upload:?}");
+        ensure!(upload.columns == given.columns, "{upload:?}");
+        ensure!(upload.bytes_total == given.bytes_total, "{upload:?}");
+        ensure!((upload.bytes_received, upload.rows_read) == (0, 0));
+        ensure!(upload.batches_total.is_none() && upload.batches_dead == 0);
+        ensure!(upload.rows_inserted.is_none() && upload.sha256.is_none());
+        ensure!(upload.failure.is_none() && !upload.cleanup_pending);
+        ensure!(upload.finished_at.is_none(), "{upload:?}");
+    }
+    let nameless = NewUpload {
+        id: UploadId::generate(),
+        filename: None,
+        bytes_total: None,
+        ..given
+    };
+    let created = store.create(&nameless).await?;
+    ensure!(created.filename.is_none() && created.bytes_total.is_none());
+    ensure!(store.upload(UploadId::generate()).await?.is_none());
+    Ok(())
+}
+
+pub(super) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(place: &F) -> Result<()> {
+    let (store, other) = (place.open().await?, place.open().await?);
+    let id = begin(store.as_ref()).await?;
+    let second = new_upload(id, vec!["another".to_owned()]);
+    for store in [&store, &other] {
+        let refused = store.create(&second).await;
+        ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::Conflict));
+    }
+    // Nor once it has ended.
+    fail(store.as_ref(), id).await?;
+    let refused = store.create(&second).await;
+    ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::Conflict));
+    ensure!(find(store.as_ref(), id).await?.columns == sample::columns());
+    check_status(store.as_ref(), id, Status::Failed).await
+}
+
+pub(super) async fn an_upload_is_sealed_once<F: StoreFixture>(place: &F) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    ensure!(store.seal(id, 1, &seal(3, 250)).await?);
+    ensure!(!store.seal(id, 1, &seal(9, 900)).await?);
+    let upload = find(store.as_ref(), id).await?;
+    ensure!(upload.status == Status::Processing, "{upload:?}");
+    ensure!(upload.batches_total == Some(3), "{upload:?}");
+    ensure!((upload.rows_read, upload.bytes_received) == (250, 2500));
+    ensure!(upload.sha256 == Some([7; 32]) && upload.finished_at.is_none());
+    ensure!(!store.seal(UploadId::generate(), 1, &seal(0, 0)).await?);
+    Ok(())
+}
+
+pub(super) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(place: &F) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    fail(store.as_ref(), id).await?;
+    ensure!(!store.seal(id, 1, &seal(3, 250)).await?);
+    let upload = find(store.as_ref(), id).await?;
+    ensure!(upload.status == Status::Failed, "{upload:?}");
+    ensure!(upload.batches_total.is_none(), "{upload:?}");
+    ensure!(!store.complete(id, 1).await?);
+    Ok(())
+}
+
+pub(super) async fn a_failure_is_told_with_its_place<F: StoreFixture>(place: &F) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    let failure = Failure::new("too_long", "the \"cell\" 🦀 is\ntoo long")
+        .at(3_000_000_000, 5_000_000_000)
+        .in_column("näme");
+    ensure!(store.fail(id, 1, &failure, None).await?);
+    let upload = find(store.as_ref(), id).await?;
+    ensure!(upload.status == Status::Failed, "{upload:?}");
+    ensure!(upload.failure == Some(failure), "{upload:?}");
+    ensure!(upload.cleanup_pending, "{upload:?}");
+    ensure!(upload.finished_at >= Some(upload.created_at), "{upload:?}");
+    Ok(())
+}
+
+pub(super) async fn an_upload_ends_once<F: StoreFixture>(place: &F) -> Result<()> {
+    let (store, other) = (place.open().await?, place.open().await?);
+    let id = begin(store.as_ref()).await?;
+    let failure = failure();
+    let fails = (0..8).map(|number| {
+        let store = if number % 2 == 0 { &store } else { &other };
+        store.fail(id, 1, &failure, None)
+    });
+    let ended = try_join_all(fails).await?;
+    ensure!(ended.iter().filter(|ended| **ended).count() == 1);
+
+    // And when it is about to end well.
+    for _ in 0..10 {
+        let id = begin(store.as_ref()).await?;
+        store_new(store.as_ref(), &[sample::batch(id)?]).await?;
+        ensure!(store.seal(id, 1, &seal(1, 1)).await?);
+        let failed = other.fail(id, 1, &failure, None);
+        let (completed, failed) = join(store.complete(id, 1), failed).await;
+        let expected = match (completed?, failed?) {
+            (true, false) => Status::Completed,
+            (false, true) => Status::Failed,
+            ended => anyhow::bail!("completed and failed: {ended:?}"),
+        };
+        check_status(store.as_ref(), id, expected).await?;
+        ensure!(!store.fail(id, 1, &failure, None).await?);
+        ensure!(!other.complete(id, 1).await?);
+        check_status(other.as_ref(), id, expected).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn a_call_of_another_epoch_changes_nothing<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    store_new(store.as_ref(), &[sample::batch(id)?]).await?;
+    ensure!(!store.seal(id, 2, &seal(1, 1)).await?);
+    ensure!(!store.fail(id, 2, &failure(), None).await?);
+    check_status(store.as_ref(), id, Status::Receiving).await?;
+    ensure!(
+        !store
+            .fail(UploadId::generate(), 1, &failure(), None)
+            .await?
+    );
+    ensure!(store.seal(id, 1, &seal(1, 1)).await?);
+    ensure!(!store.complete(id, 2).await?);
+    ensure!(!store.fail(id, 0, &failure(), None).await?);
+    check_status(store.as_ref(), id, Status::Processing).await?;
+    ensure!(store.ledger(id, 2).await?.is_empty());
+    ensure!(store.complete(id, 1).await?);
+    Ok(())
+}
+
+fn beat(upload: UploadId, rows_read: u64, bytes_received: u64) -> Heartbeat {
+    Heartbeat {
+        upload,
+        rows_read,
+        bytes_received,
+    }
+}
+
+pub(super) async fn figures_on_record_never_go_down<F: StoreFixture>(place: &F) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    for (rows, bytes, expected) in [
+        (100, 1000, (100, 1000)),
+        (50, 500, (100, 1000)),
+        // Each by itself.
+        (200, 0, (200, 1000)),
+        (0, 3_000_000_000, (200, 3_000_000_000)),
+    ] {
+        ensure!(store.heartbeat(&[beat(id, rows, bytes)]).await? == [id]);
+        let upload = find(store.as_ref(), id).await?;
+        let found = (upload.rows_read, upload.bytes_received);
+        ensure!(found == expected, "{found:?} is not {expected:?}");
+    }
+    Ok(())
+}
+
+pub(super) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let (one, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
+    let (failed, sealed) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
+    fail(store.as_ref(), failed).await?;
+    ensure!(store.seal(sealed, 1, &seal(1, 5)).await?);
+    let unknown = UploadId::generate();
+    let beats = [one, failed, unknown, sealed, other].map(|id| beat(id, 1000, 1000));
+    let mut renewed = store.heartbeat(&beats).await?;
+    renewed.sort_unstable();
+    ensure!(renewed == [one, other], "{renewed:?}");
+    // What has ended has its final figures.
+    ensure!(find(store.as_ref(), failed).await?.rows_read == 0);
+    ensure!(find(store.as_ref(), sealed).await?.rows_read == 5);
+    ensure!(store.heartbeat(&[]).await?.is_empty());
+    Ok(())
+}
+
+pub(super) async fn the_last_figures_of_a_failed_upload_are_kept<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let figures = async |last: Option<(u64, u64)>| -> Result<(u64, u64)> {
+        let id = begin(store.as_ref()).await?;
+        store.heartbeat(&[beat(id, 100, 1000)]).await?;
+        // The workers may be ahead of the last heartbeat.
+        store_new(store.as_ref(), &sample::batches(id, 3, 50)?).await?;
+        let last = last.map(|(rows, bytes)| beat(id, rows, bytes));
+        ensure!(store.fail(id, 1, &failure(), last).await?);
+        let upload = find(store.as_ref(), id).await?;
+        Ok((upload.rows_read, upload.bytes_received))
+    };
+    for (last, expected) in [
+        (None, (150, 1000)),
+        (Some((400, 4000)), (400, 4000)),
+        (Some((10, 10)), (150, 1000)),
+    ] {
+        let found = figures(last).await?;
+        ensure!(found == expected, "{found:?} is not {expected:?}");
+    }
+    Ok(())
+}
+
+pub(super) async fn everything_is_there_after_opening_again<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let completed = complete(store.as_ref(), 2, 5).await?;
+    let failed = begin(store.as_ref()).await?;
+    fail(store.as_ref(), failed).await?;
+    let receiving = begin(store.as_ref()).await?;
+    store.heartbeat(&[beat(receiving, 10, 100)]).await?;
+    store_new(store.as_ref(), &sample::batches(receiving, 2, 5)?).await?;
+    store.close().await;
+
+    let store = place.open().await?;
+    check_status(store.as_ref(), completed, Status::Completed).await?;
+    check_sample_rows(store.as_ref(), completed, 10).await?;
+    check_status(store.as_ref(), failed, Status::Failed).await?;
+    ensure!(find(store.as_ref(), receiving).await?.rows_read == 10);
+    ensure!(store.ledger(receiving, 1).await?.len() == 2);
+    end_well(store.as_ref(), receiving, 2, 10).await?;
+    check_sample_rows(store.as_ref(), receiving, 10).await
+}
+
+pub(super) async fn many_can_open_it_at_once<F: StoreFixture>(place: &F) -> Result<()> {
+    // None of them is the first: whoever comes first makes the schema.
+    let stores = try_join_all((0..4).map(|_| place.open())).await?;
+    let id = begin(stores[0].as_ref()).await?;
+    for store in &stores {
+        check_status(store.as_ref(), id, Status::Receiving).await?;
+    }
+    Ok(())
+}

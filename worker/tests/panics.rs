@@ -1,0 +1,129 @@
+//! A panic is a fault of one batch in one attempt: shown on the embedded adapters, with an archive that panics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use async_trait::async_trait;
+use bytes::Bytes;
+use carga_common::archive::{ArchiveKey, BatchArchive};
+use carga_common::backends::{Backends, Sharing};
+use carga_common::batch::{BatchEncoder, BatchLimits};
+use carga_common::error::PortResult;
+use carga_common::settings::{Mode, Settings};
+use carga_common::store::{NewUpload, Seal};
+use carga_common::upload::{Dialect, Status, Upload, UploadId};
+use carga_worker::runner::Runner;
+use tokio_util::sync::CancellationToken;
+
+/// Panics the first so many times that the second batch is written, and is the archive behind it otherwise.
+#[derive(Debug)]
+struct Panicking {
+    behind: Arc<dyn BatchArchive>,
+    left: AtomicU32,
+}
+
+#[async_trait]
+impl BatchArchive for Panicking {
+    async fn put(&self, key: &ArchiveKey, body: Bytes) -> PortResult<()> {
+        let one_less = |left: u32| left.checked_sub(1);
+        let panics = key.as_str().ends_with("batch-000002.json")
+            && self
+                .left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+                .is_ok();
+        assert!(!panics, "the archive lost its head");
+        self.behind.put(key, body).await
+    }
+
+    async fn get(&self, key: &ArchiveKey) -> PortResult<Bytes> {
+        self.behind.get(key).await
+    }
+
+    async fn delete_upload(&self, upload: UploadId) -> PortResult<u64> {
+        self.behind.delete_upload(upload).await
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        self.behind.ping().await
+    }
+}
+
+/// Three batches of one row through a worker whose archive panics so many times.
+async fn imported(panics: u32) -> Result<Upload> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().display().to_string();
+    let settings = Settings::read(Mode::Embedded, &|name| {
+        (name == "CARGA_DATA_DIR").then(|| path.clone())
+    })?;
+    let mut backends = Backends::connect(&settings.ports, "test", Sharing::Alone).await?;
+    backends.archive = Arc::new(Panicking {
+        behind: Arc::clone(&backends.archive),
+        left: AtomicU32::new(panics),
+    });
+
+    let new = NewUpload {
+        id: UploadId::generate(),
+        filename: None,
+        dialect: Dialect::rfc4180(false),
+        columns: vec!["a".to_owned()],
+        bytes_total: None,
+    };
+    let upload = backends.store.create(&new).await?;
+    let limits = BatchLimits {
+        rows: 1,
+        bytes: 1000,
+    };
+    let mut encoder = BatchEncoder::new(new.id, upload.epoch, &new.columns, "", limits);
+    let publisher = backends.queue.publisher();
+    for row in ["x", "y", "z"] {
+        if let Some(batch) = encoder.push([row].into_iter())? {
+            publisher.publish(&batch).await?;
+        }
+    }
+    let seal = Seal {
+        rows: 3,
+        batches: 3,
+        bytes: 8,
+        sha256: [0; 32],
+    };
+    ensure!(backends.store.seal(new.id, upload.epoch, &seal).await?);
+
+    let stop = CancellationToken::new();
+    let worker = Runner::new(&settings, backends.clone(), stop.clone());
+    let worker = tokio::spawn(worker.run());
+    let ended = carga_testkit::eventually(Duration::from_secs(60), "the end", async || {
+        let found = backends.store.upload(new.id).await.ok().flatten()?;
+        found.status.is_terminal().then_some(found)
+    });
+    let ended = ended.await?;
+    stop.cancel();
+    worker.await?;
+    backends.close().await;
+    Ok(ended)
+}
+
+#[tokio::test]
+async fn a_batch_that_panics_twice_is_stored_at_its_third_attempt() -> Result<()> {
+    let upload = imported(2).await?;
+    ensure!(upload.status == Status::Completed, "{upload:?}");
+    ensure!(upload.rows_inserted == Some(3));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_that_panics_every_time_is_a_dead_letter_with_what_the_panic_said() -> Result<()> {
+    let upload = imported(u32::MAX).await?;
+    ensure!(
+        upload.status == Status::Failed && upload.batches_dead == 1,
+        "{upload:?}"
+    );
+    let message = upload.failure.map(|failure| failure.message);
+    let message = message.unwrap_or_default();
+    ensure!(
+        message.contains("batch 2") && message.contains("the archive lost its head"),
+        "{message}"
+    );
+    Ok(())
+}
