@@ -8,6 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ports=(queue:BatchQueue progress:ProgressStore archive:BatchArchive store:Store)
 
 tests=$(cargo test --locked --workspace --test contract -- --list)
+ignored=$(cargo test --locked --workspace --test contract -- --list --ignored | grep ': test$' || true)
 
 # The files and folders of the port that implement its trait.
 adapters_in_source() {
@@ -29,6 +30,10 @@ complain() {
   printf 'contracts: %s\n' "$*" >&2
   status=1
 }
+
+while read -r case; do
+  [[ -z $case ]] || complain "${case%: test} is ignored: a promise is kept or it is none"
+done <<<"$ignored"
 
 printf '%-10s %-12s %s\n' port adapter cases
 for port in "${ports[@]}"; do

@@ -1,12 +1,11 @@
 //! Carga in this process: its data directory, its ports, and the end of whatever its last life left open.
 
-use std::time::Duration;
-
 use anyhow::Context;
 use carga_common::backends::{Backends, Sharing};
+use carga_common::error::{ErrorKind, PortResult};
 use carga_common::settings::{PortSettings, Settings, StorePlace};
-use carga_common::store::Store;
-use carga_common::upload::Failure;
+use carga_common::store::{Store, UploadQuery};
+use carga_common::upload::{Failure, Status, Upload};
 
 use crate::data_dir::DataDir;
 
@@ -32,7 +31,13 @@ impl Instance {
             .map_err(|error| anyhow::anyhow!(error.chain()))
             .context("connecting")?;
         if store_is_ours(&settings.ports) {
-            end_interrupted(backends.store.as_ref()).await?;
+            match end_interrupted(backends.store.as_ref()).await {
+                // The sweeper ends them as soon as there is room to write it down.
+                Err(error) if error.kind() == ErrorKind::Full => {
+                    tracing::warn!(error = error.chain(), "interrupted uploads were not ended");
+                }
+                ended => ended?,
+            }
         }
         Ok(Self {
             settings,
@@ -51,22 +56,27 @@ pub(crate) fn lock(ports: &PortSettings, user: &str) -> anyhow::Result<Option<Da
 /// The store is in the locked directory, so nobody else receives uploads into it.
 fn store_is_ours(ports: &PortSettings) -> bool {
     match &ports.places.store {
-        StorePlace::Sqlite(file) => file.parent() == ports.places.data_dir.as_deref(),
+        StorePlace::Sqlite(file) => ports.places.is_in_data_dir(file),
         StorePlace::Postgres(_) => false,
     }
 }
 
-/// Ends the uploads that a process was receiving when it died: their leases need not run out first. Their rows are for the
-/// sweeper.
-async fn end_interrupted(store: &dyn Store) -> anyhow::Result<()> {
+/// Ends the uploads that a process was receiving when it died: their leases need not run out first, and a clock that was set
+/// back does not hide them. Their rows are for the sweeper.
+async fn end_interrupted(store: &dyn Store) -> PortResult<()> {
     let message = "Carga was stopped in the middle of receiving the file; send it again";
     let failure = Failure::new("interrupted", message);
+    let receiving = UploadQuery {
+        status: Some(Status::Receiving),
+        limit: 100,
+        before: None,
+    };
     loop {
-        let found = store.leftovers(Duration::ZERO, Duration::MAX).await?;
-        if found.expired.is_empty() {
+        let found = store.uploads(&receiving).await?;
+        if found.is_empty() {
             return Ok(());
         }
-        for (id, epoch) in found.expired {
+        for Upload { id, epoch, .. } in found {
             store.fail(id, epoch, &failure, None).await?;
             tracing::info!(upload.id = %id, "ended an upload that was interrupted");
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::archive::{BatchArchive, FilesystemArchive, S3Archive};
+use crate::archive::{BatchArchive, FilesystemArchive, FilesystemArchiveSettings, S3Archive};
 use crate::error::PortResult;
 use crate::progress::{
     LiveProgress, ProgressStore, RedisProgress, RedisSettings, SqliteProgress,
@@ -50,7 +50,7 @@ impl Backends {
         let (store, queue, archive, progress_store) = tokio::try_join!(
             store(settings, program, settings.migrate),
             queue(settings, program, sharing),
-            archive(settings),
+            archive(settings, sharing),
             progress(settings),
         )?;
         let progress = LiveProgress::new(Arc::clone(&progress_store), Arc::clone(&store));
@@ -117,24 +117,29 @@ async fn queue(
             Arc::new(RabbitQueue::connect(settings).await?)
         }
         QueuePlace::Sqlite(file) => {
-            let in_data_dir = settings.places.data_dir.as_deref() == file.parent();
             let settings = SqliteQueueSettings {
                 file: file.clone(),
                 publish_timeout: settings.publish_timeout,
-                sole_user: sharing == Sharing::Alone && in_data_dir,
+                sole_user: sharing == Sharing::Alone && settings.places.is_in_data_dir(file),
             };
             Arc::new(SqliteQueue::open(settings).await?)
         }
     })
 }
 
-async fn archive(settings: &PortSettings) -> PortResult<Arc<dyn BatchArchive>> {
+async fn archive(settings: &PortSettings, sharing: Sharing) -> PortResult<Arc<dyn BatchArchive>> {
     Ok(match &settings.places.archive {
         ArchivePlace::S3 { bucket, prefix } => {
             let endpoint = settings.s3_endpoint.as_deref();
             Arc::new(S3Archive::connect(bucket, prefix, endpoint).await?)
         }
-        ArchivePlace::Directory(directory) => Arc::new(FilesystemArchive::open(directory).await?),
+        ArchivePlace::Directory(directory) => {
+            let settings = FilesystemArchiveSettings {
+                directory: directory.clone(),
+                sole_user: sharing == Sharing::Alone && settings.places.is_in_data_dir(directory),
+            };
+            Arc::new(FilesystemArchive::open(settings).await?)
+        }
     })
 }
 

@@ -5,7 +5,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::SqliteConnection;
 use sqlx::pool::PoolConnection;
@@ -55,17 +55,12 @@ impl Database {
             };
             PortError::new(kind(&named.source), operation, named)
         };
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(
-                options
-                    .clone()
-                    .create_if_missing(true)
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .pragma("cache_size", WRITER_CACHE),
-            )
-            .await
-            .map_err(named)?;
+        let writing = options
+            .clone()
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .pragma("cache_size", WRITER_CACHE);
+        let writer = open_writer(&writing).await.map_err(named)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_lazy_with(options.pragma("cache_size", READER_CACHE));
@@ -93,6 +88,22 @@ impl Database {
     pub(crate) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+/// Two who turn a new file to WAL at once do not wait for each other, whatever the busy timeout: SQLite upgrades a read lock for
+/// it, which could be a deadlock. So the one who is refused comes again.
+async fn open_writer(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let start = Instant::now();
+    loop {
+        let pool = SqlitePoolOptions::new().max_connections(1);
+        match pool.connect_with(options.clone()).await {
+            Err(error) if is_busy(&error) && start.elapsed() < BUSY_TIMEOUT => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            opened => return opened,
+        }
     }
 }
 
@@ -151,9 +162,18 @@ pub(crate) fn port_error(operation: &'static str, error: sqlx::Error) -> PortErr
     PortError::new(kind(&error), operation, error)
 }
 
+// https://www.sqlite.org/rescode.html; the low byte is the primary code.
+const BUSY: u32 = 5;
+
+fn result_code(error: &sqlx::Error) -> Option<u32> {
+    error.as_database_error()?.code()?.parse().ok()
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    result_code(error).is_some_and(|code| code & 0xff == BUSY)
+}
+
 fn kind(error: &sqlx::Error) -> ErrorKind {
-    // https://www.sqlite.org/rescode.html; the low byte is the primary code.
-    const BUSY: u32 = 5;
     const LOCKED: u32 = 6;
     const IO_ERROR: u32 = 10;
     const FULL: u32 = 13;
@@ -164,8 +184,7 @@ fn kind(error: &sqlx::Error) -> ErrorKind {
     const IO_ERROR_SHM_SIZE: u32 = IO_ERROR | (19 << 8);
     match error {
         sqlx::Error::Database(refusal) => {
-            let code = refusal.code().and_then(|code| code.parse::<u32>().ok());
-            match code.map(|code| (code, code & 0xff)) {
+            match result_code(error).map(|code| (code, code & 0xff)) {
                 Some((IO_ERROR_SHM_SIZE, _) | (_, FULL)) => ErrorKind::Full,
                 Some((_, BUSY | LOCKED | IO_ERROR | CANNOT_OPEN)) => ErrorKind::Unavailable,
                 Some((_, TOO_BIG)) => ErrorKind::Invalid,

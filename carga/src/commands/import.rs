@@ -48,7 +48,10 @@ pub(crate) async fn run(settings: Settings, files: &[PathBuf]) -> anyhow::Result
         settings,
         backends,
         data_dir: _data_dir,
-    } = Instance::start(settings, "carga import").await?;
+    } = match stop.run_until_cancelled(Instance::start(settings, "carga import")).await {
+        Some(started) => started?,
+        None => anyhow::bail!("told to stop before anything was imported"),
+    };
     let worker_stop = CancellationToken::new();
     let worker = Runner::new(&settings, backends.clone(), worker_stop.clone());
     let worker = tokio::spawn(worker.run());
@@ -161,7 +164,7 @@ impl Import {
                 _ = ticks.tick() => self.show(id, meter).await,
             }
         };
-        let mut upload = sealed.map_err(|error| anyhow::anyhow!(told(&error)))?;
+        let mut upload = sealed.map_err(|error| anyhow::anyhow!(self.told(&error)))?;
         while !upload.status.is_terminal() {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -187,6 +190,20 @@ impl Import {
         // An import is always an upload's first epoch.
         if let Some(figures) = self.backends.progress.read(id, 1).await {
             meter.show(figures);
+        }
+    }
+
+    /// A refusal for people: the code for programs stays, since it can be looked up.
+    fn told(&self, error: &ApiError) -> String {
+        let mut told = place(&error.refusal.failure);
+        if error.refusal.failure.code == "storage_full"
+            && let Some(data_dir) = &self.settings.ports.places.data_dir
+        {
+            told.push_str(&format!(" (data directory {})", data_dir.display()));
+        }
+        match error.upload {
+            Some(id) => format!("upload {id} failed: {told}"),
+            None => told,
         }
     }
 
@@ -233,15 +250,6 @@ impl Import {
         )?;
         writeln!(output, "  look at  {program} rows {id}")?;
         print(&output)
-    }
-}
-
-/// A refusal for people: the code for programs stays, since it can be looked up.
-fn told(error: &ApiError) -> String {
-    let told = place(&error.refusal.failure);
-    match error.upload {
-        Some(id) => format!("upload {id} failed: {told}"),
-        None => told,
     }
 }
 

@@ -23,6 +23,15 @@ const STAGING: &str = "staging";
 /// What every key begins with.
 const UPLOADS: &str = "uploads";
 
+/// Where the directory is and who uses it.
+#[derive(Debug, Clone)]
+pub struct FilesystemArchiveSettings {
+    /// The directory; it is made if it is missing.
+    pub directory: PathBuf,
+    /// The caller has made sure that no other process uses it: whatever is not finished belongs to one that is gone.
+    pub sole_user: bool,
+}
+
 /// [`BatchArchive`] in a directory.
 #[derive(Debug, Clone)]
 pub struct FilesystemArchive {
@@ -30,13 +39,20 @@ pub struct FilesystemArchive {
 }
 
 impl FilesystemArchive {
-    /// Makes the directory if it is missing.
-    pub async fn open(root: &Path) -> PortResult<Self> {
+    /// Opens the directory, and removes what a process that died had not finished.
+    pub async fn open(settings: FilesystemArchiveSettings) -> PortResult<Self> {
+        // Nobody takes an hour for one object.
+        const HOUR: Duration = Duration::from_secs(3600);
+        let abandoned_after = if settings.sole_user {
+            Duration::ZERO
+        } else {
+            HOUR
+        };
         let archive = Self {
-            root: root.to_owned(),
+            root: settings.directory,
         };
         archive
-            .blocking("archive.open", |root| {
+            .blocking("archive.open", move |root| {
                 let staging = root.join(STAGING);
                 fs::create_dir_all(&staging)?;
                 fs::create_dir_all(root.join(UPLOADS))?;
@@ -46,7 +62,7 @@ impl FilesystemArchive {
                     Err(error) if error.kind() != IoErrorKind::PermissionDenied => Err(error),
                     _ => Ok(()),
                 }?;
-                remove_abandoned(&staging)?;
+                remove_abandoned(&staging, abandoned_after)?;
                 writable(&staging)
             })
             .await?;
@@ -159,16 +175,16 @@ impl Drop for Staged {
     }
 }
 
-/// Removes what a process that died had not finished. Nobody takes an hour for one object.
-fn remove_abandoned(staging: &Path) -> io::Result<()> {
-    const HOUR: Duration = Duration::from_secs(3600);
+/// Removes what has not been written to for so long; zero means all, whatever the clock says.
+fn remove_abandoned(staging: &Path, abandoned_after: Duration) -> io::Result<()> {
     for entry in fs::read_dir(staging)? {
         let entry = entry?;
         // What is not there any more has been renamed into its place just now.
         let Some(metadata) = if_there(entry.metadata())? else {
             continue;
         };
-        if metadata.modified()?.elapsed().is_ok_and(|age| age > HOUR) {
+        let age = metadata.modified()?.elapsed().unwrap_or_default();
+        if age >= abandoned_after {
             if_there(fs::remove_file(entry.path()))?;
         }
     }

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 #[cfg(feature = "filesystem")]
-pub use filesystem::FilesystemArchive;
+pub use filesystem::{FilesystemArchive, FilesystemArchiveSettings};
 pub use object::{Manifest, ManifestBatch, batch_object};
 #[cfg(feature = "s3")]
 pub use s3::S3Archive;

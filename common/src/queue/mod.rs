@@ -93,6 +93,9 @@ impl RetryTier {
     /// All tiers in order.
     pub const ALL: [RetryTier; 3] = [RetryTier::First, RetryTier::Second, RetryTier::Third];
 
+    /// The one with the longest pause.
+    pub const LAST: RetryTier = RetryTier::Third;
+
     /// The tier for a batch that has failed in `attempt` (counted from 1), or none when its attempts are spent.
     pub fn after(attempt: u32) -> Option<Self> {
         let index = usize::try_from(attempt).ok()?.checked_sub(1)?;

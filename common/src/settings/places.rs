@@ -1,7 +1,8 @@
 //! Where the four ports are: a URL's scheme picks the adapter, and for `carga` no URL means a file in its data directory.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::{Path, PathBuf, absolute};
 
 use super::reader::Reader;
 use super::{Mode, SecretUrl};
@@ -88,6 +89,12 @@ enum Place {
 }
 
 impl Places {
+    /// Whether something is directly in the data directory, whatever path leads there.
+    pub fn is_in_data_dir(&self, path: &Path) -> bool {
+        let data_dir = self.data_dir.as_deref();
+        data_dir.is_some_and(|data_dir| is_in(data_dir, path))
+    }
+
     pub(super) fn read(reader: &mut Reader<'_>, mode: Mode) -> Self {
         let data_dir = reader
             .optional("CARGA_DATA_DIR", "carga-data")
@@ -184,7 +191,7 @@ impl Finder<'_, '_> {
             (None, Mode::Embedded) => {
                 self.used = true;
                 // As it could be given: a `file:` URL is absolute.
-                let shown = match std::path::absolute(&default) {
+                let shown = match absolute(&default) {
                     Ok(absolute) if variable.embedded == "file" => {
                         format!("file://{}", absolute.display())
                     }
@@ -204,6 +211,8 @@ impl Finder<'_, '_> {
         }
         if url.scheme() == variable.embedded {
             if let Some(path) = path(&url, variable.embedded) {
+                // Whoever names its files uses the directory as well, and must lock it.
+                self.used |= is_in(self.data_dir, &path);
                 return Place::File(path);
             }
             self.reader.fault(format!(
@@ -238,6 +247,16 @@ fn path(url: &SecretUrl, scheme: &str) -> Option<PathBuf> {
     let is_path = !rest.is_empty() && !rest.starts_with(':') && !rest.contains('?');
     let path = PathBuf::from(rest);
     (is_path && (scheme != "file" || path.is_absolute())).then_some(path)
+}
+
+fn is_in(directory: &Path, path: &Path) -> bool {
+    // What is not there yet has no links in it.
+    let real = |path: &Path| fs::canonicalize(path).or_else(|_| absolute(path)).ok();
+    let parent = path.parent().map(|parent| match parent.as_os_str() {
+        name if name.is_empty() => Path::new("."),
+        _ => parent,
+    });
+    parent.and_then(real) == real(directory)
 }
 
 fn bucket(reader: &mut Reader<'_>, url: &SecretUrl) -> ArchivePlace {

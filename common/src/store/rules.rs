@@ -1,12 +1,23 @@
 //! What every store decides alike, whatever it keeps its tables in.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use super::{ArchivedBatch, Completion, LedgerEntry, StoreOutcome};
 use crate::batch::{Batch, BatchId};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::progress::StoredBatch;
 use crate::upload::{Status, Upload, UploadId};
+
+/// Rows deleted in one transaction: few enough to let others in between, many enough not to look at the dead ones too often.
+pub(super) const CHUNK_ROWS: i64 = 50_000;
+
+/// Most uploads the sweeper takes up in one round, of each kind. The unfinished come in any order, so that some that wait for a
+/// long outage do not hide the others.
+pub(super) const SWEEP_LIMIT: i64 = 100;
+
+/// A sealed upload is left to its workers for this long before the sweeper looks whether it lacks only its end.
+pub(super) const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
 
 /// What is to be known of an upload before a batch of it is stored.
 #[derive(Debug, Clone, Copy)]

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use carga_testkit::{Binary, DataDir, SmallDisk, command, eventually, fixtures};
+use futures::stream;
 use serde_json::Value;
 use tokio::process::Command;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::answers::problem;
 use crate::app::{App, PATIENCE};
-use crate::files::{self, csv};
+use crate::files::{self, csv, then};
 
 /// Room that a test takes away and gives back, in mebibytes.
 const BALLAST: usize = 24;
@@ -107,6 +110,45 @@ async fn what_was_accepted_waits_for_room_and_is_then_stored_exactly() -> Result
     app.place
         .holds(id, &files::read(file.as_bytes())?.1)
         .await?;
+    nothing_is_broken(&app).await?;
+    app.close().await
+}
+
+/// Its sign of life cannot be written, so it is taken for dead; and it must not rise again and wait for batches that were fenced.
+#[tokio::test]
+async fn an_upload_in_silence_on_a_full_disk_ends_as_failed_however_lively_it_is_afterwards()
+-> Result<()> {
+    let disk = SmallDisk::mount(48)?;
+    let directory = DataDir::on(&disk)
+        .with("CARGA_LEASE_SECS", "2")
+        .with("CARGA_SWEEP_MS", "250");
+    let mut app = App::start(directory, 0).await?;
+    let file = Bytes::from(csv(5000));
+    let (part, rest) = (file.slice(..file.len() / 2), file.slice(file.len() / 2..));
+    let (go_on, gone_on) = oneshot::channel::<()>();
+    let rest = async move {
+        let _ = gone_on.await;
+        Ok(rest)
+    };
+    let id = Uuid::now_v7();
+    let body = then(stream::iter([Ok(part)]), stream::once(rest));
+    let sending = app.sending(id, body);
+    app.stored_more_than(id, 1).await?;
+
+    disk.fill()?;
+    let given_up = "ending an interrupted upload";
+    app.api.wait_for_log(given_up, PATIENCE).await?;
+    let upload = app.upload(id).await?.context("no upload")?;
+    ensure!(upload["status"] == "receiving", "there was room: {upload}");
+    disk.make_room()?;
+    // Whether it is ended before or after its last byte is chance; that it ends is not.
+    let _ = go_on.send(());
+    problem(sending.await??, 422, "interrupted").await?;
+    app.failed(id, "interrupted").await?;
+
+    let after = Uuid::now_v7();
+    ensure!(app.put(after, file).await?.status() == 202);
+    app.completed(after, 5000).await?;
     nothing_is_broken(&app).await?;
     app.close().await
 }

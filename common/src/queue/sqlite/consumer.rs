@@ -9,7 +9,8 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::super::{Deliveries, Delivery, RetryTier, Settlement};
-use super::writer::{End, Lease, Request, Taken};
+use super::messages::End;
+use super::writer::{Lease, Request, Taken};
 use super::{ask, closed};
 use crate::error::PortResult;
 use crate::sqlite::{Database, port_error};
@@ -99,7 +100,7 @@ impl Deliveries for SqliteDeliveries {
         let Some((id, reason)) = self
             .leased
             .front()
-            .map(|(taken, _)| (taken.lease.id, taken.reason.clone()))
+            .map(|(taken, _)| (taken.message.id, taken.message.reason.clone()))
         else {
             return Err(closed(OPERATION));
         };
@@ -110,9 +111,9 @@ impl Deliveries for SqliteDeliveries {
         };
         Ok(Delivery {
             body,
-            id: Some(taken.batch),
-            attempt: taken.attempt,
-            redelivered: taken.deliveries > 1,
+            id: Some(taken.message.batch),
+            attempt: taken.message.attempt,
+            redelivered: taken.message.deliveries > 1,
             reason,
             settlement: Box::new(SqliteSettlement {
                 lease: taken.lease,
@@ -136,7 +137,7 @@ impl Settlement for SqliteSettlement {
 
     /// The body is still there, and is what was delivered.
     async fn retry(self: Box<Self>, _body: Bytes, tier: RetryTier) -> PortResult<()> {
-        self.lease.settle(End::Retry(tier.delay())).await
+        self.lease.settle(End::Retry(tier)).await
     }
 
     async fn dead_letter(self: Box<Self>, _body: Bytes, reason: &str) -> PortResult<()> {

@@ -9,6 +9,7 @@
 //!   hundred kilobytes.
 
 mod consumer;
+mod messages;
 mod writer;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use self::consumer::SqliteDeliveries;
+use self::messages::SCHEMA;
 use self::writer::{Request, Writer};
 use super::{BatchPublisher, BatchQueue, Deliveries, QueueDepth};
 use crate::batch::EncodedBatch;
@@ -29,35 +31,8 @@ use crate::sqlite::{Database, now_ms, port_error};
 /// Dead letters are few; a small prefetch keeps them in order of arrival and cheap to hold.
 const DEAD_LETTER_PREFETCH: u16 = 4;
 
-/// Each statement by itself may be repeated; `user_version` would tell a later shape from this one.
-const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS messages (
-    id           integer PRIMARY KEY AUTOINCREMENT,
-    dead         integer NOT NULL DEFAULT 0,
-    -- Milliseconds since 1970; a retry waits for its time.
-    available_at integer NOT NULL,
-    upload_id    text NOT NULL,
-    epoch        integer NOT NULL,
-    seq          integer NOT NULL,
-    attempt      integer NOT NULL DEFAULT 1,
-    -- Since it was published or retried.
-    deliveries   integer NOT NULL DEFAULT 0,
-    -- Deliveries whose holder was never heard of again.
-    unsettled    integer NOT NULL DEFAULT 0,
-    reason       text,
-    holder       text,
-    lease        integer NOT NULL DEFAULT 0
-) STRICT;
-CREATE INDEX IF NOT EXISTS dead_messages ON messages (id) WHERE dead = 1;
-CREATE TABLE IF NOT EXISTS bodies (
-    id   integer PRIMARY KEY,
-    body blob NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS holders (
-    id         text PRIMARY KEY,
-    expires_at integer NOT NULL
-) STRICT;
-";
+/// A file with more free space than this is made small again at the start, if nothing is in it.
+const WORTH_SHRINKING: i64 = 64 << 20;
 
 /// Where the file is and how to use it.
 #[derive(Debug, Clone)]
@@ -85,18 +60,17 @@ impl SqliteQueue {
     pub async fn open(settings: SqliteQueueSettings) -> PortResult<Self> {
         const OPERATION: &str = "queue.connect";
         let database = Database::open(OPERATION, &settings.file).await?;
-        let prepared = async {
-            sqlx::raw_sql(SCHEMA).execute(database.writer()).await?;
-            if settings.sole_user {
-                sqlx::query("DELETE FROM holders")
-                    .execute(database.writer())
-                    .await?;
-            }
-            Ok(())
-        };
-        prepared
+        sqlx::raw_sql(SCHEMA)
+            .execute(database.writer())
             .await
             .map_err(|error| port_error(OPERATION, error))?;
+        if settings.sole_user
+            && let Err(error) = tidy(&database).await
+        {
+            // A full disk must not keep anybody from starting: leases run out by themselves.
+            let error = port_error("queue.tidy", error);
+            tracing::warn!(error = error.chain(), "the queue was not tidied up");
+        }
         let (requests, inbox) = mpsc::unbounded_channel();
         let (announce, changes) = watch::channel(0);
         let writer = Writer {
@@ -124,6 +98,22 @@ impl SqliteQueue {
             prefetch,
         ))
     }
+}
+
+/// Frees what is leased to processes that are gone, and gives the disk back what a long queue took.
+async fn tidy(database: &Database) -> sqlx::Result<()> {
+    let writer = database.writer();
+    sqlx::query("DELETE FROM holders").execute(writer).await?;
+    let (is_empty, free): (bool, i64) = sqlx::query_as(
+        "SELECT NOT EXISTS (SELECT 1 FROM messages), freelist_count * page_size
+         FROM pragma_freelist_count, pragma_page_size",
+    )
+    .fetch_one(writer)
+    .await?;
+    if is_empty && free > WORTH_SHRINKING {
+        sqlx::query("VACUUM").execute(writer).await?;
+    }
+    Ok(())
 }
 
 #[async_trait]

@@ -2,25 +2,19 @@
 //! commit.
 
 use std::error::Error;
-use std::time::Duration;
 
 use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::batch::{BatchId, EncodedBatch};
+use super::messages::{self, End, HOLDER_LIFE, Message};
+use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
-use crate::sqlite::{Database, now_ms, port_error};
-
-/// A holder that has been silent for this long is gone.
-const HOLDER_LIFE: Duration = Duration::from_secs(30);
+use crate::sqlite::{Database, port_error};
 
 /// Requests in one transaction at most, and bytes of bodies after which no more are taken: a commit takes some milliseconds.
 const GROUP_REQUESTS: usize = 128;
 const GROUP_BYTES: usize = 8 << 20;
-
-/// Deliveries whose holder died before the message is called dead: it may be what kills them.
-const UNSETTLED_LIMIT: i64 = 20;
 
 type Answer<T> = oneshot::Sender<PortResult<T>>;
 
@@ -48,30 +42,17 @@ pub(super) enum Request {
     Close { done: Answer<()> },
 }
 
-/// How a delivery ends.
-#[derive(Debug, Clone)]
-pub(super) enum End {
-    Ack,
-    Retry(Duration),
-    DeadLetter(String),
-    /// Dropped: somebody else may have it.
-    Release,
-}
-
-/// A message that was leased, without its body.
+/// A message that was leased, and the right to settle it.
 #[derive(Debug)]
 pub(super) struct Taken {
+    pub(super) message: Message,
     pub(super) lease: Lease,
-    pub(super) batch: BatchId,
-    pub(super) attempt: u32,
-    pub(super) deliveries: i64,
-    pub(super) reason: Option<String>,
 }
 
 /// The right to settle a message, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Lease {
-    pub(super) id: i64,
+    id: i64,
     number: i64,
     /// Taken when it is settled.
     requests: Option<mpsc::UnboundedSender<Request>>,
@@ -92,9 +73,7 @@ impl Lease {
         })
         .await
     }
-}
 
-impl Lease {
     /// It never came to be.
     fn forget(mut self) {
         self.requests = None;
@@ -120,25 +99,6 @@ pub(super) struct Writer {
     pub(super) announce: watch::Sender<u64>,
     /// Leases whose settlement could not be written: they are given back as soon as something can.
     pub(super) orphans: Vec<(i64, i64)>,
-}
-
-/// Leases messages. Dead ones are asked for literally, since only then does SQLite use their index; the queue may be long.
-macro_rules! take {
-    ($dead:literal) => {
-        concat!(
-            "UPDATE messages
-             SET holder = $1, lease = lease + 1, deliveries = deliveries + 1, unsettled = unsettled + 1
-             WHERE id IN (
-                 SELECT id FROM messages
-                 WHERE dead = ",
-            $dead,
-            " AND available_at <= $2
-                   AND (holder IS NULL
-                        OR holder <> $1 AND holder NOT IN (SELECT id FROM holders WHERE expires_at > $2))
-                 ORDER BY id LIMIT $3)
-             RETURNING id, lease, upload_id, epoch, seq, attempt, deliveries, unsettled, reason"
-        )
-    };
 }
 
 /// An answer that waits for the commit.
@@ -253,14 +213,14 @@ impl Writer {
                 let Some(connection) = connection.filter(|_| is_wanted) else {
                     return (done, Ok(()));
                 };
-                (done, insert(connection, &batch).await)
+                (done, messages::insert(connection, &batch).await)
             }
             Request::Take { dead, most, taken } => {
                 let Some(connection) = connection else {
                     return (Pending::Taken(taken, Vec::new()), Ok(()));
                 };
-                match self.take(connection, dead, most).await {
-                    Ok(messages) => (Pending::Taken(taken, messages), Ok(())),
+                match messages::lease(connection, &self.holder, dead, most).await {
+                    Ok(leased) => (Pending::Taken(taken, self.taken(leased)), Ok(())),
                     Err(error) => (Pending::Taken(taken, Vec::new()), Err(error)),
                 }
             }
@@ -273,7 +233,7 @@ impl Writer {
                 let Some(connection) = connection else {
                     return (Pending::Done(done, Ok(())), Ok(()));
                 };
-                match self.settle(connection, id, lease, end).await {
+                match messages::settle(connection, &self.holder, id, lease, end).await {
                     Ok(true) => (Pending::Done(done, Ok(())), Ok(())),
                     Ok(false) => {
                         let reason = "the lease is over and somebody else has the message";
@@ -288,123 +248,27 @@ impl Writer {
         }
     }
 
-    async fn take(
-        &self,
-        connection: &mut SqliteConnection,
-        dead: bool,
-        most: usize,
-    ) -> sqlx::Result<Vec<Taken>> {
-        type Row = (i64, i64, String, i32, u32, u32, i64, i64, Option<String>);
-        let sql = if dead { take!("1") } else { take!("0") };
-        let mut rows: Vec<Row> = sqlx::query_as(sql)
-            .bind(&self.holder)
-            .bind(now_ms())
-            .bind(most as i64)
-            .fetch_all(&mut *connection)
-            .await?;
-        // RETURNING promises no order.
-        rows.sort_unstable_by_key(|row| row.0);
-        let mut taken = Vec::with_capacity(rows.len());
-        for (id, number, upload, epoch, seq, attempt, deliveries, unsettled, reason) in rows {
-            if unsettled > UNSETTLED_LIMIT && !dead {
-                bury(connection, id).await?;
-                continue;
-            }
-            let upload = upload.parse().map_err(|error| sqlx::Error::ColumnDecode {
-                index: "upload_id".to_owned(),
-                source: Box::new(error),
-            })?;
-            taken.push(Taken {
-                lease: Lease {
-                    id,
-                    number,
-                    requests: self.requests.upgrade(),
-                },
-                batch: BatchId { upload, epoch, seq },
-                attempt,
-                deliveries,
-                reason,
-            });
-        }
-        Ok(taken)
+    fn taken(&self, leased: Vec<Message>) -> Vec<Taken> {
+        let taken = |message: Message| Taken {
+            lease: Lease {
+                id: message.id,
+                number: message.lease,
+                requests: self.requests.upgrade(),
+            },
+            message,
+        };
+        leased.into_iter().map(taken).collect()
     }
 
-    /// False when the lease is not ours any more.
-    async fn settle(
-        &self,
-        connection: &mut SqliteConnection,
-        id: i64,
-        lease: i64,
-        end: End,
-    ) -> sqlx::Result<bool> {
-        let acknowledged = matches!(end, End::Ack);
-        let query = match end {
-            End::Ack => {
-                sqlx::query("DELETE FROM messages WHERE id = $1 AND lease = $2 AND holder = $3")
-            }
-            End::Retry(_) => sqlx::query(
-                "UPDATE messages SET holder = NULL, attempt = attempt + 1, deliveries = 0, unsettled = 0, available_at = $4
-                 WHERE id = $1 AND lease = $2 AND holder = $3",
-            ),
-            End::DeadLetter(_) => sqlx::query(
-                "UPDATE messages SET holder = NULL, dead = 1, deliveries = 0, unsettled = 0, reason = $4
-                 WHERE id = $1 AND lease = $2 AND holder = $3",
-            ),
-            End::Release => sqlx::query(
-                "UPDATE messages SET holder = NULL, unsettled = unsettled - 1
-                 WHERE id = $1 AND lease = $2 AND holder = $3",
-            ),
-        };
-        let query = query.bind(id).bind(lease).bind(&self.holder);
-        let query = match end {
-            End::Retry(delay) => {
-                let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-                query.bind(now_ms().saturating_add(delay_ms))
-            }
-            End::DeadLetter(reason) => query.bind(reason),
-            End::Ack | End::Release => query,
-        };
-        let ours = query.execute(&mut *connection).await?.rows_affected() > 0;
-        if ours && acknowledged {
-            sqlx::query("DELETE FROM bodies WHERE id = $1")
-                .bind(id)
-                .execute(connection)
-                .await?;
-        }
-        Ok(ours)
-    }
-
-    /// Says that we live, and forgets those who do not.
     async fn renew(&self) -> sqlx::Result<()> {
         let mut writing = self.database.begin().await?;
-        let life_ms = HOLDER_LIFE.as_millis() as i64;
-        sqlx::query("DELETE FROM holders WHERE expires_at <= $1")
-            .bind(now_ms())
-            .execute(&mut *writing)
-            .await?;
-        sqlx::query(
-            "INSERT INTO holders VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET expires_at = $2",
-        )
-        .bind(&self.holder)
-        .bind(now_ms() + life_ms)
-        .execute(&mut *writing)
-        .await?;
+        messages::renew(&mut writing, &self.holder).await?;
         writing.commit().await
     }
 
-    /// Gives back what is leased: an orderly end charges nobody.
     async fn leave(&self) -> sqlx::Result<()> {
         let mut writing = self.database.begin().await?;
-        sqlx::query(
-            "UPDATE messages SET holder = NULL, unsettled = unsettled - 1 WHERE holder = $1",
-        )
-        .bind(&self.holder)
-        .execute(&mut *writing)
-        .await?;
-        sqlx::query("DELETE FROM holders WHERE id = $1")
-            .bind(&self.holder)
-            .execute(&mut *writing)
-            .await?;
+        messages::leave(&mut writing, &self.holder).await?;
         writing.commit().await
     }
 }
@@ -440,37 +304,4 @@ fn give_back((id, lease): (i64, i64)) -> Request {
 fn copy(error: &PortError) -> PortError {
     let cause = error.source().map(ToString::to_string);
     PortError::new(error.kind(), "queue.commit", cause.unwrap_or_default())
-}
-
-async fn insert(connection: &mut SqliteConnection, batch: &EncodedBatch) -> sqlx::Result<()> {
-    // Available since ever: a clock that is set back must not make it wait.
-    let inserted = sqlx::query(
-        "INSERT INTO messages (available_at, upload_id, epoch, seq) VALUES (0, $1, $2, $3)",
-    )
-    .bind(batch.id.upload.to_string())
-    .bind(batch.id.epoch)
-    .bind(batch.id.seq)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query("INSERT INTO bodies (id, body) VALUES ($1, $2)")
-        .bind(inserted.last_insert_rowid())
-        .bind(&batch.body[..])
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Makes a message that nobody survives a dead letter.
-async fn bury(connection: &mut SqliteConnection, id: i64) -> sqlx::Result<()> {
-    let reason = format!(
-        "it was delivered {UNSETTLED_LIMIT} times and whoever had it was not heard of again"
-    );
-    sqlx::query(
-        "UPDATE messages SET holder = NULL, dead = 1, deliveries = 0, unsettled = 0, reason = $2 WHERE id = $1",
-    )
-    .bind(id)
-    .bind(reason)
-    .execute(connection)
-    .await?;
-    Ok(())
 }

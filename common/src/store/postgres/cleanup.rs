@@ -7,18 +7,9 @@ use uuid::Uuid;
 
 use super::{fence_key, port_error};
 use crate::error::PortResult;
+use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNFINISHED_AFTER};
 use crate::store::{Leftovers, Removal};
 use crate::upload::UploadId;
-
-/// Rows deleted in one transaction: few enough to let others in between, many enough not to look at the dead ones too often.
-const CHUNK_ROWS: i64 = 50_000;
-
-/// Most uploads the sweeper takes up in one round, of each kind. The unfinished come in any order, so that some that wait for a
-/// long outage do not hide the others.
-const SWEEP_LIMIT: i64 = 100;
-
-/// A sealed upload is left to its workers for this long before the sweeper looks whether it lacks only its end.
-const UNFINISHED_AFTER: &str = "5 seconds";
 
 pub(super) async fn remove_rows(pool: &PgPool, id: UploadId) -> PortResult<Removal> {
     let removed = async {
@@ -101,10 +92,10 @@ pub(super) async fn leftovers(
         .await?;
         let unfinished: Vec<(Uuid,)> = sqlx::query_as(
             "SELECT id FROM uploads
-             WHERE status = 'processing' AND updated_at < now() - $1::interval
+             WHERE status = 'processing' AND updated_at < now() - make_interval(secs => $1)
              ORDER BY random() LIMIT $2",
         )
-        .bind(UNFINISHED_AFTER)
+        .bind(UNFINISHED_AFTER.as_secs_f64())
         .bind(SWEEP_LIMIT)
         .fetch_all(pool)
         .await?;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
@@ -11,7 +11,7 @@ use super::super::rules::{self, Admission, signed, unsigned};
 use super::uploads::find;
 use super::{first_id, now};
 use crate::batch::{Batch, BatchId};
-use crate::error::{PortError, PortResult};
+use crate::error::{ErrorKind, PortError, PortResult};
 use crate::progress::{Snapshot, StoredBatch};
 use crate::sqlite::{Database, Writing, port_error};
 use crate::store::{
@@ -151,21 +151,45 @@ async fn insert_rows(writing: &mut Writing, batch: &Batch, number: i64) -> sqlx:
     Ok(())
 }
 
+/// Page by page: a reader who takes an hour over a million rows must not keep the log from being cut back for an hour.
 pub(super) fn rows(database: &Database, id: UploadId) -> BoxStream<'_, PortResult<StoredRow>> {
-    sqlx::query_as::<_, (i64, Json<Vec<Option<String>>>)>(
+    const OPERATION: &str = "store.rows";
+    stream::try_unfold(0, move |last_seen| async move {
+        let page = page(database, id, last_seen).await;
+        let page = page.map_err(|error| port_error(OPERATION, error))?;
+        let Some(last) = page.last().map(|row| row.row_number) else {
+            let known = find(database, id).await;
+            let known = known.map_err(|error| port_error(OPERATION, error))?;
+            let is_over = last_seen == 0 || known.is_some_and(|upload| upload.status.keeps_rows());
+            let lost = "the rows were removed while they were being read";
+            let lost = || PortError::new(ErrorKind::Conflict, OPERATION, lost);
+            return is_over.then_some(None).ok_or_else(lost);
+        };
+        Ok(Some((stream::iter(page).map(Ok), last)))
+    })
+    .try_flatten()
+    .boxed()
+}
+
+/// The rows after the last one seen.
+async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<StoredRow>> {
+    const ROWS: i64 = 256;
+    let found: Vec<(i64, Json<Vec<Option<String>>>)> = sqlx::query_as(
         "SELECT r.row_number, r.fields
-         FROM uploads u JOIN rows r ON r.id BETWEEN u.number << 36 AND (u.number << 36) + 0xfffffffff
+         FROM uploads u JOIN rows r ON r.id > (u.number << 36) + $2 AND r.id <= (u.number << 36) + 0xfffffffff
          WHERE u.id = $1 AND u.status IN ('completed', 'partial')
-         ORDER BY r.id",
+         ORDER BY r.id LIMIT $3",
     )
     .bind(id.to_string())
-    .fetch(&database.readers)
-    .map_ok(|(row_number, fields)| StoredRow {
+    .bind(signed(last_seen))
+    .bind(ROWS)
+    .fetch_all(&database.readers)
+    .await?;
+    let row = |(row_number, fields): (i64, Json<_>)| StoredRow {
         row_number: unsigned(row_number),
         fields: fields.0,
-    })
-    .map_err(|error| port_error("store.rows", error))
-    .boxed()
+    };
+    Ok(found.into_iter().map(row).collect())
 }
 
 pub(super) async fn admits(database: &Database, id: BatchId) -> sqlx::Result<bool> {

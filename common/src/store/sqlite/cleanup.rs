@@ -4,18 +4,9 @@ use std::time::Duration;
 
 use super::{ago, first_id, last_id, now};
 use crate::sqlite::Database;
+use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNFINISHED_AFTER};
 use crate::store::{Leftovers, Removal};
 use crate::upload::UploadId;
-
-/// Rows deleted in one transaction: nobody else writes meanwhile.
-const CHUNK_ROWS: i64 = 50_000;
-
-/// Most uploads the sweeper takes up in one round, of each kind. The unfinished come in any order, so that some that wait for
-/// long do not hide the others.
-const SWEEP_LIMIT: i64 = 100;
-
-/// A sealed upload is left to its workers for this long before the sweeper looks whether it lacks only its end.
-const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) async fn remove_rows(database: &Database, id: UploadId) -> sqlx::Result<Removal> {
     let mut writing = database.begin().await?;

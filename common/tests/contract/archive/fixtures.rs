@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use carga_common::archive::{BatchArchive, FilesystemArchive, S3Archive};
+use carga_common::archive::{
+    BatchArchive, FilesystemArchive, FilesystemArchiveSettings, S3Archive,
+};
 use carga_testkit::Scope;
 use tempfile::TempDir;
 
@@ -69,7 +71,10 @@ impl Fixture for Filesystem {
 
 impl ArchiveFixture for Filesystem {
     async fn open(&self) -> Result<Arc<dyn BatchArchive>> {
-        Ok(Arc::new(FilesystemArchive::open(self.0.path()).await?))
+        Ok(Arc::new(FilesystemArchive::open(FilesystemArchiveSettings {
+            directory: self.0.path().to_owned(),
+            sole_user: false,
+        }).await?))
     }
 
     async fn keys(&self) -> Result<Vec<String>> {
