@@ -48,7 +48,10 @@ pub(crate) async fn run(settings: Settings, files: &[PathBuf]) -> anyhow::Result
         settings,
         backends,
         data_dir: _data_dir,
-    } = match stop.run_until_cancelled(Instance::start(settings, "carga import")).await {
+    } = match stop
+        .run_until_cancelled(Instance::start(settings, "carga import"))
+        .await
+    {
         Some(started) => started?,
         None => anyhow::bail!("told to stop before anything was imported"),
     };

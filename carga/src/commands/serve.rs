@@ -16,7 +16,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         settings,
         backends,
         mut data_dir,
-    } = match stop.run_until_cancelled(Instance::start(settings, "carga serve")).await {
+    } = match stop
+        .run_until_cancelled(Instance::start(settings, "carga serve"))
+        .await
+    {
         Some(started) => started?,
         None => return Ok(ExitCode::SUCCESS),
     };

@@ -71,10 +71,13 @@ impl Fixture for Filesystem {
 
 impl ArchiveFixture for Filesystem {
     async fn open(&self) -> Result<Arc<dyn BatchArchive>> {
-        Ok(Arc::new(FilesystemArchive::open(FilesystemArchiveSettings {
-            directory: self.0.path().to_owned(),
-            sole_user: false,
-        }).await?))
+        Ok(Arc::new(
+            FilesystemArchive::open(FilesystemArchiveSettings {
+                directory: self.0.path().to_owned(),
+                sole_user: false,
+            })
+            .await?,
+        ))
     }
 
     async fn keys(&self) -> Result<Vec<String>> {
