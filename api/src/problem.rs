@@ -44,6 +44,11 @@ impl Refusal {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
     }
 
+    /// The state of things forbids it.
+    pub fn conflict(code: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message)
+    }
+
     /// Something may be sent again later.
     pub fn unavailable(code: &str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_after(5)
@@ -89,6 +94,12 @@ impl Refusal {
     /// Says when to try again.
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_secs = Some(seconds);
+        self
+    }
+
+    /// Names the physical line.
+    pub fn on_line(mut self, line: u64) -> Self {
+        self.failure.line = Some(line);
         self
     }
 

@@ -2,17 +2,21 @@
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::leftover;
 use crate::request_id;
-use crate::routes::{self, health, read, send};
+use crate::routes::{self, health, preview, read, rejected, reverse, send};
 use crate::state::ApiState;
 
 pub(crate) fn router(state: ApiState) -> Router {
     Router::new()
         .route("/uploads", get(read::list).post(send::post))
+        .route("/uploads/preview", post(preview::post))
         .route("/uploads/{id}", get(read::one).put(send::put))
+        .route("/uploads/{id}/rejected", get(rejected::get))
+        .route("/uploads/{id}/cancel", post(reverse::cancel))
+        .route("/uploads/{id}/undo", post(reverse::undo))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .fallback(routes::not_found)

@@ -24,6 +24,7 @@ pub struct UploadView {
     rows_per_second: Option<u64>,
     sha256: Option<String>,
     duplicate_of: Option<UploadId>,
+    blank_lines: Option<u64>,
     epoch: i32,
     cleanup_pending: bool,
     degraded: Vec<&'static str>,
@@ -97,13 +98,14 @@ impl UploadView {
         let known_read = upload.rows_read.max(live.rows_read);
         let inserted = match upload.status {
             Status::Receiving | Status::Processing => live.rows_stored,
-            status if status.keeps_rows() => upload.rows_inserted.unwrap_or(upload.rows_read),
+            status if status.keeps_rows() => upload.rows_inserted.unwrap_or(0),
             _ => 0,
         };
+        let rejected = upload.rows_rejected;
         // A worker may have stored rows that the last heartbeat does not know of yet.
-        let read = known_read.max(inserted);
+        let read = known_read.max(inserted + rejected);
         let discarded = match upload.status {
-            Status::Failed | Status::Cancelled | Status::Undone => read,
+            Status::Failed | Status::Cancelled | Status::Undone => read - rejected,
             _ => 0,
         };
         let stored = match upload.status {
@@ -116,10 +118,10 @@ impl UploadView {
             inserted,
             updated: 0,
             duplicate: 0,
-            rejected: 0,
+            rejected,
             dead: 0,
             discarded,
-            pending: read - inserted - discarded,
+            pending: read - inserted - rejected - discarded,
         };
         Self {
             percent: percent(&upload, &rows),
@@ -142,7 +144,8 @@ impl UploadView {
                 dead: upload.batches_dead,
             },
             sha256: upload.sha256.map(sha256_hex),
-            duplicate_of: None,
+            duplicate_of: upload.duplicate_of,
+            blank_lines: upload.blank_lines,
             epoch: upload.epoch,
             cleanup_pending: upload.cleanup_pending,
             degraded: if degraded {

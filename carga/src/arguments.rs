@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use carga_common::upload::UploadId;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Takes CSV files and accounts for every row of them: as rows in a database, and as JSON in an archive.
 ///
@@ -34,7 +34,8 @@ Settings are environment variables; `carga config` lists them with the values in
   ARCHIVE_URL        the archive: s3://bucket/prefix or file:///directory
   AMQP_URL, REDIS_URL  the queue and the live counters: amqp://…, redis://…, or sqlite:///file
 
-Exit codes: 0 it is done, 1 it failed and the reason is on standard error, 2 the command line is wrong.";
+Exit codes: 0 it is done, 1 it failed and the reason is on standard error, 2 the command line is wrong, 3 an import stored all
+rows but some that it rejected.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -48,9 +49,21 @@ pub(crate) enum Command {
     /// Each file becomes an upload. One that fails leaves no rows; the others are imported all the same, and the exit code
     /// tells that one has failed.
     Import {
-        /// CSV files, UTF-8 with commas and a header; `-` is standard input
+        /// CSV files, plain or with gzip or zstd; `-` is standard input
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        #[command(flatten)]
+        options: FileOptions,
+    },
+    /// Show how a file would be read: the dialect and why, its first rows, its first problems
+    ///
+    /// Reads at most the first MiB and stores nothing. The same code decides as in the import.
+    Preview {
+        /// A CSV file; `-` is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        options: FileOptions,
     },
     /// Show the latest uploads, or one in full
     Status {
@@ -68,10 +81,81 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ROWS")]
         limit: Option<usize>,
     },
+    /// Print the rows of an upload that were rejected, ready to be mended and imported
+    ///
+    /// The file's own columns first, then `_carga_row`, `_carga_line`, `_carga_column`, `_carga_message` and others, which an
+    /// import does not take: the corrected report is a file.
+    Rejected {
+        /// The upload's id, or `last`
+        id: Which,
+        /// How to print them
+        #[arg(long, value_enum, default_value_t = Format::Csv)]
+        format: Format,
+        /// Put an apostrophe before cells that a spreadsheet would run as a formula; this changes them
+        #[arg(long)]
+        spreadsheet_safe: bool,
+    },
+    /// Stop an upload that has not ended; none of its rows are kept
+    Cancel {
+        /// The upload's id, or `last`
+        id: Which,
+    },
+    /// Remove the rows of an upload that has ended well
+    Undo {
+        /// The upload's id, or `last`
+        id: Which,
+    },
     /// Bring the database's schema up to date, as every start does unless CARGA_MIGRATE=off
     Migrate,
     /// Print the settings in effect, passwords masked; a line that is commented out is a default
     Config,
+}
+
+/// How to read files. What is not said is detected.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FileOptions {
+    /// What separates fields: `,`, `;`, `tab`, `|` or any one character
+    #[arg(long, value_name = "CHARACTER")]
+    delimiter: Option<String>,
+    /// What quotes them: one punctuation character, or `none` (")
+    #[arg(long, value_name = "CHARACTER")]
+    quote: Option<String>,
+    /// How bytes become text, as `utf-8` or `windows-1252`
+    #[arg(long, value_name = "LABEL")]
+    encoding: Option<String>,
+    /// Whether the first record names the columns (true)
+    #[arg(long, value_name = "BOOL")]
+    header: Option<String>,
+    /// What a bad row does: `reject` sets it apart, `abort` fails the upload (reject)
+    #[arg(long, value_name = "WHAT")]
+    on_error: Option<String>,
+    /// So many rows may be rejected, or so many of a hundred, as `0.5%`; more fail the upload
+    #[arg(long, value_name = "NUMBER")]
+    max_rejects: Option<String>,
+    /// What a file does that was imported before: `allow` or `reject` (allow)
+    #[arg(long, value_name = "WHAT")]
+    on_duplicate: Option<String>,
+    /// The SHA-256 that the file must have
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
+}
+
+impl FileOptions {
+    /// As in the query of a request, which takes the same and says what is wrong with them.
+    pub(crate) fn by_name(self) -> Vec<(String, String)> {
+        let options = [
+            ("delimiter", self.delimiter),
+            ("quote", self.quote),
+            ("encoding", self.encoding),
+            ("header", self.header),
+            ("on_error", self.on_error),
+            ("max_rejects", self.max_rejects),
+            ("on_duplicate", self.on_duplicate),
+            ("sha256", self.sha256),
+        ];
+        let given = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
+        options.into_iter().filter_map(given).collect()
+    }
 }
 
 /// Which upload is meant.

@@ -9,6 +9,7 @@ mod output;
 
 use std::process::ExitCode;
 
+use carga_common::completion::Reversal;
 use carga_common::settings::{Mode, Settings, log_settings};
 use carga_common::telemetry;
 use clap::Parser;
@@ -50,11 +51,23 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let settings = Settings::from_env(Mode::Embedded)?;
     match command {
         Command::Serve => commands::serve::run(settings).await,
-        Command::Import { files } => commands::import::run(settings, &files).await,
+        Command::Import { files, options } => {
+            commands::import::run(settings, &files, options.by_name()).await
+        }
+        Command::Preview { file, options } => {
+            commands::preview::run(&settings, &file, &options.by_name()).await
+        }
         Command::Status { id } => commands::status::run(&settings, id).await,
         Command::Rows { id, format, limit } => {
             commands::rows::run(&settings, id, format, limit).await
         }
+        Command::Rejected {
+            id,
+            format,
+            spreadsheet_safe,
+        } => commands::rejected::run(&settings, id, format, spreadsheet_safe).await,
+        Command::Cancel { id } => commands::reverse::run(&settings, id, Reversal::Cancel).await,
+        Command::Undo { id } => commands::reverse::run(&settings, id, Reversal::Undo).await,
         Command::Migrate => commands::migrate::run(settings).await,
         Command::Config => commands::config::run(&settings),
     }

@@ -4,7 +4,7 @@ use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::store::{Completion, Removal, Store};
-use crate::upload::{Failure, Upload, UploadId, sha256_hex};
+use crate::upload::{Failure, Status, Upload, UploadId, sha256_hex};
 
 /// Ends the upload if everything of it is stored. Returns true when it is over, by this call or before.
 pub async fn finish_if_complete(
@@ -26,10 +26,15 @@ pub async fn finish_if_complete(
             }
             Ok(true)
         }
-        Completion::Mismatch { read, stored } => {
-            let message =
-                format!("{read} rows were read and {stored} are stored: this is a fault in Carga");
-            tracing::error!(upload.id = %id, read, stored, "the accounts of an upload do not close");
+        Completion::Mismatch {
+            read,
+            stored,
+            rejected,
+        } => {
+            let message = format!(
+                "{read} rows were read, {stored} are stored and {rejected} rejected: this is a fault in Carga"
+            );
+            tracing::error!(upload.id = %id, read, stored, rejected, "the accounts of an upload do not close");
             let failure = Failure::new("accounting_mismatch", message);
             if let Some(upload) = store.upload(id).await? {
                 store.fail(id, upload.epoch, &failure, None).await?;
@@ -64,7 +69,8 @@ async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
         source_bytes: upload.bytes_received,
         created_at: upload.created_at,
         columns: upload.columns.clone(),
-        rows: upload.rows_read,
+        rows: upload.rows_read - upload.rows_rejected,
+        rejected: upload.rows_rejected,
         batches: entries.into_iter().map(batch).collect(),
     })
 }
@@ -74,4 +80,57 @@ async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
 pub async fn remove_rows(store: &dyn Store, id: UploadId) -> PortResult<()> {
     while store.remove_rows(id).await? == Removal::More {}
     Ok(())
+}
+
+/// How an upload is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reversal {
+    /// One that has not ended.
+    Cancel,
+    /// One that has ended well.
+    Undo,
+}
+
+impl Reversal {
+    /// What the upload is then.
+    pub fn outcome(self) -> Status {
+        match self {
+            Self::Cancel => Status::Cancelled,
+            Self::Undo => Status::Undone,
+        }
+    }
+
+    /// What it must be before, for people.
+    pub fn applies_to(self) -> &'static str {
+        match self {
+            Self::Cancel => "receiving or processing",
+            Self::Undo => "completed or partial",
+        }
+    }
+}
+
+/// Takes an upload back if its state allows it, and says what it is now; none if there is none. Its rows are out of sight then
+/// and are still to be removed.
+pub async fn reverse(
+    store: &dyn Store,
+    id: UploadId,
+    reversal: Reversal,
+) -> PortResult<Option<Upload>> {
+    loop {
+        let Some(upload) = store.upload(id).await? else {
+            return Ok(None);
+        };
+        let applies = match reversal {
+            Reversal::Cancel => !upload.status.is_terminal(),
+            Reversal::Undo => upload.status.keeps_rows(),
+        };
+        if !applies {
+            return Ok(Some(upload));
+        }
+        // False where somebody was quicker: then it is in a state from which it does not come back here.
+        match reversal {
+            Reversal::Cancel => store.cancel(id, upload.epoch).await?,
+            Reversal::Undo => store.undo(id, upload.epoch).await?,
+        };
+    }
 }

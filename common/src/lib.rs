@@ -14,6 +14,7 @@ pub mod error;
 pub mod patience;
 pub mod progress;
 pub mod queue;
+pub mod rejects;
 pub mod settings;
 pub mod shutdown;
 #[cfg(feature = "sqlite")]

@@ -173,6 +173,15 @@ impl Failure {
     }
 }
 
+/// What spoke for the parts of a dialect that were not given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialectEvidence {
+    /// For the encoding.
+    pub encoding: String,
+    /// For the delimiter.
+    pub delimiter: String,
+}
+
 /// How the file was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dialect {
@@ -184,14 +193,20 @@ pub struct Dialect {
     pub bom: bool,
     /// One character.
     pub delimiter: String,
-    /// One character.
+    /// One character, or empty where nothing quotes.
     pub quote: String,
     /// The first record names the columns.
     pub header: bool,
+    /// Rows end with a delimiter that separates nothing.
+    #[serde(default)]
+    pub trailing_delimiter: bool,
+    /// Why, where it was not given.
+    #[serde(default)]
+    pub evidence: Option<DialectEvidence>,
 }
 
 impl Dialect {
-    /// RFC 4180 as UTF-8 with a header: what is read until detection is built.
+    /// RFC 4180 as UTF-8 with a header.
     pub fn rfc4180(bom: bool) -> Self {
         Self {
             compression: None,
@@ -200,6 +215,8 @@ impl Dialect {
             delimiter: ",".to_owned(),
             quote: "\"".to_owned(),
             header: true,
+            trailing_delimiter: false,
+            evidence: None,
         }
     }
 }
@@ -225,6 +242,10 @@ pub struct Upload {
     pub bytes_received: u64,
     /// Rows read so far; a durable floor while receiving, exact afterwards.
     pub rows_read: u64,
+    /// Rows rejected so far; a durable floor while receiving, exact afterwards.
+    pub rows_rejected: u64,
+    /// Lines with nothing on them, which are no rows; known once sealed.
+    pub blank_lines: Option<u64>,
     /// Batches of the whole upload, known once sealed.
     pub batches_total: Option<u32>,
     /// Batches kept as dead letters.
@@ -233,6 +254,8 @@ pub struct Upload {
     pub rows_inserted: Option<u64>,
     /// SHA-256 of the file, known once sealed.
     pub sha256: Option<[u8; 32]>,
+    /// An earlier upload of the same content that has its rows in place.
+    pub duplicate_of: Option<UploadId>,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// Its rows are still being removed.

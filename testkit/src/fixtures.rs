@@ -8,6 +8,11 @@ use anyhow::{Context, Result, ensure};
 
 use crate::paths::{repository, target_dir};
 
+/// Small files with what must come of each beside it.
+pub fn directory() -> PathBuf {
+    repository().join("fixtures")
+}
+
 const FLIGHTS_BYTES: u64 = 31_053_850;
 
 /// Every flight that left New York City in 2013: 336,776 rows of 19 columns and a header, `NA` where a value is missing.

@@ -77,16 +77,19 @@ async fn imported(panics: u32) -> Result<Upload> {
     };
     let mut encoder = BatchEncoder::new(new.id, upload.epoch, &new.columns, "", limits);
     let publisher = backends.queue.publisher();
-    for row in ["x", "y", "z"] {
-        if let Some(batch) = encoder.push([row].into_iter())? {
+    for (number, row) in (1..).zip(["x", "y", "z"]) {
+        if let Some(batch) = encoder.push(number, [row].into_iter())? {
             publisher.publish(&batch).await?;
         }
     }
     let seal = Seal {
         rows: 3,
+        rejected: 0,
+        blank_lines: 0,
         batches: 3,
         bytes: 8,
         sha256: [0; 32],
+        duplicate_of: None,
     };
     ensure!(backends.store.seal(new.id, upload.epoch, &seal).await?);
 

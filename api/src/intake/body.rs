@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
-use futures::{Stream, StreamExt, stream};
+use axum::body::{Body, Bytes};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,17 @@ use crate::problem::Refusal;
 
 /// Pieces between the socket and the parser. hyper hands over at most about 400 KiB at a time.
 const PIECES: usize = 2;
+
+/// The pieces of a request's body.
+pub(crate) fn of_request(
+    body: Body,
+    idle: Duration,
+    out_of_time: CancellationToken,
+) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static {
+    let body = body.into_data_stream();
+    let body = body.map_err(|error| incomplete(&error.to_string()));
+    pieces(body, idle, out_of_time)
+}
 
 /// Starts reading, and gives the pieces as they come. A client that is silent for `idle` has gone; `out_of_time` cuts
 /// everybody off. Dropping the pieces ends the reading.

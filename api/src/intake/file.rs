@@ -30,6 +30,8 @@ pub struct LocalFile {
     pub filename: Option<String>,
     /// Its size, where it is known.
     pub bytes_total: Option<u64>,
+    /// Options by name, as in a request's query.
+    pub options: Vec<(String, String)>,
 }
 
 /// Receives files without HTTP.
@@ -59,7 +61,7 @@ impl LocalIntake {
         file: LocalFile,
         pieces: impl Stream<Item = io::Result<Bytes>> + Unpin + Send + 'static,
     ) -> Result<Upload, ApiError> {
-        let mut options = Options::default();
+        let mut options = Options::from_query(&file.options)?;
         options.default_filename(file.filename.as_deref());
         let intake = Intake {
             state: self.state.clone(),
@@ -81,7 +83,7 @@ impl LocalIntake {
     }
 }
 
-fn unreadable(error: &io::Error) -> Refusal {
+pub(super) fn unreadable(error: &io::Error) -> Refusal {
     let message = format!("the file cannot be read: {error}; nothing of it is kept");
     Refusal::unprocessable("unreadable_file", message)
 }

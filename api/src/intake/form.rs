@@ -13,7 +13,8 @@ use carga_common::sync::lock;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::body;
-use super::options::Options;
+use super::options::{Options, encoding_labelled};
+use crate::csv;
 use crate::problem::Refusal;
 
 /// An option is a word or two; this keeps somebody's file in the wrong field from filling the memory.
@@ -24,8 +25,8 @@ const OPTION_BYTES: usize = 8 << 10;
 pub(crate) enum Encoding {
     /// `multipart/form-data`
     Form,
-    /// `text/csv`
-    Raw,
+    /// `text/csv`, with the charset it names.
+    Raw(Option<&'static csv::Encoding>),
 }
 
 impl Encoding {
@@ -35,36 +36,33 @@ impl Encoding {
         let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
         let mut parts = value.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let refuse = |code: &str, message: String| {
+            Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, message)
+        };
         match media_type.as_str() {
             "multipart/form-data" => Ok(Self::Form),
             "text/csv" => {
                 let charset = parts.find_map(|part| {
                     let (name, value) = part.split_once('=')?;
-                    name.trim()
-                        .eq_ignore_ascii_case("charset")
-                        .then(|| value.trim().trim_matches('"').to_ascii_lowercase())
+                    let is_charset = name.trim().eq_ignore_ascii_case("charset");
+                    is_charset.then(|| value.trim().trim_matches('"'))
                 });
-                match charset.as_deref() {
-                    None | Some("utf-8" | "utf8" | "us-ascii") => Ok(Self::Raw),
-                    Some(other) => {
-                        let message = format!("charset `{other}` is not read yet; send UTF-8");
-                        Err(Refusal::new(
-                            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                            "unsupported_charset",
-                            message,
-                        ))
-                    }
-                }
+                let Some(label) = charset else {
+                    return Ok(Self::Raw(None));
+                };
+                let encoding = encoding_labelled(label).ok_or_else(|| {
+                    refuse(
+                        "unsupported_charset",
+                        format!("charset `{label}` is not known"),
+                    )
+                })?;
+                Ok(Self::Raw(Some(encoding)))
             }
             other => {
                 let message = format!(
                     "content type `{other}` is not accepted: send multipart/form-data with a part named `file`, or text/csv"
                 );
-                Err(Refusal::new(
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "unsupported_media_type",
-                    message,
-                ))
+                Err(refuse("unsupported_media_type", message))
             }
         }
     }

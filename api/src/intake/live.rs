@@ -17,6 +17,7 @@ pub(crate) struct LiveUpload {
     id: UploadId,
     epoch: i32,
     rows_read: AtomicU64,
+    rows_rejected: AtomicU64,
     bytes_received: AtomicU64,
     /// Somebody else has ended the upload: there is no point in receiving more of it.
     ended: AtomicBool,
@@ -26,6 +27,11 @@ impl LiveUpload {
     /// Figures are told apart, not compared, so no order among them is needed.
     pub(crate) fn set_rows(&self, rows: u64) {
         self.rows_read.store(rows, Ordering::Relaxed);
+    }
+
+    /// Only what the store has: a figure that was shown must not go back.
+    pub(crate) fn set_rejected(&self, rows: u64) {
+        self.rows_rejected.store(rows, Ordering::Relaxed);
     }
 
     pub(crate) fn set_bytes(&self, bytes: u64) {
@@ -40,6 +46,7 @@ impl LiveUpload {
         Heartbeat {
             upload: self.id,
             rows_read: self.rows_read.load(Ordering::Relaxed),
+            rows_rejected: self.rows_rejected.load(Ordering::Relaxed),
             bytes_received: self.bytes_received.load(Ordering::Relaxed),
         }
     }
@@ -58,6 +65,7 @@ impl LiveUploads {
             id,
             epoch,
             rows_read: AtomicU64::new(0),
+            rows_rejected: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         });

@@ -1,16 +1,19 @@
 //! A body becomes batches in the queue.
 //!
-//! `body` reads the socket, `form` finds the file in it, `source` counts, hashes and limits its bytes, `rows` makes rows of
-//! them, `carga_common::batch` makes batches of rows, and `publish` sees to it that each becomes durable. This module puts
-//! them in a row and decides how an upload begins and ends.
+//! `body` reads the socket, `form` finds the file in it, `source` counts, hashes and limits its bytes, `expand` undoes compression,
+//! [`crate::csv`] makes rows of them, `carga_common::batch` makes batches of rows, `publish` sees to it that each becomes durable, and
+//! `rejects` that every row that is none is kept. This module puts them in a row and decides how an upload begins and ends.
 
 pub(crate) mod body;
+mod expand;
 mod file;
 pub(crate) mod form;
 pub(crate) mod live;
 pub(crate) mod options;
+mod policy;
+pub(crate) mod preview;
 mod publish;
-mod rows;
+mod rejects;
 mod source;
 
 use std::sync::Arc;
@@ -22,21 +25,24 @@ use carga_common::batch::BatchEncoder;
 use carga_common::completion::{finish_if_complete, remove_rows};
 use carga_common::error::{ErrorKind, PortError};
 use carga_common::patience::patiently;
-use carga_common::store::{NewUpload, Seal};
+use carga_common::store::{NewUpload, Seal, Store};
 use carga_common::telemetry::TraceContext;
 use carga_common::upload::{Dialect, Status, Upload, UploadId};
-use futures::{Stream, TryStreamExt};
+use futures::Stream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tracing::Instrument;
 
+use self::expand::Expanded;
 pub use self::file::{LocalFile, LocalIntake};
 use self::form::{Encoding, Form};
 use self::live::LiveGuard;
 use self::options::Options;
+pub use self::preview::{Preview, preview_file};
 use self::publish::PublishWindow;
-use self::rows::{RowLimits, RowReader};
+use self::rejects::Rejects;
 use self::source::FileSource;
+use crate::csv::{CsvOpening, CsvReader, Next};
 use crate::problem::{ApiError, Refusal};
 use crate::state::ApiState;
 
@@ -72,10 +78,8 @@ pub(crate) async fn receive(state: ApiState, incoming: Incoming) -> Result<Uploa
             slot,
         } = incoming;
         let _slot = slot;
-        let body = body.into_data_stream();
-        let body = body.map_err(|error| body::incomplete(&error.to_string()));
-        let pieces = body::pieces(body, idle, out_of_time);
-        let intake = Intake {
+        let pieces = body::of_request(body, idle, out_of_time);
+        let mut intake = Intake {
             state,
             id,
             options,
@@ -83,7 +87,10 @@ pub(crate) async fn receive(state: ApiState, incoming: Incoming) -> Result<Uploa
         };
         match encoding {
             // hyper has counted the body against its length: what ends without an error is whole.
-            Encoding::Raw => intake.load(pieces, content_length, async || Ok(())).await,
+            Encoding::Raw(charset) => {
+                intake.options.default_encoding(charset);
+                intake.load(pieces, content_length, async || Ok(())).await
+            }
             Encoding::Form => intake.form(pieces).await,
         }
     };
@@ -122,26 +129,35 @@ impl Intake {
         bytes_total: Option<u64>,
         end: impl AsyncFnOnce() -> Result<(), Refusal>,
     ) -> Result<Upload, ApiError> {
-        let limits = RowLimits::default();
-        let source = FileSource::new(
-            pieces,
-            self.state.settings.max_upload_bytes,
-            limits.header(),
-        );
-        let mut rows = RowReader::open(source, limits).await?;
-        let dialect = Dialect::rfc4180(rows.source().has_byte_order_mark());
+        let settings = Arc::clone(&self.state.settings);
+        let source = FileSource::new(pieces, settings.max_upload_bytes);
+        let mut file = Expanded::open(source, settings.limits).await?;
+        let mut opening = CsvOpening::new(self.options.csv, settings.limits);
+        let reader = loop {
+            if let Some(reader) = opening.open()? {
+                break reader;
+            }
+            match file.next().await? {
+                Some(bytes) => opening.push(&bytes),
+                None => opening.end(),
+            }
+        };
+        let dialect = Dialect {
+            compression: file.compression().map(str::to_owned),
+            ..reader.dialect().clone()
+        };
         let upload = self
-            .create(rows.columns().to_vec(), dialect, bytes_total)
+            .create(reader.columns().to_vec(), dialect, bytes_total)
             .await?;
 
         let live = self.state.live.enter(upload.id, upload.epoch);
-        rows.report_to(Arc::clone(&live.upload));
+        file.source().report_to(Arc::clone(&live.upload));
         let sealed = async {
-            let seal = self.publish_rows(&mut rows, &upload, &live).await?;
-            // The file's part must be let go before the form can go on.
-            drop(rows);
+            let seal = self.publish_rows(reader, file, &upload, &live).await?;
+            // The file's part is let go by now, so that the form can go on.
             end().await?;
             self.options.check_sha256(seal.sha256)?;
+            let seal = self.compare(&upload, seal).await?;
             self.seal(&upload, &seal).await
         };
         match sealed.await {
@@ -178,10 +194,11 @@ impl Intake {
         }
     }
 
-    /// Every row into a batch, every batch confirmed.
+    /// Every row into a batch or among the rejected, every batch confirmed.
     async fn publish_rows<S>(
         &self,
-        rows: &mut RowReader<S>,
+        mut reader: CsvReader,
+        mut file: Expanded<S>,
         upload: &Upload,
         live: &LiveGuard,
     ) -> Result<Seal, Refusal>
@@ -196,40 +213,80 @@ impl Intake {
         let trace = TraceContext::from_header(traceparent);
         let (id, epoch, columns) = (upload.id, upload.epoch, &upload.columns);
         let mut encoder = BatchEncoder::new(id, epoch, columns, trace.as_str(), settings.batch);
-        let mut window = PublishWindow::new(
-            self.state.backends.queue.publisher(),
-            Arc::clone(&self.state.publish_budget),
-            settings,
-        );
+        let backends = &self.state.backends;
+        let budget = Arc::clone(&self.state.publish_budget);
+        let mut window = PublishWindow::new(backends.queue.publisher(), budget, settings);
+        let mut rejects = Rejects {
+            store: backends.store.as_ref(),
+            upload,
+            live: Arc::clone(&live.upload),
+            policy: self.options.policy,
+            most: settings.limits.rejects,
+            deadline: settings.publish_deadline,
+            found: 0,
+            pending: Vec::new(),
+            pending_bytes: 0,
+        };
         loop {
-            let pushed = match rows.next().await? {
-                None => break,
-                Some(cells) => encoder.push(cells),
-            };
-            let full = pushed.map_err(|error| {
-                let refusal = Refusal::unprocessable("row_too_large", error.to_string());
-                rows.here(refusal.limit(error.limit as u64, error.actual as u64))
-            })?;
-            rows.row_done();
-            live.upload.set_rows(encoder.rows_pushed());
-            if let Some(batch) = full {
-                if live.upload.has_ended() {
-                    return Err(ended_meanwhile());
-                }
-                window.push(batch).await?;
+            let next = reader.next()?;
+            live.upload.set_rows(reader.rows_read());
+            match next {
+                Next::More => match file.next().await? {
+                    Some(bytes) => reader.push(&bytes),
+                    None => reader.end(),
+                },
+                Next::End => break,
+                Next::Rejected(row) => rejects.push(*row).await?,
+                Next::Row => match encoder.push(reader.rows_read(), reader.cells()) {
+                    Ok(None) => {}
+                    Ok(Some(batch)) => {
+                        if live.upload.has_ended() {
+                            return Err(ended_meanwhile());
+                        }
+                        window.push(batch).await?;
+                        // In time with the rows, so that both are seen to grow.
+                        rejects.flush().await?;
+                    }
+                    Err(error) => {
+                        let message = format!("{error} (CARGA_BATCH_BYTES)");
+                        let limit = (error.limit as u64, error.actual as u64);
+                        rejects
+                            .push(reader.reject("row_too_large", message, limit))
+                            .await?;
+                    }
+                },
             }
         }
-        let total_rows = encoder.rows_pushed();
         let (last, batches) = encoder.finish();
         if let Some(batch) = last {
             window.push(batch).await?;
         }
+        rejects.flush().await?;
+        self.options
+            .policy
+            .judge_all(rejects.found, reader.rows_read())?;
         window.finish().await?;
         Ok(Seal {
-            rows: total_rows,
+            rows: reader.rows_read(),
+            rejected: rejects.found,
+            blank_lines: reader.blank_lines(),
             batches,
-            bytes: rows.source().bytes_received(),
-            sha256: rows.source().sha256(),
+            bytes: file.source().bytes_received(),
+            sha256: file.source().sha256(),
+            duplicate_of: None,
+        })
+    }
+
+    /// Looks whether the same file was imported before, and what is to be done about it.
+    async fn compare(&self, upload: &Upload, seal: Seal) -> Result<Seal, Refusal> {
+        let store = self.state.backends.store.as_ref();
+        let deadline = sleep(self.state.settings.publish_deadline);
+        let same = || store.same_content(seal.sha256, upload.id);
+        let duplicate_of = patiently(deadline, same).await?;
+        self.options.on_duplicate.judge(duplicate_of)?;
+        Ok(Seal {
+            duplicate_of,
+            ..seal
         })
     }
 
@@ -245,6 +302,9 @@ impl Intake {
         Ok(Upload {
             status: Status::Processing,
             rows_read: seal.rows,
+            rows_rejected: seal.rejected,
+            blank_lines: Some(seal.blank_lines),
+            duplicate_of: seal.duplicate_of,
             batches_total: Some(seal.batches),
             bytes_received: seal.bytes,
             sha256: Some(seal.sha256),
@@ -296,13 +356,13 @@ impl Intake {
                     row = refusal.failure.row,
                     "upload failed"
                 );
-                self.state.tasks.spawn(async move {
-                    if let Err(error) = remove_rows(store.as_ref(), id).await {
-                        tracing::warn!(upload.id = %id, error = error.chain(), "rows are left to the sweeper to remove");
-                    }
-                });
+                self.state.tasks.spawn(remove_behind(store, id));
                 refusal
             }
+            Ok(Some(found)) if found.status == Status::Cancelled => Refusal::conflict(
+                "cancelled",
+                "the upload was cancelled; nothing of it is kept",
+            ),
             Ok(Some(found)) => match found.failure {
                 None => return Ok(found),
                 Some(failure) => Refusal { failure, ..refusal },
@@ -326,6 +386,13 @@ impl Intake {
             refusal,
             upload: Some(id),
         })
+    }
+}
+
+/// Removes the rows of an upload that has ended without them, while nobody waits for it.
+pub(crate) async fn remove_behind(store: Arc<dyn Store>, id: UploadId) {
+    if let Err(error) = remove_rows(store.as_ref(), id).await {
+        tracing::warn!(upload.id = %id, error = error.chain(), "rows are left to the sweeper to remove");
     }
 }
 

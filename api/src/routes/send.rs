@@ -72,7 +72,7 @@ async fn send(
     let limit = state.settings.max_upload_bytes;
     let overhead = match encoding {
         Encoding::Form => FORM_OVERHEAD_BYTES,
-        Encoding::Raw => 0,
+        Encoding::Raw(_) => 0,
     };
     if let Some(length) = content_length
         && length > limit.saturating_add(overhead)

@@ -1,7 +1,6 @@
 //! `carga import`: the intake without HTTP and a worker beside it, until every row is stored.
 
-use std::io::{Write, stdin};
-use std::os::fd::AsFd;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,13 +13,12 @@ use carga_common::backends::Backends;
 use carga_common::patience::patiently;
 use carga_common::settings::Settings;
 use carga_common::shutdown;
-use carga_common::upload::{Failure, Upload, UploadId};
+use carga_common::upload::{Failure, Status, Upload, UploadId};
 use carga_worker::runner::Runner;
 use indicatif::HumanCount;
-use tokio::fs::File;
-use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
+use super::input::{Input, is_stdin};
 use super::rows;
 use crate::arguments::Format;
 use crate::instance::Instance;
@@ -30,13 +28,14 @@ use crate::output::print;
 /// How often figures are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What is read of a file at once.
-const PIECE_BYTES: usize = 256 << 10;
-
 /// Rows shown of an import that is done.
 const SAMPLE_ROWS: usize = 3;
 
-pub(crate) async fn run(settings: Settings, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(
+    settings: Settings,
+    files: &[PathBuf],
+    options: Vec<(String, String)>,
+) -> anyhow::Result<ExitCode> {
     // A name that is wrong is told before anything is imported. They are opened one by one: there may be thousands.
     for file in files.iter().filter(|file| !is_stdin(file)) {
         let metadata = tokio::fs::metadata(file).await;
@@ -63,64 +62,40 @@ pub(crate) async fn run(settings: Settings, files: &[PathBuf]) -> anyhow::Result
         settings,
         backends,
         stop,
+        options,
     };
 
-    let mut all_done = true;
+    let mut worst = Outcome::Completed;
     for file in files {
         let imported = if import.stop.is_cancelled() {
             Err(anyhow::anyhow!("not imported: told to stop before"))
         } else {
             import.one(file).await
         };
-        if let Err(problem) = imported {
-            all_done = false;
+        let outcome = imported.unwrap_or_else(|problem| {
             eprintln!("carga: {}: {problem:#}", file.display());
-        }
+            Outcome::Failed
+        });
+        worst = worst.max(outcome);
     }
     import.intake.finish().await;
     worker_stop.cancel();
     worker.await.context("the worker broke off")?;
     import.backends.close().await;
-    Ok(if all_done {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(match worst {
+        Outcome::Completed => 0,
+        Outcome::Partial => 3,
+        Outcome::Failed => 1,
+    }))
 }
 
-fn is_stdin(path: &Path) -> bool {
-    path == Path::new("-")
-}
-
-/// A file that is open.
-struct Input {
-    name: String,
-    bytes: Option<u64>,
-    file: File,
-}
-
-impl Input {
-    async fn open(path: &Path) -> anyhow::Result<Self> {
-        let (name, mut file) = if is_stdin(path) {
-            // A descriptor of our own, to be read like any other file.
-            let stdin = stdin().as_fd().try_clone_to_owned()?;
-            let file = File::from_std(stdin.into());
-            ("standard input".to_owned(), file)
-        } else {
-            let file = File::open(path).await;
-            let file = file.with_context(|| format!("opening {}", path.display()))?;
-            let name = path.file_name().unwrap_or(path.as_os_str());
-            (name.to_string_lossy().into_owned(), file)
-        };
-        let metadata = file.metadata().await?;
-        file.set_max_buf_size(PIECE_BYTES);
-        Ok(Self {
-            name,
-            // A pipe has no size.
-            bytes: metadata.is_file().then_some(metadata.len()),
-            file,
-        })
-    }
+/// What became of a file, the worst last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Completed,
+    /// Some rows were rejected.
+    Partial,
+    Failed,
 }
 
 struct Import {
@@ -128,11 +103,12 @@ struct Import {
     backends: Backends,
     intake: LocalIntake,
     stop: CancellationToken,
+    options: Vec<(String, String)>,
 }
 
 impl Import {
     /// One file, from its first byte to its last row.
-    async fn one(&self, file: &Path) -> anyhow::Result<()> {
+    async fn one(&self, file: &Path) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let (id, input) = (UploadId::generate(), Input::open(file).await?);
         let mut meter = Meter::start(&input.name, input.bytes);
@@ -141,9 +117,15 @@ impl Import {
         let upload = imported?;
         if let Err(error) = self.report(&upload, started.elapsed()).await {
             // It is imported, whatever keeps it from being shown.
-            eprintln!("carga: upload {id} is complete, but cannot be shown: {error:#}");
+            eprintln!(
+                "carga: upload {id} is {}, but cannot be shown: {error:#}",
+                upload.status
+            );
         }
-        Ok(())
+        Ok(match upload.status {
+            Status::Partial => Outcome::Partial,
+            _ => Outcome::Completed,
+        })
     }
 
     async fn import(
@@ -154,11 +136,11 @@ impl Import {
     ) -> anyhow::Result<Upload> {
         let file = LocalFile {
             id,
-            filename: Some(input.name),
+            filename: Some(input.name.clone()),
             bytes_total: input.bytes,
+            options: self.options.clone(),
         };
-        let pieces = ReaderStream::with_capacity(input.file, PIECE_BYTES);
-        let receiving = self.intake.receive(file, pieces);
+        let receiving = self.intake.receive(file, input.pieces());
         tokio::pin!(receiving);
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         let sealed = loop {
@@ -185,7 +167,8 @@ impl Import {
         }
         match &upload.failure {
             Some(failure) => anyhow::bail!("upload {id} failed: {}", place(failure)),
-            None => Ok(upload),
+            None if upload.status.keeps_rows() => Ok(upload),
+            None => anyhow::bail!("upload {id} is {}", upload.status),
         }
     }
 
@@ -221,11 +204,20 @@ impl Import {
         let mut output = Vec::new();
         writeln!(
             output,
-            "{}: {} rows in {:.1} s, every one accounted for\n",
+            "{}: {} rows in {:.1} s, every one accounted for",
             upload.filename.as_deref().unwrap_or("-"),
-            HumanCount(rows),
+            HumanCount(upload.rows_read),
             took.as_secs_f64()
         )?;
+        if upload.rows_rejected > 0 {
+            writeln!(
+                output,
+                "{} were stored, {} rejected; each of those with its reason: {program} rejected {id}",
+                HumanCount(rows),
+                HumanCount(upload.rows_rejected),
+            )?;
+        }
+        writeln!(output)?;
         rows::print(
             self.backends.store.as_ref(),
             upload,

@@ -2,7 +2,11 @@
 
 pub(crate) mod config;
 pub(crate) mod import;
+mod input;
 pub(crate) mod migrate;
+pub(crate) mod preview;
+pub(crate) mod rejected;
+pub(crate) mod reverse;
 pub(crate) mod rows;
 pub(crate) mod serve;
 pub(crate) mod status;
@@ -33,21 +37,30 @@ async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
         .context("connecting")
 }
 
-/// The upload that is meant; the last of those with a status, if one is given.
-async fn find(store: &dyn Store, which: Which, status: Option<Status>) -> anyhow::Result<Upload> {
-    match which {
-        Which::Id(id) => {
-            let found = store.upload(id).await?;
-            found.with_context(|| format!("there is no upload {id}"))
-        }
-        Which::Last => {
-            let query = UploadQuery {
-                status,
-                limit: 1,
-                before: None,
-            };
-            let found = store.uploads(&query).await?.pop();
-            found.context("there is no such upload yet")
-        }
+/// The upload that is meant; the last of those with one of some statuses, if any are given.
+async fn find(store: &dyn Store, which: Which, statuses: &[Status]) -> anyhow::Result<Upload> {
+    if let Which::Id(id) = which {
+        let found = store.upload(id).await?;
+        return found.with_context(|| format!("there is no upload {id}"));
     }
+    let any = [None];
+    let statuses: Vec<Option<Status>> = statuses.iter().copied().map(Some).collect();
+    let mut latest: Option<Upload> = None;
+    for status in if statuses.is_empty() {
+        &any[..]
+    } else {
+        &statuses
+    } {
+        let query = UploadQuery {
+            status: *status,
+            limit: 1,
+            before: None,
+        };
+        let found = store.uploads(&query).await?.pop();
+        latest = latest
+            .into_iter()
+            .chain(found)
+            .max_by_key(|upload| upload.created_at);
+    }
+    latest.context("there is no such upload yet")
 }

@@ -20,7 +20,7 @@ pub(crate) async fn run(
     limit: Option<usize>,
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
-    let upload = find(store.as_ref(), which, Some(Status::Completed)).await?;
+    let upload = find(store.as_ref(), which, &[Status::Completed, Status::Partial]).await?;
     if !upload.status.keeps_rows() {
         let id = upload.id;
         match &upload.failure {

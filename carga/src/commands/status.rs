@@ -17,7 +17,7 @@ const LATEST: u32 = 20;
 pub(crate) async fn run(settings: &Settings, which: Option<Which>) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
     let told = if let Some(which) = which {
-        let upload = find(store.as_ref(), which, None).await?;
+        let upload = find(store.as_ref(), which, &[]).await?;
         let view = UploadView::counted(upload, store.as_ref(), false).await?;
         serde_json::to_string_pretty(&view)? + "\n"
     } else {

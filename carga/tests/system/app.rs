@@ -1,5 +1,6 @@
 //! Carga as a test sees it: something that answers HTTP, something that stores, and a place of their own.
 
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,9 @@ use crate::place::Place;
 
 /// Long enough for a debug build on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What leaves nothing to be detected.
+pub(crate) const TOLD: &str = "delimiter=,&encoding=utf-8";
 
 /// An upload on its way.
 pub(crate) type Sending = tokio::task::JoinHandle<reqwest::Result<Response>>;
@@ -100,7 +104,19 @@ impl App {
 
     /// Sends a raw body under an id of our own, so that it can be polled meanwhile.
     pub(crate) async fn put(&self, id: Uuid, body: impl Into<Body>) -> Result<Response> {
-        let request = self.client.put(format!("{}/uploads/{id}", self.url));
+        self.put_with(id, "", body).await
+    }
+
+    /// The same with options.
+    pub(crate) async fn put_with(
+        &self,
+        id: Uuid,
+        query: &str,
+        body: impl Into<Body>,
+    ) -> Result<Response> {
+        let request = self
+            .client
+            .put(format!("{}/uploads/{id}?{query}", self.url));
         Ok(request
             .header("content-type", "text/csv")
             .body(body)
@@ -108,9 +124,38 @@ impl App {
             .await?)
     }
 
-    /// The same on its way, while the test does something else.
+    /// Sends what `write` writes by curl, which looks for an answer while it still has megabytes to send; not every client does.
+    /// The answer's code and body.
+    pub(crate) async fn curl(
+        &self,
+        id: Uuid,
+        write: impl FnOnce(ChildStdin) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(u16, Value)> {
+        let url = format!("{}/uploads/{id}", self.url);
+        let sent = tokio::task::spawn_blocking(move || {
+            let mut curl = Command::new("curl")
+                .args(["--silent", "--show-error", "--upload-file", "-"])
+                .args(["--header", "content-type: text/csv"])
+                .args(["--write-out", "\n%{http_code}", &url])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let input = curl.stdin.take().context("no standard input")?;
+            // Curl closes the pipe when it has its answer.
+            let writing = std::thread::spawn(move || write(input));
+            let sent = curl.wait_with_output()?;
+            let _ = writing.join();
+            anyhow::Ok(sent)
+        });
+        let answer = String::from_utf8(sent.await??.stdout)?;
+        let (body, code) = answer.rsplit_once('\n').context("no answer")?;
+        Ok((code.parse()?, serde_json::from_str(body)?))
+    }
+
+    /// Sends on its way, while the test does something else. How to read it is told, so that the upload begins with its
+    /// header.
     pub(crate) fn sending(&self, id: Uuid, body: impl Into<Body>) -> Sending {
-        let request = self.client.put(format!("{}/uploads/{id}", self.url));
+        let request = self.client.put(format!("{}/uploads/{id}?{TOLD}", self.url));
         let request = request.header("content-type", "text/csv").body(body);
         tokio::spawn(request.send())
     }

@@ -14,9 +14,14 @@ mod files;
 
 mod bad_input;
 mod contract;
+mod expansion;
+mod fixtures;
 mod happy;
+mod preview;
 mod progress;
 mod refused;
+mod rejects;
+mod reversal;
 mod stopping;
 mod truncated;
 

@@ -43,13 +43,7 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
             None,
             "column 2",
         ),
-        (
-            "a,\"b\n1,2,3\n",
-            422,
-            "unclosed_quote",
-            None,
-            "never closed",
-        ),
+        ("a,\"b\n1,2,3\n", 422, "unclosed_quote", None, "not closed"),
     ] {
         let id = Uuid::now_v7();
         let answer = app.put(id, file).await?;
@@ -65,8 +59,9 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
         ensure!(app.upload(id).await?.is_none(), "{file:?} left an upload");
     }
     // Not UTF-8, and a header of two mebibytes.
-    let answer = app.put(Uuid::now_v7(), &b"a,b\xff\n1,2\n"[..]).await?;
-    problem(answer, 422, "invalid_utf8").await?;
+    let no_text = &b"a,b\xff\n1,2\n"[..];
+    let answer = app.put_with(Uuid::now_v7(), "encoding=utf-8", no_text);
+    problem(answer.await?, 422, "undecodable").await?;
     let wide: String = (0..150_000)
         .map(|column| format!("column_{column},"))
         .collect();
@@ -79,7 +74,7 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
     let no_file = Form::new().text("filename", "x.csv");
     problem(post().multipart(no_file).send().await?, 400, "missing_file").await?;
     let unknown = Form::new()
-        .text("delimiter", ";")
+        .text("dataset", "sales")
         .part("file", Part::text("a\n1\n"));
     let refused = problem(
         post().multipart(unknown).send().await?,
@@ -91,11 +86,11 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
         refused["detail"]
             .as_str()
             .context("no detail")?
-            .contains("delimiter")
+            .contains("dataset")
     );
     problem(
         app.client
-            .post(format!("{}/uploads?on_error=reject", app.url))
+            .post(format!("{}/uploads?on_eror=reject", app.url))
             .body("a\n")
             .send()
             .await?,
@@ -115,7 +110,7 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
     .await?;
     problem(
         post()
-            .header("content-type", "text/csv; charset=utf-16")
+            .header("content-type", "text/csv; charset=klingon")
             .body("a")
             .send()
             .await?,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::app::{App, TOLD};
 use crate::files::csv;
 use crate::place::Mode;
 
@@ -32,7 +32,7 @@ async fn a_body_that_ends_early_is_a_failure_wherever_it_ends(mode: Mode) -> Res
                 false => format!("content-length: {}", form.len()),
             };
             let request = format!(
-                "PUT /uploads/{id} HTTP/1.1\r\nhost: carga\r\ncontent-type: multipart/form-data; boundary=B\r\n{length}\r\n\r\n"
+                "PUT /uploads/{id}?{TOLD} HTTP/1.1\r\nhost: carga\r\ncontent-type: multipart/form-data; boundary=B\r\n{length}\r\n\r\n"
             );
             stream.write_all(request.as_bytes()).await?;
             stream.write_all(&piece(&form[..begun], chunked)).await?;
@@ -67,7 +67,7 @@ async fn a_raw_body_that_ends_early_is_a_failure(mode: Mode) -> Result<()> {
             false => format!("content-length: {}", file.len() + 1),
         };
         let request = format!(
-            "PUT /uploads/{id} HTTP/1.1\r\nhost: carga\r\ncontent-type: text/csv\r\n{length}\r\n\r\n"
+            "PUT /uploads/{id}?{TOLD} HTTP/1.1\r\nhost: carga\r\ncontent-type: text/csv\r\n{length}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
         // All rows, to the end of the last line. One byte is missing, or the last chunk.

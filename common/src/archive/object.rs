@@ -62,6 +62,8 @@ pub struct Manifest {
     pub columns: Vec<String>,
     /// Rows in all batches.
     pub rows: u64,
+    /// Rows that were read and are in none of them; the store knows each with its reason.
+    pub rejected: u64,
     /// The batches in order.
     pub batches: Vec<ManifestBatch>,
 }
@@ -103,8 +105,8 @@ mod tests {
             bytes: 1000,
         };
         let mut encoder = BatchEncoder::new(UploadId::generate(), 1, &columns, "", limits);
-        encoder.push(["007", "a\nb"].into_iter()).unwrap();
-        encoder.push(["", "🦀"].into_iter()).unwrap();
+        encoder.push(1, ["007", "a\nb"].into_iter()).unwrap();
+        encoder.push(2, ["", "🦀"].into_iter()).unwrap();
         let (batch, _) = encoder.finish();
         let batch = Batch::decode(batch.unwrap().body).unwrap();
         let object = batch_object(&batch);

@@ -20,14 +20,14 @@ use crate::upload::UploadId;
 pub struct Batch {
     /// Its name.
     pub id: BatchId,
-    /// `row_number` of its first row.
-    pub first_row: u64,
     /// The upload's columns.
     pub columns: Vec<String>,
     /// The W3C `traceparent` of the request it came with.
     pub trace: String,
     body: Bytes,
     cells: Vec<Range<u32>>,
+    /// First row numbers, and how many follow without a gap; as many as there are rows.
+    runs: Vec<(u64, u32)>,
 }
 
 /// Why a message is no batch. It will never become one, so it is a dead letter.
@@ -85,6 +85,7 @@ impl Batch {
             let message = format!("rows do not have the {width} cells of the columns");
             return Err(<serde_json::Error as de::Error>::custom(message).into());
         }
+        check_runs(&wire.runs, wire.rows.cells.len() / width)?;
         // Half a surrogate pair is the one thing that JSON lets pass and text does not; it must not come up in the middle of
         // a COPY. Our own messages have hardly any `\u`.
         if memchr::memmem::find(&body, b"\\u").is_some() {
@@ -108,7 +109,7 @@ impl Batch {
                 epoch: wire.epoch,
                 seq: wire.seq,
             },
-            first_row: wire.first_row,
+            runs: wire.runs,
             columns: wire.columns.into_iter().map(Cow::into_owned).collect(),
             trace: wire.trace.into_owned(),
             cells,
@@ -119,6 +120,28 @@ impl Batch {
     /// How many rows it carries.
     pub fn row_count(&self) -> usize {
         self.cells.len() / self.columns.len()
+    }
+
+    /// The `row_number` of its first row; 0 where it has none.
+    pub fn first_row(&self) -> u64 {
+        self.runs.first().map_or(0, |(first, _)| *first)
+    }
+
+    /// The `row_number` of its last row; 0 where it has none.
+    pub fn last_row(&self) -> u64 {
+        let last = self.runs.last();
+        last.map_or(0, |(first, count)| first + u64::from(*count) - 1)
+    }
+
+    /// The row numbers of its rows: the first of each run without a gap, and how many they are. A rejected row leaves a gap.
+    pub fn runs(&self) -> &[(u64, u32)] {
+        &self.runs
+    }
+
+    /// The row numbers of its rows in order.
+    pub fn row_numbers(&self) -> impl Iterator<Item = u64> {
+        let numbers = |(first, count): &(u64, u32)| *first..*first + u64::from(*count);
+        self.runs.iter().flat_map(numbers)
     }
 
     /// The size of the message, which bounds what it costs to hold and to store.
@@ -160,13 +183,31 @@ struct Wire<'a> {
     upload: UploadId,
     epoch: i32,
     seq: u32,
-    first_row: u64,
     #[serde(borrow)]
     trace: Cow<'a, str>,
     #[serde(borrow)]
     columns: Vec<Cow<'a, str>>,
     #[serde(borrow)]
     rows: Rows<'a>,
+    runs: Vec<(u64, u32)>,
+}
+
+/// Row numbers start at 1 and grow, and there is one for every row.
+fn check_runs(runs: &[(u64, u32)], rows: usize) -> Result<(), serde_json::Error> {
+    let (mut next, mut count) = (1, 0);
+    for (first, length) in runs {
+        let behind = first.checked_add(u64::from(*length));
+        match behind.filter(|_| *first >= next && *length > 0) {
+            Some(behind) => next = behind,
+            None => return Err(de::Error::custom("row numbers do not grow")),
+        }
+        count += *length as usize;
+    }
+    if count == rows {
+        return Ok(());
+    }
+    let message = format!("there are {rows} rows and {count} row numbers");
+    Err(de::Error::custom(message))
 }
 
 /// A cell without a value.
@@ -241,114 +282,4 @@ impl<'de> Visitor<'de> for OneRow<'_, 'de> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{BatchEncoder, BatchLimits, EncodedBatch};
-    use super::*;
-    use proptest::prelude::*;
-
-    fn encode(columns: &[String], rows: &[Vec<String>], limits: BatchLimits) -> Vec<EncodedBatch> {
-        let upload = UploadId::generate();
-        let mut encoder = BatchEncoder::new(upload, 1, columns, "00-trace", limits);
-        let mut batches: Vec<_> = rows
-            .iter()
-            .filter_map(|row| encoder.push(row.iter().map(String::as_str)).unwrap())
-            .collect();
-        let (last, count) = encoder.finish();
-        batches.extend(last);
-        assert_eq!(batches.len(), count as usize);
-        batches
-    }
-
-    fn texts(batch: &Batch) -> Vec<Vec<String>> {
-        let text =
-            |cell: Cell<'_>| String::from_utf8(cell.text().unwrap().unwrap().into_owned()).unwrap();
-        batch.rows().map(|row| row.map(text).collect()).collect()
-    }
-
-    proptest! {
-        #[test]
-        fn every_row_comes_back_once_and_in_order(
-            rows in prop::collection::vec(prop::collection::vec("\\PC*|[\"\\\\\n\r\t\u{1}é🦀]*", 3), 0..40),
-            max_rows in 1u32..12,
-            max_bytes in 400usize..2000,
-        ) {
-            let columns: Vec<String> = ["a", "b \"quoted\"", "ü"].map(String::from).to_vec();
-            let limits = BatchLimits { rows: max_rows, bytes: max_bytes };
-            let rows: Vec<_> = rows.into_iter().filter(|row| row.iter().map(|cell| cell.len() * 6 + 3).sum::<usize>() + 8 < max_bytes).collect();
-            let mut back = Vec::new();
-            for (index, encoded) in encode(&columns, &rows, limits).into_iter().enumerate() {
-                let batch = Batch::decode(encoded.body).unwrap();
-                prop_assert_eq!(batch.id, encoded.id);
-                prop_assert_eq!(batch.id.seq as usize, index + 1);
-                prop_assert_eq!(batch.first_row as usize, back.len() + 1);
-                prop_assert_eq!(batch.row_count(), encoded.rows as usize);
-                prop_assert!(batch.row_count() <= max_rows as usize);
-                prop_assert_eq!(&batch.columns, &columns);
-                back.extend(texts(&batch));
-            }
-            prop_assert_eq!(back, rows);
-        }
-    }
-
-    fn message(v: u32, rows: &str) -> Bytes {
-        let upload = UploadId::generate();
-        Bytes::from(format!(
-            r#"{{"v":{v},"upload":"{upload}","epoch":1,"seq":1,"first_row":1,"trace":"","columns":["a","b"],"rows":{rows}}}"#
-        ))
-    }
-
-    #[test]
-    fn an_unknown_version_is_named_even_when_its_shape_is_unknown_too() {
-        let body = Bytes::from_static(br#"{"v":7,"anything":{}}"#);
-        assert!(matches!(
-            Batch::decode(body),
-            Err(DecodeError::UnknownVersion(7))
-        ));
-        assert!(matches!(
-            Batch::decode(message(2, "[]")),
-            Err(DecodeError::UnknownVersion(2))
-        ));
-    }
-
-    #[test]
-    fn a_null_is_not_an_empty_text() {
-        let batch = Batch::decode(message(1, r#"[[null,""]]"#)).unwrap();
-        let row: Vec<_> = batch.rows().next().unwrap().collect();
-        assert_eq!(row, [Cell::Null, Cell::Json(b"\"\"")]);
-        assert!(batch.rows_json().eq([b"null,\"\""]));
-    }
-
-    #[test]
-    fn rows_that_are_not_lists_of_as_many_texts_as_columns_are_malformed() {
-        for rows in [
-            r#"[["1"]]"#,
-            r#"[["1","2"],["3"]]"#,
-            r#"[["1",2]]"#,
-            r#"[["1","2"]"#,
-            r#"[["1","\ud800"]]"#,
-            r#"[{}]"#,
-            "7",
-        ] {
-            let decoded = Batch::decode(message(1, rows));
-            assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{rows}");
-        }
-    }
-
-    #[test]
-    fn a_row_that_does_not_fit_is_named_with_its_size_and_leaves_the_batch_as_it_was() {
-        let limits = BatchLimits {
-            rows: 10,
-            bytes: 40,
-        };
-        let columns = ["a".to_owned()];
-        let mut encoder = BatchEncoder::new(UploadId::generate(), 1, &columns, "", limits);
-        assert!(encoder.push(["x"].into_iter()).unwrap().is_none());
-        let wide = "y".repeat(60);
-        let error = encoder.push([wide.as_str()].into_iter()).unwrap_err();
-        assert_eq!((error.limit, error.actual), (40, 66));
-        let (last, count) = encoder.finish();
-        assert_eq!(count, 1);
-        let batch = Batch::decode(last.unwrap().body).unwrap();
-        assert_eq!(texts(&batch), [["x"]]);
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! Rows into messages.
 //!
-//! The body is JSON with one row per line: `{"v":1,…,"columns":[…],"rows":[`, then a line per row, then `]}`. It is written
-//! straight into the buffer that is published; no value tree and no string is made for a cell.
+//! The body is JSON with one row per line: `{"v":2,…,"columns":[…],"rows":[`, then a line per row, then `],"runs":[[1,1000]]}`: which
+//! row numbers they are, since a rejected row leaves a gap. It is written straight into the buffer that is published; no
+//! value tree and no string is made for a cell.
 
 use bytes::Bytes;
 
@@ -51,8 +52,8 @@ pub struct BatchEncoder {
     /// Where the rows start in `buffer`.
     rows_start: usize,
     rows: u32,
-    /// Rows in the batches before this one.
-    rows_before: u64,
+    /// Row numbers of the open batch: first ones, and how many follow without a gap.
+    runs: Vec<(u64, u32)>,
 }
 
 impl BatchEncoder {
@@ -80,15 +81,17 @@ impl BatchEncoder {
             buffer: Vec::new(),
             rows_start: 0,
             rows: 0,
-            rows_before: 0,
+            runs: Vec::new(),
         };
         encoder.open(0);
         encoder
     }
 
-    /// Adds a row. Returns the batch that this row completed, or the one that had to close because the row did not fit.
+    /// Adds a row; row numbers grow. Returns the batch that this row completed, or the one that had to close because the row
+    /// did not fit.
     pub fn push<'a>(
         &mut self,
+        row_number: u64,
         cells: impl Iterator<Item = &'a str>,
     ) -> Result<Option<EncodedBatch>, RowTooLarge> {
         let start = self.buffer.len();
@@ -118,17 +121,16 @@ impl BatchEncoder {
             self.buffer.extend_from_slice(&row[1..]);
         }
         self.rows += 1;
+        match self.runs.last_mut() {
+            Some((first, count)) if *first + u64::from(*count) == row_number => *count += 1,
+            _ => self.runs.push((row_number, 1)),
+        }
         if self.rows == self.limits.rows {
             // Never both reasons at once: a batch that overflowed has one row now, and a limit of one row leaves no batch
             // open to overflow.
             full = Some(self.close());
         }
         Ok(full)
-    }
-
-    /// Rows pushed so far.
-    pub fn rows_pushed(&self) -> u64 {
-        self.rows_before + u64::from(self.rows)
     }
 
     /// The last batch, if rows are left, and how many batches there were in all.
@@ -138,14 +140,16 @@ impl BatchEncoder {
     }
 
     fn close(&mut self) -> EncodedBatch {
-        self.buffer.extend_from_slice(b"\n]}");
+        self.buffer.extend_from_slice(b"\n],\"runs\":");
+        write_json(&mut self.buffer, &self.runs);
+        self.buffer.push(b'}');
+        self.runs.clear();
         let body = Bytes::from(std::mem::take(&mut self.buffer));
         let batch = EncodedBatch {
             id: self.id,
             rows: self.rows,
             body,
         };
-        self.rows_before += u64::from(self.rows);
         self.rows = 0;
         self.id.seq += 1;
         self.open(batch.body.len());
@@ -156,10 +160,9 @@ impl BatchEncoder {
         // An eighth more than the last batch, so that a typical one never grows its buffer.
         self.buffer = Vec::with_capacity(expected_bytes + expected_bytes / 8);
         let BatchId { upload, epoch, seq } = self.id;
-        let first_row = self.rows_before + 1;
         self.buffer.extend_from_slice(
             format!(
-                "{{\"v\":{MESSAGE_VERSION},\"upload\":\"{upload}\",\"epoch\":{epoch},\"seq\":{seq},\"first_row\":{first_row}"
+                "{{\"v\":{MESSAGE_VERSION},\"upload\":\"{upload}\",\"epoch\":{epoch},\"seq\":{seq}"
             )
             .as_bytes(),
         );

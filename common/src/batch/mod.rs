@@ -14,14 +14,14 @@ pub use encode::{BatchEncoder, BatchLimits, EncodedBatch, RowTooLarge};
 
 use crate::upload::UploadId;
 
-/// Appends a text or a list of texts as JSON. Those always have a JSON form, and a `Vec` takes every byte.
+/// Appends a text or a list as JSON. Those always have a JSON form, and a `Vec` takes every byte.
 pub(crate) fn write_json<T: serde::Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) {
     let written = serde_json::to_writer(&mut *buffer, value);
     debug_assert!(written.is_ok());
 }
 
 /// The version of the message body that this build writes and reads.
-pub const MESSAGE_VERSION: u32 = 1;
+pub const MESSAGE_VERSION: u32 = 2;
 
 /// Names one batch: an upload, its epoch, and the batch's number in the file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -116,6 +116,8 @@ pub struct IntakeSettings {
     pub max_uploads: usize,
     /// The largest file.
     pub max_upload_bytes: u64,
+    /// What may be in it.
+    pub limits: FileLimits,
     /// When a batch closes.
     pub batch: BatchLimits,
     /// Unconfirmed batches of one upload.
@@ -130,6 +132,25 @@ pub struct IntakeSettings {
     pub header_timeout: Duration,
     /// How often figures are put on record and leases renewed.
     pub heartbeat: Duration,
+}
+
+/// How much anything in a file may be.
+#[derive(Debug, Clone, Copy)]
+pub struct FileLimits {
+    /// A file after it is expanded, in bytes.
+    pub expanded_bytes: u64,
+    /// How many bytes each byte of it may expand to, on the whole.
+    pub expansion: u64,
+    /// Columns.
+    pub columns: usize,
+    /// The first record, in bytes.
+    pub header_bytes: usize,
+    /// A cell without its quotes, in bytes.
+    pub field_bytes: usize,
+    /// A record with its line end, in bytes.
+    pub row_bytes: usize,
+    /// Rejected rows kept of one upload.
+    pub rejects: u64,
 }
 
 /// How the worker works.
@@ -233,6 +254,15 @@ fn intake(reader: &mut Reader<'_>) -> IntakeSettings {
         listen: reader.parsed("CARGA_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080))),
         max_uploads: reader.number("CARGA_MAX_UPLOADS", 64, 1..=100_000),
         max_upload_bytes: reader.number("CARGA_MAX_UPLOAD_BYTES", 10 << 30, 1..=1 << 50),
+        limits: FileLimits {
+            expanded_bytes: reader.number("CARGA_MAX_EXPANDED_BYTES", 100 << 30, 1..=1 << 50),
+            expansion: reader.number("CARGA_MAX_EXPANSION", 200, 1..=100_000),
+            columns: reader.number("CARGA_MAX_COLUMNS", 1600, 1..=100_000),
+            header_bytes: reader.number("CARGA_MAX_HEADER_BYTES", MIB, 1..=16 * MIB),
+            field_bytes: reader.number("CARGA_MAX_FIELD_BYTES", MIB, 1..=16 * MIB),
+            row_bytes: reader.number("CARGA_MAX_ROW_BYTES", 4 * MIB, 1..=16 * MIB),
+            rejects: reader.number("CARGA_MAX_REJECTS", 1_000_000, 0..=1 << 40),
+        },
         batch: BatchLimits {
             rows: reader.number("CARGA_BATCH_ROWS", 1000, 1..=100_000),
             bytes: reader.number("CARGA_BATCH_BYTES", 4 * MIB, 1024..=6 * MIB),

@@ -6,7 +6,9 @@
 //! - A batch is stored once. A replay adds nothing and says so.
 //! - The fence: once an upload has failed, no batch of it is stored any more, not even one that is on its way.
 //! - An upload ends once. Of two that try, one is told that it did.
-//! - An upload completes only when every batch is in the ledger and the ledger's rows are the rows that were read.
+//! - An upload completes only when every batch is in the ledger, and the ledger's rows and the rejected ones are the rows that
+//!   were read; `partial` if any was rejected.
+//! - A rejected row is kept once, with all that is known of it, and stays whatever becomes of its upload.
 //! - What is read back is what was stored, cell by cell: an empty cell is no NULL, and no text is changed.
 //! - Removing rows starts with the status, so they vanish from view at once, and can be resumed at any point.
 
@@ -32,6 +34,7 @@ pub use sqlite::{SqliteStore, SqliteStoreSettings};
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
 use crate::progress::Snapshot;
+use crate::rejects::RejectedRow;
 use crate::upload::{Dialect, Failure, Status, Upload, UploadId};
 
 /// An upload whose header has been accepted.
@@ -63,14 +66,20 @@ pub enum Removal {
 /// What is known of an upload when its last byte has been read.
 #[derive(Debug, Clone, Copy)]
 pub struct Seal {
-    /// Rows read.
+    /// Rows read, with those that were rejected.
     pub rows: u64,
+    /// Rows rejected, all of which the store has.
+    pub rejected: u64,
+    /// Lines with nothing on them.
+    pub blank_lines: u64,
     /// Batches published and confirmed.
     pub batches: u32,
     /// Bytes received.
     pub bytes: u64,
     /// SHA-256 of the file.
     pub sha256: [u8; 32],
+    /// An earlier upload of the same content.
+    pub duplicate_of: Option<UploadId>,
 }
 
 /// A sign of life of a receiving upload, with its figures.
@@ -80,6 +89,8 @@ pub struct Heartbeat {
     pub upload: UploadId,
     /// Rows read so far.
     pub rows_read: u64,
+    /// Of these, rows that were rejected and that the store has.
+    pub rows_rejected: u64,
     /// Bytes received so far.
     pub bytes_received: u64,
 }
@@ -138,6 +149,8 @@ pub enum Completion {
         read: u64,
         /// The rows in the ledger.
         stored: u64,
+        /// The rows that were rejected.
+        rejected: u64,
     },
 }
 
@@ -219,6 +232,22 @@ pub trait Store: fmt::Debug + Send + Sync {
         last: Option<Heartbeat>,
     ) -> PortResult<bool>;
 
+    /// Ends an upload as `cancelled`, which is otherwise like `fail`.
+    async fn cancel(&self, id: UploadId, epoch: i32) -> PortResult<bool>;
+
+    /// Takes back an upload that ended well: `undone`, in the next epoch. Returns whether this call did it; its rows are out of
+    /// sight then and wait for `remove_rows`.
+    async fn undo(&self, id: UploadId, epoch: i32) -> PortResult<bool>;
+
+    /// Keeps rejected rows of an upload that is received; those it has it keeps as they are. False when the upload has ended.
+    async fn reject(&self, id: UploadId, epoch: i32, rows: &[RejectedRow]) -> PortResult<bool>;
+
+    /// The rejected rows of an upload in order, whatever has become of it.
+    fn rejected(&self, id: UploadId) -> BoxStream<'_, PortResult<RejectedRow>>;
+
+    /// The latest other upload of this content that has its rows in place.
+    async fn same_content(&self, sha256: [u8; 32], but: UploadId) -> PortResult<Option<UploadId>>;
+
     /// Removes rows of an upload that ended without keeping them, some at a time.
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal>;
 
@@ -250,7 +279,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The ledger of an upload, in order.
     async fn ledger(&self, id: UploadId, epoch: i32) -> PortResult<Vec<LedgerEntry>>;
 
-    /// `processing` → `completed`, if every row is accounted for. Returns whether this call ended it.
+    /// `processing` → `completed`, or `partial` where rows were rejected, if every row is accounted for. Returns whether this call ended it.
     async fn complete(&self, id: UploadId, epoch: i32) -> PortResult<bool>;
 
     /// Keeps a dead letter.

@@ -66,15 +66,37 @@ pub(super) fn outcomes<'a>(
     (outcomes, new)
 }
 
-/// Whether a sealed upload can end, by the ledger's count of its batches and their rows.
-pub(super) fn completion(upload: Upload, total: u32, batches: u64, stored: u64) -> Completion {
+/// What the store has counted of a sealed upload.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted {
+    /// Batches in the ledger, and their rows.
+    pub(super) batches: u64,
+    pub(super) stored: u64,
+    /// Rejected rows.
+    pub(super) rejected: u64,
+}
+
+/// Whether a sealed upload can end.
+pub(super) fn completion(upload: Upload, total: u32, counted: Counted) -> Completion {
+    let Counted {
+        batches,
+        stored,
+        rejected,
+    } = counted;
     let read = upload.rows_read;
     if batches < u64::from(total) {
         Completion::Incomplete
-    } else if batches == u64::from(total) && stored == read {
+    } else if batches == u64::from(total)
+        && stored + rejected == read
+        && rejected == upload.rows_rejected
+    {
         Completion::Ready(Box::new(upload))
     } else {
-        Completion::Mismatch { read, stored }
+        Completion::Mismatch {
+            read,
+            stored,
+            rejected,
+        }
     }
 }
 

@@ -29,8 +29,8 @@ pub(crate) fn batches_of(
     };
     let mut encoder = BatchEncoder::new(upload, 1, columns, "00-trace", limits);
     let mut batches = Vec::new();
-    for row in rows {
-        batches.extend(encoder.push(row.iter().map(String::as_str))?);
+    for (number, row) in (1..).zip(rows) {
+        batches.extend(encoder.push(number, row.iter().map(String::as_str))?);
     }
     batches.extend(encoder.finish().0);
     let decoded = batches.into_iter().map(|batch| Batch::decode(batch.body));
@@ -43,6 +43,25 @@ pub(crate) fn batches(upload: UploadId, count: u32, per_batch: u32) -> Result<Ve
     batches_of(upload, &columns(), rows, per_batch)
 }
 
+/// One batch of sample rows with these numbers.
+pub(crate) fn batch_of(
+    upload: UploadId,
+    seq: u32,
+    row_numbers: impl IntoIterator<Item = u64>,
+) -> Result<ArchivedBatch> {
+    let limits = BatchLimits {
+        rows: u32::MAX,
+        bytes: 4 << 20,
+    };
+    let mut encoder = BatchEncoder::new(upload, 1, &columns(), "00-trace", limits);
+    for number in row_numbers {
+        encoder.push(number, cells(number).iter().map(String::as_str))?;
+    }
+    let mut batch = Batch::decode(encoder.finish().0.context("no rows")?.body)?;
+    batch.id.seq = seq;
+    Ok(archived(batch))
+}
+
 /// The only batch of an upload of one row.
 pub(crate) fn batch(upload: UploadId) -> Result<ArchivedBatch> {
     let only = batches(upload, 1, 1)?.pop();
@@ -53,8 +72,11 @@ pub(crate) fn batch(upload: UploadId) -> Result<ArchivedBatch> {
 /// of lists.
 pub(crate) fn by_hand(upload: UploadId, seq: u32, columns: &[String], rows: &str) -> Result<Batch> {
     let columns = serde_json::to_string(columns)?;
+    let count = serde_json::from_str::<Vec<serde_json::Value>>(rows)?.len();
+    let runs: Vec<_> = (count > 0).then_some((1, count)).into_iter().collect();
+    let runs = serde_json::to_string(&runs)?;
     let message = format!(
-        r#"{{"v":1,"upload":"{upload}","epoch":1,"seq":{seq},"first_row":1,"trace":"","columns":{columns},"rows":{rows}}}"#
+        r#"{{"v":2,"upload":"{upload}","epoch":1,"seq":{seq},"trace":"","columns":{columns},"rows":{rows},"runs":{runs}}}"#
     );
     Ok(Batch::decode(Bytes::from(message))?)
 }

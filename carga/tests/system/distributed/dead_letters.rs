@@ -22,7 +22,7 @@ async fn a_message_that_cannot_be_decoded_is_kept_with_its_reason_and_the_worker
     let queue = queue(&app).await?;
     let unknown = Uuid::now_v7();
     let no_such_upload = format!(
-        r#"{{"v":1,"upload":"{unknown}","epoch":1,"seq":3,"first_row":1,"trace":"","columns":["a"],"rows":[["1"]]}}"#
+        r#"{{"v":2,"upload":"{unknown}","epoch":1,"seq":3,"trace":"","columns":["a"],"rows":[["1"]],"runs":[[1,1]]}}"#
     );
     for (seq, body, reason) in [
         (1, "this is no JSON".to_owned(), "malformed"),
@@ -59,7 +59,7 @@ async fn an_upload_with_a_dead_batch_fails_with_the_reason_and_leaves_no_row() -
     app.stored_more_than(id, 1).await?;
     // A cell that Postgres refuses: the API would never send it.
     let body = format!(
-        r#"{{"v":1,"upload":"{id}","epoch":1,"seq":900,"first_row":1,"trace":"","columns":["a"],"rows":[["\u0000"]]}}"#
+        r#"{{"v":2,"upload":"{id}","epoch":1,"seq":900,"trace":"","columns":["a"],"rows":[["\u0000"]],"runs":[[1,1]]}}"#
     );
     queue.publisher().publish(&message(id, 900, &body)).await?;
     let upload = app.failed(id, "batch_dead").await?;
@@ -87,7 +87,7 @@ async fn a_batch_sent_twice_is_stored_once() -> Result<()> {
     // Batch 1 as the API will publish it, many times over and before it does.
     let rows: Vec<String> = (1..=8).map(|row| format!(r#"["{row}"]"#)).collect();
     let body = format!(
-        r#"{{"v":1,"upload":"{id}","epoch":1,"seq":1,"first_row":1,"trace":"","columns":["a"],"rows":[{}]}}"#,
+        r#"{{"v":2,"upload":"{id}","epoch":1,"seq":1,"trace":"","columns":["a"],"rows":[{}],"runs":[[1,8]]}}"#,
         rows.join(",")
     );
     let batch = message(id, 1, &body);

@@ -34,7 +34,7 @@ async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of
         let good = paced_pieces(rows.clone(), 6_000_000);
         let bad = futures::stream::iter([Ok(Bytes::from_static(b"one,two\n"))]);
         let started = Instant::now();
-        let answer = app.put(id, then(good, bad)).await?;
+        let answer = app.put_with(id, "on_error=abort", then(good, bad)).await?;
         ensure!(answer.status() == 422, "{}", answer.text().await?);
         let (finished,): (f64,) = sqlx::query_as(
             "SELECT extract(epoch FROM clock_timestamp() - finished_at)::float8 FROM uploads WHERE id = $1",

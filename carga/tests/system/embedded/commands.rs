@@ -129,7 +129,7 @@ fn a_bad_file_fails_with_code_row_and_line_and_the_others_are_imported_all_the_s
     let desk = Desk::new()?;
     desk.write("good.csv", csv(1500))?;
     desk.write("bad.csv", "id,name\n1,Ada\n2,Grace,Hopper\n")?;
-    let problem = desk.refused(&["import", "bad.csv", "good.csv"], 1)?;
+    let problem = desk.refused(&["import", "--on-error", "abort", "bad.csv", "good.csv"], 1)?;
     for told in ["bad.csv", "too_many_fields", "row 2", "line 3"] {
         ensure!(problem.contains(told), "`{told}` is missing in:\n{problem}");
     }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use carga_testkit::{Binary, DataDir, SmallDisk, command, eventually, fixtures};
 use futures::stream;
 use serde_json::Value;
-use tokio::process::Command;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -32,19 +31,12 @@ async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works
 
     disk.load(BALLAST)?;
     let refused = Uuid::now_v7();
-    // curl looks for an answer while it still has megabytes to send; not every client does.
-    let sent = Command::new("curl")
-        .args(["--silent", "--show-error", "--upload-file"])
-        .arg(fixtures::flights()?)
-        .args(["--header", "content-type: text/csv"])
-        .args(["--write-out", "\n%{http_code} %{content_type}"])
-        .arg(format!("{}/uploads/{refused}", app.url))
-        .output()
-        .await?;
-    let answer = String::from_utf8(sent.stdout)?;
-    let (body, kind) = answer.rsplit_once('\n').context("no answer")?;
-    ensure!(kind == "507 application/problem+json", "{answer}");
-    let problem: Value = serde_json::from_str(body)?;
+    let flights = fixtures::flights()?;
+    let sent = app.curl(refused, move |mut input| {
+        std::io::copy(&mut std::fs::File::open(flights)?, &mut input).map(drop)
+    });
+    let (status, problem) = sent.await?;
+    ensure!(status == 507, "{status}: {problem}");
     ensure!(problem["code"] == "storage_full", "{problem}");
     ensure!(problem["upload"] == refused.to_string(), "{problem}");
     let alive = app.client.get(format!("{}/livez", app.url)).send().await?;

@@ -23,7 +23,7 @@ use super::{BatchPublisher, BatchQueue, Deliveries, QueueDepth, RetryTier};
 use crate::error::{PortError, PortResult};
 
 /// Making a connection or a channel takes no longer than this (and no longer than half a publish may), or it has failed.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// AMQP's way of saying that nothing is wrong.
 const REPLY_SUCCESS: u16 = 200;

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::super::rules::{self, Admission, signed, unsigned};
+use super::super::rules::{self, Admission, Counted, signed, unsigned};
 use super::copy;
 use super::uploads::find;
 use super::{fence_key, lock_status, port_error};
@@ -126,7 +126,7 @@ async fn enter_in_ledger(
     .bind(epochs)
     .bind(seqs)
     .bind(rows)
-    .bind(list(|archived| signed(archived.batch.first_row)))
+    .bind(list(|archived| signed(archived.batch.first_row())))
     .bind(list(|archived| signed(archived.archive_bytes)))
     .bind(list(|archived| i64::from(archived.archive_crc32)))
     .fetch_all(connection)
@@ -196,16 +196,24 @@ pub(super) async fn completion(pool: &PgPool, id: UploadId) -> PortResult<Comple
     let (Status::Processing, Some(total)) = (upload.status, upload.batches_total) else {
         return Ok(Completion::Incomplete);
     };
-    let (batches, rows): (i64, i64) = sqlx::query_as(
-        "SELECT count(*), coalesce(sum(rows), 0)::bigint FROM batches WHERE upload_id = $1 AND epoch = $2",
+    let (batches, rows, rejected): (i64, i64, i64) = sqlx::query_as(
+        "SELECT count(*), coalesce(sum(rows), 0)::bigint,
+                -- Not counted while batches are missing.
+                CASE WHEN count(*) >= $3 THEN (SELECT count(*) FROM rejected_rows WHERE upload_id = $1) ELSE 0 END
+         FROM batches WHERE upload_id = $1 AND epoch = $2",
     )
     .bind(id.as_uuid())
     .bind(upload.epoch)
+    .bind(i64::from(total))
     .fetch_one(pool)
     .await
     .map_err(|error| port_error(OPERATION, error))?;
-    let (batches, rows) = (unsigned(batches), unsigned(rows));
-    Ok(rules::completion(upload, total, batches, rows))
+    let counted = Counted {
+        batches: unsigned(batches),
+        stored: unsigned(rows),
+        rejected: unsigned(rejected),
+    };
+    Ok(rules::completion(upload, total, counted))
 }
 
 pub(super) async fn ledger(

@@ -106,7 +106,7 @@ pub(super) async fn leftovers(
                 .await?;
         let to_unarchive: Vec<(Uuid,)> = sqlx::query_as(
             "SELECT id FROM uploads
-             WHERE archive_pending AND finished_at < now() - make_interval(secs => $1)
+             WHERE archive_pending AND (status = 'undone' OR finished_at < now() - make_interval(secs => $1))
              ORDER BY finished_at LIMIT $2",
         )
         .bind(archive_grace.as_secs_f64())

@@ -21,10 +21,10 @@ const TEXT_OID: u32 = 25;
 pub(super) fn append_rows(buffer: &mut Vec<u8>, batch: &Batch) -> Result<(), serde_json::Error> {
     let upload = batch.id.upload.as_uuid();
     let width = batch.columns.len() as u32;
-    for (index, row) in batch.rows().enumerate() {
+    for (row_number, row) in batch.row_numbers().zip(batch.rows()) {
         buffer.extend_from_slice(&3u16.to_be_bytes());
         append_value(buffer, upload.as_bytes());
-        append_value(buffer, &(batch.first_row + index as u64).to_be_bytes());
+        append_value(buffer, &row_number.to_be_bytes());
 
         let length_at = buffer.len();
         buffer.extend_from_slice(&[0; 4]);

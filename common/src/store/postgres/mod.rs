@@ -8,6 +8,7 @@
 mod batches;
 mod cleanup;
 mod copy;
+mod rejects;
 mod uploads;
 
 use std::time::Duration;
@@ -24,6 +25,7 @@ use super::{
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::progress::Snapshot;
+use crate::rejects::RejectedRow;
 use crate::upload::{Failure, Upload, UploadId};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
@@ -100,7 +102,27 @@ impl Store for PostgresStore {
         failure: &Failure,
         last: Option<Heartbeat>,
     ) -> PortResult<bool> {
-        in_time(uploads::fail(&self.pool, id, epoch, failure, last)).await
+        in_time(uploads::end(&self.pool, id, epoch, Some(failure), last)).await
+    }
+
+    async fn cancel(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+        in_time(uploads::end(&self.pool, id, epoch, None, None)).await
+    }
+
+    async fn undo(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+        in_time(uploads::undo(&self.pool, id, epoch)).await
+    }
+
+    async fn reject(&self, id: UploadId, epoch: i32, rows: &[RejectedRow]) -> PortResult<bool> {
+        in_time(rejects::reject(&self.pool, id, epoch, rows)).await
+    }
+
+    fn rejected(&self, id: UploadId) -> BoxStream<'_, PortResult<RejectedRow>> {
+        rejects::rejected(&self.pool, id)
+    }
+
+    async fn same_content(&self, sha256: [u8; 32], but: UploadId) -> PortResult<Option<UploadId>> {
+        in_time(uploads::same_content(&self.pool, sha256, but)).await
     }
 
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal> {

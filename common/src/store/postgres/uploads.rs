@@ -20,7 +20,8 @@ macro_rules! select_upload {
             "SELECT u.id, u.epoch, u.status, u.filename, u.dialect, u.columns, u.bytes_total,
                     GREATEST(u.bytes_received, l.bytes_received) AS bytes_received,
                     GREATEST(u.rows_read, l.rows_read) AS rows_read,
-                    u.batches_total, u.rows_inserted, u.sha256, u.failure, u.cleanup_pending,
+                    GREATEST(u.rows_rejected, l.rows_rejected) AS rows_rejected, u.blank_lines,
+                    u.batches_total, u.rows_inserted, u.sha256, u.duplicate_of, u.failure, u.cleanup_pending,
                     (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
                     u.created_at, GREATEST(u.updated_at, l.renewed_at) AS updated_at, u.finished_at
              FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id ",
@@ -42,6 +43,7 @@ impl FromRow<'_, PgRow> for Upload {
         let maybe_count =
             |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(name)?.map(unsigned));
         let batches_total: Option<i32> = row.try_get("batches_total")?;
+        let duplicate_of: Option<Uuid> = row.try_get("duplicate_of")?;
         Ok(Self {
             id: row.try_get::<Uuid, _>("id")?.into(),
             epoch: row.try_get("epoch")?,
@@ -55,10 +57,13 @@ impl FromRow<'_, PgRow> for Upload {
             bytes_total: maybe_count("bytes_total")?,
             bytes_received: count("bytes_received")?,
             rows_read: count("rows_read")?,
+            rows_rejected: count("rows_rejected")?,
+            blank_lines: maybe_count("blank_lines")?,
             batches_total: batches_total.map(i32::cast_unsigned),
             batches_dead: count("batches_dead")?,
             rows_inserted: maybe_count("rows_inserted")?,
             sha256: sha256.and_then(|bytes| bytes.try_into().ok()),
+            duplicate_of: duplicate_of.map(UploadId::from),
             failure: failure.map(|failure| failure.0),
             cleanup_pending: row.try_get("cleanup_pending")?,
             created_at: time("created_at")?,
@@ -99,23 +104,25 @@ pub(super) async fn create(pool: &PgPool, upload: &NewUpload) -> PortResult<Uplo
 
 pub(super) async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {
     let ids: Vec<Uuid> = beats.iter().map(|beat| beat.upload.as_uuid()).collect();
-    let rows: Vec<i64> = beats.iter().map(|beat| signed(beat.rows_read)).collect();
-    let bytes: Vec<i64> = beats
-        .iter()
-        .map(|beat| signed(beat.bytes_received))
-        .collect();
+    let list = |of: fn(&Heartbeat) -> u64| {
+        let list = beats.iter().map(|beat| signed(of(beat)));
+        list.collect::<Vec<i64>>()
+    };
     let renewed: Vec<(Uuid,)> = sqlx::query_as(
         "UPDATE upload_leases l
          SET rows_read = GREATEST(l.rows_read, b.rows_read),
+             rows_rejected = GREATEST(l.rows_rejected, b.rows_rejected),
              bytes_received = GREATEST(l.bytes_received, b.bytes_received),
              renewed_at = now()
-         FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS b (upload_id, rows_read, bytes_received)
+         FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[])
+              AS b (upload_id, rows_read, rows_rejected, bytes_received)
          WHERE l.upload_id = b.upload_id
          RETURNING l.upload_id",
     )
     .bind(ids)
-    .bind(rows)
-    .bind(bytes)
+    .bind(list(|beat| beat.rows_read))
+    .bind(list(|beat| beat.rows_rejected))
+    .bind(list(|beat| beat.bytes_received))
     .fetch_all(pool)
     .await
     .map_err(|error| port_error("store.heartbeat", error))?;
@@ -129,7 +136,7 @@ pub(super) async fn seal(pool: &PgPool, id: UploadId, epoch: i32, seal: &Seal) -
         let sealed = sqlx::query(
             "UPDATE uploads
              SET status = 'processing', rows_read = $3, batches_total = $4, bytes_received = $5, sha256 = $6,
-                 updated_at = now()
+                 rows_rejected = $7, blank_lines = $8, duplicate_of = $9, updated_at = now()
              WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
         )
         .bind(id.as_uuid())
@@ -138,6 +145,9 @@ pub(super) async fn seal(pool: &PgPool, id: UploadId, epoch: i32, seal: &Seal) -
         .bind(seal.batches.cast_signed())
         .bind(signed(seal.bytes))
         .bind(&seal.sha256[..])
+        .bind(signed(seal.rejected))
+        .bind(signed(seal.blank_lines))
+        .bind(seal.duplicate_of.map(|id| id.as_uuid()))
         .execute(&mut *transaction)
         .await?;
         if sealed.rows_affected() > 0 {
@@ -151,22 +161,25 @@ pub(super) async fn seal(pool: &PgPool, id: UploadId, epoch: i32, seal: &Seal) -
         .map_err(|error| port_error("store.seal", error))
 }
 
-pub(super) async fn fail(
+/// Ends an upload that is not to keep its rows: as `failed` if there is a reason, else as `cancelled`.
+pub(super) async fn end(
     pool: &PgPool,
     id: UploadId,
     epoch: i32,
-    failure: &Failure,
+    failure: Option<&Failure>,
     last: Option<Heartbeat>,
 ) -> PortResult<bool> {
-    let failed = async {
+    let ended = async {
         let mut transaction = pool.begin().await?;
         lock_status(&mut transaction, id).await?;
         // The figures a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
-        let failed = sqlx::query(
+        let ended = sqlx::query(
             "UPDATE uploads u
-             SET status = 'failed', failure = $3, cleanup_pending = true, archive_pending = true,
+             SET status = CASE WHEN $3::jsonb IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = true, archive_pending = true,
                  rows_read = GREATEST(u.rows_read, $4, (SELECT rows_read FROM upload_leases WHERE upload_id = u.id),
-                     (SELECT sum(rows) FROM batches WHERE upload_id = u.id AND epoch = u.epoch)),
+                     (SELECT coalesce(sum(rows), 0) FROM batches WHERE upload_id = u.id AND epoch = u.epoch)
+                     + (SELECT count(*) FROM rejected_rows WHERE upload_id = u.id)),
+                 rows_rejected = (SELECT count(*) FROM rejected_rows WHERE upload_id = u.id),
                  bytes_received = GREATEST(u.bytes_received, $5,
                      (SELECT bytes_received FROM upload_leases WHERE upload_id = u.id)),
                  updated_at = now(), finished_at = now()
@@ -174,20 +187,59 @@ pub(super) async fn fail(
         )
         .bind(id.as_uuid())
         .bind(epoch)
-        .bind(Json(failure))
+        .bind(failure.map(Json))
         .bind(signed(last.map_or(0, |beat| beat.rows_read)))
         .bind(signed(last.map_or(0, |beat| beat.bytes_received)))
         .execute(&mut *transaction)
         .await?;
-        if failed.rows_affected() > 0 {
+        if ended.rows_affected() > 0 {
             end_lease(&mut transaction, id).await?;
         }
         transaction.commit().await?;
-        Ok(failed.rows_affected() > 0)
+        Ok(ended.rows_affected() > 0)
     };
-    failed
+    ended.await.map_err(|error| port_error("store.end", error))
+}
+
+/// In the next epoch, since the status of this one was final.
+pub(super) async fn undo(pool: &PgPool, id: UploadId, epoch: i32) -> PortResult<bool> {
+    let undone = async {
+        let mut transaction = pool.begin().await?;
+        lock_status(&mut transaction, id).await?;
+        let undone = sqlx::query(
+            "UPDATE uploads
+             SET status = 'undone', epoch = epoch + 1, cleanup_pending = true, archive_pending = true,
+                 rows_inserted = NULL, updated_at = now(), finished_at = now()
+             WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')",
+        )
+        .bind(id.as_uuid())
+        .bind(epoch)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(undone.rows_affected() > 0)
+    };
+    undone
         .await
-        .map_err(|error| port_error("store.fail", error))
+        .map_err(|error| port_error("store.undo", error))
+}
+
+pub(super) async fn same_content(
+    pool: &PgPool,
+    sha256: [u8; 32],
+    but: UploadId,
+) -> PortResult<Option<UploadId>> {
+    let found: Option<(Uuid,)> = sqlx::query_as(
+        "SELECT id FROM uploads
+         WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
+         ORDER BY finished_at DESC LIMIT 1",
+    )
+    .bind(&sha256[..])
+    .bind(but.as_uuid())
+    .fetch_optional(pool)
+    .await
+    .map_err(|error| port_error("store.same_content", error))?;
+    Ok(found.map(|(id,)| id.into()))
 }
 
 pub(super) async fn complete(pool: &PgPool, id: UploadId, epoch: i32) -> PortResult<bool> {
@@ -197,11 +249,13 @@ pub(super) async fn complete(pool: &PgPool, id: UploadId, epoch: i32) -> PortRes
         // The accounts are closed here, in the store: no other way leads to `completed`.
         let completed = sqlx::query(
             "UPDATE uploads u
-             SET status = 'completed', rows_inserted = l.rows, updated_at = now(), finished_at = now()
+             SET status = CASE WHEN r.rows = 0 THEN 'completed' ELSE 'partial' END,
+                 rows_inserted = l.rows, updated_at = now(), finished_at = now()
              FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0)::bigint AS rows
-                   FROM batches WHERE upload_id = $1 AND epoch = $2) l
+                   FROM batches WHERE upload_id = $1 AND epoch = $2) l,
+                  (SELECT count(*) AS rows FROM rejected_rows WHERE upload_id = $1) r
              WHERE u.id = $1 AND u.epoch = $2 AND u.status = 'processing'
-               AND u.batches_total = l.batches AND u.rows_read = l.rows",
+               AND u.batches_total = l.batches AND u.rows_read = l.rows + r.rows AND u.rows_rejected = r.rows",
         )
         .bind(id.as_uuid())
         .bind(epoch)

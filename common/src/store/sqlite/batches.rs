@@ -7,9 +7,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
-use super::super::rules::{self, Admission, signed, unsigned};
+use super::super::rules::{self, Admission, Counted, signed, unsigned};
 use super::uploads::find;
-use super::{first_id, now};
+use super::{first_id, now, rejects};
 use crate::batch::{Batch, BatchId};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::progress::{Snapshot, StoredBatch};
@@ -65,7 +65,7 @@ pub(super) async fn store(
             if has_nul(batch) {
                 return Ok(Err("a cell has a NUL in it"));
             }
-            if batch.first_row + batch.row_count() as u64 > MOST_ROWS {
+            if batch.last_row() >= MOST_ROWS {
                 return Ok(Err("an upload here has at most 2^36 - 1 rows"));
             }
             let number = known[&batch.id.upload].number;
@@ -121,7 +121,7 @@ async fn enter_in_ledger(
     .bind(batch.id.epoch)
     .bind(batch.id.seq.cast_signed())
     .bind(batch.row_count() as i64)
-    .bind(signed(batch.first_row))
+    .bind(signed(batch.first_row()))
     .bind(signed(archived.archive_bytes))
     .bind(i64::from(archived.archive_crc32))
     .bind(now())
@@ -130,24 +130,24 @@ async fn enter_in_ledger(
     Ok(entered.rows_affected() > 0)
 }
 
-/// One statement for all rows: SQLite takes the batch's own JSON apart, so that no row crosses to its thread by itself.
+/// One statement for all rows without a gap: SQLite takes the batch's own JSON apart, so that no row crosses to its thread by itself.
 async fn insert_rows(writing: &mut Writing, batch: &Batch, number: i64) -> sqlx::Result<()> {
-    if batch.row_count() == 0 {
-        return Ok(());
-    }
-    let mut rows = Vec::with_capacity(batch.size_bytes());
-    for row in batch.rows_json() {
-        rows.extend_from_slice(if rows.is_empty() { b"[[" } else { b",[" });
-        rows.extend_from_slice(row);
+    let mut rows_json = batch.rows_json();
+    for (first, count) in batch.runs() {
+        let mut rows = Vec::with_capacity(batch.size_bytes());
+        for row in rows_json.by_ref().take(*count as usize) {
+            rows.extend_from_slice(if rows.is_empty() { b"[[" } else { b",[" });
+            rows.extend_from_slice(row);
+            rows.push(b']');
+        }
         rows.push(b']');
+        let rows = String::from_utf8(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        sqlx::query("INSERT INTO rows (id, fields) SELECT $1 + key, value FROM json_each($2)")
+            .bind(first_id(number) + signed(*first))
+            .bind(rows)
+            .execute(&mut **writing)
+            .await?;
     }
-    rows.push(b']');
-    let rows = String::from_utf8(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    sqlx::query("INSERT INTO rows (id, fields) SELECT $1 + key, value FROM json_each($2)")
-        .bind(first_id(number) + signed(batch.first_row))
-        .bind(rows)
-        .execute(&mut **writing)
-        .await?;
     Ok(())
 }
 
@@ -209,15 +209,24 @@ pub(super) async fn completion(database: &Database, id: UploadId) -> sqlx::Resul
     let (Status::Processing, Some(total)) = (upload.status, upload.batches_total) else {
         return Ok(Completion::Incomplete);
     };
+    let mut connection = database.readers.acquire().await?;
     let (batches, rows): (i64, i64) = sqlx::query_as(
         "SELECT count(*), coalesce(sum(rows), 0) FROM batches WHERE upload_id = $1 AND epoch = $2",
     )
     .bind(id.to_string())
     .bind(upload.epoch)
-    .fetch_one(&database.readers)
+    .fetch_one(&mut *connection)
     .await?;
-    let (batches, rows) = (unsigned(batches), unsigned(rows));
-    Ok(rules::completion(upload, total, batches, rows))
+    let mut counted = Counted {
+        batches: unsigned(batches),
+        stored: unsigned(rows),
+        rejected: 0,
+    };
+    // Not counted while batches are missing.
+    if counted.batches >= u64::from(total) {
+        counted.rejected = unsigned(rejects::count(&mut connection, id).await?);
+    }
+    Ok(rules::completion(upload, total, counted))
 }
 
 pub(super) async fn ledger(

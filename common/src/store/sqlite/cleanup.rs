@@ -86,7 +86,7 @@ pub(super) async fn leftovers(
             .fetch_all(pool)
             .await?;
     let to_unarchive: Vec<(String,)> = sqlx::query_as(
-        "SELECT id FROM uploads WHERE archive_pending AND finished_at < $1
+        "SELECT id FROM uploads WHERE archive_pending AND (status = 'undone' OR finished_at < $1)
          ORDER BY finished_at LIMIT $2",
     )
     .bind(ago(archive_grace))

@@ -5,6 +5,7 @@
 
 mod batches;
 mod cleanup;
+mod rejects;
 mod uploads;
 
 use std::collections::HashSet;
@@ -25,6 +26,7 @@ use super::{
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortResult};
 use crate::progress::Snapshot;
+use crate::rejects::RejectedRow;
 use crate::sqlite::{Database, port_error};
 use crate::sync::lock;
 use crate::upload::{Failure, Upload, UploadId};
@@ -113,7 +115,7 @@ impl Store for SqliteStore {
         failure: &Failure,
         last: Option<Heartbeat>,
     ) -> PortResult<bool> {
-        let failed = uploads::fail(&self.database, id, epoch, failure, last).await;
+        let failed = uploads::end(&self.database, id, epoch, Some(failure), last).await;
         let failed = failed.map_err(|error| port_error("store.fail", error));
         match &failed {
             Ok(_) => lock(&self.doomed).remove(&(id, epoch)),
@@ -121,6 +123,37 @@ impl Store for SqliteStore {
             Err(_) => false,
         };
         failed
+    }
+
+    async fn cancel(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+        uploads::end(&self.database, id, epoch, None, None)
+            .await
+            .map_err(|error| port_error("store.cancel", error))
+    }
+
+    async fn undo(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+        uploads::undo(&self.database, id, epoch)
+            .await
+            .map_err(|error| port_error("store.undo", error))
+    }
+
+    async fn reject(&self, id: UploadId, epoch: i32, rows: &[RejectedRow]) -> PortResult<bool> {
+        if self.is_doomed(id, epoch) {
+            return Ok(false);
+        }
+        rejects::reject(&self.database, id, epoch, rows)
+            .await
+            .map_err(|error| port_error("store.reject", error))
+    }
+
+    fn rejected(&self, id: UploadId) -> BoxStream<'_, PortResult<RejectedRow>> {
+        rejects::rejected(&self.database, id)
+    }
+
+    async fn same_content(&self, sha256: [u8; 32], but: UploadId) -> PortResult<Option<UploadId>> {
+        uploads::same_content(&self.database, sha256, but)
+            .await
+            .map_err(|error| port_error("store.same_content", error))
     }
 
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal> {

@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, Row, SqliteConnection};
 
 use super::super::rules::{signed, unsigned};
-use super::{now, time_text};
+use super::{now, rejects, time_text};
 use crate::sqlite::Database;
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery};
 use crate::upload::{Dialect, Failure, Status, Upload, UploadId};
@@ -18,7 +18,8 @@ macro_rules! select_upload {
             "SELECT u.id, u.epoch, u.status, u.filename, u.dialect, u.columns, u.bytes_total,
                     max(u.bytes_received, coalesce(l.bytes_received, 0)) AS bytes_received,
                     max(u.rows_read, coalesce(l.rows_read, 0)) AS rows_read,
-                    u.batches_total, u.rows_inserted, u.sha256, u.failure, u.cleanup_pending,
+                    max(u.rows_rejected, coalesce(l.rows_rejected, 0)) AS rows_rejected, u.blank_lines,
+                    u.batches_total, u.rows_inserted, u.sha256, u.duplicate_of, u.failure, u.cleanup_pending,
                     (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
                     u.created_at, max(u.updated_at, coalesce(l.renewed_at, '')) AS updated_at, u.finished_at
              FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id ",
@@ -38,6 +39,7 @@ impl FromRow<'_, SqliteRow> for Upload {
         let columns: Json<Vec<String>> = row.try_get("columns")?;
         let batches_total: Option<i32> = row.try_get("batches_total")?;
         let finished_at: Option<String> = row.try_get("finished_at")?;
+        let duplicate_of: Option<String> = row.try_get("duplicate_of")?;
         Ok(Self {
             id: parsed(row, "id")?,
             epoch: row.try_get("epoch")?,
@@ -48,10 +50,13 @@ impl FromRow<'_, SqliteRow> for Upload {
             bytes_total: maybe_count("bytes_total")?,
             bytes_received: count("bytes_received")?,
             rows_read: count("rows_read")?,
+            rows_rejected: count("rows_rejected")?,
+            blank_lines: maybe_count("blank_lines")?,
             batches_total: batches_total.map(i32::cast_unsigned),
             batches_dead: count("batches_dead")?,
             rows_inserted: maybe_count("rows_inserted")?,
             sha256: sha256.and_then(|bytes| bytes.try_into().ok()),
+            duplicate_of: duplicate_of.and_then(|id| id.parse().ok()),
             failure: failure.map(|failure| failure.0),
             cleanup_pending: row.try_get("cleanup_pending")?,
             created_at: parsed(row, "created_at")?,
@@ -112,13 +117,15 @@ pub(super) async fn heartbeat(
     for beat in beats {
         let updated = sqlx::query(
             "UPDATE upload_leases
-             SET rows_read = max(rows_read, $2), bytes_received = max(bytes_received, $3), renewed_at = $4
+             SET rows_read = max(rows_read, $2), bytes_received = max(bytes_received, $3), renewed_at = $4,
+                 rows_rejected = max(rows_rejected, $5)
              WHERE upload_id = $1",
         )
         .bind(beat.upload.to_string())
         .bind(signed(beat.rows_read))
         .bind(signed(beat.bytes_received))
         .bind(&now)
+        .bind(signed(beat.rows_rejected))
         .execute(&mut *writing)
         .await?;
         if updated.rows_affected() > 0 {
@@ -139,7 +146,7 @@ pub(super) async fn seal(
     let sealed = sqlx::query(
         "UPDATE uploads
          SET status = 'processing', rows_read = $3, batches_total = $4, bytes_received = $5, sha256 = $6,
-             updated_at = $7
+             updated_at = $7, rows_rejected = $8, blank_lines = $9, duplicate_of = $10
          WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
     )
     .bind(id.to_string())
@@ -149,6 +156,9 @@ pub(super) async fn seal(
     .bind(signed(seal.bytes))
     .bind(&seal.sha256[..])
     .bind(now())
+    .bind(signed(seal.rejected))
+    .bind(signed(seal.blank_lines))
+    .bind(seal.duplicate_of.map(|id| id.to_string()))
     .execute(&mut *writing)
     .await?;
     if sealed.rows_affected() > 0 {
@@ -158,21 +168,24 @@ pub(super) async fn seal(
     Ok(sealed.rows_affected() > 0)
 }
 
-pub(super) async fn fail(
+/// Ends an upload that is not to keep its rows: as `failed` if there is a reason, else as `cancelled`.
+pub(super) async fn end(
     database: &Database,
     id: UploadId,
     epoch: i32,
-    failure: &Failure,
+    failure: Option<&Failure>,
     last: Option<Heartbeat>,
 ) -> sqlx::Result<bool> {
     let mut writing = database.begin().await?;
+    let rejected = rejects::count(&mut writing, id).await?;
     // The figures a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
-    let failed = sqlx::query(
+    let ended = sqlx::query(
         "UPDATE uploads
-         SET status = 'failed', failure = $3, cleanup_pending = 1, archive_pending = 1,
+         SET status = CASE WHEN $3 IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = 1, archive_pending = 1,
              rows_read = max(rows_read, $4,
                  coalesce((SELECT rows_read FROM upload_leases WHERE upload_id = $1), 0),
-                 coalesce((SELECT sum(rows) FROM batches WHERE upload_id = $1 AND epoch = $2), 0)),
+                 coalesce((SELECT sum(rows) FROM batches WHERE upload_id = $1 AND epoch = $2), 0) + $7),
+             rows_rejected = $7,
              bytes_received = max(bytes_received, $5,
                  coalesce((SELECT bytes_received FROM upload_leases WHERE upload_id = $1), 0)),
              updated_at = $6, finished_at = $6
@@ -180,33 +193,70 @@ pub(super) async fn fail(
     )
     .bind(id.to_string())
     .bind(epoch)
-    .bind(Json(failure))
+    .bind(failure.map(Json))
     .bind(signed(last.map_or(0, |beat| beat.rows_read)))
     .bind(signed(last.map_or(0, |beat| beat.bytes_received)))
     .bind(now())
+    .bind(rejected)
     .execute(&mut *writing)
     .await?;
-    if failed.rows_affected() > 0 {
+    if ended.rows_affected() > 0 {
         end_lease(&mut writing, id).await?;
     }
     writing.commit().await?;
-    Ok(failed.rows_affected() > 0)
+    Ok(ended.rows_affected() > 0)
 }
 
-pub(super) async fn complete(database: &Database, id: UploadId, epoch: i32) -> sqlx::Result<bool> {
-    let mut writing = database.begin().await?;
-    // The accounts are closed here, in the store: no other way leads to `completed`.
-    let completed = sqlx::query(
+/// In the next epoch, since the status of this one was final.
+pub(super) async fn undo(database: &Database, id: UploadId, epoch: i32) -> sqlx::Result<bool> {
+    let undone = sqlx::query(
         "UPDATE uploads
-         SET status = 'completed', rows_inserted = l.rows, updated_at = $3, finished_at = $3
-         FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0) AS rows
-               FROM batches WHERE upload_id = $1 AND epoch = $2) l
-         WHERE uploads.id = $1 AND uploads.epoch = $2 AND uploads.status = 'processing'
-           AND uploads.batches_total = l.batches AND uploads.rows_read = l.rows",
+         SET status = 'undone', epoch = epoch + 1, cleanup_pending = 1, archive_pending = 1,
+             rows_inserted = NULL, updated_at = $3, finished_at = $3
+         WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')",
     )
     .bind(id.to_string())
     .bind(epoch)
     .bind(now())
+    .execute(database.writer())
+    .await?;
+    Ok(undone.rows_affected() > 0)
+}
+
+pub(super) async fn same_content(
+    database: &Database,
+    sha256: [u8; 32],
+    but: UploadId,
+) -> sqlx::Result<Option<UploadId>> {
+    let found: Option<(String,)> = sqlx::query_as(
+        "SELECT id FROM uploads
+         WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
+         ORDER BY finished_at DESC LIMIT 1",
+    )
+    .bind(&sha256[..])
+    .bind(but.to_string())
+    .fetch_optional(&database.readers)
+    .await?;
+    Ok(found.and_then(|(id,)| id.parse().ok()))
+}
+
+pub(super) async fn complete(database: &Database, id: UploadId, epoch: i32) -> sqlx::Result<bool> {
+    let mut writing = database.begin().await?;
+    let rejected = rejects::count(&mut writing, id).await?;
+    // The accounts are closed here, in the store: no other way leads to `completed`.
+    let completed = sqlx::query(
+        "UPDATE uploads
+         SET status = CASE WHEN $4 = 0 THEN 'completed' ELSE 'partial' END,
+             rows_inserted = l.rows, updated_at = $3, finished_at = $3
+         FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0) AS rows
+               FROM batches WHERE upload_id = $1 AND epoch = $2) l
+         WHERE uploads.id = $1 AND uploads.epoch = $2 AND uploads.status = 'processing'
+           AND uploads.batches_total = l.batches AND uploads.rows_read = l.rows + $4 AND uploads.rows_rejected = $4",
+    )
+    .bind(id.to_string())
+    .bind(epoch)
+    .bind(now())
+    .bind(rejected)
     .execute(&mut *writing)
     .await?;
     writing.commit().await?;

@@ -115,7 +115,12 @@ pub(super) async fn accounts_that_do_not_close_are_a_mismatch<F: StoreFixture>(
         store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
         ensure!(store.seal(id, 1, &seal(batches, read)).await?);
         let completion = store.completion(id).await?;
-        let Completion::Mismatch { read: told, stored } = completion else {
+        let Completion::Mismatch {
+            read: told,
+            stored,
+            rejected: 0,
+        } = completion
+        else {
             anyhow::bail!("{batches} batches and {read} rows: {completion:?}");
         };
         ensure!((told, stored) == (read, 20), "{told} {stored}");

@@ -77,14 +77,11 @@ async fn store_until_fenced(
     id: UploadId,
     seqs: impl Iterator<Item = u32>,
 ) -> Result<()> {
-    const ROWS: u32 = 10;
-    let sample = sample::batches(id, 1, ROWS)?;
+    const ROWS: u64 = 10;
     let mut group = Vec::new();
     for seq in seqs {
-        let mut next = sample[0].clone();
-        next.batch.id.seq = seq;
-        next.batch.first_row = u64::from((seq - 1) * ROWS) + 1;
-        group.push(next);
+        let first = u64::from(seq - 1) * ROWS + 1;
+        group.push(sample::batch_of(id, seq, first..first + ROWS)?);
         if group.len() < 2 {
             continue;
         }

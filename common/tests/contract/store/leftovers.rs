@@ -58,6 +58,7 @@ pub(super) async fn a_heartbeat_renews_the_lease<F: StoreFixture>(place: &F) -> 
     let beat = Heartbeat {
         upload: id,
         rows_read: 1,
+        rows_rejected: 0,
         bytes_received: 1,
     };
     // Several times, since a busy machine may take a second between the two.

@@ -7,7 +7,9 @@ mod fence;
 mod fixtures;
 mod leftovers;
 mod listing;
+mod rejects;
 mod removal;
+mod reversal;
 mod storing;
 mod uploads;
 
@@ -97,6 +99,21 @@ macro_rules! contract {
                     rows_that_are_to_be_kept_are_never_removed
                     two_who_remove_at_once_do_not_disturb_each_other
                 }
+                rejects {
+                    a_rejected_row_comes_back_as_it_was_given
+                    rejected_rows_come_in_order_and_each_once
+                    rejected_rows_stay_when_their_upload_fails_and_then_there_are_no_more
+                    an_upload_with_rejected_rows_ends_as_partial
+                    accounts_that_do_not_close_with_the_rejected_rows_are_a_mismatch
+                    rows_keep_their_numbers_around_those_that_were_rejected
+                }
+                reversal {
+                    a_cancelled_upload_stores_nothing_more_and_leaves_no_row
+                    an_upload_that_has_ended_is_not_cancelled
+                    an_undone_upload_leaves_no_row_and_no_archive
+                    only_an_upload_that_ended_well_is_undone_and_only_once
+                    the_same_content_is_found_while_its_rows_are_in_place
+                }
                 dead_letters {
                     a_dead_batch_is_kept_once_and_counted
                     a_dead_copy_of_a_stored_batch_is_not_kept
@@ -143,9 +160,12 @@ async fn begin(store: &dyn Store) -> Result<UploadId> {
 fn seal(batches: u32, rows: u64) -> Seal {
     Seal {
         rows,
+        rejected: 0,
+        blank_lines: 0,
         batches,
         bytes: rows * 10,
         sha256: [7; 32],
+        duplicate_of: None,
     }
 }
 

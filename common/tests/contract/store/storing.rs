@@ -177,7 +177,7 @@ pub(super) async fn a_ledger_has_its_entries_in_order_with_their_figures<F: Stor
     ensure!(ledger.len() == 3, "{ledger:?}");
     for (entry, (archived, rows)) in ledger.iter().zip(batches.iter().zip([10, 10, 5])) {
         ensure!(entry.seq == archived.batch.id.seq, "{ledger:?}");
-        ensure!(entry.first_row == archived.batch.first_row, "{ledger:?}");
+        ensure!(entry.first_row == archived.batch.first_row(), "{ledger:?}");
         ensure!(entry.rows == rows, "{ledger:?}");
         ensure!(entry.archive_bytes == archived.archive_bytes, "{ledger:?}");
         ensure!(entry.archive_crc32 == archived.archive_crc32, "{ledger:?}");
@@ -194,6 +194,7 @@ pub(super) async fn the_progress_of_an_upload_is_its_ledger_and_its_figures<F: S
     let figures = Heartbeat {
         upload: id,
         rows_read: 70,
+        rows_rejected: 0,
         bytes_received: 700,
     };
     store.heartbeat(&[figures]).await?;

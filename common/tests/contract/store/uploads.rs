@@ -168,6 +168,7 @@ fn beat(upload: UploadId, rows_read: u64, bytes_received: u64) -> Heartbeat {
     Heartbeat {
         upload,
         rows_read,
+        rows_rejected: 0,
         bytes_received,
     }
 }

@@ -1,0 +1,249 @@
+//! What a file's first bytes say about how to read it, and why.
+
+use encoding_rs::{Encoding, UTF_8};
+
+use super::syntax::{Field, Scan, Syntax};
+
+/// What is tried, in this order where nothing else decides.
+const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
+
+/// Records looked at.
+const RECORDS: usize = 1000;
+
+/// Valid sequences for each invalid one, from which on a file is UTF-8 with faults rather than something else.
+const MOSTLY: usize = 10;
+
+/// A decision and what speaks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found<T> {
+    pub(super) value: T,
+    pub(super) evidence: String,
+}
+
+fn found<T>(value: T, evidence: impl Into<String>) -> Found<T> {
+    Found {
+        value,
+        evidence: evidence.into(),
+    }
+}
+
+/// A byte order mark: what it means and how long it is.
+pub(super) fn byte_order_mark(sample: &[u8]) -> Option<(&'static Encoding, usize)> {
+    Encoding::for_bom(sample)
+}
+
+/// The encoding of a file without a byte order mark. A sample that is not `whole` may end in the middle of a character.
+pub(super) fn encoding(sample: &[u8], whole: bool) -> Found<&'static Encoding> {
+    if sample.is_ascii() {
+        return found(UTF_8, format!("the first {} bytes are ASCII", sample.len()));
+    }
+    let (mut valid, mut invalid) = (0, 0);
+    let mut chunks = sample.utf8_chunks().peekable();
+    while let Some(chunk) = chunks.next() {
+        valid += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
+        let is_cut = !whole && chunks.peek().is_none();
+        invalid += usize::from(!chunk.invalid().is_empty() && !is_cut);
+    }
+    if valid >= MOSTLY * invalid {
+        let evidence =
+            format!("{valid} valid and {invalid} invalid UTF-8 sequences at its beginning");
+        return found(UTF_8, evidence);
+    }
+    let guess = guess(sample);
+    let evidence = format!(
+        "{invalid} of {} sequences of bytes beyond ASCII are not UTF-8; their frequencies are those of {}",
+        valid + invalid,
+        guess.name()
+    );
+    found(guess, evidence)
+}
+
+/// What some bytes most likely are, given that they are not UTF-8.
+pub(super) fn guess(bytes: &[u8]) -> &'static Encoding {
+    use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
+    detector.feed(bytes, true);
+    detector.guess(None, Utf8Detection::Deny)
+}
+
+/// A label as the API writes it.
+pub(super) fn label(encoding: &'static Encoding) -> String {
+    encoding.name().to_ascii_lowercase()
+}
+
+/// How records look with one delimiter.
+#[derive(Debug, Default)]
+struct Shape {
+    /// Fields of the first record.
+    width: usize,
+    /// Records behind the first.
+    rows: usize,
+    /// Those with as many fields as the first.
+    even: usize,
+    fields: usize,
+    /// Fields that are quoted, or have no other delimiter in them.
+    clean: usize,
+}
+
+impl Shape {
+    /// In millionths: how many rows are as wide as the first, times how many fields look like one.
+    fn score(&self) -> usize {
+        if self.width < 2 {
+            return 0;
+        }
+        // The first record counts for itself.
+        let even = (self.even + 1) * 1000 / (self.rows + 1);
+        even * (self.clean * 1000 / self.fields.max(1))
+    }
+}
+
+/// The delimiter with which most rows have the width of the first one, and whose fields look least as if another one
+/// separated them.
+pub(super) fn delimiter(text: &[u8], quote: Option<u8>, whole: bool) -> Found<char> {
+    let shapes = DELIMITERS.map(|delimiter| (delimiter, shape(text, delimiter, quote, whole)));
+    let mut best = &shapes[0];
+    for candidate in &shapes[1..] {
+        let rank = |(_, shape): &(char, Shape)| (shape.score(), shape.width);
+        if rank(candidate) > rank(best) {
+            best = candidate;
+        }
+    }
+    let (delimiter, shape) = best;
+    if shape.score() == 0 {
+        return found(',', "no delimiter was found: the file has one column");
+    }
+    let evidence = format!(
+        "{} of the first {} rows have {} fields like the first record",
+        shape.even, shape.rows, shape.width
+    );
+    found(*delimiter, evidence)
+}
+
+fn shape(text: &[u8], delimiter: char, quote: Option<u8>, whole: bool) -> Shape {
+    let mut shape = Shape::default();
+    for_each_record(
+        text,
+        Syntax::new(delimiter, quote),
+        whole,
+        |record, fields| {
+            shape.fields += fields.len();
+            shape.clean += fields
+                .iter()
+                .filter(|field| looks_like_one(record, field, delimiter, quote))
+                .count();
+            if shape.width == 0 {
+                shape.width = fields.len();
+            } else {
+                shape.rows += 1;
+                shape.even += usize::from(fields.len() == shape.width);
+            }
+        },
+    );
+    shape
+}
+
+fn looks_like_one(record: &[u8], field: &Field, delimiter: char, quote: Option<u8>) -> bool {
+    let is_quoted = field.start > 0 && record.get(field.start - 1).copied() == quote;
+    let text = &record[field.start..field.end];
+    let others = DELIMITERS.iter().filter(|other| **other != delimiter);
+    is_quoted
+        || is_decimal(text)
+        || others
+            .into_iter()
+            .all(|other| !text.contains(&(*other as u8)))
+}
+
+/// A number with a comma in it.
+fn is_decimal(text: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-.,".contains(byte);
+    text.iter().all(is_part) && text.iter().filter(|byte| **byte == b',').count() <= 1
+}
+
+/// The records of a sample, blank lines left out. The last one counts only where it is whole, unless it is the only one.
+pub(super) fn for_each_record(
+    text: &[u8],
+    syntax: Syntax,
+    whole: bool,
+    mut look: impl FnMut(&[u8], &[Field]),
+) {
+    let mut rest = text;
+    let mut fields = Vec::new();
+    for index in 0..RECORDS {
+        while let [b'\n' | b'\r', behind @ ..] = rest {
+            rest = behind;
+        }
+        if rest.is_empty() {
+            return;
+        }
+        match syntax.scan(rest, whole, &mut fields) {
+            Scan::Whole(extent) => {
+                look(&rest[..extent.content], &fields);
+                rest = &rest[extent.next..];
+            }
+            Scan::Cut { .. } => {
+                if index == 0 {
+                    look(rest, &fields);
+                }
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sniffed(text: &str) -> char {
+        delimiter(text.as_bytes(), Some(b'"'), true).value
+    }
+
+    #[test]
+    fn the_delimiter_is_the_one_that_makes_rows_of_one_width() {
+        let cases = [
+            ("a,b,c\n1,2,3\n", ','),
+            ("a;b;c\n1,5;2,5;3\n2,5;3,5;4\n", ';'),
+            ("1,5;2,3;3,1\n1,6;2,4;3,2\n", ';'),
+            (
+                "name;city, state;age\nBob;Austin, TX;5\nEve;Salem, OR;6\n",
+                ';',
+            ),
+            ("a\tb\n\"x,y\"\t1\n\"z,y\"\t2\n", '\t'),
+            ("a|b|c\nx, y|2|3\nx|y, z|3\n", '|'),
+            ("id,text\n1,\"a; b; c\"\n2,\"d\ne;f\"\n", ','),
+            ("a,b\n1,2\n1,2,3\n1\n1,2\n", ','),
+            ("a;b;c\n", ';'),
+            ("a;b;c", ';'),
+            ("text\nhello, world\nbye\n", ','),
+            ("", ','),
+        ];
+        for (text, delimiter) in cases {
+            assert_eq!(sniffed(text), delimiter, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_utf8_if_it_is_ascii_or_mostly_valid_and_otherwise_what_its_bytes_suggest() {
+        let of = |bytes: &[u8]| encoding(bytes, true).value.name();
+        assert_eq!(of(b"plain"), "UTF-8");
+        assert_eq!(of("née à Besançon".as_bytes()), "UTF-8");
+        let mostly = ["é".repeat(20).as_bytes(), b"\xe9,"].concat();
+        assert_eq!(of(&mostly), "UTF-8");
+        let mixed = ["é".repeat(5).as_bytes(), b",\xe9,"].concat();
+        assert_ne!(of(&mixed), "UTF-8");
+        assert_eq!(
+            of(b"n\xe9e \xe0 Besan\xe7on, d\xe9j\xe0 vu, 5 \x80"),
+            "windows-1252"
+        );
+        let (japanese, _, _) =
+            encoding_rs::SHIFT_JIS.encode("東京都,大阪府,北海道,名古屋市のデータ");
+        assert_eq!(of(&japanese), "Shift_JIS");
+    }
+
+    #[test]
+    fn a_sample_may_end_in_the_middle_of_a_character() {
+        let text = "é".as_bytes();
+        assert_eq!(encoding(&[b"a", &text[..1]].concat(), false).value, UTF_8);
+        assert_ne!(encoding(&[b"a", &text[..1]].concat(), true).value, UTF_8);
+    }
+}

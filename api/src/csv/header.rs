@@ -1,0 +1,172 @@
+//! The first record: the names of the columns, or how many there are.
+
+use std::collections::HashSet;
+
+use carga_common::settings::FileLimits;
+
+use super::detect;
+use super::row::MAX_COLUMNS;
+use super::syntax::Syntax;
+use crate::problem::Refusal;
+
+/// Whether rows end with a delimiter that separates nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trailing {
+    No,
+    Yes,
+    /// If the header does.
+    AsTheHeader,
+}
+
+/// Columns of a report of rejected rows: a corrected report can be sent as it is.
+const OURS: &str = "_carga_";
+
+/// What every row is measured against.
+#[derive(Debug)]
+pub(super) struct Header {
+    /// Those that are stored.
+    pub(super) columns: Vec<String>,
+    /// Fields of a row, with those that are not stored.
+    pub(super) width: usize,
+    /// Which fields are stored; none means all.
+    pub(super) stored: Option<Vec<bool>>,
+    /// Rows end with a delimiter that separates nothing.
+    pub(super) trailing_delimiter: bool,
+}
+
+impl Header {
+    /// Before it is read.
+    pub(super) fn none() -> Self {
+        Self {
+            columns: Vec::new(),
+            width: 0,
+            stored: None,
+            trailing_delimiter: false,
+        }
+    }
+
+    /// Columns without names.
+    pub(super) fn numbered(count: usize, limits: &FileLimits) -> Result<Self, Refusal> {
+        check_count(count, limits)?;
+        Ok(Self {
+            columns: (1..=count)
+                .map(|number| format!("column_{number}"))
+                .collect(),
+            width: count,
+            stored: None,
+            trailing_delimiter: false,
+        })
+    }
+
+    /// From the names. Where rows may end with a delimiter that separates nothing, a last one without a name is none.
+    pub(super) fn named(
+        mut names: Vec<Result<String, String>>,
+        trailing: Trailing,
+        limits: &FileLimits,
+    ) -> Result<Self, Refusal> {
+        let ends_so = names.len() > 1 && names.last().is_some_and(|name| name.as_deref() == Ok(""));
+        if trailing != Trailing::No && ends_so {
+            names.pop();
+        }
+        let trailing_delimiter = match trailing {
+            Trailing::No => false,
+            Trailing::Yes => true,
+            Trailing::AsTheHeader => ends_so,
+        };
+        check_count(names.len(), limits)?;
+        let width = names.len();
+        let (mut columns, mut stored) = (Vec::with_capacity(width), Vec::with_capacity(width));
+        let mut seen = HashSet::with_capacity(width);
+        for (index, name) in names.into_iter().enumerate() {
+            let name = check_name(index + 1, name)?;
+            stored.push(!name.starts_with(OURS));
+            if name.starts_with(OURS) {
+                continue;
+            }
+            if !seen.insert(name.clone()) {
+                let number = index + 1;
+                let message =
+                    format!("column {number} has the same name as an earlier one: `{name}`");
+                let refusal = Refusal::unprocessable("duplicate_column_name", message);
+                return Err(refusal.in_column(&name));
+            }
+            columns.push(name);
+        }
+        if columns.is_empty() {
+            let message = format!("all columns begin with `{OURS}`, and those are not stored");
+            return Err(Refusal::unprocessable("no_columns", message));
+        }
+        Ok(Self {
+            stored: (columns.len() < width).then_some(stored),
+            columns,
+            width,
+            trailing_delimiter,
+        })
+    }
+
+    /// The name of the column that a field of a row is in.
+    pub(super) fn column_of(&self, field: usize) -> Option<&str> {
+        let index = match &self.stored {
+            None => field,
+            Some(stored) if stored.get(field).copied().unwrap_or(false) => {
+                stored[..field].iter().filter(|stored| **stored).count()
+            }
+            Some(_) => return None,
+        };
+        self.columns.get(index).map(String::as_str)
+    }
+}
+
+fn check_count(found: usize, limits: &FileLimits) -> Result<(), Refusal> {
+    let limit = limits.columns;
+    if found <= limit {
+        return Ok(());
+    }
+    let message = format!("the file has {found} columns, the limit is {limit} ({MAX_COLUMNS})");
+    let refusal = Refusal::unprocessable("too_many_columns", message);
+    Err(refusal.limit(limit as u64, found as u64))
+}
+
+/// A name, or how one that is no text looks.
+fn check_name(number: usize, name: Result<String, String>) -> Result<String, Refusal> {
+    let refuse = |code: &str, message: String| Refusal::unprocessable(code, message);
+    let name = name.map_err(|shown| {
+        let message = format!("the name of column {number} cannot be decoded: {shown}");
+        refuse("undecodable", message)
+    })?;
+    if name.trim().is_empty() {
+        return Err(refuse(
+            "empty_column_name",
+            format!("column {number} has no name"),
+        ));
+    }
+    if name.contains('\0') {
+        let message = format!("the name of column {number} has a NUL character");
+        return Err(refuse("nul_character", message));
+    }
+    Ok(name)
+}
+
+/// Whether the rows of a sample end with a delimiter that separates nothing: the header has no last name, or every row has one
+/// field more than it; and that field is always empty.
+pub(super) fn trailing_delimiter(text: &[u8], syntax: Syntax, whole: bool) -> Trailing {
+    let mut width = None;
+    let (mut header_ends_so, mut rows, mut longer) = (false, 0_usize, 0);
+    let mut is_filled = false;
+    detect::for_each_record(text, syntax, whole, |_, fields| {
+        let is_empty = fields.last().is_some_and(|field| field.start == field.end);
+        let Some(width) = width else {
+            width = Some(fields.len());
+            header_ends_so = is_empty && fields.len() > 1;
+            return;
+        };
+        rows += 1;
+        longer += usize::from(fields.len() == width + 1);
+        is_filled |= !is_empty && fields.len() >= width + usize::from(!header_ends_so);
+    });
+    let is_longer = rows > 0 && longer == rows;
+    match !is_filled && (header_ends_so || is_longer) {
+        true => Trailing::Yes,
+        false => Trailing::No,
+    }
+}

@@ -1,0 +1,241 @@
+//! The beginning of a file: how to read it, and its header.
+
+use carga_common::settings::FileLimits;
+use carga_common::upload::{Dialect, DialectEvidence};
+use encoding_rs::Encoding;
+
+use super::detect;
+use super::header::{Header, Trailing, trailing_delimiter};
+use super::reader::CsvReader;
+use super::records::{Broken, Fault, Next as NextRecord, Records};
+use super::row::{MAX_HEADER_BYTES, Reading, told};
+use super::syntax::{Field, Syntax};
+use super::text::{SourceLength, Transcoder};
+use crate::problem::Refusal;
+
+/// Bytes of a file that are looked at before anything is decided; never more, however many are there already.
+const SAMPLE_BYTES: usize = 64 << 10;
+
+/// The longest byte order mark.
+const MARK_BYTES: usize = 3;
+
+/// What is said about a file beforehand. What is not is detected.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CsvOptions {
+    /// What separates fields.
+    pub delimiter: Option<char>,
+    /// What quotes them; `Some(None)` is nothing.
+    pub quote: Option<Option<u8>>,
+    /// How its bytes become text.
+    pub encoding: Option<&'static Encoding>,
+    /// Whether the first record names the columns, which it does unless this says otherwise.
+    pub header: Option<bool>,
+}
+
+/// A file whose header has not been read.
+#[derive(Debug)]
+pub struct CsvOpening {
+    options: CsvOptions,
+    limits: FileLimits,
+    /// Too few bytes yet to decide how to read them.
+    sample: Vec<u8>,
+    over: bool,
+    /// Set when it is decided.
+    reading: Option<Reading>,
+    blank_lines: u64,
+}
+
+impl CsvOpening {
+    /// A file of which nothing is known but `options`.
+    pub fn new(options: CsvOptions, limits: FileLimits) -> Self {
+        Self {
+            options,
+            limits,
+            sample: Vec::new(),
+            over: false,
+            reading: None,
+            blank_lines: 0,
+        }
+    }
+
+    /// Takes the next bytes of the file.
+    pub fn push(&mut self, bytes: &[u8]) {
+        match &mut self.reading {
+            None => self.sample.extend_from_slice(bytes),
+            Some(reading) => reading.push(bytes),
+        }
+    }
+
+    /// There are no more bytes.
+    pub fn end(&mut self) {
+        self.over = true;
+        if let Some(reading) = &mut self.reading {
+            reading.end();
+        }
+    }
+
+    /// Decides how to read the file and reads its header. None while that takes more bytes. A fault in the header is a fault
+    /// of the whole file.
+    pub fn open(&mut self) -> Result<Option<CsvReader>, Refusal> {
+        if self.reading.is_none() {
+            // What is known needs no sample, and a slow client's header is read as soon as it is here.
+            let wanted = match self.is_told() {
+                true => MARK_BYTES,
+                false => SAMPLE_BYTES,
+            };
+            if self.sample.len() < wanted && !self.over {
+                return Ok(None);
+            }
+            self.reading = Some(self.begin());
+            self.sample = Vec::new();
+        }
+        let Some(mut reading) = self.reading.take() else {
+            return Ok(None);
+        };
+        if !reading.read_header(&self.limits, &mut self.blank_lines)? {
+            self.reading = Some(reading);
+            return Ok(None);
+        }
+        Ok(Some(CsvReader {
+            limits: self.limits,
+            reading,
+            rows_read: 0,
+            blank_lines: self.blank_lines,
+        }))
+    }
+
+    /// Nothing is left to be detected.
+    fn is_told(&self) -> bool {
+        self.options.encoding.is_some() && self.options.delimiter.is_some()
+    }
+
+    /// Decides how to read the file.
+    fn begin(&self) -> Reading {
+        let looked_at = self.sample.len().min(SAMPLE_BYTES);
+        let (sample, behind) = self.sample.split_at(looked_at);
+        let whole = self.sample.len() < SAMPLE_BYTES;
+        let mark = detect::byte_order_mark(sample);
+        let (encoding, encoding_evidence) = match (self.options.encoding, mark) {
+            (Some(encoding), _) => (encoding, "given".to_owned()),
+            (None, Some((encoding, _))) => (encoding, "a byte order mark".to_owned()),
+            (None, None) => {
+                let found = detect::encoding(sample, whole);
+                (found.value, found.evidence)
+            }
+        };
+        // A mark of another encoding is text, however odd.
+        let mark = mark.filter(|(marked, _)| *marked == encoding);
+        let mark_bytes = mark.map_or(0, |(_, length)| length);
+        let mut transcoder = Transcoder::new(encoding);
+        let mut text = Vec::new();
+        transcoder.decode(&sample[mark_bytes..], false, &mut text);
+        let quote = self.options.quote.unwrap_or(Some(b'"'));
+        let (delimiter, delimiter_evidence) = match self.options.delimiter {
+            Some(delimiter) => (delimiter, "given".to_owned()),
+            None => {
+                let found = detect::delimiter(&text, quote, whole);
+                (found.value, found.evidence)
+            }
+        };
+        let syntax = Syntax::new(delimiter, quote);
+        let has_header = self.options.header.unwrap_or(true);
+        // Without a sample only the header can tell.
+        let trailing = match self.is_told() {
+            true => Trailing::AsTheHeader,
+            false => trailing_delimiter(&text, syntax, whole),
+        };
+        let length = SourceLength::of(encoding);
+        let mut records = Records::new(syntax, length, mark_bytes as u64, self.limits.header_bytes);
+        transcoder.decode(behind, self.over, &mut text);
+        *records.buffer() = text;
+        if self.over {
+            records.end();
+        }
+        let dialect = Dialect {
+            compression: None,
+            encoding: detect::label(encoding),
+            bom: mark.is_some(),
+            delimiter: delimiter.to_string(),
+            quote: quote.map_or(String::new(), |quote| char::from(quote).to_string()),
+            header: has_header,
+            trailing_delimiter: false,
+            evidence: Some(DialectEvidence {
+                encoding: encoding_evidence,
+                delimiter: delimiter_evidence,
+            }),
+        };
+        Reading {
+            dialect,
+            encoding,
+            transcoder,
+            records,
+            trailing,
+            header: Header::none(),
+            first_row: false,
+            undoubled: String::new(),
+            undoubled_ends: Vec::new(),
+        }
+    }
+}
+
+impl Reading {
+    fn read_header(&mut self, limits: &FileLimits, blank_lines: &mut u64) -> Result<bool, Refusal> {
+        loop {
+            let bad_quote = match self.records.next() {
+                NextRecord::More => return Ok(false),
+                NextRecord::Blank => {
+                    *blank_lines += 1;
+                    continue;
+                }
+                NextRecord::End => {
+                    let message = "the file is empty: there is no header line";
+                    return Err(Refusal::unprocessable("empty_file", message));
+                }
+                NextRecord::Broken(broken) => return Err(broken_header(&broken, limits)),
+                NextRecord::Record { bad_quote } => bad_quote,
+            };
+            let line = self.records.record_place().line;
+            self.header = self
+                .header(bad_quote, limits)
+                .map_err(|refusal| refusal.on_line(line))?;
+            self.dialect.trailing_delimiter = self.header.trailing_delimiter;
+            self.first_row = !self.dialect.header;
+            self.records.limit(limits.row_bytes);
+            return Ok(true);
+        }
+    }
+
+    fn header(&self, bad_quote: Option<usize>, limits: &FileLimits) -> Result<Header, Refusal> {
+        if !self.dialect.header {
+            return Header::numbered(self.records.fields().len(), limits);
+        }
+        if let Some(field) = bad_quote {
+            let number = field + 1;
+            let message = format!("the name of column {number} has text behind its closing quote");
+            return Err(Refusal::unprocessable("bad_quote", message));
+        }
+        let name = |field: &Field| match std::str::from_utf8(self.field(field)) {
+            Ok(text) if field.doubled => Ok(self.undouble(text)),
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(self.shown(self.field(field))),
+        };
+        let names = self.records.fields().iter().map(name).collect();
+        Header::named(names, self.trailing, limits)
+    }
+}
+
+fn broken_header(broken: &Broken, limits: &FileLimits) -> Refusal {
+    let (code, message) = told(
+        broken.fault,
+        "header",
+        limits.header_bytes,
+        MAX_HEADER_BYTES,
+    );
+    let refusal = Refusal::unprocessable(code, message).on_line(broken.place.line);
+    match broken.fault {
+        Fault::TooLong { actual } | Fault::Endless { actual } => {
+            refusal.limit(limits.header_bytes as u64, actual)
+        }
+        Fault::UnclosedQuote => refusal,
+    }
+}

@@ -1,0 +1,129 @@
+//! Rows: each of the width of the header, each cell sound; or rejected, with its place and its text.
+
+use std::mem;
+
+use carga_common::rejects::RejectedRow;
+use carga_common::settings::FileLimits;
+use carga_common::upload::Dialect;
+
+use super::records::{Fault, Next as NextRecord};
+use super::row::{Reading, RowFault, endless_row};
+use crate::problem::Refusal;
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Next {
+    /// A row: see [`CsvReader::cells`].
+    Row,
+    /// A record that is no row.
+    Rejected(Box<Rejection>),
+    /// More bytes are needed.
+    More,
+    /// There is nothing more.
+    End,
+}
+
+/// A record that is rejected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// What is kept of it.
+    pub row: RejectedRow,
+    /// The limit that it met, and what met it.
+    pub limit: Option<(u64, u64)>,
+}
+
+/// Reads the rows of one file.
+#[derive(Debug)]
+pub struct CsvReader {
+    pub(super) limits: FileLimits,
+    pub(super) reading: Reading,
+    pub(super) rows_read: u64,
+    pub(super) blank_lines: u64,
+}
+
+impl CsvReader {
+    /// Takes the next bytes of the file. Only when there is nothing to read.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.reading.push(bytes);
+    }
+
+    /// There are no more bytes.
+    pub fn end(&mut self) {
+        self.reading.end();
+    }
+
+    /// How the file is read.
+    pub fn dialect(&self) -> &Dialect {
+        &self.reading.dialect
+    }
+
+    /// The columns of a row.
+    pub fn columns(&self) -> &[String] {
+        &self.reading.header.columns
+    }
+
+    /// Rows so far, with those that were rejected.
+    pub fn rows_read(&self) -> u64 {
+        self.rows_read
+    }
+
+    /// Lines so far that are no rows because there is nothing on them.
+    pub fn blank_lines(&self) -> u64 {
+        self.blank_lines
+    }
+
+    /// The next row, of a file that is open. Fails where there is no point in reading on.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator cannot ask for more bytes"
+    )]
+    pub fn next(&mut self) -> Result<Next, Refusal> {
+        let reading = &mut self.reading;
+        loop {
+            let bad_quote = match mem::take(&mut reading.first_row) {
+                true => None,
+                false => match reading.records.next() {
+                    NextRecord::More => return Ok(Next::More),
+                    NextRecord::End => return Ok(Next::End),
+                    NextRecord::Record { bad_quote } => bad_quote,
+                    // A cell that is empty, where there is but one.
+                    NextRecord::Blank if reading.header.width == 1 => None,
+                    NextRecord::Blank => {
+                        self.blank_lines += 1;
+                        continue;
+                    }
+                    NextRecord::Broken(broken) => {
+                        self.rows_read += 1;
+                        if let Fault::Endless { .. } = broken.fault {
+                            return Err(endless_row(self.rows_read, &broken, &self.limits));
+                        }
+                        let rejected = reading.broken(self.rows_read, broken, &self.limits);
+                        return Ok(Next::Rejected(Box::new(rejected)));
+                    }
+                },
+            };
+            self.rows_read += 1;
+            return Ok(match reading.check(bad_quote, &self.limits) {
+                Ok(()) => Next::Row,
+                Err(fault) => Next::Rejected(Box::new(reading.rejected(self.rows_read, fault))),
+            });
+        }
+    }
+
+    /// The cells of the row at hand, in the order of the columns.
+    pub fn cells(&self) -> impl Iterator<Item = &str> {
+        self.reading.cells()
+    }
+
+    /// The row at hand cannot be stored after all.
+    pub fn reject(&self, code: &'static str, message: String, limit: (u64, u64)) -> Rejection {
+        let fault = RowFault {
+            code,
+            message,
+            field: None,
+            fits: true,
+            limit: Some(limit),
+        };
+        self.reading.rejected(self.rows_read, fault)
+    }
+}

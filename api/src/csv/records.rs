@@ -1,0 +1,288 @@
+//! A stream of text as records. What is broken is set apart by itself and reading goes on behind it.
+//!
+//! Nothing here depends on how the bytes arrived: whether a record is too long is decided by looking at no more than the limit,
+//! however much of the file is there.
+
+use std::ops::Range;
+
+use super::syntax::{Extent, Field, Scan, Syntax, line_end, line_ends};
+use super::text::SourceLength;
+
+/// A record that is cut is looked at again with every piece, unless it is longer than this: then when it has doubled, so
+/// that a long one costs no more than its length.
+const PATIENCE_BYTES: usize = 64 << 10;
+
+/// A row that is too long is passed over while it is not longer than so many times the limit. Beyond that the file is no CSV.
+const LONGEST_SKIP: u64 = 16;
+
+/// How much of a row that is too long is kept to show.
+const SHOWN_BYTES: usize = 4 << 10;
+
+/// Where something is in the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The physical line, from 1.
+    pub(super) line: u64,
+    /// Bytes of the file before it.
+    pub(super) offset: u64,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A record; its bytes and fields are at hand until the next call.
+    Record {
+        /// The first field that has text behind its closing quote.
+        bad_quote: Option<usize>,
+    },
+    /// A line with nothing on it.
+    Blank,
+    /// Something that is not a record.
+    Broken(Broken),
+    /// More bytes are needed.
+    More,
+    /// The file is over.
+    End,
+}
+
+/// What was set apart, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    pub(super) fault: Fault,
+    pub(super) place: Place,
+    /// The bytes without their line end; only the first of a row that is too long.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Why a record is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A quote is opened on its last line and never closed, or not within the limit of a row.
+    UnclosedQuote,
+    /// It is longer than a row may be.
+    TooLong { actual: u64 },
+    /// It is so long that the file cannot be read.
+    Endless { actual: u64 },
+}
+
+#[derive(Debug)]
+pub(super) struct Records {
+    syntax: Syntax,
+    length: SourceLength,
+    limit: usize,
+    buffer: Vec<u8>,
+    /// What is before it has been read.
+    start: usize,
+    /// Where `start` is.
+    place: Place,
+    over: bool,
+    fields: Vec<Field>,
+    /// The record at hand.
+    record: Range<usize>,
+    record_place: Place,
+    /// Not worth a look before so many bytes are there.
+    wanted: usize,
+    skipping: Option<Skipping>,
+}
+
+/// A row that is too long, on the way to its end.
+#[derive(Debug)]
+struct Skipping {
+    place: Place,
+    shown: Vec<u8>,
+}
+
+impl Records {
+    /// `offset` bytes of the file were not text: a byte order mark.
+    pub(super) fn new(syntax: Syntax, length: SourceLength, offset: u64, limit: usize) -> Self {
+        let place = Place { line: 1, offset };
+        Self {
+            syntax,
+            length,
+            limit,
+            buffer: Vec::new(),
+            start: 0,
+            place,
+            over: false,
+            fields: Vec::new(),
+            record: 0..0,
+            record_place: place,
+            wanted: 0,
+            skipping: None,
+        }
+    }
+
+    /// From the next record on.
+    pub(super) fn limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    pub(super) fn syntax(&self) -> Syntax {
+        self.syntax
+    }
+
+    /// Where more text is to be appended. Only when there is nothing to read: what has been read is gone then.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        &mut self.buffer
+    }
+
+    pub(super) fn end(&mut self) {
+        self.over = true;
+        self.wanted = 0;
+    }
+
+    pub(super) fn record(&self) -> &[u8] {
+        &self.buffer[self.record.clone()]
+    }
+
+    pub(super) fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    pub(super) fn record_place(&self) -> Place {
+        self.record_place
+    }
+
+    pub(super) fn next(&mut self) -> Next {
+        if let Some(skipping) = self.skipping.take() {
+            return self.skip(skipping);
+        }
+        let rest = &self.buffer[self.start..];
+        match rest {
+            [] if self.over => return Next::End,
+            [] => return Next::More,
+            [b'\r'] if !self.over => return Next::More,
+            [b'\n' | b'\r', ..] => {
+                self.record = self.start..self.start;
+                self.record_place = self.place;
+                self.fields.clear();
+                self.fields.push(Field {
+                    start: 0,
+                    end: 0,
+                    doubled: false,
+                });
+                let width = line_end(rest).map_or(1, |(_, next)| next);
+                self.advance(width, 1);
+                return Next::Blank;
+            }
+            rest if rest.len() < self.wanted => return Next::More,
+            _ => {}
+        }
+        // Whatever more is there must not be looked at.
+        let window = rest.len().min(self.limit.saturating_add(1));
+        let is_full = window > self.limit;
+        let is_last = self.over && window == rest.len();
+        match self.syntax.scan(&rest[..window], is_last, &mut self.fields) {
+            Scan::Whole(extent) if extent.next <= self.limit => self.take(extent),
+            Scan::Cut { open_quote: None } | Scan::Whole(_) if is_full => self.skip_from(window),
+            Scan::Cut {
+                open_quote: Some(open),
+            } if is_full || is_last => self.unclosed(open, window),
+            Scan::Cut { .. } | Scan::Whole(_) => {
+                if rest.len() > PATIENCE_BYTES {
+                    self.wanted = (2 * rest.len()).min(self.limit.saturating_add(1));
+                }
+                Next::More
+            }
+        }
+    }
+
+    fn take(&mut self, extent: Extent) -> Next {
+        let Extent {
+            content,
+            next,
+            inner_lines,
+            bad_quote,
+        } = extent;
+        self.record = self.start..self.start + content;
+        self.record_place = self.place;
+        self.advance(next, inner_lines + u64::from(next > content));
+        Next::Record { bad_quote }
+    }
+
+    /// The line with the opening quote is set apart, and what follows it is read as if that quote had not been.
+    fn unclosed(&mut self, open: usize, window: usize) -> Next {
+        let rest = &self.buffer[self.start..][..window];
+        let (content, next) = match line_end(&rest[open..]) {
+            Some((content, next)) if open + next < window || next - content == 2 => {
+                (open + content, open + next)
+            }
+            // A last line without an end, or with a CR whose LF would be out of sight.
+            _ if window <= self.limit => (
+                line_end(&rest[open..]).map_or(window, |(at, _)| open + at),
+                window,
+            ),
+            _ => return self.skip_from(window),
+        };
+        let broken = Broken {
+            fault: Fault::UnclosedQuote,
+            place: self.place,
+            bytes: rest[..content].to_vec(),
+        };
+        let lines = line_ends(&rest[..next]);
+        self.advance(next, lines);
+        Next::Broken(broken)
+    }
+
+    fn skip_from(&mut self, window: usize) -> Next {
+        let bytes = &self.buffer[self.start..][..window];
+        let skipping = Skipping {
+            place: self.place,
+            shown: bytes[..window.min(SHOWN_BYTES)].to_vec(),
+        };
+        // A CR at its end may have an LF behind it.
+        let whole = window - usize::from(bytes.ends_with(b"\r"));
+        let lines = line_ends(&bytes[..whole]);
+        self.advance(whole, lines);
+        self.skip(skipping)
+    }
+
+    fn skip(&mut self, skipping: Skipping) -> Next {
+        let rest = &self.buffer[self.start..];
+        let found = match line_end(rest) {
+            Some((at, _)) if rest[at] == b'\r' && at + 1 == rest.len() && !self.over => None,
+            found => found,
+        };
+        let (passed, next, lines) = match found {
+            Some((at, next)) => (at, next, 1),
+            None if self.over => (rest.len(), rest.len(), 0),
+            None => {
+                let passed = rest.len() - usize::from(rest.ends_with(b"\r"));
+                (passed, passed, 0)
+            }
+        };
+        let is_done = found.is_some() || self.over;
+        let before = self.place.offset - skipping.place.offset;
+        let actual = before + self.length.measure(&rest[..passed]);
+        let longest = (self.limit as u64).saturating_mul(LONGEST_SKIP);
+        if actual > longest {
+            self.over = true;
+            self.advance(rest.len(), 0);
+            return broken(Fault::Endless { actual: longest }, skipping);
+        }
+        self.advance(next, lines);
+        if is_done {
+            return broken(Fault::TooLong { actual }, skipping);
+        }
+        self.skipping = Some(skipping);
+        Next::More
+    }
+
+    fn advance(&mut self, bytes: usize, lines: u64) {
+        let passed = &self.buffer[self.start..self.start + bytes];
+        self.place.offset += self.length.measure(passed);
+        self.start += bytes;
+        self.place.line += lines;
+        self.wanted = 0;
+    }
+}
+
+fn broken(fault: Fault, skipping: Skipping) -> Next {
+    Next::Broken(Broken {
+        fault,
+        place: skipping.place,
+        bytes: skipping.shown,
+    })
+}

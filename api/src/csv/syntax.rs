@@ -1,0 +1,267 @@
+//! Where the fields of one record are and where it ends.
+//!
+//! RFC 4180 with what people really send: records end with LF, CRLF or CR; a quote inside a field that does not begin with
+//! one is text. Unlike lenient parsers it tells text behind a closing quote and a quote that is never closed.
+
+use memchr::{memchr, memchr2};
+
+/// What separates and what quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Syntax {
+    /// The delimiter in UTF-8; usually one byte.
+    encoded: [u8; 4],
+    width: usize,
+    quote: Option<u8>,
+}
+
+/// A field of a record: its text without its quotes, in bytes from the record's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Field {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// There are doubled quotes in it.
+    pub(super) doubled: bool,
+}
+
+/// What is found at the start of some bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scan {
+    /// A record.
+    Whole(Extent),
+    /// The bytes end before the record does; inside the quote that was opened here, if it is inside one.
+    Cut { open_quote: Option<usize> },
+}
+
+/// How far a record goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Its bytes without its line end.
+    pub(super) content: usize,
+    /// The same with it: where the next one begins.
+    pub(super) next: usize,
+    /// Line ends inside its quotes.
+    pub(super) inner_lines: u64,
+    /// The first field that has text behind its closing quote.
+    pub(super) bad_quote: Option<usize>,
+}
+
+impl Syntax {
+    pub(super) fn new(delimiter: char, quote: Option<u8>) -> Self {
+        let mut encoded = [0; 4];
+        let width = delimiter.encode_utf8(&mut encoded).len();
+        Self {
+            encoded,
+            width,
+            quote,
+        }
+    }
+
+    pub(super) fn quote(&self) -> Option<char> {
+        self.quote.map(char::from)
+    }
+
+    /// Finds the fields of the record that `bytes` begin with. `over` says that the file ends where they do.
+    pub(super) fn scan(&self, bytes: &[u8], over: bool, fields: &mut Vec<Field>) -> Scan {
+        fields.clear();
+        let mut inner_lines = 0;
+        let mut bad_quote = None;
+        let mut at = 0;
+        loop {
+            let mut field = Field {
+                start: at,
+                end: at,
+                doubled: false,
+            };
+            if bytes.get(at).is_some() && bytes.get(at).copied() == self.quote {
+                let Some((close, doubled)) = self.closing_quote(bytes, at + 1, over) else {
+                    return Scan::Cut {
+                        open_quote: Some(at),
+                    };
+                };
+                field.start = at + 1;
+                field.doubled = doubled;
+                inner_lines += line_ends(&bytes[at + 1..close]);
+                at = close + 1;
+                let Some(stop) = self.stop(bytes, at, over) else {
+                    return Scan::Cut { open_quote: None };
+                };
+                if stop > at {
+                    bad_quote = bad_quote.or(Some(fields.len()));
+                }
+                field.end = close;
+                at = stop;
+            } else {
+                let Some(stop) = self.stop(bytes, at, over) else {
+                    return Scan::Cut { open_quote: None };
+                };
+                field.end = stop;
+                at = stop;
+            }
+            fields.push(field);
+            let next = match bytes.get(at..) {
+                None | Some([]) => at,
+                Some([b'\n', ..]) => at + 1,
+                Some([b'\r', b'\n', ..]) => at + 2,
+                Some([b'\r']) if !over => return Scan::Cut { open_quote: None },
+                Some([b'\r', ..]) => at + 1,
+                Some(_) => {
+                    at += self.width;
+                    continue;
+                }
+            };
+            return Scan::Whole(Extent {
+                content: at,
+                next,
+                inner_lines,
+                bad_quote,
+            });
+        }
+    }
+
+    /// Where a field that is not quoted ends: at a delimiter, a line end, or the end of the file.
+    fn stop(&self, bytes: &[u8], mut at: usize, over: bool) -> Option<usize> {
+        let first = self.encoded[0];
+        while let Some(byte) = bytes.get(at) {
+            if *byte == first {
+                if self.width == 1 {
+                    return Some(at);
+                }
+                let rest = &bytes[at..];
+                if rest.starts_with(&self.encoded[..self.width]) {
+                    return Some(at);
+                }
+                if !over && rest.len() < self.width {
+                    return None;
+                }
+            } else if *byte == b'\n' || *byte == b'\r' {
+                return Some(at);
+            }
+            at += 1;
+        }
+        over.then_some(at)
+    }
+
+    /// The closing quote, and whether there are doubled ones before it. A quote that is the last byte may be doubled.
+    fn closing_quote(&self, bytes: &[u8], mut at: usize, over: bool) -> Option<(usize, bool)> {
+        let quote = self.quote?;
+        let mut doubled = false;
+        loop {
+            let close = at + memchr(quote, bytes.get(at..)?)?;
+            match bytes.get(close + 1) {
+                Some(byte) if *byte == quote => {
+                    doubled = true;
+                    at = close + 2;
+                }
+                None if !over => return None,
+                _ => return Some((close, doubled)),
+            }
+        }
+    }
+}
+
+/// LF, CRLF and CR each end a line.
+pub(super) fn line_ends(bytes: &[u8]) -> u64 {
+    let mut count = 0;
+    let mut rest = bytes;
+    while let Some((_, next)) = line_end(rest) {
+        count += 1;
+        rest = &rest[next..];
+    }
+    count
+}
+
+/// The first line end: where it is, and where the next line begins.
+pub(super) fn line_end(bytes: &[u8]) -> Option<(usize, usize)> {
+    let at = memchr2(b'\n', b'\r', bytes)?;
+    let width = if bytes[at..].starts_with(b"\r\n") {
+        2
+    } else {
+        1
+    };
+    Some((at, at + width))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(text: &str, over: bool) -> (Scan, Vec<Field>) {
+        let mut fields = Vec::new();
+        let scan = Syntax::new(',', Some(b'"')).scan(text.as_bytes(), over, &mut fields);
+        (scan, fields)
+    }
+
+    fn texts(text: &str) -> Vec<&str> {
+        let (_, fields) = scan(text, true);
+        let text = |field: &Field| &text[field.start..field.end];
+        fields.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_record_ends_with_every_kind_of_line_end_or_the_file() {
+        for (text, next) in [("a,b\nc", 4), ("a,b\r\nc", 5), ("a,b\rc", 4), ("a,b", 3)] {
+            let (found, _) = scan(text, true);
+            let Scan::Whole(extent) = found else {
+                panic!("{found:?}");
+            };
+            assert_eq!((extent.content, extent.next), (3, next), "{text:?}");
+            assert_eq!(texts(text), ["a", "b"]);
+        }
+    }
+
+    #[test]
+    fn what_could_go_on_is_not_decided_before_the_end_of_the_file() {
+        for text in ["a,b", "a,b\r", "a,\"b\""] {
+            assert!(matches!(scan(text, false).0, Scan::Cut { .. }), "{text:?}");
+            assert!(matches!(scan(text, true).0, Scan::Whole(_)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn quotes_hold_delimiters_and_line_ends_and_doubled_quotes() {
+        let text = "\"a,\r\nb\",\"c\"\"d\"\n";
+        let (found, fields) = scan(text, false);
+        let Scan::Whole(extent) = found else {
+            panic!("{found:?}");
+        };
+        assert_eq!(extent.inner_lines, 1);
+        assert_eq!(extent.bad_quote, None);
+        assert_eq!(texts(text), ["a,\r\nb", "c\"\"d"]);
+        assert_eq!([fields[0].doubled, fields[1].doubled], [false, true]);
+    }
+
+    #[test]
+    fn a_quote_in_the_middle_is_text_and_text_behind_a_closing_quote_is_told() {
+        assert_eq!(texts("5\" pipe,x"), ["5\" pipe", "x"]);
+        let (found, _) = scan("ok,\"a\"b,\"c\"\n", false);
+        assert!(
+            matches!(found, Scan::Whole(extent) if extent.bad_quote == Some(1) && extent.next == 12)
+        );
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_is_told_by_its_place() {
+        for over in [false, true] {
+            let (found, _) = scan("a,\"b\nc,d\n", over);
+            assert_eq!(
+                found,
+                Scan::Cut {
+                    open_quote: Some(2)
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_delimiter_may_be_any_character_and_quoting_may_be_off() {
+        let mut fields = Vec::new();
+        let text = "a§\"b¤§c".as_bytes();
+        let found = Syntax::new('§', None).scan(text, true, &mut fields);
+        assert!(matches!(found, Scan::Whole(_)));
+        let text = |field: &Field| std::str::from_utf8(&text[field.start..field.end]).unwrap();
+        assert_eq!(
+            fields.iter().map(text).collect::<Vec<_>>(),
+            ["a", "\"b¤", "c"]
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! A file that may be compressed, as what is in it. How much that may be is limited while it expands.
+
+use std::io::{self, ErrorKind};
+
+use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use bytes::BytesMut;
+use carga_common::settings::FileLimits;
+use futures::{Stream, StreamExt};
+use tokio::io::AsyncReadExt;
+use tokio_util::io::StreamReader;
+
+use super::source::FileSource;
+use crate::problem::Refusal;
+
+/// What is expanded at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A file of so many bytes may be as dense as it likes: a ratio says something only of more.
+const ANY_RATIO_BYTES: u64 = 16 << 20;
+
+/// 2^23: what every decoder has to support (RFC 8878, 3.1.1.1.2), and the memory that one upload can take with it.
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// What files begin with that are not CSV and are often mistaken for it.
+const NOT_CSV: [(&[u8], &str); 6] = [
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+    (b"%PDF-", "a PDF document"),
+    (b"BZh", "compressed with bzip2"),
+    (b"\xfd7zXZ\0", "compressed with xz"),
+    (b"PAR1", "a Parquet file"),
+];
+const LONGEST_MAGIC: usize = 6;
+
+type Reader<S> = StreamReader<FileSource<S>, Bytes>;
+
+/// The bytes of the file that is in a file.
+#[derive(Debug)]
+pub(crate) struct Expanded<S> {
+    form: Form<S>,
+    limits: FileLimits,
+    expanded: u64,
+}
+
+#[derive(Debug)]
+enum Form<S> {
+    Plain(FileSource<S>),
+    Gzip(Box<GzipDecoder<Reader<S>>>),
+    Zstd(Box<ZstdDecoder<Reader<S>>>),
+}
+
+impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Expanded<S> {
+    /// Looks at the first bytes.
+    pub(crate) async fn open(
+        mut source: FileSource<S>,
+        limits: FileLimits,
+    ) -> Result<Self, Refusal> {
+        let beginning = source.peek(LONGEST_MAGIC).await?;
+        let form = match &beginning[..] {
+            [0x1f, 0x8b, ..] => {
+                let mut decoder = GzipDecoder::new(StreamReader::new(source));
+                decoder.multiple_members(true);
+                Form::Gzip(Box::new(decoder))
+            }
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+                let window = [DParameter::window_log_max(ZSTD_WINDOW_LOG)];
+                let mut decoder = ZstdDecoder::with_params(StreamReader::new(source), &window);
+                decoder.multiple_members(true);
+                Form::Zstd(Box::new(decoder))
+            }
+            beginning => {
+                refuse_other_formats(beginning)?;
+                Form::Plain(source)
+            }
+        };
+        Ok(Self {
+            form,
+            limits,
+            expanded: 0,
+        })
+    }
+
+    /// `gzip` or `zstd`.
+    pub(crate) fn compression(&self) -> Option<&'static str> {
+        match &self.form {
+            Form::Plain(_) => None,
+            Form::Gzip(_) => Some("gzip"),
+            Form::Zstd(_) => Some("zstd"),
+        }
+    }
+
+    /// The file as it was sent.
+    pub(crate) fn source(&mut self) -> &mut FileSource<S> {
+        match &mut self.form {
+            Form::Plain(source) => source,
+            Form::Gzip(decoder) => decoder.get_mut().get_mut(),
+            Form::Zstd(decoder) => decoder.get_mut().get_mut(),
+        }
+    }
+
+    /// The next bytes, or none at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let mut chunk = BytesMut::new();
+        let read = match &mut self.form {
+            Form::Plain(source) => {
+                return source
+                    .next()
+                    .await
+                    .transpose()
+                    .map_err(|error| refusal(error, ""));
+            }
+            Form::Gzip(decoder) => {
+                chunk.reserve(CHUNK_BYTES);
+                decoder.read_buf(&mut chunk).await
+            }
+            Form::Zstd(decoder) => {
+                chunk.reserve(CHUNK_BYTES);
+                decoder.read_buf(&mut chunk).await
+            }
+        };
+        let form = self.compression().unwrap_or_default();
+        let read = read.map_err(|error| refusal(error, form))?;
+        self.expanded += read as u64;
+        self.check()?;
+        Ok((read > 0).then(|| chunk.freeze()))
+    }
+
+    fn check(&mut self) -> Result<(), Refusal> {
+        let FileLimits {
+            expanded_bytes,
+            expansion,
+            ..
+        } = self.limits;
+        let (actual, received) = (self.expanded, self.source().bytes_received());
+        let by_ratio = received.saturating_mul(expansion).max(ANY_RATIO_BYTES);
+        let (limit, setting) = if expanded_bytes <= by_ratio {
+            (expanded_bytes, "CARGA_MAX_EXPANDED_BYTES")
+        } else {
+            (by_ratio, "CARGA_MAX_EXPANSION")
+        };
+        if actual <= limit {
+            return Ok(());
+        }
+        let message = format!(
+            "the first {received} bytes of the file expand to at least {actual}, the limit for them is {limit} ({setting})"
+        );
+        let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "expanded_too_large", message);
+        Err(refusal.limit(limit, actual))
+    }
+}
+
+fn refuse_other_formats(beginning: &[u8]) -> Result<(), Refusal> {
+    let found = NOT_CSV
+        .iter()
+        .find(|(magic, _)| beginning.starts_with(magic));
+    match found {
+        None => Ok(()),
+        Some((_, what)) => {
+            let message = format!(
+                "the file is {what}, not CSV; export it as CSV, plain or with gzip or zstd"
+            );
+            Err(Refusal::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "not_csv",
+                message,
+            ))
+        }
+    }
+}
+
+/// What the source said, or what the decoder has found.
+fn refusal(error: io::Error, compression: &str) -> Refusal {
+    let kind = error.kind();
+    match error.downcast::<Refusal>() {
+        Ok(refusal) => refusal,
+        Err(error) => {
+            let what = match kind {
+                ErrorKind::UnexpectedEof => "ends before its data does".to_owned(),
+                _ => format!("is damaged: {error}"),
+            };
+            let message = format!("the {compression} file {what}; nothing of it is kept");
+            Refusal::unprocessable("damaged_compression", message)
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What is done about rows that are rejected, and about a file that was imported before.
+
+use carga_common::upload::UploadId;
+
+use crate::csv::Rejection;
+use crate::problem::Refusal;
+
+/// What a bad row does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum OnError {
+    /// It is rejected by itself.
+    #[default]
+    Reject,
+    /// It fails the upload.
+    Abort,
+}
+
+/// How many may be rejected before the upload fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) enum MaxRejects {
+    /// Any number.
+    #[default]
+    Any,
+    /// So many; judged as it happens.
+    Rows(u64),
+    /// So many of a hundred; judged at the end.
+    Percent(f64),
+}
+
+/// What a file does that was imported before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum OnDuplicate {
+    /// It is imported again.
+    #[default]
+    Allow,
+    /// It fails the upload.
+    Reject,
+}
+
+/// The two that are about rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Policy {
+    pub(crate) on_error: OnError,
+    pub(crate) max_rejects: MaxRejects,
+}
+
+impl Policy {
+    /// Whether the upload goes on after its latest rejected row. `kept` is the most that are kept of any upload.
+    pub(crate) fn judge(
+        &self,
+        latest: &Rejection,
+        rejected: u64,
+        kept: u64,
+    ) -> Result<(), Refusal> {
+        if self.on_error == OnError::Abort {
+            let Rejection { row: latest, limit } = latest;
+            let mut refusal = Refusal::unprocessable(&latest.code, latest.message.clone());
+            refusal.failure.row = Some(latest.row);
+            refusal.failure.line = Some(latest.line);
+            refusal.failure.column.clone_from(&latest.column);
+            refusal.limit = *limit;
+            return Err(refusal);
+        }
+        if let MaxRejects::Rows(most) = self.max_rejects
+            && rejected > most
+        {
+            let message = format!("more than {most} rows were rejected (max_rejects)");
+            return Err(too_many(message).limit(most, rejected));
+        }
+        if rejected > kept {
+            let message = format!(
+                "more than {kept} rows were rejected, and no more are kept of an upload (CARGA_MAX_REJECTS)"
+            );
+            return Err(too_many(message).limit(kept, rejected));
+        }
+        Ok(())
+    }
+
+    /// Whether the upload may end well.
+    pub(crate) fn judge_all(&self, rejected: u64, read: u64) -> Result<(), Refusal> {
+        match self.max_rejects {
+            MaxRejects::Percent(most) if rejected as f64 * 100.0 > most * read as f64 => {
+                let message = format!(
+                    "{rejected} of {read} rows were rejected, more than {most} % (max_rejects)"
+                );
+                Err(too_many(message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl OnDuplicate {
+    pub(crate) fn judge(self, earlier: Option<UploadId>) -> Result<(), Refusal> {
+        match (self, earlier) {
+            (Self::Reject, Some(earlier)) => {
+                let message =
+                    format!("upload {earlier} has the same content (on_duplicate=reject)");
+                Err(Refusal::conflict("duplicate_file", message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn too_many(message: String) -> Refusal {
+    Refusal::unprocessable("too_many_rejects", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentage_is_exceeded_by_more_than_it_and_by_nothing_of_an_empty_file() {
+        let policy = |percent| Policy {
+            max_rejects: MaxRejects::Percent(percent),
+            ..Policy::default()
+        };
+        assert!(policy(10.0).judge_all(1, 10).is_ok());
+        assert!(policy(9.9).judge_all(1, 10).is_err());
+        assert!(policy(0.0).judge_all(0, 0).is_ok());
+        assert!(policy(0.0).judge_all(1, 1_000_000_000).is_err());
+    }
+}

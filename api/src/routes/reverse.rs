@@ -1,0 +1,61 @@
+//! `POST /uploads/{id}/cancel` and `POST /uploads/{id}/undo`.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use carga_common::completion::{Reversal, reverse};
+
+use super::{no_options, upload_id};
+use crate::problem::{ApiError, Refusal};
+use crate::state::ApiState;
+use crate::view::UploadView;
+
+pub(crate) async fn cancel(
+    state: State<ApiState>,
+    id: Result<Path<String>, PathRejection>,
+    query: Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    answer(state, id, query, Reversal::Cancel).await
+}
+
+pub(crate) async fn undo(
+    state: State<ApiState>,
+    id: Result<Path<String>, PathRejection>,
+    query: Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    answer(state, id, query, Reversal::Undo).await
+}
+
+async fn answer(
+    State(state): State<ApiState>,
+    id: Result<Path<String>, PathRejection>,
+    Query(query): Query<Vec<(String, String)>>,
+    reversal: Reversal,
+) -> Result<Response, ApiError> {
+    let id = upload_id(id)?;
+    no_options(&query)?;
+    let upload = reverse(state.backends.store.as_ref(), id, reversal).await?;
+    let upload = upload.ok_or_else(|| Refusal::no_such_upload(id))?;
+    if upload.status != reversal.outcome() {
+        let message = format!(
+            "upload {id} is {}; only one that is {} can be {}",
+            upload.status,
+            reversal.applies_to(),
+            reversal.outcome()
+        );
+        let mut refusal = Refusal::conflict("wrong_state", message);
+        refusal.upload_status = Some(upload.status);
+        return Err(ApiError {
+            refusal,
+            upload: Some(id),
+        });
+    }
+    state.tasks.spawn(crate::intake::remove_behind(
+        state.backends.store.clone(),
+        id,
+    ));
+    let view = UploadView::of(upload, &state.backends).await?;
+    Ok((StatusCode::ACCEPTED, Json(view)).into_response())
+}

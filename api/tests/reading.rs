@@ -1,0 +1,281 @@
+//! Reading CSV: the same as everybody where everybody agrees, the same however the bytes arrive, and no row unaccounted for.
+
+use std::time::{Duration, Instant};
+
+use carga_api::csv::{CsvOpening, CsvOptions, Encoding, Next};
+use carga_api::problem::Refusal;
+use carga_common::rejects::RejectedRow;
+use carga_common::settings::FileLimits;
+use proptest::prelude::*;
+
+const LIMITS: FileLimits = FileLimits {
+    expanded_bytes: u64::MAX,
+    expansion: u64::MAX,
+    columns: 1600,
+    header_bytes: 1 << 20,
+    field_bytes: 1 << 20,
+    row_bytes: 4 << 20,
+    rejects: u64::MAX,
+};
+
+/// What came of a file.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    columns: Vec<String>,
+    rows: Vec<(u64, Vec<String>)>,
+    rejected: Vec<RejectedRow>,
+    rows_read: u64,
+    blank_lines: u64,
+    /// Why reading was given up.
+    given_up: Option<String>,
+}
+
+/// Reads a file that arrives in pieces of these sizes, again and again; without any, in one.
+fn read(
+    file: &[u8],
+    sizes: &[usize],
+    options: CsvOptions,
+    limits: FileLimits,
+) -> Result<Outcome, Refusal> {
+    let mut rest = file;
+    let mut sizes = sizes.iter().cycle();
+    let mut next = || {
+        let size = sizes.next().copied().unwrap_or(rest.len()).min(rest.len());
+        let (piece, behind) = rest.split_at(size);
+        rest = behind;
+        (!piece.is_empty()).then_some(piece)
+    };
+    let mut opening = CsvOpening::new(options, limits);
+    let mut reader = loop {
+        if let Some(reader) = opening.open()? {
+            break reader;
+        }
+        match next() {
+            Some(piece) => opening.push(piece),
+            None => opening.end(),
+        }
+    };
+    let mut outcome = Outcome {
+        columns: reader.columns().to_vec(),
+        rows: Vec::new(),
+        rejected: Vec::new(),
+        rows_read: 0,
+        blank_lines: 0,
+        given_up: None,
+    };
+    loop {
+        match reader.next() {
+            Ok(Next::More) => match next() {
+                Some(piece) => reader.push(piece),
+                None => reader.end(),
+            },
+            Ok(Next::Row) => {
+                let cells = reader.cells().map(str::to_owned).collect();
+                outcome.rows.push((reader.rows_read(), cells));
+            }
+            Ok(Next::Rejected(rejection)) => outcome.rejected.push(rejection.row),
+            Ok(Next::End) => break,
+            Err(refusal) => {
+                outcome.given_up = Some(refusal.failure.code);
+                break;
+            }
+        }
+    }
+    outcome.rows_read = reader.rows_read();
+    outcome.blank_lines = reader.blank_lines();
+    Ok(outcome)
+}
+
+/// Every row that was read is stored or rejected, each once; and what is rejected has its place and its text.
+fn check_accounts(file: &[u8], outcome: &Outcome) {
+    let stored = outcome.rows.iter().map(|(number, _)| *number);
+    let rejected = outcome.rejected.iter().map(|row| row.row);
+    let mut numbers: Vec<u64> = stored.chain(rejected).collect();
+    numbers.sort_unstable();
+    if outcome.given_up.is_none() {
+        assert!(
+            numbers.iter().copied().eq(1..=outcome.rows_read),
+            "{numbers:?}"
+        );
+    }
+    for (_, cells) in &outcome.rows {
+        assert_eq!(cells.len(), outcome.columns.len());
+    }
+    let mut last = 0;
+    for row in &outcome.rejected {
+        assert!(row.row > last, "{row:?}");
+        assert!(!row.code.is_empty() && !row.message.is_empty(), "{row:?}");
+        assert!(row.offset < file.len() as u64, "{row:?}");
+        assert!(row.raw.is_some() != row.fields.is_some(), "{row:?}");
+        last = row.row;
+    }
+}
+
+fn utf8() -> CsvOptions {
+    CsvOptions {
+        delimiter: Some(','),
+        encoding: Encoding::for_label(b"utf-8"),
+        ..CsvOptions::default()
+    }
+}
+
+fn sizes() -> impl Strategy<Value = Vec<usize>> {
+    prop_oneof![
+        prop::collection::vec(1usize..5, 1..4),
+        prop::collection::vec(1usize..200, 1..8),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_sound_file_reads_as_the_csv_crate_reads_it(
+        rows in prop::collection::vec(prop::collection::vec("[a-z ,\"\n\ré🦀;'\\\\]{0,8}", 3), 0..30),
+        crlf in any::<bool>(),
+        sizes in sizes(),
+    ) {
+        let mut writer = csv::WriterBuilder::new();
+        if crlf {
+            writer.terminator(csv::Terminator::CRLF);
+        }
+        let mut writer = writer.from_writer(Vec::new());
+        writer.write_record(["a", "b", "c"]).unwrap();
+        for row in &rows {
+            writer.write_record(row).unwrap();
+        }
+        let file = writer.into_inner().unwrap();
+        let outcome = read(&file, &sizes, utf8(), LIMITS).unwrap();
+        prop_assert!(outcome.rejected.is_empty(), "{:?}", outcome.rejected);
+        let found: Vec<Vec<String>> = outcome.rows.into_iter().map(|(_, cells)| cells).collect();
+        prop_assert_eq!(&found, &rows);
+        let mut reader = csv::Reader::from_reader(&file[..]);
+        let row = |row: csv::StringRecord| row.iter().map(str::to_owned).collect();
+        let expected: Vec<Vec<String>> = reader.records().map(|record| row(record.unwrap())).collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn any_bytes_read_the_same_however_they_arrive_and_are_accounted_for(
+        file in prop::collection::vec(prop_oneof![
+            6 => prop::sample::select(b"ab,;\"\n\r".to_vec()),
+            1 => any::<u8>(),
+        ], 0..600),
+        sizes in sizes(),
+        quote in prop_oneof![Just(None), Just(Some(None)), Just(Some(Some(b'\'')))],
+        header in prop_oneof![Just(None), Just(Some(false))],
+        label in prop_oneof![Just(None), Just(Some("utf-8")), Just(Some("utf-16le")), Just(Some("shift_jis"))],
+        delimiter in prop_oneof![Just(None), Just(Some(',')), Just(Some('é'))],
+        row_bytes in prop_oneof![Just(20usize), Just(64), Just(1 << 20)],
+    ) {
+        let encoding = label.and_then(|label| Encoding::for_label(label.as_bytes()));
+        let options = CsvOptions { delimiter, quote, encoding, header };
+        let limits = FileLimits { row_bytes, header_bytes: 200, field_bytes: row_bytes / 2, ..LIMITS };
+        let at_once = read(&file, &[], options, limits).map_err(|refusal| refusal.failure);
+        let in_pieces = read(&file, &sizes, options, limits).map_err(|refusal| refusal.failure);
+        prop_assert_eq!(&at_once, &in_pieces);
+        if let Ok(outcome) = at_once {
+            check_accounts(&file, &outcome);
+        }
+    }
+
+    /// Known faults between sound rows: each is found, named, and placed; and nothing else is touched.
+    #[test]
+    fn every_fault_is_rejected_by_itself_with_its_line_and_offset(
+        plan in prop::collection::vec((0usize..7, "[a-zé]{1,6}"), 1..60),
+        sizes in sizes(),
+    ) {
+        let mut file = b"a,b\n".to_vec();
+        let mut line = 2;
+        let (mut rows, mut faults) = (Vec::new(), Vec::new());
+        for (number, (kind, word)) in (1..).zip(&plan) {
+            let place = (number, line, file.len() as u64);
+            line += 1;
+            let (record, code) = match kind {
+                0 => (format!("{word}\n").into_bytes(), "too_few_fields"),
+                1 => (format!("{word},1,2\n").into_bytes(), "too_many_fields"),
+                2 => ([word.as_bytes(), b"\xff,1\n"].concat(), "undecodable"),
+                3 => (format!("{word},\0\n").into_bytes(), "nul_character"),
+                4 => (format!("{word},\"x\"y\n").into_bytes(), "bad_quote"),
+                5 => {
+                    rows.push((number, vec![word.clone(), "1\n2".to_owned()]));
+                    line += 1;
+                    (format!("{word},\"1\n2\"\n").into_bytes(), "")
+                }
+                _ => {
+                    rows.push((number, vec![word.clone(), "\"".to_owned()]));
+                    (format!("{word},\"\"\"\"\n").into_bytes(), "")
+                }
+            };
+            if !code.is_empty() {
+                faults.push((place, code));
+            }
+            file.extend(record);
+        }
+        let outcome = read(&file, &sizes, utf8(), LIMITS).unwrap();
+        prop_assert_eq!(&outcome.rows, &rows);
+        let found: Vec<_> = outcome
+            .rejected
+            .iter()
+            .map(|row| ((row.row, row.line, row.offset), row.code.as_str()))
+            .collect();
+        prop_assert_eq!(found, faults);
+        check_accounts(&file, &outcome);
+    }
+}
+
+/// What is decided is decided by the first bytes, however many are there when it is.
+#[test]
+fn a_file_that_changes_its_looks_is_read_the_same_however_it_arrives() {
+    let ascii = "1;2\n".repeat(16_384 + 10);
+    let later = b"caf\xe9,\xe9;\xe9\n1,2\n".repeat(10_000);
+    let file = [&b"a;b\n"[..], ascii.as_bytes(), &later].concat();
+    let options = CsvOptions::default();
+    let at_once = read(&file, &[], options, LIMITS).unwrap();
+    assert_eq!(at_once.rows.len(), 16_394);
+    assert_eq!(at_once.rejected.len(), 20_000);
+    assert!(
+        at_once.rejected[0]
+            .message
+            .contains("encoding=windows-1252")
+    );
+    for sizes in [&[1000][..], &[65_536], &[65_535, 1, 7]] {
+        assert_eq!(read(&file, sizes, options, LIMITS).unwrap(), at_once);
+    }
+}
+
+#[test]
+fn a_long_row_is_passed_over_and_one_without_end_is_given_up() {
+    let limits = FileLimits {
+        row_bytes: 1000,
+        field_bytes: 500,
+        ..LIMITS
+    };
+    let row_of = |length| [&b"a,b\n\""[..], &vec![b'x'; length], b"\n1,2\n"].concat();
+    for sizes in [&[7][..], &[100], &[]] {
+        let outcome = read(&row_of(10_000), sizes, utf8(), limits).unwrap();
+        assert_eq!(outcome.given_up, None);
+        assert_eq!(outcome.rejected[0].code, "row_too_large");
+        assert!(outcome.rejected[0].message.contains("10001 bytes"));
+        assert_eq!(outcome.rows, [(2, vec!["1".to_owned(), "2".to_owned()])]);
+
+        let outcome = read(&row_of(20_000), sizes, utf8(), limits).unwrap();
+        assert_eq!(outcome.given_up.as_deref(), Some("row_too_large"));
+    }
+}
+
+/// Each quote that is not closed makes the reader look ahead as far as a row may go. That must not add up.
+#[test]
+fn many_quotes_that_are_not_closed_take_no_longer_than_the_file_is_long() {
+    let start = Instant::now();
+    let line = format!("\"{}\n", "x".repeat(98));
+    let file = ["a,b\n", &line.repeat(100_001)].concat();
+    let outcome = read(file.as_bytes(), &[65_536], utf8(), LIMITS).unwrap();
+    check_accounts(file.as_bytes(), &outcome);
+    assert!(outcome.rows.is_empty());
+    assert!(
+        start.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        start.elapsed()
+    );
+}

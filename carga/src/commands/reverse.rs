@@ -1,0 +1,39 @@
+//! `carga cancel` and `carga undo`. They work beside a running `carga serve`: the store is what decides.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use carga_common::completion::{Reversal, remove_rows, reverse};
+use carga_common::settings::Settings;
+
+use super::{find, store_to_read};
+use crate::arguments::Which;
+use crate::output::print;
+
+pub(crate) async fn run(
+    settings: &Settings,
+    which: Which,
+    reversal: Reversal,
+) -> anyhow::Result<ExitCode> {
+    let store = store_to_read(settings).await?;
+    let id = find(store.as_ref(), which, &[]).await?.id;
+    let upload = reverse(store.as_ref(), id, reversal).await?;
+    let upload = upload.context("the upload is gone")?;
+    ensure!(
+        upload.status == reversal.outcome(),
+        "upload {id} is {}; only one that is {} can be {}",
+        upload.status,
+        reversal.applies_to(),
+        reversal.outcome()
+    );
+    remove_rows(store.as_ref(), id).await?;
+    store.close().await;
+    print(
+        format!(
+            "upload {id} is {}: none of its rows are left\n",
+            upload.status
+        )
+        .as_bytes(),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}

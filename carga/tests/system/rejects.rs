@@ -1,0 +1,241 @@
+//! Rows that did not make it: reported, mended, sent again; and then everything is there.
+
+use anyhow::{Context, Result, ensure};
+use csv::StringRecord;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::answers::{problem, sha256_hex};
+use crate::app::App;
+use crate::files;
+use crate::place::Mode;
+
+in_both_modes! {
+    a_file_with_bad_rows_and_its_corrected_report_are_together_exactly_the_good_data,
+    the_report_is_csv_or_ndjson_and_safe_for_spreadsheets_if_asked,
+    too_many_rejected_rows_fail_the_upload_as_it_happens_and_stay_readable,
+    the_same_file_again_is_linked_to_the_first_or_refused,
+}
+
+const ROWS: usize = 100_000;
+
+/// A good row, which a script can know from its number.
+fn good(number: usize) -> [String; 3] {
+    [
+        number.to_string(),
+        format!("näme {number}"),
+        format!("a, \"note\" {number}"),
+    ]
+}
+
+fn written(row: &[String; 3]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(row)?;
+    Ok(writer.into_inner()?)
+}
+
+/// One in a hundred rows is bad, in turns in five ways.
+fn with_bad_rows() -> Result<Vec<u8>> {
+    let mut file = b"id,name,note\n".to_vec();
+    for number in 1..=ROWS {
+        let row = match number {
+            bad if bad % 100 != 50 => written(&good(number))?,
+            bad => match bad / 100 % 5 {
+                0 => format!("{number},only\n").into_bytes(),
+                1 => format!("{number},one,two,three\n").into_bytes(),
+                2 => [number.to_string().as_bytes(), b",n\xe4me,x\n"].concat(),
+                3 => format!("{number},\"x\"y,z\n").into_bytes(),
+                _ => format!("{number},\0,x\n").into_bytes(),
+            },
+        };
+        file.extend(row);
+    }
+    Ok(file)
+}
+
+async fn a_file_with_bad_rows_and_its_corrected_report_are_together_exactly_the_good_data(
+    mode: Mode,
+) -> Result<()> {
+    let app = App::start(mode.place().await?, 1).await?;
+    let first = Uuid::now_v7();
+    ensure!(app.put(first, with_bad_rows()?).await?.status() == 202);
+    let upload = app.ended(first).await?;
+    let bad = ROWS / 100;
+    ensure!(upload["status"] == "partial", "{upload}");
+    ensure!(
+        upload["rows"]["read"] == ROWS
+            && upload["rows"]["rejected"] == bad
+            && upload["rows"]["inserted"] == ROWS - bad,
+        "{upload}"
+    );
+    let report = app
+        .client
+        .get(format!("{}/uploads/{first}/rejected", app.url));
+    let report = report.send().await?.bytes().await?;
+    let (columns, rejected) = files::read(&report)?;
+    ensure!(rejected.len() == bad, "{}", rejected.len());
+    let column = |name: &str| columns.iter().position(|column| column == name);
+    let (row, code) = (
+        column("_carga_row").context("no row")?,
+        column("_carga_code"),
+    );
+    let mut counts = std::collections::BTreeMap::new();
+    for rejected in &rejected {
+        *counts
+            .entry(
+                code.and_then(|code| rejected.get(code))
+                    .context("no code")?,
+            )
+            .or_insert(0) += 1;
+    }
+    ensure!(
+        counts.len() == 5 && counts.values().all(|count| *count == bad / 5),
+        "{counts:?}"
+    );
+
+    // The script: it mends the cells and leaves our columns as they are.
+    let mut mended = csv::Writer::from_writer(Vec::new());
+    mended.write_record(&columns)?;
+    let mut second_rows = Vec::new();
+    for rejected in &rejected {
+        let number: usize = rejected[row].parse()?;
+        let cells = good(number);
+        let ours = rejected.iter().skip(cells.len());
+        mended.write_record(cells.iter().map(String::as_str).chain(ours))?;
+        second_rows.push(StringRecord::from(cells.to_vec()));
+    }
+    let second = Uuid::now_v7();
+    ensure!(app.put(second, mended.into_inner()?).await?.status() == 202);
+    let upload = app.completed(second, bad as i64).await?;
+    ensure!(
+        upload["columns"] == serde_json::json!(["id", "name", "note"]),
+        "{upload}"
+    );
+    app.place.holds(second, &second_rows).await?;
+    let first_rows: Vec<(i64, StringRecord)> = (1..=ROWS)
+        .filter(|number| number % 100 != 50)
+        .map(|number| (number as i64, StringRecord::from(good(number).to_vec())))
+        .collect();
+    let first_rows = first_rows.iter().map(|(number, row)| (*number, row));
+    app.place.holds_numbered(first, first_rows).await?;
+    app.close().await
+}
+
+async fn the_report_is_csv_or_ndjson_and_safe_for_spreadsheets_if_asked(mode: Mode) -> Result<()> {
+    let app = App::start(mode.place().await?, 1).await?;
+    let id = Uuid::now_v7();
+    ensure!(app.put(id, "a,b\n=1+1,\0\n@x\n1,2\n").await?.status() == 202);
+    app.ended(id).await?;
+    let report = async |query: &str, accept: &str| {
+        let get = app
+            .client
+            .get(format!("{}/uploads/{id}/rejected{query}", app.url));
+        let answer = get.header("accept", accept).send().await?;
+        let kind = answer.headers()["content-type"].to_str()?.to_owned();
+        anyhow::Ok((kind, answer.text().await?))
+    };
+    let (kind, plain) = report("", "*/*").await?;
+    ensure!(kind == "text/csv; charset=utf-8", "{kind}");
+    let lines: Vec<&str> = plain.lines().collect();
+    ensure!(lines[0].starts_with("a,b,_carga_row,_carga_line,_carga_offset,_carga_column,"));
+    ensure!(
+        lines[1].starts_with("=1+1,\\x00,1,2,4,b,nul_character,"),
+        "{plain}"
+    );
+    ensure!(
+        lines[2].starts_with(",,2,3,11,,too_few_fields,") && lines[2].ends_with(",@x"),
+        "{plain}"
+    );
+    let (_, safe) = report("?safe=spreadsheet", "*/*").await?;
+    ensure!(
+        safe.contains("\n'=1+1,") && safe.contains(",'@x\n"),
+        "{safe}"
+    );
+    let (kind, ndjson) = report("", "application/x-ndjson").await?;
+    ensure!(kind == "application/x-ndjson", "{kind}");
+    let first: Value = serde_json::from_str(ndjson.lines().next().context("no line")?)?;
+    ensure!(
+        first["fields"] == serde_json::json!(["=1+1", "\\x00"]),
+        "{first}"
+    );
+    ensure!(first["offset"] == 4 && first["raw"].is_null(), "{first}");
+
+    let missing = format!("{}/uploads/{}/rejected", app.url, Uuid::now_v7());
+    problem(
+        app.client.get(missing).send().await?,
+        404,
+        "upload_not_found",
+    )
+    .await?;
+    let wrong = format!("{}/uploads/{id}/rejected?safe=yes", app.url);
+    problem(app.client.get(wrong).send().await?, 400, "malformed_option").await?;
+    app.close().await
+}
+
+async fn too_many_rejected_rows_fail_the_upload_as_it_happens_and_stay_readable(
+    mode: Mode,
+) -> Result<()> {
+    let place = mode.place().await?.with("CARGA_MAX_REJECTS", "2000");
+    let app = App::start(place, 1).await?;
+    // Good rows enough for several batches before the bad ones, and an end that is never reached.
+    let good = files::csv(5000);
+    let file = [
+        good.as_str(),
+        &"bad\n".repeat(3000),
+        &"bad\n".repeat(100_000),
+    ]
+    .concat();
+    for (query, kept) in [("max_rejects=1500", 1501), ("", 2001)] {
+        let id = Uuid::now_v7();
+        let answer = app.put_with(id, query, file.clone()).await?;
+        let refused = problem(answer, 422, "too_many_rejects").await?;
+        ensure!(
+            refused["limit"] == kept - 1 && refused["actual"] == kept,
+            "{refused}"
+        );
+        let upload = app.failed(id, "too_many_rejects").await?;
+        ensure!(upload["rows"]["rejected"] == kept, "{upload}");
+        ensure!(upload["rows"]["discarded"] == 5000, "{upload}");
+        let report = app.client.get(format!("{}/uploads/{id}/rejected", app.url));
+        let report = report.send().await?.text().await?;
+        ensure!(
+            report.lines().count() == kept + 1,
+            "{}",
+            report.lines().count()
+        );
+    }
+    app.close().await
+}
+
+async fn the_same_file_again_is_linked_to_the_first_or_refused(mode: Mode) -> Result<()> {
+    let app = App::start(mode.place().await?, 1).await?;
+    let (first, second, third) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    let file = files::csv(1200);
+    let digest = sha256_hex(&file);
+    ensure!(app.put(first, file.clone()).await?.status() == 202);
+    let upload = app.completed(first, 1200).await?;
+    ensure!(
+        upload["duplicate_of"].is_null() && upload["sha256"] == digest,
+        "{upload}"
+    );
+
+    ensure!(app.put(second, file.clone()).await?.status() == 202);
+    let upload = app.completed(second, 1200).await?;
+    ensure!(upload["duplicate_of"] == first.to_string(), "{upload}");
+
+    let answer = app
+        .put_with(third, "on_duplicate=reject", file.clone())
+        .await?;
+    let refused = problem(answer, 409, "duplicate_file").await?;
+    let detail = refused["detail"].as_str().context("no detail")?;
+    ensure!(detail.contains(&second.to_string()), "{refused}");
+    app.failed(third, "duplicate_file").await?;
+
+    let other = Uuid::now_v7();
+    let answer = app
+        .put_with(other, "on_duplicate=reject", files::csv(1201))
+        .await?;
+    ensure!(answer.status() == 202);
+    app.completed(other, 1201).await?;
+    app.close().await
+}

@@ -1,0 +1,121 @@
+//! An upload that is given up, or taken back.
+
+use anyhow::{Context, Result, ensure};
+use carga_testkit::eventually;
+use reqwest::Response;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::answers::problem;
+use crate::app::{App, PATIENCE};
+use crate::files::{csv, flights, paced};
+use crate::place::Mode;
+
+in_both_modes! {
+    an_upload_is_cancelled_while_it_is_sent_and_while_it_is_stored,
+    an_upload_is_undone_and_its_archive_with_it,
+    what_its_state_forbids_is_a_409_and_changes_nothing,
+}
+
+async fn post(app: &App, id: Uuid, verb: &str) -> Result<Response> {
+    let post = app.client.post(format!("{}/uploads/{id}/{verb}", app.url));
+    Ok(post.send().await?)
+}
+
+/// 202, and the upload is what it should be and has no rows left.
+async fn reversed(app: &App, id: Uuid, verb: &str, status: &str) -> Result<Value> {
+    let answer = post(app, id, verb).await?;
+    ensure!(answer.status() == 202, "{}", answer.text().await?);
+    let upload: Value = answer.json().await?;
+    ensure!(upload["status"] == status, "{upload}");
+    app.cleaned(id).await?;
+    let upload = app.upload(id).await?.context("no upload")?;
+    ensure!(
+        upload["rows"]["discarded"] == upload["rows"]["read"],
+        "{upload}"
+    );
+    ensure!(
+        upload["rows"]["inserted"] == 0 && upload["error"].is_null(),
+        "{upload}"
+    );
+    Ok(upload)
+}
+
+async fn an_upload_is_cancelled_while_it_is_sent_and_while_it_is_stored(mode: Mode) -> Result<()> {
+    let place = mode
+        .place()
+        .await?
+        .with("CARGA_BATCH_ROWS", "250")
+        .with("CARGA_GROUP_BATCHES", "1")
+        .with("CARGA_STORE_SESSIONS", "1")
+        .with("CARGA_PREFETCH", "2");
+    let app = App::start(place, 1).await?;
+    let sent = Uuid::now_v7();
+    let sending = app.sending(sent, paced(flights().await?, 2_000_000));
+    app.stored_more_than(sent, 3).await?;
+    reversed(&app, sent, "cancel", "cancelled").await?;
+    problem(sending.await??, 409, "cancelled").await?;
+
+    let stored = Uuid::now_v7();
+    ensure!(app.put(stored, flights().await?).await?.status() == 202);
+    app.stored_more_than(stored, 3).await?;
+    reversed(&app, stored, "cancel", "cancelled").await?;
+    // Again is as good as once.
+    reversed(&app, stored, "cancel", "cancelled").await?;
+
+    // Whatever of them was still on its way is before this one.
+    let last = Uuid::now_v7();
+    ensure!(app.put(last, csv(1000)).await?.status() == 202);
+    app.completed(last, 1000).await?;
+    for id in [sent, stored] {
+        ensure!(app.place.rows_of(id).await? == (0, 0));
+        ensure!(app.place.batches_of(id).await? == 0);
+    }
+    app.close().await
+}
+
+async fn an_upload_is_undone_and_its_archive_with_it(mode: Mode) -> Result<()> {
+    let place = mode.place().await?.with("CARGA_SWEEP_MS", "500");
+    let app = App::start(place, 1).await?;
+    let (id, other) = (Uuid::now_v7(), Uuid::now_v7());
+    for id in [id, other] {
+        ensure!(app.put(id, csv(2500)).await?.status() == 202);
+        app.completed(id, 2500).await?;
+    }
+    for _ in 0..2 {
+        let upload = reversed(&app, id, "undo", "undone").await?;
+        ensure!(
+            upload["epoch"] == 2 && upload["rows"]["read"] == 2500,
+            "{upload}"
+        );
+    }
+    eventually(PATIENCE, "its archive to be deleted", async || {
+        let objects = app.place.objects().await.unwrap_or_default();
+        let of = |id: Uuid| objects.iter().any(|key| key.contains(&id.to_string()));
+        of(other) && !of(id)
+    })
+    .await?;
+    app.completed(other, 2500).await?;
+    app.close().await
+}
+
+async fn what_its_state_forbids_is_a_409_and_changes_nothing(mode: Mode) -> Result<()> {
+    let app = App::start(mode.place().await?, 1).await?;
+    let (completed, failed) = (Uuid::now_v7(), Uuid::now_v7());
+    ensure!(app.put(completed, csv(10)).await?.status() == 202);
+    app.completed(completed, 10).await?;
+    let bad = app.put_with(failed, "on_error=abort", "a,b\n1\n").await?;
+    ensure!(bad.status() == 422);
+    for (id, verb, status) in [
+        (completed, "cancel", "completed"),
+        (failed, "cancel", "failed"),
+        (failed, "undo", "failed"),
+    ] {
+        let refused = problem(post(&app, id, verb).await?, 409, "wrong_state").await?;
+        ensure!(refused["upload_status"] == status, "{refused}");
+    }
+    let unknown = Uuid::now_v7();
+    problem(post(&app, unknown, "undo").await?, 404, "upload_not_found").await?;
+    app.completed(completed, 10).await?;
+    app.close().await
+}

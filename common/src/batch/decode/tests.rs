@@ -1,0 +1,150 @@
+use super::super::{BatchEncoder, BatchLimits, EncodedBatch};
+use super::*;
+use proptest::prelude::*;
+
+/// Every row whose number is divisible by `gap` is left out.
+fn encode(
+    columns: &[String],
+    rows: &[Vec<String>],
+    limits: BatchLimits,
+    gap: u64,
+) -> Vec<EncodedBatch> {
+    let upload = UploadId::generate();
+    let mut encoder = BatchEncoder::new(upload, 1, columns, "00-trace", limits);
+    let mut batches: Vec<_> = (1..)
+        .zip(rows)
+        .filter(|(number, _)| number % gap != 0)
+        .filter_map(|(number, row)| {
+            let cells = row.iter().map(String::as_str);
+            encoder.push(number, cells).unwrap()
+        })
+        .collect();
+    let (last, count) = encoder.finish();
+    batches.extend(last);
+    assert_eq!(batches.len(), count as usize);
+    batches
+}
+
+fn texts(batch: &Batch) -> Vec<Vec<String>> {
+    let text =
+        |cell: Cell<'_>| String::from_utf8(cell.text().unwrap().unwrap().into_owned()).unwrap();
+    batch.rows().map(|row| row.map(text).collect()).collect()
+}
+
+proptest! {
+    #[test]
+    fn every_row_comes_back_once_and_in_order(
+        rows in prop::collection::vec(prop::collection::vec("\\PC*|[\"\\\\\n\r\t\u{1}é🦀]*", 3), 0..40),
+        max_rows in 1u32..12,
+        max_bytes in 400usize..2000,
+        gap in 2u64..9,
+    ) {
+        let columns: Vec<String> = ["a", "b \"quoted\"", "ü"].map(String::from).to_vec();
+        let limits = BatchLimits { rows: max_rows, bytes: max_bytes };
+        let rows: Vec<_> = rows.into_iter().filter(|row| row.iter().map(|cell| cell.len() * 6 + 3).sum::<usize>() + 8 < max_bytes).collect();
+        let (mut back, mut numbers) = (Vec::new(), Vec::new());
+        for (index, encoded) in encode(&columns, &rows, limits, gap).into_iter().enumerate() {
+            let batch = Batch::decode(encoded.body).unwrap();
+            prop_assert_eq!(batch.id, encoded.id);
+            prop_assert_eq!(batch.id.seq as usize, index + 1);
+            prop_assert_eq!(batch.row_numbers().next(), Some(batch.first_row()));
+            prop_assert_eq!(batch.row_numbers().last(), Some(batch.last_row()));
+            prop_assert_eq!(batch.row_numbers().count(), batch.row_count());
+            numbers.extend(batch.row_numbers());
+            prop_assert_eq!(batch.row_count(), encoded.rows as usize);
+            prop_assert!(batch.row_count() <= max_rows as usize);
+            prop_assert_eq!(&batch.columns, &columns);
+            back.extend(texts(&batch));
+        }
+        let (expected, kept): (Vec<u64>, Vec<_>) = (1..).zip(rows).filter(|(number, _)| number % gap != 0).unzip();
+        prop_assert_eq!(numbers, expected);
+        prop_assert_eq!(back, kept);
+    }
+}
+
+fn message(v: u32, rows: &str) -> Bytes {
+    message_with(v, rows, "[[1,1]]")
+}
+
+fn message_with(v: u32, rows: &str, runs: &str) -> Bytes {
+    let upload = UploadId::generate();
+    Bytes::from(format!(
+        r#"{{"v":{v},"upload":"{upload}","epoch":1,"seq":1,"trace":"","columns":["a","b"],"rows":{rows},"runs":{runs}}}"#
+    ))
+}
+
+#[test]
+fn an_unknown_version_is_named_even_when_its_shape_is_unknown_too() {
+    let body = Bytes::from_static(br#"{"v":7,"anything":{}}"#);
+    assert!(matches!(
+        Batch::decode(body),
+        Err(DecodeError::UnknownVersion(7))
+    ));
+    assert!(matches!(
+        Batch::decode(message(3, "[]")),
+        Err(DecodeError::UnknownVersion(3))
+    ));
+}
+
+#[test]
+fn a_null_is_not_an_empty_text() {
+    let batch = Batch::decode(message(2, r#"[[null,""]]"#)).unwrap();
+    let row: Vec<_> = batch.rows().next().unwrap().collect();
+    assert_eq!(row, [Cell::Null, Cell::Json(b"\"\"")]);
+    assert!(batch.rows_json().eq([b"null,\"\""]));
+}
+
+#[test]
+fn rows_that_are_not_lists_of_as_many_texts_as_columns_are_malformed() {
+    for rows in [
+        r#"[["1"]]"#,
+        r#"[["1","2"],["3"]]"#,
+        r#"[["1",2]]"#,
+        r#"[["1","2"]"#,
+        r#"[["1","\ud800"]]"#,
+        r#"[{}]"#,
+        "7",
+    ] {
+        let decoded = Batch::decode(message(2, rows));
+        assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{rows}");
+    }
+}
+
+#[test]
+fn row_numbers_that_are_not_those_of_the_rows_are_malformed() {
+    let rows = r#"[["1","2"],["3","4"]]"#;
+    for runs in ["[[1,2]]", "[[7,1],[9,1]]"] {
+        assert!(Batch::decode(message_with(2, rows, runs)).is_ok(), "{runs}");
+    }
+    for runs in [
+        "[]",
+        "[[1,1]]",
+        "[[1,3]]",
+        "[[0,2]]",
+        "[[2,1],[1,1]]",
+        "[[1,1],[1,1]]",
+        "[[1,0],[1,2]]",
+        "[[18446744073709551615,2]]",
+    ] {
+        let decoded = Batch::decode(message_with(2, rows, runs));
+        assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{runs}");
+    }
+}
+
+#[test]
+fn a_row_that_does_not_fit_is_named_with_its_size_and_leaves_the_batch_as_it_was() {
+    let limits = BatchLimits {
+        rows: 10,
+        bytes: 40,
+    };
+    let columns = ["a".to_owned()];
+    let mut encoder = BatchEncoder::new(UploadId::generate(), 1, &columns, "", limits);
+    assert!(encoder.push(1, ["x"].into_iter()).unwrap().is_none());
+    let wide = "y".repeat(60);
+    let error = encoder.push(2, [wide.as_str()].into_iter()).unwrap_err();
+    assert_eq!((error.limit, error.actual), (40, 66));
+    let (last, count) = encoder.finish();
+    assert_eq!(count, 1);
+    let batch = Batch::decode(last.unwrap().body).unwrap();
+    assert_eq!(texts(&batch), [["x"]]);
+}

@@ -1,0 +1,181 @@
+//! Rows that were not stored are kept with their reasons, and count.
+
+use anyhow::{Result, ensure};
+use carga_common::rejects::RejectedRow;
+use carga_common::store::{Completion, Seal, Store};
+use carga_common::upload::{Status, UploadId};
+use futures::TryStreamExt;
+
+use super::{StoreFixture, begin, fail, find, remove_all, rows, seal, store_new};
+use crate::sample;
+
+fn rejected(row: u64) -> RejectedRow {
+    RejectedRow {
+        row,
+        line: row + 1,
+        offset: row * 10,
+        column: None,
+        code: "too_few_fields".to_owned(),
+        message: "the row has 1 field, there are 2 columns".to_owned(),
+        raw: Some(format!("row {row}")),
+        fields: None,
+    }
+}
+
+async fn all(store: &dyn Store, id: UploadId) -> Result<Vec<RejectedRow>> {
+    Ok(store.rejected(id).try_collect().await?)
+}
+
+pub(super) async fn a_rejected_row_comes_back_as_it_was_given<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    let in_a_column = RejectedRow {
+        row: 1 << 35,
+        line: 1 << 40,
+        offset: 1 << 50,
+        column: Some("näme, \"quoted\"".to_owned()),
+        code: "undecodable".to_owned(),
+        message: "🦀 \\ '\n".to_owned(),
+        raw: None,
+        fields: Some(vec![
+            "007".into(),
+            String::new(),
+            "\\xE9, {\"a\":null}".into(),
+        ]),
+    };
+    let given = [rejected(3), in_a_column];
+    ensure!(store.reject(id, 1, &given).await?);
+    ensure!(all(store.as_ref(), id).await? == given);
+    ensure!(all(store.as_ref(), UploadId::generate()).await?.is_empty());
+    Ok(())
+}
+
+pub(super) async fn rejected_rows_come_in_order_and_each_once<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    const ROWS: u64 = 1200;
+    let store = place.open().await?;
+    let (id, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
+    let given: Vec<RejectedRow> = (1..=ROWS).map(rejected).collect();
+    let (first, second) = given.split_at(500);
+    ensure!(store.reject(id, 1, second).await?);
+    ensure!(store.reject(other, 1, &[rejected(7)]).await?);
+    ensure!(store.reject(id, 1, first).await?);
+    // The answer to a call may be lost, and the call made again.
+    ensure!(store.reject(id, 1, first).await?);
+    ensure!(store.reject(id, 1, &[]).await?);
+    ensure!(all(store.as_ref(), id).await? == given);
+    Ok(())
+}
+
+pub(super) async fn rejected_rows_stay_when_their_upload_fails_and_then_there_are_no_more<
+    F: StoreFixture,
+>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    store_new(store.as_ref(), &sample::batches(id, 1, 10)?).await?;
+    ensure!(store.reject(id, 1, &[rejected(11), rejected(12)]).await?);
+    ensure!(
+        !store.reject(id, 2, &[rejected(13)]).await?,
+        "of another epoch"
+    );
+    fail(store.as_ref(), id).await?;
+    ensure!(!store.reject(id, 1, &[rejected(14)]).await?);
+    let unknown = UploadId::generate();
+    ensure!(!store.reject(unknown, 1, &[rejected(1)]).await?);
+    remove_all(store.as_ref(), id).await?;
+
+    let kept = all(store.as_ref(), id).await?;
+    ensure!(kept == [rejected(11), rejected(12)], "{kept:?}");
+    let upload = find(store.as_ref(), id).await?;
+    ensure!(
+        (upload.rows_read, upload.rows_rejected) == (12, 2),
+        "{upload:?}"
+    );
+    Ok(())
+}
+
+fn seal_with(rejected: u64) -> Seal {
+    Seal {
+        rejected,
+        blank_lines: 4,
+        ..seal(2, 20 + rejected)
+    }
+}
+
+pub(super) async fn an_upload_with_rejected_rows_ends_as_partial<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
+    ensure!(store.reject(id, 1, &[rejected(21)]).await?);
+    ensure!(store.seal(id, 1, &seal_with(1)).await?);
+    let completion = store.completion(id).await?;
+    ensure!(matches!(completion, Completion::Ready(_)), "{completion:?}");
+    ensure!(store.complete(id, 1).await?);
+    let upload = find(store.as_ref(), id).await?;
+    ensure!(upload.status == Status::Partial, "{upload:?}");
+    ensure!(upload.rows_read == 21 && upload.rows_inserted == Some(20));
+    ensure!(upload.rows_rejected == 1 && upload.blank_lines == Some(4));
+    ensure!(rows(store.as_ref(), id).await?.len() == 20);
+    Ok(())
+}
+
+pub(super) async fn accounts_that_do_not_close_with_the_rejected_rows_are_a_mismatch<
+    F: StoreFixture,
+>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    // Rejected rows that were announced and are not there, and such that are there and were not announced.
+    for (kept, announced) in [(1, 2), (2, 1), (1, 0)] {
+        let id = begin(store.as_ref()).await?;
+        store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
+        let given: Vec<RejectedRow> = (21..21 + kept).map(rejected).collect();
+        ensure!(store.reject(id, 1, &given).await?);
+        ensure!(store.seal(id, 1, &seal_with(announced)).await?);
+        match store.completion(id).await? {
+            Completion::Mismatch {
+                read,
+                stored,
+                rejected,
+            } => ensure!((read, stored, rejected) == (20 + announced, 20, kept)),
+            other => anyhow::bail!("{other:?}"),
+        }
+        ensure!(!store.complete(id, 1).await?);
+    }
+    Ok(())
+}
+
+pub(super) async fn rows_keep_their_numbers_around_those_that_were_rejected<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    let numbers = [2, 3, 5, 9, 10];
+    store_new(store.as_ref(), &[sample::batch_of(id, 1, numbers)?]).await?;
+    let given: Vec<RejectedRow> = [1, 4, 6, 7, 8].map(rejected).to_vec();
+    ensure!(store.reject(id, 1, &given).await?);
+    let seal = Seal {
+        rejected: 5,
+        ..seal(1, 10)
+    };
+    ensure!(store.seal(id, 1, &seal).await?);
+    ensure!(store.complete(id, 1).await?);
+    let found = rows(store.as_ref(), id).await?;
+    let found_numbers: Vec<u64> = found.iter().map(|row| row.row_number).collect();
+    ensure!(found_numbers == numbers, "{found_numbers:?}");
+    for row in found {
+        let cells: Vec<_> = sample::cells(row.row_number)
+            .into_iter()
+            .map(Some)
+            .collect();
+        ensure!(row.fields == cells, "{row:?}");
+    }
+    Ok(())
+}

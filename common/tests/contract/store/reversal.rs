@@ -1,0 +1,127 @@
+//! An upload that is given up while it is on its way, or taken back afterwards.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use carga_common::store::StoreOutcome;
+use carga_common::upload::Status;
+
+use super::{
+    StoreFixture, begin, complete, end_well, fail, find, remove_all, rows, seal, store_new,
+};
+use crate::sample;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+pub(super) async fn a_cancelled_upload_stores_nothing_more_and_leaves_no_row<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let (receiving, sealed) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
+    ensure!(store.seal(sealed, 1, &seal(2, 20)).await?);
+    for id in [receiving, sealed] {
+        let batches = sample::batches(id, 2, 10)?;
+        store_new(store.as_ref(), &batches[..1]).await?;
+        ensure!(!store.cancel(id, 2).await?, "of another epoch");
+        ensure!(store.cancel(id, 1).await?);
+        ensure!(store.store(&batches[1..]).await? == [StoreOutcome::Fenced]);
+        remove_all(store.as_ref(), id).await?;
+        ensure!(place.rows_in_table(id).await? == 0);
+        let upload = find(store.as_ref(), id).await?;
+        ensure!(
+            upload.status == Status::Cancelled && upload.failure.is_none(),
+            "{upload:?}"
+        );
+        ensure!(
+            upload.finished_at.is_some() && !upload.cleanup_pending,
+            "{upload:?}"
+        );
+    }
+    ensure!(!store.seal(receiving, 1, &seal(2, 20)).await?);
+    let leftovers = store.leftovers(HOUR, Duration::ZERO).await?;
+    ensure!(leftovers.to_unarchive.contains(&receiving), "{leftovers:?}");
+    Ok(())
+}
+
+pub(super) async fn an_upload_that_has_ended_is_not_cancelled<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let (completed, failed) = (
+        complete(store.as_ref(), 1, 10).await?,
+        begin(store.as_ref()).await?,
+    );
+    fail(store.as_ref(), failed).await?;
+    ensure!(!store.cancel(completed, 1).await?);
+    ensure!(!store.cancel(failed, 1).await?);
+    ensure!(find(store.as_ref(), completed).await?.status == Status::Completed);
+    ensure!(find(store.as_ref(), failed).await?.status == Status::Failed);
+    ensure!(rows(store.as_ref(), completed).await?.len() == 10);
+    Ok(())
+}
+
+pub(super) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let (id, other) = (
+        complete(store.as_ref(), 2, 10).await?,
+        complete(store.as_ref(), 2, 10).await?,
+    );
+    ensure!(store.undo(id, 1).await?);
+    ensure!(rows(store.as_ref(), id).await?.is_empty());
+    // A batch that comes once more is of an epoch that is over.
+    let outcomes = store.store(&sample::batches(id, 1, 10)?).await?;
+    ensure!(outcomes == [StoreOutcome::Fenced], "{outcomes:?}");
+    let leftovers = store.leftovers(HOUR, HOUR).await?;
+    ensure!(leftovers.to_remove == [id], "{leftovers:?}");
+    // At once: an archive with a manifest is data.
+    ensure!(leftovers.to_unarchive == [id], "{leftovers:?}");
+    remove_all(store.as_ref(), id).await?;
+    ensure!(place.rows_in_table(id).await? == 0);
+    let upload = find(store.as_ref(), id).await?;
+    ensure!(
+        upload.status == Status::Undone && upload.epoch == 2,
+        "{upload:?}"
+    );
+    ensure!(
+        upload.rows_read == 20 && upload.rows_inserted.is_none(),
+        "{upload:?}"
+    );
+    ensure!(rows(store.as_ref(), other).await?.len() == 20);
+    Ok(())
+}
+
+pub(super) async fn only_an_upload_that_ended_well_is_undone_and_only_once<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let (failed, receiving) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
+    fail(store.as_ref(), failed).await?;
+    for id in [failed, receiving] {
+        ensure!(!store.undo(id, 1).await?);
+    }
+    let id = complete(store.as_ref(), 1, 10).await?;
+    ensure!(!store.undo(id, 2).await?, "of another epoch");
+    ensure!(store.undo(id, 1).await?);
+    ensure!(!store.undo(id, 1).await? && !store.undo(id, 2).await?);
+    Ok(())
+}
+
+pub(super) async fn the_same_content_is_found_while_its_rows_are_in_place<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let content = seal(1, 10).sha256;
+    let id = begin(store.as_ref()).await?;
+    store_new(store.as_ref(), &sample::batches(id, 1, 10)?).await?;
+    let another = begin(store.as_ref()).await?;
+    ensure!(store.same_content(content, another).await?.is_none());
+    end_well(store.as_ref(), id, 1, 10).await?;
+    ensure!(store.same_content(content, another).await? == Some(id));
+    ensure!(store.same_content(content, id).await?.is_none(), "itself");
+    ensure!(store.same_content([8; 32], another).await?.is_none());
+    ensure!(store.undo(id, 1).await?);
+    ensure!(store.same_content(content, another).await?.is_none());
+    Ok(())
+}
