@@ -100,23 +100,27 @@ impl Shape {
 /// The delimiter with which most rows have the width of the first one, and whose fields look least as if another one
 /// separated them.
 pub(super) fn delimiter(text: &[u8], quote: Option<u8>, whole: bool) -> Found<char> {
-    let shapes = DELIMITERS.map(|delimiter| (delimiter, shape(text, delimiter, quote, whole)));
-    let mut best = &shapes[0];
-    for candidate in &shapes[1..] {
-        let rank = |(_, shape): &(char, Shape)| (shape.score(), shape.width);
-        if rank(candidate) > rank(best) {
-            best = candidate;
+    let quote_character = quote.map(char::from);
+    let candidates = DELIMITERS.into_iter();
+    let candidates = candidates.filter(|delimiter| Some(*delimiter) != quote_character);
+    let mut best = (',', Shape::default());
+    for delimiter in candidates.clone() {
+        let shape = shape(text, delimiter, quote, whole);
+        let rank = |shape: &Shape| (shape.score(), shape.width);
+        if rank(&shape) > rank(&best.1) {
+            best = (delimiter, shape);
         }
     }
     let (delimiter, shape) = best;
     if shape.score() == 0 {
-        return found(',', "no delimiter was found: the file has one column");
+        let any = candidates.clone().next().unwrap_or(',');
+        return found(any, "no delimiter was found: the file has one column");
     }
     let evidence = format!(
         "{} of the first {} rows have {} fields like the first record",
         shape.even, shape.rows, shape.width
     );
-    found(*delimiter, evidence)
+    found(delimiter, evidence)
 }
 
 fn shape(text: &[u8], delimiter: char, quote: Option<u8>, whole: bool) -> Shape {

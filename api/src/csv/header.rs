@@ -73,7 +73,11 @@ impl Header {
             Trailing::Yes => true,
             Trailing::AsTheHeader => ends_so,
         };
-        check_count(names.len(), limits)?;
+        let is_ours = |name: &Result<String, String>| {
+            let name = name.as_ref();
+            name.is_ok_and(|name| name.starts_with(OURS))
+        };
+        check_count(names.iter().filter(|name| !is_ours(name)).count(), limits)?;
         let width = names.len();
         let (mut columns, mut stored) = (Vec::with_capacity(width), Vec::with_capacity(width));
         let mut seen = HashSet::with_capacity(width);
@@ -102,6 +106,12 @@ impl Header {
             width,
             trailing_delimiter,
         })
+    }
+
+    /// Whether a field of a row is stored.
+    pub(super) fn stores(&self, field: usize) -> bool {
+        let stored = self.stored.as_ref();
+        stored.is_none_or(|stored| stored.get(field).copied().unwrap_or(false))
     }
 
     /// The name of the column that a field of a row is in.
@@ -147,25 +157,28 @@ fn check_name(number: usize, name: Result<String, String>) -> Result<String, Ref
     Ok(name)
 }
 
-/// Whether the rows of a sample end with a delimiter that separates nothing: the header has no last name, or every row has one
-/// field more than it; and that field is always empty.
+/// Whether the rows of a sample end with a delimiter that separates nothing: the header has no last name, or the rows have one
+/// field more than it; and nine in ten have nothing in that field. The others are then rejected for it.
 pub(super) fn trailing_delimiter(text: &[u8], syntax: Syntax, whole: bool) -> Trailing {
-    let mut width = None;
-    let (mut header_ends_so, mut rows, mut longer) = (false, 0_usize, 0);
-    let mut is_filled = false;
+    const MOST_TENTHS: usize = 9;
+    let mut header = None;
+    let (mut rows, mut ending_so) = (0_usize, 0);
     detect::for_each_record(text, syntax, whole, |_, fields| {
         let is_empty = fields.last().is_some_and(|field| field.start == field.end);
-        let Some(width) = width else {
-            width = Some(fields.len());
-            header_ends_so = is_empty && fields.len() > 1;
-            return;
-        };
-        rows += 1;
-        longer += usize::from(fields.len() == width + 1);
-        is_filled |= !is_empty && fields.len() >= width + usize::from(!header_ends_so);
+        match header {
+            None => header = Some((fields.len(), is_empty && fields.len() > 1)),
+            Some((width, header_ends_so)) => {
+                // With the field behind the last delimiter.
+                let width = width + usize::from(!header_ends_so);
+                rows += 1;
+                let is_there = fields.len() == width;
+                // Where the header ends so, a row need not.
+                ending_so += usize::from(is_there && is_empty || header_ends_so && !is_there);
+            }
+        }
     });
-    let is_longer = rows > 0 && longer == rows;
-    match !is_filled && (header_ends_so || is_longer) {
+    let header_ends_so = header.is_some_and(|(_, ends_so)| ends_so);
+    match 10 * ending_so >= MOST_TENTHS * rows && (header_ends_so || rows > 0) {
         true => Trailing::Yes,
         false => Trailing::No,
     }

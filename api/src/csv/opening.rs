@@ -145,7 +145,12 @@ impl CsvOpening {
             false => trailing_delimiter(&text, syntax, whole),
         };
         let length = SourceLength::of(encoding);
-        let mut records = Records::new(syntax, length, mark_bytes as u64, self.limits.header_bytes);
+        // Without names the first record is a row like any other.
+        let limit = match has_header {
+            true => self.limits.header_bytes,
+            false => self.limits.row_bytes,
+        };
+        let mut records = Records::new(syntax, length, mark_bytes as u64, limit);
         transcoder.decode(behind, self.over, &mut text);
         *records.buffer() = text;
         if self.over {
@@ -171,7 +176,9 @@ impl CsvOpening {
             records,
             trailing,
             header: Header::none(),
-            first_row: false,
+            first_row: None,
+            leading_rows: 0,
+            is_blank: false,
             undoubled: String::new(),
             undoubled_ends: Vec::new(),
         }
@@ -199,7 +206,13 @@ impl Reading {
                 .header(bad_quote, limits)
                 .map_err(|refusal| refusal.on_line(line))?;
             self.dialect.trailing_delimiter = self.header.trailing_delimiter;
-            self.first_row = !self.dialect.header;
+            if !self.dialect.header {
+                self.first_row = Some(bad_quote);
+                if self.header.width == 1 {
+                    // They are rows with an empty cell, as behind it.
+                    self.leading_rows = std::mem::take(blank_lines);
+                }
+            }
             self.records.limit(limits.row_bytes);
             return Ok(true);
         }
@@ -214,10 +227,10 @@ impl Reading {
             let message = format!("the name of column {number} has text behind its closing quote");
             return Err(Refusal::unprocessable("bad_quote", message));
         }
-        let name = |field: &Field| match std::str::from_utf8(self.field(field)) {
-            Ok(text) if field.doubled => Ok(self.undouble(text)),
-            Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(self.shown(self.field(field))),
+        let name = |field: &Field| {
+            let name = self.cell_bytes(field);
+            let name = String::from_utf8(name.into_owned());
+            name.map_err(|error| self.shown(error.as_bytes()))
         };
         let names = self.records.fields().iter().map(name).collect();
         Header::named(names, self.trailing, limits)

@@ -1,7 +1,5 @@
 //! Rows: each of the width of the header, each cell sound; or rejected, with its place and its text.
 
-use std::mem;
-
 use carga_common::rejects::RejectedRow;
 use carga_common::settings::FileLimits;
 use carga_common::upload::Dialect;
@@ -79,10 +77,16 @@ impl CsvReader {
     )]
     pub fn next(&mut self) -> Result<Next, Refusal> {
         let reading = &mut self.reading;
+        reading.is_blank = reading.leading_rows > 0;
+        if reading.is_blank {
+            reading.leading_rows -= 1;
+            self.rows_read += 1;
+            return Ok(Next::Row);
+        }
         loop {
-            let bad_quote = match mem::take(&mut reading.first_row) {
-                true => None,
-                false => match reading.records.next() {
+            let bad_quote = match reading.first_row.take() {
+                Some(bad_quote) => bad_quote,
+                None => match reading.records.next() {
                     NextRecord::More => return Ok(Next::More),
                     NextRecord::End => return Ok(Next::End),
                     NextRecord::Record { bad_quote } => bad_quote,

@@ -90,6 +90,8 @@ pub(super) struct Records {
 struct Skipping {
     place: Place,
     shown: Vec<u8>,
+    /// What has been passed over so far.
+    bytes: usize,
 }
 
 impl Records {
@@ -176,11 +178,12 @@ impl Records {
         let is_last = self.over && window == rest.len();
         match self.syntax.scan(&rest[..window], is_last, &mut self.fields) {
             Scan::Whole(extent) if extent.next <= self.limit => self.take(extent),
-            Scan::Cut { open_quote: None } | Scan::Whole(_) if is_full => self.skip_from(window),
+            Scan::Whole(extent) => self.pass_over(extent),
+            Scan::Cut { open_quote: None } if is_full => self.skip_from(window),
             Scan::Cut {
                 open_quote: Some(open),
             } if is_full || is_last => self.unclosed(open, window),
-            Scan::Cut { .. } | Scan::Whole(_) => {
+            Scan::Cut { .. } => {
                 if rest.len() > PATIENCE_BYTES {
                     self.wanted = (2 * rest.len()).min(self.limit.saturating_add(1));
                 }
@@ -202,18 +205,38 @@ impl Records {
         Next::Record { bad_quote }
     }
 
+    /// A record that ends where it is just too long.
+    fn pass_over(&mut self, extent: Extent) -> Next {
+        let Extent {
+            content,
+            next,
+            inner_lines,
+            ..
+        } = extent;
+        let passed_over = Skipping {
+            place: self.place,
+            shown: beginning(&self.buffer[self.start..][..content]),
+            bytes: next,
+        };
+        self.advance(next, inner_lines + u64::from(next > content));
+        broken(
+            Fault::TooLong {
+                actual: next as u64,
+            },
+            passed_over,
+        )
+    }
+
     /// The line with the opening quote is set apart, and what follows it is read as if that quote had not been.
     fn unclosed(&mut self, open: usize, window: usize) -> Next {
         let rest = &self.buffer[self.start..][..window];
+        let is_all = window <= self.limit;
         let (content, next) = match line_end(&rest[open..]) {
-            Some((content, next)) if open + next < window || next - content == 2 => {
+            // A CR that is the last byte in sight may have an LF behind it.
+            Some((content, next)) if is_all || !is_last_cr(rest, open + content) => {
                 (open + content, open + next)
             }
-            // A last line without an end, or with a CR whose LF would be out of sight.
-            _ if window <= self.limit => (
-                line_end(&rest[open..]).map_or(window, |(at, _)| open + at),
-                window,
-            ),
+            None if is_all => (window, window),
             _ => return self.skip_from(window),
         };
         let broken = Broken {
@@ -226,44 +249,39 @@ impl Records {
         Next::Broken(broken)
     }
 
+    /// What is in sight is passed over, and then the rest of its line.
     fn skip_from(&mut self, window: usize) -> Next {
         let bytes = &self.buffer[self.start..][..window];
+        // Whether that CR ends a line or is half of a line end is for the next look.
+        let whole = whole_characters(&bytes[..window - usize::from(is_last_cr(bytes, window - 1))]);
         let skipping = Skipping {
             place: self.place,
-            shown: bytes[..window.min(SHOWN_BYTES)].to_vec(),
+            shown: beginning(bytes),
+            bytes: whole.len(),
         };
-        // A CR at its end may have an LF behind it.
-        let whole = window - usize::from(bytes.ends_with(b"\r"));
-        let lines = line_ends(&bytes[..whole]);
-        self.advance(whole, lines);
+        let (passed, lines) = (whole.len(), line_ends(whole));
+        self.advance(passed, lines);
         self.skip(skipping)
     }
 
-    fn skip(&mut self, skipping: Skipping) -> Next {
+    fn skip(&mut self, mut skipping: Skipping) -> Next {
         let rest = &self.buffer[self.start..];
-        let found = match line_end(rest) {
-            Some((at, _)) if rest[at] == b'\r' && at + 1 == rest.len() && !self.over => None,
-            found => found,
+        let found = line_end(rest).filter(|(at, _)| self.over || !is_last_cr(rest, *at));
+        let (passed, lines) = match found {
+            Some((_, next)) => (next, 1),
+            None if self.over => (rest.len(), 0),
+            None => (rest.len() - usize::from(rest.ends_with(b"\r")), 0),
         };
-        let (passed, next, lines) = match found {
-            Some((at, next)) => (at, next, 1),
-            None if self.over => (rest.len(), rest.len(), 0),
-            None => {
-                let passed = rest.len() - usize::from(rest.ends_with(b"\r"));
-                (passed, passed, 0)
-            }
-        };
-        let is_done = found.is_some() || self.over;
-        let before = self.place.offset - skipping.place.offset;
-        let actual = before + self.length.measure(&rest[..passed]);
-        let longest = (self.limit as u64).saturating_mul(LONGEST_SKIP);
+        skipping.bytes += passed;
+        let (actual, longest) = (skipping.bytes as u64, self.limit as u64 * LONGEST_SKIP);
         if actual > longest {
+            let rest = rest.len();
             self.over = true;
-            self.advance(rest.len(), 0);
+            self.advance(rest, 0);
             return broken(Fault::Endless { actual: longest }, skipping);
         }
-        self.advance(next, lines);
-        if is_done {
+        self.advance(passed, lines);
+        if found.is_some() || self.over {
             return broken(Fault::TooLong { actual }, skipping);
         }
         self.skipping = Some(skipping);
@@ -276,6 +294,29 @@ impl Records {
         self.start += bytes;
         self.place.line += lines;
         self.wanted = 0;
+    }
+}
+
+/// A CR with nothing behind it.
+fn is_last_cr(bytes: &[u8], at: usize) -> bool {
+    at + 1 == bytes.len() && bytes.last() == Some(&b'\r')
+}
+
+/// Without a character at the end that is cut.
+fn whole_characters(bytes: &[u8]) -> &[u8] {
+    // Behind the first bytes of a character: its others, and those that stand for a byte that is none.
+    let is_inner = |byte: &&u8| matches!(byte, 0x80..=0xbf | 0xf8..);
+    let inner = bytes.iter().rev().take_while(is_inner).count();
+    let ends = bytes.len() - inner;
+    let first = bytes[..ends].last() >= Some(&0xc0);
+    &bytes[..ends - usize::from(first)]
+}
+
+/// What is kept of a row that is too long.
+fn beginning(bytes: &[u8]) -> Vec<u8> {
+    match bytes.get(..SHOWN_BYTES) {
+        Some(bytes) => whole_characters(bytes).to_vec(),
+        None => bytes.to_vec(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The record at hand: whether it is a row, its cells, and what is kept of it where it is none.
 
+use std::borrow::Cow;
 use std::mem;
 
 use carga_common::rejects::RejectedRow;
@@ -30,8 +31,12 @@ pub(super) struct Reading {
     pub(super) records: Records,
     pub(super) trailing: Trailing,
     pub(super) header: Header,
-    /// The first record is a row, and has been read.
-    pub(super) first_row: bool,
+    /// The first record is a row and has been read, with this of its fields having text behind its closing quote.
+    pub(super) first_row: Option<Option<usize>>,
+    /// Blank lines before it that are rows.
+    pub(super) leading_rows: u64,
+    /// The row at hand is a blank line before the first record.
+    pub(super) is_blank: bool,
     /// The row at hand, as far as it is not in the file like that: cells with doubled quotes.
     pub(super) undoubled: String,
     /// Where each of them ends.
@@ -109,8 +114,11 @@ impl Reading {
         }
         let record = self.records.record();
         let position = |is_faulty: &dyn Fn(&[u8]) -> bool| {
-            let mut fields = self.fields().iter();
-            fields.position(|field| is_faulty(self.field(field)))
+            let mut fields = self.fields().iter().enumerate();
+            // What is not stored may be as it likes.
+            fields.position(|(index, field)| {
+                self.header.stores(index) && is_faulty(self.field(field))
+            })
         };
         if record.len() > limits.field_bytes
             && let Some(field) = position(&|field| field.len() > limits.field_bytes)
@@ -140,7 +148,9 @@ impl Reading {
         self.undoubled_ends.clear();
         let quote = self.records.syntax().quote();
         for field in self.records.fields().iter().filter(|field| field.doubled) {
-            undouble(&text[field.start..field.end], quote, &mut self.undoubled);
+            let cell = undoubled(&text.as_bytes()[field.start..field.end], quote);
+            // Without a quote, which is ASCII, it is still text.
+            self.undoubled.push_str(&String::from_utf8_lossy(&cell));
             self.undoubled_ends.push(self.undoubled.len());
         }
         Ok(())
@@ -166,9 +176,11 @@ impl Reading {
         let text = std::str::from_utf8(self.records.record()).unwrap_or_default();
         let mut undoubled_start = 0;
         let mut ends = self.undoubled_ends.iter();
-        let stored = self.header.stored.as_deref();
-        let fields = self.fields().iter().enumerate();
-        fields.filter_map(move |(index, field)| {
+        let (blank, fields) = match self.is_blank {
+            true => (Some(""), &[][..]),
+            false => (None, self.fields()),
+        };
+        let cells = fields.iter().enumerate().filter_map(move |(index, field)| {
             let cell = if field.doubled {
                 let end = ends.next().copied().unwrap_or(undoubled_start);
                 let start = mem::replace(&mut undoubled_start, end);
@@ -176,25 +188,19 @@ impl Reading {
             } else {
                 text.get(field.start..field.end)
             };
-            let is_stored = stored.is_none_or(|stored| stored.get(index).copied().unwrap_or(false));
-            is_stored.then_some(cell.unwrap_or_default())
-        })
+            self.header
+                .stores(index)
+                .then_some(cell.unwrap_or_default())
+        });
+        blank.into_iter().chain(cells)
     }
 
     pub(super) fn rejected(&self, row: u64, fault: RowFault) -> Rejection {
         let Place { line, offset } = self.records.record_place();
         let fields = fault.fits.then(|| {
-            let stored = self.header.stored.as_deref();
             let shown = |(index, field): (usize, &Field)| {
-                let is_stored =
-                    stored.is_none_or(|stored| stored.get(index).copied().unwrap_or(false));
-                let text = self.shown(self.field(field));
-                let text = if field.doubled {
-                    self.undouble(&text)
-                } else {
-                    text
-                };
-                is_stored.then_some(text)
+                let stores = self.header.stores(index);
+                stores.then(|| self.shown(&self.cell_bytes(field)))
             };
             self.fields().iter().enumerate().filter_map(shown).collect()
         });
@@ -225,6 +231,10 @@ impl Reading {
             }
             Fault::UnclosedQuote => None,
         };
+        let message = match limit {
+            Some(_) => format!("{message}; only its beginning is kept"),
+            None => message,
+        };
         let row = RejectedRow {
             row,
             line: broken.place.line,
@@ -242,22 +252,26 @@ impl Reading {
         shown(bytes, self.encoding)
     }
 
-    pub(super) fn undouble(&self, text: &str) -> String {
-        let mut undoubled = String::with_capacity(text.len());
-        undouble(text, self.records.syntax().quote(), &mut undoubled);
-        undoubled
+    /// A cell as it is meant, be it text or not.
+    pub(super) fn cell_bytes(&self, field: &Field) -> Cow<'_, [u8]> {
+        match field.doubled {
+            false => Cow::Borrowed(self.field(field)),
+            true => Cow::Owned(undoubled(self.field(field), self.records.syntax().quote())),
+        }
     }
 }
 
 /// Two quotes become one.
-fn undouble(text: &str, quote: Option<char>, undoubled: &mut String) {
-    let mut rest = text;
-    while let Some(at) = quote.and_then(|quote| rest.find(quote)) {
-        undoubled.push_str(&rest[..=at]);
-        // The second of the two; a quote is one byte.
+fn undoubled(bytes: &[u8], quote: Option<u8>) -> Vec<u8> {
+    let mut undoubled = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = quote.and_then(|quote| memchr::memchr(quote, rest)) {
+        undoubled.extend_from_slice(&rest[..=at]);
+        // Every quote between quotes has another behind it.
         rest = rest.get(at + 2..).unwrap_or_default();
     }
-    undoubled.push_str(rest);
+    undoubled.extend_from_slice(rest);
+    undoubled
 }
 
 pub(super) fn endless_row(row: u64, broken: &Broken, limits: &FileLimits) -> Refusal {
@@ -291,12 +305,9 @@ pub(super) fn told(
             } else {
                 "header_too_large"
             };
-            (
-                code,
-                format!(
-                    "the {what} has at least {actual} bytes, the limit is {limit} ({setting}); only its beginning is kept"
-                ),
-            )
+            let message =
+                format!("the {what} has at least {actual} bytes, the limit is {limit} ({setting})");
+            (code, message)
         }
     }
 }

@@ -56,8 +56,8 @@ impl Syntax {
         }
     }
 
-    pub(super) fn quote(&self) -> Option<char> {
-        self.quote.map(char::from)
+    pub(super) fn quote(&self) -> Option<u8> {
+        self.quote
     }
 
     /// Finds the fields of the record that `bytes` begin with. `over` says that the file ends where they do.

@@ -92,6 +92,11 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Expanded<S> {
         }
     }
 
+    /// Bytes that came out of compression so far.
+    pub(crate) fn expanded(&self) -> u64 {
+        self.expanded
+    }
+
     /// The file as it was sent.
     pub(crate) fn source(&mut self) -> &mut FileSource<S> {
         match &mut self.form {
@@ -179,6 +184,13 @@ fn refusal(error: io::Error, compression: &str) -> Refusal {
         Err(error) => {
             let what = match kind {
                 ErrorKind::UnexpectedEof => "ends before its data does".to_owned(),
+                // zstd's own words for a window beyond the limit.
+                _ if error.to_string().contains("memory") => {
+                    format!(
+                        "takes a window of more than {} MiB to expand",
+                        (1 << ZSTD_WINDOW_LOG) >> 20
+                    )
+                }
                 _ => format!("is damaged: {error}"),
             };
             let message = format!("the {compression} file {what}; nothing of it is kept");

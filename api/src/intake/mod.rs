@@ -216,59 +216,37 @@ impl Intake {
         let backends = &self.state.backends;
         let budget = Arc::clone(&self.state.publish_budget);
         let mut window = PublishWindow::new(backends.queue.publisher(), budget, settings);
-        let mut rejects = Rejects {
-            store: backends.store.as_ref(),
+        let mut rejects = Rejects::new(
+            backends.store.as_ref(),
             upload,
-            live: Arc::clone(&live.upload),
-            policy: self.options.policy,
-            most: settings.limits.rejects,
-            deadline: settings.publish_deadline,
-            found: 0,
-            pending: Vec::new(),
-            pending_bytes: 0,
-        };
-        loop {
-            let next = reader.next()?;
-            live.upload.set_rows(reader.rows_read());
-            match next {
-                Next::More => match file.next().await? {
-                    Some(bytes) => reader.push(&bytes),
-                    None => reader.end(),
-                },
-                Next::End => break,
-                Next::Rejected(row) => rejects.push(*row).await?,
-                Next::Row => match encoder.push(reader.rows_read(), reader.cells()) {
-                    Ok(None) => {}
-                    Ok(Some(batch)) => {
-                        if live.upload.has_ended() {
-                            return Err(ended_meanwhile());
-                        }
-                        window.push(batch).await?;
-                        // In time with the rows, so that both are seen to grow.
-                        rejects.flush().await?;
-                    }
-                    Err(error) => {
-                        let message = format!("{error} (CARGA_BATCH_BYTES)");
-                        let limit = (error.limit as u64, error.actual as u64);
-                        rejects
-                            .push(reader.reject("row_too_large", message, limit))
-                            .await?;
-                    }
-                },
-            }
+            Arc::clone(&live.upload),
+            self.options.policy,
+            settings,
+        );
+        let read = read_rows(
+            &mut reader,
+            &mut file,
+            &mut encoder,
+            &mut window,
+            &mut rejects,
+        );
+        if let Err(refusal) = read.await {
+            rejects.flush_last().await;
+            return Err(refusal);
         }
         let (last, batches) = encoder.finish();
         if let Some(batch) = last {
             window.push(batch).await?;
         }
         rejects.flush().await?;
+        let rejected = rejects.found();
         self.options
             .policy
-            .judge_all(rejects.found, reader.rows_read())?;
+            .judge_all(rejected, reader.rows_read())?;
         window.finish().await?;
         Ok(Seal {
             rows: reader.rows_read(),
-            rejected: rejects.found,
+            rejected,
             blank_lines: reader.blank_lines(),
             batches,
             bytes: file.source().bytes_received(),
@@ -386,6 +364,47 @@ impl Intake {
             refusal,
             upload: Some(id),
         })
+    }
+}
+
+/// Reads a file to its end: each row into the batches, each record that is none to the rejected.
+async fn read_rows<S>(
+    reader: &mut CsvReader,
+    file: &mut Expanded<S>,
+    encoder: &mut BatchEncoder,
+    window: &mut PublishWindow,
+    rejects: &mut Rejects<'_>,
+) -> Result<(), Refusal>
+where
+    S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
+{
+    loop {
+        let next = reader.next()?;
+        rejects.live().set_rows(reader.rows_read());
+        match next {
+            Next::More => match file.next().await? {
+                Some(bytes) => reader.push(&bytes),
+                None => reader.end(),
+            },
+            Next::End => return Ok(()),
+            Next::Rejected(row) => rejects.push(*row).await?,
+            Next::Row => match encoder.push(reader.rows_read(), reader.cells()) {
+                Ok(None) => {}
+                Ok(Some(batch)) => {
+                    if rejects.live().has_ended() {
+                        return Err(ended_meanwhile());
+                    }
+                    window.push(batch).await?;
+                    rejects.flush_if_due().await?;
+                }
+                Err(error) => {
+                    let message = format!("{error} (CARGA_BATCH_BYTES)");
+                    let limit = (error.limit as u64, error.actual as u64);
+                    let rejection = reader.reject("row_too_large", message, limit);
+                    rejects.push(rejection).await?;
+                }
+            },
+        }
     }
 }
 

@@ -130,6 +130,11 @@ async fn next<S>(file: &mut Expanded<S>, is_cut: &mut bool) -> Result<Option<Byt
 where
     S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
 {
+    // As much of what is in it, if it is compressed.
+    if file.expanded() >= MOST_BYTES as u64 {
+        *is_cut = true;
+        return Ok(None);
+    }
     let next = file.next().await;
     *is_cut = file.source().bytes_received() >= MOST_BYTES as u64;
     match next {

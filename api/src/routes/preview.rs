@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Query, Request, State};
 use axum::http::header;
 
+use super::send::{refuse_when_stopping, slot};
 use crate::intake::form::{Encoding, Form};
 use crate::intake::options::Options;
 use crate::intake::preview::look;
@@ -18,6 +19,8 @@ pub(crate) async fn post(
     request: Request,
 ) -> Result<Json<Preview>, ApiError> {
     let mut options = Options::from_query(&query)?;
+    refuse_when_stopping(&state)?;
+    let _slot = slot(&state)?;
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of(&parts.headers)?;
     let settings = &state.settings;

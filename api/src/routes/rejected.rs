@@ -5,7 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use carga_common::upload::UploadId;
+use carga_common::upload::{Status, UploadId};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
@@ -30,6 +30,16 @@ pub(crate) async fn get(
     let form = form(&query, &headers)?;
     let upload = state.backends.store.upload(id).await?;
     let upload = upload.ok_or_else(|| Refusal::no_such_upload(id))?;
+    if upload.status == Status::Receiving {
+        let message =
+            format!("upload {id} is still being received, and more of its rows may be rejected");
+        let mut refusal = Refusal::conflict("wrong_state", message).retry_after(1);
+        refusal.upload_status = Some(upload.status);
+        return Err(ApiError {
+            refusal,
+            upload: Some(id),
+        });
+    }
     let (pages, mut received) = mpsc::channel(AHEAD);
     let report = RejectReport::new(form, upload.columns);
     tokio::spawn(write(state, id, report, pages));
@@ -56,10 +66,23 @@ fn form(query: &[(String, String)], headers: &HeaderMap) -> Result<ReportForm, R
             _ => return Err(unknown(name, &["safe"])),
         }
     }
+    if query.len() > 1 {
+        return Err(Refusal::bad_request(
+            "repeated_option",
+            "option `safe` is given twice",
+        ));
+    }
     let accept = headers.get(header::ACCEPT);
     let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or("");
     let is_ndjson = accept.contains("ndjson") || accept.contains("jsonl");
-    Ok(if is_ndjson { ReportForm::Ndjson } else { form })
+    match (is_ndjson, form) {
+        (true, ReportForm::SpreadsheetCsv) => Err(malformed(
+            "safe",
+            "effect in CSV only, and NDJSON was asked for",
+        )),
+        (true, _) => Ok(ReportForm::Ndjson),
+        (false, form) => Ok(form),
+    }
 }
 
 async fn write(state: ApiState, id: UploadId, report: RejectReport, pages: mpsc::Sender<Page>) {

@@ -8,6 +8,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carga_common::upload::{Upload, UploadId, sha256_hex};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::upload_id;
 use crate::intake::form::Encoding;
@@ -64,9 +65,7 @@ async fn send(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    if state.draining.is_cancelled() {
-        return Err(Refusal::unavailable("stopping", "this server is stopping").into());
-    }
+    refuse_when_stopping(&state)?;
     let encoding = Encoding::of(&parts.headers)?;
     let content_length = content_length(&parts.headers);
     let limit = state.settings.max_upload_bytes;
@@ -79,12 +78,7 @@ async fn send(
     {
         return Err(Refusal::upload_too_large(limit, length - overhead).into());
     }
-    let Ok(slot) = Arc::clone(&state.upload_slots).try_acquire_owned() else {
-        let most = state.settings.max_uploads as u64;
-        let message = format!("{most} uploads are being received already (CARGA_MAX_UPLOADS)");
-        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads", message);
-        return Err(refusal.limit(most, most + 1).retry_after(2).into());
-    };
+    let slot = slot(&state)?;
     let incoming = Incoming {
         id,
         encoding,
@@ -107,6 +101,25 @@ async fn send(
         Json(view),
     )
         .into_response())
+}
+
+pub(super) fn refuse_when_stopping(state: &ApiState) -> Result<(), Refusal> {
+    match state.draining.is_cancelled() {
+        true => Err(Refusal::unavailable("stopping", "this server is stopping")),
+        false => Ok(()),
+    }
+}
+
+/// One of the uploads at once.
+pub(super) fn slot(state: &ApiState) -> Result<OwnedSemaphorePermit, Refusal> {
+    Arc::clone(&state.upload_slots)
+        .try_acquire_owned()
+        .map_err(|_| {
+            let most = state.settings.max_uploads as u64;
+            let message = format!("{most} uploads are being received already (CARGA_MAX_UPLOADS)");
+            let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads", message);
+            refusal.limit(most, most + 1).retry_after(2)
+        })
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

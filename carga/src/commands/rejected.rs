@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use carga_api::report::{PAGE_ROWS, RejectReport, ReportForm};
 use carga_common::settings::Settings;
 use carga_common::store::Store;
+use carga_common::upload::{Status, UploadId};
 use futures::{StreamExt, TryStreamExt};
 
 use super::{find, store_to_read};
@@ -20,6 +21,11 @@ pub(crate) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
     let upload = find(store.as_ref(), which, &[]).await?;
+    anyhow::ensure!(
+        upload.status != Status::Receiving,
+        "upload {} is still being received, and more of its rows may be rejected",
+        upload.id
+    );
     let form = match (format, spreadsheet_safe) {
         (Format::Ndjson, _) => ReportForm::Ndjson,
         (Format::Csv, false) => ReportForm::Csv,
@@ -34,11 +40,7 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn print(
-    store: &dyn Store,
-    id: carga_common::upload::UploadId,
-    report: &RejectReport,
-) -> anyhow::Result<()> {
+async fn print(store: &dyn Store, id: UploadId, report: &RejectReport) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     output.write_all(&report.head()?)?;
     let mut pages = store.rejected(id).try_chunks(PAGE_ROWS).boxed();

@@ -19,6 +19,7 @@ mod fixtures;
 mod happy;
 mod preview;
 mod progress;
+mod random_files;
 mod refused;
 mod rejects;
 mod reversal;

@@ -19,6 +19,9 @@ pub(super) const SWEEP_LIMIT: i64 = 100;
 /// A sealed upload is left to its workers for this long before the sweeper looks whether it lacks only its end.
 pub(super) const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
 
+/// Rows read back at once.
+pub(super) const PAGE_ROWS: i64 = 256;
+
 /// What is to be known of an upload before a batch of it is stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Admission {

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
-use super::super::rules::{self, Admission, Counted, signed, unsigned};
+use super::super::rules::{self, Admission, Counted, PAGE_ROWS, signed, unsigned};
 use super::uploads::find;
 use super::{first_id, now, rejects};
 use crate::batch::{Batch, BatchId};
@@ -133,8 +133,9 @@ async fn enter_in_ledger(
 /// One statement for all rows without a gap: SQLite takes the batch's own JSON apart, so that no row crosses to its thread by itself.
 async fn insert_rows(writing: &mut Writing, batch: &Batch, number: i64) -> sqlx::Result<()> {
     let mut rows_json = batch.rows_json();
+    let expected = batch.size_bytes() / batch.runs().len().max(1);
     for (first, count) in batch.runs() {
-        let mut rows = Vec::with_capacity(batch.size_bytes());
+        let mut rows = Vec::with_capacity(expected);
         for row in rows_json.by_ref().take(*count as usize) {
             rows.extend_from_slice(if rows.is_empty() { b"[[" } else { b",[" });
             rows.extend_from_slice(row);
@@ -173,7 +174,6 @@ pub(super) fn rows(database: &Database, id: UploadId) -> BoxStream<'_, PortResul
 
 /// The rows after the last one seen.
 async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<StoredRow>> {
-    const ROWS: i64 = 256;
     let found: Vec<(i64, Json<Vec<Option<String>>>)> = sqlx::query_as(
         "SELECT r.row_number, r.fields
          FROM uploads u JOIN rows r ON r.id > (u.number << 36) + $2 AND r.id <= (u.number << 36) + 0xfffffffff
@@ -182,7 +182,7 @@ async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result
     )
     .bind(id.to_string())
     .bind(signed(last_seen))
-    .bind(ROWS)
+    .bind(PAGE_ROWS)
     .fetch_all(&database.readers)
     .await?;
     let row = |(row_number, fields): (i64, Json<_>)| StoredRow {

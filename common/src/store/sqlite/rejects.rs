@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
-use super::super::rules::{signed, unsigned};
+use super::super::rules::{PAGE_ROWS, signed, unsigned};
 use super::{first_id, last_id};
 use crate::error::PortResult;
 use crate::rejects::RejectedRow;
@@ -84,7 +84,6 @@ type Row = (
 );
 
 async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<RejectedRow>> {
-    const ROWS: i64 = 256;
     let mut connection = database.readers.acquire().await?;
     let known: Option<(i64,)> = sqlx::query_as("SELECT number FROM uploads WHERE id = $1")
         .bind(id.to_string())
@@ -99,7 +98,7 @@ async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result
     )
     .bind(first_id(number) + signed(last_seen))
     .bind(last_id(number))
-    .bind(ROWS)
+    .bind(PAGE_ROWS)
     .fetch_all(&mut *connection)
     .await?;
     let row = |(row, line, offset, column, code, message, raw, fields): Row| RejectedRow {

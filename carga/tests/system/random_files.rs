@@ -1,0 +1,262 @@
+//! Random files with known faults, read once by the plan that made them and once by Carga.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use csv::StringRecord;
+use futures::TryStreamExt;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::files::paced;
+use crate::place::Mode;
+
+in_both_modes! {
+    every_count_and_every_cell_of_a_random_file_is_what_an_independent_reading_says,
+}
+
+/// So many files, of different sizes, delimiters, quotes, encodings and line ends.
+const FILES: usize = 25;
+
+/// A record of a file: a row, a blank line, or one of the faults.
+#[derive(Debug, Clone)]
+enum Record {
+    Row(Vec<String>),
+    Blank,
+    TooFew,
+    TooMany,
+    BadQuote,
+    Nul,
+    /// Only in UTF-8: other encodings know every byte, or are not made here.
+    Undecodable,
+}
+
+#[derive(Debug, Clone)]
+struct Plan {
+    columns: usize,
+    delimiter: char,
+    line_end: &'static str,
+    /// Otherwise Windows-1252.
+    is_utf8: bool,
+    batch_rows: u32,
+    records: Vec<Record>,
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let shape = (
+        2usize..6,
+        prop::sample::select(vec![',', ';', '\t', '|']),
+        prop::sample::select(vec!["\n", "\r\n", "\r"]),
+        any::<bool>(),
+        1u32..400,
+    );
+    shape.prop_flat_map(|(columns, delimiter, line_end, is_utf8, batch_rows)| {
+        let cell = "[a-zA-Z0-9 ,;|\t\"'éüß\n]{0,12}";
+        let record = prop_oneof![
+            20 => prop::collection::vec(cell, columns).prop_map(Record::Row),
+            1 => Just(Record::Blank),
+            1 => Just(Record::TooFew),
+            1 => Just(Record::TooMany),
+            1 => Just(Record::BadQuote),
+            1 => Just(Record::Nul),
+            1 => Just(Record::Undecodable),
+        ];
+        prop::collection::vec(record, 0..1500).prop_map(move |records| Plan {
+            columns,
+            delimiter,
+            line_end,
+            is_utf8,
+            batch_rows,
+            records,
+        })
+    })
+}
+
+/// What the plan says must come of the file.
+#[derive(Debug, Default)]
+struct Expected {
+    rows: Vec<(i64, StringRecord)>,
+    /// By row number: the code, and the byte at which it begins.
+    rejected: BTreeMap<u64, (&'static str, u64)>,
+    blank_lines: u64,
+}
+
+impl Plan {
+    fn query(&self) -> String {
+        let delimiter = if self.delimiter == '\t' {
+            "tab".to_owned()
+        } else {
+            format!("%{:02x}", self.delimiter as u32)
+        };
+        let encoding = if self.is_utf8 {
+            "utf-8"
+        } else {
+            "windows-1252"
+        };
+        format!("delimiter={delimiter}&encoding={encoding}")
+    }
+
+    fn bytes_of(&self, text: &str) -> Vec<u8> {
+        if self.is_utf8 {
+            return text.as_bytes().to_vec();
+        }
+        // Its characters up to 255 are one byte each with the same number, those that are used here at least.
+        text.chars().map(|c| c as u8).collect()
+    }
+
+    /// A cell in quotes, whether it needs them or not.
+    fn quoted(&self, cell: &str) -> String {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    }
+
+    fn written(&self) -> (Vec<u8>, Expected) {
+        let Self {
+            columns,
+            delimiter,
+            line_end,
+            ..
+        } = self;
+        let joined = |cells: &[String]| cells.join(&delimiter.to_string());
+        let names: Vec<String> = (1..=*columns).map(|column| format!("c{column}")).collect();
+        let mut file = self.bytes_of(&(joined(&names) + line_end));
+        let mut expected = Expected::default();
+        let mut number = 0;
+        for record in &self.records {
+            let offset = file.len() as u64;
+            let sound = vec!["x".to_owned(); *columns];
+            number += 1;
+            let (text, code) = match record {
+                Record::Blank => {
+                    number -= 1;
+                    expected.blank_lines += 1;
+                    (String::new(), None)
+                }
+                Record::Row(cells) => {
+                    let row = StringRecord::from(cells.clone());
+                    expected.rows.push((number as i64, row));
+                    let cells: Vec<String> = cells.iter().map(|cell| self.quoted(cell)).collect();
+                    (joined(&cells), None)
+                }
+                Record::TooFew => (joined(&sound[1..]), Some("too_few_fields")),
+                Record::TooMany => (
+                    joined(&[&sound[..], &sound[..1]].concat()),
+                    Some("too_many_fields"),
+                ),
+                Record::BadQuote => {
+                    let bad = [&["\"x\"y".to_owned()][..], &sound[1..]].concat();
+                    (joined(&bad), Some("bad_quote"))
+                }
+                Record::Nul => {
+                    let bad = [&["x\0".to_owned()][..], &sound[1..]].concat();
+                    (joined(&bad), Some("nul_character"))
+                }
+                Record::Undecodable if self.is_utf8 => (joined(&sound), Some("undecodable")),
+                Record::Undecodable => {
+                    expected
+                        .rows
+                        .push((number as i64, StringRecord::from(sound.clone())));
+                    (joined(&sound), None)
+                }
+            };
+            let mut bytes = self.bytes_of(&text);
+            if code == Some("undecodable") {
+                bytes[0] = 0xff;
+            }
+            file.extend(bytes);
+            file.extend(line_end.as_bytes());
+            if let Some(code) = code {
+                expected.rejected.insert(number, (code, offset));
+            }
+        }
+        (file, expected)
+    }
+}
+
+async fn every_count_and_every_cell_of_a_random_file_is_what_an_independent_reading_says(
+    mode: Mode,
+) -> Result<()> {
+    // The same files at every run; what varies from run to run is who is quicker.
+    let mut runner = TestRunner::deterministic();
+    let mut app: Option<(u32, App)> = None;
+    for _ in 0..FILES {
+        let tree = plan().new_tree(&mut runner);
+        let plan = tree
+            .map_err(|reason| anyhow::anyhow!("{reason}"))?
+            .current();
+        // One Carga for all that share a batch size would be quick; a new one now and then tries more of them.
+        if app.as_ref().is_none_or(|(files, _)| *files == 5) {
+            if let Some((_, app)) = app.take() {
+                app.close().await?;
+            }
+            let rows = plan.batch_rows.to_string();
+            let place = mode.place().await?.with("CARGA_BATCH_ROWS", &rows);
+            app = Some((0, App::start(place, 2).await?));
+        }
+        if let Some((files, app)) = &mut app {
+            *files += 1;
+            check(app, &plan).await?;
+        }
+    }
+    match app {
+        Some((_, app)) => app.close().await,
+        None => Ok(()),
+    }
+}
+
+async fn check(app: &App, plan: &Plan) -> Result<()> {
+    let (file, expected) = plan.written();
+    let id = Uuid::now_v7();
+    // In pieces that fall anywhere.
+    let body = paced(file, 50_000_000 / 7);
+    let answer = app.put_with(id, &plan.query(), body).await?;
+    ensure!(answer.status() == 202, "{}", answer.text().await?);
+    let upload = app.ended(id).await?;
+    let (stored, rejected) = (expected.rows.len(), expected.rejected.len());
+    let status = if rejected == 0 {
+        "completed"
+    } else {
+        "partial"
+    };
+    ensure!(upload["status"] == status, "{upload}");
+    ensure!(
+        upload["rows"]["read"] == stored + rejected
+            && upload["rows"]["inserted"] == stored
+            && upload["rows"]["rejected"] == rejected
+            && upload["blank_lines"] == expected.blank_lines,
+        "{stored} and {rejected}, {} blank: {upload}",
+        expected.blank_lines
+    );
+    let rows = expected.rows.iter().map(|(number, row)| (*number, row));
+    app.place.holds_numbered(id, rows).await?;
+    let report = app.client.get(format!("{}/uploads/{id}/rejected", app.url));
+    let report = report
+        .header("accept", "application/x-ndjson")
+        .send()
+        .await?;
+    let report: Vec<u8> = report
+        .bytes_stream()
+        .try_fold(Vec::new(), async |mut all, piece| {
+            all.extend_from_slice(&piece);
+            Ok(all)
+        })
+        .await?;
+    let mut found = BTreeMap::new();
+    for line in report
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        let row: Value = serde_json::from_slice(line)?;
+        let number = row["row"].as_u64().unwrap_or_default();
+        let code = row["code"].as_str().unwrap_or_default().to_owned();
+        found.insert(number, (code, row["offset"].as_u64().unwrap_or_default()));
+    }
+    let told = found
+        .iter()
+        .map(|(row, (code, offset))| (*row, (code.as_str(), *offset)));
+    ensure!(told.eq(expected.rejected), "{found:?}");
+    Ok(())
+}
