@@ -251,7 +251,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Removes rows of an upload that ended without keeping them, some at a time.
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal>;
 
-    /// Notes that the archive of a failed upload is gone.
+    /// Notes that the archive of an upload without rows is gone. One that was undone just now is left over all the same: a
+    /// worker may have been about to write into it.
     async fn archive_removed(&self, id: UploadId) -> PortResult<()>;
 
     /// The upload, if there is one.

@@ -22,6 +22,9 @@ pub(super) const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
 /// Rows read back at once.
 pub(super) const PAGE_ROWS: i64 = 256;
 
+/// For so long after an upload was undone its archive is deleted again and again: a batch or a manifest may have been on its way.
+pub(super) const UNARCHIVE_AGAIN: Duration = Duration::from_secs(60);
+
 /// What is to be known of an upload before a batch of it is stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Admission {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{fence_key, port_error};
 use crate::error::PortResult;
-use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNFINISHED_AFTER};
+use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER};
 use crate::store::{Leftovers, Removal};
 use crate::upload::UploadId;
 
@@ -66,11 +66,16 @@ pub(super) async fn remove_rows(pool: &PgPool, id: UploadId) -> PortResult<Remov
 }
 
 pub(super) async fn archive_removed(pool: &PgPool, id: UploadId) -> PortResult<()> {
-    sqlx::query("UPDATE uploads SET archive_pending = false WHERE id = $1")
-        .bind(id.as_uuid())
-        .execute(pool)
-        .await
-        .map_err(|error| port_error("store.archive_removed", error))?;
+    sqlx::query(
+        "UPDATE uploads
+         SET archive_pending = status = 'undone' AND finished_at > now() - make_interval(secs => $2)
+         WHERE id = $1",
+    )
+    .bind(id.as_uuid())
+    .bind(UNARCHIVE_AGAIN.as_secs_f64())
+    .execute(pool)
+    .await
+    .map_err(|error| port_error("store.archive_removed", error))?;
     Ok(())
 }
 

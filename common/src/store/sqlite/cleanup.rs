@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ago, first_id, last_id, now};
 use crate::sqlite::Database;
-use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNFINISHED_AFTER};
+use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER};
 use crate::store::{Leftovers, Removal};
 use crate::upload::UploadId;
 
@@ -48,10 +48,13 @@ pub(super) async fn remove_rows(database: &Database, id: UploadId) -> sqlx::Resu
 }
 
 pub(super) async fn archive_removed(database: &Database, id: UploadId) -> sqlx::Result<()> {
-    sqlx::query("UPDATE uploads SET archive_pending = 0 WHERE id = $1")
-        .bind(id.to_string())
-        .execute(database.writer())
-        .await?;
+    sqlx::query(
+        "UPDATE uploads SET archive_pending = status = 'undone' AND finished_at > $2 WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .bind(ago(UNARCHIVE_AGAIN))
+    .execute(database.writer())
+    .await?;
     Ok(())
 }
 

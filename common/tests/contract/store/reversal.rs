@@ -77,6 +77,10 @@ pub(super) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixtur
     ensure!(leftovers.to_remove == [id], "{leftovers:?}");
     // At once: an archive with a manifest is data.
     ensure!(leftovers.to_unarchive == [id], "{leftovers:?}");
+    // And once more, since a worker may have been about to write into it.
+    store.archive_removed(id).await?;
+    let leftovers = store.leftovers(HOUR, HOUR).await?;
+    ensure!(leftovers.to_unarchive == [id], "{leftovers:?}");
     remove_all(store.as_ref(), id).await?;
     ensure!(place.rows_in_table(id).await? == 0);
     let upload = find(store.as_ref(), id).await?;
