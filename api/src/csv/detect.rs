@@ -27,11 +27,6 @@ fn found<T>(value: T, evidence: impl Into<String>) -> Found<T> {
     }
 }
 
-/// A byte order mark: what it means and how long it is.
-pub(super) fn byte_order_mark(sample: &[u8]) -> Option<(&'static Encoding, usize)> {
-    Encoding::for_bom(sample)
-}
-
 /// The encoding of a file without a byte order mark. A sample that is not `whole` may end in the middle of a character.
 pub(super) fn encoding(sample: &[u8], whole: bool) -> Found<&'static Encoding> {
     if sample.is_ascii() {

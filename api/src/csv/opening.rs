@@ -114,7 +114,7 @@ impl CsvOpening {
         let looked_at = self.sample.len().min(SAMPLE_BYTES);
         let (sample, behind) = self.sample.split_at(looked_at);
         let whole = self.sample.len() < SAMPLE_BYTES;
-        let mark = detect::byte_order_mark(sample);
+        let mark = Encoding::for_bom(sample);
         let (encoding, encoding_evidence) = match (self.options.encoding, mark) {
             (Some(encoding), _) => (encoding, "given".to_owned()),
             (None, Some((encoding, _))) => (encoding, "a byte order mark".to_owned()),

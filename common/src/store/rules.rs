@@ -3,10 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use sqlx::types::Json;
+
 use super::{ArchivedBatch, Completion, LedgerEntry, StoreOutcome};
 use crate::batch::{Batch, BatchId};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::progress::StoredBatch;
+use crate::rejects::RejectedRow;
 use crate::upload::{Status, Upload, UploadId};
 
 /// Rows deleted in one transaction: few enough to let others in between, many enough not to look at the dead ones too often.
@@ -133,6 +138,51 @@ pub(super) fn signed(count: u64) -> i64 {
 /// No count in a database is negative.
 pub(super) fn unsigned(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
+}
+
+/// `row_number`, `line`, `byte_offset`, `column_name`, `code`, `message`, `raw`, `fields`.
+pub(super) type RejectedRecord = (
+    i64,
+    i64,
+    i64,
+    Option<String>,
+    String,
+    String,
+    Option<String>,
+    Option<Json<Vec<String>>>,
+);
+
+/// All rejected rows, page by page: who reads slowly keeps no connection and no transaction. `page` has those after a row number.
+pub(super) fn rejected_rows<'a, P>(
+    port_error: fn(&'static str, sqlx::Error) -> PortError,
+    page: impl Fn(u64) -> P + Copy + Send + 'a,
+) -> BoxStream<'a, PortResult<RejectedRow>>
+where
+    P: Future<Output = sqlx::Result<Vec<RejectedRecord>>> + Send + 'a,
+{
+    stream::try_unfold(0, move |last_seen| async move {
+        let page = page(last_seen).await;
+        let page = page.map_err(|error| port_error("store.rejected", error))?;
+        let last = page.last().map(|record| unsigned(record.0));
+        let rows = stream::iter(page).map(|record| Ok(rejected_row(record)));
+        Ok(last.map(|last| (rows, last)))
+    })
+    .try_flatten()
+    .boxed()
+}
+
+fn rejected_row(record: RejectedRecord) -> RejectedRow {
+    let (row, line, offset, column, code, message, raw, fields) = record;
+    RejectedRow {
+        row: unsigned(row),
+        line: unsigned(line),
+        offset: unsigned(offset),
+        column,
+        code,
+        message,
+        raw,
+        fields: fields.map(|fields| fields.0),
+    }
 }
 
 /// `seq`, `first_row`, `rows`, `archive_bytes`, `archive_crc32`.

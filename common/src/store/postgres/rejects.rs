@@ -1,11 +1,10 @@
 //! Rejected rows, which the API writes while it reads.
 
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, stream};
 use sqlx::postgres::PgPool;
 use sqlx::types::Json;
 
-use super::super::rules::{PAGE_ROWS, signed, unsigned};
+use super::super::rules::{self, PAGE_ROWS, RejectedRecord, signed};
 use super::{fence_key, port_error};
 use crate::error::PortResult;
 use crate::rejects::RejectedRow;
@@ -52,31 +51,12 @@ pub(super) async fn reject(
         .map_err(|error| port_error("store.reject", error))
 }
 
-type Row = (
-    i64,
-    i64,
-    i64,
-    Option<String>,
-    String,
-    String,
-    Option<String>,
-    Option<Json<Vec<String>>>,
-);
-
-/// Page by page: a client that reads slowly keeps no connection, and no statement runs for as long as it reads.
 pub(super) fn rejected(pool: &PgPool, id: UploadId) -> BoxStream<'_, PortResult<RejectedRow>> {
-    stream::try_unfold(0, move |last_seen| async move {
-        let page = page(pool, id, last_seen).await;
-        let page = page.map_err(|error| port_error("store.rejected", error))?;
-        let last = page.last().map(|row| row.row);
-        Ok(last.map(|last| (stream::iter(page).map(Ok), last)))
-    })
-    .try_flatten()
-    .boxed()
+    rules::rejected_rows(port_error, move |last_seen| page(pool, id, last_seen))
 }
 
-async fn page(pool: &PgPool, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<RejectedRow>> {
-    let found: Vec<Row> = sqlx::query_as(
+async fn page(pool: &PgPool, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<RejectedRecord>> {
+    sqlx::query_as(
         "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
          FROM rejected_rows WHERE upload_id = $1 AND row_number > $2 ORDER BY row_number LIMIT $3",
     )
@@ -84,16 +64,5 @@ async fn page(pool: &PgPool, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<R
     .bind(signed(last_seen))
     .bind(PAGE_ROWS)
     .fetch_all(pool)
-    .await?;
-    let row = |(row, line, offset, column, code, message, raw, fields): Row| RejectedRow {
-        row: unsigned(row),
-        line: unsigned(line),
-        offset: unsigned(offset),
-        column,
-        code,
-        message,
-        raw,
-        fields: fields.map(|fields| fields.0),
-    };
-    Ok(found.into_iter().map(row).collect())
+    .await
 }

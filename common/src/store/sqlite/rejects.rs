@@ -1,11 +1,10 @@
 //! Rejected rows, which the intake writes while it reads.
 
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, stream};
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
-use super::super::rules::{PAGE_ROWS, signed, unsigned};
+use super::super::rules::{self, PAGE_ROWS, RejectedRecord, signed};
 use super::{first_id, last_id};
 use crate::error::PortResult;
 use crate::rejects::RejectedRow;
@@ -57,33 +56,18 @@ pub(super) async fn count(connection: &mut SqliteConnection, id: UploadId) -> sq
     Ok(count)
 }
 
-/// Page by page, as the rows are.
 pub(super) fn rejected(
     database: &Database,
     id: UploadId,
 ) -> BoxStream<'_, PortResult<RejectedRow>> {
-    stream::try_unfold(0, move |last_seen| async move {
-        let page = page(database, id, last_seen).await;
-        let page = page.map_err(|error| port_error("store.rejected", error))?;
-        let last = page.last().map(|row| row.row);
-        Ok(last.map(|last| (stream::iter(page).map(Ok), last)))
-    })
-    .try_flatten()
-    .boxed()
+    rules::rejected_rows(port_error, move |last_seen| page(database, id, last_seen))
 }
 
-type Row = (
-    i64,
-    i64,
-    i64,
-    Option<String>,
-    String,
-    String,
-    Option<String>,
-    Option<Json<Vec<String>>>,
-);
-
-async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<RejectedRow>> {
+async fn page(
+    database: &Database,
+    id: UploadId,
+    last_seen: u64,
+) -> sqlx::Result<Vec<RejectedRecord>> {
     let mut connection = database.readers.acquire().await?;
     let known: Option<(i64,)> = sqlx::query_as("SELECT number FROM uploads WHERE id = $1")
         .bind(id.to_string())
@@ -92,7 +76,7 @@ async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result
     let Some((number,)) = known else {
         return Ok(Vec::new());
     };
-    let found: Vec<Row> = sqlx::query_as(
+    sqlx::query_as(
         "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
          FROM rejected_rows WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3",
     )
@@ -100,16 +84,5 @@ async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result
     .bind(last_id(number))
     .bind(PAGE_ROWS)
     .fetch_all(&mut *connection)
-    .await?;
-    let row = |(row, line, offset, column, code, message, raw, fields): Row| RejectedRow {
-        row: unsigned(row),
-        line: unsigned(line),
-        offset: unsigned(offset),
-        column,
-        code,
-        message,
-        raw,
-        fields: fields.map(|fields| fields.0),
-    };
-    Ok(found.into_iter().map(row).collect())
+    .await
 }
