@@ -45,10 +45,8 @@ impl App {
             client: Client::new(),
             place,
         };
-        if let Place::Distributed(_) = app.place {
-            for _ in 0..workers {
-                app.add_worker().await?;
-            }
+        for _ in 0..workers {
+            app.add_worker().await?;
         }
         Ok(app)
     }
@@ -64,7 +62,11 @@ impl App {
         Ok(())
     }
 
+    /// One more worker; nothing where one process does everything.
     pub(crate) async fn add_worker(&mut self) -> Result<()> {
+        if !matches!(self.place, Place::Distributed(_)) {
+            return Ok(());
+        }
         let file = std::env::temp_dir().join(format!("carga-alive-{}", Uuid::new_v4().simple()));
         let mut env = self.place.env();
         env.insert("CARGA_HEARTBEAT_FILE".into(), file.display().to_string());

@@ -27,9 +27,10 @@ async fn told_to_stop_while_storing_it_gives_back_what_it_has_not_begun_and_exit
         .with("CARGA_STORE_SESSIONS", "1")
         .with("CARGA_PREFETCH", "8")
         .with("CARGA_LOG", "carga_worker=debug,info");
-    let mut app = App::start(place, 1).await?;
+    let mut app = App::start(place, 0).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, flights().await?).await?.status() == 202);
+    app.add_worker().await?;
     app.stored_more_than(id, 20).await?;
     app.storer().terminate()?;
     let exit = app.storer().wait(Duration::from_secs(30)).await?;

@@ -18,9 +18,12 @@ fn slowly(scope: Scope) -> Scope {
 async fn a_killed_postgres_is_waited_for() -> Result<()> {
     let mut postgres = Postgres::start().await?;
     let scope = slowly(Scope::new().await?.with_postgres(&postgres).await?);
-    let app = App::start(scope, 2).await?;
+    let mut app = App::start(scope, 0).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, flights().await?).await?.status() == 202);
+    // Only now, or they might be done by the time it is taken away.
+    app.add_worker().await?;
+    app.add_worker().await?;
     app.stored_more_than(id, 40).await?;
     postgres.kill()?;
     let (status, _) = app.get("/readyz").await?;
