@@ -21,8 +21,11 @@ enum Task {
     /// A set of all four servers, which runs in the background.
     #[command(subcommand)]
     Services(Set),
-    /// Installs the Debian packages that the servers come from.
-    Install,
+    /// Installs Debian packages that are missing.
+    Install {
+        /// [default: those that the servers come from]
+        packages: Vec<Package>,
+    },
     /// Runs one private server until Ctrl-C, then removes it with all its data.
     Run { server: Single },
     /// Serves a directory as S3 until SIGTERM.
@@ -76,7 +79,10 @@ impl Cli {
             Task::Services(Set::Up { place, s3 }) => print(&Services::up(&place.dir(), s3).await?),
             Task::Services(Set::Env(place)) => print(&Services::find(&place.dir()).await?),
             Task::Services(Set::Down(place)) => Services::down(&place.dir()).await?,
-            Task::Install => packages::ensure_installed(&Package::ALL)?,
+            Task::Install { packages } if packages.is_empty() => {
+                packages::ensure_installed(&Package::SERVERS)?;
+            }
+            Task::Install { packages } => packages::ensure_installed(&packages)?,
             Task::Run { server } => run(server).await?,
             Task::S3 { port, dir } => s3::serve(s3::listen(port)?, &dir, interrupted()?).await?,
         }

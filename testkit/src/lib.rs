@@ -41,7 +41,7 @@ pub use disk::SmallDisk;
 pub use home::reap_stale;
 pub use localstack::LocalStack;
 pub use paths::{repository, target_dir};
-pub use pid::ProcessId;
+pub use pid::{ProcessId, Usage};
 pub use postgres::Postgres;
 pub use process::{Binary, Running, command};
 pub use rabbit::Rabbit;

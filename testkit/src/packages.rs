@@ -8,17 +8,22 @@ use anyhow::{Context, Result, ensure};
 
 use crate::home;
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum Package {
     Postgres,
     Redis,
     Rabbit,
     /// What people send files with, and so one test does.
     Curl,
+    /// The rest is what `make bench` compares with and measures by.
+    Pgloader,
+    Sqlite,
+    Valgrind,
 }
 
 impl Package {
-    pub const ALL: [Self; 4] = [Self::Postgres, Self::Redis, Self::Rabbit, Self::Curl];
+    /// What `make test` and `make services` need.
+    pub const SERVERS: [Self; 4] = [Self::Postgres, Self::Redis, Self::Rabbit, Self::Curl];
 
     /// What apt calls it.
     pub fn name(self) -> &'static str {
@@ -27,6 +32,9 @@ impl Package {
             Self::Redis => "redis-server",
             Self::Rabbit => "rabbitmq-server",
             Self::Curl => "curl",
+            Self::Pgloader => "pgloader",
+            Self::Sqlite => "sqlite3",
+            Self::Valgrind => "valgrind",
         }
     }
 
@@ -35,7 +43,7 @@ impl Package {
             Self::Postgres => postgres_bin().is_some(),
             Self::Redis => on_path("redis-server"),
             Self::Rabbit => Path::new(RABBIT_SERVER).exists() && on_path("epmd"),
-            Self::Curl => on_path("curl"),
+            Self::Curl | Self::Pgloader | Self::Sqlite | Self::Valgrind => on_path(self.name()),
         }
     }
 }

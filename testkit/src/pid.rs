@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
+use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,15 @@ pub struct ProcessId {
     pid: i32,
     /// Clock ticks since boot, field 22 of `/proc/<pid>/stat`.
     started: u64,
+}
+
+/// What a process has used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Processor time, also of children that have ended and been waited for.
+    pub cpu: Duration,
+    /// The most memory it has ever held (`VmHWM`).
+    pub peak_rss_bytes: u64,
 }
 
 impl ProcessId {
@@ -39,6 +49,39 @@ impl ProcessId {
     pub fn is_alive(self) -> bool {
         let is_over = |stat: &Stat| matches!(stat.state, 'Z' | 'X') && stat.threads <= 1;
         stat(self.pid).is_some_and(|stat| stat.id == self && !is_over(&stat))
+    }
+
+    /// What it has used until now; of a process that has ended and not been waited for only its time.
+    pub fn usage(self) -> Usage {
+        let ticks = stat(self.pid).map_or(0, |stat| stat.ticks);
+        Usage {
+            cpu: Duration::from_secs(ticks) / clock_ticks_per_second() as u32,
+            peak_rss_bytes: self.memory("VmHWM:"),
+        }
+    }
+
+    /// The same of it and everything that it has started and that lives: the time of all, the peak of the largest.
+    pub fn tree_usage(self) -> Usage {
+        let tree = with_descendants(&[self]).into_iter();
+        let add = |all: Usage, one: Usage| Usage {
+            cpu: all.cpu + one.cpu,
+            peak_rss_bytes: all.peak_rss_bytes.max(one.peak_rss_bytes),
+        };
+        tree.map(Self::usage).fold(Usage::default(), add)
+    }
+
+    /// Lets the peak of its memory begin anew, at what it uses now.
+    pub fn reset_peak(self) -> Result<()> {
+        let file = format!("/proc/{}/clear_refs", self.pid);
+        fs::write(&file, "5").with_context(|| format!("cannot write {file}"))
+    }
+
+    /// A figure of `/proc/<pid>/status` in bytes; 0 of a process that has ended.
+    pub(crate) fn memory(self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kibibytes.unwrap_or(0) * 1024
     }
 
     /// Sends a signal, or does nothing if the process has gone.
@@ -129,6 +172,8 @@ struct Stat {
     parent: i32,
     state: char,
     threads: u32,
+    /// Processor time in clock ticks, its own and that of the children it has waited for.
+    ticks: u64,
 }
 
 fn all() -> Vec<Stat> {
@@ -146,13 +191,17 @@ fn stat(pid: i32) -> Option<Stat> {
     let mut fields = line.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    let threads = fields.nth(15)?.parse().ok()?;
+    // Fields 14 to 17, 20 and 22 of proc(5).
+    let mut times = fields.by_ref().skip(9).take(4);
+    let ticks = times.try_fold(0, |sum, ticks| Some(sum + ticks.parse::<u64>().ok()?))?;
+    let threads = fields.nth(2)?.parse().ok()?;
     let started = fields.nth(1)?.parse().ok()?;
     Some(Stat {
         id: ProcessId { pid, started },
         parent,
         state,
         threads,
+        ticks,
     })
 }
 
@@ -172,6 +221,35 @@ mod tests {
         earlier
             .signal(Signal::KILL)
             .expect("a recycled pid is left alone");
+    }
+
+    #[test]
+    fn the_time_of_children_counts_whether_they_live_or_have_ended() {
+        let burn = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done";
+        let script = format!("sh -c '{burn}'; sh -c '{burn}; exec sleep 600' & wait");
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .spawn()
+            .unwrap();
+        let root = ProcessId::of(shell.id()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let sleeps = |process: &ProcessId| {
+            let name = fs::read_to_string(format!("/proc/{}/comm", process.pid));
+            name.is_ok_and(|name| name.trim() == "sleep")
+        };
+        while !with_descendants(&[root]).iter().any(sleeps) {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (own, tree) = (root.usage(), root.tree_usage());
+        kill_trees(&[root]).unwrap();
+        shell.wait().unwrap();
+        assert!(
+            own.cpu > Duration::ZERO,
+            "{own:?}: the child that has ended"
+        );
+        assert!(tree.cpu > own.cpu, "{tree:?}: the child that lives");
+        assert!(own.peak_rss_bytes > 0);
     }
 
     #[test]

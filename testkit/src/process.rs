@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail, ensure};
 use rustix::process::Signal;
 
 use crate::home::Home;
 use crate::paths;
+use crate::pid::ProcessId;
 use crate::server::{ServerProcess, tail};
 use crate::wait::eventually;
 
@@ -53,6 +54,7 @@ pub struct Running {
     name: &'static str,
     process: ServerProcess,
     home: Home,
+    is_quiet: bool,
 }
 
 impl Running {
@@ -74,11 +76,23 @@ impl Running {
             name,
             process,
             home,
+            is_quiet: false,
         })
     }
 
+    /// It does not show its log in the end.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.is_quiet = true;
+        self
+    }
+
+    pub fn id(&self) -> ProcessId {
+        self.process.id()
+    }
+
     pub fn pid(&self) -> i32 {
-        self.process.id().pid()
+        self.id().pid()
     }
 
     /// SIGKILL; returns once the process is gone.
@@ -167,13 +181,9 @@ impl Running {
     }
 
     fn memory(&self, field: &str) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        Ok(
-            kibibytes.with_context(|| format!("{} has no {field} (has it ended?)", self.name))?
-                * 1024,
-        )
+        let bytes = self.id().memory(field);
+        ensure!(bytes > 0, "{} has no {field} (has it ended?)", self.name);
+        Ok(bytes)
     }
 }
 
@@ -181,6 +191,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Err(error) = self.kill9() {
             eprintln!("carga-testkit: {error:#}");
+        }
+        if self.is_quiet {
+            return;
         }
         // The test harness shows this only for a test that failed, by a panic or by an error.
         eprintln!(

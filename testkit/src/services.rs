@@ -43,8 +43,8 @@ pub struct State {
     s3_port: u16,
     /// Not below the set's own directory if the `postgres` user cannot get there.
     pub postgres_home: PathBuf,
-    /// Every server; none of them may be missing.
-    processes: Vec<ProcessId>,
+    /// Every server's processes; none of them may be missing.
+    pub processes: BTreeMap<String, Vec<ProcessId>>,
 }
 
 impl State {
@@ -80,7 +80,8 @@ impl State {
                 && rabbit::is_ready(self.rabbit_port).await
                 && s3_is_ready(self.s3_kind, self.s3_port).await
         };
-        self.processes.iter().all(|process| process.is_alive())
+        let mut processes = self.processes.values().flatten();
+        processes.all(|process| process.is_alive())
             && tokio::time::timeout(Duration::from_secs(10), all_answer).await == Ok(true)
     }
 }
@@ -147,7 +148,7 @@ pub async fn shared() -> Result<State> {
 }
 
 async fn start(dir: &Path, s3_kind: S3Kind) -> Result<State> {
-    packages::ensure_installed(&Package::ALL)?;
+    packages::ensure_installed(&Package::SERVERS)?;
     let postgres_home = match postgres::can_reach(dir).await {
         true => dir.join("postgres"),
         false => postgres_home_elsewhere(dir)?,
@@ -163,8 +164,13 @@ async fn start(dir: &Path, s3_kind: S3Kind) -> Result<State> {
 
     // From here on nothing is taken down by an error any more; the next `up` or `down` would do it.
     let (postgres_port, redis_port, rabbit_port) = (postgres.port(), redis.port(), rabbit.port());
-    let mut processes = vec![postgres.detach()?, redis.detach()?, s3.server.detach()?];
-    processes.extend(rabbit.detach()?);
+    let processes = [
+        ("postgres", vec![postgres.detach()?]),
+        ("rabbitmq", rabbit.detach()?.to_vec()),
+        ("redis", vec![redis.detach()?]),
+        ("s3", vec![s3.server.detach()?]),
+    ];
+    let processes = processes.map(|(name, processes)| (name.to_owned(), processes));
     Ok(State {
         s3_kind,
         s3: s3.access,
@@ -173,7 +179,7 @@ async fn start(dir: &Path, s3_kind: S3Kind) -> Result<State> {
         redis_port,
         s3_port: s3.port,
         postgres_home,
-        processes,
+        processes: processes.into(),
     })
 }
 
