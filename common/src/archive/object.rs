@@ -23,7 +23,7 @@ pub fn batch_object(batch: &Batch) -> Bytes {
             object.extend_from_slice(name);
             match cell {
                 Cell::Null => object.extend_from_slice(b"null"),
-                Cell::Json(json) => object.extend_from_slice(json),
+                Cell::Plain(json) | Cell::Escaped(json) => object.extend_from_slice(json),
             }
         }
         object.push(b'}');

@@ -3,17 +3,19 @@
 //! The body stays one buffer; a cell is a place in it. The archive copies a cell's JSON text as it stands, Postgres gets it
 //! unescaped, and only a cell that has an escape in it costs a decoding.
 
+mod scan;
+
 use std::borrow::Cow;
-use std::fmt;
-use std::ops::Range;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{self, DeserializeSeed, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::de::Error as _;
 
+use self::scan::{Found, Kind, Place};
 use super::{BatchId, MESSAGE_VERSION};
 use crate::upload::UploadId;
+
+pub(super) use self::scan::IS_SPECIAL;
 
 /// A batch as a worker holds it.
 #[derive(Debug, Clone)]
@@ -25,7 +27,7 @@ pub struct Batch {
     /// The W3C `traceparent` of the request it came with.
     pub trace: String,
     body: Bytes,
-    cells: Vec<Range<u32>>,
+    cells: Vec<Place>,
     /// First row numbers, and how many follow without a gap; as many as there are rows.
     runs: Vec<(u64, u32)>,
 }
@@ -41,77 +43,43 @@ pub enum DecodeError {
     Malformed(#[from] serde_json::Error),
 }
 
-/// One cell of a row.
+/// One cell of a row: no value, or a JSON string with its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cell<'a> {
     /// No value.
     Null,
-    /// A JSON string with its quotes.
-    Json(&'a [u8]),
+    /// A text without an escape: what is between the quotes is the text.
+    Plain(&'a [u8]),
+    /// A text with an escape.
+    Escaped(&'a [u8]),
 }
 
 impl<'a> Cell<'a> {
     /// The text itself, decoded only where it has an escape. Fails for an escape that is no Unicode.
     pub fn text(self) -> Result<Option<Cow<'a, [u8]>>, serde_json::Error> {
-        let Cell::Json(json) = self else {
-            return Ok(None);
-        };
-        if memchr::memchr(b'\\', json).is_none() {
-            return Ok(Some(Cow::Borrowed(&json[1..json.len() - 1])));
+        match self {
+            Cell::Null => Ok(None),
+            Cell::Plain(json) => Ok(Some(Cow::Borrowed(&json[1..json.len() - 1]))),
+            Cell::Escaped(json) => {
+                let text: String = serde_json::from_slice(json)?;
+                Ok(Some(Cow::Owned(text.into_bytes())))
+            }
         }
-        let text: String = serde_json::from_slice(json)?;
-        Ok(Some(Cow::Owned(text.into_bytes())))
     }
 }
 
 impl Batch {
     /// Reads a message body. Every row has as many cells as there are columns, or it is malformed.
     pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
-        let wire: Wire<'_> = match serde_json::from_slice(&body) {
-            Ok(wire) => wire,
-            // A foreign version is told apart only now: looking first would read every good message twice.
-            Err(error) => {
-                return Err(match serde_json::from_slice::<VersionOnly>(&body) {
-                    Ok(VersionOnly { v }) if v != MESSAGE_VERSION => DecodeError::UnknownVersion(v),
-                    _ => error.into(),
-                });
-            }
-        };
-        if wire.v != MESSAGE_VERSION {
-            return Err(DecodeError::UnknownVersion(wire.v));
-        }
-        let width = wire.columns.len();
-        if wire.rows.width.is_some_and(|found| found != width) || width == 0 {
-            let message = format!("rows do not have the {width} cells of the columns");
-            return Err(<serde_json::Error as de::Error>::custom(message).into());
-        }
-        check_runs(&wire.runs, wire.rows.cells.len() / width)?;
-        // Half a surrogate pair is the one thing that JSON lets pass and text does not; it must not come up in the middle of
-        // a COPY. Our own messages have hardly any `\u`.
-        if memchr::memmem::find(&body, b"\\u").is_some() {
-            for json in wire.rows.cells.iter().filter(|json| **json != NULL) {
-                let _text: Cow<'_, str> = serde_json::from_str(json)?;
-            }
-        }
-        let base = body.as_ptr() as usize;
-        let cells = wire
-            .rows
-            .cells
-            .iter()
-            .map(|json| {
-                let start = (json.as_ptr() as usize - base) as u32;
-                start..start + json.len() as u32
-            })
-            .collect();
-        Ok(Self {
+        decode(&body).map(|(envelope, cells)| Self {
             id: BatchId {
-                upload: wire.upload,
-                epoch: wire.epoch,
-                seq: wire.seq,
+                upload: envelope.upload,
+                epoch: envelope.epoch,
+                seq: envelope.seq,
             },
-            runs: wire.runs,
-            columns: wire.columns.into_iter().map(Cow::into_owned).collect(),
-            trace: wire.trace.into_owned(),
+            runs: envelope.runs,
+            columns: envelope.columns,
+            trace: envelope.trace,
             cells,
             body,
         })
@@ -163,10 +131,12 @@ impl Batch {
             .map(|row| &self.body[row[0].start as usize..row[row.len() - 1].end as usize])
     }
 
-    fn cell(&self, place: &Range<u32>) -> Cell<'_> {
-        match &self.body[place.start as usize..place.end as usize] {
-            json if json == NULL.as_bytes() => Cell::Null,
-            json => Cell::Json(json),
+    fn cell(&self, place: &Place) -> Cell<'_> {
+        let json = &self.body[place.start as usize..place.end as usize];
+        match place.kind {
+            Kind::Null => Cell::Null,
+            Kind::Plain => Cell::Plain(json),
+            Kind::Escaped => Cell::Escaped(json),
         }
     }
 }
@@ -176,20 +146,63 @@ struct VersionOnly {
     v: u32,
 }
 
+/// A message without its rows.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wire<'a> {
+struct Envelope {
     v: u32,
     upload: UploadId,
     epoch: i32,
     seq: u32,
-    #[serde(borrow)]
-    trace: Cow<'a, str>,
-    #[serde(borrow)]
-    columns: Vec<Cow<'a, str>>,
-    #[serde(borrow)]
-    rows: Rows<'a>,
+    trace: String,
+    columns: Vec<String>,
+    #[serde(rename = "rows")]
+    _rows: [(); 0],
     runs: Vec<(u64, u32)>,
+}
+
+/// What stands before the rows. No text can have it in it: a quote there is always behind a backslash.
+const ROWS: &[u8] = b",\"rows\":[";
+
+fn decode(body: &[u8]) -> Result<(Envelope, Vec<Place>), DecodeError> {
+    read(body).map_err(|error| {
+        // A foreign version is told apart only now: looking first would read every good message twice.
+        match serde_json::from_slice::<VersionOnly>(body) {
+            Ok(VersionOnly { v }) if v != MESSAGE_VERSION => DecodeError::UnknownVersion(v),
+            _ => error.into(),
+        }
+    })
+}
+
+fn read(body: &[u8]) -> Result<(Envelope, Vec<Place>), serde_json::Error> {
+    let start = memchr::memmem::find(body, ROWS).map(|at| at + ROWS.len());
+    let start = start.ok_or_else(|| serde_json::Error::custom("the message has no rows"))?;
+    let Found {
+        cells,
+        rows,
+        has_unicode_escape,
+        end,
+    } = scan::scan(body, start).map_err(serde_json::Error::custom)?;
+    let envelope: Envelope = serde_json::from_slice(&[&body[..start], &body[end..]].concat())?;
+    if envelope.v != MESSAGE_VERSION {
+        return Err(serde_json::Error::custom("not this version"));
+    }
+    let width = envelope.columns.len();
+    if width == 0 || cells.len() != rows * width {
+        let message = format!("rows do not have the {width} cells of the columns");
+        return Err(serde_json::Error::custom(message));
+    }
+    check_runs(&envelope.runs, rows)?;
+    std::str::from_utf8(&body[start..end]).map_err(serde_json::Error::custom)?;
+    // Half a surrogate pair is the one thing that JSON lets pass and text does not; it must not come up in the middle of a
+    // COPY. Our own messages have hardly any `\u`.
+    if has_unicode_escape {
+        for place in cells.iter().filter(|place| place.kind == Kind::Escaped) {
+            let json = &body[place.start as usize..place.end as usize];
+            let _text: Cow<'_, str> = serde_json::from_slice(json)?;
+        }
+    }
+    Ok((envelope, cells))
 }
 
 /// Row numbers start at 1 and grow, and there is one for every row.
@@ -199,7 +212,7 @@ fn check_runs(runs: &[(u64, u32)], rows: usize) -> Result<(), serde_json::Error>
         let behind = first.checked_add(u64::from(*length));
         match behind.filter(|_| *first >= next && *length > 0) {
             Some(behind) => next = behind,
-            None => return Err(de::Error::custom("row numbers do not grow")),
+            None => return Err(serde_json::Error::custom("row numbers do not grow")),
         }
         count += *length as usize;
     }
@@ -207,78 +220,7 @@ fn check_runs(runs: &[(u64, u32)], rows: usize) -> Result<(), serde_json::Error>
         return Ok(());
     }
     let message = format!("there are {rows} rows and {count} row numbers");
-    Err(de::Error::custom(message))
-}
-
-/// A cell without a value.
-const NULL: &str = "null";
-
-/// All cells of all rows, one after the other, as they are written.
-struct Rows<'a> {
-    cells: Vec<&'a str>,
-    /// Cells of the first row; every other row has as many.
-    width: Option<usize>,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct RowsVisitor;
-        impl<'de> Visitor<'de> for RowsVisitor {
-            type Value = Rows<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of rows")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Self::Value, A::Error> {
-                let mut all = Rows {
-                    cells: Vec::new(),
-                    width: None,
-                };
-                loop {
-                    let before = all.cells.len();
-                    if rows.next_element_seed(OneRow(&mut all.cells))?.is_none() {
-                        return Ok(all);
-                    }
-                    let found = all.cells.len() - before;
-                    if *all.width.get_or_insert(found) != found {
-                        return Err(de::Error::custom("rows differ in their number of cells"));
-                    }
-                }
-            }
-        }
-        deserializer.deserialize_seq(RowsVisitor)
-    }
-}
-
-/// Appends the cells of one row.
-struct OneRow<'b, 'a>(&'b mut Vec<&'a str>);
-
-impl<'de> DeserializeSeed<'de> for OneRow<'_, 'de> {
-    type Value = ();
-
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for OneRow<'_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a row of strings and nulls")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut row: A) -> Result<(), A::Error> {
-        while let Some(cell) = row.next_element::<&'de RawValue>()? {
-            let json = cell.get();
-            if json != NULL && !json.starts_with('"') {
-                return Err(de::Error::custom("a cell is neither a string nor null"));
-            }
-            self.0.push(json);
-        }
-        Ok(())
-    }
+    Err(serde_json::Error::custom(message))
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ fn an_unknown_version_is_named_even_when_its_shape_is_unknown_too() {
 fn a_null_is_not_an_empty_text() {
     let batch = Batch::decode(message(2, r#"[[null,""]]"#)).unwrap();
     let row: Vec<_> = batch.rows().next().unwrap().collect();
-    assert_eq!(row, [Cell::Null, Cell::Json(b"\"\"")]);
+    assert_eq!(row, [Cell::Null, Cell::Plain(b"\"\"")]);
     assert!(batch.rows_json().eq([b"null,\"\""]));
 }
 
@@ -99,14 +99,71 @@ fn rows_that_are_not_lists_of_as_many_texts_as_columns_are_malformed() {
     for rows in [
         r#"[["1"]]"#,
         r#"[["1","2"],["3"]]"#,
+        r#"[["1"],["2","3"],["4"]]"#,
         r#"[["1",2]]"#,
         r#"[["1","2"]"#,
+        r#"[["1","2"],]"#,
+        r#"[["1","2",]]"#,
+        r#"[["1" "2"]]"#,
+        r#"[["1","2]]"#,
+        r#"[["1","2\"]]"#,
+        r#"[["1",nul]]"#,
+        r#"[["1",nulll]]"#,
+        r#"[["1","\x"]]"#,
+        r#"[["1","\u00g0"]]"#,
         r#"[["1","\ud800"]]"#,
+        "[[\"1\",\"a\nb\"]]",
+        r#"[[]]"#,
         r#"[{}]"#,
+        r#"["#,
         "7",
     ] {
         let decoded = Batch::decode(message(2, rows));
         assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{rows}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_malformed() {
+    let good = message(2, r#"[["1","é"]]"#);
+    assert!(Batch::decode(good.clone()).is_ok());
+    let mut bad = good.to_vec();
+    let at = bad.iter().position(|byte| *byte == 0xc3).unwrap();
+    bad[at + 1] = b'x';
+    let decoded = Batch::decode(bad.into());
+    assert!(matches!(decoded, Err(DecodeError::Malformed(_))));
+}
+
+#[test]
+fn columns_that_look_like_the_rows_are_columns() {
+    let columns = [",\"rows\":[[\"1\"]]".to_owned(), "rows".to_owned()];
+    let limits = BatchLimits {
+        rows: 10,
+        bytes: 1000,
+    };
+    let rows = [vec!["1".to_owned(), ",\"rows\":[".to_owned()]];
+    let batch = encode(&columns, &rows, limits, 2).pop().unwrap();
+    let batch = Batch::decode(batch.body).unwrap();
+    assert_eq!(batch.columns, columns);
+    assert_eq!(texts(&batch), rows);
+}
+
+proptest! {
+    /// What serde_json makes of the rows is what the scanner must make of them.
+    #[test]
+    fn rows_are_read_as_a_json_parser_reads_them(rows in "(\\[|\\]|,|\"|\"a\"|null|\\\\|\\\\u00e9|u12|x| |\n){0,12}|\\[\\[\"[ax\\\\nu\"0-9,]{0,6}\",(null|\"[^\"]{0,3}\")\\] ?\\]") {
+        let parsed = serde_json::from_str::<Vec<Vec<Option<String>>>>(&rows);
+        let is_good = |rows: &Vec<Vec<Option<String>>>| rows.len() == 1 && rows[0].len() == 2;
+        let decoded = Batch::decode(message(2, &rows));
+        match parsed.ok().filter(is_good) {
+            Some(expected) => {
+                let batch = decoded.unwrap();
+                let text = |cell: Cell<'_>| cell.text().unwrap().map(|text| String::from_utf8(text.into_owned()).unwrap());
+                let found: Vec<Vec<_>> = batch.rows().map(|row| row.map(text).collect()).collect();
+                prop_assert_eq!(found, expected);
+            }
+            None => prop_assert!(decoded.is_err(), "{}", rows),
+        }
     }
 }
 

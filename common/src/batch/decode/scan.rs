@@ -1,0 +1,198 @@
+//! The rows of a message, found in one pass over its bytes.
+//!
+//! A JSON parser would do, and did: it cost more than archiving the rows. This one knows that there are lists of texts and nulls and
+//! nothing else, and only notes where they are.
+
+use std::fmt;
+
+/// Every cell of every row, one after the other.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) cells: Vec<Place>,
+    pub(super) rows: usize,
+    /// Whether any text has a `\u`, and could be half a surrogate pair.
+    pub(super) has_unicode_escape: bool,
+    /// Where the list of rows ends: the place of its closing bracket.
+    pub(super) end: usize,
+}
+
+/// Where a cell's JSON is. A message is under 8 MiB, so 32 bits are plenty.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) start: u32,
+    pub(super) end: u32,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Null,
+    /// A text that stands there as it is.
+    Plain,
+    /// A text with a backslash in it.
+    Escaped,
+}
+
+/// What was not as it should be, and where.
+#[derive(Debug)]
+pub(super) struct Unexpected {
+    at: usize,
+    expected: &'static str,
+}
+
+impl fmt::Display for Unexpected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {} at byte {}", self.expected, self.at)
+    }
+}
+
+/// Reads `[cell,…],[cell,…]…]`: the list of rows behind its opening bracket. All rows have as many cells.
+pub(super) fn scan(body: &[u8], start: usize) -> Result<Found, Unexpected> {
+    let mut scanner = Scanner {
+        body,
+        at: start,
+        has_unicode_escape: false,
+    };
+    // Short cells take five bytes with their quotes and the comma. Of long ones there are fewer, and a vector grows.
+    let mut cells = Vec::with_capacity((body.len() - start) / 8);
+    let (mut rows, mut width) = (0, None);
+    if !scanner.next_is(b']') {
+        loop {
+            let before = cells.len();
+            scanner.row(&mut cells)?;
+            let found = cells.len() - before;
+            if *width.get_or_insert(found) != found {
+                return Err(scanner.expected("a row as wide as the others"));
+            }
+            rows += 1;
+            if !scanner.next_is(b',') {
+                break;
+            }
+            scanner.at += 1;
+        }
+    }
+    scanner.take(b']', "another row or the end of the rows")?;
+    Ok(Found {
+        cells,
+        rows,
+        has_unicode_escape: scanner.has_unicode_escape,
+        end: scanner.at - 1,
+    })
+}
+
+struct Scanner<'a> {
+    body: &'a [u8],
+    at: usize,
+    has_unicode_escape: bool,
+}
+
+impl Scanner<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.body.get(self.at).copied()
+    }
+
+    /// Whether this is what comes next, behind any white space.
+    fn next_is(&mut self, byte: u8) -> bool {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+        self.peek() == Some(byte)
+    }
+
+    fn take(&mut self, byte: u8, expected: &'static str) -> Result<(), Unexpected> {
+        if !self.next_is(byte) {
+            return Err(self.expected(expected));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// A row with at least one cell.
+    fn row(&mut self, cells: &mut Vec<Place>) -> Result<(), Unexpected> {
+        self.take(b'[', "a row")?;
+        loop {
+            cells.push(self.cell()?);
+            if !self.next_is(b',') {
+                return self.take(b']', "another cell or the end of the row");
+            }
+            self.at += 1;
+        }
+    }
+
+    fn cell(&mut self) -> Result<Place, Unexpected> {
+        let is_text = self.next_is(b'"');
+        let start = self.at;
+        let kind = match is_text {
+            true => self.text()?,
+            false if self.body[start..].starts_with(b"null") => {
+                self.at += 4;
+                Kind::Null
+            }
+            false => return Err(self.expected("a text or null")),
+        };
+        Ok(Place {
+            start: start as u32,
+            end: self.at as u32,
+            kind,
+        })
+    }
+
+    /// Passes a text with its quotes.
+    fn text(&mut self) -> Result<Kind, Unexpected> {
+        self.at += 1;
+        let mut kind = Kind::Plain;
+        loop {
+            let rest = &self.body[self.at..];
+            let plain = rest.iter().position(|byte| IS_SPECIAL[usize::from(*byte)]);
+            self.at += plain.unwrap_or(rest.len());
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(kind);
+                }
+                Some(b'\\') => {
+                    kind = Kind::Escaped;
+                    self.escape()?;
+                }
+                _ => return Err(self.expected("the rest of a text")),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Unexpected> {
+        let length = match self.body.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+            Some(b'u') => {
+                let digits = self.body.get(self.at + 2..self.at + 6);
+                if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+                    return Err(self.expected("four hexadecimal digits behind \\u"));
+                }
+                self.has_unicode_escape = true;
+                6
+            }
+            _ => return Err(self.expected("an escape of JSON")),
+        };
+        self.at += length;
+        Ok(())
+    }
+
+    fn expected(&self, expected: &'static str) -> Unexpected {
+        Unexpected {
+            at: self.at,
+            expected,
+        }
+    }
+}
+
+/// Bytes that end a text or are not themselves in it: quote, backslash, control characters (RFC 8259, section 7).
+pub(in super::super) const IS_SPECIAL: [bool; 256] = {
+    let mut is_special = [false; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        is_special[control] = true;
+        control += 1;
+    }
+    is_special[b'"' as usize] = true;
+    is_special[b'\\' as usize] = true;
+    is_special
+};
