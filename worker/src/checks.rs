@@ -1,5 +1,5 @@
 //! Looking whether an upload is complete, often enough and no more: counting the ledger after every group would be
-//! quadratic in the number of batches.
+//! quadratic in the number of batches. So what a check costs decides how soon the next one may be.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,11 @@ use carga_common::upload::UploadId;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-/// At most four checks per second and upload.
-const INTERVAL: Duration = Duration::from_millis(250);
+/// Between two checks of an upload there are so many times what the last one took: they take a twentieth of the time at most.
+const PAUSE_PER_CHECK: u32 = 20;
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
+/// A store that answers slowly must not keep an upload that is complete from being called so.
+const MOST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Beyond this number of uploads the ones that were not looked at lately are forgotten; looking again is harmless.
 const MOST_REMEMBERED: usize = 1_000;
@@ -29,9 +32,19 @@ pub(crate) struct CompletionChecks {
 
 #[derive(Debug, Clone, Copy)]
 struct LastCheck {
-    at: Instant,
+    /// From when on the next may be made.
+    next: Instant,
     /// One more will follow.
     trailing: bool,
+}
+
+impl LastCheck {
+    fn begun() -> Self {
+        Self {
+            next: Instant::now() + MOST_PAUSE,
+            trailing: false,
+        }
+    }
 }
 
 enum Decision {
@@ -60,13 +73,7 @@ impl CompletionChecks {
                 let checks = self.clone();
                 self.tasks.spawn(async move {
                     tokio::time::sleep_until(moment).await;
-                    checks.with(|uploads| {
-                        let last = LastCheck {
-                            at: Instant::now(),
-                            trailing: false,
-                        };
-                        uploads.insert(upload, last)
-                    });
+                    checks.with(|uploads| uploads.insert(upload, LastCheck::begun()));
                     checks.check(upload).await;
                 });
             }
@@ -77,19 +84,15 @@ impl CompletionChecks {
         let now = Instant::now();
         self.with(|uploads| match uploads.get_mut(&upload) {
             Some(last) if last.trailing => Decision::Covered,
-            Some(last) if now < last.at + INTERVAL => {
+            Some(last) if now < last.next => {
                 last.trailing = true;
-                Decision::At(last.at + INTERVAL)
+                Decision::At(last.next)
             }
             _ => {
                 if uploads.len() >= MOST_REMEMBERED {
-                    uploads.retain(|_, last| last.trailing || now < last.at + INTERVAL);
+                    uploads.retain(|_, last| last.trailing || now < last.next);
                 }
-                let last = LastCheck {
-                    at: now,
-                    trailing: false,
-                };
-                uploads.insert(upload, last);
+                uploads.insert(upload, LastCheck::begun());
                 Decision::Now
             }
         })
@@ -97,11 +100,18 @@ impl CompletionChecks {
 
     async fn check(&self, upload: UploadId) {
         let Backends { store, archive, .. } = &self.backends;
+        let begun = Instant::now();
         match finish_if_complete(store.as_ref(), archive.as_ref(), upload).await {
             Ok(true) => {
                 self.with(|uploads| uploads.remove(&upload));
             }
-            Ok(false) => {}
+            Ok(false) => {
+                let pause = PAUSE_PER_CHECK * begun.elapsed();
+                let next = Instant::now() + pause.clamp(LEAST_PAUSE, MOST_PAUSE);
+                self.with(|uploads| {
+                    uploads.get_mut(&upload).map(|last| last.next = next);
+                });
+            }
             Err(error) => {
                 tracing::warn!(upload.id = %upload, error = error.chain(), "left to the sweeper to complete");
             }
