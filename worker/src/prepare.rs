@@ -81,7 +81,8 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
 
     // Not the fence, which is in the transaction; this only keeps a failed upload's objects out of the archive.
     let stopped = || context.stop.cancelled();
-    if !persistently(stopped(), || backends.store.admits(batch.id)).await? {
+    let admits = || context.admissions.admits(backends.store.as_ref(), batch.id);
+    if !persistently(stopped(), admits).await? {
         return Ok(Prepared::Pointless);
     }
     let key = ArchiveKey::batch(batch.id);

@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admissions::Admissions;
 use crate::checks::CompletionChecks;
 use crate::prepare::{Ready, prepare};
 use crate::subscription::{Source, Subscription};
@@ -19,6 +20,7 @@ use crate::{dead_letters, group, heartbeat, sweep};
 pub(crate) struct Context {
     pub(crate) backends: Backends,
     pub(crate) settings: WorkerSettings,
+    pub(crate) admissions: Admissions,
     pub(crate) checks: CompletionChecks,
     /// A permit per batch in hand.
     pub(crate) in_hand: Arc<Semaphore>,
@@ -42,6 +44,7 @@ impl Runner {
         let tasks = TaskTracker::new();
         let worker = settings.worker.clone();
         let context = Context {
+            admissions: Admissions::default(),
             checks: CompletionChecks::new(backends.clone(), tasks.clone()),
             in_hand: Arc::new(Semaphore::new(usize::from(worker.prefetch))),
             archive_slots: Semaphore::new(worker.archive_concurrency),
