@@ -1,6 +1,7 @@
 //! The ledger and the rows: what workers write.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -130,24 +131,32 @@ async fn enter_in_ledger(
     Ok(entered.rows_affected() > 0)
 }
 
-/// One statement for all rows without a gap: SQLite takes the batch's own JSON apart, so that no row crosses to its thread by itself.
+/// One statement for all rows without a gap, so that no row crosses to SQLite's thread by itself. It gets them in one piece, and
+/// with it where each begins and how long it is: were it to take JSON apart, it would write every row anew.
 async fn insert_rows(writing: &mut Writing, batch: &Batch, number: i64) -> sqlx::Result<()> {
     let mut rows_json = batch.rows_json();
     let expected = batch.size_bytes() / batch.runs().len().max(1);
     for (first, count) in batch.runs() {
         let mut rows = Vec::with_capacity(expected);
+        let mut places = String::with_capacity(16 * *count as usize);
         for row in rows_json.by_ref().take(*count as usize) {
-            rows.extend_from_slice(if rows.is_empty() { b"[[" } else { b",[" });
+            let place = (rows.len() + 1) << 32 | (row.len() + 2);
+            places.push(if places.is_empty() { '[' } else { ',' });
+            let _: std::fmt::Result = write!(places, "{place}");
+            rows.push(b'[');
             rows.extend_from_slice(row);
             rows.push(b']');
         }
-        rows.push(b']');
-        let rows = String::from_utf8(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        sqlx::query("INSERT INTO rows (id, fields) SELECT $1 + key, value FROM json_each($2)")
-            .bind(first_id(number) + signed(*first))
-            .bind(rows)
-            .execute(&mut **writing)
-            .await?;
+        places.push(']');
+        sqlx::query(
+            "INSERT INTO rows (id, fields)
+             SELECT $1 + key, CAST(substr($2, value >> 32, value & 0xffffffff) AS TEXT) FROM json_each($3)",
+        )
+        .bind(first_id(number) + signed(*first))
+        .bind(rows)
+        .bind(places)
+        .execute(&mut **writing)
+        .await?;
     }
     Ok(())
 }
