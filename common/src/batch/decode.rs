@@ -15,8 +15,6 @@ use self::scan::{Found, Kind, Place};
 use super::{BatchId, MESSAGE_VERSION};
 use crate::upload::UploadId;
 
-pub(super) use self::scan::IS_SPECIAL;
-
 /// A batch as a worker holds it.
 #[derive(Debug, Clone)]
 pub struct Batch {

@@ -6,7 +6,6 @@
 
 use bytes::Bytes;
 
-use super::decode::IS_SPECIAL;
 use super::{BatchId, MESSAGE_VERSION, write_json};
 use crate::upload::UploadId;
 
@@ -102,7 +101,7 @@ impl BatchEncoder {
             if index > 0 {
                 self.buffer.push(b',');
             }
-            write_text(&mut self.buffer, cell);
+            write_json(&mut self.buffer, cell);
         }
         self.buffer.push(b']');
 
@@ -170,14 +169,4 @@ impl BatchEncoder {
         self.buffer.extend_from_slice(&self.shared);
         self.rows_start = self.buffer.len();
     }
-}
-
-/// Appends a text as JSON. Hardly any needs an escape, and one that does not is copied in one go.
-fn write_text(buffer: &mut Vec<u8>, text: &str) {
-    if text.bytes().any(|byte| IS_SPECIAL[usize::from(byte)]) {
-        return write_json(buffer, text);
-    }
-    buffer.push(b'"');
-    buffer.extend_from_slice(text.as_bytes());
-    buffer.push(b'"');
 }

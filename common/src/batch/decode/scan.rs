@@ -185,7 +185,7 @@ impl Scanner<'_> {
 }
 
 /// Bytes that end a text or are not themselves in it: quote, backslash, control characters (RFC 8259, section 7).
-pub(in super::super) const IS_SPECIAL: [bool; 256] = {
+const IS_SPECIAL: [bool; 256] = {
     let mut is_special = [false; 256];
     let mut control = 0;
     while control < 0x20 {
