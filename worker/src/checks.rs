@@ -109,7 +109,9 @@ impl CompletionChecks {
                 let pause = PAUSE_PER_CHECK * begun.elapsed();
                 let next = Instant::now() + pause.clamp(LEAST_PAUSE, MOST_PAUSE);
                 self.with(|uploads| {
-                    uploads.get_mut(&upload).map(|last| last.next = next);
+                    if let Some(last) = uploads.get_mut(&upload) {
+                        last.next = next;
+                    }
                 });
             }
             Err(error) => {
