@@ -13,7 +13,7 @@ TESTKIT := $(TARGET_DIR)/debug/carga-testkit
 S3 ?= s3s-fs
 # How many workers `make run` starts.
 WORKERS ?= 2
-# Further arguments for `cargo test`, as in: make test ARGS='--test system -- kills'
+# Further arguments for `cargo test` or the bench, as in: make test ARGS='--test system -- kills'
 ARGS ?=
 
 .PHONY: help
@@ -56,8 +56,13 @@ fmt: ## Format the code
 	cargo fmt --all
 
 .PHONY: bench
-bench: ## Measure whole imports, distributed and embedded, beside psql's \copy and sqlite3's .import
-	bash bench/import.sh
+bench: ## Measure whole imports beside psql, sqlite3 and pgloader (half an hour; ARGS='compare --help' for parts of it)
+	@cargo build --release --locked --workspace --bins
+	@$(TARGET_DIR)/release/carga-bench $(ARGS)
+
+.PHONY: instructions
+instructions: build ## Compare the instructions of the pure core with bench/instructions.txt
+	@bench/instructions.sh
 
 .PHONY: clean-services
 clean-services: build ## The same, and for what a broken test run or a debugged test left running

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 #[cfg(feature = "postgres")]
-pub use postgres::{PostgresSettings, PostgresStore};
+pub use postgres::{PostgresSettings, PostgresStore, copy};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, SqliteStoreSettings};
 

@@ -18,7 +18,7 @@ pub(super) const STATEMENT: &str =
 const TEXT_OID: u32 = 25;
 
 /// Appends every row of a batch. Fails for a cell whose JSON text is no Unicode.
-pub(super) fn append_rows(buffer: &mut Vec<u8>, batch: &Batch) -> Result<(), serde_json::Error> {
+pub fn append_rows(buffer: &mut Vec<u8>, batch: &Batch) -> Result<(), serde_json::Error> {
     let upload = batch.id.upload.as_uuid();
     let width = batch.columns.len() as u32;
     for (row_number, row) in batch.row_numbers().zip(batch.rows()) {

@@ -7,7 +7,7 @@
 
 mod batches;
 mod cleanup;
-mod copy;
+pub mod copy;
 mod rejects;
 mod uploads;
 

@@ -1,0 +1,176 @@
+//! The way of a row through the pure core, without any I/O: read, encoded, decoded, archived, made ready for COPY.
+//!
+//! `core STAGE [TIMES]` stops behind a stage, so that the difference of two is what a stage costs. `bench/instructions.sh` counts
+//! their instructions; run it without a count for rows per second.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use carga_api::csv::{CsvOpening, CsvOptions, CsvReader, Next};
+use carga_common::archive::batch_object;
+use carga_common::batch::{Batch, BatchEncoder, BatchLimits, EncodedBatch};
+use carga_common::settings::FileLimits;
+use carga_common::store::copy;
+use carga_common::upload::UploadId;
+
+const LIMITS: FileLimits = FileLimits {
+    expanded_bytes: u64::MAX,
+    expansion: u64::MAX,
+    columns: 1600,
+    header_bytes: 1 << 20,
+    field_bytes: 1 << 20,
+    row_bytes: 4 << 20,
+    rejects: u64::MAX,
+};
+
+/// As they come from a socket.
+const PIECE_BYTES: usize = 64 << 10;
+
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Stage {
+    Read,
+    Encode,
+    Decode,
+    Archive,
+    Copy,
+}
+
+impl Stage {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "read" => Some(Self::Read),
+            "encode" => Some(Self::Encode),
+            "decode" => Some(Self::Decode),
+            "archive" => Some(Self::Archive),
+            "copy" => Some(Self::Copy),
+            _ => None,
+        }
+    }
+}
+
+fn main() {
+    // Cargo adds `--bench`.
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench");
+    let stage = arguments.next();
+    let stage = stage.as_deref().map_or(Some(Stage::Copy), Stage::named);
+    let times = arguments
+        .next()
+        .map_or(Some(100), |times| times.parse().ok());
+    let (Some(stage), Some(times)) = (stage, times) else {
+        eprintln!("usage: core [read|encode|decode|archive|copy] [TIMES]");
+        std::process::exit(2);
+    };
+    let files = [flights(), quoted()];
+    let start = Instant::now();
+    let (mut rows, mut bytes) = (0, 0);
+    for _ in 0..times {
+        for file in &files {
+            let made = run(file, stage);
+            rows += made.rows;
+            bytes += made.bytes;
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{rows} rows became {bytes} bytes: {:.0} rows/s",
+        rows as f64 / seconds
+    );
+}
+
+/// Real rows, short cells, nothing quoted.
+fn flights() -> Vec<u8> {
+    include_bytes!("../../examples/flights.csv").to_vec()
+}
+
+/// Quoted text with newlines, delimiters, doubled quotes and characters beyond ASCII.
+fn quoted() -> Vec<u8> {
+    let mut file = "id,title,body\n".to_owned();
+    for id in 0..1_000 {
+        let _ = writeln!(
+            file,
+            "{id},\"a title, number {id}\",\"Zürich said \"\"grüezi\"\" to everybody,\nand everybody answered \\o/ in a long, long line of text\""
+        );
+    }
+    file.into_bytes()
+}
+
+#[derive(Default)]
+struct Made {
+    rows: u64,
+    bytes: usize,
+}
+
+fn run(file: &[u8], stage: Stage) -> Made {
+    let mut pieces = file.chunks(PIECE_BYTES);
+    let mut reader = open(&mut pieces);
+    let limits = BatchLimits {
+        rows: 1_000,
+        bytes: 4 << 20,
+    };
+    let upload = UploadId::generate();
+    let mut encoder = BatchEncoder::new(upload, 1, reader.columns(), "", limits);
+    let mut made = Made::default();
+    loop {
+        let next = reader
+            .next()
+            .unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        match next {
+            Next::More => match pieces.next() {
+                Some(piece) => reader.push(piece),
+                None => reader.end(),
+            },
+            Next::End => break,
+            Next::Rejected(rejected) => panic!("{rejected:?}"),
+            Next::Row if stage == Stage::Read => {
+                made.bytes += reader.cells().map(str::len).sum::<usize>();
+            }
+            Next::Row => {
+                let full = encoder.push(reader.rows_read(), reader.cells());
+                if let Ok(Some(batch)) = full {
+                    store(batch, stage, &mut made);
+                }
+            }
+        }
+    }
+    let (last, _) = encoder.finish();
+    if let Some(batch) = last {
+        store(batch, stage, &mut made);
+    }
+    made.rows = reader.rows_read();
+    made
+}
+
+fn open<'a>(pieces: &mut impl Iterator<Item = &'a [u8]>) -> CsvReader {
+    let mut opening = CsvOpening::new(CsvOptions::default(), LIMITS);
+    loop {
+        match opening.open() {
+            Ok(Some(reader)) => return reader,
+            Ok(None) => match pieces.next() {
+                Some(piece) => opening.push(piece),
+                None => opening.end(),
+            },
+            Err(refusal) => panic!("{refusal:?}"),
+        }
+    }
+}
+
+fn store(batch: EncodedBatch, stage: Stage, made: &mut Made) {
+    made.bytes += batch.body.len();
+    if stage < Stage::Decode {
+        return;
+    }
+    let batch = Batch::decode(batch.body).unwrap_or_else(|error| panic!("{error}"));
+    made.bytes += batch.row_count();
+    if stage < Stage::Archive {
+        return;
+    }
+    made.bytes += batch_object(&batch).len();
+    if stage < Stage::Copy {
+        return;
+    }
+    let mut rows = Vec::with_capacity(2 * batch.size_bytes());
+    copy::append_rows(&mut rows, &batch).unwrap_or_else(|error| panic!("{error}"));
+    made.bytes += rows.len();
+}

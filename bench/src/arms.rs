@@ -1,0 +1,270 @@
+//! The ways to get a file into a database that are compared. Each starts from the same and is counted afterwards.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use carga_testkit::{Binary, ProcessId, Usage, command};
+use serde::{Deserialize, Serialize};
+
+use crate::data::{DataFile, directory};
+use crate::rig::{ByProcess, Carga, Rig, mib, new_data_directory};
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Arm {
+    /// `psql \copy` of a file that is encoded already, into a table made like Carga's landing table: what all others are
+    /// measured by.
+    CopyLanding,
+    /// `psql \copy` of the CSV itself into a table of its columns and types.
+    CopyTyped,
+    /// curl to `completed`: API, broker, one worker, archive, landing table.
+    Distributed,
+    /// `carga import` into an empty data directory: the same on SQLite and plain files, from start to exit.
+    Embedded,
+    /// `sqlite3 .import` into a plain table.
+    Sqlite,
+    /// pgloader into a table of text columns, where it has the least to do.
+    Pgloader,
+}
+
+impl Arm {
+    /// For people.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::CopyLanding => r"psql \copy, encoded before, landing table",
+            Self::CopyTyped => r"psql \copy, CSV, typed table",
+            Self::Distributed => "carga-api + 1 carga-worker",
+            Self::Embedded => "carga import",
+            Self::Sqlite => "sqlite3 .import",
+            Self::Pgloader => "pgloader, text columns",
+        }
+    }
+}
+
+/// One import.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) seconds: f64,
+    /// To the 202, where there is one.
+    pub(crate) accepted_seconds: Option<f64>,
+    pub(crate) cpu_seconds: ByProcess<f64>,
+    pub(crate) peak_mib: ByProcess<f64>,
+}
+
+/// The rows of a file as \copy takes them into the landing table.
+pub(crate) async fn encode(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<PathBuf> {
+    let encoded = file.path.with_extension("copy");
+    rig.clear().await?;
+    carga.import(file).await?;
+    let select = r"\copy (SELECT upload_id, row_number, fields FROM rows) TO";
+    psql(rig, &format!("{select} '{}'", encoded.display()))?.finish()?;
+    Ok(encoded)
+}
+
+impl Arm {
+    pub(crate) async fn run(self, rig: &Rig, carga: &Carga, file: &DataFile) -> Result<Run> {
+        rig.clear().await?;
+        match self {
+            Self::CopyLanding => {
+                rig.execute(
+                    "DROP TABLE IF EXISTS landing; CREATE TABLE landing (LIKE rows INCLUDING ALL)",
+                )
+                .await?;
+                let encoded = file.path.with_extension("copy");
+                let copy = r"\copy landing (upload_id, row_number, fields) FROM";
+                let run = on_postgres(rig, file, "landing", || {
+                    psql(rig, &format!("{copy} '{}'", encoded.display()))
+                });
+                run.await
+            }
+            Self::CopyTyped => {
+                create_table(rig, file, true).await?;
+                let copy = format!(
+                    r"\copy plain FROM '{}' (FORMAT csv, HEADER, NULL '{}')",
+                    file.path.display(),
+                    file.null()
+                );
+                on_postgres(rig, file, "plain", || psql(rig, &copy)).await
+            }
+            Self::Pgloader => {
+                create_table(rig, file, false).await?;
+                let script = write_pgloader_script(rig, file)?;
+                on_postgres(rig, file, "plain", || {
+                    let mut pgloader = Command::new("pgloader");
+                    pgloader.arg("--quiet").arg(&script);
+                    Measured::start("pgloader", pgloader)
+                })
+                .await
+            }
+            Self::Distributed => distributed(rig, carga, file).await,
+            Self::Embedded => embedded(rig, file).await,
+            Self::Sqlite => sqlite(rig, file).await,
+        }
+    }
+}
+
+async fn distributed(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<Run> {
+    carga.reset_peaks()?;
+    let cpu = || {
+        let mut cpu = rig.server_cpu();
+        cpu.extend(carga.cpu());
+        cpu
+    };
+    let before = cpu();
+    let imported = carga.import(file).await?;
+    let run = Run {
+        seconds: imported.completed.as_secs_f64(),
+        accepted_seconds: Some(imported.accepted.as_secs_f64()),
+        cpu_seconds: spent(&before, &cpu()),
+        peak_mib: carga.peak_mib(),
+    };
+    counted(file, rig.count("rows").await?)?;
+    Ok(run)
+}
+
+async fn embedded(rig: &Rig, file: &DataFile) -> Result<Run> {
+    let data = new_data_directory()?;
+    rig.settle().await?;
+    let mut carga = command(Binary::Carga)?;
+    carga
+        .arg("import")
+        .arg(&file.path)
+        .env("CARGA_DATA_DIR", &data);
+    let run = Measured::start("carga", carga)?.finish()?;
+    counted(file, sqlite_count(&data.join("carga.db"), "rows")?)?;
+    Ok(run)
+}
+
+async fn sqlite(rig: &Rig, file: &DataFile) -> Result<Run> {
+    let database = new_data_directory()?.join("plain.db");
+    rig.settle().await?;
+    let mut sqlite = Command::new("sqlite3");
+    let import = format!(".import '{}' plain", file.path.display());
+    sqlite.arg(&database).args([".mode csv", &import]);
+    let run = Measured::start("sqlite3", sqlite)?.finish()?;
+    counted(file, sqlite_count(&database, "plain")?)?;
+    Ok(run)
+}
+
+fn sqlite_count(database: &std::path::Path, table: &str) -> Result<u64> {
+    let count = format!("SELECT count(*) FROM {table}");
+    let answer = Command::new("sqlite3").arg(database).arg(count).output()?;
+    Ok(String::from_utf8(answer.stdout)?.trim().parse()?)
+}
+
+/// A command that fills a table of Postgres.
+async fn on_postgres(
+    rig: &Rig,
+    file: &DataFile,
+    table: &str,
+    start: impl FnOnce() -> Result<Measured>,
+) -> Result<Run> {
+    rig.settle().await?;
+    let before = rig.server_cpu();
+    let mut run = start()?.finish()?;
+    // A backend's time is the server's when it has ended, a moment after its client.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let servers = spent(&before, &rig.server_cpu());
+    run.cpu_seconds
+        .extend(servers.into_iter().filter(|(name, _)| name == "postgres"));
+    counted(file, rig.count(table).await?)?;
+    rig.execute(&format!("DROP TABLE {table}")).await?;
+    Ok(run)
+}
+
+fn counted(file: &DataFile, rows: u64) -> Result<()> {
+    ensure!(rows == file.rows, "{rows} rows arrived of {}", file.rows);
+    Ok(())
+}
+
+fn spent(before: &ByProcess<Duration>, after: &ByProcess<Duration>) -> ByProcess<f64> {
+    let seconds = |(name, after): (&String, &Duration)| {
+        let before = before.get(name).copied().unwrap_or_default();
+        (name.clone(), after.saturating_sub(before).as_secs_f64())
+    };
+    after.iter().map(seconds).collect()
+}
+
+async fn create_table(rig: &Rig, file: &DataFile, typed: bool) -> Result<()> {
+    let columns = file.columns.iter();
+    let columns =
+        columns.map(|(name, kind)| format!("{name} {}", if typed { kind } else { "text" }));
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    rig.execute(&format!(
+        "DROP TABLE IF EXISTS plain; CREATE TABLE plain ({columns})"
+    ))
+    .await
+}
+
+fn write_pgloader_script(rig: &Rig, file: &DataFile) -> Result<PathBuf> {
+    let names = file.columns.iter().map(|(name, _)| name.as_str());
+    let names = names.collect::<Vec<_>>().join(", ");
+    let script = format!(
+        "LOAD CSV FROM '{}' ({names})\n\
+         INTO {}?tablename=plain ({names})\n\
+         WITH skip header = 1, fields optionally enclosed by '\"', fields terminated by ',';\n",
+        file.path.display(),
+        rig.database_url(),
+    );
+    let path = directory()?.join("pgloader.load");
+    std::fs::write(&path, script)?;
+    Ok(path)
+}
+
+fn psql(rig: &Rig, command: &str) -> Result<Measured> {
+    let mut psql = Command::new("psql");
+    psql.arg("-qX")
+        .arg(rig.database_url())
+        .arg("-c")
+        .arg(command);
+    Measured::start("psql", psql)
+}
+
+/// A command on its way.
+struct Measured {
+    name: &'static str,
+    child: Child,
+    id: ProcessId,
+    start: Instant,
+}
+
+impl Measured {
+    fn start(name: &'static str, mut command: Command) -> Result<Self> {
+        let start = Instant::now();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        let id = ProcessId::of(child.id()).with_context(|| format!("{name} vanished"))?;
+        Ok(Self {
+            name,
+            child,
+            id,
+            start,
+        })
+    }
+
+    /// Waits for its end. Its memory is read every few milliseconds, its time once it is over.
+    fn finish(mut self) -> Result<Run> {
+        let mut peak = 0;
+        while self.id.is_alive() {
+            peak = peak.max(self.id.usage().peak_rss_bytes);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let seconds = self.start.elapsed().as_secs_f64();
+        let Usage { cpu, .. } = self.id.usage();
+        let status = self.child.wait()?;
+        ensure!(status.success(), "{} failed ({status})", self.name);
+        let named = |value: f64| [(self.name.to_owned(), value)].into();
+        Ok(Run {
+            seconds,
+            accepted_seconds: None,
+            cpu_seconds: named(cpu.as_secs_f64()),
+            peak_mib: named(mib(peak)),
+        })
+    }
+}

@@ -1,0 +1,312 @@
+//! The files that are imported: real flights, and three shapes that are made the same way every time.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use carga_testkit::{fixtures, target_dir};
+use serde::{Deserialize, Serialize};
+
+/// What a file looks like.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Shape {
+    /// Ten short columns.
+    Narrow,
+    /// Every flight that left New York City in 2013: 19 columns, over and over.
+    Flights,
+    /// Fifty columns.
+    Wide,
+    /// Quoted text with newlines, delimiters and doubled quotes.
+    Quoted,
+}
+
+/// About how many rows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Size {
+    #[value(name = "10k")]
+    TenThousand,
+    #[value(name = "100k")]
+    HundredThousand,
+    /// Of the flights: three times the whole year, 1,010,328 rows.
+    #[value(name = "1m")]
+    Million,
+    /// Of the flights: thirty times the whole year.
+    #[value(name = "10m")]
+    TenMillion,
+}
+
+const FLIGHTS_ROWS: u64 = 336_776;
+
+impl Size {
+    fn rows(self, shape: Shape) -> u64 {
+        match (self, shape) {
+            (Self::TenThousand, _) => 10_000,
+            (Self::HundredThousand, _) => 100_000,
+            (Self::Million, Shape::Flights) => 3 * FLIGHTS_ROWS,
+            (Self::Million, _) => 1_000_000,
+            (Self::TenMillion, Shape::Flights) => 30 * FLIGHTS_ROWS,
+            (Self::TenMillion, _) => 10_000_000,
+        }
+    }
+}
+
+/// A CSV file, and what a table for it looks like.
+#[derive(Debug)]
+pub(crate) struct DataFile {
+    pub(crate) shape: Shape,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) path: PathBuf,
+    /// Names with their Postgres types.
+    pub(crate) columns: Vec<(String, &'static str)>,
+}
+
+impl DataFile {
+    /// The file, made unless it is there already.
+    pub(crate) fn make(shape: Shape, size: Size) -> Result<Self> {
+        let rows = size.rows(shape);
+        Self::of_rows(shape, rows)
+    }
+
+    /// The whole year once.
+    pub(crate) fn flights_once() -> Result<Self> {
+        Self::of_rows(Shape::Flights, FLIGHTS_ROWS)
+    }
+
+    fn of_rows(shape: Shape, rows: u64) -> Result<Self> {
+        let name = serde_json::to_value(shape)?;
+        let name = name.as_str().unwrap_or_default();
+        let dir = directory()?;
+        let path = dir.join(format!("{name}-{rows}.csv"));
+        let columns = columns(shape);
+        if !path.exists() {
+            eprintln!("making {}", path.display());
+            let draft = path.with_extension("draft");
+            let mut file = BufWriter::with_capacity(1 << 20, File::create(&draft)?);
+            write(&mut file, shape, rows, &columns)?;
+            file.into_inner()?.sync_all()?;
+            fs::rename(&draft, &path)?;
+        }
+        let bytes = fs::metadata(&path)?.len();
+        Ok(Self {
+            shape,
+            rows,
+            bytes,
+            path,
+            columns,
+        })
+    }
+
+    /// What stands for a missing value.
+    pub(crate) fn null(&self) -> &'static str {
+        match self.shape {
+            Shape::Flights => "NA",
+            _ => "",
+        }
+    }
+}
+
+/// Where everything is that a run leaves behind to be used again.
+pub(crate) fn directory() -> Result<PathBuf> {
+    let dir = target_dir().join("bench");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    Ok(dir)
+}
+
+fn columns(shape: Shape) -> Vec<(String, &'static str)> {
+    let named = |columns: &[(&str, &'static str)]| {
+        let owned = columns
+            .iter()
+            .map(|(name, kind)| ((*name).to_owned(), *kind));
+        owned.collect()
+    };
+    match shape {
+        Shape::Narrow => named(&[
+            ("id", "integer"),
+            ("code", "text"),
+            ("active", "boolean"),
+            ("price", "numeric"),
+            ("quantity", "integer"),
+            ("day", "date"),
+            ("city", "text"),
+            ("status", "text"),
+            ("rate", "float8"),
+            ("note", "text"),
+        ]),
+        Shape::Flights => named(&[
+            ("year", "integer"),
+            ("month", "integer"),
+            ("day", "integer"),
+            ("dep_time", "integer"),
+            ("sched_dep_time", "integer"),
+            ("dep_delay", "integer"),
+            ("arr_time", "integer"),
+            ("sched_arr_time", "integer"),
+            ("arr_delay", "integer"),
+            ("carrier", "text"),
+            ("flight", "integer"),
+            ("tailnum", "text"),
+            ("origin", "text"),
+            ("dest", "text"),
+            ("air_time", "integer"),
+            ("distance", "integer"),
+            ("hour", "integer"),
+            ("minute", "integer"),
+            ("time_hour", "timestamptz"),
+        ]),
+        Shape::Wide => (1..=50)
+            .map(|index| {
+                let kind = match index % 3 {
+                    0 => "integer",
+                    1 => "text",
+                    _ => "numeric",
+                };
+                (format!("column_{index:02}"), kind)
+            })
+            .collect(),
+        Shape::Quoted => named(&[
+            ("id", "integer"),
+            ("author", "text"),
+            ("day", "date"),
+            ("title", "text"),
+            ("body", "text"),
+            ("reply", "text"),
+        ]),
+    }
+}
+
+fn write(file: &mut impl Write, shape: Shape, rows: u64, columns: &[(String, &str)]) -> Result<()> {
+    if shape == Shape::Flights {
+        return write_flights(file, rows);
+    }
+    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    writeln!(file, "{}", names.join(","))?;
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for row in 1..=rows {
+        match shape {
+            Shape::Narrow => write_narrow(file, row, &mut random)?,
+            Shape::Wide => write_wide(file, columns, &mut random)?,
+            Shape::Quoted => write_quoted(file, row, &mut random)?,
+            Shape::Flights => {}
+        }
+    }
+    Ok(())
+}
+
+fn write_flights(file: &mut impl Write, rows: u64) -> Result<()> {
+    let open = || -> Result<_> {
+        Ok(BufReader::with_capacity(
+            1 << 20,
+            File::open(fixtures::flights()?)?,
+        ))
+    };
+    let mut source = open()?;
+    let mut line = Vec::new();
+    source.read_until(b'\n', &mut line)?;
+    file.write_all(&line)?;
+    let mut left = rows;
+    while left > 0 {
+        line.clear();
+        if source.read_until(b'\n', &mut line)? == 0 {
+            source = open()?;
+            source.read_until(b'\n', &mut line)?;
+            continue;
+        }
+        file.write_all(&line)?;
+        left -= 1;
+    }
+    Ok(())
+}
+
+fn write_narrow(file: &mut impl Write, row: u64, random: &mut Random) -> Result<()> {
+    writeln!(
+        file,
+        "{row},{:06X},{},{}.{:02},{},2024-{:02}-{:02},{},{},0.{:04},{}",
+        random.below(1 << 24),
+        random.below(2) == 1,
+        random.below(1000),
+        random.below(100),
+        random.below(50),
+        1 + random.below(12),
+        1 + random.below(28),
+        random.word(),
+        random.word(),
+        random.below(10_000),
+        random.word(),
+    )?;
+    Ok(())
+}
+
+fn write_wide(
+    file: &mut impl Write,
+    columns: &[(String, &str)],
+    random: &mut Random,
+) -> Result<()> {
+    for (index, (_, kind)) in columns.iter().enumerate() {
+        if index > 0 {
+            file.write_all(b",")?;
+        }
+        match *kind {
+            "integer" => write!(file, "{}", random.below(1_000_000))?,
+            "text" => file.write_all(random.word().as_bytes())?,
+            _ => write!(file, "{}.{:02}", random.below(1000), random.below(100))?,
+        }
+    }
+    file.write_all(b"\n")?;
+    Ok(())
+}
+
+fn write_quoted(file: &mut impl Write, row: u64, random: &mut Random) -> Result<()> {
+    write!(
+        file,
+        "{row},\"{}, {}\",2024-{:02}-{:02},\"{} \"\"{}\"\" {}\",\"",
+        random.word(),
+        random.word(),
+        1 + random.below(12),
+        1 + random.below(28),
+        random.word(),
+        random.word(),
+        random.word(),
+    )?;
+    write_text(file, 24, random)?;
+    file.write_all(b"\",\"")?;
+    write_text(file, 12, random)?;
+    file.write_all(b"\"\n")?;
+    Ok(())
+}
+
+/// Words with a newline now and then.
+fn write_text(file: &mut impl Write, words: u64, random: &mut Random) -> Result<()> {
+    for word in 0..words {
+        let between = match (word, random.below(8)) {
+            (0, _) => "",
+            (_, 0) => ",\n",
+            _ => " ",
+        };
+        file.write_all(between.as_bytes())?;
+        file.write_all(random.word().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// xorshift64 (Marsaglia, "Xorshift RNGs", 2003): the same files on every machine.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % limit
+    }
+
+    fn word(&mut self) -> &'static str {
+        const WORDS: [&str; 16] = [
+            "amber", "bay", "cedar", "delta", "ember", "fjord", "grove", "harbour", "isle",
+            "juniper", "kelp", "lagoon", "meadow", "north", "orchard", "Zürich",
+        ];
+        WORDS[self.below(WORDS.len() as u64) as usize]
+    }
+}

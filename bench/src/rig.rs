@@ -1,0 +1,261 @@
+//! The servers, and Carga's programs on them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use carga_testkit::{Binary, ProcessId, Running, S3Kind, Services, State, command};
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use crate::data::{DataFile, directory};
+
+const START: Duration = Duration::from_secs(60);
+/// Between two polls of an upload; `completed` is noticed that much late at most.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Seconds or bytes by the name of the process.
+pub(crate) type ByProcess<T> = BTreeMap<String, T>;
+
+/// A set of servers that nobody else uses.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    pub(crate) state: State,
+    pub(crate) pool: PgPool,
+}
+
+impl Rig {
+    pub(crate) async fn start() -> Result<Self> {
+        let dir = directory()?.join("services");
+        Services::down(&dir).await?;
+        let state = Services::up(&dir, S3Kind::S3sFs).await?;
+        let migrated = command(Binary::Carga)?
+            .arg("migrate")
+            .envs(state.env())
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(migrated.success(), "carga migrate failed ({migrated})");
+        let pool = PgPool::connect(&state.database_url("carga")).await?;
+        remove_directory(&data_directories()?)?;
+        Ok(Self { state, pool })
+    }
+
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.pool.close().await;
+        Services::down(&directory()?.join("services")).await
+    }
+
+    pub(crate) fn database_url(&self) -> String {
+        self.state.database_url("carga")
+    }
+
+    /// Where S3 listens.
+    pub(crate) fn s3_address(&self) -> Result<SocketAddr> {
+        let port = self
+            .state
+            .s3
+            .endpoint
+            .rsplit(':')
+            .next()
+            .unwrap_or_default();
+        Ok((Ipv4Addr::LOCALHOST, port.parse()?).into())
+    }
+
+    pub(crate) async fn execute(&self, statements: &str) -> Result<()> {
+        sqlx::raw_sql(statements).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn count(&self, table: &str) -> Result<u64> {
+        let count = format!("SELECT count(*) FROM {table}");
+        let (rows,): (i64,) = sqlx::query_as(&count).fetch_one(&self.pool).await?;
+        Ok(rows.cast_unsigned())
+    }
+
+    /// Everybody starts from the same: empty tables, and nothing of an earlier arm on its way to the disk. The files of earlier runs
+    /// stay until [`Rig::clean`]: ext4 looks long for an inode when many were deleted a moment ago.
+    pub(crate) async fn clear(&self) -> Result<()> {
+        self.execute("TRUNCATE uploads, batches, rows, rejected_rows, parked_batches CASCADE")
+            .await?;
+        self.settle().await
+    }
+
+    /// Removes what runs have left in the archive and in data directories.
+    pub(crate) async fn clean(&self) -> Result<()> {
+        if let Some(data) = &self.state.s3.data {
+            remove_directory(&data.join("carga/uploads"))?;
+        }
+        remove_directory(&data_directories()?)?;
+        self.clear().await
+    }
+
+    pub(crate) async fn settle(&self) -> Result<()> {
+        self.execute("CHECKPOINT").await?;
+        tokio::task::spawn_blocking(rustix::fs::sync).await?;
+        Ok(())
+    }
+
+    /// Carga on these servers, with more settings.
+    pub(crate) async fn carga(&self, workers: usize, settings: &[(&str, &str)]) -> Result<Carga> {
+        let mut env = self.state.env();
+        let own = [("CARGA_LISTEN", "127.0.0.1:0")];
+        for (key, value) in own.iter().chain(settings) {
+            env.insert((*key).to_owned(), (*value).to_owned());
+        }
+        let mut api = Running::spawn(Binary::Api, &env)?.quiet();
+        let url = api.base_url(START).await?;
+        let mut carga = Carga {
+            api,
+            workers: Vec::new(),
+            url,
+            client: reqwest::Client::new(),
+        };
+        for _ in 0..workers {
+            let mut worker = Running::spawn(Binary::Worker, &env)?.quiet();
+            worker.wait_for_log("worker ready", START).await?;
+            carga.workers.push(worker);
+        }
+        Ok(carga)
+    }
+
+    /// Processor time of each server until now.
+    pub(crate) fn server_cpu(&self) -> ByProcess<Duration> {
+        let time = |processes: &Vec<ProcessId>| -> Duration {
+            let usages = processes.iter().map(|process| process.tree_usage().cpu);
+            usages.sum()
+        };
+        let servers = self.state.processes.iter();
+        servers
+            .map(|(name, processes)| (name.clone(), time(processes)))
+            .collect()
+    }
+}
+
+/// One API and its workers.
+#[derive(Debug)]
+pub(crate) struct Carga {
+    pub(crate) api: Running,
+    pub(crate) workers: Vec<Running>,
+    pub(crate) url: String,
+    pub(crate) client: reqwest::Client,
+}
+
+/// How long an upload took, from the first byte sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Imported {
+    /// To the 202.
+    pub(crate) accepted: Duration,
+    /// To `completed`.
+    pub(crate) completed: Duration,
+}
+
+impl Carga {
+    /// Sends a file as people do, and waits until it is stored.
+    pub(crate) async fn import(&self, file: &DataFile) -> Result<Imported> {
+        let start = Instant::now();
+        let answer = Command::new("curl")
+            .args(["-sS", "--fail-with-body", "-F"])
+            .arg(format!("file=@{}", file.path.display()))
+            .arg(format!("{}/uploads", self.url))
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("cannot run curl")?;
+        let accepted = start.elapsed();
+        let upload: Value = serde_json::from_slice(&answer.stdout)?;
+        ensure!(answer.status.success(), "the upload was refused: {upload}");
+        let id = upload["id"].as_str().context("the upload has no id")?;
+        self.completed(id, file.rows).await?;
+        Ok(Imported {
+            accepted,
+            completed: start.elapsed(),
+        })
+    }
+
+    pub(crate) async fn completed(&self, id: &str, rows: u64) -> Result<()> {
+        loop {
+            let answer = self
+                .client
+                .get(format!("{}/uploads/{id}", self.url))
+                .send()
+                .await?;
+            let upload: Value = serde_json::from_slice(&answer.bytes().await?)?;
+            match upload["status"].as_str() {
+                Some("completed") => {
+                    ensure!(
+                        upload["rows"]["inserted"] == rows,
+                        "rows are missing: {upload}"
+                    );
+                    return Ok(());
+                }
+                Some("receiving" | "processing") => sleep(POLL).await,
+                _ => anyhow::bail!("the upload did not complete: {upload}"),
+            }
+        }
+    }
+
+    fn processes(&self) -> Vec<(String, ProcessId)> {
+        let api = ("api".to_owned(), self.api.id());
+        let workers = self.workers.iter().enumerate();
+        let workers = workers.map(|(index, worker)| match index {
+            0 => ("worker".to_owned(), worker.id()),
+            _ => (format!("worker {}", index + 1), worker.id()),
+        });
+        std::iter::once(api).chain(workers).collect()
+    }
+
+    pub(crate) fn cpu(&self) -> ByProcess<Duration> {
+        let processes = self.processes().into_iter();
+        processes
+            .map(|(name, process)| (name, process.usage().cpu))
+            .collect()
+    }
+
+    pub(crate) fn reset_peaks(&self) -> Result<()> {
+        self.processes()
+            .iter()
+            .try_for_each(|(_, process)| process.reset_peak())
+    }
+
+    pub(crate) fn peak_mib(&self) -> ByProcess<f64> {
+        let processes = self.processes().into_iter();
+        processes
+            .map(|(name, process)| (name, mib(process.usage().peak_rss_bytes)))
+            .collect()
+    }
+}
+
+pub(crate) fn mib(bytes: u64) -> f64 {
+    (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0
+}
+
+/// Where the data directories of `carga import` and the databases of `sqlite3` are.
+fn data_directories() -> Result<PathBuf> {
+    Ok(directory()?.join("data"))
+}
+
+/// A directory that did not exist.
+pub(crate) fn new_data_directory() -> Result<PathBuf> {
+    let parent = data_directories()?;
+    fs::create_dir_all(&parent)?;
+    let number = fs::read_dir(&parent)?.count();
+    let directory = parent.join(number.to_string());
+    fs::create_dir(&directory)?;
+    Ok(directory)
+}
+
+fn remove_directory(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,152 @@
+//! What changes when the archive is far away, when there are more workers, when several clients send at once.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use futures::future::try_join_all;
+
+use crate::compare::listed;
+use crate::data::{DataFile, Shape, Size};
+use crate::delay::Delay;
+use crate::results::{Results, Scaling, Spread, rounded};
+use crate::rig::{ByProcess, Rig};
+
+const ROUNDS: usize = 3;
+
+/// One condition.
+struct Condition {
+    what: &'static str,
+    value: u64,
+    workers: usize,
+    s3_delay: Duration,
+    uploads: usize,
+}
+
+impl Condition {
+    fn new(what: &'static str, value: u64) -> Self {
+        Self {
+            what,
+            value,
+            workers: 1,
+            s3_delay: Duration::ZERO,
+            uploads: 1,
+        }
+    }
+}
+
+struct Taken {
+    rows_per_second: f64,
+    unfairness: f64,
+    peak_mib: ByProcess<f64>,
+}
+
+pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
+    let delays = [0, 20, 150].map(|delay| Condition {
+        s3_delay: Duration::from_millis(delay),
+        ..Condition::new("s3 delay ms", delay)
+    });
+    let workers = [1, 2, 4].map(|workers| Condition {
+        workers: workers as usize,
+        ..Condition::new("workers", workers)
+    });
+    let uploads = [1, 2, 4, 8].map(|uploads| Condition {
+        uploads: uploads as usize,
+        ..Condition::new("uploads at once", uploads)
+    });
+    results.scaling.clear();
+    let long = DataFile::make(Shape::Flights, Size::Million)?;
+    let short = DataFile::flights_once()?;
+    measure(rig, results, &delays, &long).await?;
+    measure(rig, results, &workers, &long).await?;
+    measure(rig, results, &uploads, &short).await
+}
+
+/// All conditions in turns, each compared with the first.
+async fn measure(
+    rig: &Rig,
+    results: &mut Results,
+    conditions: &[Condition],
+    file: &DataFile,
+) -> Result<()> {
+    let mut taken: Vec<Vec<(Taken, f64)>> = conditions.iter().map(|_| Vec::new()).collect();
+    for _ in 0..ROUNDS {
+        let mut first = None;
+        for (condition, all) in conditions.iter().zip(&mut taken) {
+            let one = take(rig, condition, file).await?;
+            let ratio = one.rows_per_second / *first.get_or_insert(one.rows_per_second);
+            eprintln!(
+                "  {} {}: {:.0} rows/s, {ratio:.2}",
+                condition.what, condition.value, one.rows_per_second
+            );
+            all.push((one, ratio));
+        }
+    }
+    rig.clean().await?;
+    println!(
+        "\n| {} | rows/s | to the first | unfairness | peak MiB |",
+        conditions[0].what
+    );
+    println!("|---|---|---|---|---|");
+    for (condition, all) in conditions.iter().zip(taken) {
+        let median =
+            |of: fn(&Taken) -> f64| rounded(Spread::of(all.iter().map(|(one, _)| of(one))).median);
+        let ratio = Spread::of(all.iter().map(|(_, ratio)| rounded(*ratio)));
+        let unfairness = (condition.uploads > 1).then(|| median(|one| one.unfairness));
+        let scaling = Scaling {
+            what: condition.what.to_owned(),
+            value: condition.value,
+            rows_per_second: median(|one| one.rows_per_second).round(),
+            ratio,
+            unfairness,
+            peak_mib: all
+                .last()
+                .map(|(one, _)| one.peak_mib.clone())
+                .unwrap_or_default(),
+        };
+        println!(
+            "| {} | {:.0} | {:.2} ({:.2} to {:.2}) | {} | {} |",
+            condition.value,
+            scaling.rows_per_second,
+            ratio.median,
+            ratio.least,
+            ratio.most,
+            unfairness
+                .map(|unfairness| format!("{unfairness:.2}"))
+                .unwrap_or_default(),
+            listed(&scaling.peak_mib, 0)
+        );
+        results.scaling.push(scaling);
+    }
+    results.save()
+}
+
+/// Fresh processes for each, so that nothing is left of another condition.
+async fn take(rig: &Rig, condition: &Condition, file: &DataFile) -> Result<Taken> {
+    rig.clear().await?;
+    let proxy = Delay::start(rig.s3_address()?, condition.s3_delay).await?;
+    let endpoint = format!("http://{}", proxy.address);
+    let settings = match condition.what {
+        "s3 delay ms" => vec![("AWS_ENDPOINT_URL", endpoint.as_str())],
+        _ => vec![],
+    };
+    let carga = rig.carga(condition.workers, &settings).await?;
+    let start = Instant::now();
+    let imports = (0..condition.uploads).map(|_| carga.import(file));
+    let imported = try_join_all(imports).await?;
+    let seconds = start.elapsed().as_secs_f64();
+    let ends = Spread::of(
+        imported
+            .iter()
+            .map(|imported| imported.completed.as_secs_f64()),
+    );
+    let mean = imported
+        .iter()
+        .map(|imported| imported.completed.as_secs_f64())
+        .sum::<f64>()
+        / imported.len() as f64;
+    Ok(Taken {
+        rows_per_second: (file.rows * condition.uploads as u64) as f64 / seconds,
+        unfairness: (ends.most - mean).max(mean - ends.least) / mean,
+        peak_mib: carga.peak_mib(),
+    })
+}
