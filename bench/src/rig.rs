@@ -110,11 +110,15 @@ impl Rig {
         }
         let mut api = Running::spawn(Binary::Api, &env)?.quiet();
         let url = api.base_url(START).await?;
+        // Below the API's own patience, or a connection that it is about to close would be used again.
+        let client = reqwest::Client::builder()
+            .pool_idle_timeout(Duration::from_secs(5))
+            .build()?;
         let mut carga = Carga {
             api,
             workers: Vec::new(),
             url,
-            client: reqwest::Client::new(),
+            client,
         };
         for _ in 0..workers {
             let mut worker = Running::spawn(Binary::Worker, &env)?.quiet();

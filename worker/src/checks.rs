@@ -25,33 +25,9 @@ const MOST_REMEMBERED: usize = 1_000;
 #[derive(Debug, Clone)]
 pub(crate) struct CompletionChecks {
     backends: Backends,
-    /// Trailing checks, which a stopping worker waits for.
+    /// Later checks, which a stopping worker waits for.
     tasks: TaskTracker,
-    uploads: Arc<Mutex<HashMap<UploadId, LastCheck>>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct LastCheck {
-    /// From when on the next may be made.
-    next: Instant,
-    /// One more will follow.
-    trailing: bool,
-}
-
-impl LastCheck {
-    fn begun() -> Self {
-        Self {
-            next: Instant::now() + MOST_PAUSE,
-            trailing: false,
-        }
-    }
-}
-
-enum Decision {
-    Now,
-    At(Instant),
-    /// The trailing check sees this commit as well.
-    Covered,
+    uploads: Arc<Mutex<HashMap<UploadId, Pace>>>,
 }
 
 impl CompletionChecks {
@@ -63,64 +39,148 @@ impl CompletionChecks {
         }
     }
 
-    /// Call it after a commit and before the acknowledgement. The check is made before this returns, unless one was made a
-    /// moment ago; then one follows, and should the worker die before it, the sweeper makes it.
+    /// Call it after a commit and before the acknowledgement. The check is made before this returns, unless one is being made or
+    /// was a moment ago; then one follows, and should the worker die before it, the sweeper makes it.
     pub(crate) async fn request(&self, upload: UploadId) {
-        match self.decide(upload) {
+        let due = match self.ask(upload) {
+            Decision::Covered => None,
+            Decision::At(due) => Some(due),
             Decision::Now => self.check(upload).await,
-            Decision::Covered => {}
-            Decision::At(moment) => {
-                let checks = self.clone();
-                self.tasks.spawn(async move {
-                    tokio::time::sleep_until(moment).await;
-                    checks.with(|uploads| uploads.insert(upload, LastCheck::begun()));
-                    checks.check(upload).await;
-                });
+        };
+        if let Some(due) = due {
+            let checks = self.clone();
+            self.tasks.spawn(checks.check_from(due, upload));
+        }
+    }
+
+    fn ask(&self, upload: UploadId) -> Decision {
+        let now = Instant::now();
+        let mut uploads = lock(&self.uploads);
+        if uploads.len() >= MOST_REMEMBERED {
+            uploads.retain(|_, pace| pace.state != State::Idle || now < pace.next);
+        }
+        let new = Pace {
+            next: now,
+            state: State::Idle,
+        };
+        uploads.entry(upload).or_insert(new).ask(now)
+    }
+
+    async fn check_from(self, mut due: Instant, upload: UploadId) {
+        loop {
+            tokio::time::sleep_until(due).await;
+            if let Some(pace) = lock(&self.uploads).get_mut(&upload) {
+                pace.state = State::Checking;
+            }
+            match self.check(upload).await {
+                Some(next) => due = next,
+                None => return,
             }
         }
     }
 
-    fn decide(&self, upload: UploadId) -> Decision {
-        let now = Instant::now();
-        self.with(|uploads| match uploads.get_mut(&upload) {
-            Some(last) if last.trailing => Decision::Covered,
-            Some(last) if now < last.next => {
-                last.trailing = true;
-                Decision::At(last.next)
-            }
-            _ => {
-                if uploads.len() >= MOST_REMEMBERED {
-                    uploads.retain(|_, last| last.trailing || now < last.next);
-                }
-                uploads.insert(upload, LastCheck::begun());
-                Decision::Now
-            }
-        })
-    }
-
-    async fn check(&self, upload: UploadId) {
+    /// Returns when the next is due, if one was asked for meanwhile.
+    async fn check(&self, upload: UploadId) -> Option<Instant> {
         let Backends { store, archive, .. } = &self.backends;
         let begun = Instant::now();
-        match finish_if_complete(store.as_ref(), archive.as_ref(), upload).await {
-            Ok(true) => {
-                self.with(|uploads| uploads.remove(&upload));
-            }
-            Ok(false) => {
-                let pause = PAUSE_PER_CHECK * begun.elapsed();
-                let next = Instant::now() + pause.clamp(LEAST_PAUSE, MOST_PAUSE);
-                self.with(|uploads| {
-                    if let Some(last) = uploads.get_mut(&upload) {
-                        last.next = next;
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::warn!(upload.id = %upload, error = error.chain(), "left to the sweeper to complete");
-            }
+        let finished = finish_if_complete(store.as_ref(), archive.as_ref(), upload).await;
+        let is_over = finished.unwrap_or_else(|error| {
+            tracing::warn!(upload.id = %upload, error = error.chain(), "left to the sweeper to complete");
+            false
+        });
+        let mut uploads = lock(&self.uploads);
+        if is_over {
+            uploads.remove(&upload);
+            return None;
         }
+        uploads.get_mut(&upload)?.checked(begun, Instant::now())
+    }
+}
+
+/// When an upload may be looked at again, and whether somebody is about to.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    next: Instant,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Checking,
+    /// A commit came while the check was being made, which may not have seen it.
+    CheckingAndAsked,
+    Waiting,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    Now,
+    At(Instant),
+    /// A check that is still to be made sees this commit as well.
+    Covered,
+}
+
+impl Pace {
+    fn ask(&mut self, now: Instant) -> Decision {
+        let (state, decision) = match self.state {
+            State::Idle if now < self.next => (State::Waiting, Decision::At(self.next)),
+            State::Idle => (State::Checking, Decision::Now),
+            State::Checking | State::CheckingAndAsked => {
+                (State::CheckingAndAsked, Decision::Covered)
+            }
+            State::Waiting => (State::Waiting, Decision::Covered),
+        };
+        self.state = state;
+        decision
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<UploadId, LastCheck>) -> T) -> T {
-        work(&mut lock(&self.uploads))
+    /// Returns when the next check is due, if one was asked for meanwhile.
+    fn checked(&mut self, begun: Instant, now: Instant) -> Option<Instant> {
+        let pause = PAUSE_PER_CHECK * (now - begun);
+        self.next = now + pause.clamp(LEAST_PAUSE, MOST_PAUSE);
+        let is_asked = self.state == State::CheckingAndAsked;
+        self.state = match is_asked {
+            true => State::Waiting,
+            false => State::Idle,
+        };
+        is_asked.then_some(self.next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_commit_that_a_check_may_have_missed_gets_one_soon_after_it() {
+        let start = Instant::now();
+        let mut pace = Pace {
+            next: start,
+            state: State::Idle,
+        };
+        assert_eq!(pace.ask(start), Decision::Now);
+        assert_eq!(pace.ask(start), Decision::Covered);
+        let due = pace.checked(start, start + MILLISECOND);
+        assert_eq!(due, Some(start + 21 * MILLISECOND));
+        assert_eq!(pace.ask(start + 2 * MILLISECOND), Decision::Covered);
+    }
+
+    #[test]
+    fn the_pause_depends_on_what_a_check_costs() {
+        let start = Instant::now();
+        for (cost, pause) in [(0, 5), (1, 20), (10, 200), (1000, 250)] {
+            let mut pace = Pace {
+                next: start,
+                state: State::Checking,
+            };
+            let end = start + cost * MILLISECOND;
+            assert_eq!(pace.checked(start, end), None);
+            let next = end + pause * MILLISECOND;
+            assert_eq!(pace.ask(end), Decision::At(next));
+            assert_eq!(pace.ask(next), Decision::Covered);
+        }
     }
 }
