@@ -56,12 +56,12 @@ fmt: ## Format the code
 	cargo fmt --all
 
 .PHONY: bench
-bench: ## Measure whole imports beside psql, sqlite3 and pgloader (half an hour; ARGS='compare --help' for parts of it)
+bench: ## Measure whole imports beside psql, sqlite3 and pgloader (the best part of an hour; ARGS='compare --help' for parts of it)
 	@cargo build --release --locked --workspace --bins
 	@$(TARGET_DIR)/release/carga-bench $(ARGS)
 
 .PHONY: instructions
-instructions: build ## Compare the instructions of the pure core with bench/instructions.txt
+instructions: ## Compare the instructions of the pure core with bench/instructions.txt
 	@bench/instructions.sh
 
 .PHONY: clean-services

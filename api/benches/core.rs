@@ -128,7 +128,7 @@ fn run(file: &[u8], stage: Stage) -> Made {
             }
             Next::Row => {
                 let full = encoder.push(reader.rows_read(), reader.cells());
-                if let Ok(Some(batch)) = full {
+                if let Some(batch) = full.unwrap_or_else(|error| panic!("{error}")) {
                     store(batch, stage, &mut made);
                 }
             }

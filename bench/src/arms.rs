@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use carga_testkit::{Binary, ProcessId, Usage, command};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{DataFile, directory};
@@ -58,7 +60,7 @@ pub(crate) struct Run {
 pub(crate) async fn encode(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<PathBuf> {
     let encoded = file.path.with_extension("copy");
     rig.clear().await?;
-    carga.import(file).await?;
+    carga.import(file, 1).await?;
     let select = r"\copy (SELECT upload_id, row_number, fields FROM rows) TO";
     psql(rig, &format!("{select} '{}'", encoded.display()))?.finish()?;
     Ok(encoded)
@@ -114,7 +116,7 @@ async fn distributed(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<Run> {
         cpu
     };
     let before = cpu();
-    let imported = carga.import(file).await?;
+    let imported = carga.import(file, 1).await?;
     let run = Run {
         seconds: imported.completed.as_secs_f64(),
         accepted_seconds: Some(imported.accepted.as_secs_f64()),
@@ -248,14 +250,28 @@ impl Measured {
         })
     }
 
-    /// Waits for its end. Its memory is read every few milliseconds, its time once it is over.
+    /// Waits for its end. Its memory is read now and then, its time once it is over and before it is forgotten.
     fn finish(mut self) -> Result<Run> {
-        let mut peak = 0;
-        while self.id.is_alive() {
-            peak = peak.max(self.id.usage().peak_rss_bytes);
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let seconds = self.start.elapsed().as_secs_f64();
+        let pid = Pid::from_child(&self.child);
+        let ended = AtomicBool::new(false);
+        let (seconds, peak) = std::thread::scope(|scope| {
+            let sampler = scope.spawn(|| {
+                let mut peak = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    peak = peak.max(self.id.usage().peak_rss_bytes);
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                peak
+            });
+            let waited = waitid(
+                WaitId::Pid(pid),
+                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+            );
+            let seconds = self.start.elapsed().as_secs_f64();
+            ended.store(true, Ordering::Relaxed);
+            let peak = sampler.join().unwrap_or_default();
+            waited.map(|_| (seconds, peak))
+        })?;
         let Usage { cpu, .. } = self.id.usage();
         let status = self.child.wait()?;
         ensure!(status.success(), "{} failed ({status})", self.name);

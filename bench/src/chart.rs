@@ -45,7 +45,7 @@ fn draw(comparison: &Comparison, date: &str) -> Result<String> {
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="13" fill="#24292f">
 <rect width="{WIDTH}" height="{height}" rx="6" fill="#ffffff" stroke="#d0d7de"/>
 <text x="16" y="26" font-size="15" font-weight="bold">Seconds to import {} rows ({mib:.0} MiB), {date}; shorter is better</text>
-<text x="16" y="43" fill="#57606a">behind each bar: seconds, and how many times as long as the bare \copy into the same landing table</text>
+<text x="16" y="43" fill="#57606a">behind each bar: seconds, and how many times as long as the bare \copy into the landing table</text>
 "##,
         comparison.rows
     )?;

@@ -26,10 +26,11 @@ pub(crate) struct Comparisons {
 }
 
 pub(crate) async fn run(rig: &Rig, chosen: &Comparisons, results: &mut Results) -> Result<()> {
-    let carga = rig.carga(1, &[]).await?;
     for shape in &chosen.shapes {
         for size in &chosen.sizes {
             let file = DataFile::make(*shape, *size)?;
+            // New ones for each file: a process keeps memory that an earlier file made it take.
+            let carga = rig.carga(1, &[]).await?;
             let comparison = compare(rig, &carga, &file, chosen).await?;
             rig.clean().await?;
             print(&comparison);

@@ -2,42 +2,43 @@
 
 use anyhow::Result;
 
-use crate::arms::{Arm, Run};
+use crate::arms::{Arm, Run, encode};
 use crate::compare::listed;
 use crate::data::{DataFile, Shape, Size};
 use crate::results::{Flat, Results, Spread, rounded};
 use crate::rig::Rig;
 
-/// How often each size is taken; the longest takes a minute or more.
-const ROUNDS: [(Size, usize); 3] = [
-    (Size::HundredThousand, 3),
-    (Size::Million, 3),
-    (Size::TenMillion, 1),
-];
+const SIZES: [Size; 3] = [Size::HundredThousand, Size::Million, Size::TenMillion];
+/// The first does not count. The longest file takes part in the last one only: it takes as long as all others together.
+const ROUNDS: usize = 4;
 
 pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
     results.flat.clear();
+    let files = SIZES.map(|size| DataFile::make(Shape::Flights, size));
+    let files = files.into_iter().collect::<Result<Vec<_>>>()?;
     println!("\n| | rows | µs per row | peak MiB |");
     println!("|---|---|---|---|");
     for arm in [Arm::CopyLanding, Arm::Distributed, Arm::Embedded] {
-        // What holds nothing of an earlier size.
-        for (size, rounds) in ROUNDS {
-            let carga = rig.carga(1, &[]).await?;
-            let file = DataFile::make(Shape::Flights, size)?;
-            if arm == Arm::CopyLanding {
-                crate::arms::encode(rig, &carga, &file).await?;
+        let mut taken: Vec<Vec<Run>> = files.iter().map(|_| Vec::new()).collect();
+        for round in 0..ROUNDS {
+            for ((file, size), runs) in files.iter().zip(SIZES).zip(&mut taken) {
+                if size == Size::TenMillion && round < ROUNDS - 1 {
+                    continue;
+                }
+                // New ones each time, which hold nothing of another size.
+                let carga = rig.carga(1, &[]).await?;
+                if arm == Arm::CopyLanding && !file.path.with_extension("copy").exists() {
+                    encode(rig, &carga, file).await?;
+                }
+                let run = arm.run(rig, &carga, file).await?;
+                if round > 0 {
+                    runs.push(run);
+                }
             }
-            let mut runs: Vec<Run> = Vec::new();
-            for _ in 0..rounds {
-                runs.push(arm.run(rig, &carga, &file).await?);
-            }
-            let per_row = |run: &Run| run.seconds * 1e6 / file.rows as f64;
-            let flat = Flat {
-                arm,
-                rows: file.rows,
-                microseconds_per_row: rounded(Spread::of(runs.iter().map(per_row)).median),
-                peak_mib: runs.pop().map(|run| run.peak_mib).unwrap_or_default(),
-            };
+        }
+        rig.clean().await?;
+        for (file, runs) in files.iter().zip(taken) {
+            let flat = summary(arm, file, &runs);
             println!(
                 "| {} | {} | {:.2} | {} |",
                 arm.title(),
@@ -46,13 +47,22 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
                 listed(&flat.peak_mib, 0)
             );
             results.flat.push(flat);
-            results.save()?;
-            rig.clean().await?;
         }
+        results.save()?;
     }
-    for (size, _) in ROUNDS {
-        let file = DataFile::make(Shape::Flights, size)?;
+    for file in &files {
         std::fs::remove_file(file.path.with_extension("copy"))?;
     }
     Ok(())
+}
+
+fn summary(arm: Arm, file: &DataFile, runs: &[Run]) -> Flat {
+    let per_row = |run: &Run| run.seconds * 1e6 / file.rows as f64;
+    let last = runs.last();
+    Flat {
+        arm,
+        rows: file.rows,
+        microseconds_per_row: rounded(Spread::of(runs.iter().map(per_row)).median),
+        peak_mib: last.map(|run| run.peak_mib.clone()).unwrap_or_default(),
+    }
 }

@@ -23,6 +23,7 @@ use crate::rig::Rig;
 /// Measures whole imports. Only ratios within one run mean anything: machines differ, and so does one machine from minute to
 /// minute.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Cli {
     /// What to measure [default: everything]
     #[command(subcommand)]
@@ -52,21 +53,31 @@ async fn main() -> Result<()> {
     if !matches!(what, Some(Part::Chart)) {
         ensure_installed(&[Package::Sqlite, Package::Pgloader])?;
         let rig = Rig::start().await?;
-        results.machine = machine::describe(&rig).await?;
-        match what {
-            Some(Part::Compare(chosen)) => compare::run(&rig, &chosen, &mut results).await?,
-            Some(Part::Scaling) => scaling::run(&rig, &mut results).await?,
-            Some(Part::Flat) => flat::run(&rig, &mut results).await?,
-            Some(Part::Memory) => memory::run(&rig, &mut results).await?,
-            Some(Part::Chart) => {}
-            None => {
-                compare::run(&rig, &comparisons, &mut results).await?;
-                scaling::run(&rig, &mut results).await?;
-                flat::run(&rig, &mut results).await?;
-                memory::run(&rig, &mut results).await?;
-            }
-        }
+        results.keep_only(machine::describe(&rig).await?);
+        let measured = measure(&rig, what, &comparisons, &mut results).await;
         rig.stop().await?;
+        measured?;
     }
     chart::write(&results)
+}
+
+async fn measure(
+    rig: &Rig,
+    what: Option<Part>,
+    comparisons: &Comparisons,
+    results: &mut Results,
+) -> Result<()> {
+    match what {
+        Some(Part::Compare(chosen)) => compare::run(rig, &chosen, results).await,
+        Some(Part::Scaling) => scaling::run(rig, results).await,
+        Some(Part::Flat) => flat::run(rig, results).await,
+        Some(Part::Memory) => memory::run(rig, results).await,
+        Some(Part::Chart) => Ok(()),
+        None => {
+            compare::run(rig, comparisons, results).await?;
+            scaling::run(rig, results).await?;
+            flat::run(rig, results).await?;
+            memory::run(rig, results).await
+        }
+    }
 }

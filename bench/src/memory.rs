@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::compare::listed;
 use crate::data::DataFile;
 use crate::results::{Memory, Results};
-use crate::rig::{Carga, Rig, mib};
+use crate::rig::{Carga, POLL, Rig, mib};
 
 const GIBIBYTE: u64 = 1 << 30;
-const AT_ONCE: usize = 20;
+const AT_ONCE: u32 = 20;
 
 pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
     results.memory.clear();
@@ -30,8 +30,8 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
         let bytes = match what {
             "one upload of 1 GiB" => gibibyte(&carga, &file).await?,
             _ => {
-                try_join_all((0..AT_ONCE).map(|_| carga.import(&file))).await?;
-                AT_ONCE as u64 * file.bytes
+                try_join_all((0..AT_ONCE).map(|_| carga.import(&file, AT_ONCE))).await?;
+                u64::from(AT_ONCE) * file.bytes
             }
         };
         let Usage {
@@ -82,7 +82,7 @@ async fn gibibyte(carga: &Carga, file: &DataFile) -> Result<u64> {
     let id = upload["id"]
         .as_str()
         .with_context(|| format!("refused: {upload}"))?;
-    carga.completed(id, times * file.rows).await?;
+    carga.completed(id, times * file.rows, POLL).await?;
     upload["bytes"]["received"]
         .as_u64()
         .context("the upload has no size")

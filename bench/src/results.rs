@@ -11,7 +11,7 @@ use crate::arms::Arm;
 use crate::data::Shape;
 use crate::rig::ByProcess;
 
-/// Each part is replaced when it is measured again.
+/// Each part is replaced when it is measured again. All are of one machine, the same versions and one day.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
@@ -26,7 +26,7 @@ pub(crate) struct Results {
 }
 
 /// Where and with what.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Machine {
     pub(crate) date: String,
     pub(crate) processor: String,
@@ -124,6 +124,16 @@ impl Results {
             Ok(json) => serde_json::from_slice(&json).context("bench/results.json"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error).context("bench/results.json"),
+        }
+    }
+
+    /// Drops what was measured elsewhere, with something else or on another day.
+    pub(crate) fn keep_only(&mut self, machine: Machine) {
+        if self.machine != machine {
+            *self = Self {
+                machine,
+                ..Self::default()
+            };
         }
     }
 

@@ -17,8 +17,8 @@ use tokio::time::sleep;
 use crate::data::{DataFile, directory};
 
 const START: Duration = Duration::from_secs(60);
-/// Between two polls of an upload; `completed` is noticed that much late at most.
-const POLL: Duration = Duration::from_millis(10);
+/// Between two polls of an upload alone; `completed` is noticed that much late at most. Of several at once each is polled less often.
+pub(crate) const POLL: Duration = Duration::from_millis(10);
 
 /// Seconds or bytes by the name of the process.
 pub(crate) type ByProcess<T> = BTreeMap<String, T>;
@@ -131,7 +131,7 @@ impl Rig {
     /// Processor time of each server until now.
     pub(crate) fn server_cpu(&self) -> ByProcess<Duration> {
         let time = |processes: &Vec<ProcessId>| -> Duration {
-            let usages = processes.iter().map(|process| process.tree_usage().cpu);
+            let usages = processes.iter().map(|process| process.tree_cpu());
             usages.sum()
         };
         let servers = self.state.processes.iter();
@@ -160,8 +160,8 @@ pub(crate) struct Imported {
 }
 
 impl Carga {
-    /// Sends a file as people do, and waits until it is stored.
-    pub(crate) async fn import(&self, file: &DataFile) -> Result<Imported> {
+    /// Sends a file as people do, and waits until it is stored; one of so many at once.
+    pub(crate) async fn import(&self, file: &DataFile, at_once: u32) -> Result<Imported> {
         let start = Instant::now();
         let answer = Command::new("curl")
             .args(["-sS", "--fail-with-body", "-F"])
@@ -176,14 +176,14 @@ impl Carga {
         let upload: Value = serde_json::from_slice(&answer.stdout)?;
         ensure!(answer.status.success(), "the upload was refused: {upload}");
         let id = upload["id"].as_str().context("the upload has no id")?;
-        self.completed(id, file.rows).await?;
+        self.completed(id, file.rows, POLL * at_once).await?;
         Ok(Imported {
             accepted,
             completed: start.elapsed(),
         })
     }
 
-    pub(crate) async fn completed(&self, id: &str, rows: u64) -> Result<()> {
+    pub(crate) async fn completed(&self, id: &str, rows: u64, poll: Duration) -> Result<()> {
         loop {
             let answer = self
                 .client
@@ -199,7 +199,7 @@ impl Carga {
                     );
                     return Ok(());
                 }
-                Some("receiving" | "processing") => sleep(POLL).await,
+                Some("receiving" | "processing") => sleep(poll).await,
                 _ => anyhow::bail!("the upload did not complete: {upload}"),
             }
         }

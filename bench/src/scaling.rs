@@ -19,7 +19,7 @@ struct Condition {
     value: u64,
     workers: usize,
     s3_delay: Duration,
-    uploads: usize,
+    uploads: u32,
 }
 
 impl Condition {
@@ -50,7 +50,7 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
         ..Condition::new("workers", workers)
     });
     let uploads = [1, 2, 4, 8].map(|uploads| Condition {
-        uploads: uploads as usize,
+        uploads: uploads as u32,
         ..Condition::new("uploads at once", uploads)
     });
     results.scaling.clear();
@@ -131,7 +131,7 @@ async fn take(rig: &Rig, condition: &Condition, file: &DataFile) -> Result<Taken
     };
     let carga = rig.carga(condition.workers, &settings).await?;
     let start = Instant::now();
-    let imports = (0..condition.uploads).map(|_| carga.import(file));
+    let imports = (0..condition.uploads).map(|_| carga.import(file, condition.uploads));
     let imported = try_join_all(imports).await?;
     let seconds = start.elapsed().as_secs_f64();
     let ends = Spread::of(
@@ -145,7 +145,7 @@ async fn take(rig: &Rig, condition: &Condition, file: &DataFile) -> Result<Taken
         .sum::<f64>()
         / imported.len() as f64;
     Ok(Taken {
-        rows_per_second: (file.rows * condition.uploads as u64) as f64 / seconds,
+        rows_per_second: (file.rows * u64::from(condition.uploads)) as f64 / seconds,
         unfairness: (ends.most - mean).max(mean - ends.least) / mean,
         peak_mib: carga.peak_mib(),
     })

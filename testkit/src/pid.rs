@@ -25,7 +25,7 @@ pub struct ProcessId {
 pub struct Usage {
     /// Processor time, also of children that have ended and been waited for.
     pub cpu: Duration,
-    /// The most memory it has ever held (`VmHWM`).
+    /// The most memory it has held (`VmHWM`), since the last [`ProcessId::reset_peak`] if there was one.
     pub peak_rss_bytes: u64,
 }
 
@@ -60,14 +60,10 @@ impl ProcessId {
         }
     }
 
-    /// The same of it and everything that it has started and that lives: the time of all, the peak of the largest.
-    pub fn tree_usage(self) -> Usage {
+    /// The processor time of it and of everything that it has started and that lives.
+    pub fn tree_cpu(self) -> Duration {
         let tree = with_descendants(&[self]).into_iter();
-        let add = |all: Usage, one: Usage| Usage {
-            cpu: all.cpu + one.cpu,
-            peak_rss_bytes: all.peak_rss_bytes.max(one.peak_rss_bytes),
-        };
-        tree.map(Self::usage).fold(Usage::default(), add)
+        tree.map(|process| process.usage().cpu).sum()
     }
 
     /// Lets the peak of its memory begin anew, at what it uses now.
@@ -241,14 +237,14 @@ mod tests {
             assert!(Instant::now() < deadline);
             std::thread::sleep(Duration::from_millis(5));
         }
-        let (own, tree) = (root.usage(), root.tree_usage());
+        let (own, tree) = (root.usage(), root.tree_cpu());
         kill_trees(&[root]).unwrap();
         shell.wait().unwrap();
         assert!(
             own.cpu > Duration::ZERO,
             "{own:?}: the child that has ended"
         );
-        assert!(tree.cpu > own.cpu, "{tree:?}: the child that lives");
+        assert!(tree > own.cpu, "{tree:?}: the child that lives");
         assert!(own.peak_rss_bytes > 0);
     }
 

@@ -2,6 +2,7 @@
 //! quadratic in the number of batches. So what a check costs decides how soon the next one may be.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,10 +10,13 @@ use carga_common::backends::Backends;
 use carga_common::completion::finish_if_complete;
 use carga_common::sync::lock;
 use carga_common::upload::UploadId;
+use futures::FutureExt;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-/// Between two checks of an upload there are so many times what the last one took: they take a twentieth of the time at most.
+use crate::prepare::panic_reason;
+
+/// Between two checks of an upload, by one worker, there are so many times what the last one took.
 const PAUSE_PER_CHECK: u32 = 20;
 const LEAST_PAUSE: Duration = Duration::from_millis(5);
 /// A store that answers slowly must not keep an upload that is complete from being called so.
@@ -83,16 +87,21 @@ impl CompletionChecks {
     async fn check(&self, upload: UploadId) -> Option<Instant> {
         let Backends { store, archive, .. } = &self.backends;
         let begun = Instant::now();
-        let finished = finish_if_complete(store.as_ref(), archive.as_ref(), upload).await;
-        let is_over = finished.unwrap_or_else(|error| {
-            tracing::warn!(upload.id = %upload, error = error.chain(), "left to the sweeper to complete");
-            false
-        });
-        let mut uploads = lock(&self.uploads);
-        if is_over {
-            uploads.remove(&upload);
-            return None;
+        let finish = finish_if_complete(store.as_ref(), archive.as_ref(), upload);
+        // Caught, or nobody would look at this upload again.
+        let error = match AssertUnwindSafe(finish).catch_unwind().await {
+            Ok(Ok(true)) => {
+                lock(&self.uploads).remove(&upload);
+                return None;
+            }
+            Ok(Ok(false)) => None,
+            Ok(Err(error)) => Some(error.chain()),
+            Err(panic) => Some(panic_reason(panic.as_ref())),
+        };
+        if let Some(error) = error {
+            tracing::warn!(upload.id = %upload, error, "left to the sweeper to complete");
         }
+        let mut uploads = lock(&self.uploads);
         uploads.get_mut(&upload)?.checked(begun, Instant::now())
     }
 }

@@ -159,7 +159,7 @@ struct Envelope {
     runs: Vec<(u64, u32)>,
 }
 
-/// What stands before the rows. No text can have it in it: a quote there is always behind a backslash.
+/// What stands before the rows, written exactly so. No text can have it in it: a quote there is always behind a backslash.
 const ROWS: &[u8] = b",\"rows\":[";
 
 fn decode(body: &[u8]) -> Result<(Envelope, Vec<Place>), DecodeError> {
@@ -197,7 +197,7 @@ fn read(body: &[u8]) -> Result<(Envelope, Vec<Place>), serde_json::Error> {
     if has_unicode_escape {
         for place in cells.iter().filter(|place| place.kind == Kind::Escaped) {
             let json = &body[place.start as usize..place.end as usize];
-            let _text: Cow<'_, str> = serde_json::from_slice(json)?;
+            let _text: String = serde_json::from_slice(json)?;
         }
     }
     Ok((envelope, cells))

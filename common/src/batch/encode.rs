@@ -1,7 +1,7 @@
 //! Rows into messages.
 //!
 //! The body is JSON with one row per line: `{"v":2,…,"columns":[…],"rows":[`, then a line per row, then `],"runs":[[1,1000]]}`: which
-//! row numbers they are, since a rejected row leaves a gap. It is written straight into the buffer that is published; no
+//! row numbers they are (the decoder looks for `,"rows":[` as it stands here), since a rejected row leaves a gap. It is written straight into the buffer that is published; no
 //! value tree and no string is made for a cell.
 
 use bytes::Bytes;

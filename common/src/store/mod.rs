@@ -27,7 +27,11 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 #[cfg(feature = "postgres")]
-pub use postgres::{PostgresSettings, PostgresStore, copy};
+pub use postgres::{PostgresSettings, PostgresStore};
+// For `api/benches/core.rs` alone.
+#[cfg(feature = "postgres")]
+#[doc(hidden)]
+pub use postgres::copy;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, SqliteStoreSettings};
 

@@ -138,7 +138,7 @@ async fn insert_rows(writing: &mut Writing, batch: &Batch, number: i64) -> sqlx:
     let expected = batch.size_bytes() / batch.runs().len().max(1);
     for (first, count) in batch.runs() {
         let mut rows = Vec::with_capacity(expected);
-        let mut places = String::with_capacity(16 * *count as usize);
+        let mut places = String::with_capacity(18 * *count as usize);
         for row in rows_json.by_ref().take(*count as usize) {
             let place = (rows.len() + 1) << 32 | (row.len() + 2);
             places.push(if places.is_empty() { '[' } else { ',' });
