@@ -3,11 +3,12 @@
 # with the figures in bench/instructions.txt. Unlike seconds they are the same on a busy machine; another compiler or another kind of
 # processor may move them a little. `--update` writes the figures anew.
 #
-# MARGIN percent more in a stage is a failure; as much less is one too, so that what was gained is not lost unnoticed.
+# MARGIN percent more in a stage is a failure. As much less is only said: store it then, or it can be lost again unnoticed. The margin is wide since
+# where the compiler inlines, and where memory lies, has moved a stage by several percent with the same code.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-margin=${MARGIN:-10}
+margin=${MARGIN:-15}
 target=${CARGO_TARGET_DIR:-target}
 figures=bench/instructions.txt
 stages=(read encode decode archive copy)
@@ -41,10 +42,10 @@ awk -v margin="$margin" -v rustc="$rustc" '
   {
     change = ($2 / stored[$1] - 1) * 100
     verdict = change > margin ? "MORE" : change < -margin ? "LESS" : ""
-    if (verdict != "") failed = 1
+    if (verdict == "MORE") failed = 1
     printf "%-8s %12d  stored %12d  %+6.2f %% %s\n", $1, $2, stored[$1], change, verdict
   }
   END {
-    if (failed) print "the core does not need what bench/instructions.txt says, give or take " margin " % (" rustc "): mend it, or store the new figures with bench/instructions.sh --update and say why" > "/dev/stderr"
+    if (failed) print "the core needs " margin " % more than in bench/instructions.txt (" rustc "): mend it, or store the new figures with bench/instructions.sh --update and say why" > "/dev/stderr"
     exit failed
   }' "$figures" "$measured"
