@@ -8,7 +8,7 @@ use bytes::Bytes;
 use carga_common::batch::{BatchId, EncodedBatch};
 use carga_common::error::ErrorKind;
 use carga_common::progress::{ProgressStore, RedisProgress, RedisSettings, Snapshot, StoredBatch};
-use carga_common::queue::{BatchQueue, Delivery, RabbitQueue, RabbitSettings};
+use carga_common::queue::{BatchQueue, Delivery, Prefetch, RabbitQueue, RabbitSettings};
 use carga_common::upload::UploadId;
 use carga_testkit::{Redis, Scope, eventually};
 use lapin::options::QueueDeleteOptions;
@@ -38,7 +38,7 @@ fn batch() -> EncodedBatch {
 
 /// The next delivery of a new consumer, in time.
 async fn next(queue: &RabbitQueue) -> Result<Delivery> {
-    let mut deliveries = queue.consume(1).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
     let delivery = tokio::time::timeout(Duration::from_secs(30), deliveries.next()).await;
     Ok(delivery.context("nothing was delivered")??)
 }

@@ -85,11 +85,11 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
     if !persistently(stopped(), admits).await? {
         return Ok(Prepared::Pointless);
     }
+    // Before the object is made: it is larger than its message. A closed semaphore would mean no limit, which is no reason to stop.
+    let _slot = context.archive_slots.acquire().await.ok();
     let key = ArchiveKey::batch(batch.id);
     let object = batch_object(&batch);
     let (archive_bytes, archive_crc32) = (object.len() as u64, crc32fast::hash(&object));
-    // A closed semaphore would mean no limit, which is no reason to stop.
-    let _slot = context.archive_slots.acquire().await.ok();
     let mut waited = false;
     let put = persistently(stopped(), || {
         let again = std::mem::replace(&mut waited, true);

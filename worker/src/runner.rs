@@ -46,7 +46,7 @@ impl Runner {
         let context = Context {
             admissions: Admissions::default(),
             checks: CompletionChecks::new(backends.clone(), tasks.clone()),
-            in_hand: Arc::new(Semaphore::new(usize::from(worker.prefetch))),
+            in_hand: Arc::new(Semaphore::new(usize::from(worker.prefetch.batches))),
             archive_slots: Semaphore::new(worker.archive_concurrency),
             settings: worker,
             backends,
@@ -72,7 +72,7 @@ impl Runner {
         let sweeper = tokio::spawn(sweep::run(Arc::clone(&context)));
         let undertaker = tokio::spawn(dead_letters::run(Arc::clone(&context)));
 
-        let (sender, receiver) = mpsc::channel(usize::from(context.settings.prefetch));
+        let (sender, receiver) = mpsc::channel(usize::from(context.settings.prefetch.batches));
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..context.settings.store_sessions {
             tasks.spawn(group::store_groups(

@@ -77,7 +77,7 @@ async fn consume(context: &Context, source: Source) -> PortResult<Box<dyn Delive
         Source::Batches => {
             let prefetch = context.settings.prefetch;
             let deliveries = queue.consume(prefetch).await?;
-            tracing::info!(prefetch, "worker ready");
+            tracing::info!(prefetch = prefetch.batches, "worker ready");
             Ok(deliveries)
         }
     }

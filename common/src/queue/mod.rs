@@ -9,6 +9,8 @@
 //! - Attempts are ours: a header counts the retries; the broker's own limit is only a backstop.
 //! - A dead letter is kept with its reason.
 //! - One holder at a time while its connection lives. Order is not promised.
+//! - A consumer has no more unsettled than its [`Prefetch`] says, in number and in bytes; one that is larger than all of it comes all the
+//!   same. Where a broker counts messages only, what it had sent before their size changed comes on top.
 
 #[cfg(feature = "rabbit")]
 mod rabbit;
@@ -37,7 +39,7 @@ pub trait BatchQueue: fmt::Debug + Send + Sync {
     fn publisher(&self) -> Arc<dyn BatchPublisher>;
 
     /// Starts taking batches, at most `prefetch` unsettled at a time.
-    async fn consume(&self, prefetch: u16) -> PortResult<Box<dyn Deliveries>>;
+    async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>>;
 
     /// Starts taking dead letters, to be moved to the store.
     async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>>;
@@ -50,6 +52,25 @@ pub trait BatchQueue: fmt::Debug + Send + Sync {
 
     /// Says goodbye to the broker.
     async fn close(&self);
+}
+
+/// What a consumer may have unsettled at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefetch {
+    /// So many batches.
+    pub batches: u16,
+    /// Fewer when their messages are more bytes than this.
+    pub bytes: usize,
+}
+
+impl Prefetch {
+    /// So many batches, whatever their size.
+    pub fn of_batches(batches: u16) -> Self {
+        Self {
+            batches,
+            bytes: usize::MAX,
+        }
+    }
 }
 
 /// Publishes batches of one upload. If the queue loses one in a way that cannot be told apart from its neighbours, one of

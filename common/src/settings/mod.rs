@@ -17,6 +17,9 @@ use tracing_subscriber::EnvFilter;
 
 use self::reader::Reader;
 use crate::batch::BatchLimits;
+use crate::queue::Prefetch;
+
+const MIB: usize = 1 << 20;
 
 /// Postgres remarks on every `IF NOT EXISTS` that finds something; nobody needs to read that.
 const DEFAULT_FILTER: &str = "info,sqlx::postgres::notice=warn";
@@ -156,8 +159,8 @@ pub struct FileLimits {
 /// How the worker works.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
-    /// Batches in hand at most. It bounds the worker's memory: prefetch × message size.
-    pub prefetch: u16,
+    /// What is in hand at most. It bounds the worker's memory.
+    pub prefetch: Prefetch,
     /// Archive writes at once.
     pub archive_concurrency: usize,
     /// Batches stored in one transaction at most.
@@ -249,7 +252,6 @@ fn log(reader: &mut Reader<'_>) -> LogSettings {
 }
 
 fn intake(reader: &mut Reader<'_>) -> IntakeSettings {
-    const MIB: usize = 1 << 20;
     IntakeSettings {
         listen: reader.parsed("CARGA_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080))),
         max_uploads: reader.number("CARGA_MAX_UPLOADS", 64, 1..=100_000),
@@ -284,8 +286,11 @@ fn worker(reader: &mut Reader<'_>, mode: Mode) -> WorkerSettings {
             .to_string()
     });
     WorkerSettings {
-        prefetch: reader.number("CARGA_PREFETCH", 48, 1..=2000),
-        archive_concurrency: reader.number("CARGA_ARCHIVE_CONCURRENCY", 32, 1..=1000),
+        prefetch: Prefetch {
+            batches: reader.number("CARGA_PREFETCH", 96, 1..=2000),
+            bytes: reader.number("CARGA_PREFETCH_BYTES", 32 * MIB, MIB..=1 << 40),
+        },
+        archive_concurrency: reader.number("CARGA_ARCHIVE_CONCURRENCY", 64, 1..=1000),
         group_batches: reader.number("CARGA_GROUP_BATCHES", 16, 1..=256),
         store_sessions: reader.number("CARGA_STORE_SESSIONS", 2, 1..=64),
         lease: reader.seconds("CARGA_LEASE_SECS", 60, 3600),

@@ -1,4 +1,5 @@
-//! Consuming: manual acknowledgement, a prefetch of our choice, and a delivery that goes back when it is dropped.
+//! Consuming: manual acknowledgement, a prefetch that keeps what is sent ahead in bounds, and a delivery that goes back when it is
+//! dropped.
 
 use std::sync::Arc;
 
@@ -6,17 +7,22 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use lapin::Acker;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::message::Delivery as Message;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Consumer};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
-use super::super::{Deliveries, Delivery, RetryTier, Settlement};
+use super::super::{Deliveries, Delivery, Prefetch, RetryTier, Settlement};
+use super::ahead::Ahead;
 use super::publisher::{ATTEMPT_HEADER, EPOCH_HEADER, Outgoing, Publisher, REASON_HEADER};
 use super::topology::Topology;
 use super::unavailable;
 use crate::batch::BatchId;
-use crate::error::{PortError, PortResult};
+use crate::error::{ErrorKind, PortError, PortResult};
 
 const OPERATION: &str = "queue.consume";
 
@@ -24,54 +30,112 @@ pub(super) async fn start(
     channel: Channel,
     topology: &Topology,
     queue: &str,
-    prefetch: u16,
+    prefetch: Prefetch,
     settling: Arc<Mutex<Publisher>>,
 ) -> PortResult<Box<dyn Deliveries>> {
-    let consumer = async {
-        // Not global: quorum queues refuse a prefetch shared by a whole channel.
-        channel
-            .basic_qos(prefetch, BasicQosOptions::default())
-            .await?;
-        // An empty tag lets the broker choose one that is free.
-        let options = BasicConsumeOptions::default();
-        channel
-            .basic_consume(queue.into(), "".into(), options, FieldTable::default())
-            .await
-    };
-    let consumer = consumer
-        .await
-        .map_err(|error| unavailable(OPERATION, error))?;
-    Ok(Box::new(RabbitDeliveries {
-        consumer,
-        dead: queue == topology.dead,
+    let mut deliveries = RabbitDeliveries {
         channel,
         topology: topology.clone(),
+        queue: queue.to_owned(),
         settling,
-    }))
+        ahead: Ahead::new(prefetch),
+        consuming: None,
+        consumer: None,
+        is_cancelled: false,
+    };
+    deliveries.consumer().await?;
+    Ok(Box::new(deliveries))
 }
 
 #[derive(Debug)]
 struct RabbitDeliveries {
-    consumer: Consumer,
-    /// These are dead letters.
-    dead: bool,
     channel: Channel,
     topology: Topology,
+    queue: String,
     settling: Arc<Mutex<Publisher>>,
+    ahead: Ahead,
+    /// The next one, on its way.
+    consuming: Option<JoinHandle<PortResult<Consumer>>>,
+    /// None between the end of one that was cancelled and the next.
+    consumer: Option<Consumer>,
+    /// We have cancelled it: it still hands out what had come, and then ends.
+    is_cancelled: bool,
+}
+
+impl RabbitDeliveries {
+    /// On a task of its own: were it given up half way, lapin would know a consumer that nobody reads and nobody cancels.
+    fn consume(&self) -> JoinHandle<PortResult<Consumer>> {
+        let (channel, queue, count) =
+            (self.channel.clone(), self.queue.clone(), self.ahead.count());
+        tokio::spawn(async move {
+            let consumer = async {
+                // Not global: quorum queues refuse a prefetch shared by a whole channel.
+                channel.basic_qos(count, BasicQosOptions::default()).await?;
+                // An empty tag lets the broker choose one that is free.
+                let options = BasicConsumeOptions::default();
+                channel
+                    .basic_consume(queue.into(), "".into(), options, FieldTable::default())
+                    .await
+            };
+            consumer
+                .await
+                .map_err(|error| unavailable(OPERATION, error))
+        })
+    }
+
+    /// The one there is, or a new one.
+    async fn consumer(&mut self) -> PortResult<&mut Consumer> {
+        if self.consumer.is_none() {
+            let consuming = self.consuming.take().unwrap_or_else(|| self.consume());
+            let consumer = self.consuming.insert(consuming).await;
+            self.consuming = None;
+            let panicked = |panic| PortError::new(ErrorKind::Internal, OPERATION, panic);
+            self.consumer = Some(consumer.map_err(panicked)??);
+            self.is_cancelled = false;
+        }
+        let lost = || PortError::unavailable(OPERATION, "the consumer has ended");
+        self.consumer.as_mut().ok_or_else(lost)
+    }
+
+    async fn message(&mut self) -> PortResult<Message> {
+        loop {
+            match self.consumer().await?.next().await {
+                Some(message) => return message.map_err(|error| unavailable(OPERATION, error)),
+                None if self.is_cancelled => self.consumer = None,
+                // By the broker; or its channel closed (an acknowledgement that took too long, a deleted queue).
+                None => return Err(PortError::unavailable(OPERATION, "the consumer has ended")),
+            }
+        }
+    }
+
+    /// A prefetch is for consumers to come, so a new one means a new consumer. Its messages are settled on the channel as before; what
+    /// the broker was about to send to the old one, it gives to the new one.
+    async fn cancel(&mut self) -> PortResult<()> {
+        let Some(consumer) = self.consumer.as_ref().filter(|_| !self.is_cancelled) else {
+            return Ok(());
+        };
+        tracing::debug!(
+            prefetch = self.ahead.count(),
+            "consuming with another prefetch"
+        );
+        let tag = consumer.tag();
+        self.is_cancelled = true;
+        self.channel
+            .basic_cancel(tag, BasicCancelOptions::default())
+            .await
+            .map_err(|error| unavailable(OPERATION, error))
+    }
 }
 
 #[async_trait]
 impl Deliveries for RabbitDeliveries {
     async fn next(&mut self) -> PortResult<Delivery> {
-        let message = match self.consumer.next().await {
-            Some(message) => message.map_err(|error| unavailable(OPERATION, error))?,
-            // Cancelled by the broker, or its channel closed (an acknowledgement that took too long, a deleted queue).
-            None => return Err(PortError::unavailable(OPERATION, "the consumer has ended")),
-        };
+        let message = self.message().await?;
         let mut envelope = Envelope::of(&message.properties);
         // A batch that comes back from its retry has died as well, in the broker's words: of its time to live.
-        envelope.reason = envelope.reason.filter(|_| self.dead);
-        Ok(Delivery {
+        let is_dead = self.queue == self.topology.dead;
+        envelope.reason = envelope.reason.filter(|_| is_dead);
+        let delivery = Delivery {
             body: Bytes::from(message.data),
             id: envelope.id,
             attempt: envelope.attempt,
@@ -85,7 +149,11 @@ impl Deliveries for RabbitDeliveries {
                 topology: self.topology.clone(),
                 settling: Arc::clone(&self.settling),
             }),
-        })
+        };
+        if self.ahead.note(delivery.body.len()) {
+            self.cancel().await?;
+        }
+        Ok(delivery)
     }
 }
 

@@ -4,6 +4,7 @@
 //! acknowledgements must not wait behind that. lapin's own recovery stays off: it would not publish again what was
 //! unconfirmed, and the callers of this port know best what to repeat.
 
+mod ahead;
 mod consumer;
 mod publisher;
 mod topology;
@@ -19,7 +20,7 @@ use tokio::sync::Mutex;
 
 use self::publisher::Publisher;
 use self::topology::Topology;
-use super::{BatchPublisher, BatchQueue, Deliveries, QueueDepth, RetryTier};
+use super::{BatchPublisher, BatchQueue, Deliveries, Prefetch, QueueDepth, RetryTier};
 use crate::error::{PortError, PortResult};
 
 /// Making a connection or a channel takes no longer than this (and no longer than half a publish may), or it has failed.
@@ -110,7 +111,7 @@ impl BatchQueue for RabbitQueue {
         ))
     }
 
-    async fn consume(&self, prefetch: u16) -> PortResult<Box<dyn Deliveries>> {
+    async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>> {
         let channel = self.consuming.channel().await?;
         let settling = Arc::clone(&self.settling);
         consumer::start(
@@ -126,7 +127,8 @@ impl BatchQueue for RabbitQueue {
     async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>> {
         let channel = self.consuming.channel().await?;
         let settling = Arc::clone(&self.settling);
-        let (queue, prefetch) = (&self.topology.dead, DEAD_LETTER_PREFETCH);
+        let queue = &self.topology.dead;
+        let prefetch = Prefetch::of_batches(DEAD_LETTER_PREFETCH);
         consumer::start(channel, &self.topology, queue, prefetch, settling).await
     }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::super::{Deliveries, Delivery, RetryTier, Settlement};
+use super::super::{Deliveries, Delivery, Prefetch, RetryTier, Settlement};
 use super::messages::End;
 use super::writer::{Lease, Request, Taken};
 use super::{ask, closed};
@@ -27,10 +27,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub(super) struct SqliteDeliveries {
     database: Database,
     requests: mpsc::UnboundedSender<Request>,
-    changes: watch::Receiver<u64>,
+    changes: watch::Receiver<usize>,
     dead: bool,
     /// A permit per delivery that is not settled.
     prefetch: Arc<Semaphore>,
+    /// A permit per byte of those that were handed out.
+    bytes: Arc<Semaphore>,
+    /// All of them: a larger message waits for this much.
+    most_bytes: u32,
     leased: VecDeque<(Taken, OwnedSemaphorePermit)>,
 }
 
@@ -38,16 +42,19 @@ impl SqliteDeliveries {
     pub(super) fn new(
         database: Database,
         requests: mpsc::UnboundedSender<Request>,
-        changes: watch::Receiver<u64>,
+        changes: watch::Receiver<usize>,
         dead: bool,
-        prefetch: u16,
+        prefetch: Prefetch,
     ) -> Self {
+        let most_bytes = u32::try_from(prefetch.bytes).unwrap_or(u32::MAX);
         Self {
             database,
             requests,
             changes,
             dead,
-            prefetch: Arc::new(Semaphore::new(usize::from(prefetch))),
+            prefetch: Arc::new(Semaphore::new(usize::from(prefetch.batches))),
+            bytes: Arc::new(Semaphore::new(most_bytes as usize)),
+            most_bytes,
             leased: VecDeque::new(),
         }
     }
@@ -104,8 +111,13 @@ impl Deliveries for SqliteDeliveries {
         else {
             return Err(closed(OPERATION));
         };
-        // Read before it is taken off the list: a caller that stops waiting here loses nothing.
+        // Both before it is taken off the list: a caller that stops waiting here loses nothing.
         let body = self.body(id).await?;
+        let bytes = u32::try_from(body.len())
+            .unwrap_or(u32::MAX)
+            .min(self.most_bytes);
+        let bytes = Arc::clone(&self.bytes).acquire_many_owned(bytes).await;
+        let bytes = bytes.map_err(|_| closed(OPERATION))?;
         let Some((taken, prefetched)) = self.leased.pop_front() else {
             return Err(closed(OPERATION));
         };
@@ -117,7 +129,7 @@ impl Deliveries for SqliteDeliveries {
             reason,
             settlement: Box::new(SqliteSettlement {
                 lease: taken.lease,
-                _prefetched: prefetched,
+                _prefetched: (prefetched, bytes),
             }),
         })
     }
@@ -126,7 +138,7 @@ impl Deliveries for SqliteDeliveries {
 #[derive(Debug)]
 struct SqliteSettlement {
     lease: Lease,
-    _prefetched: OwnedSemaphorePermit,
+    _prefetched: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
 #[async_trait]

@@ -87,6 +87,15 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// How many messages there are, counting no further than `most`.
+pub(super) async fn count(connection: &mut SqliteConnection, most: usize) -> sqlx::Result<usize> {
+    let (count,): (i64,) = sqlx::query_as("SELECT count(*) FROM (SELECT 1 FROM messages LIMIT $1)")
+        .bind(most as i64)
+        .fetch_one(connection)
+        .await?;
+    Ok(count as usize)
+}
+
 /// Leases messages. Dead ones are asked for literally, since only then does SQLite use their index; the queue may be long.
 /// No time lies further ahead than a pause or a life is long, unless the clock was set back: then it is over as well.
 macro_rules! lease {

@@ -5,6 +5,8 @@
 //! - A delivery is a *lease*: the message names its holder and carries a number that grows with every delivery. A settlement
 //!   names that number, so whoever lost the lease in the meantime changes nothing (a fencing token).
 //! - A holder says every few seconds that it lives. The leases of one that does not are free.
+//! - A publish into a long queue waits a moment for it to become shorter. What is published faster than it is stored would only lie
+//!   on the disk, and make the file grow with every upload's length.
 //! - Bodies have a table of their own: SQLite writes a row anew when one of its columns changes, and a lease must not write a
 //!   hundred kilobytes.
 
@@ -23,13 +25,19 @@ use uuid::Uuid;
 use self::consumer::SqliteDeliveries;
 use self::messages::SCHEMA;
 use self::writer::{Request, Writer};
-use super::{BatchPublisher, BatchQueue, Deliveries, QueueDepth};
+use super::{BatchPublisher, BatchQueue, Deliveries, Prefetch, QueueDepth};
 use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
 use crate::sqlite::{Database, now_ms, port_error};
 
 /// Dead letters are few; a small prefetch keeps them in order of arrival and cheap to hold.
 const DEAD_LETTER_PREFETCH: u16 = 4;
+
+/// Messages of which a queue is long: a quarter of a million rows.
+const LONG: usize = 256;
+
+/// For so long a publish waits at most: where nobody takes messages, the disk takes them.
+const LONG_QUEUE_PAUSE: Duration = Duration::from_millis(250);
 
 /// A file with more free space than this is made small again at the start, if nothing is in it.
 const WORTH_SHRINKING: i64 = 64 << 20;
@@ -50,8 +58,8 @@ pub struct SqliteQueueSettings {
 pub struct SqliteQueue {
     database: Database,
     requests: mpsc::UnboundedSender<Request>,
-    /// Counts what may have made a message available.
-    changes: watch::Receiver<u64>,
+    /// How many messages there are, [`LONG`] at most; announced whenever one may have become available or was settled.
+    changes: watch::Receiver<usize>,
     publish_timeout: Duration,
 }
 
@@ -89,7 +97,7 @@ impl SqliteQueue {
         })
     }
 
-    fn deliveries(&self, dead: bool, prefetch: u16) -> Box<dyn Deliveries> {
+    fn deliveries(&self, dead: bool, prefetch: Prefetch) -> Box<dyn Deliveries> {
         Box::new(SqliteDeliveries::new(
             self.database.clone(),
             self.requests.clone(),
@@ -121,16 +129,17 @@ impl BatchQueue for SqliteQueue {
     fn publisher(&self) -> Arc<dyn BatchPublisher> {
         Arc::new(SqlitePublisher {
             requests: self.requests.clone(),
+            changes: self.changes.clone(),
             timeout: self.publish_timeout,
         })
     }
 
-    async fn consume(&self, prefetch: u16) -> PortResult<Box<dyn Deliveries>> {
+    async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>> {
         Ok(self.deliveries(false, prefetch))
     }
 
     async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>> {
-        Ok(self.deliveries(true, DEAD_LETTER_PREFETCH))
+        Ok(self.deliveries(true, Prefetch::of_batches(DEAD_LETTER_PREFETCH)))
     }
 
     async fn depth(&self) -> PortResult<QueueDepth> {
@@ -176,6 +185,7 @@ impl BatchQueue for SqliteQueue {
 #[derive(Debug)]
 struct SqlitePublisher {
     requests: mpsc::UnboundedSender<Request>,
+    changes: watch::Receiver<usize>,
     timeout: Duration,
 }
 
@@ -183,6 +193,10 @@ struct SqlitePublisher {
 impl BatchPublisher for SqlitePublisher {
     async fn publish(&self, batch: &EncodedBatch) -> PortResult<()> {
         const OPERATION: &str = "queue.publish";
+        let mut changes = self.changes.clone();
+        let is_shorter = changes.wait_for(|messages| *messages < LONG);
+        // It has become shorter, or is to grow all the same.
+        let _ = tokio::time::timeout(LONG_QUEUE_PAUSE, is_shorter).await;
         let committed = ask(&self.requests, OPERATION, |done| Request::Publish {
             batch: batch.clone(),
             done,

@@ -7,6 +7,7 @@ use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::LONG;
 use super::messages::{self, End, HOLDER_LIFE, Message};
 use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
@@ -96,7 +97,8 @@ pub(super) struct Writer {
     pub(super) holder: String,
     /// For the leases; weak, so that the writer ends with the last handle of the queue.
     pub(super) requests: mpsc::WeakUnboundedSender<Request>,
-    pub(super) announce: watch::Sender<u64>,
+    /// How many messages there are, as far as anybody wants to know.
+    pub(super) announce: watch::Sender<usize>,
     /// Leases whose settlement could not be written: they are given back as soon as something can.
     pub(super) orphans: Vec<(i64, i64)>,
 }
@@ -182,17 +184,24 @@ impl Writer {
                 }
             }
         }
-        if let Some(writing) = opened
+        let mut messages = 0;
+        if let Some(mut writing) = opened
             && failure.is_none()
         {
-            failure = writing.commit().await.err();
+            let committed = async {
+                if news {
+                    messages = messages::count(&mut writing, LONG).await?;
+                }
+                writing.commit().await
+            };
+            failure = committed.await.err();
         }
         let failed = failure.map(|error| port_error("queue.commit", error));
         for answer in pending {
             answer.send(failed.as_ref());
         }
         match failed {
-            None if news => self.announce.send_modify(|changes| *changes += 1),
+            None if news => drop(self.announce.send_replace(messages)),
             None => {}
             Some(_) => self.orphans = settled,
         }

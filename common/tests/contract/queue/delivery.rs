@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use carga_common::batch::EncodedBatch;
-use carga_common::queue::{BatchQueue, Deliveries, Delivery, QueueDepth};
+use carga_common::queue::{BatchQueue, Deliveries, Delivery, Prefetch, QueueDepth};
+use carga_common::upload::UploadId;
 
 use super::{
-    Mortal, PATIENCE, QueueFixture, check, check_nothing_is_left, lone_batch, next, publish,
+    Mortal, PATIENCE, QueueFixture, batch, check, check_nothing_is_left, lone_batch, next, publish,
     seq_of, take, told, wait_for_depth,
 };
 
@@ -43,7 +44,7 @@ pub(super) async fn an_acknowledged_delivery_is_gone_for_good<F: QueueFixture>(
 ) -> Result<()> {
     let queue = place.open().await?;
     queue.publisher().publish(&lone_batch()).await?;
-    let mut deliveries = queue.consume(1).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
     next(&mut deliveries).await?.ack().await?;
     ensure!(is_silent(&mut deliveries).await, "it came again");
     check_nothing_is_left(place, queue).await
@@ -54,8 +55,8 @@ pub(super) async fn a_delivery_has_one_holder_at_a_time<F: QueueFixture>(place: 
     const EACH: u16 = 5;
     let (one, other) = (place.open().await?, place.open().await?);
     publish(one.as_ref(), BATCHES).await?;
-    let mut here = one.consume(EACH).await?;
-    let mut there = other.consume(EACH).await?;
+    let mut here = one.consume(Prefetch::of_batches(EACH)).await?;
+    let mut there = other.consume(Prefetch::of_batches(EACH)).await?;
     let mut held = Vec::new();
     for _ in 0..EACH {
         held.push(next(&mut here).await?);
@@ -112,7 +113,7 @@ pub(super) async fn no_more_than_the_prefetch_are_unsettled<F: QueueFixture>(
 ) -> Result<()> {
     let queue = place.open().await?;
     publish(queue.as_ref(), 5).await?;
-    let mut deliveries = queue.consume(2).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(2)).await?;
     let (first, second) = (next(&mut deliveries).await?, next(&mut deliveries).await?);
     ensure!(is_silent(&mut deliveries).await, "a third came");
     // One for one.
@@ -128,15 +129,88 @@ pub(super) async fn no_more_than_the_prefetch_are_unsettled<F: QueueFixture>(
     check_nothing_is_left(place, queue).await
 }
 
+pub(super) async fn of_large_batches_fewer_are_unsettled<F: QueueFixture>(place: &F) -> Result<()> {
+    const MIB: usize = 1 << 20;
+    const BATCHES: u32 = 12;
+    let queue = place.open().await?;
+    let (publisher, upload) = (queue.publisher(), UploadId::generate());
+    for seq in 1..=BATCHES {
+        publisher
+            .publish(&batch(upload, seq, vec![b'x'; MIB]))
+            .await?;
+    }
+    let prefetch = Prefetch {
+        batches: 10,
+        bytes: 3 * MIB + MIB / 2,
+    };
+    let mut deliveries = queue.consume(prefetch).await?;
+    // Whoever counts messages only learns from the first how large they are.
+    next(&mut deliveries).await?.ack().await?;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(next(&mut deliveries).await?);
+    }
+    ensure!(is_silent(&mut deliveries).await, "a fourth came");
+    for _ in 4..BATCHES {
+        held.remove(0).ack().await?;
+        held.push(next(&mut deliveries).await?);
+        ensure!(held.len() == 3);
+    }
+    ensure!(is_silent(&mut deliveries).await, "one came again");
+    for delivery in held {
+        delivery.ack().await?;
+    }
+    check_nothing_is_left(place, queue).await
+}
+
+/// However often that changes how many may be unsettled.
+pub(super) async fn batches_of_all_sizes_come_once_each<F: QueueFixture>(place: &F) -> Result<()> {
+    const KIB: usize = 1 << 10;
+    const BATCHES: u32 = 240;
+    let queue = place.open().await?;
+    let (publisher, upload) = (queue.publisher(), UploadId::generate());
+    for seq in 1..=BATCHES {
+        let size = if seq % 60 < 5 { 700 * KIB } else { KIB };
+        publisher
+            .publish(&batch(upload, seq, vec![b'x'; size]))
+            .await?;
+    }
+    let prefetch = Prefetch {
+        batches: 32,
+        bytes: 2048 * KIB,
+    };
+    let mut deliveries = queue.consume(prefetch).await?;
+    let mut seen = BTreeSet::new();
+    let mut held = Vec::new();
+    for _ in 0..BATCHES {
+        let delivery = next(&mut deliveries).await?;
+        ensure!(
+            seen.insert(seq_of(&delivery)?),
+            "twice: {}",
+            told(&delivery)
+        );
+        held.push(delivery);
+        // Settled late, and not in the order of their arrival.
+        if held.len() > 1 {
+            held.remove(0).ack().await?;
+        }
+    }
+    for delivery in held {
+        delivery.ack().await?;
+    }
+    ensure!(seen.len() == BATCHES as usize, "{seen:?}");
+    check_nothing_is_left(place, queue).await
+}
+
 pub(super) async fn what_a_dropped_consumer_has_not_handed_out_goes_to_others<F: QueueFixture>(
     place: &F,
 ) -> Result<()> {
     let (one, other) = (place.open().await?, place.open().await?);
     publish(one.as_ref(), 3).await?;
-    let mut deliveries = one.consume(10).await?;
+    let mut deliveries = one.consume(Prefetch::of_batches(10)).await?;
     next(&mut deliveries).await?.ack().await?;
     drop(deliveries);
-    let mut deliveries = other.consume(10).await?;
+    let mut deliveries = other.consume(Prefetch::of_batches(10)).await?;
     let (second, third) = (next(&mut deliveries).await?, next(&mut deliveries).await?);
     let seqs = BTreeSet::from([seq_of(&second)?, seq_of(&third)?]);
     ensure!(seqs == BTreeSet::from([2, 3]), "{seqs:?}");
@@ -152,7 +226,7 @@ pub(super) async fn a_delivery_can_be_settled_after_its_consumer_is_gone<F: Queu
 ) -> Result<()> {
     let queue = place.open().await?;
     publish(queue.as_ref(), 2).await?;
-    let mut deliveries = queue.consume(2).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(2)).await?;
     let (first, second) = (next(&mut deliveries).await?, next(&mut deliveries).await?);
     drop(deliveries);
     first.ack().await?;
@@ -217,7 +291,7 @@ pub(super) async fn the_deliveries_of_a_closed_handle_end_with_an_error<F: Queue
     place: &F,
 ) -> Result<()> {
     let queue = place.open().await?;
-    let mut deliveries = queue.consume(1).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
     queue.close().await;
     let ended = tokio::time::timeout(PATIENCE, deliveries.next()).await?;
     ensure!(ended.is_err_and(|error| error.is_unavailable()));

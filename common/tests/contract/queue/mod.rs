@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use carga_common::batch::{BatchId, EncodedBatch};
-use carga_common::queue::{BatchQueue, Deliveries, Delivery, QueueDepth};
+use carga_common::queue::{BatchQueue, Deliveries, Delivery, Prefetch, QueueDepth};
 use carga_common::upload::UploadId;
 use carga_testkit::eventually;
 use futures::future::BoxFuture;
@@ -27,6 +27,7 @@ macro_rules! contract {
                 publishing {
                     a_published_batch_is_there_after_opening_again
                     many_publishes_at_once_are_each_durable_once
+                    a_queue_that_nobody_empties_takes_what_comes
                     a_waiting_consumer_gets_what_another_handle_publishes
                     any_bytes_come_back_as_they_were
                     a_body_of_5_mib_comes_back_whole
@@ -40,6 +41,8 @@ macro_rules! contract {
                     an_acknowledged_delivery_is_gone_for_good
                     a_delivery_has_one_holder_at_a_time
                     no_more_than_the_prefetch_are_unsettled
+                    of_large_batches_fewer_are_unsettled
+                    batches_of_all_sizes_come_once_each
                     what_a_dropped_consumer_has_not_handed_out_goes_to_others
                     a_delivery_can_be_settled_after_its_consumer_is_gone
                     a_holder_that_has_closed_is_fenced
@@ -122,7 +125,7 @@ async fn next(deliveries: &mut Box<dyn Deliveries>) -> Result<Delivery> {
 
 /// The next delivery of a new consumer.
 async fn take(queue: &dyn BatchQueue) -> Result<Delivery> {
-    next(&mut queue.consume(1).await?).await
+    next(&mut queue.consume(Prefetch::of_batches(1)).await?).await
 }
 
 /// The next dead letter of a new consumer.

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use carga_common::batch::{Batch, BatchId, DecodeError};
-use carga_common::queue::{QueueDepth, RetryTier};
+use carga_common::queue::{Prefetch, QueueDepth, RetryTier};
 use carga_common::upload::UploadId;
 use futures::future::{try_join, try_join_all};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use super::{
-    QueueFixture, batch, check, check_nothing_is_left, lone_batch, next, publish, take, take_dead,
-    told, wait_for_depth,
+    PATIENCE, QueueFixture, batch, check, check_nothing_is_left, lone_batch, next, publish, take,
+    take_dead, told, wait_for_depth,
 };
 
 pub(super) async fn a_published_batch_is_there_after_opening_again<F: QueueFixture>(
@@ -55,7 +56,7 @@ pub(super) async fn many_publishes_at_once_are_each_durable_once<F: QueueFixture
     other.close().await;
 
     let queue = place.open().await?;
-    let mut deliveries = queue.consume(16).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(16)).await?;
     let mut found = BTreeSet::new();
     for _ in 0..UPLOADS * BATCHES {
         let delivery = next(&mut deliveries).await?;
@@ -71,12 +72,39 @@ pub(super) async fn many_publishes_at_once_are_each_durable_once<F: QueueFixture
     check_nothing_is_left(place, queue).await
 }
 
+/// It may slow its publishers down.
+pub(super) async fn a_queue_that_nobody_empties_takes_what_comes<F: QueueFixture>(
+    place: &F,
+) -> Result<()> {
+    const BATCHES: u32 = 400;
+    let queue = place.open().await?;
+    let (publisher, upload) = (queue.publisher(), UploadId::generate());
+    let batches: Vec<_> = (1..=BATCHES)
+        .map(|seq| batch(upload, seq, "body"))
+        .collect();
+    let published = stream::iter(&batches)
+        .map(|batch| publisher.publish(batch))
+        .buffer_unordered(32)
+        .try_collect::<()>();
+    tokio::time::timeout(PATIENCE, published).await??;
+    let all_ready = QueueDepth {
+        ready: u64::from(BATCHES),
+        ..QueueDepth::default()
+    };
+    wait_for_depth(queue.as_ref(), all_ready).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(32)).await?;
+    for _ in 0..BATCHES {
+        next(&mut deliveries).await?.ack().await?;
+    }
+    check_nothing_is_left(place, queue).await
+}
+
 pub(super) async fn a_waiting_consumer_gets_what_another_handle_publishes<F: QueueFixture>(
     place: &F,
 ) -> Result<()> {
     let (here, there) = (place.open().await?, place.open().await?);
     let sent = lone_batch();
-    let mut deliveries = here.consume(1).await?;
+    let mut deliveries = here.consume(Prefetch::of_batches(1)).await?;
     let published = async {
         // The consumer is polled first, so it waits by now.
         Ok(there.publisher().publish(&sent).await?)
@@ -100,7 +128,7 @@ pub(super) async fn any_bytes_come_back_as_they_were<F: QueueFixture>(place: &F)
     for (seq, body) in (1..).zip(&bodies) {
         publisher.publish(&batch(upload, seq, body.clone())).await?;
     }
-    let mut deliveries = queue.consume(1).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
     let mut found = BTreeSet::new();
     for _ in &bodies {
         let delivery = next(&mut deliveries).await?;
@@ -177,7 +205,7 @@ pub(super) async fn depth_tells_ready_retrying_and_dead<F: QueueFixture>(place: 
     publish(queue.as_ref(), 5).await?;
     wait_for_depth(queue.as_ref(), depth(5, 0, 0)).await?;
 
-    let mut deliveries = queue.consume(3).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(3)).await?;
     let (retried, dead, held) = (
         next(&mut deliveries).await?,
         next(&mut deliveries).await?,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use carga_common::queue::{QueueDepth, RetryTier};
+use carga_common::queue::{Prefetch, QueueDepth, RetryTier};
 
 use super::{
     QueueFixture, check, check_nothing_is_left, lone_batch, next, publish, seq_of, take, told,
@@ -55,7 +55,7 @@ pub(super) async fn every_retry_counts_one_attempt<F: QueueFixture>(place: &F) -
     let queue = place.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
-    let mut deliveries = queue.consume(1).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
     for attempt in 1..=3 {
         let delivery = next(&mut deliveries).await?;
         check(&delivery, &sent, attempt)?;
@@ -89,7 +89,7 @@ pub(super) async fn a_long_wait_does_not_hold_back_a_short_one<F: QueueFixture>(
 ) -> Result<()> {
     let queue = place.open().await?;
     publish(queue.as_ref(), 2).await?;
-    let mut deliveries = queue.consume(2).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(2)).await?;
     let (long, short) = (next(&mut deliveries).await?, next(&mut deliveries).await?);
     let seq = seq_of(&short)?;
     long.retry(RetryTier::Third).await?;
