@@ -97,17 +97,12 @@ fn summary(arm: Arm, runs: &[(Run, f64)]) -> ArmResult {
         };
         names.into_iter().flatten().map(median_of).collect()
     };
-    let ratio = Spread::of(runs.iter().map(|(_, ratio)| *ratio));
     let accepts = runs.iter().any(|(run, _)| run.accepted_seconds.is_some());
     ArmResult {
         arm,
         seconds: median(&|run| Some(run.seconds)),
         accepted_seconds: accepts.then(|| median(&|run| run.accepted_seconds)),
-        ratio: Spread {
-            least: rounded(ratio.least),
-            median: rounded(ratio.median),
-            most: rounded(ratio.most),
-        },
+        ratio: Spread::of(runs.iter().map(|(_, ratio)| *ratio)).rounded(),
         cpu_seconds: by_process(|run| &run.cpu_seconds),
         peak_mib: by_process(|run| &run.peak_mib),
         rounds: runs.iter().map(|(run, _)| rounded(run.seconds)).collect(),

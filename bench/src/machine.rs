@@ -10,8 +10,6 @@ use crate::rig::Rig;
 
 pub(crate) async fn describe(rig: &Rig) -> Result<Machine> {
     let processor = value_of("/proc/cpuinfo", "model name")?;
-    let memory = value_of("/proc/meminfo", "MemTotal")?;
-    let kibibytes: u64 = memory.trim_end_matches(" kB").parse().unwrap_or(0);
     let (postgres,): (String,) = sqlx::query_as("SHOW server_version")
         .fetch_one(&rig.pool)
         .await?;
@@ -36,11 +34,18 @@ pub(crate) async fn describe(rig: &Rig) -> Result<Machine> {
         date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
         processor,
         cores: std::thread::available_parallelism()?.get(),
-        memory_gib: kibibytes.div_ceil(1 << 20),
+        memory_gib: memory_bytes("MemTotal")?.div_ceil(1 << 30),
         versions: versions
             .map(|(name, version)| (name.to_owned(), version))
             .into(),
     })
+}
+
+/// A figure of `/proc/meminfo`.
+pub(crate) fn memory_bytes(name: &str) -> Result<u64> {
+    let value = value_of("/proc/meminfo", name)?;
+    let kibibytes: u64 = value.trim_end_matches(" kB").parse()?;
+    Ok(kibibytes << 10)
 }
 
 fn value_of(file: &str, name: &str) -> Result<String> {

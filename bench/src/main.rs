@@ -8,6 +8,7 @@ mod delay;
 mod flat;
 mod machine;
 mod memory;
+mod page_cache;
 mod results;
 mod rig;
 mod scaling;

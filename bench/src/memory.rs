@@ -1,4 +1,4 @@
-//! What an upload of 1 GiB and twenty uploads at once cost in memory.
+//! What long uploads, long rows and twenty uploads at once cost in memory.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -12,15 +12,16 @@ use crate::data::DataFile;
 use crate::results::{Memory, Results};
 use crate::rig::{Carga, POLL, Rig, mib};
 
-const GIBIBYTE: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
 const AT_ONCE: u32 = 20;
+const LONG_ROWS: &str = "one upload of 256 MiB, 6 kB per row";
 
 pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
     results.memory.clear();
     println!("\n| | API growth, MiB | peak MiB |");
     println!("|---|---|---|");
     let file = DataFile::flights_once()?;
-    for what in ["one upload of 1 GiB", "twenty uploads at once"] {
+    for what in ["one upload of 1 GiB", LONG_ROWS, "twenty uploads at once"] {
         rig.clear().await?;
         let carga = rig.carga(1, &[]).await?;
         let Usage {
@@ -28,7 +29,8 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
             ..
         } = carga.api.id().usage();
         let bytes = match what {
-            "one upload of 1 GiB" => gibibyte(&carga, &file).await?,
+            "one upload of 1 GiB" => send(&carga, Block::flights(&file)?, 1024 * MIB).await?,
+            LONG_ROWS => send(&carga, Block::long_rows(), 256 * MIB).await?,
             _ => {
                 try_join_all((0..AT_ONCE).map(|_| carga.import(&file, AT_ONCE))).await?;
                 u64::from(AT_ONCE) * file.bytes
@@ -55,21 +57,60 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
     rig.clean().await
 }
 
-/// The header once, then the same rows over and over, never on disk.
-async fn gibibyte(carga: &Carga, file: &DataFile) -> Result<u64> {
-    let flights = Bytes::from(std::fs::read(&file.path)?);
-    let header = flights
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
-    let rows = flights.slice(header..);
-    let times = GIBIBYTE / rows.len() as u64 + 1;
+/// A header, and rows that are sent over and over.
+struct Block {
+    header: Bytes,
+    rows: Bytes,
+    row_count: u64,
+}
+
+impl Block {
+    fn flights(file: &DataFile) -> Result<Self> {
+        let flights = Bytes::from(std::fs::read(&file.path)?);
+        let end = flights.iter().position(|byte| *byte == b'\n');
+        let header = flights.slice(..end.map_or(0, |at| at + 1));
+        Ok(Self {
+            rows: flights.slice(header.len()..),
+            header,
+            row_count: file.rows,
+        })
+    }
+
+    /// A thousand of them are more than a batch may have.
+    fn long_rows() -> Self {
+        const ROWS: usize = 1_000;
+        const COLUMNS: usize = 12;
+        let line = |cell: &dyn Fn(usize) -> String| {
+            let cells: Vec<String> = (0..COLUMNS).map(cell).collect();
+            cells.join(",") + "\n"
+        };
+        let letters = |from: usize| {
+            let letters = ('a'..='z').cycle().skip(from % 26);
+            letters.take(500).collect::<String>()
+        };
+        let rows = (0..ROWS).map(|row| line(&|column| letters(31 * row + 7 * column)));
+        Self {
+            header: line(&|column| format!("column_{column}")).into(),
+            rows: rows.collect::<String>().into(),
+            row_count: ROWS as u64,
+        }
+    }
+}
+
+/// The header once, then the rows until they are so many bytes, never on disk.
+async fn send(carga: &Carga, block: Block, bytes: u64) -> Result<u64> {
+    let Block {
+        header,
+        rows,
+        row_count,
+    } = block;
+    let times = bytes / rows.len() as u64 + 1;
     let pieces = (0..times).flat_map(move |_| {
         let rows = rows.clone();
         let cuts = (0..rows.len()).step_by(256 << 10);
         cuts.map(move |cut| rows.slice(cut..rows.len().min(cut + (256 << 10))))
     });
-    let pieces = std::iter::once(flights.slice(..header)).chain(pieces);
+    let pieces = std::iter::once(header).chain(pieces);
     let body = reqwest::Body::wrap_stream(stream::iter(pieces.map(Ok::<_, std::io::Error>)));
     let answer = carga
         .client
@@ -82,7 +123,7 @@ async fn gibibyte(carga: &Carga, file: &DataFile) -> Result<u64> {
     let id = upload["id"]
         .as_str()
         .with_context(|| format!("refused: {upload}"))?;
-    carga.completed(id, times * file.rows, POLL).await?;
+    carga.completed(id, times * row_count, POLL).await?;
     upload["bytes"]["received"]
         .as_u64()
         .context("the upload has no size")

@@ -80,6 +80,14 @@ impl Spread {
             most: values[last],
         }
     }
+
+    pub(crate) fn rounded(self) -> Self {
+        Self {
+            least: rounded(self.least),
+            median: rounded(self.median),
+            most: rounded(self.most),
+        }
+    }
 }
 
 /// Imports of the flights under one condition.
@@ -102,6 +110,9 @@ pub(crate) struct Flat {
     pub(crate) arm: Arm,
     pub(crate) rows: u64,
     pub(crate) microseconds_per_row: f64,
+    /// To the same arm's time per row with a million rows, in the same round.
+    #[serde(default)]
+    pub(crate) ratio: Spread,
     pub(crate) peak_mib: ByProcess<f64>,
 }
 
