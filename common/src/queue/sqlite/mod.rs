@@ -226,3 +226,6 @@ async fn ask<T>(
 fn closed(operation: &'static str) -> PortError {
     PortError::unavailable(operation, "the queue is closed")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::*;
+use crate::batch::BatchId;
+use crate::upload::UploadId;
+
+const BATCHES: u32 = 600;
+const AT_ONCE: usize = 4;
+
+#[tokio::test]
+async fn a_queue_that_is_being_emptied_stays_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = SqliteQueueSettings {
+        file: dir.path().join("queue.db"),
+        publish_timeout: Duration::from_secs(10),
+        sole_user: true,
+    };
+    let queue = SqliteQueue::open(settings).await.unwrap();
+    let (publisher, upload) = (queue.publisher(), UploadId::generate());
+    let batches = (1..=BATCHES).map(|seq| EncodedBatch {
+        id: BatchId {
+            upload,
+            epoch: 1,
+            seq,
+        },
+        rows: 1,
+        body: "body".into(),
+    });
+    let published = AtomicU64::new(0);
+    let publish = stream::iter(batches)
+        .map(async |batch| {
+            publisher.publish(&batch).await?;
+            published.fetch_add(1, Ordering::Relaxed);
+            PortResult::Ok(())
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>();
+    // One by one, each with a commit of its own: slower than they are published.
+    let empty = async {
+        let mut longest = 0;
+        let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
+        for settled in 0..u64::from(BATCHES) {
+            longest = longest.max(published.load(Ordering::Relaxed) - settled);
+            deliveries.next().await?.ack().await?;
+        }
+        PortResult::Ok(longest)
+    };
+    let (_, longest) = tokio::try_join!(publish, empty).unwrap();
+    let most = (LONG + AT_ONCE) as u64;
+    assert!(longest <= most, "{longest} messages");
+    queue.close().await;
+}
