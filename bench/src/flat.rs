@@ -7,7 +7,7 @@ use crate::compare::listed;
 use crate::data::{DataFile, Shape, Size};
 use crate::page_cache;
 use crate::results::{Flat, Results, Spread};
-use crate::rig::Rig;
+use crate::rig::{ByProcess, Rig};
 
 const ARMS: [Arm; 3] = [Arm::CopyLanding, Arm::Distributed, Arm::Embedded];
 const SIZES: [Size; 3] = [Size::HundredThousand, Size::Million, Size::TenMillion];
@@ -88,6 +88,7 @@ async fn one_round(
             runs.push(None);
             continue;
         }
+        // Emptied before it is filled: the pages of the last import's tables would be free again otherwise.
         rig.clear().await?;
         page_cache::fill()?;
         // New ones each time, which hold nothing of another size.
@@ -106,7 +107,7 @@ fn per_row(file: &DataFile) -> impl Fn(&Run) -> f64 {
 fn summary(arm: Arm, file: &DataFile, runs: &[(Run, f64)]) -> Flat {
     let times = runs.iter().map(|(run, _)| per_row(file)(run));
     // The largest of all rounds: a bound that held by chance is none.
-    let mut peak_mib = crate::rig::ByProcess::new();
+    let mut peak_mib = ByProcess::new();
     for (name, mib) in runs.iter().flat_map(|(run, _)| &run.peak_mib) {
         let most: &mut f64 = peak_mib.entry(name.clone()).or_default();
         *most = most.max(*mib);
