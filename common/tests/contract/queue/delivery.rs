@@ -7,11 +7,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use carga_common::batch::EncodedBatch;
 use carga_common::queue::{BatchQueue, Deliveries, Delivery, Prefetch, QueueDepth};
-use carga_common::upload::UploadId;
 
 use super::{
-    Mortal, PATIENCE, QueueFixture, batch, check, check_nothing_is_left, lone_batch, next, publish,
-    seq_of, take, told, wait_for_depth,
+    Mortal, PATIENCE, QueueFixture, check, check_nothing_is_left, lone_batch, next, publish,
+    publish_with, seq_of, take, told, wait_for_depth,
 };
 
 /// How long nothing must come where nothing may come.
@@ -133,12 +132,7 @@ pub(super) async fn of_large_batches_fewer_are_unsettled<F: QueueFixture>(place:
     const MIB: usize = 1 << 20;
     const BATCHES: u32 = 12;
     let queue = place.open().await?;
-    let (publisher, upload) = (queue.publisher(), UploadId::generate());
-    for seq in 1..=BATCHES {
-        publisher
-            .publish(&batch(upload, seq, vec![b'x'; MIB]))
-            .await?;
-    }
+    publish_with(queue.as_ref(), BATCHES, |_| vec![b'x'; MIB]).await?;
     let prefetch = Prefetch {
         batches: 10,
         bytes: 3 * MIB + MIB / 2,
@@ -168,13 +162,8 @@ pub(super) async fn batches_of_all_sizes_come_once_each<F: QueueFixture>(place: 
     const KIB: usize = 1 << 10;
     const BATCHES: u32 = 240;
     let queue = place.open().await?;
-    let (publisher, upload) = (queue.publisher(), UploadId::generate());
-    for seq in 1..=BATCHES {
-        let size = if seq % 60 < 5 { 700 * KIB } else { KIB };
-        publisher
-            .publish(&batch(upload, seq, vec![b'x'; size]))
-            .await?;
-    }
+    let size = |seq| if seq % 60 < 5 { 700 * KIB } else { KIB };
+    publish_with(queue.as_ref(), BATCHES, |seq| vec![b'x'; size(seq)]).await?;
     let prefetch = Prefetch {
         batches: 32,
         bytes: 2048 * KIB,

@@ -109,10 +109,18 @@ fn lone_batch() -> EncodedBatch {
 
 /// Publishes batches with the numbers 1 to `count`, one after the other.
 async fn publish(queue: &dyn BatchQueue, count: u32) -> Result<()> {
+    publish_with(queue, count, |seq| format!("body {seq}")).await
+}
+
+/// The same, with bodies of the test's own.
+async fn publish_with<B: Into<Bytes>>(
+    queue: &dyn BatchQueue,
+    count: u32,
+    body: impl Fn(u32) -> B,
+) -> Result<()> {
     let (publisher, upload) = (queue.publisher(), UploadId::generate());
     for seq in 1..=count {
-        let batch = batch(upload, seq, format!("body {seq}"));
-        publisher.publish(&batch).await?;
+        publisher.publish(&batch(upload, seq, body(seq))).await?;
     }
     Ok(())
 }
