@@ -57,13 +57,13 @@ pub(crate) struct Run {
 }
 
 /// The rows of a file as \copy takes them into the landing table.
-pub(crate) async fn encode(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<PathBuf> {
-    let encoded = file.path.with_extension("copy");
+pub(crate) async fn encode(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<()> {
+    let encoded = file.encoded();
     rig.clear().await?;
     carga.import(file, 1).await?;
     let select = r"\copy (SELECT upload_id, row_number, fields FROM rows) TO";
     psql(rig, &format!("{select} '{}'", encoded.display()))?.finish()?;
-    Ok(encoded)
+    Ok(())
 }
 
 impl Arm {
@@ -75,7 +75,7 @@ impl Arm {
                     "DROP TABLE IF EXISTS landing; CREATE TABLE landing (LIKE rows INCLUDING ALL)",
                 )
                 .await?;
-                let encoded = file.path.with_extension("copy");
+                let encoded = file.encoded();
                 let copy = r"\copy landing (upload_id, row_number, fields) FROM";
                 let run = on_postgres(rig, file, "landing", || {
                     psql(rig, &format!("{copy} '{}'", encoded.display()))

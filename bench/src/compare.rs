@@ -52,7 +52,7 @@ async fn compare(
     let mut arms = vec![Arm::CopyLanding];
     arms.extend(chosen.arms.iter().filter(|arm| **arm != Arm::CopyLanding));
     eprintln!("{:?}, {} rows, {} bytes", file.shape, file.rows, file.bytes);
-    let encoded = arms::encode(rig, carga, file).await?;
+    arms::encode(rig, carga, file).await?;
     let mut taken: Vec<Vec<(Run, f64)>> = arms.iter().map(|_| Vec::new()).collect();
     for round in 0..chosen.rounds {
         let mut copy_seconds = 0.0;
@@ -74,7 +74,7 @@ async fn compare(
             runs.push((run, ratio));
         }
     }
-    std::fs::remove_file(encoded)?;
+    std::fs::remove_file(file.encoded())?;
     let arms = arms.into_iter().zip(taken);
     Ok(Comparison {
         shape: file.shape,

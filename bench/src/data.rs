@@ -70,6 +70,11 @@ impl DataFile {
         Self::of_rows(shape, rows)
     }
 
+    /// Where its rows are once they have been encoded for `\copy`.
+    pub(crate) fn encoded(&self) -> PathBuf {
+        self.path.with_extension("copy")
+    }
+
     /// The whole year once.
     pub(crate) fn flights_once() -> Result<Self> {
         Self::of_rows(Shape::Flights, FLIGHTS_ROWS)
