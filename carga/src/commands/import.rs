@@ -25,8 +25,11 @@ use crate::instance::Instance;
 use crate::meter::Meter;
 use crate::output::print;
 
-/// How often figures are looked at.
+/// How often figures are looked at while a file is read.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often the upload is looked at afterwards: the next file waits for its end, and there may be thousands of small ones.
+const LOOK_FOR_THE_END_EVERY: Duration = Duration::from_millis(10);
 
 /// Rows shown of an import that is done.
 const SAMPLE_ROWS: usize = 3;
@@ -150,6 +153,7 @@ impl Import {
             }
         };
         let mut upload = sealed.map_err(|error| anyhow::anyhow!(self.told(&error)))?;
+        let mut ticks = tokio::time::interval(LOOK_FOR_THE_END_EVERY);
         while !upload.status.is_terminal() {
             tokio::select! {
                 _ = ticks.tick() => {}
