@@ -288,7 +288,7 @@ fn worker(reader: &mut Reader<'_>, mode: Mode) -> WorkerSettings {
     WorkerSettings {
         prefetch: Prefetch {
             batches: reader.number("CARGA_PREFETCH", 96, 1..=2000),
-            bytes: reader.number("CARGA_PREFETCH_BYTES", 32 * MIB, MIB..=1 << 40),
+            bytes: reader.number("CARGA_PREFETCH_BYTES", 24 * MIB, MIB..=1 << 40),
         },
         archive_concurrency: reader.number("CARGA_ARCHIVE_CONCURRENCY", 64, 1..=1000),
         group_batches: reader.number("CARGA_GROUP_BATCHES", 16, 1..=256),
