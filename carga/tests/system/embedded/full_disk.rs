@@ -70,8 +70,9 @@ async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works
 async fn what_was_accepted_waits_for_room_and_is_then_stored_exactly() -> Result<()> {
     const ROWS: i64 = 60_000;
     let disk = SmallDisk::mount(64)?;
-    // One batch at a time, so that there is time to fill the disk.
+    // Many batches, one at a time, so that there is time to fill the disk.
     let directory = DataDir::on(&disk)
+        .with("CARGA_BATCH_ROWS", "250")
         .with("CARGA_GROUP_BATCHES", "1")
         .with("CARGA_STORE_SESSIONS", "1")
         .with("CARGA_PREFETCH", "1")
