@@ -16,6 +16,7 @@ use carga_common::shutdown;
 use carga_common::upload::{Failure, Status, Upload, UploadId};
 use carga_worker::runner::Runner;
 use indicatif::HumanCount;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::input::{Input, is_stdin};
@@ -145,7 +146,7 @@ impl Import {
         };
         let receiving = self.intake.receive(file, input.pieces());
         tokio::pin!(receiving);
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        let mut ticks = looks(LOOK_EVERY);
         let sealed = loop {
             tokio::select! {
                 sealed = &mut receiving => break sealed,
@@ -153,7 +154,7 @@ impl Import {
             }
         };
         let mut upload = sealed.map_err(|error| anyhow::anyhow!(self.told(&error)))?;
-        let mut ticks = tokio::time::interval(LOOK_FOR_THE_END_EVERY);
+        let mut ticks = looks(LOOK_FOR_THE_END_EVERY);
         while !upload.status.is_terminal() {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -250,6 +251,13 @@ impl Import {
         writeln!(output, "  look at  {program} rows {id}")?;
         print(&output)
     }
+}
+
+/// A store that was away gets one look when it is back, not all that were missed.
+fn looks(every: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 fn place(failure: &Failure) -> String {
