@@ -200,3 +200,24 @@ fn kind(error: &sqlx::Error) -> ErrorKind {
         _ => ErrorKind::Internal,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SQLite before 3.51.3 can lose a committed transaction when two connections write and
+    /// checkpoint one WAL file at once: <https://www.sqlite.org/wal.html#walresetbug>.
+    #[tokio::test]
+    async fn the_linked_sqlite_is_free_of_the_wal_reset_bug() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("version.db");
+        let database = Database::open("test", &file).await.unwrap();
+        let query = sqlx::query_scalar("SELECT sqlite_version()");
+        let version: String = query.fetch_one(&database.readers).await.unwrap();
+        let numbers: Vec<u32> = version
+            .split('.')
+            .map(|part| part.parse().unwrap())
+            .collect();
+        assert!(numbers >= vec![3, 51, 3], "SQLite {version} is linked");
+    }
+}

@@ -16,6 +16,8 @@
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod rules;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

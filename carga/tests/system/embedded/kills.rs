@@ -5,7 +5,7 @@ use bytes::Bytes;
 use carga_testkit::{DataDir, eventually};
 use futures::stream;
 use serde_json::Value;
-use sqlx::{Connection, FromRow};
+use sqlx::Connection;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -147,13 +147,6 @@ async fn answered(sending: Sending) -> Result<bool> {
     Ok(sending.await?.is_ok_and(|answer| answer.status() == 202))
 }
 
-#[derive(FromRow)]
-struct Shown {
-    upload_id: String,
-    rows: i64,
-    different: i64,
-}
-
 /// The list, the view, the table, the queue and the archive know of the same uploads, and each of those is the file.
 async fn everything_adds_up(
     app: &App,
@@ -178,7 +171,7 @@ async fn everything_adds_up(
 
     let directory = app.place.directory()?;
     let mut carga = directory.open("carga.db").await?;
-    let shown: Vec<Shown> = sqlx::query_as(
+    let shown: Vec<(String, i64, i64)> = sqlx::query_as(
         "SELECT upload_id, count(*) AS rows, count(DISTINCT row_number) AS different
          FROM upload_rows GROUP BY upload_id ORDER BY upload_id",
     )
@@ -186,8 +179,8 @@ async fn everything_adds_up(
     .await?;
     let whole = shown
         .iter()
-        .all(|shown| (shown.rows, shown.different) == (FLIGHTS_ROWS, FLIGHTS_ROWS));
-    let ids = shown.iter().map(|shown| shown.upload_id.clone());
+        .all(|(_, rows, different)| (*rows, *different) == (FLIGHTS_ROWS, FLIGHTS_ROWS));
+    let ids = shown.iter().map(|(upload_id, ..)| upload_id.clone());
     ensure!(whole && ids.eq(completed.iter().map(Uuid::to_string)));
     // One is compared with the file cell by cell, and the others with it.
     let first = completed[0];

@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use super::{
     ArchivedBatch, Completion, DeadBatch, Heartbeat, LedgerEntry, Leftovers, NewUpload, Parked,
-    Removal, Seal, Store, StoreOutcome, StoredRow, UploadQuery, rules,
+    Removal, Seal, Store, StoreOutcome, StoredRow, UploadQuery, rules, sql,
 };
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
@@ -28,7 +28,8 @@ use crate::progress::Snapshot;
 use crate::rejects::RejectedRow;
 use crate::upload::{Failure, Upload, UploadId};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+static MIGRATIONS: sql::EmbeddedMigrations =
+    include!(concat!(env!("OUT_DIR"), "/postgres_migrations.rs"));
 
 /// A little more than the server's own `statement_timeout`, which is to speak first.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(75);
@@ -75,10 +76,14 @@ impl PostgresStore {
             .map_err(|error| port_error(OPERATION, error))?;
         if settings.migrate {
             // sqlx holds an advisory lock meanwhile, so replicas that start together take turns.
-            rules::migrated(MIGRATIONS.run(&pool).await, port_error)?;
+            rules::migrated(migrate(&pool).await, port_error)?;
         }
         Ok(Self { pool })
     }
+}
+
+async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
+    sql::migrator(MIGRATIONS).await?.run(pool).await
 }
 
 #[async_trait]

@@ -17,11 +17,11 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use sqlx::Connection;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 
 use super::{
     ArchivedBatch, Completion, DeadBatch, Heartbeat, LedgerEntry, Leftovers, NewUpload, Parked,
-    Removal, Seal, Store, StoreOutcome, StoredRow, UploadQuery, rules,
+    Removal, Seal, Store, StoreOutcome, StoredRow, UploadQuery, rules, sql,
 };
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortResult};
@@ -31,7 +31,8 @@ use crate::sqlite::{Database, port_error};
 use crate::sync::lock;
 use crate::upload::{Failure, Upload, UploadId};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+static MIGRATIONS: sql::EmbeddedMigrations =
+    include!(concat!(env!("OUT_DIR"), "/sqlite_migrations.rs"));
 
 /// Where the file is and how to use it.
 #[derive(Debug, Clone)]
@@ -74,7 +75,10 @@ impl SqliteStore {
 async fn migrate(database: &Database) -> Result<(), MigrateError> {
     let mut connection = database.writer().acquire().await?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    MIGRATIONS.run(&mut *transaction).await?;
+    sql::migrator(MIGRATIONS)
+        .await?
+        .run(&mut *transaction)
+        .await?;
     Ok(transaction.commit().await?)
 }
 
