@@ -17,7 +17,7 @@ times=8
 
 cargo build --locked --workspace --bins --quiet
 "$target/debug/carga-testkit" install valgrind
-core=$(cargo build --locked --profile instructions -p carga-api --bench core --message-format json-render-diagnostics |
+core=$(cargo build --locked --profile instructions -p carga-intake --bench core --message-format json-render-diagnostics |
   sed -n 's/.*"name":"core".*"executable":"\([^"]*\)".*/\1/p')
 measured=$target/instructions.txt
 out=$target/instructions.callgrind

@@ -1,16 +1,17 @@
-//! Carga's HTTP intake.
+//! Carga over HTTP.
 //!
-//! [`server`] listens and stops, `router` is the table of contents, `routes` extract and answer, `intake` turns a body into
-//! durable batches, [`problem`] turns refusals into answers, `view` shows an upload.
+//! [`server`] listens and stops, `router` is the table of contents, `routes` extract and answer.
+//! `form` finds the file in a request, and `receive` hands it to the intake (`carga-intake`).
+//! [`problem`] makes answers of refusals, [`view`] shows an upload.
 
-pub mod csv;
-pub mod intake;
-mod leftover;
+mod drain_body;
+mod form;
 pub mod problem;
-pub mod report;
+mod query;
+mod receive;
 mod request_id;
 mod router;
 mod routes;
 pub mod server;
-pub mod state;
+mod state;
 pub mod view;

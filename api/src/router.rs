@@ -4,7 +4,7 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::{get, post};
 
-use crate::leftover;
+use crate::drain_body;
 use crate::request_id;
 use crate::routes::{self, health, preview, read, rejected, reverse, send};
 use crate::state::ApiState;
@@ -21,7 +21,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/readyz", get(health::ready))
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
-        .layer(middleware::from_fn(leftover::layer))
+        .layer(middleware::from_fn(drain_body::layer))
         .layer(middleware::from_fn(request_id::layer))
         .with_state(state)
 }

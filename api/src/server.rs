@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use carga_common::backends::Backends;
 use carga_common::settings::Settings;
+use carga_intake::intake::Intake;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -15,7 +16,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::intake::live;
 use crate::router::router;
 use crate::state::ApiState;
 
@@ -32,7 +32,6 @@ pub struct Server {
     address: SocketAddr,
     state: ApiState,
     header_timeout: Duration,
-    heartbeat: Duration,
     grace: Duration,
 }
 
@@ -48,7 +47,6 @@ impl Server {
             address: listener.local_addr()?,
             listener,
             header_timeout: settings.intake.header_timeout,
-            heartbeat: settings.intake.heartbeat,
             grace: settings.grace,
             state: ApiState::new(backends, settings.intake.clone(), stop),
         })
@@ -68,9 +66,7 @@ impl Server {
             header_timeout,
             ..
         } = self;
-        let heartbeat =
-            live::beat_forever(state.live.clone(), state.backends.clone(), self.heartbeat);
-        let heartbeat = tokio::spawn(heartbeat);
+        let heartbeat = tokio::spawn(state.intake.heartbeat());
         let connections = GracefulShutdown::new();
         let app = router(state.clone());
         let drained = drain(&state, self.grace);
@@ -138,21 +134,21 @@ async fn linger(twin: OwnedFd) {
 /// failed.
 async fn drain(state: &ApiState, grace: Duration) {
     state.draining.cancelled().await;
-    state.tasks.close();
-    if tokio::time::timeout(grace, state.tasks.wait())
-        .await
-        .is_ok()
-    {
+    let Intake {
+        tasks, out_of_time, ..
+    } = &state.intake;
+    tasks.close();
+    if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
         return;
     }
-    tracing::warn!(uploads = state.tasks.len(), "the grace period is over");
-    state.out_of_time.cancel();
-    if tokio::time::timeout(LAST_WORDS, state.tasks.wait())
+    tracing::warn!(uploads = tasks.len(), "the grace period is over");
+    out_of_time.cancel();
+    if tokio::time::timeout(LAST_WORDS, tasks.wait())
         .await
         .is_err()
     {
         tracing::warn!(
-            uploads = state.tasks.len(),
+            uploads = tasks.len(),
             "uploads could not be ended; their leases will run out"
         );
     }

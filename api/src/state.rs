@@ -1,34 +1,23 @@
-//! What the handlers share.
+//! The state that the handlers share.
 
 use std::sync::Arc;
 
 use carga_common::backends::Backends;
 use carga_common::settings::IntakeSettings;
-use tokio::sync::Semaphore;
+use carga_intake::intake::Intake;
+use carga_intake::refusal::{Refusal, RefusalKind};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
-use crate::intake::live::LiveUploads;
 
 /// Cheap to clone; one per process.
 #[derive(Debug, Clone)]
-pub struct ApiState {
-    /// The ports.
-    pub(crate) backends: Backends,
-    /// What is accepted.
-    pub(crate) settings: Arc<IntakeSettings>,
-    /// Uploads being received, for the heartbeat.
-    pub(crate) live: Arc<LiveUploads>,
+pub(crate) struct ApiState {
+    /// What receives uploads.
+    pub(crate) intake: Intake,
     /// A permit per upload at once.
-    pub(crate) upload_slots: Arc<Semaphore>,
-    /// A permit per byte of unconfirmed batches, shared by all uploads in the order they ask.
-    pub(crate) publish_budget: Arc<Semaphore>,
-    /// Work that outlives its request: receiving (a client that hangs up must not cut a seal short), removing rows.
-    pub(crate) tasks: TaskTracker,
-    /// No new uploads.
+    upload_slots: Arc<Semaphore>,
+    /// No new uploads are taken.
     pub(crate) draining: CancellationToken,
-    /// The grace period is over: uploads still in flight fail now.
-    pub(crate) out_of_time: CancellationToken,
 }
 
 impl ApiState {
@@ -38,14 +27,38 @@ impl ApiState {
         draining: CancellationToken,
     ) -> Self {
         Self {
-            live: Arc::default(),
             upload_slots: Arc::new(Semaphore::new(settings.max_uploads)),
-            publish_budget: Arc::new(Semaphore::new(settings.publish_budget_bytes)),
-            tasks: TaskTracker::new(),
-            out_of_time: CancellationToken::new(),
-            settings: Arc::new(settings),
-            backends,
+            intake: Intake::new(backends, settings),
             draining,
         }
+    }
+
+    /// The ports.
+    pub(crate) fn backends(&self) -> &Backends {
+        &self.intake.backends
+    }
+
+    /// What is accepted.
+    pub(crate) fn settings(&self) -> &IntakeSettings {
+        &self.intake.settings
+    }
+
+    /// Refuses new work once the server stops.
+    pub(crate) fn refuse_when_stopping(&self) -> Result<(), Refusal> {
+        match self.draining.is_cancelled() {
+            true => Err(Refusal::unavailable("stopping", "this server is stopping")),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes one of the permits for uploads at once.
+    pub(crate) fn upload_slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let slot = Arc::clone(&self.upload_slots).try_acquire_owned();
+        slot.map_err(|_| {
+            let most = self.settings().max_uploads as u64;
+            let message = format!("{most} uploads are being received already (CARGA_MAX_UPLOADS)");
+            let refusal = Refusal::new(RefusalKind::TooMany, "too_many_uploads", message);
+            refusal.exceeding(most, most + 1).retry_after(2)
+        })
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use carga_common::upload::UploadId;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use carga_intake::options::{OPTIONS, OptionSpec};
+use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// Takes CSV files and accounts for every row of them: as rows in a database, and as JSON in an archive.
 ///
@@ -111,50 +112,51 @@ pub(crate) enum Command {
     Config,
 }
 
-/// How to read files. What is not said is detected.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct FileOptions {
-    /// What separates fields: `,`, `;`, `tab`, `|` or any one character
-    #[arg(long, value_name = "CHARACTER")]
-    delimiter: Option<String>,
-    /// What quotes them: one punctuation character, or `none` (")
-    #[arg(long, value_name = "CHARACTER")]
-    quote: Option<String>,
-    /// How bytes become text, as `utf-8` or `windows-1252`
-    #[arg(long, value_name = "LABEL")]
-    encoding: Option<String>,
-    /// Whether the first record names the columns (true)
-    #[arg(long, value_name = "BOOL")]
-    header: Option<String>,
-    /// What a bad row does: `reject` sets it apart, `abort` fails the upload (reject)
-    #[arg(long, value_name = "WHAT")]
-    on_error: Option<String>,
-    /// So many rows may be rejected, or so many of a hundred, as `0.5%`; more fail the upload
-    #[arg(long, value_name = "NUMBER")]
-    max_rejects: Option<String>,
-    /// What a file does that was imported before: `allow` or `reject` (allow)
-    #[arg(long, value_name = "WHAT")]
-    on_duplicate: Option<String>,
-    /// The SHA-256 that the file must have
-    #[arg(long, value_name = "HEX")]
-    sha256: Option<String>,
-}
+/// The options of [`carga_intake::options`] that were given, by name. The same table is behind the
+/// query of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct FileOptions(Vec<(String, String)>);
 
 impl FileOptions {
-    /// As in the query of a request, which takes the same and says what is wrong with them.
+    /// Names and values, as in the query of a request.
     pub(crate) fn by_name(self) -> Vec<(String, String)> {
-        let options = [
-            ("delimiter", self.delimiter),
-            ("quote", self.quote),
-            ("encoding", self.encoding),
-            ("header", self.header),
-            ("on_error", self.on_error),
-            ("max_rejects", self.max_rejects),
-            ("on_duplicate", self.on_duplicate),
-            ("sha256", self.sha256),
-        ];
-        let given = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
-        options.into_iter().filter_map(given).collect()
+        self.0
+    }
+
+    fn on_command_line() -> impl Iterator<Item = &'static OptionSpec> {
+        OPTIONS.iter().filter(|spec| !spec.flag.is_empty())
+    }
+}
+
+impl Args for FileOptions {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Self::on_command_line().fold(command, |command, spec| {
+            let help = format!("{}: {} [{}]", spec.help, spec.takes, spec.default);
+            let option = Arg::new(spec.name)
+                .long(spec.flag)
+                .value_name(spec.placeholder)
+                .help(help);
+            command.arg(option)
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for FileOptions {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = Self::on_command_line().filter_map(|spec| {
+            let value: &String = matches.get_one(spec.name)?;
+            Some((spec.name.to_owned(), value.clone()))
+        });
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
     }
 }
 

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use carga_common::error::PortResult;
 use serde::Serialize;
 
-use super::no_options;
 use crate::problem::ApiError;
+use crate::query::no_options;
 use crate::state::ApiState;
 
 /// A dependency that answers later than this is away.
@@ -37,7 +37,7 @@ pub(crate) async fn ready(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     no_options(&query)?;
-    let backends = &state.backends;
+    let backends = state.backends();
     let (store, queue, archive, progress) = tokio::join!(
         answers(backends.store.ping()),
         answers(backends.queue.ping()),

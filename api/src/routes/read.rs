@@ -9,13 +9,13 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use carga_common::store::UploadQuery;
 use carga_common::upload::{Upload, UploadId};
+use carga_intake::refusal::Refusal;
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{no_options, upload_id};
-use crate::intake::options::unknown;
-use crate::problem::{ApiError, Refusal};
+use crate::problem::ApiError;
+use crate::query::{no_options, upload_id};
 use crate::state::ApiState;
 use crate::view::UploadView;
 
@@ -32,9 +32,9 @@ pub(crate) async fn one(
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     no_options(&query)?;
-    let upload = state.backends.store.upload(id).await?;
+    let upload = state.backends().store.upload(id).await?;
     let upload = upload.ok_or_else(|| Refusal::no_such_upload(id))?;
-    let view = UploadView::of(upload, &state.backends).await?;
+    let view = UploadView::of(upload, state.backends()).await?;
     let ended = view.status.is_terminal();
     let mut response = Json(view).into_response();
     if !ended {
@@ -58,15 +58,15 @@ pub(crate) async fn list(
     let mut query = parse(&query)?;
     // One more than asked for tells whether there is a next page.
     query.limit += 1;
-    let mut found = state.backends.store.uploads(&query).await?;
+    let mut found = state.backends().store.uploads(&query).await?;
     let more = found.len() == query.limit as usize;
     if more {
         found.pop();
     }
-    let next_cursor = found.last().filter(|_| more).map(cursor);
+    let next_cursor = found.last().filter(|_| more).map(encode_cursor);
     let views = found
         .into_iter()
-        .map(|upload| UploadView::of(upload, &state.backends));
+        .map(|upload| UploadView::of(upload, state.backends()));
     let uploads = try_join_all(views).await?;
     Ok(Json(Page {
         uploads,
@@ -80,7 +80,7 @@ fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
         limit: DEFAULT_LIMIT,
         before: None,
     };
-    let malformed = |message: String| Refusal::bad_request("malformed_option", message);
+    let malformed = |message: String| Refusal::malformed("malformed_option", message);
     for (name, value) in query {
         match name.as_str() {
             "status" => {
@@ -100,23 +100,28 @@ fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
                     })?;
             }
             "cursor" => {
-                let place = place(value).ok_or_else(|| {
+                let position = decode_cursor(value).ok_or_else(|| {
                     malformed("option `cursor` is none that a page here has given".to_owned())
                 })?;
-                parsed.before = Some(place);
+                parsed.before = Some(position);
             }
-            _ => return Err(unknown(name, &["status", "limit", "cursor"])),
+            _ => {
+                return Err(Refusal::unknown_option(
+                    name,
+                    &["status", "limit", "cursor"],
+                ));
+            }
         }
     }
     Ok(parsed)
 }
 
 /// Where a page ended: opaque to clients, so that it may change.
-fn cursor(last: &Upload) -> String {
+fn encode_cursor(last: &Upload) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(format!("{} {}", last.created_at.as_microsecond(), last.id))
 }
 
-fn place(cursor: &str) -> Option<(Timestamp, UploadId)> {
+fn decode_cursor(cursor: &str) -> Option<(Timestamp, UploadId)> {
     let text = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
     let (time, id) = text.split_once(' ')?;
     Some((

@@ -6,13 +6,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use carga_common::upload::{Status, UploadId};
+use carga_intake::csv::report::{PAGE_ROWS, RejectReport, ReportForm};
+use carga_intake::refusal::Refusal;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
-use super::upload_id;
-use crate::intake::options::{malformed, unknown};
-use crate::problem::{ApiError, Refusal};
-use crate::report::{PAGE_ROWS, RejectReport, ReportForm};
+use crate::problem::ApiError;
+use crate::query::upload_id;
 use crate::state::ApiState;
 
 /// Pages that are ready before the client takes them.
@@ -28,17 +28,14 @@ pub(crate) async fn get(
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     let form = form(&query, &headers)?;
-    let upload = state.backends.store.upload(id).await?;
+    let upload = state.backends().store.upload(id).await?;
     let upload = upload.ok_or_else(|| Refusal::no_such_upload(id))?;
     if upload.status == Status::Receiving {
         let message =
             format!("upload {id} is still being received, and more of its rows may be rejected");
         let mut refusal = Refusal::conflict("wrong_state", message).retry_after(1);
         refusal.upload_status = Some(upload.status);
-        return Err(ApiError {
-            refusal,
-            upload: Some(id),
-        });
+        return Err(refusal.about(id).into());
     }
     let (pages, mut received) = mpsc::channel(AHEAD);
     let report = RejectReport::new(form, upload.columns);
@@ -62,21 +59,18 @@ fn form(query: &[(String, String)], headers: &HeaderMap) -> Result<ReportForm, R
     for (name, value) in query {
         match (name.as_str(), value.as_str()) {
             ("safe", "spreadsheet") => form = ReportForm::SpreadsheetCsv,
-            ("safe", _) => return Err(malformed("safe", "`spreadsheet`")),
-            _ => return Err(unknown(name, &["safe"])),
+            ("safe", _) => return Err(Refusal::malformed_option("safe", "`spreadsheet`")),
+            _ => return Err(Refusal::unknown_option(name, &["safe"])),
         }
     }
     if query.len() > 1 {
-        return Err(Refusal::bad_request(
-            "repeated_option",
-            "option `safe` is given twice",
-        ));
+        return Err(Refusal::repeated_option("safe"));
     }
     let accept = headers.get(header::ACCEPT);
     let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or("");
     let is_ndjson = accept.contains("ndjson") || accept.contains("jsonl");
     match (is_ndjson, form) {
-        (true, ReportForm::SpreadsheetCsv) => Err(malformed(
+        (true, ReportForm::SpreadsheetCsv) => Err(Refusal::malformed_option(
             "safe",
             "effect in CSV only, and NDJSON was asked for",
         )),
@@ -89,7 +83,7 @@ async fn write(state: ApiState, id: UploadId, report: RejectReport, pages: mpsc:
     let written = async {
         // Whoever does not listen any more needs nothing.
         let _ = pages.send(Ok(report.head()?.into())).await;
-        let store = state.backends.store.as_ref();
+        let store = state.backends().store.as_ref();
         let mut rows = store.rejected(id).try_chunks(PAGE_ROWS).boxed();
         while let Some(chunk) = rows.try_next().await? {
             if pages.send(Ok(report.page(&chunk)?.into())).await.is_err() {

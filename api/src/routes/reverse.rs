@@ -6,9 +6,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use carga_common::completion::{Reversal, reverse};
+use carga_intake::refusal::Refusal;
+use carga_intake::remove_rows_later;
 
-use super::{no_options, upload_id};
-use crate::problem::{ApiError, Refusal};
+use crate::problem::ApiError;
+use crate::query::{no_options, upload_id};
 use crate::state::ApiState;
 use crate::view::UploadView;
 
@@ -36,7 +38,7 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     no_options(&query)?;
-    let upload = reverse(state.backends.store.as_ref(), id, reversal).await?;
+    let upload = reverse(state.backends().store.as_ref(), id, reversal).await?;
     let upload = upload.ok_or_else(|| Refusal::no_such_upload(id))?;
     if upload.status != reversal.outcome() {
         let message = format!(
@@ -47,15 +49,10 @@ async fn answer(
         );
         let mut refusal = Refusal::conflict("wrong_state", message);
         refusal.upload_status = Some(upload.status);
-        return Err(ApiError {
-            refusal,
-            upload: Some(id),
-        });
+        return Err(refusal.about(id).into());
     }
-    state.tasks.spawn(crate::intake::remove_behind(
-        state.backends.store.clone(),
-        id,
-    ));
-    let view = UploadView::of(upload, &state.backends).await?;
+    let store = state.backends().store.clone();
+    state.intake.tasks.spawn(remove_rows_later(store, id));
+    let view = UploadView::of(upload, state.backends()).await?;
     Ok((StatusCode::ACCEPTED, Json(view)).into_response())
 }

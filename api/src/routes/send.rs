@@ -1,20 +1,18 @@
 //! `POST /uploads` and `PUT /uploads/{id}`.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use carga_common::upload::{Upload, UploadId, sha256_hex};
-use tokio::sync::OwnedSemaphorePermit;
+use carga_common::upload::{Upload, UploadId};
+use carga_intake::options::Options;
+use carga_intake::refusal::Refusal;
 
-use super::upload_id;
-use crate::intake::form::Encoding;
-use crate::intake::options::Options;
-use crate::intake::{self, Incoming};
-use crate::problem::{ApiError, Refusal};
+use crate::form::Encoding;
+use crate::problem::ApiError;
+use crate::query::upload_id;
+use crate::receive::{IncomingRequest, receive};
 use crate::state::ApiState;
 use crate::view::UploadView;
 
@@ -38,7 +36,7 @@ pub(crate) async fn put(
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     let options = Options::from_query(&query)?;
-    if let Some(upload) = state.backends.store.upload(id).await? {
+    if let Some(upload) = state.backends().store.upload(id).await? {
         return again(state, upload, &options).await;
     }
     send(state, id, options, request).await
@@ -46,15 +44,14 @@ pub(crate) async fn put(
 
 /// The same id again: the upload it named, if it ended well and it is certain that the same file is meant.
 async fn again(state: ApiState, upload: Upload, options: &Options) -> Result<Response, ApiError> {
-    let same_file = options.sha256.is_some() && options.sha256 == upload.sha256.map(sha256_hex);
+    let same_file = upload
+        .sha256
+        .is_some_and(|sha256| options.announces(sha256));
     if upload.status.keeps_rows() && same_file {
-        let view = UploadView::of(upload, &state.backends).await?;
+        let view = UploadView::of(upload, state.backends()).await?;
         return Ok(Json(view).into_response());
     }
-    Err(ApiError {
-        refusal: Refusal::id_used(upload.id, Some(upload.status)),
-        upload: Some(upload.id),
-    })
+    Err(Refusal::id_used(upload.id, Some(upload.status)).into())
 }
 
 /// What can be decided before the body is read is decided here.
@@ -65,10 +62,10 @@ async fn send(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    refuse_when_stopping(&state)?;
+    state.refuse_when_stopping()?;
     let encoding = Encoding::of(&parts.headers)?;
     let content_length = content_length(&parts.headers);
-    let limit = state.settings.max_upload_bytes;
+    let limit = state.settings().max_upload_bytes;
     let overhead = match encoding {
         Encoding::Form => FORM_OVERHEAD_BYTES,
         Encoding::Raw(_) => 0,
@@ -78,8 +75,8 @@ async fn send(
     {
         return Err(Refusal::upload_too_large(limit, length - overhead).into());
     }
-    let slot = slot(&state)?;
-    let incoming = Incoming {
+    let slot = state.upload_slot()?;
+    let incoming = IncomingRequest {
         id,
         encoding,
         options,
@@ -88,9 +85,9 @@ async fn send(
         body,
         slot,
     };
-    let upload = intake::receive(state.clone(), incoming).await?;
+    let upload = receive(&state.intake, incoming).await?;
     // Accepted is accepted, also when the database goes away in this very moment.
-    let view = match UploadView::of(upload.clone(), &state.backends).await {
+    let view = match UploadView::of(upload.clone(), state.backends()).await {
         Ok(view) => view,
         Err(_) => UploadView::without_counters(upload),
     };
@@ -101,25 +98,6 @@ async fn send(
         Json(view),
     )
         .into_response())
-}
-
-pub(super) fn refuse_when_stopping(state: &ApiState) -> Result<(), Refusal> {
-    match state.draining.is_cancelled() {
-        true => Err(Refusal::unavailable("stopping", "this server is stopping")),
-        false => Ok(()),
-    }
-}
-
-/// One of the uploads at once.
-pub(super) fn slot(state: &ApiState) -> Result<OwnedSemaphorePermit, Refusal> {
-    Arc::clone(&state.upload_slots)
-        .try_acquire_owned()
-        .map_err(|_| {
-            let most = state.settings.max_uploads as u64;
-            let message = format!("{most} uploads are being received already (CARGA_MAX_UPLOADS)");
-            let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads", message);
-            refusal.limit(most, most + 1).retry_after(2)
-        })
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

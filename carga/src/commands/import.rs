@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use carga_api::intake::{LocalFile, LocalIntake};
-use carga_api::problem::ApiError;
 use carga_common::archive::ArchiveKey;
 use carga_common::backends::Backends;
 use carga_common::patience::patiently;
 use carga_common::settings::Settings;
 use carga_common::shutdown;
 use carga_common::upload::{Failure, Status, Upload, UploadId};
+use carga_intake::local::{LocalFile, LocalIntake};
+use carga_intake::refusal::Refusal;
 use carga_worker::runner::Runner;
 use indicatif::HumanCount;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -62,7 +62,7 @@ pub(crate) async fn run(
     let worker = Runner::new(&settings, backends.clone(), worker_stop.clone());
     let worker = tokio::spawn(worker.run());
     let import = Import {
-        intake: LocalIntake::start(&settings, backends.clone(), stop.clone()),
+        intake: LocalIntake::start(&settings.intake, backends.clone(), stop.clone()),
         settings,
         backends,
         stop,
@@ -153,7 +153,7 @@ impl Import {
                 _ = ticks.tick() => self.show(id, meter).await,
             }
         };
-        let mut upload = sealed.map_err(|error| anyhow::anyhow!(self.told(&error)))?;
+        let mut upload = sealed.map_err(|refusal| anyhow::anyhow!(self.describe(&refusal)))?;
         let mut ticks = looks(LOOK_FOR_THE_END_EVERY);
         while !upload.status.is_terminal() {
             tokio::select! {
@@ -171,7 +171,7 @@ impl Import {
             upload = found.context("the upload is gone")?;
         }
         match &upload.failure {
-            Some(failure) => anyhow::bail!("upload {id} failed: {}", place(failure)),
+            Some(failure) => anyhow::bail!("upload {id} failed: {}", describe(failure)),
             None if upload.status.keeps_rows() => Ok(upload),
             None => anyhow::bail!("upload {id} is {}", upload.status),
         }
@@ -185,16 +185,16 @@ impl Import {
     }
 
     /// A refusal for people: the code for programs stays, since it can be looked up.
-    fn told(&self, error: &ApiError) -> String {
-        let mut told = place(&error.refusal.failure);
-        if error.refusal.failure.code == "storage_full"
+    fn describe(&self, refusal: &Refusal) -> String {
+        let mut text = describe(&refusal.failure);
+        if refusal.failure.code == "storage_full"
             && let Some(data_dir) = &self.settings.ports.places.data_dir
         {
-            told.push_str(&format!(" (data directory {})", data_dir.display()));
+            text.push_str(&format!(" (data directory {})", data_dir.display()));
         }
-        match error.upload {
-            Some(id) => format!("upload {id} failed: {told}"),
-            None => told,
+        match refusal.upload {
+            Some(id) => format!("upload {id} failed: {text}"),
+            None => text,
         }
     }
 
@@ -260,9 +260,9 @@ fn looks(every: Duration) -> Interval {
     ticks
 }
 
-fn place(failure: &Failure) -> String {
-    let mut told = format!("{}: {}", failure.code, failure.message);
-    let places = [
+fn describe(failure: &Failure) -> String {
+    let mut text = format!("{}: {}", failure.code, failure.message);
+    let position = [
         failure.row.map(|row| format!("row {row}")),
         failure.line.map(|line| format!("line {line}")),
         failure
@@ -270,9 +270,9 @@ fn place(failure: &Failure) -> String {
             .as_ref()
             .map(|column| format!("column `{column}`")),
     ];
-    let places: Vec<String> = places.into_iter().flatten().collect();
-    if !places.is_empty() {
-        told.push_str(&format!(" ({})", places.join(", ")));
+    let position: Vec<String> = position.into_iter().flatten().collect();
+    if !position.is_empty() {
+        text.push_str(&format!(" ({})", position.join(", ")));
     }
-    told
+    text
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use carga_api::intake::preview_file;
 use carga_common::settings::Settings;
+use carga_intake::preview::preview_file;
 
 use super::input::Input;
 use crate::output::print;

@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use carga_api::report::{PAGE_ROWS, RejectReport, ReportForm};
 use carga_common::settings::Settings;
 use carga_common::store::Store;
 use carga_common::upload::{Status, UploadId};
+use carga_intake::csv::report::{PAGE_ROWS, RejectReport, ReportForm};
 use futures::{StreamExt, TryStreamExt};
 
 use super::{find, store_to_read};

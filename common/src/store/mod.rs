@@ -30,7 +30,7 @@ use futures::stream::BoxStream;
 
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, PostgresStore};
-// For `api/benches/core.rs` alone.
+// For `intake/benches/core.rs` alone.
 #[cfg(feature = "postgres")]
 #[doc(hidden)]
 pub use postgres::copy;

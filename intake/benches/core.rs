@@ -4,24 +4,30 @@
 //! their instructions; run it without a count for rows per second.
 
 use std::fmt::Write as _;
+use std::slice::Chunks;
 use std::time::Instant;
 
-use carga_api::csv::{CsvOpening, CsvOptions, CsvReader, Next};
+use bytes::Bytes;
 use carga_common::archive::batch_object;
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits, EncodedBatch};
-use carga_common::settings::FileLimits;
 use carga_common::store::copy;
 use carga_common::upload::UploadId;
+use carga_intake::csv::{CsvLimits, CsvOptions, CsvReader, Limit, Next};
+use carga_intake::open::{FileBytes, open};
+use carga_intake::refusal::Refusal;
+use futures::FutureExt;
 
-const LIMITS: FileLimits = FileLimits {
-    expanded_bytes: u64::MAX,
-    expansion: u64::MAX,
-    columns: 1600,
-    header_bytes: 1 << 20,
-    field_bytes: 1 << 20,
-    row_bytes: 4 << 20,
-    rejects: u64::MAX,
+const LIMITS: CsvLimits = CsvLimits {
+    columns: limit(1600),
+    header_bytes: limit(1 << 20),
+    field_bytes: limit(1 << 20),
+    row_bytes: limit(4 << 20),
 };
+
+const fn limit(value: usize) -> Limit {
+    let setting = "a limit";
+    Limit { value, setting }
+}
 
 /// As they come from a socket.
 const PIECE_BYTES: usize = 64 << 10;
@@ -103,8 +109,8 @@ struct Made {
 }
 
 fn run(file: &[u8], stage: Stage) -> Made {
-    let mut pieces = file.chunks(PIECE_BYTES);
-    let mut reader = open(&mut pieces);
+    let mut pieces = Pieces(file.chunks(PIECE_BYTES));
+    let mut reader = open_in_memory(&mut pieces);
     let limits = BatchLimits {
         rows: 1_000,
         bytes: 4 << 20,
@@ -117,7 +123,7 @@ fn run(file: &[u8], stage: Stage) -> Made {
             .next()
             .unwrap_or_else(|refusal| panic!("{refusal:?}"));
         match next {
-            Next::More => match pieces.next() {
+            Next::More => match pieces.0.next() {
                 Some(piece) => reader.push(piece),
                 None => reader.end(),
             },
@@ -142,17 +148,25 @@ fn run(file: &[u8], stage: Stage) -> Made {
     made
 }
 
-fn open<'a>(pieces: &mut impl Iterator<Item = &'a [u8]>) -> CsvReader {
-    let mut opening = CsvOpening::new(CsvOptions::default(), LIMITS);
-    loop {
-        match opening.open() {
-            Ok(Some(reader)) => return reader,
-            Ok(None) => match pieces.next() {
-                Some(piece) => opening.push(piece),
-                None => opening.end(),
-            },
-            Err(refusal) => panic!("{refusal:?}"),
-        }
+/// A file in memory.
+struct Pieces<'a>(Chunks<'a, u8>);
+
+impl FileBytes for Pieces<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        Ok(self.0.next().map(Bytes::copy_from_slice))
+    }
+
+    fn compression(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// Nothing here waits, so the future is ready at once.
+fn open_in_memory(pieces: &mut Pieces<'_>) -> CsvReader {
+    let opened = open(pieces, CsvOptions::default(), LIMITS).now_or_never();
+    match opened {
+        Some(Ok((reader, _))) => reader,
+        other => panic!("the file did not open: {other:?}"),
     }
 }
 

@@ -1,33 +1,22 @@
-//! The request's body or a file of this machine, read on its own task beside the parser.
+//! Reading a body or a local file on a task of its own, beside the parser.
 //!
-//! The channel between them is small: a slow parser slows the client down.
+//! The channel between the two is small, so a slow parser slows the client down.
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::problem::Refusal;
+use crate::refusal::Refusal;
 
 /// Pieces between the socket and the parser. hyper hands over at most about 400 KiB at a time.
 const PIECES: usize = 2;
 
-/// The pieces of a request's body.
-pub(crate) fn of_request(
-    body: Body,
-    idle: Duration,
-    out_of_time: CancellationToken,
-) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static {
-    let body = body.into_data_stream();
-    let body = body.map_err(|error| incomplete(&error.to_string()));
-    pieces(body, idle, out_of_time)
-}
-
-/// Starts reading, and gives the pieces as they come. A client that is silent for `idle` has gone; `out_of_time` cuts
-/// everybody off. Dropping the pieces ends the reading.
-pub(crate) fn pieces(
+/// Starts reading `body` and yields its pieces. A body that is silent for `idle` is refused, and so
+/// is every body once `out_of_time` is cancelled. Dropping the pieces ends the reading.
+pub fn pieces(
     body: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
     idle: Duration,
     out_of_time: CancellationToken,
@@ -67,7 +56,7 @@ async fn read(
 }
 
 /// The body ended early: a missing byte, closing boundary or length.
-pub(crate) fn incomplete(cause: &str) -> Refusal {
+pub fn incomplete(cause: &str) -> Refusal {
     let message =
         format!("the body ended before the file was complete ({cause}); nothing of it is kept");
     Refusal::unprocessable("incomplete_body", message)

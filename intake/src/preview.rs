@@ -1,21 +1,23 @@
-//! The beginning of a file as an import would see it. The same code decides; nothing is stored.
+//! Previews: the beginning of a file as an import would read it. The same code decides, and nothing
+//! is stored.
 
 use std::io;
 use std::task::{Poll, ready};
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use carga_common::rejects::RejectedRow;
 use carga_common::settings::IntakeSettings;
 use carga_common::upload::Dialect;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::expand::Expanded;
-use super::file::unreadable;
-use super::options::Options;
-use super::source::FileSource;
-use crate::csv::{CsvOpening, Next};
-use crate::problem::Refusal;
+use crate::csv::Next;
+use crate::decompress::Decompressor;
+use crate::local::unreadable;
+use crate::open::{FileBytes, csv_limits, open};
+use crate::options::Options;
+use crate::refusal::Refusal;
+use crate::source::FileSource;
 
 /// No more of a file is read.
 const MOST_BYTES: usize = 1 << 20;
@@ -51,49 +53,38 @@ pub struct LookedAt {
     pub whole: bool,
 }
 
-/// Looks at a file of this machine.
+/// Previews a file of this machine.
 pub async fn preview_file(
     options: &[(String, String)],
     settings: &IntakeSettings,
-    pieces: impl Stream<Item = io::Result<Bytes>> + Unpin + Send,
+    bytes: impl Stream<Item = io::Result<Bytes>> + Unpin + Send,
 ) -> Result<Preview, Refusal> {
     let options = Options::from_query(options)?;
-    look(
-        pieces.map_err(|error| unreadable(&error)),
-        &options,
-        settings,
-    )
-    .await
+    let pieces = bytes.map_err(|error| unreadable(&error));
+    preview(pieces, &options, settings).await
 }
 
-/// Looks at the first bytes of a stream.
-pub(crate) async fn look(
+/// Previews the first bytes of a stream.
+pub async fn preview(
     pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
     options: &Options,
     settings: &IntakeSettings,
 ) -> Result<Preview, Refusal> {
-    let limits = settings.limits;
     let source = FileSource::new(beginning(pieces), settings.max_upload_bytes);
-    let mut file = Expanded::open(source, limits).await?;
-    let mut is_cut = false;
-    let mut opening = CsvOpening::new(options.csv, limits);
-    let mut reader = loop {
-        if let Some(reader) = opening.open()? {
-            break reader;
-        }
-        match next(&mut file, &mut is_cut).await? {
-            Some(bytes) => opening.push(&bytes),
-            None => opening.end(),
-        }
+    let mut file = Beginning {
+        file: Decompressor::open(source, settings.limits).await?,
+        is_cut: false,
     };
+    let limits = csv_limits(&settings.limits);
+    let (mut reader, dialect) = open(&mut file, options.csv, limits).await?;
     let (mut rows, mut rejected, mut rejected_count) = (Vec::new(), Vec::new(), 0);
     loop {
         match reader.next()? {
             Next::End => break,
-            Next::More => match next(&mut file, &mut is_cut).await? {
+            Next::More => match file.next().await? {
                 Some(bytes) => reader.push(&bytes),
                 // What is left is the beginning of a row.
-                None if is_cut => break,
+                None if file.is_cut => break,
                 None => reader.end(),
             },
             Next::Row if rows.len() < SHOWN => {
@@ -109,38 +100,46 @@ pub(crate) async fn look(
         }
     }
     Ok(Preview {
-        dialect: Dialect {
-            compression: file.compression().map(str::to_owned),
-            ..reader.dialect().clone()
-        },
+        dialect,
         columns: reader.columns().to_vec(),
         rows,
         rejected,
         looked_at: LookedAt {
-            bytes: file.source().bytes_received(),
+            bytes: file.file.source().bytes_received(),
             rows: reader.rows_read(),
             rejected: rejected_count,
-            whole: !is_cut,
+            whole: !file.is_cut,
         },
     })
 }
 
-/// The next bytes of what is in the file, as far as it is looked at.
-async fn next<S>(file: &mut Expanded<S>, is_cut: &mut bool) -> Result<Option<Bytes>, Refusal>
-where
-    S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
-{
-    // As much of what is in it, if it is compressed.
-    if file.expanded() >= MOST_BYTES as u64 {
-        *is_cut = true;
-        return Ok(None);
+/// A file that ends after its first bytes.
+struct Beginning<S> {
+    file: Decompressor<S>,
+    /// Whether there is more of it.
+    is_cut: bool,
+}
+
+impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Beginning<S> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        // The limit holds for what is decompressed, too.
+        if self.file.decompressed() >= MOST_BYTES as u64 {
+            self.is_cut = true;
+            return Ok(None);
+        }
+        let next = self.file.next().await;
+        self.is_cut = self.file.source().bytes_received() >= MOST_BYTES as u64;
+        match next {
+            // A compressed file that was cut looks damaged at the cut.
+            Err(refusal) if self.is_cut && refusal.failure.code == "damaged_compression" => {
+                Ok(None)
+            }
+            next => next,
+        }
     }
-    let next = file.next().await;
-    *is_cut = file.source().bytes_received() >= MOST_BYTES as u64;
-    match next {
-        // A compressed file that was cut looks damaged at the cut.
-        Err(refusal) if *is_cut && refusal.failure.code == "damaged_compression" => Ok(None),
-        next => next,
+
+    fn compression(&self) -> Option<&'static str> {
+        self.file.compression()
     }
 }
 

@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use futures::stream::Fuse;
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 
-use super::live::LiveUpload;
-use crate::problem::Refusal;
+use crate::heartbeat::LiveUpload;
+use crate::refusal::Refusal;
 
 /// A stream of the pieces of a file. Its errors are refusals.
 pub(crate) struct FileSource<S> {

@@ -1,24 +1,30 @@
 //! Reading CSV: the same as everybody where everybody agrees, the same however the bytes arrive, and no row unaccounted for.
 
+use std::iter::Cycle;
+use std::slice::Iter;
 use std::time::{Duration, Instant};
 
-use carga_api::csv::{CsvOpening, CsvOptions, Encoding, Next};
-use carga_api::problem::Refusal;
+use bytes::Bytes;
 use carga_common::rejects::RejectedRow;
-use carga_common::settings::FileLimits;
+use carga_intake::csv::{CsvLimits, CsvOptions, Encoding, Limit, Next};
+use carga_intake::open::{FileBytes, open};
+use carga_intake::refusal::Refusal;
+use futures::FutureExt;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-const LIMITS: FileLimits = FileLimits {
-    expanded_bytes: u64::MAX,
-    expansion: u64::MAX,
-    columns: 1600,
-    header_bytes: 1 << 20,
-    field_bytes: 1 << 20,
-    row_bytes: 4 << 20,
-    rejects: u64::MAX,
+const LIMITS: CsvLimits = CsvLimits {
+    columns: limit(1600),
+    header_bytes: limit(1 << 20),
+    field_bytes: limit(1 << 20),
+    row_bytes: limit(4 << 20),
 };
+
+const fn limit(value: usize) -> Limit {
+    let setting = "a limit";
+    Limit { value, setting }
+}
 
 /// What came of a file.
 #[derive(Debug, PartialEq)]
@@ -32,31 +38,45 @@ struct Outcome {
     given_up: Option<String>,
 }
 
+/// A file in memory that arrives in pieces of these sizes.
+struct Pieces<'a> {
+    rest: &'a [u8],
+    sizes: Cycle<Iter<'a, usize>>,
+}
+
+impl<'a> Pieces<'a> {
+    fn next_piece(&mut self) -> Option<&'a [u8]> {
+        let size = self.sizes.next().copied().unwrap_or(self.rest.len());
+        let (piece, rest) = self.rest.split_at(size.min(self.rest.len()));
+        self.rest = rest;
+        (!piece.is_empty()).then_some(piece)
+    }
+}
+
+impl FileBytes for Pieces<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        Ok(self.next_piece().map(Bytes::copy_from_slice))
+    }
+
+    fn compression(&self) -> Option<&'static str> {
+        None
+    }
+}
+
 /// Reads a file that arrives in pieces of these sizes, again and again; without any, in one.
 fn read(
     file: &[u8],
     sizes: &[usize],
     options: CsvOptions,
-    limits: FileLimits,
+    limits: CsvLimits,
 ) -> Result<Outcome, Refusal> {
-    let mut rest = file;
-    let mut sizes = sizes.iter().cycle();
-    let mut next = || {
-        let size = sizes.next().copied().unwrap_or(rest.len()).min(rest.len());
-        let (piece, behind) = rest.split_at(size);
-        rest = behind;
-        (!piece.is_empty()).then_some(piece)
+    let sizes = sizes.iter().cycle();
+    let mut pieces = Pieces { rest: file, sizes };
+    // Nothing here waits, so the future is ready at once.
+    let Some(opened) = open(&mut pieces, options, limits).now_or_never() else {
+        panic!("opening a file in memory waited");
     };
-    let mut opening = CsvOpening::new(options, limits);
-    let mut reader = loop {
-        if let Some(reader) = opening.open()? {
-            break reader;
-        }
-        match next() {
-            Some(piece) => opening.push(piece),
-            None => opening.end(),
-        }
-    };
+    let (mut reader, _) = opened?;
     let mut outcome = Outcome {
         columns: reader.columns().to_vec(),
         rows: Vec::new(),
@@ -67,7 +87,7 @@ fn read(
     };
     loop {
         match reader.next() {
-            Ok(Next::More) => match next() {
+            Ok(Next::More) => match pieces.next_piece() {
                 Some(piece) => reader.push(piece),
                 None => reader.end(),
             },
@@ -77,8 +97,8 @@ fn read(
             }
             Ok(Next::Rejected(rejection)) => outcome.rejected.push(rejection.row),
             Ok(Next::End) => break,
-            Err(refusal) => {
-                outcome.given_up = Some(refusal.failure.code);
+            Err(fault) => {
+                outcome.given_up = Some(fault.code.to_owned());
                 break;
             }
         }
@@ -171,7 +191,12 @@ proptest! {
     ) {
         let encoding = label.and_then(|label| Encoding::for_label(label.as_bytes()));
         let options = CsvOptions { delimiter, quote, encoding, header };
-        let limits = FileLimits { row_bytes, header_bytes: 200, field_bytes: row_bytes / 2, ..LIMITS };
+        let limits = CsvLimits {
+            row_bytes: limit(row_bytes),
+            header_bytes: limit(200),
+            field_bytes: limit(row_bytes / 2),
+            ..LIMITS
+        };
         let at_once = read(&file, &[], options, limits).map_err(|refusal| refusal.failure);
         let in_pieces = read(&file, &sizes, options, limits).map_err(|refusal| refusal.failure);
         prop_assert_eq!(&at_once, &in_pieces);
@@ -229,8 +254,8 @@ proptest! {
 #[test]
 fn a_row_at_the_limit_takes_nothing_of_the_rows_around_it() {
     const LIMIT: usize = 20;
-    let limits = FileLimits {
-        row_bytes: LIMIT,
+    let limits = CsvLimits {
+        row_bytes: limit(LIMIT),
         ..LIMITS
     };
     let rows = |outcome: &Outcome| -> Vec<String> {
@@ -331,9 +356,9 @@ fn a_file_that_changes_its_looks_is_read_the_same_however_it_arrives() {
 
 #[test]
 fn a_long_row_is_passed_over_and_one_without_end_is_given_up() {
-    let limits = FileLimits {
-        row_bytes: 1000,
-        field_bytes: 500,
+    let limits = CsvLimits {
+        row_bytes: limit(1000),
+        field_bytes: limit(500),
         ..LIMITS
     };
     let row_of = |length| [&b"a,b\n\""[..], &vec![b'x'; length], b"\n1,2\n"].concat();
@@ -414,10 +439,10 @@ fn mutated_files_for_a_while() {
         .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
         .collect();
     assert!(fixtures.len() > 50);
-    let limits = FileLimits {
-        row_bytes: 200,
-        field_bytes: 100,
-        header_bytes: 100,
+    let limits = CsvLimits {
+        row_bytes: limit(200),
+        field_bytes: limit(100),
+        header_bytes: limit(100),
         ..LIMITS
     };
     let labels = [

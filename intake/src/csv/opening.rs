@@ -1,17 +1,17 @@
 //! The beginning of a file: how to read it, and its header.
 
-use carga_common::settings::FileLimits;
 use carga_common::upload::{Dialect, DialectEvidence};
 use encoding_rs::Encoding;
 
-use super::detect;
+use super::detect::{self, Found};
+use super::fault::FileFault;
 use super::header::{Header, Trailing, trailing_delimiter};
+use super::limits::CsvLimits;
 use super::reader::CsvReader;
-use super::records::{Broken, Fault, Next as NextRecord, Records};
-use super::row::{MAX_HEADER_BYTES, Reading, told};
+use super::records::{Next as NextRecord, Records};
+use super::row::Reading;
 use super::syntax::{Field, Syntax};
-use super::text::{SourceLength, Transcoder};
-use crate::problem::Refusal;
+use super::transcode::{SourceLength, Transcoder};
 
 /// Bytes of a file that are looked at before anything is decided; never more, however many are there already.
 const SAMPLE_BYTES: usize = 64 << 10;
@@ -36,7 +36,7 @@ pub struct CsvOptions {
 #[derive(Debug)]
 pub struct CsvOpening {
     options: CsvOptions,
-    limits: FileLimits,
+    limits: CsvLimits,
     /// Too few bytes yet to decide how to read them.
     sample: Vec<u8>,
     over: bool,
@@ -47,7 +47,7 @@ pub struct CsvOpening {
 
 impl CsvOpening {
     /// A file of which nothing is known but `options`.
-    pub fn new(options: CsvOptions, limits: FileLimits) -> Self {
+    pub fn new(options: CsvOptions, limits: CsvLimits) -> Self {
         Self {
             options,
             limits,
@@ -76,7 +76,7 @@ impl CsvOpening {
 
     /// Decides how to read the file and reads its header. None while that takes more bytes. A fault in the header is a fault
     /// of the whole file.
-    pub fn open(&mut self) -> Result<Option<CsvReader>, Refusal> {
+    pub fn open(&mut self) -> Result<Option<CsvReader>, FileFault> {
         if self.reading.is_none() {
             // What is known needs no sample, and a slow client's header is read as soon as it is here.
             let wanted = match self.is_told() {
@@ -111,71 +111,41 @@ impl CsvOpening {
 
     /// Decides how to read the file.
     fn begin(&self) -> Reading {
-        let looked_at = self.sample.len().min(SAMPLE_BYTES);
-        let (sample, behind) = self.sample.split_at(looked_at);
         let whole = self.sample.len() < SAMPLE_BYTES;
-        let mark = Encoding::for_bom(sample);
-        let (encoding, encoding_evidence) = match (self.options.encoding, mark) {
-            (Some(encoding), _) => (encoding, "given".to_owned()),
-            (None, Some((encoding, _))) => (encoding, "a byte order mark".to_owned()),
-            (None, None) => {
-                let found = detect::encoding(sample, whole);
-                (found.value, found.evidence)
-            }
-        };
-        // A mark of another encoding is text, however odd.
-        let mark = mark.filter(|(marked, _)| *marked == encoding);
-        let mark_bytes = mark.map_or(0, |(_, length)| length);
-        let mut transcoder = Transcoder::new(encoding);
+        let (sample, rest) = self.sample.split_at(self.sample.len().min(SAMPLE_BYTES));
+        let (encoding, mark_bytes) = self.decide_encoding(sample, whole);
+        let mut transcoder = Transcoder::new(encoding.value);
         let mut text = Vec::new();
         transcoder.decode(&sample[mark_bytes..], false, &mut text);
-        let quote = self.options.quote.unwrap_or(Some(b'"'));
-        let (delimiter, delimiter_evidence) = match self.options.delimiter {
-            Some(delimiter) => (delimiter, "given".to_owned()),
-            None => {
-                let found = detect::delimiter(&text, quote, whole);
-                (found.value, found.evidence)
-            }
-        };
-        let syntax = Syntax::new(delimiter, quote);
-        let has_header = self.options.header.unwrap_or(true);
+        let delimiter = self.decide_delimiter(&text, whole);
+        let syntax = Syntax::new(delimiter.value, self.quote());
         // Without a sample only the header can tell.
         let trailing = match self.is_told() {
             true => Trailing::AsTheHeader,
             false => trailing_delimiter(&text, syntax, whole),
         };
-        let length = SourceLength::of(encoding);
-        // Without names the first record is a row like any other.
-        let limit = match has_header {
-            true => self.limits.header_bytes,
-            false => self.limits.row_bytes,
-        };
-        let mut records = Records::new(syntax, length, mark_bytes as u64, limit);
-        transcoder.decode(behind, self.over, &mut text);
-        *records.buffer() = text;
-        if self.over {
-            records.end();
-        }
+        transcoder.decode(rest, self.over, &mut text);
+        let quote = self.quote().map(char::from);
         let dialect = Dialect {
             compression: None,
-            encoding: detect::label(encoding),
-            bom: mark.is_some(),
-            delimiter: delimiter.to_string(),
-            quote: quote.map_or(String::new(), |quote| char::from(quote).to_string()),
-            header: has_header,
+            encoding: detect::label(encoding.value),
+            bom: mark_bytes > 0,
+            delimiter: delimiter.value.to_string(),
+            quote: quote.map_or(String::new(), |quote| quote.to_string()),
+            header: self.has_header(),
             trailing_delimiter: false,
             evidence: Some(DialectEvidence {
-                encoding: encoding_evidence,
-                delimiter: delimiter_evidence,
+                encoding: encoding.evidence,
+                delimiter: delimiter.evidence,
             }),
         };
         Reading {
             dialect,
-            encoding,
+            encoding: encoding.value,
             transcoder,
-            records,
+            records: self.records(syntax, encoding.value, mark_bytes, text),
             trailing,
-            header: Header::none(),
+            header: Header::unread(),
             first_row: None,
             leading_rows: 0,
             is_blank: false,
@@ -183,10 +153,64 @@ impl CsvOpening {
             undoubled_ends: Vec::new(),
         }
     }
+
+    /// The encoding, and the length of the byte order mark that the file begins with.
+    fn decide_encoding(&self, sample: &[u8], whole: bool) -> (Found<&'static Encoding>, usize) {
+        let mark = Encoding::for_bom(sample);
+        let encoding = match (self.options.encoding, mark) {
+            (Some(encoding), _) => detect::found(encoding, "given"),
+            (None, Some((encoding, _))) => detect::found(encoding, "a byte order mark"),
+            (None, None) => detect::encoding(sample, whole),
+        };
+        // The mark of another encoding is text.
+        let mark = mark.filter(|(marked, _)| *marked == encoding.value);
+        (encoding, mark.map_or(0, |(_, length)| length))
+    }
+
+    fn decide_delimiter(&self, text: &[u8], whole: bool) -> Found<char> {
+        match self.options.delimiter {
+            Some(delimiter) => detect::found(delimiter, "given"),
+            None => detect::delimiter(text, self.quote(), whole),
+        }
+    }
+
+    /// The file's records from the first one on.
+    fn records(
+        &self,
+        syntax: Syntax,
+        encoding: &'static Encoding,
+        mark_bytes: usize,
+        text: Vec<u8>,
+    ) -> Records {
+        // Without names the first record is a row like any other.
+        let limit = match self.has_header() {
+            true => self.limits.header_bytes,
+            false => self.limits.row_bytes,
+        };
+        let length = SourceLength::of(encoding);
+        let mut records = Records::new(syntax, length, mark_bytes as u64, limit.value);
+        *records.buffer() = text;
+        if self.over {
+            records.end();
+        }
+        records
+    }
+
+    fn quote(&self) -> Option<u8> {
+        self.options.quote.unwrap_or(Some(b'"'))
+    }
+
+    fn has_header(&self) -> bool {
+        self.options.header.unwrap_or(true)
+    }
 }
 
 impl Reading {
-    fn read_header(&mut self, limits: &FileLimits, blank_lines: &mut u64) -> Result<bool, Refusal> {
+    fn read_header(
+        &mut self,
+        limits: &CsvLimits,
+        blank_lines: &mut u64,
+    ) -> Result<bool, FileFault> {
         loop {
             let bad_quote = match self.records.next() {
                 NextRecord::More => return Ok(false),
@@ -196,15 +220,17 @@ impl Reading {
                 }
                 NextRecord::End => {
                     let message = "the file is empty: there is no header line";
-                    return Err(Refusal::unprocessable("empty_file", message));
+                    return Err(FileFault::new("empty_file", message));
                 }
-                NextRecord::Broken(broken) => return Err(broken_header(&broken, limits)),
+                NextRecord::Broken(broken) => {
+                    return Err(FileFault::broken_header(&broken, limits.header_bytes));
+                }
                 NextRecord::Record { bad_quote } => bad_quote,
             };
-            let line = self.records.record_place().line;
+            let line = self.records.record_position().line;
             self.header = self
                 .header(bad_quote, limits)
-                .map_err(|refusal| refusal.on_line(line))?;
+                .map_err(|fault| fault.on_line(line))?;
             self.dialect.trailing_delimiter = self.header.trailing_delimiter;
             if !self.dialect.header {
                 self.first_row = Some(bad_quote);
@@ -213,42 +239,26 @@ impl Reading {
                     self.leading_rows = std::mem::take(blank_lines);
                 }
             }
-            self.records.limit(limits.row_bytes);
+            self.records.limit(limits.row_bytes.value);
             return Ok(true);
         }
     }
 
-    fn header(&self, bad_quote: Option<usize>, limits: &FileLimits) -> Result<Header, Refusal> {
+    fn header(&self, bad_quote: Option<usize>, limits: &CsvLimits) -> Result<Header, FileFault> {
         if !self.dialect.header {
-            return Header::numbered(self.records.fields().len(), limits);
+            return Header::numbered(self.records.fields().len(), limits.columns);
         }
         if let Some(field) = bad_quote {
             let number = field + 1;
             let message = format!("the name of column {number} has text behind its closing quote");
-            return Err(Refusal::unprocessable("bad_quote", message));
+            return Err(FileFault::new("bad_quote", message));
         }
         let name = |field: &Field| {
             let name = self.cell_bytes(field);
             let name = String::from_utf8(name.into_owned());
-            name.map_err(|error| self.shown(error.as_bytes()))
+            name.map_err(|error| self.escaped(error.as_bytes()))
         };
         let names = self.records.fields().iter().map(name).collect();
-        Header::named(names, self.trailing, limits)
-    }
-}
-
-fn broken_header(broken: &Broken, limits: &FileLimits) -> Refusal {
-    let (code, message) = told(
-        broken.fault,
-        "header",
-        limits.header_bytes,
-        MAX_HEADER_BYTES,
-    );
-    let refusal = Refusal::unprocessable(code, message).on_line(broken.place.line);
-    match broken.fault {
-        Fault::TooLong { actual } | Fault::Endless { actual } => {
-            refusal.limit(limits.header_bytes as u64, actual)
-        }
-        Fault::UnclosedQuote => refusal,
+        Header::named(names, self.trailing, limits.columns)
     }
 }

@@ -3,7 +3,7 @@
 use carga_common::upload::UploadId;
 
 use crate::csv::Rejection;
-use crate::problem::Refusal;
+use crate::refusal::Refusal;
 
 /// What a bad row does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,25 +53,28 @@ impl Policy {
         kept: u64,
     ) -> Result<(), Refusal> {
         if self.on_error == OnError::Abort {
-            let Rejection { row: latest, limit } = latest;
+            let Rejection {
+                row: latest,
+                exceeded,
+            } = latest;
             let mut refusal = Refusal::unprocessable(&latest.code, latest.message.clone());
             refusal.failure.row = Some(latest.row);
             refusal.failure.line = Some(latest.line);
             refusal.failure.column.clone_from(&latest.column);
-            refusal.limit = *limit;
+            refusal.exceeded = *exceeded;
             return Err(refusal);
         }
         if let MaxRejects::Rows(most) = self.max_rejects
             && rejected > most
         {
             let message = format!("more than {most} rows were rejected (max_rejects)");
-            return Err(too_many(message).limit(most, rejected));
+            return Err(too_many(message).exceeding(most, rejected));
         }
         if rejected > kept {
             let message = format!(
                 "more than {kept} rows were rejected, and no more are kept of an upload (CARGA_MAX_REJECTS)"
             );
-            return Err(too_many(message).limit(kept, rejected));
+            return Err(too_many(message).exceeding(kept, rejected));
         }
         Ok(())
     }

@@ -11,11 +11,10 @@ use carga_common::store::Store;
 use carga_common::upload::Upload;
 use tokio::time::sleep;
 
-use super::ended_meanwhile;
-use super::live::LiveUpload;
-use super::policy::Policy;
 use crate::csv::Rejection;
-use crate::problem::Refusal;
+use crate::heartbeat::LiveUpload;
+use crate::policy::Policy;
+use crate::refusal::Refusal;
 
 /// Written together at most.
 const GROUP_ROWS: usize = 1000;
@@ -107,7 +106,7 @@ impl<'a> Rejects<'a> {
         let (id, epoch) = (self.upload.id, self.upload.epoch);
         let reject = || self.store.reject(id, epoch, &self.pending);
         if !patiently(sleep(self.deadline), reject).await? {
-            return Err(ended_meanwhile());
+            return Err(Refusal::ended_meanwhile());
         }
         self.pending.clear();
         self.pending_bytes = 0;

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::Instrument;
 
-use crate::problem::Refusal;
+use crate::refusal::Refusal;
 
 /// The batches of one upload that are on their way. Dropping it gives up those that are not confirmed.
 #[derive(Debug)]

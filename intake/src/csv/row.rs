@@ -1,26 +1,20 @@
-//! The record at hand: whether it is a row, its cells, and what is kept of it where it is none.
+//! Validates the current record, and yields its cells or a rejected row.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::mem;
 
 use carga_common::rejects::RejectedRow;
-use carga_common::settings::FileLimits;
 use carga_common::upload::Dialect;
 use encoding_rs::{Encoding, UTF_8};
 
 use super::detect;
+use super::fault::{Exceeded, Rejection, RowFault, describe_broken};
 use super::header::{Header, Trailing};
-use super::reader::Rejection;
-use super::records::{Broken, Fault, Place, Records};
+use super::limits::{CsvLimits, Limit};
+use super::records::{Broken, Position, Records};
 use super::syntax::Field;
-use super::text::{Transcoder, shown};
-use crate::problem::Refusal;
-
-/// The settings, for messages.
-pub(super) const MAX_COLUMNS: &str = "CARGA_MAX_COLUMNS";
-pub(super) const MAX_HEADER_BYTES: &str = "CARGA_MAX_HEADER_BYTES";
-const MAX_FIELD_BYTES: &str = "CARGA_MAX_FIELD_BYTES";
-const MAX_ROW_BYTES: &str = "CARGA_MAX_ROW_BYTES";
+use super::transcode::{Transcoder, escaped};
 
 /// A file that is being read.
 #[derive(Debug)]
@@ -41,16 +35,6 @@ pub(super) struct Reading {
     pub(super) undoubled: String,
     /// Where each of them ends.
     pub(super) undoubled_ends: Vec<usize>,
-}
-
-/// Why a row is rejected.
-pub(super) struct RowFault {
-    pub(super) code: &'static str,
-    pub(super) message: String,
-    pub(super) field: Option<usize>,
-    /// It has a field for every column.
-    pub(super) fits: bool,
-    pub(super) limit: Option<(u64, u64)>,
 }
 
 impl Reading {
@@ -82,78 +66,86 @@ impl Reading {
         }
     }
 
-    /// Whether the record at hand is a row. Its cells are ready then.
+    /// Checks that the current record is a row, and prepares its cells.
     pub(super) fn check(
         &mut self,
         bad_quote: Option<usize>,
-        limits: &FileLimits,
+        limits: &CsvLimits,
     ) -> Result<(), RowFault> {
-        let fault = |code, message: String, field, fits| {
-            Err(RowFault {
-                code,
-                message,
-                field,
-                fits,
-                limit: None,
-            })
-        };
+        self.check_shape(bad_quote)?;
+        self.check_field_sizes(limits.field_bytes)?;
+        self.check_text()?;
+        self.undouble_quotes();
+        Ok(())
+    }
+
+    fn check_shape(&self, bad_quote: Option<usize>) -> Result<(), RowFault> {
         if let Some(field) = bad_quote {
             let message =
                 "there is text behind the closing quote; a quote inside a quoted field is doubled";
-            return fault("bad_quote", message.to_owned(), Some(field), false);
+            let mut fault = RowFault::of_record("bad_quote", message);
+            fault.field = Some(field);
+            return Err(fault);
         }
         let (found, expected) = (self.fields().len(), self.header.width);
-        if found != expected {
-            let code = if found < expected {
-                "too_few_fields"
-            } else {
-                "too_many_fields"
-            };
-            let message = format!("the row has {found} fields, there are {expected} columns");
-            return fault(code, message, None, false);
+        let code = match found.cmp(&expected) {
+            Ordering::Equal => return Ok(()),
+            Ordering::Less => "too_few_fields",
+            Ordering::Greater => "too_many_fields",
+        };
+        let message = format!("the row has {found} fields, there are {expected} columns");
+        Err(RowFault::of_record(code, message))
+    }
+
+    fn check_field_sizes(&self, limit: Limit) -> Result<(), RowFault> {
+        let Limit { value, setting } = limit;
+        if self.records.record().len() <= value {
+            return Ok(());
         }
+        let Some(field) = self.first_stored_field(|bytes| bytes.len() > value) else {
+            return Ok(());
+        };
+        let actual = self.field(&self.fields()[field]).len();
+        let message = format!("the field has {actual} bytes, the limit is {value} ({setting})");
+        let mut fault = RowFault::of_field("field_too_large", message, Some(field));
+        fault.exceeded = Some(Exceeded::new(limit, actual as u64));
+        Err(fault)
+    }
+
+    /// Checks that the whole record is UTF-8 that databases store.
+    fn check_text(&self) -> Result<(), RowFault> {
         let record = self.records.record();
-        let position = |is_faulty: &dyn Fn(&[u8]) -> bool| {
-            let mut fields = self.fields().iter().enumerate();
-            // What is not stored may be as it likes.
-            fields.position(|(index, field)| {
-                self.header.stores(index) && is_faulty(self.field(field))
-            })
-        };
-        if record.len() > limits.field_bytes
-            && let Some(field) = position(&|field| field.len() > limits.field_bytes)
-        {
-            let (limit, actual) = (limits.field_bytes, self.field(&self.fields()[field]).len());
-            let message =
-                format!("the field has {actual} bytes, the limit is {limit} ({MAX_FIELD_BYTES})");
-            return Err(RowFault {
-                code: "field_too_large",
-                message,
-                field: Some(field),
-                fits: true,
-                limit: Some((limit as u64, actual as u64)),
-            });
-        }
-        let Ok(text) = std::str::from_utf8(record) else {
-            let field = position(&|field| std::str::from_utf8(field).is_err());
+        if std::str::from_utf8(record).is_err() {
+            let field = self.first_stored_field(|bytes| std::str::from_utf8(bytes).is_err());
             let message = self.undecodable(field);
-            return fault("undecodable", message, field, true);
-        };
-        if memchr::memchr(0, record).is_some() {
-            let field = position(&|field| field.contains(&0));
-            let message = "the field has a NUL character, which databases do not store as text";
-            return fault("nul_character", message.to_owned(), field, true);
+            return Err(RowFault::of_field("undecodable", message, field));
         }
+        if memchr::memchr(0, record).is_some() {
+            let field = self.first_stored_field(|bytes| bytes.contains(&0));
+            let message = "the field has a NUL character, which databases do not store as text";
+            return Err(RowFault::of_field("nul_character", message, field));
+        }
+        Ok(())
+    }
+
+    /// The number of the first field with a fault. Fields that are not stored are not looked at.
+    fn first_stored_field(&self, is_faulty: impl Fn(&[u8]) -> bool) -> Option<usize> {
+        let mut fields = self.fields().iter().enumerate();
+        fields.position(|(index, field)| self.header.stores(index) && is_faulty(self.field(field)))
+    }
+
+    /// Makes one quote of two in the cells that have doubled ones.
+    fn undouble_quotes(&mut self) {
         self.undoubled.clear();
         self.undoubled_ends.clear();
         let quote = self.records.syntax().quote();
+        let record = self.records.record();
         for field in self.records.fields().iter().filter(|field| field.doubled) {
-            let cell = undoubled(&text.as_bytes()[field.start..field.end], quote);
-            // Without a quote, which is ASCII, it is still text.
+            let cell = undoubled(&record[field.start..field.end], quote);
+            // The record is UTF-8, and taking out ASCII characters leaves it so.
             self.undoubled.push_str(&String::from_utf8_lossy(&cell));
             self.undoubled_ends.push(self.undoubled.len());
         }
-        Ok(())
     }
 
     fn undecodable(&self, field: Option<usize>) -> String {
@@ -195,64 +187,64 @@ impl Reading {
         blank.into_iter().chain(cells)
     }
 
+    /// The current record as a rejected row.
     pub(super) fn rejected(&self, row: u64, fault: RowFault) -> Rejection {
-        let Place { line, offset } = self.records.record_place();
+        let Position { line, offset } = self.records.record_position();
         let fields = fault.fits.then(|| {
-            let shown = |(index, field): (usize, &Field)| {
+            let stored = |(index, field): (usize, &Field)| {
                 let stores = self.header.stores(index);
-                stores.then(|| self.shown(&self.cell_bytes(field)))
+                stores.then(|| self.escaped(&self.cell_bytes(field)))
             };
-            self.fields().iter().enumerate().filter_map(shown).collect()
+            let fields = self.fields().iter().enumerate();
+            fields.filter_map(stored).collect()
         });
+        let column = fault.field.and_then(|field| self.header.column_of(field));
         let row = RejectedRow {
             row,
             line,
             offset,
-            column: fault
-                .field
-                .and_then(|field| self.header.column_of(field))
-                .map(str::to_owned),
+            column: column.map(str::to_owned),
             code: fault.code.to_owned(),
             message: fault.message,
-            raw: fields.is_none().then(|| self.shown(self.records.record())),
+            raw: fields
+                .is_none()
+                .then(|| self.escaped(self.records.record())),
             fields,
         };
         Rejection {
             row,
-            limit: fault.limit,
+            exceeded: fault.exceeded,
         }
     }
 
-    pub(super) fn broken(&self, row: u64, broken: Broken, limits: &FileLimits) -> Rejection {
-        let (code, message) = told(broken.fault, "row", limits.row_bytes, MAX_ROW_BYTES);
-        let limit = match broken.fault {
-            Fault::TooLong { actual } | Fault::Endless { actual } => {
-                Some((limits.row_bytes as u64, actual))
-            }
-            Fault::UnclosedQuote => None,
-        };
-        let message = match limit {
-            Some(_) => format!("{message}; only its beginning is kept"),
-            None => message,
-        };
+    /// A broken record as a rejected row.
+    pub(super) fn broken(&self, row: u64, broken: Broken, limit: Limit) -> Rejection {
+        let (code, mut message) = describe_broken(broken.kind, "row", limit);
+        let actual = broken.kind.actual_bytes();
+        if actual.is_some() {
+            message.push_str("; only its beginning is kept");
+        }
         let row = RejectedRow {
             row,
-            line: broken.place.line,
-            offset: broken.place.offset,
+            line: broken.position.line,
+            offset: broken.position.offset,
             column: None,
             code: code.to_owned(),
             message,
-            raw: Some(self.shown(&broken.bytes)),
+            raw: Some(self.escaped(&broken.bytes)),
             fields: None,
         };
-        Rejection { row, limit }
+        Rejection {
+            row,
+            exceeded: actual.map(|actual| Exceeded::new(limit, actual)),
+        }
     }
 
-    pub(super) fn shown(&self, bytes: &[u8]) -> String {
-        shown(bytes, self.encoding)
+    pub(super) fn escaped(&self, bytes: &[u8]) -> String {
+        escaped(bytes, self.encoding)
     }
 
-    /// A cell as it is meant, be it text or not.
+    /// A cell with its doubled quotes undone. It need not be UTF-8.
     pub(super) fn cell_bytes(&self, field: &Field) -> Cow<'_, [u8]> {
         match field.doubled {
             false => Cow::Borrowed(self.field(field)),
@@ -272,42 +264,4 @@ fn undoubled(bytes: &[u8], quote: Option<u8>) -> Vec<u8> {
     }
     undoubled.extend_from_slice(rest);
     undoubled
-}
-
-pub(super) fn endless_row(row: u64, broken: &Broken, limits: &FileLimits) -> Refusal {
-    let (code, message) = told(broken.fault, "row", limits.row_bytes, MAX_ROW_BYTES);
-    let mut refusal = Refusal::unprocessable(code, message).on_line(broken.place.line);
-    refusal.failure.row = Some(row);
-    match broken.fault {
-        Fault::TooLong { actual } | Fault::Endless { actual } => {
-            refusal.limit(limits.row_bytes as u64, actual)
-        }
-        Fault::UnclosedQuote => refusal,
-    }
-}
-
-pub(super) fn told(
-    fault: Fault,
-    what: &'static str,
-    limit: usize,
-    setting: &str,
-) -> (&'static str, String) {
-    match fault {
-        Fault::UnclosedQuote => (
-            "unclosed_quote",
-            format!(
-                "a quote is opened on this line and not closed within {limit} bytes ({setting}) or before the file ends"
-            ),
-        ),
-        Fault::TooLong { actual } | Fault::Endless { actual } => {
-            let code = if what == "row" {
-                "row_too_large"
-            } else {
-                "header_too_large"
-            };
-            let message =
-                format!("the {what} has at least {actual} bytes, the limit is {limit} ({setting})");
-            (code, message)
-        }
-    }
 }

@@ -13,14 +13,14 @@ const RECORDS: usize = 1000;
 /// Valid sequences for each invalid one, from which on a file is UTF-8 with faults rather than something else.
 const MOSTLY: usize = 10;
 
-/// A decision and what speaks for it.
+/// A decision, and the evidence for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found<T> {
     pub(super) value: T,
     pub(super) evidence: String,
 }
 
-fn found<T>(value: T, evidence: impl Into<String>) -> Found<T> {
+pub(super) fn found<T>(value: T, evidence: impl Into<String>) -> Found<T> {
     Found {
         value,
         evidence: evidence.into(),

@@ -6,16 +6,15 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest};
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, header};
 use axum_extra::extract::Multipart;
 use axum_extra::extract::multipart::{Field, MultipartError};
 use carga_common::sync::lock;
+use carga_intake::csv;
+use carga_intake::options::{Options, encoding_labelled};
+use carga_intake::pieces::incomplete;
+use carga_intake::refusal::{Refusal, RefusalKind};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-
-use super::body;
-use super::options::{Options, encoding_labelled};
-use crate::csv;
-use crate::problem::Refusal;
 
 /// An option is a word or two; this keeps somebody's file in the wrong field from filling the memory.
 const OPTION_BYTES: usize = 8 << 10;
@@ -36,9 +35,7 @@ impl Encoding {
         let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
         let mut parts = value.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let refuse = |code: &str, message: String| {
-            Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, message)
-        };
+        let refuse = |code, message: String| Refusal::new(RefusalKind::Unsupported, code, message);
         match media_type.as_str() {
             "multipart/form-data" => Ok(Self::Form),
             "text/csv" => {
@@ -98,7 +95,7 @@ impl Form {
         DefaultBodyLimit::disable().apply(&mut request);
         let parts = Multipart::from_request(request, &()).await;
         let parts =
-            parts.map_err(|error| Refusal::bad_request("malformed_form", error.to_string()))?;
+            parts.map_err(|error| Refusal::malformed("malformed_form", error.to_string()))?;
         Ok(Self { parts, body })
     }
 
@@ -107,10 +104,10 @@ impl Form {
         loop {
             let Some(mut field) = self.next_part().await? else {
                 let message = "the form has no part named `file`";
-                return Err(Refusal::bad_request("missing_file", message));
+                return Err(Refusal::malformed("missing_file", message));
             };
             let Some(name) = field.name().map(str::to_owned) else {
-                return Err(Refusal::bad_request(
+                return Err(Refusal::malformed(
                     "unnamed_part",
                     "a part of the form has no name",
                 ));
@@ -127,12 +124,12 @@ impl Form {
                     let message = format!(
                         "form field `{name}` is too long for an option; a file goes into a part named `file`"
                     );
-                    return Err(Refusal::bad_request("option_too_long", message)
-                        .limit(OPTION_BYTES as u64, value.len() as u64));
+                    return Err(Refusal::malformed("option_too_long", message)
+                        .exceeding(OPTION_BYTES as u64, value.len() as u64));
                 }
             }
             let value = String::from_utf8(value).map_err(|_| {
-                Refusal::bad_request(
+                Refusal::malformed(
                     "malformed_option",
                     format!("form field `{name}` is not UTF-8"),
                 )
@@ -212,10 +209,10 @@ impl FormBody {
         }
         if let Some(actual) = self.outside.filter(|outside| *outside > OUTSIDE_BYTES) {
             let message = "there is no part boundary where one should be; is the boundary of the content type right?";
-            let refusal = Refusal::bad_request("malformed_form", message);
-            return Poll::Ready(Some(
-                Err(refusal.limit(OUTSIDE_BYTES as u64, actual as u64)),
-            ));
+            let refusal = Refusal::malformed("malformed_form", message);
+            return Poll::Ready(Some(Err(
+                refusal.exceeding(OUTSIDE_BYTES as u64, actual as u64)
+            )));
         }
         let piece = ready!(self.pieces.poll_next_unpin(cx));
         match &piece {
@@ -240,7 +237,7 @@ fn refusal(body: &Mutex<FormBody>, error: &MultipartError) -> Refusal {
         cause = error.source();
     }
     if lock(body).over {
-        return body::incomplete(&error.body_text());
+        return incomplete(&error.body_text());
     }
-    Refusal::bad_request("malformed_form", error.body_text())
+    Refusal::malformed("malformed_form", error.body_text())
 }

@@ -137,34 +137,34 @@ impl SourceLength {
 }
 
 /// Text for people: what is no character is written as `\xNN`, and so is NUL, which databases do not store.
-pub(super) fn shown(text: &[u8], encoding: &'static Encoding) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let escape = |shown: &mut String, byte: u8| shown.push_str(&format!("\\x{byte:02X}"));
+pub(super) fn escaped(text: &[u8], encoding: &'static Encoding) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let escape = |escaped: &mut String, byte: u8| escaped.push_str(&format!("\\x{byte:02X}"));
     let mut rest = text;
     while let Some(chunk) = rest.utf8_chunks().next() {
         for (index, part) in chunk.valid().split('\0').enumerate() {
             if index > 0 {
-                escape(&mut shown, 0);
+                escape(&mut escaped, 0);
             }
-            shown.push_str(part);
+            escaped.push_str(part);
         }
         let invalid = &rest[chunk.valid().len()..];
         let taken = match unmark(invalid).filter(|_| encoding != UTF_8) {
             Some(byte) => {
-                escape(&mut shown, byte);
+                escape(&mut escaped, byte);
                 3
             }
             None => {
                 chunk
                     .invalid()
                     .iter()
-                    .for_each(|byte| escape(&mut shown, *byte));
+                    .for_each(|byte| escape(&mut escaped, *byte));
                 chunk.invalid().len()
             }
         };
         rest = &invalid[taken..];
     }
-    shown
+    escaped
 }
 
 #[cfg(test)]
@@ -214,7 +214,7 @@ mod tests {
         for (encoding, bytes, text) in cases {
             for piece in 1..=bytes.len() {
                 let decoded = decoded(encoding, bytes, piece);
-                assert_eq!(shown(&decoded, encoding), text, "{piece}");
+                assert_eq!(escaped(&decoded, encoding), text, "{piece}");
                 assert_eq!(
                     SourceLength::of(encoding).measure(&decoded),
                     bytes.len() as u64

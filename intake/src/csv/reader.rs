@@ -1,12 +1,11 @@
 //! Rows: each of the width of the header, each cell sound; or rejected, with its place and its text.
 
-use carga_common::rejects::RejectedRow;
-use carga_common::settings::FileLimits;
 use carga_common::upload::Dialect;
 
-use super::records::{Fault, Next as NextRecord};
-use super::row::{Reading, RowFault, endless_row};
-use crate::problem::Refusal;
+use super::fault::{Exceeded, FileFault, Rejection, RowFault};
+use super::limits::CsvLimits;
+use super::records::{BrokenKind, Next as NextRecord};
+use super::row::Reading;
 
 /// What comes next.
 #[derive(Debug)]
@@ -21,19 +20,10 @@ pub enum Next {
     End,
 }
 
-/// A record that is rejected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    /// What is kept of it.
-    pub row: RejectedRow,
-    /// The limit that it met, and what met it.
-    pub limit: Option<(u64, u64)>,
-}
-
 /// Reads the rows of one file.
 #[derive(Debug)]
 pub struct CsvReader {
-    pub(super) limits: FileLimits,
+    pub(super) limits: CsvLimits,
     pub(super) reading: Reading,
     pub(super) rows_read: u64,
     pub(super) blank_lines: u64,
@@ -75,7 +65,7 @@ impl CsvReader {
         clippy::should_implement_trait,
         reason = "an iterator cannot ask for more bytes"
     )]
-    pub fn next(&mut self) -> Result<Next, Refusal> {
+    pub fn next(&mut self) -> Result<Next, FileFault> {
         let reading = &mut self.reading;
         reading.is_blank = reading.leading_rows > 0;
         if reading.is_blank {
@@ -98,10 +88,11 @@ impl CsvReader {
                     }
                     NextRecord::Broken(broken) => {
                         self.rows_read += 1;
-                        if let Fault::Endless { .. } = broken.fault {
-                            return Err(endless_row(self.rows_read, &broken, &self.limits));
+                        let (row, limit) = (self.rows_read, self.limits.row_bytes);
+                        if let BrokenKind::Endless { .. } = broken.kind {
+                            return Err(FileFault::endless_row(row, &broken, limit));
                         }
-                        let rejected = reading.broken(self.rows_read, broken, &self.limits);
+                        let rejected = reading.broken(row, broken, limit);
                         return Ok(Next::Rejected(Box::new(rejected)));
                     }
                 },
@@ -119,15 +110,10 @@ impl CsvReader {
         self.reading.cells()
     }
 
-    /// The row at hand cannot be stored after all.
-    pub fn reject(&self, code: &'static str, message: String, limit: (u64, u64)) -> Rejection {
-        let fault = RowFault {
-            code,
-            message,
-            field: None,
-            fits: true,
-            limit: Some(limit),
-        };
+    /// Makes a rejected row of the current row, which exceeds a limit that the reader does not know.
+    pub fn reject(&self, code: &'static str, message: String, exceeded: Exceeded) -> Rejection {
+        let mut fault = RowFault::of_field(code, message, None);
+        fault.exceeded = Some(exceeded);
         self.reading.rejected(self.rows_read, fault)
     }
 }

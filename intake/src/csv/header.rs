@@ -2,12 +2,10 @@
 
 use std::collections::HashSet;
 
-use carga_common::settings::FileLimits;
-
 use super::detect;
-use super::row::MAX_COLUMNS;
+use super::fault::{Exceeded, FileFault};
+use super::limits::Limit;
 use super::syntax::Syntax;
-use crate::problem::Refusal;
 
 /// Whether rows end with a delimiter that separates nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +34,7 @@ pub(super) struct Header {
 
 impl Header {
     /// Before it is read.
-    pub(super) fn none() -> Self {
+    pub(super) fn unread() -> Self {
         Self {
             columns: Vec::new(),
             width: 0,
@@ -46,8 +44,8 @@ impl Header {
     }
 
     /// Columns without names.
-    pub(super) fn numbered(count: usize, limits: &FileLimits) -> Result<Self, Refusal> {
-        check_count(count, limits)?;
+    pub(super) fn numbered(count: usize, limit: Limit) -> Result<Self, FileFault> {
+        check_count(count, limit)?;
         Ok(Self {
             columns: (1..=count)
                 .map(|number| format!("column_{number}"))
@@ -62,8 +60,8 @@ impl Header {
     pub(super) fn named(
         mut names: Vec<Result<String, String>>,
         trailing: Trailing,
-        limits: &FileLimits,
-    ) -> Result<Self, Refusal> {
+        limit: Limit,
+    ) -> Result<Self, FileFault> {
         let ends_so = names.len() > 1 && names.last().is_some_and(|name| name.as_deref() == Ok(""));
         if trailing != Trailing::No && ends_so {
             names.pop();
@@ -77,7 +75,7 @@ impl Header {
             let name = name.as_ref();
             name.is_ok_and(|name| name.starts_with(OURS))
         };
-        check_count(names.iter().filter(|name| !is_ours(name)).count(), limits)?;
+        check_count(names.iter().filter(|name| !is_ours(name)).count(), limit)?;
         let width = names.len();
         let (mut columns, mut stored) = (Vec::with_capacity(width), Vec::with_capacity(width));
         let mut seen = HashSet::with_capacity(width);
@@ -91,14 +89,14 @@ impl Header {
                 let number = index + 1;
                 let message =
                     format!("column {number} has the same name as an earlier one: `{name}`");
-                let refusal = Refusal::unprocessable("duplicate_column_name", message);
-                return Err(refusal.in_column(&name));
+                let fault = FileFault::new("duplicate_column_name", message);
+                return Err(fault.in_column(&name));
             }
             columns.push(name);
         }
         if columns.is_empty() {
             let message = format!("all columns begin with `{OURS}`, and those are not stored");
-            return Err(Refusal::unprocessable("no_columns", message));
+            return Err(FileFault::new("no_columns", message));
         }
         Ok(Self {
             stored: (columns.len() < width).then_some(stored),
@@ -127,32 +125,31 @@ impl Header {
     }
 }
 
-fn check_count(found: usize, limits: &FileLimits) -> Result<(), Refusal> {
-    let limit = limits.columns;
-    if found <= limit {
+fn check_count(found: usize, limit: Limit) -> Result<(), FileFault> {
+    let Limit { value, setting } = limit;
+    if found <= value {
         return Ok(());
     }
-    let message = format!("the file has {found} columns, the limit is {limit} ({MAX_COLUMNS})");
-    let refusal = Refusal::unprocessable("too_many_columns", message);
-    Err(refusal.limit(limit as u64, found as u64))
+    let message = format!("the file has {found} columns, the limit is {value} ({setting})");
+    let fault = FileFault::new("too_many_columns", message);
+    Err(fault.exceeding(Exceeded::new(limit, found as u64)))
 }
 
-/// A name, or how one that is no text looks.
-fn check_name(number: usize, name: Result<String, String>) -> Result<String, Refusal> {
-    let refuse = |code: &str, message: String| Refusal::unprocessable(code, message);
-    let name = name.map_err(|shown| {
-        let message = format!("the name of column {number} cannot be decoded: {shown}");
-        refuse("undecodable", message)
+/// A name; the error of one that is not UTF-8 is its escaped text.
+fn check_name(number: usize, name: Result<String, String>) -> Result<String, FileFault> {
+    let name = name.map_err(|escaped| {
+        let message = format!("the name of column {number} cannot be decoded: {escaped}");
+        FileFault::new("undecodable", message)
     })?;
     if name.trim().is_empty() {
-        return Err(refuse(
+        return Err(FileFault::new(
             "empty_column_name",
             format!("column {number} has no name"),
         ));
     }
     if name.contains('\0') {
         let message = format!("the name of column {number} has a NUL character");
-        return Err(refuse("nul_character", message));
+        return Err(FileFault::new("nul_character", message));
     }
     Ok(name)
 }

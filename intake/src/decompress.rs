@@ -1,30 +1,29 @@
-//! A file that may be compressed, as what is in it. How much that may be is limited while it expands.
+//! Undoes gzip and zstd. How much a file may become is limited while it is decompressed.
 
 use std::io::{self, ErrorKind};
 
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
-use axum::body::Bytes;
-use axum::http::StatusCode;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use carga_common::settings::FileLimits;
 use futures::{Stream, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::StreamReader;
 
-use super::source::FileSource;
-use crate::problem::Refusal;
+use crate::open::FileBytes;
+use crate::refusal::{Refusal, RefusalKind};
+use crate::source::FileSource;
 
-/// What is expanded at once.
+/// Decompressed at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A file of so many bytes may be as dense as it likes: a ratio says something only of more.
+/// The ratio of decompressed to sent bytes is enforced only above this size.
 const ANY_RATIO_BYTES: u64 = 16 << 20;
 
 /// 2^23: what every decoder has to support (RFC 8878, 3.1.1.1.2), and the memory that one upload can take with it.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// What files begin with that are not CSV and are often mistaken for it.
+/// The first bytes of formats that are often sent as CSV.
 const NOT_CSV: [(&[u8], &str); 6] = [
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
@@ -37,12 +36,12 @@ const LONGEST_MAGIC: usize = 6;
 
 type Reader<S> = StreamReader<FileSource<S>, Bytes>;
 
-/// The bytes of the file that is in a file.
+/// A file that may be compressed, as the bytes that are in it.
 #[derive(Debug)]
-pub(crate) struct Expanded<S> {
+pub(crate) struct Decompressor<S> {
     form: Form<S>,
     limits: FileLimits,
-    expanded: u64,
+    decompressed: u64,
 }
 
 #[derive(Debug)]
@@ -52,7 +51,7 @@ enum Form<S> {
     Zstd(Box<ZstdDecoder<Reader<S>>>),
 }
 
-impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Expanded<S> {
+impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
     /// Looks at the first bytes.
     pub(crate) async fn open(
         mut source: FileSource<S>,
@@ -79,22 +78,13 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Expanded<S> {
         Ok(Self {
             form,
             limits,
-            expanded: 0,
+            decompressed: 0,
         })
     }
 
-    /// `gzip` or `zstd`.
-    pub(crate) fn compression(&self) -> Option<&'static str> {
-        match &self.form {
-            Form::Plain(_) => None,
-            Form::Gzip(_) => Some("gzip"),
-            Form::Zstd(_) => Some("zstd"),
-        }
-    }
-
     /// Bytes that came out of compression so far.
-    pub(crate) fn expanded(&self) -> u64 {
-        self.expanded
+    pub(crate) fn decompressed(&self) -> u64 {
+        self.decompressed
     }
 
     /// The file as it was sent.
@@ -106,8 +96,40 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Expanded<S> {
         }
     }
 
-    /// The next bytes, or none at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+    fn check(&mut self) -> Result<(), Refusal> {
+        let FileLimits {
+            expanded_bytes,
+            expansion,
+            ..
+        } = self.limits;
+        let (actual, received) = (self.decompressed, self.source().bytes_received());
+        let by_ratio = received.saturating_mul(expansion).max(ANY_RATIO_BYTES);
+        let (limit, setting) = if expanded_bytes <= by_ratio {
+            (expanded_bytes, "CARGA_MAX_EXPANDED_BYTES")
+        } else {
+            (by_ratio, "CARGA_MAX_EXPANSION")
+        };
+        if actual <= limit {
+            return Ok(());
+        }
+        let message = format!(
+            "the first {received} bytes of the file expand to at least {actual}, the limit for them is {limit} ({setting})"
+        );
+        let refusal = Refusal::new(RefusalKind::TooLarge, "expanded_too_large", message);
+        Err(refusal.exceeding(limit, actual))
+    }
+}
+
+impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Decompressor<S> {
+    fn compression(&self) -> Option<&'static str> {
+        match &self.form {
+            Form::Plain(_) => None,
+            Form::Gzip(_) => Some("gzip"),
+            Form::Zstd(_) => Some("zstd"),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         let mut chunk = BytesMut::new();
         let read = match &mut self.form {
             Form::Plain(source) => {
@@ -128,32 +150,9 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Expanded<S> {
         };
         let form = self.compression().unwrap_or_default();
         let read = read.map_err(|error| refusal(error, form))?;
-        self.expanded += read as u64;
+        self.decompressed += read as u64;
         self.check()?;
         Ok((read > 0).then(|| chunk.freeze()))
-    }
-
-    fn check(&mut self) -> Result<(), Refusal> {
-        let FileLimits {
-            expanded_bytes,
-            expansion,
-            ..
-        } = self.limits;
-        let (actual, received) = (self.expanded, self.source().bytes_received());
-        let by_ratio = received.saturating_mul(expansion).max(ANY_RATIO_BYTES);
-        let (limit, setting) = if expanded_bytes <= by_ratio {
-            (expanded_bytes, "CARGA_MAX_EXPANDED_BYTES")
-        } else {
-            (by_ratio, "CARGA_MAX_EXPANSION")
-        };
-        if actual <= limit {
-            return Ok(());
-        }
-        let message = format!(
-            "the first {received} bytes of the file expand to at least {actual}, the limit for them is {limit} ({setting})"
-        );
-        let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "expanded_too_large", message);
-        Err(refusal.limit(limit, actual))
     }
 }
 
@@ -167,11 +166,7 @@ fn refuse_other_formats(beginning: &[u8]) -> Result<(), Refusal> {
             let message = format!(
                 "the file is {what}, not CSV; export it as CSV, plain or with gzip or zstd"
             );
-            Err(Refusal::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "not_csv",
-                message,
-            ))
+            Err(Refusal::new(RefusalKind::Unsupported, "not_csv", message))
         }
     }
 }

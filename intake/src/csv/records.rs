@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::syntax::{Extent, Field, Scan, Syntax, line_end, line_ends};
-use super::text::SourceLength;
+use super::transcode::SourceLength;
 
 /// A record that is cut is looked at again with every piece, unless it is longer than this: then when it has doubled, so
 /// that a long one costs no more than its length.
@@ -20,7 +20,7 @@ const SHOWN_BYTES: usize = 4 << 10;
 
 /// Where something is in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Position {
     /// The physical line, from 1.
     pub(super) line: u64,
     /// Bytes of the file before it.
@@ -48,15 +48,15 @@ pub(super) enum Next {
 /// What was set apart, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Broken {
-    pub(super) fault: Fault,
-    pub(super) place: Place,
+    pub(super) kind: BrokenKind,
+    pub(super) position: Position,
     /// The bytes without their line end; only the first of a row that is too long.
     pub(super) bytes: Vec<u8>,
 }
 
 /// Why a record is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum BrokenKind {
     /// A quote is opened on its last line and never closed, or not within the limit of a row.
     UnclosedQuote,
     /// It is longer than a row may be.
@@ -65,6 +65,17 @@ pub(super) enum Fault {
     Endless { actual: u64 },
 }
 
+impl BrokenKind {
+    /// The bytes of a record that is too long, as far as they were counted.
+    pub(super) fn actual_bytes(self) -> Option<u64> {
+        match self {
+            Self::UnclosedQuote => None,
+            Self::TooLong { actual } | Self::Endless { actual } => Some(actual),
+        }
+    }
+}
+
+/// Finds one record after the other in the text that is appended to its buffer.
 #[derive(Debug)]
 pub(super) struct Records {
     syntax: Syntax,
@@ -74,12 +85,12 @@ pub(super) struct Records {
     /// What is before it has been read.
     start: usize,
     /// Where `start` is.
-    place: Place,
+    position: Position,
     over: bool,
     fields: Vec<Field>,
     /// The record at hand.
     record: Range<usize>,
-    record_place: Place,
+    record_position: Position,
     /// Not worth a look before so many bytes are there.
     wanted: usize,
     skipping: Option<Skipping>,
@@ -88,7 +99,7 @@ pub(super) struct Records {
 /// A row that is too long, on the way to its end.
 #[derive(Debug)]
 struct Skipping {
-    place: Place,
+    position: Position,
     shown: Vec<u8>,
     /// What has been passed over so far.
     bytes: usize,
@@ -97,18 +108,18 @@ struct Skipping {
 impl Records {
     /// `offset` bytes of the file were not text: a byte order mark.
     pub(super) fn new(syntax: Syntax, length: SourceLength, offset: u64, limit: usize) -> Self {
-        let place = Place { line: 1, offset };
+        let position = Position { line: 1, offset };
         Self {
             syntax,
             length,
             limit,
             buffer: Vec::new(),
             start: 0,
-            place,
+            position,
             over: false,
             fields: Vec::new(),
             record: 0..0,
-            record_place: place,
+            record_position: position,
             wanted: 0,
             skipping: None,
         }
@@ -143,8 +154,8 @@ impl Records {
         &self.fields
     }
 
-    pub(super) fn record_place(&self) -> Place {
-        self.record_place
+    pub(super) fn record_position(&self) -> Position {
+        self.record_position
     }
 
     pub(super) fn next(&mut self) -> Next {
@@ -158,7 +169,7 @@ impl Records {
             [b'\r'] if !self.over => return Next::More,
             [b'\n' | b'\r', ..] => {
                 self.record = self.start..self.start;
-                self.record_place = self.place;
+                self.record_position = self.position;
                 self.fields.clear();
                 self.fields.push(Field {
                     start: 0,
@@ -200,7 +211,7 @@ impl Records {
             bad_quote,
         } = extent;
         self.record = self.start..self.start + content;
-        self.record_place = self.place;
+        self.record_position = self.position;
         self.advance(next, inner_lines + u64::from(next > content));
         Next::Record { bad_quote }
     }
@@ -214,13 +225,13 @@ impl Records {
             ..
         } = extent;
         let passed_over = Skipping {
-            place: self.place,
+            position: self.position,
             shown: beginning(&self.buffer[self.start..][..content]),
             bytes: next,
         };
         self.advance(next, inner_lines + u64::from(next > content));
         broken(
-            Fault::TooLong {
+            BrokenKind::TooLong {
                 actual: next as u64,
             },
             passed_over,
@@ -240,8 +251,8 @@ impl Records {
             _ => return self.skip_from(window),
         };
         let broken = Broken {
-            fault: Fault::UnclosedQuote,
-            place: self.place,
+            kind: BrokenKind::UnclosedQuote,
+            position: self.position,
             bytes: rest[..content].to_vec(),
         };
         let lines = line_ends(&rest[..next]);
@@ -255,7 +266,7 @@ impl Records {
         // Whether that CR ends a line or is half of a line end is for the next look.
         let whole = whole_characters(&bytes[..window - usize::from(is_last_cr(bytes, window - 1))]);
         let skipping = Skipping {
-            place: self.place,
+            position: self.position,
             shown: beginning(bytes),
             bytes: whole.len(),
         };
@@ -278,11 +289,11 @@ impl Records {
             let rest = rest.len();
             self.over = true;
             self.advance(rest, 0);
-            return broken(Fault::Endless { actual: longest }, skipping);
+            return broken(BrokenKind::Endless { actual: longest }, skipping);
         }
         self.advance(passed, lines);
         if found.is_some() || self.over {
-            return broken(Fault::TooLong { actual }, skipping);
+            return broken(BrokenKind::TooLong { actual }, skipping);
         }
         self.skipping = Some(skipping);
         Next::More
@@ -290,9 +301,9 @@ impl Records {
 
     fn advance(&mut self, bytes: usize, lines: u64) {
         let passed = &self.buffer[self.start..self.start + bytes];
-        self.place.offset += self.length.measure(passed);
+        self.position.offset += self.length.measure(passed);
         self.start += bytes;
-        self.place.line += lines;
+        self.position.line += lines;
         self.wanted = 0;
     }
 }
@@ -320,10 +331,10 @@ fn beginning(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-fn broken(fault: Fault, skipping: Skipping) -> Next {
+fn broken(kind: BrokenKind, skipping: Skipping) -> Next {
     Next::Broken(Broken {
-        fault,
-        place: skipping.place,
+        kind,
+        position: skipping.position,
         bytes: skipping.shown,
     })
 }

@@ -1,0 +1,85 @@
+//! A request's body, handed to the intake.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use carga_common::telemetry::TraceContext;
+use carga_common::upload::{Upload, UploadId};
+use carga_intake::intake::{Incoming, Intake};
+use carga_intake::options::Options;
+use carga_intake::pieces::{incomplete, pieces};
+use carga_intake::refusal::Refusal;
+use futures::{Stream, TryStreamExt};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::form::{Encoding, Form};
+
+/// A request whose body has not been read.
+#[derive(Debug)]
+pub(crate) struct IncomingRequest {
+    pub(crate) id: UploadId,
+    pub(crate) encoding: Encoding,
+    pub(crate) options: Options,
+    pub(crate) headers: HeaderMap,
+    pub(crate) content_length: Option<u64>,
+    pub(crate) body: Body,
+    /// Kept until the upload has ended, even if its client disconnects long before.
+    pub(crate) slot: OwnedSemaphorePermit,
+}
+
+/// Receives a whole upload, even if the client disconnects: a lost connection ends the upload in the
+/// same way as any other fault.
+pub(crate) async fn receive(intake: &Intake, request: IncomingRequest) -> Result<Upload, Refusal> {
+    let id = request.id;
+    let receiving = receive_body(intake.clone(), request);
+    intake.run_to_end(id, receiving).await
+}
+
+async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload, Refusal> {
+    let IncomingRequest {
+        id,
+        encoding,
+        mut options,
+        headers,
+        content_length,
+        body,
+        slot: _slot,
+    } = request;
+    let traceparent = headers.get("traceparent");
+    let traceparent = traceparent.and_then(|value| value.to_str().ok());
+    let trace = TraceContext::from_header(traceparent);
+    let body = body_pieces(&intake, body);
+    let incoming = |options, bytes_total| Incoming {
+        id,
+        options,
+        bytes_total,
+        trace,
+    };
+    match encoding {
+        // hyper has counted the body against its length, so one that ends without an error is whole.
+        Encoding::Raw(charset) => {
+            options.default_encoding(charset);
+            let incoming = incoming(options, content_length);
+            intake.receive(incoming, body, async || Ok(())).await
+        }
+        Encoding::Form => {
+            let mut form = Form::open(headers.get(header::CONTENT_TYPE), body).await?;
+            let file = form.file(&mut options).await?;
+            let file = form.pieces(file);
+            let incoming = incoming(options, None);
+            intake
+                .receive(incoming, file, async || form.end().await)
+                .await
+        }
+    }
+}
+
+/// The pieces of a request's body.
+pub(crate) fn body_pieces(
+    intake: &Intake,
+    body: Body,
+) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + use<> {
+    let body = body.into_data_stream();
+    let body = body.map_err(|error| incomplete(&error.to_string()));
+    pieces(body, intake.settings.body_idle, intake.out_of_time.clone())
+}

@@ -1,0 +1,164 @@
+//! Why a record is not a row, and why a file cannot be read.
+
+use carga_common::rejects::RejectedRow;
+
+use super::limits::Limit;
+use super::records::{Broken, BrokenKind};
+
+/// A limit, and the value that exceeded it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exceeded {
+    /// The limit.
+    pub limit: u64,
+    /// The value found.
+    pub actual: u64,
+}
+
+impl Exceeded {
+    /// What `actual` exceeds.
+    pub(super) fn new(limit: Limit, actual: u64) -> Self {
+        Self {
+            limit: limit.value as u64,
+            actual,
+        }
+    }
+}
+
+/// A fault of the whole file: reading stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFault {
+    /// For programs.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+    /// The record, counted from 1 without the header.
+    pub row: Option<u64>,
+    /// The physical line, from 1.
+    pub line: Option<u64>,
+    /// The column's name.
+    pub column: Option<String>,
+    /// The limit, where one was exceeded.
+    pub exceeded: Option<Exceeded>,
+}
+
+impl FileFault {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            row: None,
+            line: None,
+            column: None,
+            exceeded: None,
+        }
+    }
+
+    pub(super) fn on_line(mut self, line: u64) -> Self {
+        self.line = Some(line);
+        self
+    }
+
+    pub(super) fn in_column(mut self, column: &str) -> Self {
+        self.column = Some(column.to_owned());
+        self
+    }
+
+    pub(super) fn exceeding(mut self, exceeded: Exceeded) -> Self {
+        self.exceeded = Some(exceeded);
+        self
+    }
+
+    /// The header's record is broken.
+    pub(super) fn broken_header(broken: &Broken, limit: Limit) -> Self {
+        Self::broken(broken, "header", limit)
+    }
+
+    /// A row is so long that the file is not CSV.
+    pub(super) fn endless_row(row: u64, broken: &Broken, limit: Limit) -> Self {
+        let mut fault = Self::broken(broken, "row", limit);
+        fault.row = Some(row);
+        fault
+    }
+
+    fn broken(broken: &Broken, record: &'static str, limit: Limit) -> Self {
+        let (code, message) = describe_broken(broken.kind, record, limit);
+        let fault = Self::new(code, message).on_line(broken.position.line);
+        match broken.kind.actual_bytes() {
+            Some(actual) => fault.exceeding(Exceeded::new(limit, actual)),
+            None => fault,
+        }
+    }
+}
+
+/// A record that is not stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// What is kept of it.
+    pub row: RejectedRow,
+    /// The limit, where one was exceeded.
+    pub exceeded: Option<Exceeded>,
+}
+
+/// Why a record is not a row.
+#[derive(Debug)]
+pub(super) struct RowFault {
+    pub(super) code: &'static str,
+    pub(super) message: String,
+    /// Its number in the record, from 0.
+    pub(super) field: Option<usize>,
+    /// Whether the record has a field for every column.
+    pub(super) fits: bool,
+    pub(super) exceeded: Option<Exceeded>,
+}
+
+impl RowFault {
+    /// A fault of a record that has a field for every column.
+    pub(super) fn of_field(
+        code: &'static str,
+        message: impl Into<String>,
+        field: Option<usize>,
+    ) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            field,
+            fits: true,
+            exceeded: None,
+        }
+    }
+
+    /// A fault of a record whose fields are not those of the columns.
+    pub(super) fn of_record(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            fits: false,
+            ..Self::of_field(code, message, None)
+        }
+    }
+}
+
+/// Code and message of a broken record; `record` says which kind: `header` or `row`.
+pub(super) fn describe_broken(
+    kind: BrokenKind,
+    record: &'static str,
+    limit: Limit,
+) -> (&'static str, String) {
+    let Limit { value, setting } = limit;
+    match kind {
+        BrokenKind::UnclosedQuote => {
+            let message = format!(
+                "a quote is opened on this line and not closed within {value} bytes ({setting}) or before the file ends"
+            );
+            ("unclosed_quote", message)
+        }
+        BrokenKind::TooLong { actual } | BrokenKind::Endless { actual } => {
+            let code = match record {
+                "row" => "row_too_large",
+                _ => "header_too_large",
+            };
+            let message = format!(
+                "the {record} has at least {actual} bytes, the limit is {value} ({setting})"
+            );
+            (code, message)
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! How an upload leaves the intake: sealed, or failed with its reason on record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carga_common::completion::{finish_if_complete, remove_rows};
+use carga_common::error::{ErrorKind, PortError};
+use carga_common::patience::patiently;
+use carga_common::store::{Seal, Store};
+use carga_common::upload::{Status, Upload, UploadId};
+use tokio::time::sleep;
+
+use crate::heartbeat::LiveGuard;
+use crate::intake::Intake;
+use crate::policy::OnDuplicate;
+use crate::refusal::Refusal;
+
+/// How long a client waits for its refusal while the database is away. After that the failure is not
+/// recorded here, and the upload ends when its lease expires.
+const RECORD_DEADLINE: Duration = Duration::from_secs(10);
+
+impl Intake {
+    /// Finds out whether the same file was imported before, and whether that refuses this upload.
+    pub(crate) async fn compare(
+        &self,
+        upload: &Upload,
+        seal: Seal,
+        on_duplicate: OnDuplicate,
+    ) -> Result<Seal, Refusal> {
+        let store = self.backends.store.as_ref();
+        let deadline = sleep(self.settings.publish_deadline);
+        let same = || store.same_content(seal.sha256, upload.id);
+        let duplicate_of = patiently(deadline, same).await?;
+        on_duplicate.judge(duplicate_of)?;
+        Ok(Seal {
+            duplicate_of,
+            ..seal
+        })
+    }
+
+    /// Seals the upload and returns it as it is now. All its batches are durable in the queue, so a
+    /// database that is away for a moment is worth waiting for.
+    pub(crate) async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<Upload, Refusal> {
+        let store = self.backends.store.as_ref();
+        let deadline = sleep(self.settings.publish_deadline);
+        let (id, epoch) = (upload.id, upload.epoch);
+        if !patiently(deadline, || store.seal(id, epoch, seal)).await? {
+            return Err(Refusal::ended_meanwhile());
+        }
+        Ok(Upload {
+            status: Status::Processing,
+            rows_read: seal.rows,
+            rows_rejected: seal.rejected,
+            blank_lines: Some(seal.blank_lines),
+            duplicate_of: seal.duplicate_of,
+            batches_total: Some(seal.batches),
+            bytes_received: seal.bytes,
+            sha256: Some(seal.sha256),
+            ..upload.clone()
+        })
+    }
+
+    /// Completes the upload if its workers have stored everything already. No error here may become
+    /// a refusal: the file is accepted, and a client that sent it again would have its rows twice.
+    pub(crate) async fn finish(&self, sealed: Upload) -> Upload {
+        let (store, archive) = (self.backends.store.as_ref(), self.backends.archive.as_ref());
+        if let Err(error) = finish_if_complete(store, archive, sealed.id).await {
+            tracing::warn!(
+                error = error.chain(),
+                "the upload is left to the workers to complete"
+            );
+        }
+        match store.upload(sealed.id).await {
+            Ok(Some(upload)) => upload,
+            _ => sealed,
+        }
+    }
+
+    /// Ends the upload as failed, and starts the removal of its rows. The client is told what the
+    /// record says, which differs from `refusal` when another process has ended the upload, or when
+    /// a seal was committed and its answer was lost.
+    pub(crate) async fn fail(
+        &self,
+        upload: Upload,
+        live: &LiveGuard,
+        refusal: Refusal,
+    ) -> Result<Upload, Refusal> {
+        let id = upload.id;
+        let refusal = match self.record_failure(&upload, live, &refusal).await {
+            Ok(None) => {
+                let failure = &refusal.failure;
+                tracing::info!(code = failure.code, row = failure.row, "upload failed");
+                let store = Arc::clone(&self.backends.store);
+                self.tasks.spawn(remove_rows_later(store, id));
+                refusal
+            }
+            Ok(Some(found)) if found.status == Status::Cancelled => {
+                let message = "the upload was cancelled; nothing of it is kept";
+                Refusal::conflict("cancelled", message)
+            }
+            Ok(Some(found)) => match found.failure {
+                None => return Ok(found),
+                Some(failure) => Refusal { failure, ..refusal },
+            },
+            // The upload was not sealed, since that needs room too. Its lease expires, and a sweeper
+            // ends it when there is room to.
+            Err(error) if error.kind() == ErrorKind::Full => {
+                tracing::error!(error = error.chain(), "no room to record the failure");
+                refusal
+            }
+            // Its lease expires and a sweeper ends it, unless it was sealed.
+            Err(error) => {
+                tracing::error!(error = error.chain(), "the failure could not be recorded");
+                let message = format!(
+                    "it is not known yet what became of the upload; ask GET /uploads/{id} before you send the file again"
+                );
+                Refusal::unavailable("outcome_unknown", message)
+            }
+        };
+        Err(refusal.about(id))
+    }
+
+    /// Records the failure. Returns the upload's record if the upload had already ended.
+    async fn record_failure(
+        &self,
+        upload: &Upload,
+        live: &LiveGuard,
+        refusal: &Refusal,
+    ) -> Result<Option<Upload>, PortError> {
+        let store = &self.backends.store;
+        let (id, epoch) = (upload.id, upload.epoch);
+        let (failure, last) = (&refusal.failure, Some(live.upload.beat()));
+        let fail = || store.fail(id, epoch, failure, last);
+        match patiently(sleep(RECORD_DEADLINE), fail).await? {
+            true => Ok(None),
+            false => store.upload(id).await,
+        }
+    }
+}
+
+/// Removes the rows of an upload that ended without keeping them. What is left, the sweeper removes.
+pub async fn remove_rows_later(store: Arc<dyn Store>, id: UploadId) {
+    if let Err(error) = remove_rows(store.as_ref(), id).await {
+        tracing::warn!(upload.id = %id, error = error.chain(), "rows are left to the sweeper to remove");
+    }
+}

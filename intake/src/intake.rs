@@ -1,0 +1,149 @@
+//! Receiving uploads: the state that all uploads of a process share, and how one begins and ends.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use carga_common::backends::Backends;
+use carga_common::error::ErrorKind;
+use carga_common::settings::IntakeSettings;
+use carga_common::store::NewUpload;
+use carga_common::telemetry::TraceContext;
+use carga_common::upload::{Dialect, Upload, UploadId};
+use futures::Stream;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::decompress::Decompressor;
+use crate::heartbeat::{LiveUploads, beat_forever};
+use crate::open::{csv_limits, open};
+use crate::options::Options;
+use crate::refusal::Refusal;
+use crate::source::FileSource;
+
+/// What receives uploads. Cheap to clone; one per process.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    /// The ports.
+    pub backends: Backends,
+    /// What is accepted.
+    pub settings: Arc<IntakeSettings>,
+    /// Work that outlives its request. A client that disconnects must not cut a seal short, and
+    /// nobody waits for the removal of rows.
+    pub tasks: TaskTracker,
+    /// The grace period is over: uploads still in flight fail now.
+    pub out_of_time: CancellationToken,
+    /// The uploads whose leases are renewed.
+    live: Arc<LiveUploads>,
+    /// A permit per byte of unconfirmed batches, shared by all uploads in the order they ask.
+    pub(crate) publish_budget: Arc<Semaphore>,
+}
+
+/// What is known of an upload before its file is read.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Its id.
+    pub id: UploadId,
+    /// What the client said about the file.
+    pub options: Options,
+    /// The size of the file, where it is known.
+    pub bytes_total: Option<u64>,
+    /// The trace that the upload belongs to.
+    pub trace: TraceContext,
+}
+
+impl Intake {
+    /// An intake whose heartbeat does not run yet.
+    pub fn new(backends: Backends, settings: IntakeSettings) -> Self {
+        Self {
+            publish_budget: Arc::new(Semaphore::new(settings.publish_budget_bytes)),
+            settings: Arc::new(settings),
+            backends,
+            tasks: TaskTracker::new(),
+            out_of_time: CancellationToken::new(),
+            live: Arc::default(),
+        }
+    }
+
+    /// Renews the leases of all uploads being received, for as long as it is polled.
+    pub fn heartbeat(&self) -> impl Future<Output = ()> + Send + 'static {
+        let every = self.settings.heartbeat;
+        beat_forever(Arc::clone(&self.live), self.backends.clone(), every)
+    }
+
+    /// Runs `receiving` to its end on a task of its own, even if the client disconnects.
+    pub async fn run_to_end(
+        &self,
+        id: UploadId,
+        receiving: impl Future<Output = Result<Upload, Refusal>> + Send + 'static,
+    ) -> Result<Upload, Refusal> {
+        let span = tracing::info_span!("upload", upload.id = %id);
+        let received = self.tasks.spawn(receiving.instrument(span)).await;
+        received.unwrap_or_else(|panic| {
+            tracing::error!(%panic, "receiving an upload panicked");
+            Err(Refusal::internal())
+        })
+    }
+
+    /// Receives a file from its first byte to the seal. When this returns an upload, every batch of
+    /// it is durable. `end` checks that the request ends where the file does.
+    pub async fn receive(
+        &self,
+        incoming: Incoming,
+        pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
+        end: impl AsyncFnOnce() -> Result<(), Refusal>,
+    ) -> Result<Upload, Refusal> {
+        let settings = &self.settings;
+        let source = FileSource::new(pieces, settings.max_upload_bytes);
+        let mut file = Decompressor::open(source, settings.limits).await?;
+        let limits = csv_limits(&settings.limits);
+        let (reader, dialect) = open(&mut file, incoming.options.csv, limits).await?;
+        let columns = reader.columns().to_vec();
+        let upload = self.create(&incoming, columns, dialect).await?;
+
+        let live = self.live.enter(upload.id, upload.epoch);
+        file.source().report_to(Arc::clone(&live.upload));
+        let Incoming { options, trace, .. } = incoming;
+        let sealed = async {
+            let policy = options.policy;
+            let seal = self
+                .publish_rows(reader, file, &upload, &live, policy, &trace)
+                .await?;
+            // The file's part is let go by now, so that the form can go on.
+            end().await?;
+            options.check_sha256(seal.sha256)?;
+            let seal = self.compare(&upload, seal, options.on_duplicate).await?;
+            self.seal(&upload, &seal).await
+        };
+        match sealed.await {
+            Ok(sealed) => Ok(self.finish(sealed).await),
+            Err(refusal) => self.fail(upload, &live, refusal).await,
+        }
+    }
+
+    async fn create(
+        &self,
+        incoming: &Incoming,
+        columns: Vec<String>,
+        dialect: Dialect,
+    ) -> Result<Upload, Refusal> {
+        let id = incoming.id;
+        let new = NewUpload {
+            id,
+            filename: incoming.options.filename.clone(),
+            dialect,
+            columns,
+            bytes_total: incoming.bytes_total,
+        };
+        let store = &self.backends.store;
+        match store.create(&new).await {
+            // Another request with the same id came first.
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                let other = store.upload(id).await?;
+                Err(Refusal::id_used(id, other.map(|upload| upload.status)))
+            }
+            created => Ok(created?),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Files of this machine: the same intake, without HTTP.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use carga_common::backends::Backends;
+use carga_common::settings::IntakeSettings;
+use carga_common::telemetry::TraceContext;
+use carga_common::upload::{Upload, UploadId};
+use futures::{Stream, TryStreamExt};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::intake::{Incoming, Intake};
+use crate::options::Options;
+use crate::pieces::pieces;
+use crate::refusal::Refusal;
+
+/// A pipe may be silent for as long as it likes.
+const NEVER: Duration = Duration::MAX;
+
+/// A file to receive.
+#[derive(Debug, Clone)]
+pub struct LocalFile {
+    /// The upload that it becomes.
+    pub id: UploadId,
+    /// The name to keep for it.
+    pub filename: Option<String>,
+    /// Its size, where it is known.
+    pub bytes_total: Option<u64>,
+    /// Options by name, as in a request's query.
+    pub options: Vec<(String, String)>,
+}
+
+/// Receives files without HTTP.
+#[derive(Debug)]
+pub struct LocalIntake {
+    intake: Intake,
+    heartbeat: JoinHandle<()>,
+}
+
+impl LocalIntake {
+    /// `stop` fails the file that is being received.
+    pub fn start(settings: &IntakeSettings, backends: Backends, stop: CancellationToken) -> Self {
+        let mut intake = Intake::new(backends, settings.clone());
+        intake.out_of_time = stop;
+        Self {
+            heartbeat: tokio::spawn(intake.heartbeat()),
+            intake,
+        }
+    }
+
+    /// Receives a file to its end. When this returns an upload, every batch of it is durable.
+    pub async fn receive(
+        &self,
+        file: LocalFile,
+        bytes: impl Stream<Item = io::Result<Bytes>> + Unpin + Send + 'static,
+    ) -> Result<Upload, Refusal> {
+        let mut options = Options::from_query(&file.options)?;
+        options.default_filename(file.filename.as_deref());
+        let bytes = bytes.map_err(|error| unreadable(&error));
+        let pieces = pieces(bytes, NEVER, self.intake.out_of_time.clone());
+        let incoming = Incoming {
+            id: file.id,
+            options,
+            bytes_total: file.bytes_total,
+            trace: TraceContext::from_header(None),
+        };
+        self.intake.receive(incoming, pieces, async || Ok(())).await
+    }
+
+    /// Waits for the removal of rows of failed uploads.
+    pub async fn finish(self) {
+        self.intake.tasks.close();
+        self.intake.tasks.wait().await;
+        self.heartbeat.abort();
+    }
+}
+
+/// The file could not be read to its end.
+pub(crate) fn unreadable(error: &io::Error) -> Refusal {
+    let message = format!("the file cannot be read: {error}; nothing of it is kept");
+    Refusal::unprocessable("unreadable_file", message)
+}

@@ -1,0 +1,133 @@
+//! Every row of a file into a batch or among the rejected rows, every batch confirmed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use carga_common::batch::BatchEncoder;
+use carga_common::store::Seal;
+use carga_common::telemetry::TraceContext;
+use carga_common::upload::Upload;
+use futures::Stream;
+
+use crate::csv::{CsvReader, Exceeded, Next};
+use crate::decompress::Decompressor;
+use crate::heartbeat::LiveGuard;
+use crate::intake::Intake;
+use crate::open::FileBytes;
+use crate::policy::Policy;
+use crate::publish::PublishWindow;
+use crate::refusal::Refusal;
+use crate::rejects::Rejects;
+
+impl Intake {
+    /// Reads a file to its end. When this returns, every batch is confirmed and every rejected row is
+    /// in the store.
+    pub(crate) async fn publish_rows<S>(
+        &self,
+        reader: CsvReader,
+        mut file: Decompressor<S>,
+        upload: &Upload,
+        live: &LiveGuard,
+        policy: Policy,
+        trace: &TraceContext,
+    ) -> Result<Seal, Refusal>
+    where
+        S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
+    {
+        let settings = self.settings.as_ref();
+        let (id, epoch, columns) = (upload.id, upload.epoch, &upload.columns);
+        let figures = Arc::clone(&live.upload);
+        let store = self.backends.store.as_ref();
+        let budget = Arc::clone(&self.publish_budget);
+        let mut rows = Rows {
+            reader,
+            encoder: BatchEncoder::new(id, epoch, columns, trace.as_str(), settings.batch),
+            window: PublishWindow::new(self.backends.queue.publisher(), budget, settings),
+            rejects: Rejects::new(store, upload, figures, policy, settings),
+        };
+        if let Err(refusal) = rows.read_all(&mut file).await {
+            rows.rejects.flush_last().await;
+            return Err(refusal);
+        }
+        rows.finish(policy, &mut file).await
+    }
+}
+
+/// The rows of one file on their way into the queue.
+struct Rows<'a> {
+    reader: CsvReader,
+    encoder: BatchEncoder,
+    window: PublishWindow,
+    rejects: Rejects<'a>,
+}
+
+impl Rows<'_> {
+    /// Reads to the end of the file. Rows go into batches; malformed records become rejected rows.
+    async fn read_all(&mut self, file: &mut impl FileBytes) -> Result<(), Refusal> {
+        loop {
+            let next = self.reader.next()?;
+            self.rejects.live().set_rows(self.reader.rows_read());
+            match next {
+                Next::More => match file.next().await? {
+                    Some(bytes) => self.reader.push(&bytes),
+                    None => self.reader.end(),
+                },
+                Next::End => return Ok(()),
+                Next::Rejected(row) => self.rejects.push(*row).await?,
+                Next::Row => self.encode_row().await?,
+            }
+        }
+    }
+
+    async fn encode_row(&mut self) -> Result<(), Refusal> {
+        let (row, cells) = (self.reader.rows_read(), self.reader.cells());
+        match self.encoder.push(row, cells) {
+            Ok(None) => Ok(()),
+            Ok(Some(batch)) => {
+                if self.rejects.live().has_ended() {
+                    return Err(Refusal::ended_meanwhile());
+                }
+                self.window.push(batch).await?;
+                self.rejects.flush_if_due().await
+            }
+            Err(error) => {
+                let message = format!("{error} (CARGA_BATCH_BYTES)");
+                let exceeded = Exceeded {
+                    limit: error.limit as u64,
+                    actual: error.actual as u64,
+                };
+                let rejection = self.reader.reject("row_too_large", message, exceeded);
+                self.rejects.push(rejection).await
+            }
+        }
+    }
+
+    /// Publishes the last batch, and waits until all are confirmed.
+    async fn finish<S>(
+        mut self,
+        policy: Policy,
+        file: &mut Decompressor<S>,
+    ) -> Result<Seal, Refusal>
+    where
+        S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
+    {
+        let (last, batches) = self.encoder.finish();
+        if let Some(batch) = last {
+            self.window.push(batch).await?;
+        }
+        self.rejects.flush().await?;
+        let (rows, rejected) = (self.reader.rows_read(), self.rejects.found());
+        policy.judge_all(rejected, rows)?;
+        self.window.finish().await?;
+        let source = file.source();
+        Ok(Seal {
+            rows,
+            rejected,
+            blank_lines: self.reader.blank_lines(),
+            batches,
+            bytes: source.bytes_received(),
+            sha256: source.sha256(),
+            duplicate_of: None,
+        })
+    }
+}
