@@ -9,8 +9,8 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admissions::Admissions;
-use crate::checks::CompletionChecks;
+use crate::admission_cache::Admissions;
+use crate::completion_checks::CompletionChecks;
 use crate::prepare::{Ready, prepare};
 use crate::subscription::{Source, Subscription};
 use crate::{dead_letters, group, heartbeat, sweep};
