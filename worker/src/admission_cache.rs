@@ -20,12 +20,12 @@ const MOST_REMEMBERED: usize = 1_000;
 
 /// What one worker process has asked lately.
 #[derive(Debug, Default)]
-pub(crate) struct Admissions {
+pub(crate) struct AdmissionCache {
     /// When an upload's epoch was admitted last.
     admitted: Mutex<HashMap<(UploadId, i32), Instant>>,
 }
 
-impl Admissions {
+impl AdmissionCache {
     /// As the store says, or said a moment ago.
     pub(crate) async fn admits(&self, store: &dyn Store, id: BatchId) -> PortResult<bool> {
         let key = (id.upload, id.epoch);

@@ -14,7 +14,7 @@ use futures::FutureExt;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::prepare::panic_reason;
+use crate::panics::panic_reason;
 
 /// Between two checks of an upload, by one worker, there are so many times what the last one took.
 const PAUSE_PER_CHECK: u32 = 20;

@@ -12,7 +12,7 @@ use carga_common::queue::Delivery;
 use carga_common::store::{DeadBatch, Parked};
 use carga_common::upload::Failure;
 
-use crate::runner::Context;
+use crate::context::Context;
 use crate::subscription::{Source, Subscription};
 
 /// Before a dead letter that could not be kept goes back.

@@ -16,9 +16,10 @@ use futures::FutureExt;
 use futures::future::join_all;
 use tokio::sync::{Mutex, mpsc};
 
+use crate::context::Context;
 use crate::outcome::settle_failed;
-use crate::prepare::{Ready, panic_reason};
-use crate::runner::Context;
+use crate::panics::panic_reason;
+use crate::prepare::Ready;
 
 /// Message bytes of a group, so that few very wide batches do not make one enormous transaction.
 const GROUP_BYTES: usize = 8 << 20;
@@ -127,7 +128,7 @@ async fn settle(
             .progress
             .stored(*upload, *epoch, batches)
             .await;
-        context.checks.request(*upload).await;
+        context.completion_checks.request(*upload).await;
     });
     join_all(reports).await;
 

@@ -7,10 +7,12 @@
 
 mod admission_cache;
 mod completion_checks;
+mod context;
 mod dead_letters;
 mod group;
 pub mod heartbeat;
 mod outcome;
+mod panics;
 mod prepare;
 pub mod runner;
 mod subscription;

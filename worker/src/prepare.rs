@@ -13,8 +13,9 @@ use futures::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
+use crate::context::Context;
 use crate::outcome::settle_failed;
-use crate::runner::Context;
+use crate::panics::panic_reason;
 
 /// A delivery whose batch is in the archive and waits to be stored.
 #[derive(Debug)]
@@ -81,7 +82,11 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
 
     // Not the fence, which is in the transaction; this only keeps a failed upload's objects out of the archive.
     let stopped = || context.stop.cancelled();
-    let admits = || context.admissions.admits(backends.store.as_ref(), batch.id);
+    let admits = || {
+        context
+            .admission_cache
+            .admits(backends.store.as_ref(), batch.id)
+    };
     if !persistently(stopped(), admits).await? {
         return Ok(Prepared::Pointless);
     }
@@ -111,16 +116,4 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
         archive_bytes,
         archive_crc32,
     }))
-}
-
-/// What a panic said.
-pub(crate) fn panic_reason(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!(
-        "the worker panicked: {}",
-        text.unwrap_or("without a message")
-    )
 }

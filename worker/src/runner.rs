@@ -4,30 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carga_common::backends::Backends;
-use carga_common::settings::{Settings, WorkerSettings};
+use carga_common::settings::Settings;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission_cache::Admissions;
+use crate::admission_cache::AdmissionCache;
 use crate::completion_checks::CompletionChecks;
+use crate::context::Context;
 use crate::prepare::{Ready, prepare};
 use crate::subscription::{Source, Subscription};
 use crate::{dead_letters, group, heartbeat, sweep};
-
-/// What the parts of a worker share.
-#[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) backends: Backends,
-    pub(crate) settings: WorkerSettings,
-    pub(crate) admissions: Admissions,
-    pub(crate) checks: CompletionChecks,
-    /// A permit per batch in hand.
-    pub(crate) in_hand: Arc<Semaphore>,
-    /// A permit per archive write at once.
-    pub(crate) archive_slots: Semaphore,
-    pub(crate) stop: CancellationToken,
-}
 
 /// A worker that is connected and not running yet.
 #[derive(Debug)]
@@ -44,8 +31,8 @@ impl Runner {
         let tasks = TaskTracker::new();
         let worker = settings.worker.clone();
         let context = Context {
-            admissions: Admissions::default(),
-            checks: CompletionChecks::new(backends.clone(), tasks.clone()),
+            admission_cache: AdmissionCache::default(),
+            completion_checks: CompletionChecks::new(backends.clone(), tasks.clone()),
             in_hand: Arc::new(Semaphore::new(usize::from(worker.prefetch.batches))),
             archive_slots: Semaphore::new(worker.archive_concurrency),
             settings: worker,
@@ -70,7 +57,7 @@ impl Runner {
         let heartbeat_file = context.settings.heartbeat_file.clone();
         let alive = heartbeat_file.map(|file| tokio::spawn(heartbeat::beat_forever(file)));
         let sweeper = tokio::spawn(sweep::run(Arc::clone(&context)));
-        let undertaker = tokio::spawn(dead_letters::run(Arc::clone(&context)));
+        let dead_letter_task = tokio::spawn(dead_letters::run(Arc::clone(&context)));
 
         let (sender, receiver) = mpsc::channel(usize::from(context.settings.prefetch.batches));
         let receiver = Arc::new(Mutex::new(receiver));
@@ -86,7 +73,7 @@ impl Runner {
         let in_hand = async {
             tasks.wait().await;
             // Both notice the stop between two pieces of work.
-            let _ = tokio::join!(sweeper, undertaker);
+            let _ = tokio::join!(sweeper, dead_letter_task);
         };
         if tokio::time::timeout(grace, in_hand).await.is_err() {
             tracing::warn!("the grace period is over; unfinished batches go back to the queue");

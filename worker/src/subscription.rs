@@ -6,7 +6,7 @@ use std::time::Duration;
 use carga_common::error::PortResult;
 use carga_common::queue::{Deliveries, Delivery};
 
-use crate::runner::Context;
+use crate::context::Context;
 
 /// Between attempts to consume again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);

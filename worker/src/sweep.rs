@@ -9,7 +9,7 @@ use carga_common::upload::{Failure, UploadId};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::runner::Context;
+use crate::context::Context;
 
 /// Sweeps until the worker stops. Every worker does; all of it may be done twice.
 pub(crate) async fn run(context: Arc<Context>) {
