@@ -30,7 +30,9 @@ async fn main() -> anyhow::Result<()> {
     let settings = Settings::from_env(Mode::Distributed)?;
     if let Some(Command::Healthcheck) = arguments.command {
         let file = settings.worker.heartbeat_file;
-        return heartbeat::check(&file.context("CARGA_HEARTBEAT_FILE is not set")?);
+        return Ok(heartbeat::check(
+            &file.context("CARGA_HEARTBEAT_FILE is not set")?,
+        )?);
     }
     let stop = shutdown::on_signal().context("listening for signals")?;
     let backends = Backends::connect(&settings.ports, "carga-worker", Sharing::Others)
