@@ -1,4 +1,6 @@
-//! Whether a batch is still worth archiving, remembered for a moment: asking for each would be a round trip per batch.
+//! Whether an upload still accepts batches, cached briefly.
+//!
+//! Asking the store before every batch would cost one round trip per batch.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -11,36 +13,36 @@ use carga_common::sync::lock;
 use carga_common::upload::UploadId;
 use tokio::time::Instant;
 
-/// For so long a yes is believed. Not the fence, which is in the transaction: what is archived for an upload that ended meanwhile is deleted
-/// with the rest of it.
-const BELIEVED_FOR: Duration = Duration::from_millis(100);
+/// How long a positive answer is cached. This is only an optimisation; the store's fence decides.
+/// The sweeper deletes what was archived for an upload that had already failed.
+const TTL: Duration = Duration::from_millis(100);
 
-/// Beyond this number of uploads those that were not asked for lately are forgotten.
-const MOST_REMEMBERED: usize = 1_000;
+/// Expired entries are removed once the cache holds this many uploads.
+const EVICTION_THRESHOLD: usize = 1_000;
 
-/// What one worker process has asked lately.
+/// The positive answers that one worker process has received recently.
 #[derive(Debug, Default)]
 pub(crate) struct AdmissionCache {
-    /// When an upload's epoch was admitted last.
-    admitted: Mutex<HashMap<(UploadId, i32), Instant>>,
+    /// When the store last admitted each upload and epoch.
+    admitted_at: Mutex<HashMap<(UploadId, i32), Instant>>,
 }
 
 impl AdmissionCache {
-    /// As the store says, or said a moment ago.
+    /// Asks the store, unless it admitted the same upload and epoch within the last [`TTL`].
     pub(crate) async fn admits(&self, store: &dyn Store, id: BatchId) -> PortResult<bool> {
         let key = (id.upload, id.epoch);
         let now = Instant::now();
-        let is_fresh = |at: &Instant| now < *at + BELIEVED_FOR;
-        if lock(&self.admitted).get(&key).is_some_and(is_fresh) {
+        let is_fresh = |at: &Instant| now < *at + TTL;
+        if lock(&self.admitted_at).get(&key).is_some_and(is_fresh) {
             return Ok(true);
         }
         let admits = store.admits(id).await?;
         if admits {
-            let mut admitted = lock(&self.admitted);
-            if admitted.len() >= MOST_REMEMBERED {
-                admitted.retain(|_, at| is_fresh(at));
+            let mut admitted_at = lock(&self.admitted_at);
+            if admitted_at.len() >= EVICTION_THRESHOLD {
+                admitted_at.retain(|_, at| is_fresh(at));
             }
-            admitted.insert(key, now);
+            admitted_at.insert(key, now);
         }
         Ok(admits)
     }

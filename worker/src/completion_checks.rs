@@ -1,5 +1,7 @@
-//! Looking whether an upload is complete, often enough and no more: counting the ledger after every group would be
-//! quadratic in the number of batches. So what a check costs decides how soon the next one may be.
+//! Checks whether an upload is complete, at a limited rate.
+//!
+//! A check counts the ledger, so one check per group would be quadratic in the number of batches.
+//! The pause before an upload's next check is therefore a multiple of its last check's duration.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -16,22 +18,23 @@ use tokio_util::task::TaskTracker;
 
 use crate::panics::panic_reason;
 
-/// Between two checks of an upload, by one worker, there are so many times what the last one took.
-const PAUSE_PER_CHECK: u32 = 20;
-const LEAST_PAUSE: Duration = Duration::from_millis(5);
-/// A store that answers slowly must not keep an upload that is complete from being called so.
-const MOST_PAUSE: Duration = Duration::from_millis(250);
+/// The pause between two checks of an upload by one worker, in durations of the last check.
+const PAUSE_FACTOR: u32 = 20;
+const MIN_PAUSE: Duration = Duration::from_millis(5);
+/// Bounds how long a slow store delays the completion of an upload.
+const MAX_PAUSE: Duration = Duration::from_millis(250);
 
-/// Beyond this number of uploads the ones that were not looked at lately are forgotten; looking again is harmless.
-const MOST_REMEMBERED: usize = 1_000;
+/// Idle uploads whose pause is over are removed once this many are tracked. A further check of a
+/// removed upload is harmless.
+const EVICTION_THRESHOLD: usize = 1_000;
 
-/// The checks of one worker process.
+/// The completion checks of one worker process.
 #[derive(Debug, Clone)]
 pub(crate) struct CompletionChecks {
     backends: Backends,
-    /// Later checks, which a stopping worker waits for.
+    /// Delayed checks, which a stopping worker waits for.
     tasks: TaskTracker,
-    uploads: Arc<Mutex<HashMap<UploadId, Pace>>>,
+    schedules: Arc<Mutex<HashMap<UploadId, Schedule>>>,
 }
 
 impl CompletionChecks {
@@ -39,42 +42,44 @@ impl CompletionChecks {
         Self {
             backends,
             tasks,
-            uploads: Arc::default(),
+            schedules: Arc::default(),
         }
     }
 
-    /// Call it after a commit and before the acknowledgement. The check is made before this returns, unless one is being made or
-    /// was a moment ago; then one follows, and should the worker die before it, the sweeper makes it.
+    /// Requests a check; call it after a commit and before the acknowledgement.
+    ///
+    /// The check runs before this returns, unless another one is running or has just ended. In that
+    /// case a delayed check follows, and the sweeper makes it if the worker dies first.
     pub(crate) async fn request(&self, upload: UploadId) {
-        let due = match self.ask(upload) {
+        let due = match self.schedule(upload) {
             Decision::Covered => None,
             Decision::At(due) => Some(due),
             Decision::Now => self.check(upload).await,
         };
         if let Some(due) = due {
             let checks = self.clone();
-            self.tasks.spawn(checks.check_from(due, upload));
+            self.tasks.spawn(checks.check_at(due, upload));
         }
     }
 
-    fn ask(&self, upload: UploadId) -> Decision {
+    fn schedule(&self, upload: UploadId) -> Decision {
         let now = Instant::now();
-        let mut uploads = lock(&self.uploads);
-        if uploads.len() >= MOST_REMEMBERED {
-            uploads.retain(|_, pace| pace.state != State::Idle || now < pace.next);
+        let mut schedules = lock(&self.schedules);
+        if schedules.len() >= EVICTION_THRESHOLD {
+            schedules.retain(|_, schedule| schedule.state != State::Idle || now < schedule.next);
         }
-        let new = Pace {
+        let new = Schedule {
             next: now,
             state: State::Idle,
         };
-        uploads.entry(upload).or_insert(new).ask(now)
+        schedules.entry(upload).or_insert(new).request(now)
     }
 
-    async fn check_from(self, mut due: Instant, upload: UploadId) {
+    async fn check_at(self, mut due: Instant, upload: UploadId) {
         loop {
             tokio::time::sleep_until(due).await;
-            if let Some(pace) = lock(&self.uploads).get_mut(&upload) {
-                pace.state = State::Checking;
+            if let Some(schedule) = lock(&self.schedules).get_mut(&upload) {
+                schedule.state = State::Checking;
             }
             match self.check(upload).await {
                 Some(next) => due = next,
@@ -83,15 +88,15 @@ impl CompletionChecks {
         }
     }
 
-    /// Returns when the next is due, if one was asked for meanwhile.
+    /// Returns when the next check is due, if one was requested during this one.
     async fn check(&self, upload: UploadId) -> Option<Instant> {
         let Backends { store, archive, .. } = &self.backends;
-        let begun = Instant::now();
+        let started = Instant::now();
         let finish = finish_if_complete(store.as_ref(), archive.as_ref(), upload);
-        // Caught, or nobody would look at this upload again.
+        // An uncaught panic would leave the upload in `Checking`, and nothing would check it again.
         let error = match AssertUnwindSafe(finish).catch_unwind().await {
             Ok(Ok(true)) => {
-                lock(&self.uploads).remove(&upload);
+                lock(&self.schedules).remove(&upload);
                 return None;
             }
             Ok(Ok(false)) => None,
@@ -99,16 +104,20 @@ impl CompletionChecks {
             Err(panic) => Some(panic_reason(panic.as_ref())),
         };
         if let Some(error) = error {
-            tracing::warn!(upload.id = %upload, error, "left to the sweeper to complete");
+            tracing::warn!(
+                upload.id = %upload,
+                error,
+                "a completion check failed; the sweeper will check the upload again"
+            );
         }
-        let mut uploads = lock(&self.uploads);
-        uploads.get_mut(&upload)?.checked(begun, Instant::now())
+        let mut schedules = lock(&self.schedules);
+        schedules.get_mut(&upload)?.checked(started, Instant::now())
     }
 }
 
-/// When an upload may be looked at again, and whether somebody is about to.
+/// When the next check of an upload may start, and whether one is running or waiting.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct Schedule {
     next: Instant,
     state: State,
 }
@@ -117,8 +126,8 @@ struct Pace {
 enum State {
     Idle,
     Checking,
-    /// A commit came while the check was being made, which may not have seen it.
-    CheckingAndAsked,
+    /// The running check may have missed a batch that was committed meanwhile.
+    CheckingAndRequested,
     Waiting,
 }
 
@@ -126,17 +135,17 @@ enum State {
 enum Decision {
     Now,
     At(Instant),
-    /// A check that is still to be made sees this commit as well.
+    /// A check that has not started yet will see this commit.
     Covered,
 }
 
-impl Pace {
-    fn ask(&mut self, now: Instant) -> Decision {
+impl Schedule {
+    fn request(&mut self, now: Instant) -> Decision {
         let (state, decision) = match self.state {
             State::Idle if now < self.next => (State::Waiting, Decision::At(self.next)),
             State::Idle => (State::Checking, Decision::Now),
-            State::Checking | State::CheckingAndAsked => {
-                (State::CheckingAndAsked, Decision::Covered)
+            State::Checking | State::CheckingAndRequested => {
+                (State::CheckingAndRequested, Decision::Covered)
             }
             State::Waiting => (State::Waiting, Decision::Covered),
         };
@@ -144,16 +153,16 @@ impl Pace {
         decision
     }
 
-    /// Returns when the next check is due, if one was asked for meanwhile.
-    fn checked(&mut self, begun: Instant, now: Instant) -> Option<Instant> {
-        let pause = PAUSE_PER_CHECK * (now - begun);
-        self.next = now + pause.clamp(LEAST_PAUSE, MOST_PAUSE);
-        let is_asked = self.state == State::CheckingAndAsked;
-        self.state = match is_asked {
+    /// Returns when the next check is due, if one was requested during this one.
+    fn checked(&mut self, started: Instant, now: Instant) -> Option<Instant> {
+        let pause = PAUSE_FACTOR * (now - started);
+        self.next = now + pause.clamp(MIN_PAUSE, MAX_PAUSE);
+        let is_requested = self.state == State::CheckingAndRequested;
+        self.state = match is_requested {
             true => State::Waiting,
             false => State::Idle,
         };
-        is_asked.then_some(self.next)
+        is_requested.then_some(self.next)
     }
 }
 
@@ -164,32 +173,32 @@ mod tests {
     const MILLISECOND: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_commit_that_a_check_may_have_missed_gets_one_soon_after_it() {
+    fn a_commit_during_a_check_gets_another_check() {
         let start = Instant::now();
-        let mut pace = Pace {
+        let mut schedule = Schedule {
             next: start,
             state: State::Idle,
         };
-        assert_eq!(pace.ask(start), Decision::Now);
-        assert_eq!(pace.ask(start), Decision::Covered);
-        let due = pace.checked(start, start + MILLISECOND);
+        assert_eq!(schedule.request(start), Decision::Now);
+        assert_eq!(schedule.request(start), Decision::Covered);
+        let due = schedule.checked(start, start + MILLISECOND);
         assert_eq!(due, Some(start + 21 * MILLISECOND));
-        assert_eq!(pace.ask(start + 2 * MILLISECOND), Decision::Covered);
+        assert_eq!(schedule.request(start + 2 * MILLISECOND), Decision::Covered);
     }
 
     #[test]
-    fn the_pause_depends_on_what_a_check_costs() {
+    fn the_pause_is_a_bounded_multiple_of_the_duration_of_the_last_check() {
         let start = Instant::now();
-        for (cost, pause) in [(0, 5), (1, 20), (10, 200), (1000, 250)] {
-            let mut pace = Pace {
+        for (duration, pause) in [(0, 5), (1, 20), (10, 200), (1000, 250)] {
+            let mut schedule = Schedule {
                 next: start,
                 state: State::Checking,
             };
-            let end = start + cost * MILLISECOND;
-            assert_eq!(pace.checked(start, end), None);
+            let end = start + duration * MILLISECOND;
+            assert_eq!(schedule.checked(start, end), None);
             let next = end + pause * MILLISECOND;
-            assert_eq!(pace.ask(end), Decision::At(next));
-            assert_eq!(pace.ask(next), Decision::Covered);
+            assert_eq!(schedule.request(end), Decision::At(next));
+            assert_eq!(schedule.request(next), Decision::Covered);
         }
     }
 }

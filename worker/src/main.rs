@@ -1,4 +1,4 @@
-//! `carga-worker`: archives and stores batches. Run as many as you like.
+//! `carga-worker`: archives and stores batches. Several can run side by side.
 
 use anyhow::Context;
 use carga_common::backends::{Backends, Sharing};
@@ -8,8 +8,8 @@ use carga_worker::heartbeat;
 use carga_worker::runner::Runner;
 use clap::{Parser, Subcommand};
 
-/// Writes batches to the archive and their rows to Postgres. Settings come from the environment; .env.example names them
-/// all.
+/// Writes batches to the archive and their rows to Postgres. Settings come from the environment;
+/// .env.example lists them all.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -19,7 +19,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Ask whether the worker on this machine is alive; for container health checks
+    /// Check whether the worker on this machine is alive; for container health checks
     Healthcheck,
 }
 
