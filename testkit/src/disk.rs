@@ -3,11 +3,12 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::home::Home;
+use crate::mounts;
 
 const BALLAST: &str = "ballast";
 /// What memory is given out in, and so this file system's room.
@@ -27,11 +28,13 @@ impl SmallDisk {
         let home = Home::private("disk")?;
         let path = home.path().join("mounted");
         fs::create_dir(&path)?;
-        let mounted = run(Command::new("mount")
-            .args(["-t", "tmpfs", "-o"])
-            .arg(format!("size={mebibytes}m,mode=755"))
-            .arg("carga-test")
-            .arg(&path));
+        let mounted = mounts::run(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o"])
+                .arg(format!("size={mebibytes}m,mode=755"))
+                .arg("carga-test")
+                .arg(&path),
+        );
         mounted.context(
             "a disk to fill up takes root to mount; without it, run this test in a user namespace: \
              unshare --map-root-user --mount cargo test --workspace --test system -- disk",
@@ -67,30 +70,6 @@ impl SmallDisk {
     pub fn make_room(&self) -> Result<()> {
         fs::remove_file(self.path.join(BALLAST)).context("removing the ballast")
     }
-}
-
-/// Unmounts whatever is mounted below a directory, at once and whoever still uses it.
-pub(crate) fn unmount_below(directory: &Path) -> Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-    for point in points.map(Path::new) {
-        if point.starts_with(directory) {
-            run(Command::new("umount").arg("--lazy").arg(point))?;
-        }
-    }
-    Ok(())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run {command:?}"))?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?} failed: {}", why.trim());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::sync::Once;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::disk;
+use crate::mounts;
 use crate::pid::{self, ProcessId};
 
 /// Set for every server and so inherited by all it starts: finds even what was never written down.
@@ -107,7 +107,7 @@ pub(crate) fn dispose(path: &Path) -> Result<()> {
         }
     }
     pid::kill_trees(&processes)?;
-    disk::unmount_below(path)?;
+    mounts::unmount_below(path)?;
     remove_postgres_semaphore(path);
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {

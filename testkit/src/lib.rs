@@ -23,6 +23,7 @@ pub mod disk;
 pub mod fixtures;
 mod home;
 pub mod localstack;
+mod mounts;
 pub mod packages;
 mod paths;
 mod pid;
