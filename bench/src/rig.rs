@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use carga_testkit::{Binary, ProcessId, Running, S3Kind, Services, State, command};
+use carga_testkit::{Binary, Objects, ProcessId, Running, S3Kind, Services, State, command};
 use serde_json::Value;
 use sqlx::PgPool;
 use tokio::process::Command;
@@ -88,7 +88,7 @@ impl Rig {
 
     /// Removes what runs have left in the archive and in data directories.
     pub(crate) async fn clean(&self) -> Result<()> {
-        if let Some(data) = &self.state.s3.data {
+        if let Objects::Directory(data) = &self.state.s3.objects {
             remove_directory(&data.join("carga/uploads"))?;
         }
         remove_directory(&data_directories()?)?;

@@ -9,9 +9,9 @@ use anyhow::{Context, Result, ensure};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
+use crate::bucket::keys_in;
 use crate::disk::SmallDisk;
 use crate::home::Home;
-use crate::s3::objects_in;
 
 /// The databases that `carga` keeps there.
 pub const DATABASES: [&str; 3] = ["carga.db", "queue.db", "progress.db"];
@@ -96,7 +96,7 @@ impl DataDir {
 
     /// The keys in the archive, sorted.
     pub fn objects(&self) -> Result<Vec<String>> {
-        let mut objects = objects_in(&self.archive())?;
+        let mut objects = keys_in(&self.archive())?;
         objects.retain(|key| !key.starts_with("staging/"));
         Ok(objects)
     }

@@ -17,6 +17,7 @@
 
 #![cfg_attr(test, allow(clippy::expect_used, clippy::unwrap_used))]
 
+mod bucket;
 pub mod cli;
 pub mod data_dir;
 pub mod disk;
@@ -37,6 +38,7 @@ mod server;
 pub mod services;
 pub mod wait;
 
+pub use bucket::{Objects, S3Access};
 pub use data_dir::DataDir;
 pub use disk::SmallDisk;
 pub use home::reap_stale;

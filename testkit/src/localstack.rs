@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
+use crate::bucket::{Objects, S3Access};
 use crate::home::Home;
 use crate::paths::{repository, target_dir};
 use crate::pid::ProcessId;
-use crate::s3::S3Access;
 use crate::server::{Server, answers, free_port};
 
 const START: Duration = Duration::from_secs(120);
@@ -78,11 +78,12 @@ impl LocalStack {
     }
 
     pub fn access(&self) -> S3Access {
+        let endpoint = format!("http://127.0.0.1:{}", self.port);
         S3Access {
-            endpoint: format!("http://127.0.0.1:{}", self.port),
+            objects: Objects::Http(endpoint.clone()),
+            endpoint,
             access_key: "test".to_owned(),
             secret_key: "test".to_owned(),
-            data: None,
         }
     }
 
@@ -95,38 +96,6 @@ pub(crate) async fn is_ready(port: u16) -> bool {
     let question =
         b"GET /_localstack/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     answers(port, question, b"HTTP/1.1 200").await
-}
-
-/// The keys of a bucket, sorted. LocalStack answers unsigned requests.
-pub(crate) async fn objects(endpoint: &str, bucket: &str) -> Result<Vec<String>> {
-    let listing = get(&format!("{endpoint}/{bucket}?list-type=2")).await?;
-    let listing = String::from_utf8(listing)?;
-    ensure!(
-        !listing.contains("<IsTruncated>true"),
-        "bucket {bucket} has more objects than one listing shows"
-    );
-    let keys = listing
-        .split("<Key>")
-        .skip(1)
-        .filter_map(|rest| rest.split_once("</Key>"));
-    let unescaped = |key: &str| {
-        key.replace("&lt;", "<")
-            .replace("&gt;", ">")
-            .replace("&quot;", "\"")
-            .replace("&amp;", "&")
-    };
-    let mut keys: Vec<String> = keys.map(|(key, _)| unescaped(key)).collect();
-    keys.sort_unstable();
-    Ok(keys)
-}
-
-pub(crate) async fn read(endpoint: &str, bucket: &str, key: &str) -> Result<Vec<u8>> {
-    get(&format!("{endpoint}/{bucket}/{key}")).await
-}
-
-async fn get(url: &str) -> Result<Vec<u8>> {
-    let answer = reqwest::get(url).await?.error_for_status()?;
-    Ok(answer.bytes().await?.to_vec())
 }
 
 /// The Python of a virtual environment with exactly the pinned packages, made if there is none. Takes a minute the first time.

@@ -2,7 +2,6 @@
 //!
 //! It has threads of its own, so it outlives the runtime of the test that started it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -16,10 +15,10 @@ use hyper_util::server::graceful::GracefulShutdown;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::bucket::{self, Objects, S3Access};
 use crate::home::Home;
 use crate::server::free_port;
 
@@ -136,16 +135,16 @@ impl S3 {
 
     /// The keys of a bucket, sorted; also while the server is down.
     pub fn objects(&self, bucket: &str) -> Result<Vec<String>> {
-        objects_in(&self.data().join(bucket))
+        bucket::keys_in(&self.data().join(bucket))
     }
 
     /// An object's bytes; also while the server is down.
     pub fn read(&self, bucket: &str, key: &str) -> Result<Vec<u8>> {
-        read(&self.data().join(bucket).join(key))
+        bucket::read_file(&self.data().join(bucket).join(key))
     }
 
     pub fn access(&self) -> S3Access {
-        S3Access::s3s_fs(self.port, self.data())
+        access(self.port, self.data())
     }
 
     fn data(&self) -> PathBuf {
@@ -161,59 +160,13 @@ impl Drop for S3 {
     }
 }
 
-/// What a client needs to know of an S3 server, and how a test looks behind it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct S3Access {
-    pub endpoint: String,
-    pub access_key: String,
-    pub secret_key: String,
-    /// Where `s3s-fs` keeps its buckets; LocalStack has no such place and is asked over HTTP.
-    pub data: Option<PathBuf>,
-}
-
-impl S3Access {
-    pub(crate) fn s3s_fs(port: u16, data: PathBuf) -> Self {
-        Self {
-            endpoint: format!("http://127.0.0.1:{port}"),
-            access_key: ACCESS_KEY.to_owned(),
-            secret_key: SECRET_KEY.to_owned(),
-            data: Some(data),
-        }
-    }
-
-    /// The `AWS_*` variables.
-    pub fn env(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
-            ("AWS_ENDPOINT_URL".to_owned(), self.endpoint.clone()),
-            ("AWS_REGION".to_owned(), "us-east-1".to_owned()),
-            ("AWS_ACCESS_KEY_ID".to_owned(), self.access_key.clone()),
-            ("AWS_SECRET_ACCESS_KEY".to_owned(), self.secret_key.clone()),
-        ])
-    }
-
-    /// A directory is all that a bucket of `s3s-fs` is. With LocalStack it does nothing: Carga creates what is missing there.
-    pub fn create_bucket(&self, name: &str) -> Result<()> {
-        match &self.data {
-            Some(data) => fs::create_dir_all(data.join(name))
-                .with_context(|| format!("cannot create bucket {name}")),
-            None => Ok(()),
-        }
-    }
-
-    /// The keys of a bucket, sorted.
-    pub async fn objects(&self, bucket: &str) -> Result<Vec<String>> {
-        match &self.data {
-            Some(data) => objects_in(&data.join(bucket)),
-            None => crate::localstack::objects(&self.endpoint, bucket).await,
-        }
-    }
-
-    /// An object's bytes.
-    pub async fn read(&self, bucket: &str, key: &str) -> Result<Vec<u8>> {
-        match &self.data {
-            Some(data) => read(&data.join(bucket).join(key)),
-            None => crate::localstack::read(&self.endpoint, bucket, key).await,
-        }
+/// The access to an `s3s-fs` server on this port that serves this directory.
+pub(crate) fn access(port: u16, data: PathBuf) -> S3Access {
+    S3Access {
+        endpoint: format!("http://127.0.0.1:{port}"),
+        access_key: ACCESS_KEY.to_owned(),
+        secret_key: SECRET_KEY.to_owned(),
+        objects: Objects::Directory(data),
     }
 }
 
@@ -260,31 +213,4 @@ pub(crate) fn listen(port: u16) -> Result<TcpListener> {
         .with_context(|| format!("cannot listen on port {port}"))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-/// `s3s-fs` keeps metadata and unfinished writes beside the buckets, never in them: every file here is an object.
-pub(crate) fn objects_in(bucket: &Path) -> Result<Vec<String>> {
-    let mut keys = Vec::new();
-    let mut dirs = vec![bucket.to_path_buf()];
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                dirs.push(path);
-            } else {
-                keys.push(
-                    path.strip_prefix(bucket)?
-                        .to_str()
-                        .context("a key that is not UTF-8")?
-                        .to_owned(),
-                );
-            }
-        }
-    }
-    keys.sort_unstable();
-    Ok(keys)
-}
-
-fn read(object: &Path) -> Result<Vec<u8>> {
-    fs::read(object).with_context(|| format!("cannot read {}", object.display()))
 }

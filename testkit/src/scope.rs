@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
-use crate::s3::S3Access;
+use crate::bucket::S3Access;
 use crate::services::shared;
 use crate::{LocalStack, Postgres, Rabbit, Redis, S3, postgres};
 

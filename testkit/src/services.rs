@@ -10,12 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::bucket::S3Access;
 use crate::home::{self, Home};
 use crate::packages::{self, Package};
 use crate::pid::ProcessId;
-use crate::s3::S3Access;
 use crate::server::{Server, answers, free_port};
-use crate::{LocalStack, Postgres, Rabbit, Redis, localstack, paths, postgres, rabbit, redis};
+use crate::{LocalStack, Postgres, Rabbit, Redis, localstack, paths, postgres, rabbit, redis, s3};
 
 /// The database and the bucket that a new set starts with.
 const NAME: &str = "carga";
@@ -223,7 +223,7 @@ async fn start_s3(kind: S3Kind, dir: PathBuf) -> Result<DetachableS3> {
                 .await?;
             Ok(DetachableS3 {
                 server: DetachableServer::S3sFs(server),
-                access: S3Access::s3s_fs(port, data),
+                access: s3::access(port, data),
                 port,
             })
         }
