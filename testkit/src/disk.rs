@@ -62,11 +62,11 @@ impl SmallDisk {
     }
 
     /// Takes up so much.
-    pub fn load(&self, mebibytes: usize) -> Result<()> {
+    pub fn occupy(&self, mebibytes: usize) -> Result<()> {
         fs::write(self.path.join(BALLAST), vec![0; mebibytes << 20]).context("loading the disk")
     }
 
-    /// Gives back what [`fill`](Self::fill) or [`load`](Self::load) has taken.
+    /// Gives back what [`fill`](Self::fill) or [`occupy`](Self::occupy) has taken.
     pub fn make_room(&self) -> Result<()> {
         fs::remove_file(self.path.join(BALLAST)).context("removing the ballast")
     }
