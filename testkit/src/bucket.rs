@@ -1,4 +1,4 @@
-//! Access to an S3 server, and to its objects behind the server's back.
+//! Access to an S3 server, and to the objects in its buckets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,8 +37,8 @@ impl S3Access {
         ])
     }
 
-    /// Creates a bucket of `s3s-fs`. On LocalStack this does nothing, because Carga creates a missing
-    /// bucket there.
+    /// Creates a bucket of `s3s-fs`. On LocalStack this does nothing, because Carga creates a
+    /// missing bucket there.
     pub fn create_bucket(&self, name: &str) -> Result<()> {
         match &self.objects {
             Objects::Directory(data) => fs::create_dir_all(data.join(name))

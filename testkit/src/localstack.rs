@@ -1,4 +1,4 @@
-//! The real LocalStack's S3, without Docker: its Python package in a virtual environment below the build directory.
+//! LocalStack's S3 without Docker: its Python package, in a virtual environment in `target`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::pid::ProcessId;
 use crate::server::{Server, answers, free_port};
 
 const START: Duration = Duration::from_secs(120);
-/// The pinned release, 4.3, does not run on another one; later releases want 3.12 and more.
+/// The pinned release, 4.3, runs on this version only. Later releases need 3.12 or later.
 const PYTHON: &str = "3.11";
 
 #[derive(Debug)]
@@ -26,7 +26,8 @@ pub struct LocalStack {
 }
 
 impl LocalStack {
-    /// Starts a new server without buckets, which is gone when the handle is dropped. The first start ever downloads the packages.
+    /// Starts a new server without buckets. Dropping the handle removes it. The first start
+    /// downloads the packages.
     pub async fn start() -> Result<Self> {
         Self::start_in(Home::private("localstack")?).await
     }
@@ -42,8 +43,8 @@ impl LocalStack {
         Ok(localstack)
     }
 
-    /// Starts it again on the same port, but empty (keeping objects is not part of the free LocalStack), after
-    /// [`stop`](Self::stop) or [`kill`](Self::kill).
+    /// Restarts the server after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port. It
+    /// is empty then, because the free LocalStack does not persist objects.
     pub async fn restart(&mut self) -> Result<()> {
         let home = self.server.home.path();
         let temporary = home.join("tmp");
@@ -93,25 +94,26 @@ impl LocalStack {
 }
 
 pub(crate) async fn is_ready(port: u16) -> bool {
-    let question =
+    let request =
         b"GET /_localstack/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    answers(port, question, b"HTTP/1.1 200").await
+    answers(port, request, b"HTTP/1.1 200").await
 }
 
-/// The Python of a virtual environment with exactly the pinned packages, made if there is none. Takes a minute the first time.
+/// The Python of a virtual environment with exactly the pinned packages. Creating the environment
+/// the first time takes about a minute.
 fn environment() -> Result<PathBuf> {
     let requirements = repository().join("localstack/host-requirements.txt");
     let pins = fs::read_to_string(&requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?;
     let environment = target_dir().join("localstack-venv");
     let python = environment.join("bin/python");
-    // Written last: an interrupted or an outdated installation is not taken for this one.
-    let finished = environment.join("installed-pins.txt");
+    // Written last, so that an interrupted or outdated installation is recognised.
+    let stamp = environment.join("installed-pins.txt");
 
     fs::create_dir_all(target_dir())?;
-    let turn = fs::File::create(target_dir().join("localstack-venv.lock"))?;
-    turn.lock()?;
-    if fs::read_to_string(&finished).is_ok_and(|installed| installed == pins) {
+    let lock = fs::File::create(target_dir().join("localstack-venv.lock"))?;
+    lock.lock()?;
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == pins) {
         return Ok(python);
     }
     if environment.exists() {
@@ -124,7 +126,7 @@ fn environment() -> Result<PathBuf> {
     run(Command::new(system_python()?)
         .args(["-m", "venv"])
         .arg(&environment))
-    .context("a virtual environment needs the Debian package python3-venv")?;
+    .context("cannot create a virtual environment; install the Debian package python3-venv")?;
     let mut install = Command::new(&python);
     install.args([
         "-m",
@@ -136,12 +138,12 @@ fn environment() -> Result<PathBuf> {
         "-r",
     ]);
     run(install.arg(&requirements))?;
-    fs::write(&finished, pins)?;
+    fs::write(&stamp, pins)?;
     Ok(python)
 }
 
 fn system_python() -> Result<&'static str> {
-    let is_right = |program: &&str| {
+    let has_version = |program: &&str| {
         let version = Command::new(program)
             .arg("--version")
             .stdin(Stdio::null())
@@ -149,10 +151,12 @@ fn system_python() -> Result<&'static str> {
         let expected = format!("Python {PYTHON}.");
         version.is_ok_and(|version| String::from_utf8_lossy(&version.stdout).starts_with(&expected))
     };
-    match ["python3", "python3.11"].into_iter().find(is_right) {
+    match ["python3", "python3.11"].into_iter().find(has_version) {
         Some(program) => Ok(program),
         None => {
-            bail!("LocalStack needs Python {PYTHON}, and neither python3 nor python3.11 is that")
+            bail!(
+                "LocalStack needs Python {PYTHON}; neither python3 nor python3.11 is that version"
+            )
         }
     }
 }
@@ -162,7 +166,7 @@ fn run(command: &mut Command) -> Result<()> {
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {command:?}"))?;
-    let told = || {
+    let output_text = || {
         format!(
             "{}{}",
             String::from_utf8_lossy(&output.stdout),
@@ -173,7 +177,7 @@ fn run(command: &mut Command) -> Result<()> {
         output.status.success(),
         "{command:?} failed ({}):\n{}",
         output.status,
-        told()
+        output_text()
     );
     Ok(())
 }
@@ -181,7 +185,7 @@ fn run(command: &mut Command) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_pins_are_in_the_repository() {
+    fn the_repository_pins_the_localstack_release() {
         let pins =
             std::fs::read_to_string(super::repository().join("localstack/host-requirements.txt"))
                 .unwrap();

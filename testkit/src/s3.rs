@@ -1,6 +1,7 @@
-//! A private S3 server (`s3s-fs`) inside this process, keeping its objects as plain files that a test can look at.
+//! A private S3 server (`s3s-fs`) inside this process, whose objects are plain files that a test
+//! can read.
 //!
-//! It has threads of its own, so it outlives the runtime of the test that started it.
+//! The server has its own threads, so it outlives the runtime of the test that started it.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -24,7 +25,7 @@ use crate::server::free_port;
 
 const ACCESS_KEY: &str = "carga";
 const SECRET_KEY: &str = "carga-secret";
-/// How long an orderly stop waits for requests under way.
+/// How long a stop waits for the requests in flight.
 const DRAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -44,7 +45,7 @@ struct Serving {
 }
 
 impl S3 {
-    /// Starts a new server without buckets. It and its objects are gone when the handle is dropped.
+    /// Starts a new server without buckets. Dropping the handle removes the server and its objects.
     pub async fn start() -> Result<Self> {
         let home = Home::private("s3")?;
         fs::create_dir(home.path().join("data"))?;
@@ -57,7 +58,8 @@ impl S3 {
         Ok(s3)
     }
 
-    /// Starts it again, on the same port and with the same objects, after [`stop`](Self::stop) or [`kill`](Self::kill).
+    /// Restarts the server after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and
+    /// with the same objects.
     pub async fn restart(&mut self) -> Result<()> {
         ensure!(self.running.is_none(), "the S3 server is running already");
         let listener = listen(self.port)?;
@@ -71,7 +73,7 @@ impl S3 {
         let (running, ended) = mpsc::channel();
         let task = runtime.spawn(async move {
             let served = serve(listener, &data, async {
-                // A dropped sender is a request to stop as well.
+                // Dropping the sender stops the server as well.
                 let _ = shut_down.await;
             })
             .await;
@@ -87,7 +89,7 @@ impl S3 {
         Ok(())
     }
 
-    /// Answers the requests under way, then closes every connection.
+    /// Answers the requests in flight, then closes every connection.
     pub async fn stop(&mut self) -> Result<()> {
         let Some(Serving {
             runtime,
@@ -104,7 +106,7 @@ impl S3 {
         served?
     }
 
-    /// Drops every connection, in the middle of whatever is under way.
+    /// Drops every connection at once, even in the middle of a request.
     pub fn kill(&mut self) -> Result<()> {
         let Some(Serving {
             runtime,
@@ -133,12 +135,12 @@ impl S3 {
         self.access().create_bucket(name)
     }
 
-    /// The keys of a bucket, sorted; also while the server is down.
+    /// The keys of a bucket, sorted. The server need not be running.
     pub fn objects(&self, bucket: &str) -> Result<Vec<String>> {
         bucket::keys_in(&self.data().join(bucket))
     }
 
-    /// An object's bytes; also while the server is down.
+    /// An object's bytes. The server need not be running.
     pub fn read(&self, bucket: &str, key: &str) -> Result<Vec<u8>> {
         bucket::read_file(&self.data().join(bucket).join(key))
     }
@@ -170,7 +172,8 @@ pub(crate) fn access(port: u16, data: PathBuf) -> S3Access {
     }
 }
 
-/// Serves `data` until `shutdown`, then finishes the requests under way. Dropped, it drops every connection with it.
+/// Serves `data` until `shutdown`, then finishes the requests in flight. Dropping the future drops
+/// every connection.
 pub(crate) async fn serve(
     listener: TcpListener,
     data: &Path,
@@ -190,7 +193,7 @@ pub(crate) async fn serve(
     loop {
         let socket = tokio::select! {
             accepted = listener.accept() => accepted?.0,
-            // A client that goes away in the middle of a request is its own affair.
+            // An error here means that the client disconnected, which is no fault of the server.
             Some(_) = connections.join_next() => continue,
             () = &mut shutdown => break,
         };
@@ -203,7 +206,7 @@ pub(crate) async fn serve(
         .await
         .is_err()
     {
-        bail!("S3 requests were still under way {DRAIN:?} after the server was asked to stop");
+        bail!("S3 requests were still in flight {DRAIN:?} after the server was asked to stop");
     }
     Ok(())
 }
