@@ -120,66 +120,73 @@ pub(crate) fn directory() -> Result<PathBuf> {
     Ok(dir)
 }
 
+const NARROW_COLUMNS: &[(&str, &str)] = &[
+    ("id", "integer"),
+    ("code", "text"),
+    ("active", "boolean"),
+    ("price", "numeric"),
+    ("quantity", "integer"),
+    ("day", "date"),
+    ("city", "text"),
+    ("status", "text"),
+    ("rate", "float8"),
+    ("note", "text"),
+];
+
+const FLIGHTS_COLUMNS: &[(&str, &str)] = &[
+    ("year", "integer"),
+    ("month", "integer"),
+    ("day", "integer"),
+    ("dep_time", "integer"),
+    ("sched_dep_time", "integer"),
+    ("dep_delay", "integer"),
+    ("arr_time", "integer"),
+    ("sched_arr_time", "integer"),
+    ("arr_delay", "integer"),
+    ("carrier", "text"),
+    ("flight", "integer"),
+    ("tailnum", "text"),
+    ("origin", "text"),
+    ("dest", "text"),
+    ("air_time", "integer"),
+    ("distance", "integer"),
+    ("hour", "integer"),
+    ("minute", "integer"),
+    ("time_hour", "timestamptz"),
+];
+
+const QUOTED_COLUMNS: &[(&str, &str)] = &[
+    ("id", "integer"),
+    ("author", "text"),
+    ("day", "date"),
+    ("title", "text"),
+    ("body", "text"),
+    ("reply", "text"),
+];
+
 fn columns(shape: Shape) -> Vec<(String, &'static str)> {
-    let named = |columns: &[(&str, &'static str)]| {
-        let owned = columns
-            .iter()
-            .map(|(name, kind)| ((*name).to_owned(), *kind));
-        owned.collect()
+    let columns = match shape {
+        Shape::Narrow => NARROW_COLUMNS,
+        Shape::Flights => FLIGHTS_COLUMNS,
+        Shape::Quoted => QUOTED_COLUMNS,
+        Shape::Wide => return wide_columns(),
     };
-    match shape {
-        Shape::Narrow => named(&[
-            ("id", "integer"),
-            ("code", "text"),
-            ("active", "boolean"),
-            ("price", "numeric"),
-            ("quantity", "integer"),
-            ("day", "date"),
-            ("city", "text"),
-            ("status", "text"),
-            ("rate", "float8"),
-            ("note", "text"),
-        ]),
-        Shape::Flights => named(&[
-            ("year", "integer"),
-            ("month", "integer"),
-            ("day", "integer"),
-            ("dep_time", "integer"),
-            ("sched_dep_time", "integer"),
-            ("dep_delay", "integer"),
-            ("arr_time", "integer"),
-            ("sched_arr_time", "integer"),
-            ("arr_delay", "integer"),
-            ("carrier", "text"),
-            ("flight", "integer"),
-            ("tailnum", "text"),
-            ("origin", "text"),
-            ("dest", "text"),
-            ("air_time", "integer"),
-            ("distance", "integer"),
-            ("hour", "integer"),
-            ("minute", "integer"),
-            ("time_hour", "timestamptz"),
-        ]),
-        Shape::Wide => (1..=50)
-            .map(|index| {
-                let kind = match index % 3 {
-                    0 => "integer",
-                    1 => "text",
-                    _ => "numeric",
-                };
-                (format!("column_{index:02}"), kind)
-            })
-            .collect(),
-        Shape::Quoted => named(&[
-            ("id", "integer"),
-            ("author", "text"),
-            ("day", "date"),
-            ("title", "text"),
-            ("body", "text"),
-            ("reply", "text"),
-        ]),
-    }
+    let columns = columns.iter();
+    columns
+        .map(|(name, kind)| ((*name).to_owned(), *kind))
+        .collect()
+}
+
+fn wide_columns() -> Vec<(String, &'static str)> {
+    let column = |index| {
+        let kind = match index % 3 {
+            0 => "integer",
+            1 => "text",
+            _ => "numeric",
+        };
+        (format!("column_{index:02}"), kind)
+    };
+    (1..=50).map(column).collect()
 }
 
 fn write(file: &mut impl Write, shape: Shape, rows: u64, columns: &[(String, &str)]) -> Result<()> {

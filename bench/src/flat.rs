@@ -50,10 +50,23 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
         rig.clean().await?;
     }
     page_cache::remove()?;
+    report(results, &files, &runs_by_arm)?;
+    for file in files.iter().chain([&warm_up]) {
+        std::fs::remove_file(file.encoded())?;
+    }
+    Ok(())
+}
+
+/// Prints a Markdown table of the runs and stores their results.
+fn report(
+    results: &mut Results,
+    files: &[DataFile],
+    runs_by_arm: &[[Runs; SIZES.len()]],
+) -> Result<()> {
     results.flat.clear();
     println!("\n| | rows | µs per row | to a million | peak MiB |");
     println!("|---|---|---|---|---|");
-    for (arm, sizes) in ARMS.into_iter().zip(&runs_by_arm) {
+    for (arm, sizes) in ARMS.into_iter().zip(runs_by_arm) {
         for (file, runs) in files.iter().zip(sizes) {
             let flat = summary(arm, file, runs);
             let Spread {
@@ -71,11 +84,7 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
             results.flat.push(flat);
         }
     }
-    results.save()?;
-    for file in files.iter().chain([&warm_up]) {
-        std::fs::remove_file(file.encoded())?;
-    }
-    Ok(())
+    results.save()
 }
 
 /// Runs one import of each file that takes part in this round.

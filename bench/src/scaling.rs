@@ -87,38 +87,46 @@ async fn measure(
         conditions[0].what
     );
     println!("|---|---|---|---|---|");
-    for (condition, all) in conditions.iter().zip(measured) {
-        let median = |figure: fn(&Measurement) -> f64| {
-            rounded(Spread::of(all.iter().map(|(one, _)| figure(one))).median)
-        };
-        let ratio = Spread::of(all.iter().map(|(_, ratio)| rounded(*ratio)));
-        let unfairness = (condition.uploads > 1).then(|| median(|one| one.unfairness));
-        let scaling = Scaling {
-            what: condition.what.to_owned(),
-            value: condition.value,
-            rows_per_second: median(|one| one.rows_per_second).round(),
-            ratio,
-            unfairness,
-            peak_mib: all
-                .last()
-                .map(|(one, _)| one.peak_mib.clone())
-                .unwrap_or_default(),
-        };
-        println!(
-            "| {} | {:.0} | {:.2} ({:.2} to {:.2}) | {} | {} |",
-            condition.value,
-            scaling.rows_per_second,
-            ratio.median,
-            ratio.least,
-            ratio.most,
-            unfairness
-                .map(|unfairness| format!("{unfairness:.2}"))
-                .unwrap_or_default(),
-            list(&scaling.peak_mib, 0)
-        );
+    for (condition, measurements) in conditions.iter().zip(&measured) {
+        let scaling = summary(condition, measurements);
+        print_row(&scaling);
         results.scaling.push(scaling);
     }
     results.save()
+}
+
+fn summary(condition: &Condition, measurements: &[(Measurement, f64)]) -> Scaling {
+    let median = |figure: fn(&Measurement) -> f64| {
+        let figures = measurements.iter().map(|(one, _)| figure(one));
+        rounded(Spread::of(figures).median)
+    };
+    Scaling {
+        what: condition.what.to_owned(),
+        value: condition.value,
+        rows_per_second: median(|one| one.rows_per_second).round(),
+        ratio: Spread::of(measurements.iter().map(|(_, ratio)| rounded(*ratio))),
+        unfairness: (condition.uploads > 1).then(|| median(|one| one.unfairness)),
+        peak_mib: measurements
+            .last()
+            .map(|(one, _)| one.peak_mib.clone())
+            .unwrap_or_default(),
+    }
+}
+
+fn print_row(scaling: &Scaling) {
+    let Spread {
+        least,
+        median,
+        most,
+    } = scaling.ratio;
+    let unfairness = scaling.unfairness.map(|share| format!("{share:.2}"));
+    println!(
+        "| {} | {:.0} | {median:.2} ({least:.2} to {most:.2}) | {} | {} |",
+        scaling.value,
+        scaling.rows_per_second,
+        unfairness.unwrap_or_default(),
+        list(&scaling.peak_mib, 0)
+    );
 }
 
 /// Measures one condition, with new processes that hold nothing from another condition.

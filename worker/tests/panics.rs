@@ -66,6 +66,24 @@ async fn import(panics: u32) -> Result<Upload> {
         panics_left: AtomicU32::new(panics),
     });
 
+    let id = send_three_batches(&backends).await?;
+    let stop = CancellationToken::new();
+    let worker = Runner::new(&settings, backends.clone(), stop.clone());
+    let worker = tokio::spawn(worker.run());
+    let ended =
+        carga_testkit::eventually(Duration::from_secs(60), "the upload to end", async || {
+            let upload = backends.store.upload(id).await.ok().flatten()?;
+            upload.status.is_terminal().then_some(upload)
+        });
+    let ended = ended.await?;
+    stop.cancel();
+    worker.await?;
+    backends.close().await;
+    Ok(ended)
+}
+
+/// Publishes three batches of one row and seals their upload, as the API does.
+async fn send_three_batches(backends: &Backends) -> Result<UploadId> {
     let new = NewUpload {
         id: UploadId::generate(),
         filename: None,
@@ -95,20 +113,7 @@ async fn import(panics: u32) -> Result<Upload> {
         duplicate_of: None,
     };
     ensure!(backends.store.seal(new.id, upload.epoch, &seal).await?);
-
-    let stop = CancellationToken::new();
-    let worker = Runner::new(&settings, backends.clone(), stop.clone());
-    let worker = tokio::spawn(worker.run());
-    let ended =
-        carga_testkit::eventually(Duration::from_secs(60), "the upload to end", async || {
-            let upload = backends.store.upload(new.id).await.ok().flatten()?;
-            upload.status.is_terminal().then_some(upload)
-        });
-    let ended = ended.await?;
-    stop.cancel();
-    worker.await?;
-    backends.close().await;
-    Ok(ended)
+    Ok(new.id)
 }
 
 #[tokio::test]
