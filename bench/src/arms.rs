@@ -1,4 +1,5 @@
-//! The ways to get a file into a database that are compared. Each starts from the same and is counted afterwards.
+//! The arms of the comparison: ways to load a file into a database. Every run starts from the same
+//! state, and its rows are counted afterwards.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -17,23 +18,22 @@ use crate::rig::{ByProcess, Carga, Rig, mib, new_data_directory};
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Arm {
-    /// `psql \copy` of a file that is encoded already, into a table made like Carga's landing table: what all others are
-    /// measured by.
+    /// The baseline: `psql \copy` of an already encoded file into a copy of Carga's landing table.
     CopyLanding,
-    /// `psql \copy` of the CSV itself into a table of its columns and types.
+    /// `psql \copy` of the CSV file into a table with its columns and types.
     CopyTyped,
-    /// curl to `completed`: API, broker, one worker, archive, landing table.
+    /// An upload with curl until `completed`: API, broker, one worker, archive, landing table.
     Distributed,
-    /// `carga import` into an empty data directory: the same on SQLite and plain files, from start to exit.
+    /// `carga import` into an empty data directory, on SQLite and plain files, from start to exit.
     Embedded,
     /// `sqlite3 .import` into a plain table.
     Sqlite,
-    /// pgloader into a table of text columns, where it has the least to do.
+    /// pgloader into a table of text columns, which is the least work for it.
     Pgloader,
 }
 
 impl Arm {
-    /// For people.
+    /// The arm's title in tables and in the chart.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::CopyLanding => r"psql \copy, encoded before, landing table",
@@ -46,17 +46,17 @@ impl Arm {
     }
 }
 
-/// One import.
+/// The measurements of one import.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) seconds: f64,
-    /// To the 202, where there is one.
+    /// Until the answer 202. Only the distributed arm has one.
     pub(crate) accepted_seconds: Option<f64>,
     pub(crate) cpu_seconds: ByProcess<f64>,
     pub(crate) peak_mib: ByProcess<f64>,
 }
 
-/// The rows of a file as \copy takes them into the landing table.
+/// Imports a file and exports its rows in the form that `\copy` reads into the landing table.
 pub(crate) async fn encode(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<()> {
     let encoded = file.encoded();
     rig.clear().await?;
@@ -97,7 +97,7 @@ impl Arm {
                 on_postgres(rig, file, "plain", || {
                     let mut pgloader = Command::new("pgloader");
                     pgloader.arg("--quiet").arg(&script);
-                    Measured::start("pgloader", pgloader)
+                    RunningCommand::start("pgloader", pgloader)
                 })
                 .await
             }
@@ -120,10 +120,10 @@ async fn distributed(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<Run> {
     let run = Run {
         seconds: imported.completed.as_secs_f64(),
         accepted_seconds: Some(imported.accepted.as_secs_f64()),
-        cpu_seconds: spent(&before, &cpu()),
+        cpu_seconds: cpu_spent(&before, &cpu()),
         peak_mib: carga.peak_mib(),
     };
-    counted(file, rig.count("rows").await?)?;
+    check_count(file, rig.count("rows").await?)?;
     Ok(run)
 }
 
@@ -135,8 +135,8 @@ async fn embedded(rig: &Rig, file: &DataFile) -> Result<Run> {
         .arg("import")
         .arg(&file.path)
         .env("CARGA_DATA_DIR", &data);
-    let run = Measured::start("carga", carga)?.finish()?;
-    counted(file, sqlite_count(&data.join("carga.db"), "rows")?)?;
+    let run = RunningCommand::start("carga", carga)?.finish()?;
+    check_count(file, sqlite_count(&data.join("carga.db"), "rows")?)?;
     Ok(run)
 }
 
@@ -146,8 +146,8 @@ async fn sqlite(rig: &Rig, file: &DataFile) -> Result<Run> {
     let mut sqlite = Command::new("sqlite3");
     let import = format!(".import '{}' plain", file.path.display());
     sqlite.arg(&database).args([".mode csv", &import]);
-    let run = Measured::start("sqlite3", sqlite)?.finish()?;
-    counted(file, sqlite_count(&database, "plain")?)?;
+    let run = RunningCommand::start("sqlite3", sqlite)?.finish()?;
+    check_count(file, sqlite_count(&database, "plain")?)?;
     Ok(run)
 }
 
@@ -157,32 +157,36 @@ fn sqlite_count(database: &std::path::Path, table: &str) -> Result<u64> {
     Ok(String::from_utf8(answer.stdout)?.trim().parse()?)
 }
 
-/// A command that fills a table of Postgres.
+/// Measures a command that fills a table of Postgres.
 async fn on_postgres(
     rig: &Rig,
     file: &DataFile,
     table: &str,
-    start: impl FnOnce() -> Result<Measured>,
+    start: impl FnOnce() -> Result<RunningCommand>,
 ) -> Result<Run> {
     rig.settle().await?;
     let before = rig.server_cpu();
     let mut run = start()?.finish()?;
-    // A backend's time is the server's when it has ended, a moment after its client.
+    // A backend ends shortly after its client, and only then counts to the server's processor time.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let servers = spent(&before, &rig.server_cpu());
+    let servers = cpu_spent(&before, &rig.server_cpu());
     run.cpu_seconds
         .extend(servers.into_iter().filter(|(name, _)| name == "postgres"));
-    counted(file, rig.count(table).await?)?;
+    check_count(file, rig.count(table).await?)?;
     rig.execute(&format!("DROP TABLE {table}")).await?;
     Ok(run)
 }
 
-fn counted(file: &DataFile, rows: u64) -> Result<()> {
-    ensure!(rows == file.rows, "{rows} rows arrived of {}", file.rows);
+fn check_count(file: &DataFile, rows: u64) -> Result<()> {
+    ensure!(
+        rows == file.rows,
+        "expected {} rows, found {rows}",
+        file.rows
+    );
     Ok(())
 }
 
-fn spent(before: &ByProcess<Duration>, after: &ByProcess<Duration>) -> ByProcess<f64> {
+fn cpu_spent(before: &ByProcess<Duration>, after: &ByProcess<Duration>) -> ByProcess<f64> {
     let seconds = |(name, after): (&String, &Duration)| {
         let before = before.get(name).copied().unwrap_or_default();
         (name.clone(), after.saturating_sub(before).as_secs_f64())
@@ -216,24 +220,24 @@ fn write_pgloader_script(rig: &Rig, file: &DataFile) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn psql(rig: &Rig, command: &str) -> Result<Measured> {
+fn psql(rig: &Rig, command: &str) -> Result<RunningCommand> {
     let mut psql = Command::new("psql");
     psql.arg("-qX")
         .arg(rig.database_url())
         .arg("-c")
         .arg(command);
-    Measured::start("psql", psql)
+    RunningCommand::start("psql", psql)
 }
 
-/// A command on its way.
-struct Measured {
+/// A running command that is being measured.
+struct RunningCommand {
     name: &'static str,
     child: Child,
     id: ProcessId,
     start: Instant,
 }
 
-impl Measured {
+impl RunningCommand {
     fn start(name: &'static str, mut command: Command) -> Result<Self> {
         let start = Instant::now();
         let child = command
@@ -241,7 +245,7 @@ impl Measured {
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        let id = ProcessId::of(child.id()).with_context(|| format!("{name} vanished"))?;
+        let id = ProcessId::of(child.id()).with_context(|| format!("{name} ended immediately"))?;
         Ok(Self {
             name,
             child,
@@ -250,7 +254,10 @@ impl Measured {
         })
     }
 
-    /// Waits for its end. Its memory is read now and then, its time once it is over and before it is forgotten.
+    /// Waits until the command ends.
+    ///
+    /// Its memory is sampled every 20 ms. Its processor time is read before the process is reaped,
+    /// because reaping removes the process from `/proc`.
     fn finish(mut self) -> Result<Run> {
         let pid = Pid::from_child(&self.child);
         let ended = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! The chart in the README: how long the flights take, by arm.
+//! The chart in the README: the import time of the flights by arm.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,19 +11,19 @@ use crate::data::Shape;
 use crate::results::{ArmResult, Comparison, Results};
 
 const WIDTH: f64 = 760.0;
-const BAR: f64 = 22.0;
+const BAR_HEIGHT: f64 = 22.0;
 const GAP: f64 = 12.0;
 const LEFT: f64 = 300.0;
 const TOP: f64 = 54.0;
-/// Room for the figures behind the longest bar.
+/// The space for the figures after the longest bar.
 const RIGHT: f64 = 130.0;
 
 pub(crate) fn write(results: &Results) -> Result<()> {
     let flights = results
         .comparisons
         .iter()
-        .filter(|one| one.shape == Shape::Flights);
-    let Some(longest) = flights.max_by_key(|one| one.rows) else {
+        .filter(|comparison| comparison.shape == Shape::Flights);
+    let Some(longest) = flights.max_by_key(|comparison| comparison.rows) else {
         return Ok(());
     };
     let path = repository().join("bench/chart.svg");
@@ -35,24 +35,24 @@ pub(crate) fn write(results: &Results) -> Result<()> {
 fn draw(comparison: &Comparison, date: &str) -> Result<String> {
     let mut arms: Vec<&ArmResult> = comparison.arms.iter().collect();
     arms.sort_by(|one, other| one.seconds.total_cmp(&other.seconds));
-    let most = arms.iter().map(|arm| arm.seconds).fold(0.0, f64::max);
-    let height = TOP + arms.len() as f64 * (BAR + GAP) + GAP;
+    let longest = arms.iter().map(|arm| arm.seconds).fold(0.0, f64::max);
+    let height = TOP + arms.len() as f64 * (BAR_HEIGHT + GAP) + GAP;
     let mib = comparison.bytes as f64 / f64::from(1 << 20);
     let mut svg = String::new();
-    // A background of its own, so that it can be read on a dark page as well.
+    // The white background keeps the chart readable on a dark page.
     write!(
         svg,
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="13" fill="#24292f">
 <rect width="{WIDTH}" height="{height}" rx="6" fill="#ffffff" stroke="#d0d7de"/>
 <text x="16" y="26" font-size="15" font-weight="bold">Seconds to import {} rows ({mib:.0} MiB), {date}; shorter is better</text>
-<text x="16" y="43" fill="#57606a">behind each bar: seconds, and how many times as long as the bare \copy into the landing table</text>
+<text x="16" y="43" fill="#57606a">after each bar: the seconds, and the ratio to the bare \copy into the landing table</text>
 "##,
         comparison.rows
     )?;
     for (index, arm) in arms.iter().enumerate() {
-        let y = TOP + index as f64 * (BAR + GAP) + GAP / 2.0;
-        let width = (arm.seconds / most * (WIDTH - LEFT - RIGHT)).max(1.0);
-        let middle = y + BAR * 0.7;
+        let y = TOP + index as f64 * (BAR_HEIGHT + GAP) + GAP / 2.0;
+        let width = (arm.seconds / longest * (WIDTH - LEFT - RIGHT)).max(1.0);
+        let middle = y + BAR_HEIGHT * 0.7;
         let color = match arm.arm {
             Arm::Distributed | Arm::Embedded => "#bc4c00",
             _ => "#8c959f",
@@ -60,7 +60,7 @@ fn draw(comparison: &Comparison, date: &str) -> Result<String> {
         write!(
             svg,
             r##"<text x="{}" y="{middle:.1}" text-anchor="end">{}</text>
-<rect x="{LEFT}" y="{y:.1}" width="{width:.1}" height="{BAR}" fill="{color}"/>
+<rect x="{LEFT}" y="{y:.1}" width="{width:.1}" height="{BAR_HEIGHT}" fill="{color}"/>
 <text x="{:.1}" y="{middle:.1}">{:.2} s · {:.2} ×</text>
 "##,
             LEFT - 8.0,

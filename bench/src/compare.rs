@@ -1,4 +1,4 @@
-//! Every arm on every file, in turns: whatever the machine does in a minute, it does to all of them.
+//! Runs all arms on every file in turns, so that a slow minute of the machine affects all arms.
 
 use anyhow::Result;
 
@@ -7,20 +7,20 @@ use crate::data::{DataFile, Shape, Size};
 use crate::results::{ArmResult, Comparison, Results, Spread, rounded};
 use crate::rig::{ByProcess, Carga, Rig};
 
-/// An arm that is this many times slower than \copy takes part in two rounds that count, not in all.
-const SLOW: f64 = 8.0;
-const ROUNDS_OF_A_SLOW_ARM: usize = 2;
+/// An arm slower than this multiple of `\copy` takes part in two counted rounds only.
+const SLOW_RATIO: f64 = 8.0;
+const COUNTED_ROUNDS_OF_A_SLOW_ARM: usize = 2;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Comparisons {
-    /// Rounds; the first does not count
+    /// Number of rounds; the first is not counted
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..))]
     rounds: u32,
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Shape::Flights, Shape::Narrow, Shape::Quoted, Shape::Wide])]
     shapes: Vec<Shape>,
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Size::TenThousand, Size::HundredThousand, Size::Million])]
     sizes: Vec<Size>,
-    /// Which arms; \copy into the landing table always takes part
+    /// The arms; \copy into the landing table always takes part
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Arm::CopyTyped, Arm::Distributed, Arm::Embedded, Arm::Sqlite, Arm::Pgloader])]
     arms: Vec<Arm>,
 }
@@ -29,13 +29,13 @@ pub(crate) async fn run(rig: &Rig, chosen: &Comparisons, results: &mut Results) 
     for shape in &chosen.shapes {
         for size in &chosen.sizes {
             let file = DataFile::make(*shape, *size)?;
-            // New ones for each file: a process keeps memory that an earlier file made it take.
+            // New processes for each file: a process keeps the memory that an earlier file needed.
             let carga = rig.carga(1, &[]).await?;
             let comparison = compare(rig, &carga, &file, chosen).await?;
             rig.clean().await?;
             print(&comparison);
-            let same = |other: &Comparison| other.shape == *shape && other.rows == file.rows;
-            results.comparisons.retain(|other| !same(other));
+            let is_same = |other: &Comparison| other.shape == *shape && other.rows == file.rows;
+            results.comparisons.retain(|other| !is_same(other));
             results.comparisons.push(comparison);
             results.save()?;
         }
@@ -53,12 +53,12 @@ async fn compare(
     arms.extend(chosen.arms.iter().filter(|arm| **arm != Arm::CopyLanding));
     eprintln!("{:?}, {} rows, {} bytes", file.shape, file.rows, file.bytes);
     arms::encode(rig, carga, file).await?;
-    let mut taken: Vec<Vec<(Run, f64)>> = arms.iter().map(|_| Vec::new()).collect();
+    let mut runs_by_arm: Vec<Vec<(Run, f64)>> = arms.iter().map(|_| Vec::new()).collect();
     for round in 0..chosen.rounds {
         let mut copy_seconds = 0.0;
-        for (arm, runs) in arms.iter().zip(&mut taken) {
-            let is_slow = runs.last().is_some_and(|(_, ratio)| *ratio > SLOW);
-            if is_slow && runs.len() > ROUNDS_OF_A_SLOW_ARM {
+        for (arm, runs) in arms.iter().zip(&mut runs_by_arm) {
+            let is_slow = runs.last().is_some_and(|(_, ratio)| *ratio > SLOW_RATIO);
+            if is_slow && runs.len() > COUNTED_ROUNDS_OF_A_SLOW_ARM {
                 continue;
             }
             let run = arm.run(rig, carga, file).await?;
@@ -75,7 +75,7 @@ async fn compare(
         }
     }
     std::fs::remove_file(file.encoded())?;
-    let arms = arms.into_iter().zip(taken);
+    let arms = arms.into_iter().zip(runs_by_arm);
     Ok(Comparison {
         shape: file.shape,
         rows: file.rows,
@@ -86,22 +86,22 @@ async fn compare(
 }
 
 fn summary(arm: Arm, runs: &[(Run, f64)]) -> ArmResult {
-    let median = |of: &dyn Fn(&Run) -> Option<f64>| {
-        rounded(Spread::of(runs.iter().filter_map(|(run, _)| of(run))).median)
+    let median = |figure: &dyn Fn(&Run) -> Option<f64>| {
+        rounded(Spread::of(runs.iter().filter_map(|(run, _)| figure(run))).median)
     };
-    let by_process = |of: fn(&Run) -> &ByProcess<f64>| {
-        let names = runs.first().map(|(run, _)| of(run).keys());
+    let by_process = |figures: fn(&Run) -> &ByProcess<f64>| {
+        let names = runs.first().map(|(run, _)| figures(run).keys());
         let median_of = |name: &String| {
-            let median = median(&|run| of(run).get(name).copied());
+            let median = median(&|run| figures(run).get(name).copied());
             (name.clone(), median)
         };
         names.into_iter().flatten().map(median_of).collect()
     };
-    let accepts = runs.iter().any(|(run, _)| run.accepted_seconds.is_some());
+    let has_accepted = runs.iter().any(|(run, _)| run.accepted_seconds.is_some());
     ArmResult {
         arm,
         seconds: median(&|run| Some(run.seconds)),
-        accepted_seconds: accepts.then(|| median(&|run| run.accepted_seconds)),
+        accepted_seconds: has_accepted.then(|| median(&|run| run.accepted_seconds)),
         ratio: Spread::of(runs.iter().map(|(_, ratio)| *ratio)).rounded(),
         cpu_seconds: by_process(|run| &run.cpu_seconds),
         peak_mib: by_process(|run| &run.peak_mib),
@@ -109,7 +109,7 @@ fn summary(arm: Arm, runs: &[(Run, f64)]) -> ArmResult {
     }
 }
 
-/// A table for people, and for Markdown.
+/// Prints a comparison as a Markdown table.
 fn print(comparison: &Comparison) {
     let Comparison {
         shape,
@@ -134,14 +134,15 @@ fn print(comparison: &Comparison) {
             arm.arm.title(),
             arm.seconds,
             accepted.unwrap_or_default(),
-            listed(&arm.cpu_seconds, 1),
-            listed(&arm.peak_mib, 0),
+            list(&arm.cpu_seconds, 1),
+            list(&arm.peak_mib, 0),
         );
     }
     println!();
 }
 
-pub(crate) fn listed(figures: &ByProcess<f64>, decimals: usize) -> String {
+/// Formats figures as `name figure, name figure`.
+pub(crate) fn list(figures: &ByProcess<f64>, decimals: usize) -> String {
     let figures = figures.iter();
     let figures = figures.map(|(name, figure)| format!("{name} {figure:.decimals$}"));
     figures.collect::<Vec<_>>().join(", ")

@@ -1,4 +1,4 @@
-//! The files that are imported: real flights, and three shapes that are made the same way every time.
+//! The imported files: real flights, and three generated shapes that are identical in every run.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 use carga_testkit::{fixtures, target_dir};
 use serde::{Deserialize, Serialize};
 
-/// What a file looks like.
+/// The shape of a file.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Shape {
     /// Ten short columns.
     Narrow,
-    /// Every flight that left New York City in 2013: 19 columns, over and over.
+    /// Every flight that left New York City in 2013, repeated: 19 columns.
     Flights,
     /// Fifty columns.
     Wide,
@@ -22,17 +22,17 @@ pub(crate) enum Shape {
     Quoted,
 }
 
-/// About how many rows.
+/// The approximate number of rows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Size {
     #[value(name = "10k")]
     TenThousand,
     #[value(name = "100k")]
     HundredThousand,
-    /// Of the flights: three times the whole year, 1,010,328 rows.
+    /// For the flights, three copies of the whole year: 1,010,328 rows.
     #[value(name = "1m")]
     Million,
-    /// Of the flights: thirty times the whole year.
+    /// For the flights, thirty copies of the whole year.
     #[value(name = "10m")]
     TenMillion,
 }
@@ -52,30 +52,30 @@ impl Size {
     }
 }
 
-/// A CSV file, and what a table for it looks like.
+/// A CSV file, and the columns of a table for it.
 #[derive(Debug)]
 pub(crate) struct DataFile {
     pub(crate) shape: Shape,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) path: PathBuf,
-    /// Names with their Postgres types.
+    /// Column names with their Postgres types.
     pub(crate) columns: Vec<(String, &'static str)>,
 }
 
 impl DataFile {
-    /// The file, made unless it is there already.
+    /// Generates the file unless it exists.
     pub(crate) fn make(shape: Shape, size: Size) -> Result<Self> {
         let rows = size.rows(shape);
         Self::of_rows(shape, rows)
     }
 
-    /// Where its rows are once they have been encoded for `\copy`.
+    /// The path of the file's rows in the form that `\copy` reads.
     pub(crate) fn encoded(&self) -> PathBuf {
         self.path.with_extension("copy")
     }
 
-    /// The whole year once.
+    /// One copy of the whole year.
     pub(crate) fn flights_once() -> Result<Self> {
         Self::of_rows(Shape::Flights, FLIGHTS_ROWS)
     }
@@ -87,7 +87,7 @@ impl DataFile {
         let path = dir.join(format!("{name}-{rows}.csv"));
         let columns = columns(shape);
         if !path.exists() {
-            eprintln!("making {}", path.display());
+            eprintln!("generating {}", path.display());
             let draft = path.with_extension("draft");
             let mut file = BufWriter::with_capacity(1 << 20, File::create(&draft)?);
             write(&mut file, shape, rows, &columns)?;
@@ -104,7 +104,7 @@ impl DataFile {
         })
     }
 
-    /// What stands for a missing value.
+    /// The text that stands for a missing value.
     pub(crate) fn null(&self) -> &'static str {
         match self.shape {
             Shape::Flights => "NA",
@@ -113,73 +113,80 @@ impl DataFile {
     }
 }
 
-/// Where everything is that a run leaves behind to be used again.
+/// The directory of everything that later runs reuse.
 pub(crate) fn directory() -> Result<PathBuf> {
     let dir = target_dir().join("bench");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     Ok(dir)
 }
 
+const NARROW_COLUMNS: &[(&str, &str)] = &[
+    ("id", "integer"),
+    ("code", "text"),
+    ("active", "boolean"),
+    ("price", "numeric"),
+    ("quantity", "integer"),
+    ("day", "date"),
+    ("city", "text"),
+    ("status", "text"),
+    ("rate", "float8"),
+    ("note", "text"),
+];
+
+const FLIGHTS_COLUMNS: &[(&str, &str)] = &[
+    ("year", "integer"),
+    ("month", "integer"),
+    ("day", "integer"),
+    ("dep_time", "integer"),
+    ("sched_dep_time", "integer"),
+    ("dep_delay", "integer"),
+    ("arr_time", "integer"),
+    ("sched_arr_time", "integer"),
+    ("arr_delay", "integer"),
+    ("carrier", "text"),
+    ("flight", "integer"),
+    ("tailnum", "text"),
+    ("origin", "text"),
+    ("dest", "text"),
+    ("air_time", "integer"),
+    ("distance", "integer"),
+    ("hour", "integer"),
+    ("minute", "integer"),
+    ("time_hour", "timestamptz"),
+];
+
+const QUOTED_COLUMNS: &[(&str, &str)] = &[
+    ("id", "integer"),
+    ("author", "text"),
+    ("day", "date"),
+    ("title", "text"),
+    ("body", "text"),
+    ("reply", "text"),
+];
+
 fn columns(shape: Shape) -> Vec<(String, &'static str)> {
-    let named = |columns: &[(&str, &'static str)]| {
-        let owned = columns
-            .iter()
-            .map(|(name, kind)| ((*name).to_owned(), *kind));
-        owned.collect()
+    let columns = match shape {
+        Shape::Narrow => NARROW_COLUMNS,
+        Shape::Flights => FLIGHTS_COLUMNS,
+        Shape::Quoted => QUOTED_COLUMNS,
+        Shape::Wide => return wide_columns(),
     };
-    match shape {
-        Shape::Narrow => named(&[
-            ("id", "integer"),
-            ("code", "text"),
-            ("active", "boolean"),
-            ("price", "numeric"),
-            ("quantity", "integer"),
-            ("day", "date"),
-            ("city", "text"),
-            ("status", "text"),
-            ("rate", "float8"),
-            ("note", "text"),
-        ]),
-        Shape::Flights => named(&[
-            ("year", "integer"),
-            ("month", "integer"),
-            ("day", "integer"),
-            ("dep_time", "integer"),
-            ("sched_dep_time", "integer"),
-            ("dep_delay", "integer"),
-            ("arr_time", "integer"),
-            ("sched_arr_time", "integer"),
-            ("arr_delay", "integer"),
-            ("carrier", "text"),
-            ("flight", "integer"),
-            ("tailnum", "text"),
-            ("origin", "text"),
-            ("dest", "text"),
-            ("air_time", "integer"),
-            ("distance", "integer"),
-            ("hour", "integer"),
-            ("minute", "integer"),
-            ("time_hour", "timestamptz"),
-        ]),
-        Shape::Wide => (1..=50)
-            .map(|index| {
-                let kind = match index % 3 {
-                    0 => "integer",
-                    1 => "text",
-                    _ => "numeric",
-                };
-                (format!("column_{index:02}"), kind)
-            })
-            .collect(),
-        Shape::Quoted => named(&[
-            ("id", "integer"),
-            ("author", "text"),
-            ("day", "date"),
-            ("title", "text"),
-            ("body", "text"),
-            ("reply", "text"),
-        ]),
-    }
+    let columns = columns.iter();
+    columns
+        .map(|(name, kind)| ((*name).to_owned(), *kind))
+        .collect()
+}
+
+fn wide_columns() -> Vec<(String, &'static str)> {
+    let column = |index| {
+        let kind = match index % 3 {
+            0 => "integer",
+            1 => "text",
+            _ => "numeric",
+        };
+        (format!("column_{index:02}"), kind)
+    };
+    (1..=50).map(column).collect()
 }
 
 fn write(file: &mut impl Write, shape: Shape, rows: u64, columns: &[(String, &str)]) -> Result<()> {
@@ -211,8 +218,8 @@ fn write_flights(file: &mut impl Write, rows: u64) -> Result<()> {
     let mut line = Vec::new();
     source.read_until(b'\n', &mut line)?;
     file.write_all(&line)?;
-    let mut left = rows;
-    while left > 0 {
+    let mut remaining = rows;
+    while remaining > 0 {
         line.clear();
         if source.read_until(b'\n', &mut line)? == 0 {
             source = open()?;
@@ -220,7 +227,7 @@ fn write_flights(file: &mut impl Write, rows: u64) -> Result<()> {
             continue;
         }
         file.write_all(&line)?;
-        left -= 1;
+        remaining -= 1;
     }
     Ok(())
 }
@@ -282,21 +289,21 @@ fn write_quoted(file: &mut impl Write, row: u64, random: &mut Random) -> Result<
     Ok(())
 }
 
-/// Words with a newline now and then.
+/// Writes words, with a newline after about every eighth.
 fn write_text(file: &mut impl Write, words: u64, random: &mut Random) -> Result<()> {
     for word in 0..words {
-        let between = match (word, random.below(8)) {
+        let separator = match (word, random.below(8)) {
             (0, _) => "",
             (_, 0) => ",\n",
             _ => " ",
         };
-        file.write_all(between.as_bytes())?;
+        file.write_all(separator.as_bytes())?;
         file.write_all(random.word().as_bytes())?;
     }
     Ok(())
 }
 
-/// xorshift64 (Marsaglia, "Xorshift RNGs", 2003): the same files on every machine.
+/// xorshift64 (Marsaglia, "Xorshift RNGs", 2003), which generates the same files on every machine.
 struct Random(u64);
 
 impl Random {

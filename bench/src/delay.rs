@@ -1,4 +1,4 @@
-//! A proxy that makes a server seem far away: what it answers arrives later, as much of it at once as before.
+//! A proxy that delays the answers of a server without limiting their throughput.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Dropped, it takes no more connections.
+/// Dropping the proxy stops it from accepting connections.
 #[derive(Debug)]
 pub(crate) struct Delay {
     pub(crate) address: SocketAddr,
@@ -26,8 +26,8 @@ impl Delay {
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(async move {
-                    if let Err(error) = join(client, server, delay).await {
-                        eprintln!("the delaying proxy: {error:#}");
+                    if let Err(error) = forward(client, server, delay).await {
+                        eprintln!("the delaying proxy failed: {error:#}");
                     }
                 });
             }
@@ -42,19 +42,23 @@ impl Drop for Delay {
     }
 }
 
-async fn join(client: TcpStream, server: SocketAddr, delay: Duration) -> Result<()> {
+async fn forward(client: TcpStream, server: SocketAddr, delay: Duration) -> Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
-    let back = tokio::spawn(later(from_server, to_client, delay));
+    let answers = tokio::spawn(forward_later(from_server, to_client, delay));
     tokio::io::copy(&mut from_client, &mut to_server).await?;
     to_server.shutdown().await?;
-    back.await?
+    answers.await?
 }
 
-async fn later(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) -> Result<()> {
+async fn forward_later(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    delay: Duration,
+) -> Result<()> {
     let (sender, mut pieces) = mpsc::channel::<(Instant, BytesMut)>(1_000);
     let writing = tokio::spawn(async move {
         while let Some((at, piece)) = pieces.recv().await {

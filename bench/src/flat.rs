@@ -1,9 +1,9 @@
-//! Time per row and memory do not depend on how long a file is.
+//! Measures whether time per row and memory depend on the length of a file.
 
 use anyhow::Result;
 
 use crate::arms::{Arm, Run, encode};
-use crate::compare::listed;
+use crate::compare::list;
 use crate::data::{DataFile, Shape, Size};
 use crate::page_cache;
 use crate::results::{Flat, Results, Spread};
@@ -11,12 +11,14 @@ use crate::rig::{ByProcess, Rig};
 
 const ARMS: [Arm; 3] = [Arm::CopyLanding, Arm::Distributed, Arm::Embedded];
 const SIZES: [Size; 3] = [Size::HundredThousand, Size::Million, Size::TenMillion];
-/// The first does not count. The longest file takes part in the last ones only: it takes as long as all others together.
+/// The first round is not counted. The longest file takes part in the last rounds only, because it
+/// takes as long as all others together.
 const ROUNDS: usize = 9;
 const LONG_ROUNDS: usize = 2;
 
-/// Everything measured of an arm on one size, with the time per row as a ratio to that of a million in the same round.
-type Taken = Vec<(Run, f64)>;
+/// The runs of an arm on one size. Each has the ratio of its time per row to that of a million rows
+/// in the same round.
+type Runs = Vec<(Run, f64)>;
 
 pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
     let files = SIZES.map(|size| DataFile::make(Shape::Flights, size));
@@ -26,14 +28,14 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
         let carga = rig.carga(1, &[]).await?;
         encode(rig, &carga, file).await?;
     }
-    let mut taken = ARMS.map(|_| SIZES.map(|_| Taken::new()));
+    let mut runs_by_arm = ARMS.map(|_| SIZES.map(|_| Runs::new()));
     for round in 0..ROUNDS {
-        for (arm, sizes) in ARMS.into_iter().zip(&mut taken) {
+        for (arm, sizes) in ARMS.into_iter().zip(&mut runs_by_arm) {
             let runs = one_round(rig, arm, &files, &warm_up, round).await?;
-            let of_a_million = runs[1].as_ref().map_or(f64::NAN, per_row(&files[1]));
+            let million_row_time = runs[1].as_ref().map_or(f64::NAN, per_row(&files[1]));
             for ((run, file), all) in runs.into_iter().zip(&files).zip(sizes) {
                 let Some(run) = run else { continue };
-                let ratio = per_row(file)(&run) / of_a_million;
+                let ratio = per_row(file)(&run) / million_row_time;
                 eprintln!(
                     "  round {round}: {}, {} rows: {:.2} µs per row, {ratio:.2}",
                     arm.title(),
@@ -48,10 +50,23 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
         rig.clean().await?;
     }
     page_cache::remove()?;
+    report(results, &files, &runs_by_arm)?;
+    for file in files.iter().chain([&warm_up]) {
+        std::fs::remove_file(file.encoded())?;
+    }
+    Ok(())
+}
+
+/// Prints a Markdown table of the runs and stores their results.
+fn report(
+    results: &mut Results,
+    files: &[DataFile],
+    runs_by_arm: &[[Runs; SIZES.len()]],
+) -> Result<()> {
     results.flat.clear();
     println!("\n| | rows | µs per row | to a million | peak MiB |");
     println!("|---|---|---|---|---|");
-    for (arm, sizes) in ARMS.into_iter().zip(&taken) {
+    for (arm, sizes) in ARMS.into_iter().zip(runs_by_arm) {
         for (file, runs) in files.iter().zip(sizes) {
             let flat = summary(arm, file, runs);
             let Spread {
@@ -64,19 +79,15 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
                 arm.title(),
                 file.rows,
                 flat.microseconds_per_row,
-                listed(&flat.peak_mib, 0)
+                list(&flat.peak_mib, 0)
             );
             results.flat.push(flat);
         }
     }
-    results.save()?;
-    for file in files.iter().chain([&warm_up]) {
-        std::fs::remove_file(file.encoded())?;
-    }
-    Ok(())
+    results.save()
 }
 
-/// One import of each file, as far as it takes part.
+/// Runs one import of each file that takes part in this round.
 async fn one_round(
     rig: &Rig,
     arm: Arm,
@@ -90,12 +101,14 @@ async fn one_round(
             runs.push(None);
             continue;
         }
-        // Emptied before it is filled: the pages of the last import's tables would be free again otherwise.
+        // The tables are emptied before the page cache is filled, because emptying them frees
+        // pages.
         rig.clear().await?;
         page_cache::fill()?;
-        // New ones each time, which hold nothing of another size.
+        // New processes each time, which hold no memory from another size.
         let carga = rig.carga(1, &[]).await?;
-        // The filler took the place of programs and files too, and a service that waits for a file has its connections open.
+        // The filler also evicted programs and files. This run reads them again and opens the
+        // programs' connections, as in a service that waits for a file.
         arm.run(rig, &carga, warm_up).await?;
         page_cache::read(&[&file.path, &file.encoded()])?;
         runs.push(Some(arm.run(rig, &carga, file).await?));
@@ -103,7 +116,7 @@ async fn one_round(
     Ok(runs)
 }
 
-/// Microseconds.
+/// The microseconds per row of a run.
 fn per_row(file: &DataFile) -> impl Fn(&Run) -> f64 {
     let rows = file.rows as f64;
     move |run| run.seconds * 1e6 / rows
@@ -111,11 +124,11 @@ fn per_row(file: &DataFile) -> impl Fn(&Run) -> f64 {
 
 fn summary(arm: Arm, file: &DataFile, runs: &[(Run, f64)]) -> Flat {
     let times = runs.iter().map(|(run, _)| per_row(file)(run));
-    // The largest of all rounds: a bound that held by chance is none.
+    // The maximum of all rounds, because an upper bound must hold in every round.
     let mut peak_mib = ByProcess::new();
     for (name, mib) in runs.iter().flat_map(|(run, _)| &run.peak_mib) {
-        let most: &mut f64 = peak_mib.entry(name.clone()).or_default();
-        *most = most.max(*mib);
+        let peak: &mut f64 = peak_mib.entry(name.clone()).or_default();
+        *peak = peak.max(*mib);
     }
     Flat {
         arm,

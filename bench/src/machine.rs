@@ -1,4 +1,4 @@
-//! What a measurement was made on and with.
+//! The machine and the program versions of a measurement.
 
 use std::fs;
 use std::process::Command;
@@ -13,8 +13,8 @@ pub(crate) async fn describe(rig: &Rig) -> Result<Machine> {
     let (postgres,): (String,) = sqlx::query_as("SHOW server_version")
         .fetch_one(&rig.pool)
         .await?;
-    let rabbit = answer_of("dpkg-query", &["-W", "-f", "${Version}", "rabbitmq-server"]);
-    let redis = answer_of("redis-server", &["--version"]);
+    let rabbit = output_of("dpkg-query", &["-W", "-f", "${Version}", "rabbitmq-server"]);
+    let redis = output_of("redis-server", &["--version"]);
     let versions = [
         ("Carga", env!("CARGO_PKG_VERSION").to_owned()),
         ("PostgreSQL", first_word(&postgres)),
@@ -23,12 +23,12 @@ pub(crate) async fn describe(rig: &Rig) -> Result<Machine> {
             "Redis",
             redis.split("v=").nth(1).map(first_word).unwrap_or_default(),
         ),
-        ("SQLite", first_word(&answer_of("sqlite3", &["--version"]))),
+        ("SQLite", first_word(&output_of("sqlite3", &["--version"]))),
         (
             "pgloader",
-            answer_of("dpkg-query", &["-W", "-f", "${Version}", "pgloader"]),
+            output_of("dpkg-query", &["-W", "-f", "${Version}", "pgloader"]),
         ),
-        ("rustc", answer_of("rustc", &["--version"])),
+        ("rustc", output_of("rustc", &["--version"])),
     ];
     Ok(Machine {
         date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
@@ -41,7 +41,7 @@ pub(crate) async fn describe(rig: &Rig) -> Result<Machine> {
     })
 }
 
-/// A figure of `/proc/meminfo`.
+/// A size from `/proc/meminfo`.
 pub(crate) fn memory_bytes(name: &str) -> Result<u64> {
     let value = value_of("/proc/meminfo", name)?;
     let kibibytes: u64 = value.trim_end_matches(" kB").parse()?;
@@ -56,7 +56,7 @@ fn value_of(file: &str, name: &str) -> Result<String> {
         .map_or(String::new(), |(_, value)| value.trim().to_owned()))
 }
 
-fn answer_of(program: &str, arguments: &[&str]) -> String {
+fn output_of(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     output.map_or(String::new(), |output| {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()

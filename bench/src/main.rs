@@ -1,4 +1,5 @@
-//! What an import costs, beside what people would do without Carga. `make bench` runs all of it.
+//! Measures whole imports, by Carga and by the tools that people use without it. `make bench` runs
+//! everything.
 
 mod arms;
 mod chart;
@@ -21,8 +22,8 @@ use crate::compare::Comparisons;
 use crate::results::Results;
 use crate::rig::Rig;
 
-/// Measures whole imports. Only ratios within one run mean anything: machines differ, and so does one machine from minute to
-/// minute.
+/// Measures whole imports. Compare only ratios within one run: the speed of a machine changes from
+/// minute to minute.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -35,15 +36,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// Every arm in turns, for every shape and size of file
+    /// All arms in turns, for every shape and size of file
     Compare(Comparisons),
-    /// A slow archive, several workers, several uploads at once
+    /// Throughput with a slow archive, several workers, or concurrent uploads
     Scaling,
     /// Time per row and memory from 100,000 rows to ten million
     Flat,
-    /// Memory of one upload of 1 GiB, and of twenty uploads at once
+    /// Memory of one upload of 1 GiB, of long rows, and of twenty concurrent uploads
     Memory,
-    /// Draw the chart again from the results that are there
+    /// Redraws the chart from the stored results
     Chart,
 }
 

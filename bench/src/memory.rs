@@ -1,4 +1,4 @@
-//! What long uploads, long rows and twenty uploads at once cost in memory.
+//! The memory of long uploads, long rows and twenty concurrent uploads.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -7,13 +7,13 @@ use futures::future::try_join_all;
 use futures::stream;
 use serde_json::Value;
 
-use crate::compare::listed;
+use crate::compare::list;
 use crate::data::DataFile;
 use crate::results::{Memory, Results};
 use crate::rig::{Carga, POLL, Rig, mib};
 
 const MIB: u64 = 1 << 20;
-const AT_ONCE: u32 = 20;
+const CONCURRENT: u32 = 20;
 const LONG_ROWS: &str = "one upload of 256 MiB, 6 kB per row";
 
 pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
@@ -32,8 +32,8 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
             "one upload of 1 GiB" => send(&carga, Block::flights(&file)?, 1024 * MIB).await?,
             LONG_ROWS => send(&carga, Block::long_rows(), 256 * MIB).await?,
             _ => {
-                try_join_all((0..AT_ONCE).map(|_| carga.import(&file, AT_ONCE))).await?;
-                u64::from(AT_ONCE) * file.bytes
+                try_join_all((0..CONCURRENT).map(|_| carga.import(&file, CONCURRENT))).await?;
+                u64::from(CONCURRENT) * file.bytes
             }
         };
         let Usage {
@@ -49,7 +49,7 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
         println!(
             "| {what} | {:.0} | {} |",
             memory.api_growth_mib,
-            listed(&memory.peak_mib, 0)
+            list(&memory.peak_mib, 0)
         );
         results.memory.push(memory);
         results.save()?;
@@ -57,7 +57,7 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
     rig.clean().await
 }
 
-/// A header, and rows that are sent over and over.
+/// A header, and a block of rows that is sent repeatedly.
 struct Block {
     header: Bytes,
     rows: Bytes,
@@ -76,7 +76,7 @@ impl Block {
         })
     }
 
-    /// A thousand of them are more than a batch may have.
+    /// A thousand of these rows exceed the byte limit of a batch.
     fn long_rows() -> Self {
         const ROWS: usize = 1_000;
         const COLUMNS: usize = 12;
@@ -97,7 +97,8 @@ impl Block {
     }
 }
 
-/// The header once, then the rows until they are so many bytes, never on disk.
+/// Sends the header once, and then the rows repeatedly until they exceed `bytes`. Nothing is
+/// written to disk. Returns the size of the upload.
 async fn send(carga: &Carga, block: Block, bytes: u64) -> Result<u64> {
     let Block {
         header,
@@ -122,8 +123,10 @@ async fn send(carga: &Carga, block: Block, bytes: u64) -> Result<u64> {
     let upload: Value = serde_json::from_slice(&answer.bytes().await?)?;
     let id = upload["id"]
         .as_str()
-        .with_context(|| format!("refused: {upload}"))?;
-    carga.completed(id, times * row_count, POLL).await?;
+        .with_context(|| format!("the upload was refused: {upload}"))?;
+    carga
+        .wait_until_completed(id, times * row_count, POLL)
+        .await?;
     upload["bytes"]["received"]
         .as_u64()
         .context("the upload has no size")

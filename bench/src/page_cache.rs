@@ -1,8 +1,9 @@
-//! Free memory, put out of play.
+//! Fills the page cache, so that the cost of fresh memory does not distort a measurement.
 //!
-//! A virtual machine may have given its free memory back to its host, and gets it page by page when something is written: here a
-//! gigabyte took about a second of processor time. An import that writes more than the others would be charged for that. So the
-//! page cache is filled first: what is written then takes the place of something that was read long ago.
+//! A virtual machine may have returned its free memory to its host. It then gets the memory back
+//! page by page as files are written, which took about a second of processor time per gigabyte
+//! here. An import that writes more than others would be charged for that. After the cache has been
+//! filled, writes reuse pages that were read long ago.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -15,26 +16,26 @@ use crate::data::directory;
 use crate::machine;
 
 const MIB: u64 = 1 << 20;
-/// So much may stay free: the kernel keeps some in any case.
-const FREE: u64 = 1024 * MIB;
-/// Between two looks at how much is free.
-const STEP: u64 = 256 * MIB;
+/// Filling stops at this much free memory, because the kernel always keeps some.
+const MIN_FREE: u64 = 1024 * MIB;
+/// The number of bytes read between two checks of the free memory.
+const CHECK_INTERVAL: u64 = 256 * MIB;
 
-/// Fills the page cache with a file as large as half the memory, which stays for the next time; not where that would take most of the
-/// disk.
+/// Fills the page cache with a file as large as half the memory. The file is kept for the next
+/// time. Does nothing if the file would occupy most of the free disk space.
 pub(crate) fn fill() -> Result<()> {
     let path = directory()?.join("filler");
     let size = machine::memory_bytes("MemTotal")? / 2;
-    let room = statvfs(&directory()?)?;
-    if !path.exists() && room.f_bavail * room.f_frsize < 3 * size {
+    let disk = statvfs(&directory()?)?;
+    if !path.exists() && disk.f_bavail * disk.f_frsize < 3 * size {
         eprintln!(
-            "the disk has no room for a file that fills the page cache; long files may seem slower than they are"
+            "too little disk space to fill the page cache; the times of long files may be too high"
         );
         return Ok(());
     }
     let mut piece = vec![0; MIB as usize];
     if !path.exists() {
-        // A run that is broken off leaves no file that is too short.
+        // Renamed at the end, so that an interrupted run leaves no short file.
         let draft = path.with_extension("draft");
         let mut file = File::create(&draft)?;
         for _ in 0..size / MIB {
@@ -44,8 +45,10 @@ pub(crate) fn fill() -> Result<()> {
         fs::rename(draft, &path)?;
     }
     let mut file = File::open(&path)?;
-    for step in 0..size / MIB {
-        if step % (STEP / MIB) == 0 && machine::memory_bytes("MemFree")? < FREE {
+    for piece_number in 0..size / MIB {
+        if piece_number % (CHECK_INTERVAL / MIB) == 0
+            && machine::memory_bytes("MemFree")? < MIN_FREE
+        {
             break;
         }
         file.read_exact(&mut piece)?;
@@ -53,7 +56,7 @@ pub(crate) fn fill() -> Result<()> {
     Ok(())
 }
 
-/// Brings back files that the filler took the place of.
+/// Reads files back into the page cache after the filler has evicted them.
 pub(crate) fn read(files: &[&Path]) -> Result<()> {
     for file in files {
         std::io::copy(&mut File::open(file)?, &mut std::io::sink())?;
@@ -61,7 +64,7 @@ pub(crate) fn read(files: &[&Path]) -> Result<()> {
     Ok(())
 }
 
-/// Gives the disk back.
+/// Removes the filler file.
 pub(crate) fn remove() -> Result<()> {
     match fs::remove_file(directory()?.join("filler")) {
         Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -1,4 +1,4 @@
-//! What was measured, as `bench/results.json` keeps it and the chart is drawn from.
+//! The measurements, as stored in `bench/results.json`. The chart is drawn from them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::arms::Arm;
 use crate::data::Shape;
 use crate::rig::ByProcess;
 
-/// Each part is replaced when it is measured again. All are of one machine, the same versions and one day.
+/// The results of one machine, one set of versions and one day. Measuring a part again replaces it.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
@@ -25,18 +25,18 @@ pub(crate) struct Results {
     pub(crate) memory: Vec<Memory>,
 }
 
-/// Where and with what.
+/// The machine, the versions and the day of a measurement.
 #[derive(Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Machine {
     pub(crate) date: String,
     pub(crate) processor: String,
     pub(crate) cores: usize,
     pub(crate) memory_gib: u64,
-    /// Of Carga and of everything that is compared with it or that it runs on.
+    /// The versions of Carga, of its servers and of the programs that it is compared with.
     pub(crate) versions: Vec<(String, String)>,
 }
 
-/// All arms on one file.
+/// The results of all arms on one file.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Comparison {
     pub(crate) shape: Shape,
@@ -49,14 +49,14 @@ pub(crate) struct Comparison {
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct ArmResult {
     pub(crate) arm: Arm,
-    /// Medians of the rounds that count.
+    /// The median of the counted rounds.
     pub(crate) seconds: f64,
     pub(crate) accepted_seconds: Option<f64>,
-    /// To \copy into the landing table in the same round.
+    /// The ratio to the time of `\copy` into the landing table in the same round.
     pub(crate) ratio: Spread,
     pub(crate) cpu_seconds: ByProcess<f64>,
     pub(crate) peak_mib: ByProcess<f64>,
-    /// As they were measured.
+    /// The seconds of each counted round.
     pub(crate) rounds: Vec<f64>,
 }
 
@@ -90,27 +90,28 @@ impl Spread {
     }
 }
 
-/// Imports of the flights under one condition.
+/// The imports of the flights under one condition.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Scaling {
     /// `s3 delay ms`, `workers` or `uploads at once`.
     pub(crate) what: String,
     pub(crate) value: u64,
     pub(crate) rows_per_second: f64,
-    /// To the throughput of the first of its kind, in the same round.
+    /// The ratio to the throughput of the first condition with the same `what`, in the same round.
     pub(crate) ratio: Spread,
-    /// Of uploads at once: how far the first and the last to complete are from their mean.
+    /// For concurrent uploads, the largest distance of a completion time from their mean, as a
+    /// share of the mean.
     pub(crate) unfairness: Option<f64>,
     pub(crate) peak_mib: ByProcess<f64>,
 }
 
-/// Imports of files that differ in their length alone.
+/// The imports of a file of one length. The files differ only in their length.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Flat {
     pub(crate) arm: Arm,
     pub(crate) rows: u64,
     pub(crate) microseconds_per_row: f64,
-    /// To the same arm's time per row with a million rows, in the same round.
+    /// The ratio to the same arm's time per row with a million rows, in the same round.
     #[serde(default)]
     pub(crate) ratio: Spread,
     pub(crate) peak_mib: ByProcess<f64>,
@@ -120,7 +121,7 @@ pub(crate) struct Flat {
 pub(crate) struct Memory {
     pub(crate) what: String,
     pub(crate) bytes: u64,
-    /// Of the API beyond what it held before.
+    /// The growth of the API's peak memory during the uploads.
     pub(crate) api_growth_mib: f64,
     pub(crate) peak_mib: ByProcess<f64>,
 }
@@ -138,7 +139,7 @@ impl Results {
         }
     }
 
-    /// Drops what was measured elsewhere, with something else or on another day.
+    /// Drops all results if they are from another machine, other versions or another day.
     pub(crate) fn keep_only(&mut self, machine: Machine) {
         if self.machine != machine {
             *self = Self {
@@ -148,7 +149,7 @@ impl Results {
         }
     }
 
-    /// After each measurement, so that a run that is broken off has not been in vain.
+    /// Called after each measurement, so that an interrupted run keeps its earlier results.
     pub(crate) fn save(&self) -> Result<()> {
         let mut json = serde_json::to_vec_pretty(self)?;
         json.push(b'\n');
@@ -156,7 +157,7 @@ impl Results {
     }
 }
 
-/// To as many decimals as a file for people should have.
+/// Rounds to three decimals, which keeps the JSON file readable.
 pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+    fn the_median_of_an_even_number_of_values_is_the_mean_of_the_middle_two() {
         let spread = Spread::of([4.0, 1.0, 3.0, 2.0]);
         assert_eq!((spread.least, spread.median, spread.most), (1.0, 2.5, 4.0));
         assert_eq!(Spread::of([3.0, 1.0, 2.0]).median, 2.0);

@@ -1,4 +1,4 @@
-//! The servers, and Carga's programs on them.
+//! The servers of the benchmark, and Carga's programs on them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use carga_testkit::{Binary, ProcessId, Running, S3Kind, Services, State, command};
+use carga_testkit::{Binary, Objects, ProcessId, Running, S3Kind, Services, State, command};
 use serde_json::Value;
 use sqlx::PgPool;
 use tokio::process::Command;
@@ -17,13 +17,14 @@ use tokio::time::sleep;
 use crate::data::{DataFile, directory};
 
 const START: Duration = Duration::from_secs(60);
-/// Between two polls of an upload alone; `completed` is noticed that much late at most. Of several at once each is polled less often.
+/// The pause between two polls of one upload, which bounds how late its completion is noticed. Each
+/// of several concurrent uploads is polled less often.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
-/// Seconds or bytes by the name of the process.
+/// Figures by the name of the process.
 pub(crate) type ByProcess<T> = BTreeMap<String, T>;
 
-/// A set of servers that nobody else uses.
+/// A private set of servers.
 #[derive(Debug)]
 pub(crate) struct Rig {
     pub(crate) state: State,
@@ -55,7 +56,7 @@ impl Rig {
         self.state.database_url("carga")
     }
 
-    /// Where S3 listens.
+    /// The address of the S3 server.
     pub(crate) fn s3_address(&self) -> Result<SocketAddr> {
         let port = self
             .state
@@ -78,17 +79,19 @@ impl Rig {
         Ok(rows.cast_unsigned())
     }
 
-    /// Everybody starts from the same: empty tables, and nothing of an earlier arm on its way to the disk. The files of earlier runs
-    /// stay until [`Rig::clean`]: ext4 looks long for an inode when many were deleted a moment ago.
+    /// Resets the rig to the initial state of every run: empty tables and no pending writes.
+    ///
+    /// The files of earlier runs stay until [`Rig::clean`], because ext4 allocates inodes slowly
+    /// after many were deleted.
     pub(crate) async fn clear(&self) -> Result<()> {
         self.execute("TRUNCATE uploads, batches, rows, rejected_rows, parked_batches CASCADE")
             .await?;
         self.settle().await
     }
 
-    /// Removes what runs have left in the archive and in data directories.
+    /// Removes the files of earlier runs from the archive and the data directories.
     pub(crate) async fn clean(&self) -> Result<()> {
-        if let Some(data) = &self.state.s3.data {
+        if let Objects::Directory(data) = &self.state.s3.objects {
             remove_directory(&data.join("carga/uploads"))?;
         }
         remove_directory(&data_directories()?)?;
@@ -101,7 +104,7 @@ impl Rig {
         Ok(())
     }
 
-    /// Carga on these servers, with more settings.
+    /// Starts Carga on these servers, with additional settings.
     pub(crate) async fn carga(&self, workers: usize, settings: &[(&str, &str)]) -> Result<Carga> {
         let mut env = self.state.env();
         let own = [("CARGA_LISTEN", "127.0.0.1:0")];
@@ -110,7 +113,8 @@ impl Rig {
         }
         let mut api = Running::spawn(Binary::Api, &env)?.quiet();
         let url = api.base_url(START).await?;
-        // Below the API's own patience, or a connection that it is about to close would be used again.
+        // Below the API's idle timeout, so that the client does not reuse a connection that the API
+        // is about to close.
         let client = reqwest::Client::builder()
             .pool_idle_timeout(Duration::from_secs(5))
             .build()?;
@@ -128,7 +132,7 @@ impl Rig {
         Ok(carga)
     }
 
-    /// Processor time of each server until now.
+    /// The processor time of each server so far.
     pub(crate) fn server_cpu(&self) -> ByProcess<Duration> {
         let time = |processes: &Vec<ProcessId>| -> Duration {
             let usages = processes.iter().map(|process| process.tree_cpu());
@@ -141,7 +145,7 @@ impl Rig {
     }
 }
 
-/// One API and its workers.
+/// An API and its workers.
 #[derive(Debug)]
 pub(crate) struct Carga {
     pub(crate) api: Running,
@@ -150,18 +154,18 @@ pub(crate) struct Carga {
     pub(crate) client: reqwest::Client,
 }
 
-/// How long an upload took, from the first byte sent.
+/// The durations of an upload, measured from its start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Imported {
-    /// To the 202.
+    /// Until the answer 202.
     pub(crate) accepted: Duration,
-    /// To `completed`.
+    /// Until the status `completed`.
     pub(crate) completed: Duration,
 }
 
 impl Carga {
-    /// Sends a file as people do, and waits until it is stored; one of so many at once.
-    pub(crate) async fn import(&self, file: &DataFile, at_once: u32) -> Result<Imported> {
+    /// Sends a file with curl and waits until it is stored. It is one of `concurrent` uploads.
+    pub(crate) async fn import(&self, file: &DataFile, concurrent: u32) -> Result<Imported> {
         let start = Instant::now();
         let answer = Command::new("curl")
             .args(["-sS", "--fail-with-body", "-F"])
@@ -176,14 +180,20 @@ impl Carga {
         let upload: Value = serde_json::from_slice(&answer.stdout)?;
         ensure!(answer.status.success(), "the upload was refused: {upload}");
         let id = upload["id"].as_str().context("the upload has no id")?;
-        self.completed(id, file.rows, POLL * at_once).await?;
+        self.wait_until_completed(id, file.rows, POLL * concurrent)
+            .await?;
         Ok(Imported {
             accepted,
             completed: start.elapsed(),
         })
     }
 
-    pub(crate) async fn completed(&self, id: &str, rows: u64, poll: Duration) -> Result<()> {
+    pub(crate) async fn wait_until_completed(
+        &self,
+        id: &str,
+        rows: u64,
+        poll: Duration,
+    ) -> Result<()> {
         loop {
             let answer = self
                 .client
@@ -195,7 +205,7 @@ impl Carga {
                 Some("completed") => {
                     ensure!(
                         upload["rows"]["inserted"] == rows,
-                        "rows are missing: {upload}"
+                        "expected {rows} inserted rows: {upload}"
                     );
                     return Ok(());
                 }
@@ -240,12 +250,12 @@ pub(crate) fn mib(bytes: u64) -> f64 {
     (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0
 }
 
-/// Where the data directories of `carga import` and the databases of `sqlite3` are.
+/// The directory for the data directories of `carga import` and the databases of `sqlite3`.
 fn data_directories() -> Result<PathBuf> {
     Ok(directory()?.join("data"))
 }
 
-/// A directory that did not exist.
+/// Creates a new directory.
 pub(crate) fn new_data_directory() -> Result<PathBuf> {
     let parent = data_directories()?;
     fs::create_dir_all(&parent)?;

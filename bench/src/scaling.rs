@@ -1,11 +1,11 @@
-//! What changes when the archive is far away, when there are more workers, when several clients send at once.
+//! Measures the effect of a distant archive, of more workers and of concurrent uploads.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::future::try_join_all;
 
-use crate::compare::listed;
+use crate::compare::list;
 use crate::data::{DataFile, Shape, Size};
 use crate::delay::Delay;
 use crate::results::{Results, Scaling, Spread, rounded};
@@ -13,7 +13,6 @@ use crate::rig::{ByProcess, Rig};
 
 const ROUNDS: usize = 3;
 
-/// One condition.
 struct Condition {
     what: &'static str,
     value: u64,
@@ -34,7 +33,7 @@ impl Condition {
     }
 }
 
-struct Taken {
+struct Measurement {
     rows_per_second: f64,
     unfairness: f64,
     peak_mib: ByProcess<f64>,
@@ -61,18 +60,19 @@ pub(crate) async fn run(rig: &Rig, results: &mut Results) -> Result<()> {
     measure(rig, results, &uploads, &short).await
 }
 
-/// All conditions in turns, each compared with the first.
+/// Measures all conditions in turns, and compares each with the first.
 async fn measure(
     rig: &Rig,
     results: &mut Results,
     conditions: &[Condition],
     file: &DataFile,
 ) -> Result<()> {
-    let mut taken: Vec<Vec<(Taken, f64)>> = conditions.iter().map(|_| Vec::new()).collect();
+    let mut measured: Vec<Vec<(Measurement, f64)>> =
+        conditions.iter().map(|_| Vec::new()).collect();
     for _ in 0..ROUNDS {
         let mut first = None;
-        for (condition, all) in conditions.iter().zip(&mut taken) {
-            let one = take(rig, condition, file).await?;
+        for (condition, all) in conditions.iter().zip(&mut measured) {
+            let one = measure_one(rig, condition, file).await?;
             let ratio = one.rows_per_second / *first.get_or_insert(one.rows_per_second);
             eprintln!(
                 "  {} {}: {:.0} rows/s, {ratio:.2}",
@@ -87,41 +87,50 @@ async fn measure(
         conditions[0].what
     );
     println!("|---|---|---|---|---|");
-    for (condition, all) in conditions.iter().zip(taken) {
-        let median =
-            |of: fn(&Taken) -> f64| rounded(Spread::of(all.iter().map(|(one, _)| of(one))).median);
-        let ratio = Spread::of(all.iter().map(|(_, ratio)| rounded(*ratio)));
-        let unfairness = (condition.uploads > 1).then(|| median(|one| one.unfairness));
-        let scaling = Scaling {
-            what: condition.what.to_owned(),
-            value: condition.value,
-            rows_per_second: median(|one| one.rows_per_second).round(),
-            ratio,
-            unfairness,
-            peak_mib: all
-                .last()
-                .map(|(one, _)| one.peak_mib.clone())
-                .unwrap_or_default(),
-        };
-        println!(
-            "| {} | {:.0} | {:.2} ({:.2} to {:.2}) | {} | {} |",
-            condition.value,
-            scaling.rows_per_second,
-            ratio.median,
-            ratio.least,
-            ratio.most,
-            unfairness
-                .map(|unfairness| format!("{unfairness:.2}"))
-                .unwrap_or_default(),
-            listed(&scaling.peak_mib, 0)
-        );
+    for (condition, measurements) in conditions.iter().zip(&measured) {
+        let scaling = summary(condition, measurements);
+        print_row(&scaling);
         results.scaling.push(scaling);
     }
     results.save()
 }
 
-/// Fresh processes for each, so that nothing is left of another condition.
-async fn take(rig: &Rig, condition: &Condition, file: &DataFile) -> Result<Taken> {
+fn summary(condition: &Condition, measurements: &[(Measurement, f64)]) -> Scaling {
+    let median = |figure: fn(&Measurement) -> f64| {
+        let figures = measurements.iter().map(|(one, _)| figure(one));
+        rounded(Spread::of(figures).median)
+    };
+    Scaling {
+        what: condition.what.to_owned(),
+        value: condition.value,
+        rows_per_second: median(|one| one.rows_per_second).round(),
+        ratio: Spread::of(measurements.iter().map(|(_, ratio)| rounded(*ratio))),
+        unfairness: (condition.uploads > 1).then(|| median(|one| one.unfairness)),
+        peak_mib: measurements
+            .last()
+            .map(|(one, _)| one.peak_mib.clone())
+            .unwrap_or_default(),
+    }
+}
+
+fn print_row(scaling: &Scaling) {
+    let Spread {
+        least,
+        median,
+        most,
+    } = scaling.ratio;
+    let unfairness = scaling.unfairness.map(|share| format!("{share:.2}"));
+    println!(
+        "| {} | {:.0} | {median:.2} ({least:.2} to {most:.2}) | {} | {} |",
+        scaling.value,
+        scaling.rows_per_second,
+        unfairness.unwrap_or_default(),
+        list(&scaling.peak_mib, 0)
+    );
+}
+
+/// Measures one condition, with new processes that hold nothing from another condition.
+async fn measure_one(rig: &Rig, condition: &Condition, file: &DataFile) -> Result<Measurement> {
     rig.clear().await?;
     let proxy = Delay::start(rig.s3_address()?, condition.s3_delay).await?;
     let endpoint = format!("http://{}", proxy.address);
@@ -144,7 +153,7 @@ async fn take(rig: &Rig, condition: &Condition, file: &DataFile) -> Result<Taken
         .map(|imported| imported.completed.as_secs_f64())
         .sum::<f64>()
         / imported.len() as f64;
-    Ok(Taken {
+    Ok(Measurement {
         rows_per_second: (file.rows * u64::from(condition.uploads)) as f64 / seconds,
         unfairness: (ends.most - mean).max(mean - ends.least) / mean,
         peak_mib: carga.peak_mib(),

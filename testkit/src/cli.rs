@@ -1,4 +1,4 @@
-//! The command line: `make services` and the tests' set are started with it.
+//! The command line that `make services` and `make test` start their servers with.
 
 use std::path::PathBuf;
 
@@ -18,12 +18,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// A set of all four servers, which runs in the background.
+    /// Manages a set of all four servers in the background.
     #[command(subcommand)]
-    Services(Set),
-    /// Installs Debian packages that are missing.
+    Services(ServicesTask),
+    /// Installs missing Debian packages.
     Install {
-        /// [default: those that the servers come from]
+        /// [default: the packages of the servers]
         packages: Vec<Package>,
     },
     /// Runs one private server until Ctrl-C, then removes it with all its data.
@@ -38,28 +38,28 @@ enum Task {
 }
 
 #[derive(Debug, Subcommand)]
-enum Set {
-    /// Starts it unless it runs already, and prints Carga's settings for it as shell commands.
+enum ServicesTask {
+    /// Starts the set unless it is running, and prints Carga's settings for it as shell commands.
     Up {
         #[command(flatten)]
-        place: Place,
+        location: Location,
         #[arg(long, value_enum, default_value_t)]
         s3: S3Kind,
     },
-    /// Prints Carga's settings for the set that is running.
-    Env(Place),
-    /// Kills it and removes its data.
-    Down(Place),
+    /// Prints Carga's settings for the running set.
+    Env(Location),
+    /// Kills the set and removes its data.
+    Down(Location),
 }
 
 #[derive(Debug, clap::Args)]
-struct Place {
+struct Location {
     /// The set's directory [default: target/services].
     #[arg(long)]
     dir: Option<PathBuf>,
 }
 
-impl Place {
+impl Location {
     fn dir(self) -> PathBuf {
         self.dir
             .unwrap_or_else(|| paths::target_dir().join("services"))
@@ -73,12 +73,21 @@ enum Single {
     Redis,
 }
 
+impl ServicesTask {
+    async fn run(self) -> Result<()> {
+        match self {
+            Self::Up { location, s3 } => print(&Services::up(&location.dir(), s3).await?),
+            Self::Env(location) => print(&Services::find(&location.dir()).await?),
+            Self::Down(location) => Services::down(&location.dir()).await?,
+        }
+        Ok(())
+    }
+}
+
 impl Cli {
     pub async fn run(self) -> Result<()> {
         match self.command {
-            Task::Services(Set::Up { place, s3 }) => print(&Services::up(&place.dir(), s3).await?),
-            Task::Services(Set::Env(place)) => print(&Services::find(&place.dir()).await?),
-            Task::Services(Set::Down(place)) => Services::down(&place.dir()).await?,
+            Task::Services(task) => task.run().await?,
             Task::Install { packages } if packages.is_empty() => {
                 packages::ensure_installed(&Package::SERVERS)?;
             }

@@ -1,4 +1,4 @@
-//! One test's own data directory for `carga`: what [`crate::Scope`] is on servers.
+//! One test's data directory for `carga`, as [`crate::Scope`] is one test's part of the servers.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,31 +9,31 @@ use anyhow::{Context, Result, ensure};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
+use crate::bucket::keys_in;
 use crate::disk::SmallDisk;
 use crate::home::Home;
-use crate::s3::objects_in;
 
-/// The databases that `carga` keeps there.
+/// The databases in a data directory.
 pub const DATABASES: [&str; 3] = ["carga.db", "queue.db", "progress.db"];
 
-/// A directory that nobody else uses, and the settings that lead `carga` to it. Gone when it is dropped.
+/// A private directory, and `carga`'s settings for it. Dropping the handle removes the directory.
 #[derive(Debug)]
 pub struct DataDir {
     env: BTreeMap<String, String>,
     path: PathBuf,
-    /// None when it is on a disk of the test's.
+    /// None when the directory is on a [`SmallDisk`], which then removes it.
     _home: Option<Home>,
 }
 
 impl DataDir {
-    /// `carga` makes the directory itself.
+    /// Chooses a path; `carga` creates the directory.
     pub fn new() -> Result<Self> {
         let home = Home::private("data")?;
         let path = home.path().join("carga-data");
         Ok(Self::at(path, Some(home)))
     }
 
-    /// On a disk that can be filled.
+    /// Chooses a path on a disk that the test can fill.
     pub fn on(disk: &SmallDisk) -> Self {
         Self::at(disk.path().join("carga-data"), None)
     }
@@ -58,7 +58,7 @@ impl DataDir {
         self.env.clone()
     }
 
-    /// One more setting, or another value for one.
+    /// Adds a setting, or replaces its value.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
         self.env.insert(key.to_owned(), value.into());
@@ -69,8 +69,8 @@ impl DataDir {
         &self.path
     }
 
-    /// A connection that can only look. Close it: one that stays open across a crash would spare the next process some of the
-    /// recovery that is its own to make.
+    /// Opens a read-only connection. Close it before a crash is tested: an open connection would
+    /// spare the next process a part of its recovery.
     pub async fn open(&self, database: &str) -> Result<SqliteConnection> {
         let file = self.path.join(database);
         let options = SqliteConnectOptions::new()
@@ -78,10 +78,10 @@ impl DataDir {
             .read_only(true)
             .busy_timeout(Duration::from_secs(10));
         let opened = options.connect().await;
-        opened.with_context(|| format!("opening {}", file.display()))
+        opened.with_context(|| format!("cannot open {}", file.display()))
     }
 
-    /// Has SQLite look through every page of every database.
+    /// Runs SQLite's integrity check on every database.
     pub async fn check_integrity(&self) -> Result<()> {
         for database in DATABASES {
             let mut connection = self.open(database).await?;
@@ -96,7 +96,7 @@ impl DataDir {
 
     /// The keys in the archive, sorted.
     pub fn objects(&self) -> Result<Vec<String>> {
-        let mut objects = objects_in(&self.archive())?;
+        let mut objects = keys_in(&self.archive())?;
         objects.retain(|key| !key.starts_with("staging/"));
         Ok(objects)
     }

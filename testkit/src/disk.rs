@@ -1,39 +1,42 @@
-//! A file system of a few mebibytes, to see what happens when it is full.
+//! A file system of a few mebibytes that a test can fill.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::home::Home;
+use crate::mounts;
 
 const BALLAST: &str = "ballast";
-/// What memory is given out in, and so this file system's room.
+/// The unit in which a `tmpfs` allocates its space.
 const PAGE: usize = 4096;
 
-/// A `tmpfs` of its own, unmounted when it is dropped.
+/// A private `tmpfs`, unmounted when this handle is dropped.
 #[derive(Debug)]
 pub struct SmallDisk {
     path: PathBuf,
-    /// Unmounts what is mounted in it before it removes itself.
+    /// Unmounts the disk when dropped.
     _home: Home,
 }
 
 impl SmallDisk {
-    /// Mounting takes root; a user namespace has one of its own.
+    /// Mounts a disk of this size. Mounting requires root; the root of a user namespace suffices.
     pub fn mount(mebibytes: u32) -> Result<Self> {
         let home = Home::private("disk")?;
         let path = home.path().join("mounted");
         fs::create_dir(&path)?;
-        let mounted = run(Command::new("mount")
-            .args(["-t", "tmpfs", "-o"])
-            .arg(format!("size={mebibytes}m,mode=755"))
-            .arg("carga-test")
-            .arg(&path));
+        let mounted = mounts::run(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o"])
+                .arg(format!("size={mebibytes}m,mode=755"))
+                .arg("carga-test")
+                .arg(&path),
+        );
         mounted.context(
-            "a disk to fill up takes root to mount; without it, run this test in a user namespace: \
+            "mounting a small disk requires root; otherwise run this test in a user namespace: \
              unshare --map-root-user --mount cargo test --workspace --test system -- disk",
         )?;
         Ok(Self { path, _home: home })
@@ -43,7 +46,7 @@ impl SmallDisk {
         &self.path
     }
 
-    /// Takes up all the room that is left.
+    /// Occupies all the free space.
     pub fn fill(&self) -> Result<()> {
         let mut ballast = File::options()
             .create(true)
@@ -58,39 +61,15 @@ impl SmallDisk {
         }
     }
 
-    /// Takes up so much.
-    pub fn load(&self, mebibytes: usize) -> Result<()> {
-        fs::write(self.path.join(BALLAST), vec![0; mebibytes << 20]).context("loading the disk")
+    /// Occupies this much of the space.
+    pub fn occupy(&self, mebibytes: usize) -> Result<()> {
+        fs::write(self.path.join(BALLAST), vec![0; mebibytes << 20]).context("occupying the disk")
     }
 
-    /// Gives back what [`fill`](Self::fill) or [`load`](Self::load) has taken.
+    /// Frees the space that [`fill`](Self::fill) or [`occupy`](Self::occupy) has occupied.
     pub fn make_room(&self) -> Result<()> {
         fs::remove_file(self.path.join(BALLAST)).context("removing the ballast")
     }
-}
-
-/// Unmounts whatever is mounted below a directory, at once and whoever still uses it.
-pub(crate) fn unmount_below(directory: &Path) -> Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-    for point in points.map(Path::new) {
-        if point.starts_with(directory) {
-            run(Command::new("umount").arg("--lazy").arg(point))?;
-        }
-    }
-    Ok(())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run {command:?}"))?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?} failed: {}", why.trim());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -98,12 +77,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_disk_is_full_when_it_is_filled_and_gone_when_it_is_dropped() {
+    fn a_filled_disk_refuses_writes_and_a_dropped_one_is_removed() {
         let disk = SmallDisk::mount(1).unwrap();
         let path = disk.path().to_path_buf();
         disk.fill().unwrap();
-        let refused = fs::write(path.join("more"), [0; PAGE]).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::StorageFull);
+        let error = fs::write(path.join("more"), [0; PAGE]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
         disk.make_room().unwrap();
         fs::write(path.join("more"), [0; PAGE]).unwrap();
         drop(disk);

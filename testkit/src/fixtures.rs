@@ -1,4 +1,4 @@
-//! Real data for tests. Nothing is generated in its place when it is missing.
+//! Real data for tests. A missing file is an error; nothing is generated in its place.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -8,36 +8,36 @@ use anyhow::{Context, Result, ensure};
 
 use crate::paths::{repository, target_dir};
 
-/// Small files with what must come of each beside it.
+/// The directory of the small files, each beside its expected result.
 pub fn directory() -> PathBuf {
     repository().join("fixtures")
 }
 
 const FLIGHTS_BYTES: u64 = 31_053_850;
 
-/// Every flight that left New York City in 2013: 336,776 rows of 19 columns and a header, `NA` where a value is missing.
-/// Unpacked once into the build directory.
+/// Every flight that left New York City in 2013: a header and 336,776 rows of 19 columns. `NA`
+/// stands for a missing value. The file is decompressed once into the build directory.
 pub fn flights() -> Result<PathBuf> {
-    let unpacked = target_dir().join("fixtures/flights.csv");
-    let is_complete = || fs::metadata(&unpacked).is_ok_and(|file| file.len() == FLIGHTS_BYTES);
+    let decompressed = target_dir().join("fixtures/flights.csv");
+    let is_complete = || fs::metadata(&decompressed).is_ok_and(|file| file.len() == FLIGHTS_BYTES);
     if is_complete() {
-        return Ok(unpacked);
+        return Ok(decompressed);
     }
-    let packed = repository().join("testkit/fixtures/flights.csv.gz");
+    let compressed = repository().join("testkit/fixtures/flights.csv.gz");
     fs::create_dir_all(target_dir().join("fixtures"))?;
-    // Other test binaries unpack it at the same time, each into a file of its own.
-    let draft = unpacked.with_extension(format!("{}-draft", uuid::Uuid::new_v4().simple()));
+    // Other test binaries may decompress it at the same time, each into its own draft.
+    let draft = decompressed.with_extension(format!("{}-draft", uuid::Uuid::new_v4().simple()));
     let status = Command::new("gzip")
         .arg("-dc")
-        .arg(&packed)
+        .arg(&compressed)
         .stdin(Stdio::null())
         .stdout(File::create(&draft)?)
         .status()
         .context("cannot run gzip")?;
     ensure!(
         status.success(),
-        "gzip cannot unpack {} ({status})",
-        packed.display()
+        "gzip cannot decompress {} ({status})",
+        compressed.display()
     );
     let bytes = fs::metadata(&draft)?.len();
     if bytes != FLIGHTS_BYTES {
@@ -45,11 +45,11 @@ pub fn flights() -> Result<PathBuf> {
     }
     ensure!(
         bytes == FLIGHTS_BYTES,
-        "{} holds {bytes} bytes instead of {FLIGHTS_BYTES}",
-        packed.display()
+        "{} decompresses to {bytes} bytes; expected {FLIGHTS_BYTES}",
+        compressed.display()
     );
-    fs::rename(&draft, &unpacked)?;
-    Ok(unpacked)
+    fs::rename(&draft, &decompressed)?;
+    Ok(decompressed)
 }
 
 #[cfg(test)]

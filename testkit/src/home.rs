@@ -1,8 +1,9 @@
-//! A server's directory, which says whose it is.
+//! A server's directory, which records its owner and its processes.
 //!
-//! `owner.pid` names the process that a private server belongs to, and each server process leaves a `.pid` file beside it. So a
-//! later run can tell a crashed run's leavings from a neighbour's living server. The directories of a detached set have no owner:
-//! only [`crate::Services::down`] removes them.
+//! `owner.pid` names the process that a private server belongs to. A `.pid` file beside it names
+//! each server process. So a later run can tell the remains of a crashed run from the servers of a
+//! running one. The directories of a detached set have no owner; only [`crate::Services::down`]
+//! removes them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,39 +14,39 @@ use std::sync::Once;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::disk;
+use crate::mounts;
 use crate::pid::{self, ProcessId};
 
-/// Set for every server and so inherited by all it starts: finds even what was never written down.
+/// An environment variable that every process of a server inherits. By this variable [`dispose`]
+/// finds processes that have no `.pid` file.
 pub(crate) const MARKER: &str = "TESTKIT_HOME";
 const OWNER: &str = "owner.pid";
 
-/// Dropped, it kills what runs in it and removes itself, unless it was [kept](Home::keep).
+/// A directory that, when dropped, kills its processes and removes itself unless it was
+/// [kept](Home::keep).
 #[derive(Debug)]
 pub(crate) struct Home {
     path: PathBuf,
-    kept: bool,
+    is_kept: bool,
 }
 
 impl Home {
-    /// A directory that lives no longer than this process.
+    /// Creates a directory that belongs to this process.
     pub(crate) fn private(kind: &str) -> Result<Self> {
         static REAP: Once = Once::new();
         let base = base()?;
         REAP.call_once(|| {
             if let Err(error) = reap_stale() {
-                eprintln!(
-                    "carga-testkit: leavings of an earlier run stay where they are: {error:#}"
-                );
+                eprintln!("carga-testkit: cannot remove the servers of an earlier run: {error:#}");
             }
         });
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let home = Self::create(base.join(format!("{kind}-{}", &unique[..12])))?;
-        record(&home.path.join(OWNER), ProcessId::current()?)?;
+        write_record(&home.path.join(OWNER), ProcessId::current()?)?;
         Ok(home)
     }
 
-    /// A directory with a fixed place, cleared of whatever was there.
+    /// Creates a directory at a fixed path and removes the earlier one, with its processes.
     pub(crate) fn at(path: PathBuf) -> Result<Self> {
         dispose(&path)?;
         Self::create(path)
@@ -53,7 +54,10 @@ impl Home {
 
     fn create(path: PathBuf) -> Result<Self> {
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self { path, kept: false })
+        Ok(Self {
+            path,
+            is_kept: false,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -61,34 +65,35 @@ impl Home {
     }
 
     pub(crate) fn record(&self, server: &str, process: ProcessId) -> Result<()> {
-        record(&self.path.join(format!("{server}.pid")), process)
+        write_record(&self.path.join(format!("{server}.pid")), process)
     }
 
-    /// From now on the server and its directory outlive this handle and this process.
+    /// Lets the server and its directory outlive this handle and this process.
     pub(crate) fn keep(&mut self) {
-        self.kept = true;
+        self.is_kept = true;
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if !self.kept
+        if !self.is_kept
             && let Err(error) = dispose(&self.path)
         {
             eprintln!(
-                "carga-testkit: cannot clear {}: {error:#}",
+                "carga-testkit: cannot remove {}: {error:#}",
                 self.path.display()
             );
         }
     }
 }
 
-/// Clears away the private servers whose owner has died. Runs by itself before the first server of a process starts.
+/// Removes the private servers whose owner has died. It also runs before a process starts its first
+/// server.
 pub fn reap_stale() -> Result<()> {
     for entry in fs::read_dir(base()?)? {
         let path = entry?.path();
-        // Without an owner it is either a detached set's or just being created.
-        if let Some(owner) = recorded(&path.join(OWNER))
+        // A directory without an owner belongs to a detached set or is being created.
+        if let Some(owner) = read_record(&path.join(OWNER))
             && !owner.is_alive()
         {
             dispose(&path)?;
@@ -97,17 +102,17 @@ pub fn reap_stale() -> Result<()> {
     Ok(())
 }
 
-/// Kills what runs in a server's directory and removes it. Fine if there is nothing.
+/// Kills the processes of a server's directory and removes it. Succeeds if there is no directory.
 pub(crate) fn dispose(path: &Path) -> Result<()> {
     let mut processes = pid::with_environment(&format!("{MARKER}={}", path.display()));
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         let file = entry.path();
         if file.extension().is_some_and(|extension| extension == "pid") && !file.ends_with(OWNER) {
-            processes.extend(recorded(&file));
+            processes.extend(read_record(&file));
         }
     }
     pid::kill_trees(&processes)?;
-    disk::unmount_below(path)?;
+    mounts::unmount_below(path)?;
     remove_postgres_semaphore(path);
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -117,7 +122,8 @@ pub(crate) fn dispose(path: &Path) -> Result<()> {
     }
 }
 
-/// The parent of all private directories: `<temp>/carga-testkit-<uid>`, which the `postgres` user may pass through.
+/// The parent of all private directories: `<temp>/carga-testkit-<uid>`, which the `postgres` user
+/// can enter.
 pub(crate) fn base() -> Result<PathBuf> {
     let user = rustix::process::geteuid().as_raw();
     let base = std::env::temp_dir().join(format!("carga-testkit-{user}"));
@@ -126,11 +132,11 @@ pub(crate) fn base() -> Result<PathBuf> {
             Err(error).with_context(|| format!("cannot create {}", base.display()))
         }
         _ => {
-            // The name can be guessed and the temp directory is everybody's.
-            let found = fs::symlink_metadata(&base)?;
+            // Any user can create this path first, because the temp directory is shared.
+            let metadata = fs::symlink_metadata(&base)?;
             ensure!(
-                found.is_dir() && found.uid() == user,
-                "{} belongs to somebody else",
+                metadata.is_dir() && metadata.uid() == user,
+                "{} is not a directory of this user",
                 base.display()
             );
             Ok(base)
@@ -138,19 +144,20 @@ pub(crate) fn base() -> Result<PathBuf> {
     }
 }
 
-fn record(file: &Path, process: ProcessId) -> Result<()> {
-    // Renamed into place: a reader never sees half a record.
+fn write_record(file: &Path, process: ProcessId) -> Result<()> {
+    // The file is renamed at the end, so that no reader sees half a record.
     let draft = file.with_extension("draft");
     fs::write(&draft, serde_json::to_vec(&process)?)
         .and_then(|()| fs::rename(&draft, file))
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn recorded(file: &Path) -> Option<ProcessId> {
+fn read_record(file: &Path) -> Option<ProcessId> {
     serde_json::from_slice(&fs::read(file).ok()?).ok()
 }
 
-/// A killed Postgres leaves 56 bytes of System V shared memory behind, of which the kernel allows only some thousands.
+/// Removes the System V shared memory of a killed Postgres: 56 bytes, in one of the few thousand
+/// segments that the kernel allows.
 fn remove_postgres_semaphore(home: &Path) {
     let segment = || {
         let lock_file = fs::read_to_string(home.join("data/postmaster.pid")).ok()?;
@@ -165,7 +172,7 @@ fn remove_postgres_semaphore(home: &Path) {
         )
     };
     if let Some(segment) = segment() {
-        // Its absence is as good as its removal, so what ipcrm says does not matter.
+        // An error of ipcrm does not matter, because the segment may be gone already.
         let _ = Command::new("ipcrm").args(["-m", &segment]).output();
     }
 }

@@ -1,28 +1,31 @@
 //! Real servers for Carga's tests and for `make services`: no mocks, no Docker.
 //!
-//! | Module | What it gives |
+//! | Module | Provides |
 //! |---|---|
-//! | [`postgres`], [`redis`], [`rabbit`], [`s3`], [`localstack`] | one private server each: start, stop, SIGKILL, start again on the same port |
-//! | [`services`] | the set of all four, surviving its caller; shared by every test binary ([`shared`]) |
-//! | [`scope`] | one test's own database, queue, key prefix and bucket on that set |
-//! | [`data_dir`] | one test's own data directory for `carga`, which needs no server |
-//! | [`disk`] | a file system of a few mebibytes, to be filled up |
+//! | [`postgres`], [`redis`], [`rabbit`] | one private server each, restartable on the same port |
+//! | [`s3`], [`localstack`] | the same for S3, and [`S3Access`] for clients |
+//! | [`services`] | a set of all four that outlives its caller; tests use the [`shared`] one |
+//! | [`scope`] | one test's database, queue, key prefix and bucket on that set |
+//! | [`data_dir`] | one test's data directory for `carga`, which needs no server |
+//! | [`disk`] | a file system of a few mebibytes that a test can fill |
 //! | [`process`] | Carga's programs as child processes: logs, signals, memory |
 //! | [`fixtures`] | the real flights file |
-//! | [`wait`] | polling with a deadline, instead of sleeping |
-//! | [`packages`] | installs the Debian packages that the servers come from |
+//! | [`wait`] | polling with a deadline |
+//! | [`packages`] | the installation of the servers' Debian packages |
 //!
-//! A server handle removes its server and its directory when dropped. A test run that dies leaves both behind: the next run
-//! recognises them by their owner's process ([`reap_stale`]) and clears them away.
+//! A dropped server handle removes its server and its directory. A test run that dies leaves both
+//! behind. The next run recognises them by their dead owner and removes them ([`reap_stale`]).
 
 #![cfg_attr(test, allow(clippy::expect_used, clippy::unwrap_used))]
 
+mod bucket;
 pub mod cli;
 pub mod data_dir;
 pub mod disk;
 pub mod fixtures;
 mod home;
 pub mod localstack;
+mod mounts;
 pub mod packages;
 mod paths;
 mod pid;
@@ -36,6 +39,7 @@ mod server;
 pub mod services;
 pub mod wait;
 
+pub use bucket::{Objects, S3Access};
 pub use data_dir::DataDir;
 pub use disk::SmallDisk;
 pub use home::reap_stale;

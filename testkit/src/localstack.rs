@@ -1,4 +1,4 @@
-//! The real LocalStack's S3, without Docker: its Python package in a virtual environment below the build directory.
+//! LocalStack's S3 without Docker: its Python package, in a virtual environment in `target`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
+use crate::bucket::{Objects, S3Access};
 use crate::home::Home;
 use crate::paths::{repository, target_dir};
 use crate::pid::ProcessId;
-use crate::s3::S3Access;
 use crate::server::{Server, answers, free_port};
 
 const START: Duration = Duration::from_secs(120);
-/// The pinned release, 4.3, does not run on another one; later releases want 3.12 and more.
+/// The pinned release, 4.3, runs on this version only. Later releases need 3.12 or later.
 const PYTHON: &str = "3.11";
 
 #[derive(Debug)]
@@ -26,7 +26,8 @@ pub struct LocalStack {
 }
 
 impl LocalStack {
-    /// Starts a new server without buckets, which is gone when the handle is dropped. The first start ever downloads the packages.
+    /// Starts a new server without buckets. Dropping the handle removes it. The first start
+    /// downloads the packages.
     pub async fn start() -> Result<Self> {
         Self::start_in(Home::private("localstack")?).await
     }
@@ -42,8 +43,8 @@ impl LocalStack {
         Ok(localstack)
     }
 
-    /// Starts it again on the same port, but empty (keeping objects is not part of the free LocalStack), after
-    /// [`stop`](Self::stop) or [`kill`](Self::kill).
+    /// Restarts the server after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port. It
+    /// is empty then, because the free LocalStack does not persist objects.
     pub async fn restart(&mut self) -> Result<()> {
         let home = self.server.home.path();
         let temporary = home.join("tmp");
@@ -78,11 +79,12 @@ impl LocalStack {
     }
 
     pub fn access(&self) -> S3Access {
+        let endpoint = format!("http://127.0.0.1:{}", self.port);
         S3Access {
-            endpoint: format!("http://127.0.0.1:{}", self.port),
+            objects: Objects::Http(endpoint.clone()),
+            endpoint,
             access_key: "test".to_owned(),
             secret_key: "test".to_owned(),
-            data: None,
         }
     }
 
@@ -92,57 +94,26 @@ impl LocalStack {
 }
 
 pub(crate) async fn is_ready(port: u16) -> bool {
-    let question =
+    let request =
         b"GET /_localstack/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    answers(port, question, b"HTTP/1.1 200").await
+    answers(port, request, b"HTTP/1.1 200").await
 }
 
-/// The keys of a bucket, sorted. LocalStack answers unsigned requests.
-pub(crate) async fn objects(endpoint: &str, bucket: &str) -> Result<Vec<String>> {
-    let listing = get(&format!("{endpoint}/{bucket}?list-type=2")).await?;
-    let listing = String::from_utf8(listing)?;
-    ensure!(
-        !listing.contains("<IsTruncated>true"),
-        "bucket {bucket} has more objects than one listing shows"
-    );
-    let keys = listing
-        .split("<Key>")
-        .skip(1)
-        .filter_map(|rest| rest.split_once("</Key>"));
-    let unescaped = |key: &str| {
-        key.replace("&lt;", "<")
-            .replace("&gt;", ">")
-            .replace("&quot;", "\"")
-            .replace("&amp;", "&")
-    };
-    let mut keys: Vec<String> = keys.map(|(key, _)| unescaped(key)).collect();
-    keys.sort_unstable();
-    Ok(keys)
-}
-
-pub(crate) async fn read(endpoint: &str, bucket: &str, key: &str) -> Result<Vec<u8>> {
-    get(&format!("{endpoint}/{bucket}/{key}")).await
-}
-
-async fn get(url: &str) -> Result<Vec<u8>> {
-    let answer = reqwest::get(url).await?.error_for_status()?;
-    Ok(answer.bytes().await?.to_vec())
-}
-
-/// The Python of a virtual environment with exactly the pinned packages, made if there is none. Takes a minute the first time.
+/// The Python of a virtual environment with exactly the pinned packages. Creating the environment
+/// the first time takes about a minute.
 fn environment() -> Result<PathBuf> {
     let requirements = repository().join("localstack/host-requirements.txt");
     let pins = fs::read_to_string(&requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?;
     let environment = target_dir().join("localstack-venv");
     let python = environment.join("bin/python");
-    // Written last: an interrupted or an outdated installation is not taken for this one.
-    let finished = environment.join("installed-pins.txt");
+    // Written last, so that an interrupted or outdated installation is recognised.
+    let stamp = environment.join("installed-pins.txt");
 
     fs::create_dir_all(target_dir())?;
-    let turn = fs::File::create(target_dir().join("localstack-venv.lock"))?;
-    turn.lock()?;
-    if fs::read_to_string(&finished).is_ok_and(|installed| installed == pins) {
+    let lock = fs::File::create(target_dir().join("localstack-venv.lock"))?;
+    lock.lock()?;
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == pins) {
         return Ok(python);
     }
     if environment.exists() {
@@ -155,7 +126,7 @@ fn environment() -> Result<PathBuf> {
     run(Command::new(system_python()?)
         .args(["-m", "venv"])
         .arg(&environment))
-    .context("a virtual environment needs the Debian package python3-venv")?;
+    .context("cannot create a virtual environment; install the Debian package python3-venv")?;
     let mut install = Command::new(&python);
     install.args([
         "-m",
@@ -167,12 +138,12 @@ fn environment() -> Result<PathBuf> {
         "-r",
     ]);
     run(install.arg(&requirements))?;
-    fs::write(&finished, pins)?;
+    fs::write(&stamp, pins)?;
     Ok(python)
 }
 
 fn system_python() -> Result<&'static str> {
-    let is_right = |program: &&str| {
+    let has_version = |program: &&str| {
         let version = Command::new(program)
             .arg("--version")
             .stdin(Stdio::null())
@@ -180,10 +151,12 @@ fn system_python() -> Result<&'static str> {
         let expected = format!("Python {PYTHON}.");
         version.is_ok_and(|version| String::from_utf8_lossy(&version.stdout).starts_with(&expected))
     };
-    match ["python3", "python3.11"].into_iter().find(is_right) {
+    match ["python3", "python3.11"].into_iter().find(has_version) {
         Some(program) => Ok(program),
         None => {
-            bail!("LocalStack needs Python {PYTHON}, and neither python3 nor python3.11 is that")
+            bail!(
+                "LocalStack needs Python {PYTHON}; neither python3 nor python3.11 is that version"
+            )
         }
     }
 }
@@ -193,7 +166,7 @@ fn run(command: &mut Command) -> Result<()> {
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {command:?}"))?;
-    let told = || {
+    let output_text = || {
         format!(
             "{}{}",
             String::from_utf8_lossy(&output.stdout),
@@ -204,7 +177,7 @@ fn run(command: &mut Command) -> Result<()> {
         output.status.success(),
         "{command:?} failed ({}):\n{}",
         output.status,
-        told()
+        output_text()
     );
     Ok(())
 }
@@ -212,7 +185,7 @@ fn run(command: &mut Command) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_pins_are_in_the_repository() {
+    fn the_repository_pins_the_localstack_release() {
         let pins =
             std::fs::read_to_string(super::repository().join("localstack/host-requirements.txt"))
                 .unwrap();

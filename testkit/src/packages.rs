@@ -1,4 +1,4 @@
-//! The Debian packages that the servers come from, installed when missing.
+//! Installs the Debian packages of the servers if they are missing.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,21 @@ pub enum Package {
     Postgres,
     Redis,
     Rabbit,
-    /// What people send files with, and so one test does.
+    /// Sends files in the tests, as people do.
     Curl,
-    /// The rest is what `make bench` compares with and measures by.
+    /// `make bench` compares Carga with this one.
     Pgloader,
+    /// `make bench` compares Carga with this one.
     Sqlite,
+    /// `make instructions` counts instructions with this one.
     Valgrind,
 }
 
 impl Package {
-    /// What `make test` and `make services` need.
+    /// The packages that `make test` and `make services` need.
     pub const SERVERS: [Self; 4] = [Self::Postgres, Self::Redis, Self::Rabbit, Self::Curl];
 
-    /// What apt calls it.
+    /// The name of the Debian package.
     pub fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgresql",
@@ -48,10 +50,10 @@ impl Package {
     }
 }
 
-/// The script itself: the one in `/usr/sbin` wraps it to change the user.
+/// The server's own script. Its namesake in `/usr/sbin` is a wrapper that changes the user.
 pub(crate) const RABBIT_SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
-/// The directory of the newest Postgres' programs, which Debian keeps off the `PATH`.
+/// The directory of the newest Postgres' programs, which is not on the `PATH` on Debian.
 pub(crate) fn postgres_bin() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
     let numbered = versions.filter_map(|entry| {
@@ -63,13 +65,13 @@ pub(crate) fn postgres_bin() -> Option<PathBuf> {
     numbered.max().map(|(_, bin)| bin)
 }
 
-/// Installs what is missing of `wanted`; asks nothing and costs nothing if it is all there.
+/// Installs those of the `wanted` packages that are missing. Does not call apt if there are none.
 pub fn ensure_installed(wanted: &[Package]) -> Result<()> {
     if missing(wanted).is_empty() {
         return Ok(());
     }
-    let turn = File::create(home::base()?.join("apt.lock"))?;
-    turn.lock()?;
+    let lock = File::create(home::base()?.join("apt.lock"))?;
+    lock.lock()?;
     let missing = missing(wanted);
     if missing.is_empty() {
         return Ok(());
@@ -114,7 +116,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
         sudo.args(["-n", "env"]);
         sudo
     };
-    // Standard output belongs to the commands that print settings for a shell.
+    // Standard output may carry settings for a shell, so apt writes to standard error.
     let status = command
         .args([
             "DEBIAN_FRONTEND=noninteractive",

@@ -1,4 +1,4 @@
-//! Where the repository, its build directory and its programs are.
+//! The paths of the repository, its build directory and its programs.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,17 @@ pub fn repository() -> PathBuf {
 /// Cargo's build directory: `CARGO_TARGET_DIR`, else `target` in the repository.
 pub fn target_dir() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {
-        // Cargo takes a relative one from where it was called; that is the repository for every target of the Makefile.
+        // Cargo resolves a relative path against its working directory, which the Makefile sets to
+        // the repository.
         Some(dir) if !dir.is_empty() => repository().join(dir),
         _ => repository().join("target"),
     }
 }
 
-/// A program of this workspace, beside the running one (`target/<profile>/deps/<test>` or `target/<profile>/<program>`).
+/// The path of a program of this workspace, beside the running program. That is a test
+/// (`target/<profile>/deps/<test>`) or another program (`target/<profile>/<program>`).
 pub(crate) fn workspace_binary(name: &str) -> Result<PathBuf> {
-    let running = env::current_exe().context("cannot tell which program is running")?;
+    let running = env::current_exe().context("cannot find the path of the running program")?;
     for dir in running.ancestors().skip(1).take(2) {
         let candidate = dir.join(name);
         if candidate.is_file() {
@@ -30,7 +32,7 @@ pub(crate) fn workspace_binary(name: &str) -> Result<PathBuf> {
         }
     }
     bail!(
-        "there is no {name} beside {}: run `cargo build --workspace --bins` first",
+        "{name} is not beside {}; run `cargo build --workspace --bins` first",
         running.display()
     )
 }

@@ -1,7 +1,7 @@
-//! Processes that are never confused with a later one of the same number.
+//! Process identities that survive the reuse of a pid.
 //!
-//! Servers are recorded in files and may be killed by another process much later. A pid alone could belong to somebody else by
-//! then, so every pid is kept together with its start time.
+//! Servers are recorded in files, and another process may kill them much later. By then the pid
+//! could belong to another program, so every pid is stored together with its start time.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-/// One process for certain: a pid and when it started.
+/// The identity of one process: its pid and its start time.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct ProcessId {
     pid: i32,
@@ -20,17 +20,17 @@ pub struct ProcessId {
     started: u64,
 }
 
-/// What a process has used.
+/// The resources that a process has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Processor time, also of children that have ended and been waited for.
+    /// Processor time, including that of children that have been waited for.
     pub cpu: Duration,
-    /// The most memory it has held (`VmHWM`), since the last [`ProcessId::reset_peak`] if there was one.
+    /// Peak memory (`VmHWM`) since the start or the last [`ProcessId::reset_peak`].
     pub peak_rss_bytes: u64,
 }
 
 impl ProcessId {
-    /// The living process with this pid.
+    /// The live process with this pid.
     pub fn of(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok()?;
         stat(pid).map(|stat| stat.id)
@@ -44,14 +44,14 @@ impl ProcessId {
         self.pid
     }
 
-    /// A zombie counts as dead: only its exit status is left. Not so while another thread of it is still ending, for until then
-    /// its files and ports stay open.
+    /// Whether the process is running. A zombie is not, because only its exit status is left. But a
+    /// zombie with another live thread still holds files and ports, so it counts as alive.
     pub fn is_alive(self) -> bool {
-        let is_over = |stat: &Stat| matches!(stat.state, 'Z' | 'X') && stat.threads <= 1;
-        stat(self.pid).is_some_and(|stat| stat.id == self && !is_over(&stat))
+        let has_ended = |stat: &Stat| matches!(stat.state, 'Z' | 'X') && stat.threads <= 1;
+        stat(self.pid).is_some_and(|stat| stat.id == self && !has_ended(&stat))
     }
 
-    /// What it has used until now; of a process that has ended and not been waited for only its time.
+    /// The resources used so far. For a zombie only the processor time is known.
     pub fn usage(self) -> Usage {
         let ticks = stat(self.pid).map_or(0, |stat| stat.ticks);
         Usage {
@@ -60,19 +60,19 @@ impl ProcessId {
         }
     }
 
-    /// The processor time of it and of everything that it has started and that lives.
+    /// The processor time of the process and of its live descendants.
     pub fn tree_cpu(self) -> Duration {
         let tree = with_descendants(&[self]).into_iter();
         tree.map(|process| process.usage().cpu).sum()
     }
 
-    /// Lets the peak of its memory begin anew, at what it uses now.
+    /// Resets the peak memory to the current memory.
     pub fn reset_peak(self) -> Result<()> {
         let file = format!("/proc/{}/clear_refs", self.pid);
         fs::write(&file, "5").with_context(|| format!("cannot write {file}"))
     }
 
-    /// A figure of `/proc/<pid>/status` in bytes; 0 of a process that has ended.
+    /// A size from `/proc/<pid>/status` in bytes, or 0 if the process has ended.
     pub(crate) fn memory(self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix(field));
@@ -80,12 +80,12 @@ impl ProcessId {
         kibibytes.unwrap_or(0) * 1024
     }
 
-    /// Sends a signal, or does nothing if the process has gone.
+    /// Sends a signal, or does nothing if the process has ended.
     pub(crate) fn signal(self, signal: Signal) -> Result<()> {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return Ok(());
         };
-        // The descriptor pins the process before its start time is compared, so that the pid cannot change hands in between.
+        // Opened before the start time is compared, so that the pid cannot be reused in between.
         let descriptor = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(descriptor) => descriptor,
             Err(Errno::SRCH) => return Ok(()),
@@ -104,11 +104,11 @@ impl ProcessId {
     }
 }
 
-/// Kills processes and everything they have started, and returns once none of it is left.
+/// Kills processes and their descendants, and returns once all have ended.
 ///
-/// A process group is not enough: each Postgres backend is in a session of its own.
+/// A signal to the process group would miss Postgres' backends, each of which has its own session.
 pub(crate) fn kill_trees(roots: &[ProcessId]) -> Result<()> {
-    // A stopped parent starts no further child while its children are being counted.
+    // A stopped parent cannot start another child while its children are listed.
     for root in roots {
         root.signal(Signal::STOP)?;
     }
@@ -120,31 +120,31 @@ pub(crate) fn kill_trees(roots: &[ProcessId]) -> Result<()> {
     while victims.iter().any(|victim| victim.is_alive()) {
         ensure!(
             Instant::now() < deadline,
-            "killed processes are still there after 20 s: {victims:?}"
+            "killed processes still run after 20 s: {victims:?}"
         );
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
 }
 
-/// Living processes that were started with this exact `NAME=value` in their environment.
+/// The live processes that were started with exactly this `NAME=value` in their environment.
 pub(crate) fn with_environment(entry: &str) -> Vec<ProcessId> {
-    let carries_it = |stat: &Stat| {
+    let has_entry = |stat: &Stat| {
         fs::read(format!("/proc/{}/environ", stat.id.pid)).is_ok_and(|environment| {
             environment
                 .split(|byte| *byte == 0)
-                .any(|found| found == entry.as_bytes())
+                .any(|variable| variable == entry.as_bytes())
         })
     };
-    all()
+    all_processes()
         .iter()
-        .filter(|stat| carries_it(stat))
+        .filter(|stat| has_entry(stat))
         .map(|stat| stat.id)
         .collect()
 }
 
 fn with_descendants(roots: &[ProcessId]) -> Vec<ProcessId> {
-    let everyone = all();
+    let processes = all_processes();
     let mut tree: Vec<ProcessId> = roots
         .iter()
         .copied()
@@ -153,7 +153,7 @@ fn with_descendants(roots: &[ProcessId]) -> Vec<ProcessId> {
     let mut next = 0;
     while let Some(parent) = tree.get(next).copied() {
         tree.extend(
-            everyone
+            processes
                 .iter()
                 .filter(|stat| stat.parent == parent.pid)
                 .map(|stat| stat.id),
@@ -168,11 +168,11 @@ struct Stat {
     parent: i32,
     state: char,
     threads: u32,
-    /// Processor time in clock ticks, its own and that of the children it has waited for.
+    /// Processor time in clock ticks, including that of children that have been waited for.
     ticks: u64,
 }
 
-fn all() -> Vec<Stat> {
+fn all_processes() -> Vec<Stat> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -183,7 +183,7 @@ fn all() -> Vec<Stat> {
 
 fn stat(pid: i32) -> Option<Stat> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses, and may itself hold spaces and parentheses.
+    // The second field is the program's name in parentheses. It may contain spaces and parentheses.
     let mut fields = line.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_alive_and_one_with_another_start_time_is_not() {
+    fn a_pid_with_another_start_time_is_not_alive() {
         let this = ProcessId::current().unwrap();
         let earlier = ProcessId {
             started: this.started - 1,
@@ -216,11 +216,11 @@ mod tests {
         assert!(!earlier.is_alive());
         earlier
             .signal(Signal::KILL)
-            .expect("a recycled pid is left alone");
+            .expect("a signal to a reused pid does nothing");
     }
 
     #[test]
-    fn the_time_of_children_counts_whether_they_live_or_have_ended() {
+    fn the_processor_time_includes_live_and_ended_children() {
         let burn = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done";
         let script = format!("sh -c '{burn}'; sh -c '{burn}; exec sleep 600' & wait");
         let mut shell = std::process::Command::new("sh")
@@ -242,14 +242,14 @@ mod tests {
         shell.wait().unwrap();
         assert!(
             own.cpu > Duration::ZERO,
-            "{own:?}: the child that has ended"
+            "{own:?} lacks the time of the ended child"
         );
-        assert!(tree > own.cpu, "{tree:?}: the child that lives");
+        assert!(tree > own.cpu, "{tree:?} lacks the time of the live child");
         assert!(own.peak_rss_bytes > 0);
     }
 
     #[test]
-    fn a_tree_is_killed_with_its_grandchildren() {
+    fn killing_a_tree_kills_its_grandchildren() {
         let mut shell = std::process::Command::new("sh")
             .args(["-c", "setsid sleep 600 & wait"])
             .spawn()
@@ -261,7 +261,7 @@ mod tests {
             if tree.len() > 1 {
                 break tree;
             }
-            assert!(Instant::now() < deadline, "the shell started nothing");
+            assert!(Instant::now() < deadline, "the shell started no child");
         };
         kill_trees(&[root]).unwrap();
         shell.wait().unwrap();

@@ -1,10 +1,10 @@
-//! A private PostgreSQL with the settings of a real one: it syncs to disk, and survives SIGKILL with its rows.
+//! A private PostgreSQL that syncs to disk, as in production, and keeps its rows after SIGKILL.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
 
@@ -13,7 +13,7 @@ use crate::packages::{self, Package};
 use crate::pid::ProcessId;
 use crate::server::{Server, free_port};
 
-/// The superuser; nobody needs a password.
+/// The superuser, who needs no password.
 const USER: &str = "carga";
 const START: Duration = Duration::from_secs(60);
 
@@ -24,7 +24,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a new, empty server. It and its rows are gone when the handle is dropped.
+    /// Starts a new, empty server. Dropping the handle removes the server and its rows.
     pub async fn start() -> Result<Self> {
         Self::start_in(Home::private("postgres")?).await
     }
@@ -40,7 +40,8 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Starts it again, on the same port and with the same rows, after [`stop`](Self::stop) or [`kill`](Self::kill).
+    /// Restarts the server after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and
+    /// with the same rows.
     pub async fn restart(&mut self) -> Result<()> {
         let mut command = as_server_user(program("postgres")?);
         command.arg("-D").arg(self.server.home.path().join("data"));
@@ -51,7 +52,8 @@ impl Postgres {
             "max_connections=200",
             "max_wal_size=4GB",
             "wal_compression=on",
-            // In the data directory rather than /dev/shm, so that a killed server's memory goes away with its directory.
+            // Puts shared memory into the data directory rather than /dev/shm, so that removing the
+            // directory of a killed server frees it.
             "dynamic_shared_memory_type=mmap",
         ] {
             command.args(["-c", setting]);
@@ -62,12 +64,12 @@ impl Postgres {
             .await
     }
 
-    /// Ends it in order: running transactions are rolled back, clients are told.
+    /// Stops the server cleanly ("fast shutdown"). Open transactions are rolled back.
     pub async fn stop(&mut self) -> Result<()> {
         self.server.stop(Signal::INT).await
     }
 
-    /// SIGKILL for the postmaster and every backend, as if the power had gone.
+    /// Sends SIGKILL to the postmaster and every backend, as in a power failure.
     pub fn kill(&mut self) -> Result<()> {
         self.server.kill()
     }
@@ -90,18 +92,18 @@ impl Postgres {
 }
 
 pub(crate) async fn is_ready(url: &str) -> bool {
-    let ask = async {
+    let query = async {
         let mut connection = PgConnection::connect(url).await?;
         sqlx::query("select 1").execute(&mut connection).await?;
         connection.close().await
     };
-    ask.await.is_ok()
+    query.await.is_ok()
 }
 
-/// Creates a database on the server behind `url`, which names another database of it.
+/// Creates a database. `url` names another database of the same server.
 pub(crate) async fn create_database(url: &str, name: &str) -> Result<()> {
-    // template0, because nobody can be connected to it; template1 refuses to be copied while somebody is.
-    run(
+    // Copying a template fails while a client is connected to it, and template0 accepts no clients.
+    execute(
         url,
         &format!("create database {} template template0", quoted(name)),
     )
@@ -110,7 +112,7 @@ pub(crate) async fn create_database(url: &str, name: &str) -> Result<()> {
 }
 
 pub(crate) async fn drop_database(url: &str, name: &str) -> Result<()> {
-    run(
+    execute(
         url,
         &format!("drop database if exists {} with (force)", quoted(name)),
     )
@@ -118,7 +120,7 @@ pub(crate) async fn drop_database(url: &str, name: &str) -> Result<()> {
     .with_context(|| format!("cannot drop database {name}"))
 }
 
-async fn run(url: &str, statement: &str) -> Result<()> {
+async fn execute(url: &str, statement: &str) -> Result<()> {
     let mut connection = PgConnection::connect(url).await?;
     sqlx::query(statement).execute(&mut connection).await?;
     Ok(connection.close().await?)
@@ -132,7 +134,7 @@ async fn initialise(home: &Path) -> Result<()> {
     let data = home.join("data");
     std::fs::create_dir(&data)?;
     if rustix::process::geteuid().is_root() {
-        output(Command::new("chown").arg("postgres:postgres").arg(&data)).await?;
+        run(Command::new("chown").arg("postgres:postgres").arg(&data)).await?;
     }
     let mut initdb = as_server_user(program("initdb")?);
     initdb.args([
@@ -144,20 +146,18 @@ async fn initialise(home: &Path) -> Result<()> {
         "--locale=C.UTF-8",
         "--no-instructions",
     ]);
-    // Nothing in it is worth a sync yet; the server itself does sync.
+    // The new data directory holds nothing worth a sync yet. The server itself does sync.
     initdb
         .arg("--no-sync")
         .arg("-D")
         .arg(&data)
         .current_dir(home);
-    output(&mut initdb).await
+    run(&mut initdb).await
 }
 
-/// Whether the user that Postgres will run as can get at a directory.
+/// Whether the user that Postgres runs as can enter a directory.
 pub(crate) async fn can_reach(dir: &Path) -> bool {
-    output(as_server_user("test").arg("-x").arg(dir))
-        .await
-        .is_ok()
+    run(as_server_user("test").arg("-x").arg(dir)).await.is_ok()
 }
 
 fn program(name: &str) -> Result<std::path::PathBuf> {
@@ -166,7 +166,7 @@ fn program(name: &str) -> Result<std::path::PathBuf> {
         .context("PostgreSQL is not installed")
 }
 
-/// Postgres refuses to run as root, so root hands it to the package's user.
+/// Root runs the program as the package's user, because Postgres refuses to run as root.
 fn as_server_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);
@@ -183,7 +183,7 @@ fn as_server_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-async fn output(command: &mut Command) -> Result<()> {
+async fn run(command: &mut Command) -> Result<()> {
     let mut command = tokio::process::Command::from(std::mem::replace(command, Command::new("")));
     let output = command
         .output()
@@ -196,6 +196,5 @@ async fn output(command: &mut Command) -> Result<()> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    ensure!(output.status.success());
     Ok(())
 }

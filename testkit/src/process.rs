@@ -1,4 +1,4 @@
-//! Carga's own programs as child processes, to be killed as a machine would kill them.
+//! Carga's programs as child processes that a test can signal and kill.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::wait::eventually;
 pub enum Binary {
     Api,
     Worker,
-    /// Everything in one process.
+    /// The API and a worker in one process.
     Carga,
 }
 
@@ -32,7 +32,7 @@ impl Binary {
         }
     }
 
-    /// What makes it run until it is stopped.
+    /// The arguments that make the program run until it is stopped.
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Api | Self::Worker => &[],
@@ -41,14 +41,15 @@ impl Binary {
     }
 }
 
-/// A program of this workspace with none of the caller's settings, to be given arguments.
+/// A command for a program of this workspace, without the caller's settings.
 pub fn command(binary: Binary) -> Result<Command> {
     let mut command = Command::new(paths::workspace_binary(binary.name())?);
     remove_settings(&mut command);
     Ok(command)
 }
 
-/// A running program. Dropped, it is killed, and shows its log if the test is failing.
+/// A running program. Dropping the handle kills it and prints its log, which the test harness shows
+/// only if the test fails.
 #[derive(Debug)]
 pub struct Running {
     name: &'static str,
@@ -58,7 +59,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a program of this workspace with these settings and none of the caller's own.
+    /// Starts a program of this workspace with these settings and none of the caller's.
     pub fn spawn(binary: Binary, env: &BTreeMap<String, String>) -> Result<Self> {
         let mut command = command(binary)?;
         command.args(binary.arguments());
@@ -80,7 +81,7 @@ impl Running {
         })
     }
 
-    /// It does not show its log in the end.
+    /// Suppresses the log that is otherwise printed when this handle is dropped.
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.is_quiet = true;
@@ -95,33 +96,33 @@ impl Running {
         self.id().pid()
     }
 
-    /// SIGKILL; returns once the process is gone.
+    /// Sends SIGKILL, and returns once the process has ended.
     pub fn kill9(&mut self) -> Result<()> {
         self.process.kill().map(drop)
     }
 
-    /// SIGTERM: asks it to finish. [`wait`](Self::wait) for it then.
+    /// Sends SIGTERM, which asks the program to finish. [`wait`](Self::wait) waits for its end.
     pub fn terminate(&self) -> Result<()> {
         self.process.id().signal(Signal::TERM)
     }
 
-    /// SIGSTOP: it stands still but keeps its connections, as a process does that is starved or swapped out.
-    pub fn stop_signal(&self) -> Result<()> {
+    /// Sends SIGSTOP. The program pauses but keeps its connections, like one that is swapped out.
+    pub fn suspend(&self) -> Result<()> {
         self.process.id().signal(Signal::STOP)
     }
 
-    /// SIGCONT: goes on after [`stop_signal`](Self::stop_signal).
-    pub fn cont_signal(&self) -> Result<()> {
+    /// Sends SIGCONT, which ends a [`suspend`](Self::suspend).
+    pub fn resume(&self) -> Result<()> {
         self.process.id().signal(Signal::CONT)
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until the program ends.
     pub async fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
         let what = format!("{} to end", self.name);
         eventually(deadline, &what, async || self.process.exited().transpose()).await?
     }
 
-    /// All it has written so far, to standard output and standard error.
+    /// Everything that the program has written to standard output and standard error.
     pub fn log(&self) -> String {
         let bytes = fs::read(self.log_path()).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -131,16 +132,16 @@ impl Running {
         self.process.log_path()
     }
 
-    /// Waits until the log contains `text`; fails at once, with the log's end, if the program ends before.
+    /// Waits until the log contains `text`. Fails at once if the program ends first, with the end
+    /// of the log.
     pub async fn wait_for_log(&mut self, text: &str, deadline: Duration) -> Result<()> {
         self.find_in_log(text, deadline, |log| log.contains(text).then_some(()))
             .await
     }
 
-    /// Where it listens, from its log's `listening on http://ADDRESS`.
+    /// The URL on which the program listens, from `listening on http://ADDRESS` in its log.
     pub async fn base_url(&mut self, deadline: Duration) -> Result<String> {
-        self.find_in_log("listening on", deadline, listening_on)
-            .await
+        self.find_in_log("listening on", deadline, url_in_log).await
     }
 
     async fn find_in_log<T>(
@@ -149,9 +150,9 @@ impl Running {
         deadline: Duration,
         find: impl Fn(&str) -> Option<T>,
     ) -> Result<T> {
-        let question = format!("{} to log {what:?}", self.name);
-        let found = eventually(deadline, &question, async || {
-            // Asked first: what it wrote before it ended still counts.
+        let event = format!("{} to log {what:?}", self.name);
+        let found = eventually(deadline, &event, async || {
+            // Asked before the log is read, because the last lines of an ended program still count.
             let ended = self.process.exited();
             match (find(&self.log()), ended) {
                 (Some(found), _) => Some(Ok(found)),
@@ -159,30 +160,30 @@ impl Running {
                 (None, ended) => Some(Err(ended)),
             }
         });
-        let why = match found.await {
+        let reason = match found.await {
             Ok(Ok(found)) => return Ok(found),
             Ok(Err(ended)) => format!("{} ended before it logged {what:?} ({ended:?})", self.name),
-            Err(late) => late.to_string(),
+            Err(timeout) => timeout.to_string(),
         };
         bail!(
-            "{why}; the end of its log:\n{}",
+            "{reason}; the end of its log:\n{}",
             tail(self.log_path(), 8_000)
         )
     }
 
-    /// Memory in use now (`VmRSS`).
+    /// The memory in use now (`VmRSS`).
     pub fn rss_bytes(&self) -> Result<u64> {
         self.memory("VmRSS:")
     }
 
-    /// The most memory it has ever used (`VmHWM`).
+    /// The peak memory use (`VmHWM`).
     pub fn peak_rss_bytes(&self) -> Result<u64> {
         self.memory("VmHWM:")
     }
 
     fn memory(&self, field: &str) -> Result<u64> {
         let bytes = self.id().memory(field);
-        ensure!(bytes > 0, "{} has no {field} (has it ended?)", self.name);
+        ensure!(bytes > 0, "{} has no {field}; it may have ended", self.name);
         Ok(bytes)
     }
 }
@@ -195,7 +196,7 @@ impl Drop for Running {
         if self.is_quiet {
             return;
         }
-        // The test harness shows this only for a test that failed, by a panic or by an error.
+        // The test harness shows this only if the test failed.
         eprintln!(
             "--- {} logged to {}:\n{}",
             self.name,
@@ -203,7 +204,7 @@ impl Drop for Running {
             tail(self.log_path(), 20_000)
         );
         if std::thread::panicking() {
-            // Until the next run clears it away.
+            // The next run removes it.
             self.home.keep();
         }
     }
@@ -211,17 +212,17 @@ impl Drop for Running {
 
 fn remove_settings(command: &mut Command) {
     for (key, _) in std::env::vars_os() {
-        if key.to_str().is_some_and(is_a_setting) {
+        if key.to_str().is_some_and(is_setting) {
             command.env_remove(key);
         }
     }
 }
 
-fn is_a_setting(variable: &str) -> bool {
+fn is_setting(variable: &str) -> bool {
     variable.starts_with("AWS_") || variable.starts_with("CARGA_") || variable.ends_with("_URL")
 }
 
-fn listening_on(log: &str) -> Option<String> {
+fn url_in_log(log: &str) -> Option<String> {
     let (_, rest) = log.split_once("listening on http://")?;
     let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !".:[]-".contains(c))?;
     Some(format!("http://{}", &rest[..end]))
@@ -245,9 +246,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_gets_its_settings_and_is_asked_to_end() {
+    async fn a_program_gets_its_settings_and_obeys_signals() {
         let mut program = shell(
-            "trap 'exit 7' TERM; echo $CARGA_GREETING; echo listening on http://127.0.0.1:4711; while :; do sleep 0.01; done",
+            "trap 'exit 7' TERM
+             echo $CARGA_GREETING
+             echo listening on http://127.0.0.1:4711
+             while :; do sleep 0.01; done",
         );
         assert_eq!(
             program.base_url(SOON).await.unwrap(),
@@ -256,18 +260,18 @@ mod tests {
         assert!(program.log().starts_with("hello\n"));
         assert!(program.rss_bytes().unwrap() > 0);
         assert!(program.peak_rss_bytes().unwrap() >= program.rss_bytes().unwrap());
-        program.stop_signal().unwrap();
+        program.suspend().unwrap();
         program.terminate().unwrap();
         program
             .wait(Duration::from_millis(100))
             .await
-            .expect_err("it stands still");
-        program.cont_signal().unwrap();
+            .expect_err("a suspended program cannot end");
+        program.resume().unwrap();
         assert_eq!(program.wait(SOON).await.unwrap().code(), Some(7));
     }
 
     #[tokio::test]
-    async fn a_program_that_ends_early_is_not_waited_for_and_its_log_is_shown() {
+    async fn waiting_for_the_log_of_an_ended_program_fails_with_its_log() {
         let error = shell("echo no such database; exit 1")
             .wait_for_log("worker ready", SOON)
             .await
@@ -276,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_killed_program_is_gone_when_kill9_returns() {
+    async fn kill9_returns_after_the_program_has_ended() {
         let mut program = shell("sleep 600");
         program.kill9().unwrap();
         assert!(!Path::new(&format!("/proc/{}", program.pid())).exists());
@@ -284,17 +288,17 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_found_in_plain_and_in_json_logs() {
+    fn the_url_is_found_in_text_and_json_logs() {
         for log in [
             "INFO carga: listening on http://127.0.0.1:4711\n",
             r#"{"message":"listening on http://127.0.0.1:4711"}"#,
         ] {
-            assert_eq!(listening_on(log).as_deref(), Some("http://127.0.0.1:4711"));
+            assert_eq!(url_in_log(log).as_deref(), Some("http://127.0.0.1:4711"));
         }
     }
 
     #[test]
-    fn an_address_that_is_still_being_written_is_not_cut_short() {
-        assert_eq!(listening_on("INFO listening on http://127.0.0.1:47"), None);
+    fn an_incomplete_url_is_not_returned() {
+        assert_eq!(url_in_log("INFO listening on http://127.0.0.1:47"), None);
     }
 }

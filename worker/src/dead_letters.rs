@@ -1,5 +1,5 @@
-//! Dead letters out of the queue and into the store, where they can be looked at and survive the broker. Until replay is
-//! built, an upload with a dead batch has failed.
+//! Moves dead letters from the queue into the store, where people can read them and where they
+//! outlive the broker. Dead letters cannot be replayed yet, so an upload that has one fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,34 +12,34 @@ use carga_common::queue::Delivery;
 use carga_common::store::{DeadBatch, Parked};
 use carga_common::upload::Failure;
 
-use crate::runner::Context;
+use crate::context::Context;
 use crate::subscription::{Source, Subscription};
 
-/// Before a dead letter that could not be kept goes back.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a dead letter that could not be stored returns to the queue.
+const RETURN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Moves dead letters until the worker stops.
 pub(crate) async fn run(context: Arc<Context>) {
     let mut dead_letters = Subscription::new(Arc::clone(&context), Source::DeadLetters);
     while let Some(delivery) = dead_letters.next().await {
-        take(&context, delivery).await;
+        move_to_store(&context, delivery).await;
     }
 }
 
-async fn take(context: &Context, delivery: Delivery) {
+async fn move_to_store(context: &Context, delivery: Delivery) {
     let reason = delivery
         .reason
         .clone()
-        .unwrap_or_else(|| "no reason was given".to_owned());
+        .unwrap_or_else(|| "no reason given".to_owned());
     let dead = DeadBatch {
-        // Properties first: the body may be what is wrong.
+        // The message's properties come first, because its body may be undecodable.
         id: delivery.id.or_else(|| {
             Batch::decode(delivery.body.clone())
                 .ok()
                 .map(|batch| batch.id)
         }),
         attempts: delivery.attempt,
-        // A reason may quote what Postgres does not store.
+        // A reason may quote a NUL, which Postgres cannot store in text.
         reason: reason.replace('\0', "\u{fffd}"),
         body: delivery.body.clone(),
     };
@@ -47,17 +47,24 @@ async fn take(context: &Context, delivery: Delivery) {
         Ok(()) => {}
         Err(error) if error.is_passing() => return,
         Err(error) => {
-            tracing::error!(batch = ?dead.id, error = error.chain(), "a dead letter could not be kept; it goes back");
-            // It comes again at once, and nothing will be different.
+            tracing::error!(
+                batch = ?dead.id,
+                error = error.chain(),
+                "a dead letter could not be stored; it returns to the queue"
+            );
+            // The broker redelivers it at once, so without a pause this would spin.
             tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
+                () = tokio::time::sleep(RETURN_PAUSE) => {}
                 () = context.stop.cancelled() => {}
             }
             return;
         }
     }
     if let Err(error) = delivery.ack().await {
-        tracing::debug!(error = error.chain(), "a dead letter will come again");
+        tracing::debug!(
+            error = error.chain(),
+            "a stored dead letter was not acknowledged; it will be redelivered"
+        );
     }
 }
 
@@ -67,13 +74,17 @@ async fn park(context: &Context, dead: &DeadBatch) -> PortResult<()> {
     let Some(id) = dead.id.filter(|_| parked == Parked::Kept) else {
         return Ok(());
     };
-    tracing::error!(batch = %id, reason = dead.reason, "a batch is dead");
+    tracing::error!(batch = %id, reason = dead.reason, "a batch became a dead letter");
     let message = format!("batch {} could not be stored: {}", id.seq, dead.reason);
     let failure = Failure::new("batch_dead", message);
     if store.fail(id.upload, id.epoch, &failure, None).await?
         && let Err(error) = remove_rows(store, id.upload).await
     {
-        tracing::warn!(upload.id = %id.upload, error = error.chain(), "rows are left to the sweeper to remove");
+        tracing::warn!(
+            upload.id = %id.upload,
+            error = error.chain(),
+            "rows could not be removed; the sweeper will remove them"
+        );
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
-//! Several batches in one transaction; then the counters, then the completion check, then the acknowledgements.
+//! Stores several batches in one transaction, then counts them, checks for completion and
+//! acknowledges them, in this order.
 //!
-//! Groups form by themselves: while one transaction commits, the batches for the next gather. Nothing lingers for more.
+//! Batches that arrive while a transaction commits form the next group. No batch waits for a group
+//! to fill.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -16,28 +18,30 @@ use futures::FutureExt;
 use futures::future::join_all;
 use tokio::sync::{Mutex, mpsc};
 
+use crate::context::Context;
 use crate::outcome::settle_failed;
-use crate::prepare::{Ready, panic_reason};
-use crate::runner::Context;
+use crate::panics::panic_reason;
+use crate::prepare::Ready;
 
-/// Message bytes of a group, so that few very wide batches do not make one enormous transaction.
+/// The limit of a group's message bytes. A few very wide batches must not form one huge
+/// transaction.
 const GROUP_BYTES: usize = 8 << 20;
 
-/// Stores groups until nobody prepares any more. Several of these run side by side and take turns at the receiver.
+/// Stores groups until all senders are dropped. Several of these tasks take turns at the receiver.
 pub(crate) async fn store_groups(context: Arc<Context>, ready: Arc<Mutex<mpsc::Receiver<Ready>>>) {
     let mut gathered = Vec::new();
     loop {
-        let most = context.settings.group_batches;
-        if ready.lock().await.recv_many(&mut gathered, most).await == 0 {
+        let limit = context.settings.group_batches;
+        if ready.lock().await.recv_many(&mut gathered, limit).await == 0 {
             return;
         }
-        for group in by_size(&mut gathered) {
+        for group in split_by_size(&mut gathered) {
             store_group(&context, group).await;
         }
     }
 }
 
-fn by_size(gathered: &mut Vec<Ready>) -> Vec<Vec<Ready>> {
+fn split_by_size(gathered: &mut Vec<Ready>) -> Vec<Vec<Ready>> {
     let mut groups = Vec::new();
     let (mut group, mut bytes) = (Vec::new(), 0);
     for ready in gathered.drain(..) {
@@ -53,7 +57,8 @@ fn by_size(gathered: &mut Vec<Ready>) -> Vec<Vec<Ready>> {
     groups
 }
 
-/// One bad batch fails its transaction; the others of the group are then tried each by itself.
+/// Stores a group. If its transaction fails, each batch is stored alone, so that one invalid batch
+/// does not fail the others.
 async fn store_group(context: &Context, group: Vec<Ready>) {
     let mut deliveries = Vec::with_capacity(group.len());
     let mut batches = Vec::with_capacity(group.len());
@@ -68,7 +73,8 @@ async fn store_group(context: &Context, group: Vec<Ready>) {
         Err(error) => error,
     };
     if error.is_passing() {
-        // The worker stops while the database is away or full: the deliveries are dropped and go back.
+        // The worker stops while the database is away or full. Dropped deliveries return to the
+        // queue.
         return;
     }
     if batches.len() == 1 {
@@ -79,7 +85,7 @@ async fn store_group(context: &Context, group: Vec<Ready>) {
     }
     tracing::warn!(
         error = error.chain(),
-        "a group failed; its batches are stored one by one"
+        "a group could not be stored; storing its batches one by one"
     );
     for ((delivery, archived), in_hand) in deliveries.into_iter().zip(batches).zip(in_hand) {
         let alone = vec![Ready {
@@ -107,11 +113,12 @@ async fn settle(
     batches: &[ArchivedBatch],
     outcomes: &[StoreOutcome],
 ) {
-    // A replay is counted too: whoever stored it may have died before counting, and counting twice changes nothing.
+    // A replay is counted too: the worker that stored it may have died before it counted. Counting
+    // a batch twice changes nothing.
     let mut counted: BTreeMap<(UploadId, i32), Vec<StoredBatch>> = BTreeMap::new();
     for (ArchivedBatch { batch, .. }, outcome) in batches.iter().zip(outcomes) {
         if *outcome == StoreOutcome::Fenced {
-            tracing::debug!(batch = %batch.id, "fenced: its upload has ended");
+            tracing::debug!(batch = %batch.id, "batch fenced: its upload has ended");
         }
         if matches!(outcome, StoreOutcome::Stored | StoreOutcome::Replay) {
             let key = (batch.id.upload, batch.id.epoch);
@@ -127,7 +134,7 @@ async fn settle(
             .progress
             .stored(*upload, *epoch, batches)
             .await;
-        context.checks.request(*upload).await;
+        context.completion_checks.request(*upload).await;
     });
     join_all(reports).await;
 
@@ -139,14 +146,12 @@ async fn settle(
                 StoreOutcome::Stored | StoreOutcome::Replay | StoreOutcome::Fenced => {
                     delivery.ack().await
                 }
-                StoreOutcome::UnknownUpload => {
-                    delivery.dead_letter("there is no such upload").await
-                }
+                StoreOutcome::UnknownUpload => delivery.dead_letter("no such upload").await,
             };
             if let Err(error) = settled {
                 tracing::debug!(
                     error = error.chain(),
-                    "a settled batch will come again, as a replay"
+                    "a stored batch was not acknowledged; it will be redelivered as a replay"
                 );
             }
         });

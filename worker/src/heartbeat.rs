@@ -1,38 +1,56 @@
-//! A file that is fresh while the worker lives; a container without a shell or a port has no other way to tell.
+//! The heartbeat file, which a live worker rewrites every few seconds.
+//!
+//! A container health check reads it, because the worker listens on no port.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use thiserror::Error;
 
-const EVERY: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(5);
 const STALE_AFTER: Duration = Duration::from_secs(30);
 
-/// Touches the file for ever.
+/// Why a worker does not count as alive.
+#[derive(Debug, Error)]
+pub enum HeartbeatError {
+    #[error("cannot read the heartbeat file {} (CARGA_HEARTBEAT_FILE)", .file.display())]
+    Unreadable { file: PathBuf, source: io::Error },
+    #[error("the heartbeat file {} was last written {} s ago", .file.display(), .age.as_secs())]
+    Stale { file: PathBuf, age: Duration },
+}
+
+/// Writes the file every five seconds until the task is aborted.
 pub(crate) async fn beat_forever(file: PathBuf) {
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(INTERVAL);
     loop {
         ticks.tick().await;
         if let Err(error) = tokio::fs::write(&file, b"alive\n").await {
-            tracing::warn!(file = %file.display(), %error, "the heartbeat file (CARGA_HEARTBEAT_FILE) cannot be written");
+            tracing::warn!(
+                file = %file.display(),
+                %error,
+                "cannot write the heartbeat file (CARGA_HEARTBEAT_FILE)"
+            );
         }
     }
 }
 
-/// Succeeds when the file is fresh.
-pub fn check(file: &Path) -> anyhow::Result<()> {
-    let name = file.display();
-    let written = std::fs::metadata(file)
-        .and_then(|metadata| metadata.modified())
-        .with_context(|| format!("no worker has written {name} (CARGA_HEARTBEAT_FILE)"))?;
-    // A file from the future means that the clock was set back: fresh enough.
+/// Succeeds when the file was written within the last 30 seconds.
+pub fn check(file: &Path) -> Result<(), HeartbeatError> {
+    let written = std::fs::metadata(file).and_then(|metadata| metadata.modified());
+    let written = written.map_err(|source| HeartbeatError::Unreadable {
+        file: file.to_owned(),
+        source,
+    })?;
+    // A modification time in the future means that the clock was set back, so the file is fresh.
     let age = written.elapsed().unwrap_or_default();
-    ensure!(
-        age < STALE_AFTER,
-        "{name} was last written {} s ago",
-        age.as_secs()
-    );
-    Ok(())
+    if age < STALE_AFTER {
+        return Ok(());
+    }
+    Err(HeartbeatError::Stale {
+        file: file.to_owned(),
+        age,
+    })
 }
 
 #[cfg(test)]
@@ -40,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_fresh_file_is_a_sign_of_life() {
+    fn a_missing_or_stale_file_fails_the_check() {
         let file = std::env::temp_dir().join(format!("carga-alive-{}", std::process::id()));
         assert!(check(&file).is_err());
         std::fs::write(&file, b"alive\n").unwrap();

@@ -1,16 +1,24 @@
 //! Carga's worker: batches out of the queue, into the archive and the store.
 //!
-//! [`runner`] takes deliveries from a `subscription` and stops; `prepare` brings one batch into the archive, and `admissions` spares it asking for each whether
-//! that is still worth it; `group` stores several in one
-//! transaction, counts and acknowledges them; `outcome` says what an error means for a delivery; `checks` ends uploads
-//! whose last batch is in; `dead_letters` moves dead letters into the store; `sweep` picks up what a crash left behind.
+//! - [`runner`] starts the parts, passes deliveries on and stops the worker.
+//! - `subscription` consumes a queue and reconnects.
+//! - `prepare` archives one batch; `admission_cache` avoids asking the store before every batch.
+//! - `group` stores several batches in one transaction, counts them and acknowledges them.
+//! - `outcome` decides between a retry and a dead letter.
+//! - `completion_checks` ends an upload after its last batch.
+//! - `dead_letters` moves dead letters into the store.
+//! - `sweep` ends what a crash left open.
+//! - [`heartbeat`] writes and checks the heartbeat file.
+//! - `context` holds what the parts share; `panics` turns a caught panic into text.
 
-mod admissions;
-mod checks;
+mod admission_cache;
+mod completion_checks;
+mod context;
 mod dead_letters;
 mod group;
 pub mod heartbeat;
 mod outcome;
+mod panics;
 mod prepare;
 pub mod runner;
 mod subscription;

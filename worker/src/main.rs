@@ -1,4 +1,4 @@
-//! `carga-worker`: archives and stores batches. Run as many as you like.
+//! `carga-worker`: archives and stores batches. Several can run side by side.
 
 use anyhow::Context;
 use carga_common::backends::{Backends, Sharing};
@@ -8,8 +8,8 @@ use carga_worker::heartbeat;
 use carga_worker::runner::Runner;
 use clap::{Parser, Subcommand};
 
-/// Writes batches to the archive and their rows to Postgres. Settings come from the environment; .env.example names them
-/// all.
+/// Writes batches to the archive and their rows to Postgres. Settings come from the environment;
+/// .env.example lists them all.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -19,7 +19,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Ask whether the worker on this machine is alive; for container health checks
+    /// Check whether the worker on this machine is alive; for container health checks
     Healthcheck,
 }
 
@@ -30,7 +30,9 @@ async fn main() -> anyhow::Result<()> {
     let settings = Settings::from_env(Mode::Distributed)?;
     if let Some(Command::Healthcheck) = arguments.command {
         let file = settings.worker.heartbeat_file;
-        return heartbeat::check(&file.context("CARGA_HEARTBEAT_FILE is not set")?);
+        return Ok(heartbeat::check(
+            &file.context("CARGA_HEARTBEAT_FILE is not set")?,
+        )?);
     }
     let stop = shutdown::on_signal().context("listening for signals")?;
     let backends = Backends::connect(&settings.ports, "carga-worker", Sharing::Others)

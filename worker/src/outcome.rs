@@ -1,20 +1,19 @@
-//! What an error means for a delivery.
+//! Decides whether a failed batch is retried or becomes a dead letter.
 
 use carga_common::error::ErrorKind;
 use carga_common::queue::{Delivery, RetryTier};
 
-/// What becomes of a batch that was not stored.
+/// What the worker does with a batch that it could not store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Once more, after a while.
     Retry(RetryTier),
-    /// It will not get better.
+    /// A further attempt would fail as well.
     DeadLetter,
 }
 
 impl Outcome {
-    /// Decides by kind and by how often the batch has been tried. What is passing never comes here: it is waited for
-    /// in place.
+    /// Decides by the kind of error and by the number of the attempt that failed. The worker waits
+    /// for a server or for room in place, so it never passes `Unavailable` or `Full`.
     pub(crate) fn of(kind: ErrorKind, attempt: u32) -> Self {
         match kind {
             ErrorKind::Invalid | ErrorKind::NotFound => Self::DeadLetter,
@@ -26,7 +25,7 @@ impl Outcome {
     }
 }
 
-/// Settles a delivery that failed. If the broker is away, it is dropped, and the broker gives it to somebody again.
+/// Retries or dead-letters a delivery. If the broker is away, the delivery returns to the queue.
 pub(crate) async fn settle_failed(delivery: Delivery, kind: ErrorKind, reason: &str) {
     let attempt = delivery.attempt;
     let outcome = Outcome::of(kind, attempt);
@@ -38,7 +37,7 @@ pub(crate) async fn settle_failed(delivery: Delivery, kind: ErrorKind, reason: &
     if let Err(error) = settled {
         tracing::warn!(
             error = error.chain(),
-            "a failed batch goes back to the queue"
+            "a failed batch was not settled; it returns to the queue"
         );
     }
 }
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_invalid_dies_at_once_and_the_rest_after_three_retries() {
+    fn invalid_batches_are_dead_lettered_at_once_others_after_three_retries() {
         assert_eq!(Outcome::of(ErrorKind::Invalid, 1), Outcome::DeadLetter);
         assert_eq!(Outcome::of(ErrorKind::NotFound, 1), Outcome::DeadLetter);
         for (attempt, outcome) in [

@@ -1,4 +1,4 @@
-//! One batch from its delivery into the archive. It is not stored yet.
+//! Archives the batch of one delivery; `group` stores it afterwards.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -13,25 +13,29 @@ use futures::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
+use crate::context::Context;
 use crate::outcome::settle_failed;
-use crate::runner::Context;
+use crate::panics::panic_reason;
 
 /// A delivery whose batch is in the archive and waits to be stored.
 #[derive(Debug)]
 pub(crate) struct Ready {
     pub(crate) delivery: Delivery,
-    /// One of as many permits as the prefetch: what is in hand stays bounded when a broken connection brings a new prefetch.
+    /// Bounds the batches in hand by the prefetch, even when a reconnect brings a further prefetch.
     pub(crate) in_hand: OwnedSemaphorePermit,
     pub(crate) archived: ArchivedBatch,
 }
 
 enum Prepared {
     Archived(ArchivedBatch),
-    /// Its upload has ended: there is nothing to do for it.
-    Pointless,
+    /// The upload has ended, so its batch is not needed.
+    Discarded,
 }
 
-/// Prepares a delivery, or settles it. A panic is a fault of this batch alone.
+/// Archives the batch of a delivery. Returns none when the batch failed or was discarded; its
+/// delivery has then been settled or dropped.
+///
+/// A panic counts as a failed attempt of this batch and does not stop the worker.
 pub(crate) async fn prepare(
     context: Arc<Context>,
     delivery: Delivery,
@@ -44,7 +48,7 @@ pub(crate) async fn prepare(
         trace = tracing::field::Empty,
     );
     if delivery.redelivered {
-        span.in_scope(|| tracing::info!(redelivered = true, "a batch comes again"));
+        span.in_scope(|| tracing::info!(redelivered = true, "a batch was redelivered"));
     }
     let body = delivery.body.clone();
     let archive = archive(&context, body).instrument(span.clone());
@@ -57,13 +61,16 @@ pub(crate) async fn prepare(
                 archived,
             });
         }
-        Ok(Ok(Prepared::Pointless)) => {
+        Ok(Ok(Prepared::Discarded)) => {
             if let Err(error) = delivery.ack().await {
-                tracing::debug!(error = error.chain(), "a discarded batch will come again");
+                tracing::debug!(
+                    error = error.chain(),
+                    "a discarded batch was not acknowledged; it will be redelivered"
+                );
             }
             return None;
         }
-        // The worker stops while a server is away or full: the delivery is dropped and goes back.
+        // The worker stops while a server is away or full. A dropped delivery returns to the queue.
         Ok(Err(error)) if error.is_passing() => return None,
         Ok(Err(error)) => (error.kind(), error.chain()),
         Err(panic) => (ErrorKind::Internal, panic_reason(panic.as_ref())),
@@ -79,31 +86,36 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
     tracing::Span::current().record("trace", batch.trace.as_str());
     let backends = &context.backends;
 
-    // Not the fence, which is in the transaction; this only keeps a failed upload's objects out of the archive.
+    // This only keeps a failed upload's objects out of the archive; the store's fence decides.
     let stopped = || context.stop.cancelled();
-    let admits = || context.admissions.admits(backends.store.as_ref(), batch.id);
+    let admits = || {
+        context
+            .admission_cache
+            .admits(backends.store.as_ref(), batch.id)
+    };
     if !persistently(stopped(), admits).await? {
-        return Ok(Prepared::Pointless);
+        return Ok(Prepared::Discarded);
     }
-    // Before the object is made: it is larger than its message. A closed semaphore would mean no limit, which is no reason to stop.
+    // Acquired before the object is encoded, because the object is larger than its message. The
+    // semaphore is never closed; without a permit only the limit would be missing.
     let _slot = context.archive_slots.acquire().await.ok();
     let key = ArchiveKey::batch(batch.id);
     let object = batch_object(&batch);
     let (archive_bytes, archive_crc32) = (object.len() as u64, crc32fast::hash(&object));
-    let mut waited = false;
+    let mut has_waited = false;
     let put = persistently(stopped(), || {
-        let again = std::mem::replace(&mut waited, true);
+        let is_retry = std::mem::replace(&mut has_waited, true);
         let (object, key) = (object.clone(), &key);
         async move {
-            // Whoever has waited looks again: an upload that has failed meanwhile needs no room.
-            if again && !backends.store.admits(batch.id).await? {
+            // The upload may have failed during the wait, and then its batch needs no room.
+            if is_retry && !backends.store.admits(batch.id).await? {
                 return Ok(false);
             }
             backends.archive.put(key, object).await.map(|()| true)
         }
     });
     if !put.await? {
-        return Ok(Prepared::Pointless);
+        return Ok(Prepared::Discarded);
     }
     tracing::debug!(rows = batch.row_count(), bytes = archive_bytes, "archived");
     Ok(Prepared::Archived(ArchivedBatch {
@@ -111,16 +123,4 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
         archive_bytes,
         archive_crc32,
     }))
-}
-
-/// What a panic said.
-pub(crate) fn panic_reason(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!(
-        "the worker panicked: {}",
-        text.unwrap_or("without a message")
-    )
 }

@@ -1,51 +1,38 @@
-//! Takes deliveries, keeps several batches in hand, and stops without losing one.
+//! Starts the worker's parts, passes deliveries to them, and stops without losing a batch.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use carga_common::backends::Backends;
-use carga_common::settings::{Settings, WorkerSettings};
+use carga_common::settings::Settings;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admissions::Admissions;
-use crate::checks::CompletionChecks;
+use crate::admission_cache::AdmissionCache;
+use crate::completion_checks::CompletionChecks;
+use crate::context::Context;
 use crate::prepare::{Ready, prepare};
 use crate::subscription::{Source, Subscription};
 use crate::{dead_letters, group, heartbeat, sweep};
 
-/// What the parts of a worker share.
-#[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) backends: Backends,
-    pub(crate) settings: WorkerSettings,
-    pub(crate) admissions: Admissions,
-    pub(crate) checks: CompletionChecks,
-    /// A permit per batch in hand.
-    pub(crate) in_hand: Arc<Semaphore>,
-    /// A permit per archive write at once.
-    pub(crate) archive_slots: Semaphore,
-    pub(crate) stop: CancellationToken,
-}
-
-/// A worker that is connected and not running yet.
+/// A connected worker that is not running yet.
 #[derive(Debug)]
 pub struct Runner {
     context: Arc<Context>,
-    /// Batches in hand and trailing checks.
+    /// Batches in hand and delayed completion checks.
     tasks: TaskTracker,
     grace: Duration,
 }
 
 impl Runner {
-    /// `stop` makes it finish what it has and end.
+    /// Cancelling `stop` makes [`run`](Self::run) finish its batches and return.
     pub fn new(settings: &Settings, backends: Backends, stop: CancellationToken) -> Self {
         let tasks = TaskTracker::new();
         let worker = settings.worker.clone();
         let context = Context {
-            admissions: Admissions::default(),
-            checks: CompletionChecks::new(backends.clone(), tasks.clone()),
+            admission_cache: AdmissionCache::default(),
+            completion_checks: CompletionChecks::new(backends.clone(), tasks.clone()),
             in_hand: Arc::new(Semaphore::new(usize::from(worker.prefetch.batches))),
             archive_slots: Semaphore::new(worker.archive_concurrency),
             settings: worker,
@@ -59,8 +46,10 @@ impl Runner {
         }
     }
 
-    /// Works until told to stop; then finishes the batches in hand within the grace period. What is not finished by then, and
-    /// what was fetched and not begun, goes back to the queue with the connection.
+    /// Works until `stop` is cancelled, then finishes the batches in hand within the grace period.
+    ///
+    /// Batches that are unfinished by then return to the queue when the connection closes, and so
+    /// do prefetched ones that were never started.
     pub async fn run(self) {
         let Self {
             context,
@@ -68,9 +57,9 @@ impl Runner {
             grace,
         } = self;
         let heartbeat_file = context.settings.heartbeat_file.clone();
-        let alive = heartbeat_file.map(|file| tokio::spawn(heartbeat::beat_forever(file)));
+        let heartbeat = heartbeat_file.map(|file| tokio::spawn(heartbeat::beat_forever(file)));
         let sweeper = tokio::spawn(sweep::run(Arc::clone(&context)));
-        let undertaker = tokio::spawn(dead_letters::run(Arc::clone(&context)));
+        let dead_letter_task = tokio::spawn(dead_letters::run(Arc::clone(&context)));
 
         let (sender, receiver) = mpsc::channel(usize::from(context.settings.prefetch.batches));
         let receiver = Arc::new(Mutex::new(receiver));
@@ -80,25 +69,30 @@ impl Runner {
                 Arc::clone(&receiver),
             ));
         }
-        take_deliveries(&context, &tasks, sender).await;
+        prepare_deliveries(&context, &tasks, sender).await;
 
         tasks.close();
         let in_hand = async {
             tasks.wait().await;
-            // Both notice the stop between two pieces of work.
-            let _ = tokio::join!(sweeper, undertaker);
+            // Both end at their next check of `stop`.
+            let _ = tokio::join!(sweeper, dead_letter_task);
         };
         if tokio::time::timeout(grace, in_hand).await.is_err() {
-            tracing::warn!("the grace period is over; unfinished batches go back to the queue");
+            tracing::warn!("the grace period is over; unfinished batches return to the queue");
         }
-        if let Some(alive) = alive {
-            alive.abort();
+        if let Some(heartbeat) = heartbeat {
+            heartbeat.abort();
         }
     }
 }
 
-/// Starts preparing each delivery as it comes, while there are permits. The storers end when the last sender is gone.
-async fn take_deliveries(context: &Arc<Context>, tasks: &TaskTracker, sender: mpsc::Sender<Ready>) {
+/// Starts a task for each delivery, as far as the permits allow. The storing tasks end when the
+/// last sender is dropped.
+async fn prepare_deliveries(
+    context: &Arc<Context>,
+    tasks: &TaskTracker,
+    sender: mpsc::Sender<Ready>,
+) {
     let mut batches = Subscription::new(Arc::clone(context), Source::Batches);
     while let Some(delivery) = batches.next().await {
         let permit = tokio::select! {
@@ -109,7 +103,7 @@ async fn take_deliveries(context: &Arc<Context>, tasks: &TaskTracker, sender: mp
         let (context, sender) = (Arc::clone(context), sender.clone());
         tasks.spawn(async move {
             if let Some(ready) = prepare(context, delivery, in_hand).await {
-                // Fails only when the storers are gone; the delivery is dropped with it and goes back.
+                // Fails only when the storing tasks have ended; the dropped delivery returns.
                 let _ = sender.send(ready).await;
             }
         });

@@ -1,4 +1,4 @@
-//! Deliveries without end: consumes again after every broken connection.
+//! A consumer that reconnects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,19 +6,19 @@ use std::time::Duration;
 use carga_common::error::PortResult;
 use carga_common::queue::{Deliveries, Delivery};
 
-use crate::runner::Context;
+use crate::context::Context;
 
-/// Between attempts to consume again.
+/// The pause between two attempts to consume.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
-/// What to consume.
+/// The queue to consume.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source {
     Batches,
     DeadLetters,
 }
 
-/// One consumer of one queue, for as long as the worker runs.
+/// A consumer of one queue that reconnects until the worker stops.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     context: Arc<Context>,
@@ -35,12 +35,12 @@ impl Subscription {
         }
     }
 
-    /// The next delivery, or none when the worker stops.
+    /// Returns the next delivery, or none when the worker stops.
     pub(crate) async fn next(&mut self) -> Option<Delivery> {
         let stop = self.context.stop.clone();
         loop {
             let next = tokio::select! {
-                // First, so that a busy queue cannot keep a worker from stopping.
+                // Polled first, so that a busy queue cannot keep the worker from stopping.
                 biased;
                 () = stop.cancelled() => return None,
                 next = self.try_next() => next,
@@ -50,7 +50,11 @@ impl Subscription {
                 Err(error) => error,
             };
             self.deliveries = None;
-            tracing::warn!(source = ?self.source, error = error.chain(), "consuming again");
+            tracing::warn!(
+                source = ?self.source,
+                error = error.chain(),
+                "a consumer failed; reconnecting"
+            );
             tokio::select! {
                 () = tokio::time::sleep(RECONNECT_PAUSE) => {}
                 () = stop.cancelled() => return None,

@@ -1,4 +1,5 @@
-//! A panic is a fault of one batch in one attempt: shown on the embedded adapters, with an archive that panics.
+//! A panic counts as one failed attempt of one batch. The tests use the embedded adapters, with an
+//! archive that panics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,52 +18,72 @@ use carga_common::upload::{Dialect, Status, Upload, UploadId};
 use carga_worker::runner::Runner;
 use tokio_util::sync::CancellationToken;
 
-/// Panics the first so many times that the second batch is written, and is the archive behind it otherwise.
+/// Passes every call to `inner`, but panics when the second batch is written, until `panics_left`
+/// is zero.
 #[derive(Debug)]
-struct Panicking {
-    behind: Arc<dyn BatchArchive>,
-    left: AtomicU32,
+struct PanickingArchive {
+    inner: Arc<dyn BatchArchive>,
+    panics_left: AtomicU32,
 }
 
 #[async_trait]
-impl BatchArchive for Panicking {
+impl BatchArchive for PanickingArchive {
     async fn put(&self, key: &ArchiveKey, body: Bytes) -> PortResult<()> {
-        let one_less = |left: u32| left.checked_sub(1);
+        let decrement = |panics_left: u32| panics_left.checked_sub(1);
         let panics = key.as_str().ends_with("batch-000002.json")
             && self
-                .left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+                .panics_left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement)
                 .is_ok();
-        assert!(!panics, "the archive lost its head");
-        self.behind.put(key, body).await
+        assert!(!panics, "the archive is broken");
+        self.inner.put(key, body).await
     }
 
     async fn get(&self, key: &ArchiveKey) -> PortResult<Bytes> {
-        self.behind.get(key).await
+        self.inner.get(key).await
     }
 
     async fn delete_upload(&self, upload: UploadId) -> PortResult<u64> {
-        self.behind.delete_upload(upload).await
+        self.inner.delete_upload(upload).await
     }
 
     async fn ping(&self) -> PortResult<()> {
-        self.behind.ping().await
+        self.inner.ping().await
     }
 }
 
-/// Three batches of one row through a worker whose archive panics so many times.
-async fn imported(panics: u32) -> Result<Upload> {
+/// Sends three batches of one row through a worker whose archive panics `panics` times, and returns
+/// the ended upload.
+async fn import(panics: u32) -> Result<Upload> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().display().to_string();
     let settings = Settings::read(Mode::Embedded, &|name| {
         (name == "CARGA_DATA_DIR").then(|| path.clone())
     })?;
     let mut backends = Backends::connect(&settings.ports, "test", Sharing::Alone).await?;
-    backends.archive = Arc::new(Panicking {
-        behind: Arc::clone(&backends.archive),
-        left: AtomicU32::new(panics),
+    backends.archive = Arc::new(PanickingArchive {
+        inner: Arc::clone(&backends.archive),
+        panics_left: AtomicU32::new(panics),
     });
 
+    let id = send_three_batches(&backends).await?;
+    let stop = CancellationToken::new();
+    let worker = Runner::new(&settings, backends.clone(), stop.clone());
+    let worker = tokio::spawn(worker.run());
+    let ended =
+        carga_testkit::eventually(Duration::from_secs(60), "the upload to end", async || {
+            let upload = backends.store.upload(id).await.ok().flatten()?;
+            upload.status.is_terminal().then_some(upload)
+        });
+    let ended = ended.await?;
+    stop.cancel();
+    worker.await?;
+    backends.close().await;
+    Ok(ended)
+}
+
+/// Publishes three batches of one row and seals their upload, as the API does.
+async fn send_three_batches(backends: &Backends) -> Result<UploadId> {
     let new = NewUpload {
         id: UploadId::generate(),
         filename: None,
@@ -92,32 +113,20 @@ async fn imported(panics: u32) -> Result<Upload> {
         duplicate_of: None,
     };
     ensure!(backends.store.seal(new.id, upload.epoch, &seal).await?);
-
-    let stop = CancellationToken::new();
-    let worker = Runner::new(&settings, backends.clone(), stop.clone());
-    let worker = tokio::spawn(worker.run());
-    let ended = carga_testkit::eventually(Duration::from_secs(60), "the end", async || {
-        let found = backends.store.upload(new.id).await.ok().flatten()?;
-        found.status.is_terminal().then_some(found)
-    });
-    let ended = ended.await?;
-    stop.cancel();
-    worker.await?;
-    backends.close().await;
-    Ok(ended)
+    Ok(new.id)
 }
 
 #[tokio::test]
-async fn a_batch_that_panics_twice_is_stored_at_its_third_attempt() -> Result<()> {
-    let upload = imported(2).await?;
+async fn a_batch_that_panics_twice_is_stored_by_the_third_attempt() -> Result<()> {
+    let upload = import(2).await?;
     ensure!(upload.status == Status::Completed, "{upload:?}");
     ensure!(upload.rows_inserted == Some(3));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_batch_that_panics_every_time_is_a_dead_letter_with_what_the_panic_said() -> Result<()> {
-    let upload = imported(u32::MAX).await?;
+async fn a_batch_that_always_panics_becomes_a_dead_letter_with_the_panic_message() -> Result<()> {
+    let upload = import(u32::MAX).await?;
     ensure!(
         upload.status == Status::Failed && upload.batches_dead == 1,
         "{upload:?}"
@@ -125,7 +134,7 @@ async fn a_batch_that_panics_every_time_is_a_dead_letter_with_what_the_panic_sai
     let message = upload.failure.map(|failure| failure.message);
     let message = message.unwrap_or_default();
     ensure!(
-        message.contains("batch 2") && message.contains("the archive lost its head"),
+        message.contains("batch 2") && message.contains("the archive is broken"),
         "{message}"
     );
     Ok(())

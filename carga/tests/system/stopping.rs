@@ -40,7 +40,7 @@ async fn told_to_stop_while_storing_it_gives_back_what_it_has_not_begun_and_exit
     // What it had begun it finished, acknowledgements included.
     let log = app.storer().log();
     ensure!(
-        !log.contains("will come again"),
+        !log.contains("will be redelivered"),
         "a stored batch was not acknowledged"
     );
     app.restart_storer().await?;

@@ -29,7 +29,7 @@ async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works
     ensure!(app.put(before, csv(2000)).await?.status() == 202);
     app.completed(before, 2000).await?;
 
-    disk.load(BALLAST)?;
+    disk.occupy(BALLAST)?;
     let refused = Uuid::now_v7();
     let flights = fixtures::flights()?;
     let sent = app.curl(refused, move |mut input| {
@@ -154,7 +154,7 @@ fn an_import_without_room_says_so_with_its_exit_code_and_works_when_there_is_som
         let mut command = command(Binary::Carga)?;
         Ok(command.args(arguments).envs(directory.env()).output()?)
     };
-    disk.load(BALLAST)?;
+    disk.occupy(BALLAST)?;
     let file = fixtures::flights()?;
     let file = file.to_str().context("no text")?;
     let output = carga(&["import", file])?;

@@ -80,11 +80,11 @@ trait QueueFixture: Fixture {
     async fn open(&self) -> Result<Arc<dyn BatchQueue>>;
 
     /// The same, of a process that can be taken for dead.
-    async fn open_mortal(&self) -> Result<Mortal>;
+    async fn open_killable(&self) -> Result<Killable>;
 }
 
 /// A handle, and what makes the queue believe that its process is dead, while it lives on and knows nothing of it.
-struct Mortal {
+struct Killable {
     queue: Arc<dyn BatchQueue>,
     presume_dead: BoxFuture<'static, Result<()>>,
 }
