@@ -6,8 +6,8 @@
 //! with advisory locks it waits for the transactions in flight and no longer.
 
 mod batches;
-mod cleanup;
 pub mod copy;
+mod maintenance;
 mod rejects;
 mod uploads;
 
@@ -131,11 +131,11 @@ impl Store for PostgresStore {
     }
 
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal> {
-        in_time(cleanup::remove_rows(&self.pool, id)).await
+        in_time(maintenance::remove_rows(&self.pool, id)).await
     }
 
     async fn archive_removed(&self, id: UploadId) -> PortResult<()> {
-        in_time(cleanup::archive_removed(&self.pool, id)).await
+        in_time(maintenance::archive_removed(&self.pool, id)).await
     }
 
     async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>> {
@@ -179,7 +179,7 @@ impl Store for PostgresStore {
     }
 
     async fn leftovers(&self, lease: Duration, archive_grace: Duration) -> PortResult<Leftovers> {
-        in_time(cleanup::leftovers(&self.pool, lease, archive_grace)).await
+        in_time(maintenance::leftovers(&self.pool, lease, archive_grace)).await
     }
 
     async fn ping(&self) -> PortResult<()> {

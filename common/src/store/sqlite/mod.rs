@@ -4,7 +4,7 @@
 //! that stores them, and no change of status can come in between.
 
 mod batches;
-mod cleanup;
+mod maintenance;
 mod rejects;
 mod uploads;
 
@@ -161,13 +161,13 @@ impl Store for SqliteStore {
     }
 
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal> {
-        cleanup::remove_rows(&self.database, id)
+        maintenance::remove_rows(&self.database, id)
             .await
             .map_err(|error| port_error("store.remove_rows", error))
     }
 
     async fn archive_removed(&self, id: UploadId) -> PortResult<()> {
-        cleanup::archive_removed(&self.database, id)
+        maintenance::archive_removed(&self.database, id)
             .await
             .map_err(|error| port_error("store.archive_removed", error))
     }
@@ -233,7 +233,7 @@ impl Store for SqliteStore {
     }
 
     async fn leftovers(&self, lease: Duration, archive_grace: Duration) -> PortResult<Leftovers> {
-        let mut found = cleanup::leftovers(&self.database, lease, archive_grace)
+        let mut found = maintenance::leftovers(&self.database, lease, archive_grace)
             .await
             .map_err(|error| port_error("store.leftovers", error))?;
         // Their leases are not renewed, but nobody is to wait for that.

@@ -7,13 +7,13 @@ use carga_common::upload::{Dialect, Failure, Status, UploadId};
 use futures::future::{join, try_join_all};
 use uuid::Uuid;
 
-use super::{
+use crate::sample;
+use crate::store::{
     StoreFixture, begin, check_sample_rows, check_status, complete, end_well, fail, failure, find,
     new_upload, seal, store_new,
 };
-use crate::sample;
 
-pub(super) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
+pub(crate) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -53,7 +53,7 @@ pub(super) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
     Ok(())
 }
 
-pub(super) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(place: &F) -> Result<()> {
     let (store, other) = (place.open().await?, place.open().await?);
     let id = begin(store.as_ref()).await?;
     let second = new_upload(id, vec!["another".to_owned()]);
@@ -69,7 +69,7 @@ pub(super) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(place: &F
     check_status(store.as_ref(), id, Status::Failed).await
 }
 
-pub(super) async fn an_upload_is_sealed_once<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn an_upload_is_sealed_once<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     ensure!(store.seal(id, 1, &seal(3, 250)).await?);
@@ -83,7 +83,7 @@ pub(super) async fn an_upload_is_sealed_once<F: StoreFixture>(place: &F) -> Resu
     Ok(())
 }
 
-pub(super) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     fail(store.as_ref(), id).await?;
@@ -95,7 +95,7 @@ pub(super) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(place: 
     Ok(())
 }
 
-pub(super) async fn a_failure_is_told_with_its_place<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn a_failure_is_told_with_its_place<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     let failure = Failure::new("too_long", "the \"cell\" 🦀 is\ntoo long")
@@ -110,7 +110,7 @@ pub(super) async fn a_failure_is_told_with_its_place<F: StoreFixture>(place: &F)
     Ok(())
 }
 
-pub(super) async fn an_upload_ends_once<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn an_upload_ends_once<F: StoreFixture>(place: &F) -> Result<()> {
     let (store, other) = (place.open().await?, place.open().await?);
     let id = begin(store.as_ref()).await?;
     let failure = failure();
@@ -141,7 +141,7 @@ pub(super) async fn an_upload_ends_once<F: StoreFixture>(place: &F) -> Result<()
     Ok(())
 }
 
-pub(super) async fn a_call_of_another_epoch_changes_nothing<F: StoreFixture>(
+pub(crate) async fn a_call_of_another_epoch_changes_nothing<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -173,7 +173,7 @@ fn beat(upload: UploadId, rows_read: u64, bytes_received: u64) -> Heartbeat {
     }
 }
 
-pub(super) async fn figures_on_record_never_go_down<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn figures_on_record_never_go_down<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     for (rows, bytes, expected) in [
@@ -191,7 +191,7 @@ pub(super) async fn figures_on_record_never_go_down<F: StoreFixture>(place: &F) 
     Ok(())
 }
 
-pub(super) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
+pub(crate) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -211,7 +211,7 @@ pub(super) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
     Ok(())
 }
 
-pub(super) async fn the_last_figures_of_a_failed_upload_are_kept<F: StoreFixture>(
+pub(crate) async fn the_last_figures_of_a_failed_upload_are_kept<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -236,7 +236,7 @@ pub(super) async fn the_last_figures_of_a_failed_upload_are_kept<F: StoreFixture
     Ok(())
 }
 
-pub(super) async fn everything_is_there_after_opening_again<F: StoreFixture>(
+pub(crate) async fn everything_is_there_after_opening_again<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -258,7 +258,7 @@ pub(super) async fn everything_is_there_after_opening_again<F: StoreFixture>(
     check_sample_rows(store.as_ref(), receiving, 10).await
 }
 
-pub(super) async fn many_can_open_it_at_once<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn many_can_open_it_at_once<F: StoreFixture>(place: &F) -> Result<()> {
     // None of them is the first: whoever comes first makes the schema.
     let stores = try_join_all((0..4).map(|_| place.open())).await?;
     let id = begin(stores[0].as_ref()).await?;
