@@ -2,6 +2,7 @@
 
 mod batches;
 mod completion;
+mod connection;
 mod dead_letters;
 mod fixtures;
 mod maintenance;
@@ -37,8 +38,6 @@ macro_rules! contract {
                     figures_on_record_never_go_down
                     a_heartbeat_tells_which_uploads_have_ended
                     the_last_figures_of_a_failed_upload_are_kept
-                    everything_is_there_after_opening_again
-                    many_can_open_it_at_once
                 }
                 listing {
                     uploads_are_listed_newest_first
@@ -64,7 +63,6 @@ macro_rules! contract {
                     a_ledger_has_its_entries_in_order_with_their_figures
                     the_progress_of_an_upload_is_its_ledger_and_its_figures
                     a_batch_is_admitted_while_it_can_be_stored
-                    a_store_within_reach_answers_a_ping
                 }
                 fence {
                     a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row
@@ -75,6 +73,12 @@ macro_rules! contract {
                 }
             } }
             tests! { $fixture {
+                connection {
+                    a_store_within_reach_answers_a_ping
+                    everything_is_there_after_opening_again
+                    many_can_open_it_at_once
+                    a_failed_call_names_its_operation
+                }
                 completion {
                     an_upload_is_not_complete_while_a_batch_is_missing
                     an_upload_is_not_complete_before_it_is_sealed

@@ -241,10 +241,3 @@ pub(crate) async fn a_batch_is_admitted_while_it_can_be_stored<F: StoreFixture>(
     ensure!(store.admits(batch(UploadId::generate(), 1)).await?);
     Ok(())
 }
-
-pub(crate) async fn a_store_within_reach_answers_a_ping<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
-    store.ping().await?;
-    store.close().await;
-    Ok(())
-}

@@ -9,8 +9,7 @@ use uuid::Uuid;
 
 use crate::sample;
 use crate::store::{
-    StoreFixture, begin, check_sample_rows, check_status, complete, end_well, fail, failure, find,
-    new_upload, seal, store_new,
+    StoreFixture, begin, check_status, fail, failure, find, new_upload, seal, store_new,
 };
 
 pub(crate) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
@@ -232,38 +231,6 @@ pub(crate) async fn the_last_figures_of_a_failed_upload_are_kept<F: StoreFixture
     ] {
         let found = figures(last).await?;
         ensure!(found == expected, "{found:?} is not {expected:?}");
-    }
-    Ok(())
-}
-
-pub(crate) async fn everything_is_there_after_opening_again<F: StoreFixture>(
-    place: &F,
-) -> Result<()> {
-    let store = place.open().await?;
-    let completed = complete(store.as_ref(), 2, 5).await?;
-    let failed = begin(store.as_ref()).await?;
-    fail(store.as_ref(), failed).await?;
-    let receiving = begin(store.as_ref()).await?;
-    store.heartbeat(&[beat(receiving, 10, 100)]).await?;
-    store_new(store.as_ref(), &sample::batches(receiving, 2, 5)?).await?;
-    store.close().await;
-
-    let store = place.open().await?;
-    check_status(store.as_ref(), completed, Status::Completed).await?;
-    check_sample_rows(store.as_ref(), completed, 10).await?;
-    check_status(store.as_ref(), failed, Status::Failed).await?;
-    ensure!(find(store.as_ref(), receiving).await?.rows_read == 10);
-    ensure!(store.ledger(receiving, 1).await?.len() == 2);
-    end_well(store.as_ref(), receiving, 2, 10).await?;
-    check_sample_rows(store.as_ref(), receiving, 10).await
-}
-
-pub(crate) async fn many_can_open_it_at_once<F: StoreFixture>(place: &F) -> Result<()> {
-    // None of them is the first: whoever comes first makes the schema.
-    let stores = try_join_all((0..4).map(|_| place.open())).await?;
-    let id = begin(stores[0].as_ref()).await?;
-    for store in &stores {
-        check_status(store.as_ref(), id, Status::Receiving).await?;
     }
     Ok(())
 }
