@@ -4,8 +4,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# A port's folder, which is also its module in the tests, and the trait that its adapters implement.
-ports=(queue:BatchQueue progress:ProgressStore archive:BatchArchive store:Store)
+# A port's folder, which is also its module in the tests, and the trait that its adapters implement. The store has a trait per
+# subject; an adapter without one of them is no `Store` and does not compile where it is connected.
+ports=(queue:BatchQueue progress:ProgressStore archive:BatchArchive store:UploadStore)
 
 tests=$(cargo test --locked --workspace --test contract -- --list)
 ignored=$(cargo test --locked --workspace --test contract -- --list --ignored | grep ': test$' || true)

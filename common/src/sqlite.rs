@@ -157,9 +157,20 @@ pub(crate) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// Maps an error by SQLite's result code.
+/// Runs one call of a port and maps its error.
+pub(crate) async fn call<T>(
+    operation: &'static str,
+    work: impl Future<Output = sqlx::Result<T>>,
+) -> PortResult<T> {
+    work.await.map_err(|error| port_error(operation, error))
+}
+
+/// Maps an error by SQLite's result code. Data that cannot be encoded is *invalid*.
 pub(crate) fn port_error(operation: &'static str, error: sqlx::Error) -> PortError {
-    PortError::new(kind(&error), operation, error)
+    match error {
+        sqlx::Error::Encode(reason) => PortError::invalid(operation, reason),
+        error => PortError::new(kind(&error), operation, error),
+    }
 }
 
 // https://www.sqlite.org/rescode.html; the low byte is the primary code.

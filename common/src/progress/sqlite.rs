@@ -10,7 +10,7 @@ use sqlx::SqliteConnection;
 
 use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::error::PortResult;
-use crate::sqlite::{Database, now_ms, port_error};
+use crate::sqlite::{Database, call, now_ms};
 use crate::upload::UploadId;
 
 /// Where the file is and how to use it.
@@ -63,10 +63,7 @@ impl SqliteProgress {
     pub async fn open(settings: SqliteProgressSettings) -> PortResult<Self> {
         const OPERATION: &str = "progress.connect";
         let database = Database::open(OPERATION, &settings.file).await?;
-        sqlx::raw_sql(SCHEMA)
-            .execute(database.writer())
-            .await
-            .map_err(|error| port_error(OPERATION, error))?;
+        call(OPERATION, sqlx::raw_sql(SCHEMA).execute(database.writer())).await?;
         Ok(Self {
             database,
             ttl_ms: i64::try_from(settings.ttl.as_millis()).unwrap_or(i64::MAX),
@@ -185,9 +182,8 @@ impl ProgressStore for SqliteProgress {
         rows_read: u64,
         bytes_received: u64,
     ) -> PortResult<Presence> {
-        self.report(upload, epoch, (rows_read, bytes_received), &[])
-            .await
-            .map_err(|error| port_error("progress.received", error))
+        let report = self.report(upload, epoch, (rows_read, bytes_received), &[]);
+        call("progress.received", report).await
     }
 
     async fn stored(
@@ -196,28 +192,25 @@ impl ProgressStore for SqliteProgress {
         epoch: i32,
         batches: &[StoredBatch],
     ) -> PortResult<Presence> {
-        self.report(upload, epoch, (0, 0), batches)
-            .await
-            .map_err(|error| port_error("progress.stored", error))
+        let report = self.report(upload, epoch, (0, 0), batches);
+        call("progress.stored", report).await
     }
 
     async fn restore(&self, upload: UploadId, epoch: i32, snapshot: &Snapshot) -> PortResult<()> {
-        self.make(upload, epoch, snapshot)
-            .await
-            .map_err(|error| port_error("progress.restore", error))
+        let report = self.make(upload, epoch, snapshot);
+        call("progress.restore", report).await
     }
 
     async fn read(&self, upload: UploadId, epoch: i32) -> PortResult<Option<Counters>> {
-        let found: Option<(i64, i64, i64, i64)> = sqlx::query_as(
+        let found = sqlx::query_as(
             "SELECT rows_read, bytes_received, rows_stored, batches_stored
              FROM counters WHERE upload_id = $1 AND epoch = $2 AND expires_at > $3",
         )
         .bind(upload.to_string())
         .bind(epoch)
         .bind(now_ms())
-        .fetch_optional(&self.database.readers)
-        .await
-        .map_err(|error| port_error("progress.read", error))?;
+        .fetch_optional(&self.database.readers);
+        let found: Option<(i64, i64, i64, i64)> = call("progress.read", found).await?;
         Ok(
             found.map(|(rows_read, bytes, rows_stored, batches)| Counters {
                 rows_read: rows_read.cast_unsigned(),
@@ -229,10 +222,9 @@ impl ProgressStore for SqliteProgress {
     }
 
     async fn ping(&self) -> PortResult<()> {
-        sqlx::query("SELECT 1 FROM counters LIMIT 1")
-            .execute(&self.database.readers)
-            .await
-            .map_err(|error| port_error("progress.ping", error))?;
+        let counters =
+            sqlx::query("SELECT 1 FROM counters LIMIT 1").execute(&self.database.readers);
+        call("progress.ping", counters).await?;
         Ok(())
     }
 

@@ -24,13 +24,22 @@ pub(crate) async fn run<F: Fixture>(case: impl AsyncFnOnce(&F) -> Result<()>) ->
     fixture.end().await
 }
 
-/// A test for each case, on one fixture. `$file` is where a case stands, beside the list.
+/// One test per case, on one fixture. `$file` is the module of the case, beside the list or, for a
+/// subject with several files, in its folder (`in uploads`).
 macro_rules! tests {
     ($fixture:ident { $($file:ident { $($case:ident)* })* }) => {
         $($(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() -> anyhow::Result<()> {
                 crate::suite::run::<super::$fixture>(super::$file::$case).await
+            }
+        )*)*
+    };
+    ($fixture:ident in $folder:ident { $($file:ident { $($case:ident)* })* }) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() -> anyhow::Result<()> {
+                crate::suite::run::<super::$fixture>(super::$folder::$file::$case).await
             }
         )*)*
     };

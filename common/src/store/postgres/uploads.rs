@@ -1,19 +1,21 @@
-//! The records of uploads and every change of their status.
+//! The records of uploads: how they begin, what is known of them, and how they end.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
-use super::super::rules::{signed, unsigned};
-use super::{lock_status, port_error};
+use super::{PostgresStore, call, lock_status};
 use crate::error::PortResult;
-use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery};
+use crate::store::sql::{signed, unsigned};
+use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 use crate::upload::{Dialect, Failure, Status, Upload, UploadId};
 
-/// An upload with its lease: while it is received, the lease has the figures. A macro, since a query's text is static.
+/// Selects uploads with their leases: while an upload is received, its lease has the figures. A
+/// macro, since the text of a query is static.
 macro_rules! select_upload {
     ($rest:literal) => {
         concat!(
@@ -73,42 +75,154 @@ impl FromRow<'_, PgRow> for Upload {
     }
 }
 
-pub(super) async fn create(pool: &PgPool, upload: &NewUpload) -> PortResult<Upload> {
-    const OPERATION: &str = "store.create";
-    let created = async {
-        let mut transaction = pool.begin().await?;
-        sqlx::query(
-            "INSERT INTO uploads (id, status, filename, dialect, columns, bytes_total)
-             VALUES ($1, 'receiving', $2, $3, $4, $5)",
-        )
-        .bind(upload.id.as_uuid())
-        .bind(&upload.filename)
-        .bind(Json(&upload.dialect))
-        .bind(&upload.columns)
-        .bind(upload.bytes_total.map(signed))
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query("INSERT INTO upload_leases (upload_id) VALUES ($1)")
-            .bind(upload.id.as_uuid())
+#[async_trait]
+impl UploadStore for PostgresStore {
+    async fn create(&self, upload: &NewUpload) -> PortResult<Upload> {
+        call("store.create", create(&self.pool, upload)).await
+    }
+
+    async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {
+        call("store.heartbeat", heartbeat(&self.pool, beats)).await
+    }
+
+    async fn seal(&self, id: UploadId, epoch: i32, seal: &Seal) -> PortResult<bool> {
+        call("store.seal", async {
+            let mut transaction = self.pool.begin().await?;
+            lock_status(&mut transaction, id).await?;
+            let sealed = sqlx::query(
+                "UPDATE uploads
+                 SET status = 'processing', rows_read = $3, batches_total = $4, bytes_received = $5, sha256 = $6,
+                     rows_rejected = $7, blank_lines = $8, duplicate_of = $9, updated_at = now()
+                 WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
+            )
+            .bind(id.as_uuid())
+            .bind(epoch)
+            .bind(signed(seal.rows))
+            .bind(seal.batches.cast_signed())
+            .bind(signed(seal.bytes))
+            .bind(&seal.sha256[..])
+            .bind(signed(seal.rejected))
+            .bind(signed(seal.blank_lines))
+            .bind(seal.duplicate_of.map(|id| id.as_uuid()))
             .execute(&mut *transaction)
             .await?;
-        let created = sqlx::query_as(select_upload!("WHERE u.id = $1"))
-            .bind(upload.id.as_uuid())
-            .fetch_one(&mut *transaction)
+            if sealed.rows_affected() > 0 {
+                end_lease(&mut transaction, id).await?;
+            }
+            transaction.commit().await?;
+            Ok(sealed.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn fail(
+        &self,
+        id: UploadId,
+        epoch: i32,
+        failure: &Failure,
+        last: Option<Heartbeat>,
+    ) -> PortResult<bool> {
+        call(
+            "store.fail",
+            end(&self.pool, id, epoch, Some(failure), last),
+        )
+        .await
+    }
+
+    async fn cancel(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+        call("store.cancel", end(&self.pool, id, epoch, None, None)).await
+    }
+
+    async fn undo(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+        call("store.undo", async {
+            let mut transaction = self.pool.begin().await?;
+            lock_status(&mut transaction, id).await?;
+            // In the next epoch, since the status of this one was final.
+            let undone = sqlx::query(
+                "UPDATE uploads
+                 SET status = 'undone', epoch = epoch + 1, cleanup_pending = true, archive_pending = true,
+                     rows_inserted = NULL, updated_at = now(), finished_at = now()
+                 WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')",
+            )
+            .bind(id.as_uuid())
+            .bind(epoch)
+            .execute(&mut *transaction)
             .await?;
-        transaction.commit().await?;
-        Ok(created)
-    };
-    created.await.map_err(|error| port_error(OPERATION, error))
+            transaction.commit().await?;
+            Ok(undone.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn same_content(&self, sha256: [u8; 32], but: UploadId) -> PortResult<Option<UploadId>> {
+        call("store.same_content", async {
+            let found: Option<Uuid> = sqlx::query_scalar(
+                "SELECT id FROM uploads
+                 WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
+                 ORDER BY finished_at DESC LIMIT 1",
+            )
+            .bind(&sha256[..])
+            .bind(but.as_uuid())
+            .fetch_optional(&self.pool)
+            .await?;
+            Ok(found.map(UploadId::from))
+        })
+        .await
+    }
+
+    async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>> {
+        call("store.upload", find(&self.pool, id)).await
+    }
+
+    async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>> {
+        let before: Option<(Timestamp, UploadId)> = query.before;
+        let found = sqlx::query_as(select_upload!(
+            "WHERE ($1::text IS NULL OR u.status = $1)
+               AND ($2::timestamptz IS NULL OR (u.created_at, u.id) < ($2, $3))
+             ORDER BY u.created_at DESC, u.id DESC
+             LIMIT $4"
+        ))
+        .bind(query.status.map(Status::name))
+        .bind(before.map(|(time, _)| time.to_sqlx()))
+        .bind(before.map(|(_, id)| id.as_uuid()))
+        .bind(i64::from(query.limit))
+        .fetch_all(&self.pool);
+        call("store.uploads", found).await
+    }
 }
 
-pub(super) async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {
+async fn create(pool: &PgPool, upload: &NewUpload) -> sqlx::Result<Upload> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query(
+        "INSERT INTO uploads (id, status, filename, dialect, columns, bytes_total)
+         VALUES ($1, 'receiving', $2, $3, $4, $5)",
+    )
+    .bind(upload.id.as_uuid())
+    .bind(&upload.filename)
+    .bind(Json(&upload.dialect))
+    .bind(&upload.columns)
+    .bind(upload.bytes_total.map(signed))
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query("INSERT INTO upload_leases (upload_id) VALUES ($1)")
+        .bind(upload.id.as_uuid())
+        .execute(&mut *transaction)
+        .await?;
+    let created = sqlx::query_as(select_upload!("WHERE u.id = $1"))
+        .bind(upload.id.as_uuid())
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(created)
+}
+
+async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> sqlx::Result<Vec<UploadId>> {
     let ids: Vec<Uuid> = beats.iter().map(|beat| beat.upload.as_uuid()).collect();
     let list = |of: fn(&Heartbeat) -> u64| {
         let list = beats.iter().map(|beat| signed(of(beat)));
         list.collect::<Vec<i64>>()
     };
-    let renewed: Vec<(Uuid,)> = sqlx::query_as(
+    let renewed: Vec<Uuid> = sqlx::query_scalar(
         "UPDATE upload_leases l
          SET rows_read = GREATEST(l.rows_read, b.rows_read),
              rows_rejected = GREATEST(l.rows_rejected, b.rows_rejected),
@@ -124,152 +238,48 @@ pub(super) async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> PortResult<
     .bind(list(|beat| beat.rows_rejected))
     .bind(list(|beat| beat.bytes_received))
     .fetch_all(pool)
-    .await
-    .map_err(|error| port_error("store.heartbeat", error))?;
-    Ok(renewed.into_iter().map(|(id,)| id.into()).collect())
+    .await?;
+    Ok(renewed.into_iter().map(UploadId::from).collect())
 }
 
-pub(super) async fn seal(pool: &PgPool, id: UploadId, epoch: i32, seal: &Seal) -> PortResult<bool> {
-    let sealed = async {
-        let mut transaction = pool.begin().await?;
-        lock_status(&mut transaction, id).await?;
-        let sealed = sqlx::query(
-            "UPDATE uploads
-             SET status = 'processing', rows_read = $3, batches_total = $4, bytes_received = $5, sha256 = $6,
-                 rows_rejected = $7, blank_lines = $8, duplicate_of = $9, updated_at = now()
-             WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
-        )
-        .bind(id.as_uuid())
-        .bind(epoch)
-        .bind(signed(seal.rows))
-        .bind(seal.batches.cast_signed())
-        .bind(signed(seal.bytes))
-        .bind(&seal.sha256[..])
-        .bind(signed(seal.rejected))
-        .bind(signed(seal.blank_lines))
-        .bind(seal.duplicate_of.map(|id| id.as_uuid()))
-        .execute(&mut *transaction)
-        .await?;
-        if sealed.rows_affected() > 0 {
-            end_lease(&mut transaction, id).await?;
-        }
-        transaction.commit().await?;
-        Ok(sealed.rows_affected() > 0)
-    };
-    sealed
-        .await
-        .map_err(|error| port_error("store.seal", error))
-}
-
-/// Ends an upload that is not to keep its rows: as `failed` if there is a reason, else as `cancelled`.
-pub(super) async fn end(
+/// Ends an upload that does not keep its rows: as `failed` if there is a reason, else as `cancelled`.
+async fn end(
     pool: &PgPool,
     id: UploadId,
     epoch: i32,
     failure: Option<&Failure>,
     last: Option<Heartbeat>,
-) -> PortResult<bool> {
-    let ended = async {
-        let mut transaction = pool.begin().await?;
-        lock_status(&mut transaction, id).await?;
-        // The figures a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
-        let ended = sqlx::query(
-            "UPDATE uploads u
-             SET status = CASE WHEN $3::jsonb IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = true, archive_pending = true,
-                 rows_read = GREATEST(u.rows_read, $4, (SELECT rows_read FROM upload_leases WHERE upload_id = u.id),
-                     (SELECT coalesce(sum(rows), 0) FROM batches WHERE upload_id = u.id AND epoch = u.epoch)
-                     + (SELECT count(*) FROM rejected_rows WHERE upload_id = u.id)),
-                 rows_rejected = (SELECT count(*) FROM rejected_rows WHERE upload_id = u.id),
-                 bytes_received = GREATEST(u.bytes_received, $5,
-                     (SELECT bytes_received FROM upload_leases WHERE upload_id = u.id)),
-                 updated_at = now(), finished_at = now()
-             WHERE u.id = $1 AND u.epoch = $2 AND u.status IN ('receiving', 'processing')",
-        )
-        .bind(id.as_uuid())
-        .bind(epoch)
-        .bind(failure.map(Json))
-        .bind(signed(last.map_or(0, |beat| beat.rows_read)))
-        .bind(signed(last.map_or(0, |beat| beat.bytes_received)))
-        .execute(&mut *transaction)
-        .await?;
-        if ended.rows_affected() > 0 {
-            end_lease(&mut transaction, id).await?;
-        }
-        transaction.commit().await?;
-        Ok(ended.rows_affected() > 0)
-    };
-    ended.await.map_err(|error| port_error("store.end", error))
-}
-
-/// In the next epoch, since the status of this one was final.
-pub(super) async fn undo(pool: &PgPool, id: UploadId, epoch: i32) -> PortResult<bool> {
-    let undone = async {
-        let mut transaction = pool.begin().await?;
-        lock_status(&mut transaction, id).await?;
-        let undone = sqlx::query(
-            "UPDATE uploads
-             SET status = 'undone', epoch = epoch + 1, cleanup_pending = true, archive_pending = true,
-                 rows_inserted = NULL, updated_at = now(), finished_at = now()
-             WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')",
-        )
-        .bind(id.as_uuid())
-        .bind(epoch)
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(undone.rows_affected() > 0)
-    };
-    undone
-        .await
-        .map_err(|error| port_error("store.undo", error))
-}
-
-pub(super) async fn same_content(
-    pool: &PgPool,
-    sha256: [u8; 32],
-    but: UploadId,
-) -> PortResult<Option<UploadId>> {
-    let found: Option<(Uuid,)> = sqlx::query_as(
-        "SELECT id FROM uploads
-         WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
-         ORDER BY finished_at DESC LIMIT 1",
+) -> sqlx::Result<bool> {
+    let mut transaction = pool.begin().await?;
+    lock_status(&mut transaction, id).await?;
+    // Figures that a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
+    let ended = sqlx::query(
+        "UPDATE uploads u
+         SET status = CASE WHEN $3::jsonb IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = true, archive_pending = true,
+             rows_read = GREATEST(u.rows_read, $4, (SELECT rows_read FROM upload_leases WHERE upload_id = u.id),
+                 (SELECT coalesce(sum(rows), 0) FROM batches WHERE upload_id = u.id AND epoch = u.epoch)
+                 + (SELECT count(*) FROM rejected_rows WHERE upload_id = u.id)),
+             rows_rejected = (SELECT count(*) FROM rejected_rows WHERE upload_id = u.id),
+             bytes_received = GREATEST(u.bytes_received, $5,
+                 (SELECT bytes_received FROM upload_leases WHERE upload_id = u.id)),
+             updated_at = now(), finished_at = now()
+         WHERE u.id = $1 AND u.epoch = $2 AND u.status IN ('receiving', 'processing')",
     )
-    .bind(&sha256[..])
-    .bind(but.as_uuid())
-    .fetch_optional(pool)
-    .await
-    .map_err(|error| port_error("store.same_content", error))?;
-    Ok(found.map(|(id,)| id.into()))
+    .bind(id.as_uuid())
+    .bind(epoch)
+    .bind(failure.map(Json))
+    .bind(signed(last.map_or(0, |beat| beat.rows_read)))
+    .bind(signed(last.map_or(0, |beat| beat.bytes_received)))
+    .execute(&mut *transaction)
+    .await?;
+    if ended.rows_affected() > 0 {
+        end_lease(&mut transaction, id).await?;
+    }
+    transaction.commit().await?;
+    Ok(ended.rows_affected() > 0)
 }
 
-pub(super) async fn complete(pool: &PgPool, id: UploadId, epoch: i32) -> PortResult<bool> {
-    let completed = async {
-        let mut transaction = pool.begin().await?;
-        lock_status(&mut transaction, id).await?;
-        // The accounts are closed here, in the store: no other way leads to `completed`.
-        let completed = sqlx::query(
-            "UPDATE uploads u
-             SET status = CASE WHEN r.rows = 0 THEN 'completed' ELSE 'partial' END,
-                 rows_inserted = l.rows, updated_at = now(), finished_at = now()
-             FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0)::bigint AS rows
-                   FROM batches WHERE upload_id = $1 AND epoch = $2) l,
-                  (SELECT count(*) AS rows FROM rejected_rows WHERE upload_id = $1) r
-             WHERE u.id = $1 AND u.epoch = $2 AND u.status = 'processing'
-               AND u.batches_total = l.batches AND u.rows_read = l.rows + r.rows AND u.rows_rejected = r.rows",
-        )
-        .bind(id.as_uuid())
-        .bind(epoch)
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(completed.rows_affected() > 0)
-    };
-    completed
-        .await
-        .map_err(|error| port_error("store.complete", error))
-}
-
-async fn end_lease(connection: &mut sqlx::PgConnection, id: UploadId) -> sqlx::Result<()> {
+async fn end_lease(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM upload_leases WHERE upload_id = $1")
         .bind(id.as_uuid())
         .execute(connection)
@@ -277,27 +287,9 @@ async fn end_lease(connection: &mut sqlx::PgConnection, id: UploadId) -> sqlx::R
     Ok(())
 }
 
-pub(super) async fn find(pool: &PgPool, id: UploadId) -> PortResult<Option<Upload>> {
+pub(super) async fn find(pool: &PgPool, id: UploadId) -> sqlx::Result<Option<Upload>> {
     sqlx::query_as(select_upload!("WHERE u.id = $1"))
         .bind(id.as_uuid())
         .fetch_optional(pool)
         .await
-        .map_err(|error| port_error("store.upload", error))
-}
-
-pub(super) async fn list(pool: &PgPool, query: &UploadQuery) -> PortResult<Vec<Upload>> {
-    let before: Option<(Timestamp, UploadId)> = query.before;
-    sqlx::query_as(select_upload!(
-        "WHERE ($1::text IS NULL OR u.status = $1)
-           AND ($2::timestamptz IS NULL OR (u.created_at, u.id) < ($2, $3))
-         ORDER BY u.created_at DESC, u.id DESC
-         LIMIT $4"
-    ))
-    .bind(query.status.map(Status::name))
-    .bind(before.map(|(time, _)| time.to_sqlx()))
-    .bind(before.map(|(_, id)| id.as_uuid()))
-    .bind(i64::from(query.limit))
-    .fetch_all(pool)
-    .await
-    .map_err(|error| port_error("store.uploads", error))
 }

@@ -1,66 +1,71 @@
 //! Rejected rows, which the intake writes while it reads.
 
+use async_trait::async_trait;
 use futures::stream::BoxStream;
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
-use super::super::rules::{self, PAGE_ROWS, RejectedRecord, signed};
-use super::{first_id, last_id};
+use super::{SqliteStore, first_id, last_id};
 use crate::error::PortResult;
 use crate::rejects::RejectedRow;
-use crate::sqlite::{Database, port_error};
+use crate::sqlite::{Database, call};
+use crate::store::RejectStore;
+use crate::store::sql::{self, PAGE_ROWS, RejectedRecord, signed};
 use crate::upload::UploadId;
 
-pub(super) async fn reject(
-    database: &Database,
-    id: UploadId,
-    epoch: i32,
-    rows: &[RejectedRow],
-) -> sqlx::Result<bool> {
-    let mut writing = database.begin().await?;
-    let receiving: Option<(i64,)> = sqlx::query_as(
-        "SELECT number FROM uploads WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
-    )
-    .bind(id.to_string())
-    .bind(epoch)
-    .fetch_optional(&mut *writing)
-    .await?;
-    let Some((number,)) = receiving else {
-        writing.commit().await?;
-        return Ok(false);
-    };
-    sqlx::query(
-        "INSERT INTO rejected_rows (id, line, byte_offset, column_name, code, message, raw, fields)
-         SELECT $1 + (value ->> 'row'), value ->> 'line', value ->> 'offset', value ->> 'column', value ->> 'code',
-                value ->> 'message', value ->> 'raw', value ->> 'fields'
-         FROM json_each($2) WHERE true
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(first_id(number))
-    .bind(Json(rows))
-    .execute(&mut *writing)
-    .await?;
-    writing.commit().await?;
-    Ok(true)
+#[async_trait]
+impl RejectStore for SqliteStore {
+    async fn reject(&self, id: UploadId, epoch: i32, rows: &[RejectedRow]) -> PortResult<bool> {
+        if self.is_failing(id, epoch) {
+            return Ok(false);
+        }
+        call("store.reject", async {
+            let mut transaction = self.database.begin().await?;
+            let receiving: Option<i64> = sqlx::query_scalar(
+                "SELECT number FROM uploads WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
+            )
+            .bind(id.to_string())
+            .bind(epoch)
+            .fetch_optional(&mut *transaction)
+            .await?;
+            let Some(number) = receiving else {
+                transaction.commit().await?;
+                return Ok(false);
+            };
+            sqlx::query(
+                "INSERT INTO rejected_rows (id, line, byte_offset, column_name, code, message, raw, fields)
+                 SELECT $1 + (value ->> 'row'), value ->> 'line', value ->> 'offset', value ->> 'column', value ->> 'code',
+                        value ->> 'message', value ->> 'raw', value ->> 'fields'
+                 FROM json_each($2) WHERE true
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(first_id(number))
+            .bind(Json(rows))
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    fn rejected(&self, id: UploadId) -> BoxStream<'_, PortResult<RejectedRow>> {
+        sql::rejected_rows(move |last_seen| {
+            call("store.rejected", page(&self.database, id, last_seen))
+        })
+    }
 }
 
+/// How many rejected rows an upload has.
 pub(super) async fn count(connection: &mut SqliteConnection, id: UploadId) -> sqlx::Result<i64> {
-    let (count,) = sqlx::query_as(
+    sqlx::query_scalar(
         "SELECT count(*) FROM uploads u
          JOIN rejected_rows r ON r.id BETWEEN u.number << 36 AND (u.number << 36) + 0xfffffffff
          WHERE u.id = $1",
     )
     .bind(id.to_string())
     .fetch_one(connection)
-    .await?;
-    Ok(count)
-}
-
-pub(super) fn rejected(
-    database: &Database,
-    id: UploadId,
-) -> BoxStream<'_, PortResult<RejectedRow>> {
-    rules::rejected_rows(port_error, move |last_seen| page(database, id, last_seen))
+    .await
 }
 
 async fn page(
@@ -69,11 +74,11 @@ async fn page(
     last_seen: u64,
 ) -> sqlx::Result<Vec<RejectedRecord>> {
     let mut connection = database.readers.acquire().await?;
-    let known: Option<(i64,)> = sqlx::query_as("SELECT number FROM uploads WHERE id = $1")
+    let known: Option<i64> = sqlx::query_scalar("SELECT number FROM uploads WHERE id = $1")
         .bind(id.to_string())
         .fetch_optional(&mut *connection)
         .await?;
-    let Some((number,)) = known else {
+    let Some(number) = known else {
         return Ok(Vec::new());
     };
     sqlx::query_as(

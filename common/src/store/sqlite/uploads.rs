@@ -1,17 +1,21 @@
-//! The records of uploads and every change of their status.
+//! The records of uploads: how they begin, what is known of them, and how they end.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row, SqliteConnection};
 
-use super::super::rules::{signed, unsigned};
-use super::{now, rejects, time_text};
-use crate::sqlite::Database;
-use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery};
+use super::{SqliteStore, now, rejects, time_text};
+use crate::error::{ErrorKind, PortResult};
+use crate::sqlite::{Database, call};
+use crate::store::sql::{signed, unsigned};
+use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
+use crate::sync::lock;
 use crate::upload::{Dialect, Failure, Status, Upload, UploadId};
 
-/// An upload with its lease: while it is received, the lease has the figures. A macro, since a query's text is static.
+/// Selects uploads with their leases: while an upload is received, its lease has the figures. A
+/// macro, since the text of a query is static.
 macro_rules! select_upload {
     ($rest:literal) => {
         concat!(
@@ -78,10 +82,140 @@ where
     })
 }
 
-pub(super) async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Upload> {
-    let mut writing = database.begin().await?;
+#[async_trait]
+impl UploadStore for SqliteStore {
+    async fn create(&self, upload: &NewUpload) -> PortResult<Upload> {
+        call("store.create", create(&self.database, upload)).await
+    }
+
+    async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {
+        // To its sender, an upload that is failing has ended.
+        let living: Vec<Heartbeat> = {
+            let failing = lock(&self.failing);
+            let is_failing = |id| failing.iter().any(|(failing, _)| *failing == id);
+            let living = beats.iter().filter(|beat| !is_failing(beat.upload));
+            living.copied().collect()
+        };
+        call("store.heartbeat", heartbeat(&self.database, &living)).await
+    }
+
+    async fn seal(&self, id: UploadId, epoch: i32, seal: &Seal) -> PortResult<bool> {
+        if self.is_failing(id, epoch) {
+            return Ok(false);
+        }
+        call("store.seal", async {
+            let mut transaction = self.database.begin().await?;
+            let sealed = sqlx::query(
+                "UPDATE uploads
+                 SET status = 'processing', rows_read = $3, batches_total = $4, bytes_received = $5, sha256 = $6,
+                     updated_at = $7, rows_rejected = $8, blank_lines = $9, duplicate_of = $10
+                 WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
+            )
+            .bind(id.to_string())
+            .bind(epoch)
+            .bind(signed(seal.rows))
+            .bind(seal.batches.cast_signed())
+            .bind(signed(seal.bytes))
+            .bind(&seal.sha256[..])
+            .bind(now())
+            .bind(signed(seal.rejected))
+            .bind(signed(seal.blank_lines))
+            .bind(seal.duplicate_of.map(|id| id.to_string()))
+            .execute(&mut *transaction)
+            .await?;
+            if sealed.rows_affected() > 0 {
+                end_lease(&mut transaction, id).await?;
+            }
+            transaction.commit().await?;
+            Ok(sealed.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn fail(
+        &self,
+        id: UploadId,
+        epoch: i32,
+        failure: &Failure,
+        last: Option<Heartbeat>,
+    ) -> PortResult<bool> {
+        let end = end(&self.database, id, epoch, Some(failure), last);
+        let failed = call("store.fail", end).await;
+        match &failed {
+            Ok(_) => lock(&self.failing).remove(&(id, epoch)),
+            Err(error) if error.kind() == ErrorKind::Full => {
+                lock(&self.failing).insert((id, epoch))
+            }
+            Err(_) => false,
+        };
+        failed
+    }
+
+    async fn cancel(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+        let end = end(&self.database, id, epoch, None, None);
+        call("store.cancel", end).await
+    }
+
+    async fn undo(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+        call("store.undo", async {
+            // In the next epoch, since the status of this one was final.
+            let undone = sqlx::query(
+                "UPDATE uploads
+                 SET status = 'undone', epoch = epoch + 1, cleanup_pending = 1, archive_pending = 1,
+                     rows_inserted = NULL, updated_at = $3, finished_at = $3
+                 WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')",
+            )
+            .bind(id.to_string())
+            .bind(epoch)
+            .bind(now())
+            .execute(self.database.writer())
+            .await?;
+            Ok(undone.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn same_content(&self, sha256: [u8; 32], but: UploadId) -> PortResult<Option<UploadId>> {
+        call("store.same_content", async {
+            let found: Option<String> = sqlx::query_scalar(
+                "SELECT id FROM uploads
+                 WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
+                 ORDER BY finished_at DESC LIMIT 1",
+            )
+            .bind(&sha256[..])
+            .bind(but.to_string())
+            .fetch_optional(&self.database.readers)
+            .await?;
+            Ok(found.and_then(|id| id.parse().ok()))
+        })
+        .await
+    }
+
+    async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>> {
+        call("store.upload", find(&self.database, id)).await
+    }
+
+    async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>> {
+        let before: Option<(Timestamp, UploadId)> = query.before;
+        let found = sqlx::query_as(select_upload!(
+            "WHERE ($1 IS NULL OR u.status = $1)
+               AND ($2 IS NULL OR (u.created_at, u.id) < ($2, $3))
+             ORDER BY u.created_at DESC, u.id DESC
+             LIMIT $4"
+        ))
+        .bind(query.status.map(Status::name))
+        .bind(before.map(|(time, _)| time_text(time)))
+        .bind(before.map(|(_, id)| id.to_string()))
+        .bind(i64::from(query.limit))
+        .fetch_all(&self.database.readers);
+        call("store.uploads", found).await
+    }
+}
+
+async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Upload> {
+    let mut transaction = database.begin().await?;
     let (id, now) = (upload.id.to_string(), now());
-    // Uploads are never deleted, so no number is given out twice.
+    // Uploads are never deleted, so no number is used twice.
     sqlx::query(
         "INSERT INTO uploads (id, number, status, filename, dialect, columns, bytes_total, created_at, updated_at)
          VALUES ($1, (SELECT coalesce(max(number), 0) + 1 FROM uploads), 'receiving', $2, $3, $4, $5, $6, $6)",
@@ -92,26 +226,23 @@ pub(super) async fn create(database: &Database, upload: &NewUpload) -> sqlx::Res
     .bind(Json(&upload.columns))
     .bind(upload.bytes_total.map(signed))
     .bind(&now)
-    .execute(&mut *writing)
+    .execute(&mut *transaction)
     .await?;
     sqlx::query("INSERT INTO upload_leases (upload_id, renewed_at) VALUES ($1, $2)")
         .bind(&id)
         .bind(&now)
-        .execute(&mut *writing)
+        .execute(&mut *transaction)
         .await?;
     let created = sqlx::query_as(select_upload!("WHERE u.id = $1"))
         .bind(&id)
-        .fetch_one(&mut *writing)
+        .fetch_one(&mut *transaction)
         .await?;
-    writing.commit().await?;
+    transaction.commit().await?;
     Ok(created)
 }
 
-pub(super) async fn heartbeat(
-    database: &Database,
-    beats: &[Heartbeat],
-) -> sqlx::Result<Vec<UploadId>> {
-    let mut writing = database.begin().await?;
+async fn heartbeat(database: &Database, beats: &[Heartbeat]) -> sqlx::Result<Vec<UploadId>> {
+    let mut transaction = database.begin().await?;
     let now = now();
     let mut renewed = Vec::with_capacity(beats.len());
     for beat in beats {
@@ -126,59 +257,27 @@ pub(super) async fn heartbeat(
         .bind(signed(beat.bytes_received))
         .bind(&now)
         .bind(signed(beat.rows_rejected))
-        .execute(&mut *writing)
+        .execute(&mut *transaction)
         .await?;
         if updated.rows_affected() > 0 {
             renewed.push(beat.upload);
         }
     }
-    writing.commit().await?;
+    transaction.commit().await?;
     Ok(renewed)
 }
 
-pub(super) async fn seal(
-    database: &Database,
-    id: UploadId,
-    epoch: i32,
-    seal: &Seal,
-) -> sqlx::Result<bool> {
-    let mut writing = database.begin().await?;
-    let sealed = sqlx::query(
-        "UPDATE uploads
-         SET status = 'processing', rows_read = $3, batches_total = $4, bytes_received = $5, sha256 = $6,
-             updated_at = $7, rows_rejected = $8, blank_lines = $9, duplicate_of = $10
-         WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
-    )
-    .bind(id.to_string())
-    .bind(epoch)
-    .bind(signed(seal.rows))
-    .bind(seal.batches.cast_signed())
-    .bind(signed(seal.bytes))
-    .bind(&seal.sha256[..])
-    .bind(now())
-    .bind(signed(seal.rejected))
-    .bind(signed(seal.blank_lines))
-    .bind(seal.duplicate_of.map(|id| id.to_string()))
-    .execute(&mut *writing)
-    .await?;
-    if sealed.rows_affected() > 0 {
-        end_lease(&mut writing, id).await?;
-    }
-    writing.commit().await?;
-    Ok(sealed.rows_affected() > 0)
-}
-
-/// Ends an upload that is not to keep its rows: as `failed` if there is a reason, else as `cancelled`.
-pub(super) async fn end(
+/// Ends an upload that does not keep its rows: as `failed` if there is a reason, else as `cancelled`.
+async fn end(
     database: &Database,
     id: UploadId,
     epoch: i32,
     failure: Option<&Failure>,
     last: Option<Heartbeat>,
 ) -> sqlx::Result<bool> {
-    let mut writing = database.begin().await?;
-    let rejected = rejects::count(&mut writing, id).await?;
-    // The figures a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
+    let mut transaction = database.begin().await?;
+    let rejected = rejects::count(&mut transaction, id).await?;
+    // Figures that a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
     let ended = sqlx::query(
         "UPDATE uploads
          SET status = CASE WHEN $3 IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = 1, archive_pending = 1,
@@ -198,69 +297,13 @@ pub(super) async fn end(
     .bind(signed(last.map_or(0, |beat| beat.bytes_received)))
     .bind(now())
     .bind(rejected)
-    .execute(&mut *writing)
+    .execute(&mut *transaction)
     .await?;
     if ended.rows_affected() > 0 {
-        end_lease(&mut writing, id).await?;
+        end_lease(&mut transaction, id).await?;
     }
-    writing.commit().await?;
+    transaction.commit().await?;
     Ok(ended.rows_affected() > 0)
-}
-
-/// In the next epoch, since the status of this one was final.
-pub(super) async fn undo(database: &Database, id: UploadId, epoch: i32) -> sqlx::Result<bool> {
-    let undone = sqlx::query(
-        "UPDATE uploads
-         SET status = 'undone', epoch = epoch + 1, cleanup_pending = 1, archive_pending = 1,
-             rows_inserted = NULL, updated_at = $3, finished_at = $3
-         WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')",
-    )
-    .bind(id.to_string())
-    .bind(epoch)
-    .bind(now())
-    .execute(database.writer())
-    .await?;
-    Ok(undone.rows_affected() > 0)
-}
-
-pub(super) async fn same_content(
-    database: &Database,
-    sha256: [u8; 32],
-    but: UploadId,
-) -> sqlx::Result<Option<UploadId>> {
-    let found: Option<(String,)> = sqlx::query_as(
-        "SELECT id FROM uploads
-         WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
-         ORDER BY finished_at DESC LIMIT 1",
-    )
-    .bind(&sha256[..])
-    .bind(but.to_string())
-    .fetch_optional(&database.readers)
-    .await?;
-    Ok(found.and_then(|(id,)| id.parse().ok()))
-}
-
-pub(super) async fn complete(database: &Database, id: UploadId, epoch: i32) -> sqlx::Result<bool> {
-    let mut writing = database.begin().await?;
-    let rejected = rejects::count(&mut writing, id).await?;
-    // The accounts are closed here, in the store: no other way leads to `completed`.
-    let completed = sqlx::query(
-        "UPDATE uploads
-         SET status = CASE WHEN $4 = 0 THEN 'completed' ELSE 'partial' END,
-             rows_inserted = l.rows, updated_at = $3, finished_at = $3
-         FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0) AS rows
-               FROM batches WHERE upload_id = $1 AND epoch = $2) l
-         WHERE uploads.id = $1 AND uploads.epoch = $2 AND uploads.status = 'processing'
-           AND uploads.batches_total = l.batches AND uploads.rows_read = l.rows + $4 AND uploads.rows_rejected = $4",
-    )
-    .bind(id.to_string())
-    .bind(epoch)
-    .bind(now())
-    .bind(rejected)
-    .execute(&mut *writing)
-    .await?;
-    writing.commit().await?;
-    Ok(completed.rows_affected() > 0)
 }
 
 async fn end_lease(connection: &mut SqliteConnection, id: UploadId) -> sqlx::Result<()> {
@@ -276,20 +319,4 @@ pub(super) async fn find(database: &Database, id: UploadId) -> sqlx::Result<Opti
         .bind(id.to_string())
         .fetch_optional(&database.readers)
         .await
-}
-
-pub(super) async fn list(database: &Database, query: &UploadQuery) -> sqlx::Result<Vec<Upload>> {
-    let before: Option<(Timestamp, UploadId)> = query.before;
-    sqlx::query_as(select_upload!(
-        "WHERE ($1 IS NULL OR u.status = $1)
-           AND ($2 IS NULL OR (u.created_at, u.id) < ($2, $3))
-         ORDER BY u.created_at DESC, u.id DESC
-         LIMIT $4"
-    ))
-    .bind(query.status.map(Status::name))
-    .bind(before.map(|(time, _)| time_text(time)))
-    .bind(before.map(|(_, id)| id.to_string()))
-    .bind(i64::from(query.limit))
-    .fetch_all(&database.readers)
-    .await
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::sample;
 
-fn dead(id: Option<BatchId>) -> DeadBatch {
+pub(super) fn dead(id: Option<BatchId>) -> DeadBatch {
     DeadBatch {
         id,
         attempts: 4,

@@ -1,16 +1,13 @@
 //! The contract of the store.
 
-mod cells;
+mod batches;
 mod completion;
+mod connection;
 mod dead_letters;
-mod fence;
 mod fixtures;
-mod leftovers;
-mod listing;
+mod maintenance;
 mod rejects;
-mod removal;
-mod reversal;
-mod storing;
+mod rows;
 mod uploads;
 
 use std::sync::Arc;
@@ -29,8 +26,8 @@ use crate::suite::Fixture;
 macro_rules! contract {
     ($adapter:ident on $fixture:ident) => {
         mod $adapter {
-            tests! { $fixture {
-                uploads {
+            tests! { $fixture in uploads {
+                records {
                     a_new_upload_is_recorded_as_it_was_given
                     an_id_that_is_taken_is_a_conflict
                     an_upload_is_sealed_once
@@ -41,8 +38,6 @@ macro_rules! contract {
                     figures_on_record_never_go_down
                     a_heartbeat_tells_which_uploads_have_ended
                     the_last_figures_of_a_failed_upload_are_kept
-                    everything_is_there_after_opening_again
-                    many_can_open_it_at_once
                 }
                 listing {
                     uploads_are_listed_newest_first
@@ -50,6 +45,15 @@ macro_rules! contract {
                     pages_leave_nothing_out_and_repeat_nothing
                     uploads_of_the_same_moment_are_listed_by_their_ids
                 }
+                reversal {
+                    a_cancelled_upload_stores_nothing_more_and_leaves_no_row
+                    an_upload_that_has_ended_is_not_cancelled
+                    an_undone_upload_leaves_no_row_and_no_archive
+                    only_an_upload_that_ended_well_is_undone_and_only_once
+                    the_same_content_is_found_while_its_rows_are_in_place
+                }
+            } }
+            tests! { $fixture in batches {
                 storing {
                     a_group_has_an_outcome_for_each_batch_in_their_order
                     a_group_is_stored_whole_or_not_at_all
@@ -59,7 +63,6 @@ macro_rules! contract {
                     a_ledger_has_its_entries_in_order_with_their_figures
                     the_progress_of_an_upload_is_its_ledger_and_its_figures
                     a_batch_is_admitted_while_it_can_be_stored
-                    a_store_within_reach_answers_a_ping
                 }
                 fence {
                     a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row
@@ -68,14 +71,13 @@ macro_rules! contract {
                     a_batch_of_another_epoch_is_fenced
                     a_batch_of_an_unknown_upload_is_told
                 }
-                cells {
-                    every_text_comes_back_cell_by_cell
-                    an_empty_cell_is_no_null
-                    every_escape_of_json_is_decoded
-                    a_cell_of_1_mib_comes_back_whole
-                    a_batch_of_1000_rows_of_70_columns_comes_back_whole
-                    rows_come_in_order_whatever_order_they_were_stored_in
-                    rows_are_shown_only_of_an_upload_that_ended_well
+            } }
+            tests! { $fixture {
+                connection {
+                    a_store_within_reach_answers_a_ping
+                    everything_is_there_after_opening_again
+                    many_can_open_it_at_once
+                    a_failed_call_names_its_operation
                 }
                 completion {
                     an_upload_is_not_complete_while_a_batch_is_missing
@@ -86,6 +88,31 @@ macro_rules! contract {
                     an_upload_that_has_ended_says_so
                     a_completed_upload_tells_its_final_figures
                 }
+                rows {
+                    every_text_comes_back_cell_by_cell
+                    an_empty_cell_is_no_null
+                    every_escape_of_json_is_decoded
+                    a_cell_of_1_mib_comes_back_whole
+                    a_batch_of_1000_rows_of_70_columns_comes_back_whole
+                    rows_come_in_order_whatever_order_they_were_stored_in
+                    rows_are_shown_only_of_an_upload_that_ended_well
+                }
+                rejects {
+                    a_rejected_row_comes_back_as_it_was_given
+                    rejected_rows_come_in_order_and_each_once
+                    rejected_rows_stay_when_their_upload_fails_and_then_there_are_no_more
+                    an_upload_with_rejected_rows_ends_as_partial
+                    accounts_that_do_not_close_with_the_rejected_rows_are_a_mismatch
+                    rows_keep_their_numbers_around_those_that_were_rejected
+                }
+                dead_letters {
+                    a_dead_batch_is_kept_once_and_counted
+                    a_dead_copy_of_a_stored_batch_is_not_kept
+                    a_dead_batch_that_names_no_upload_is_kept
+                    an_upload_with_a_dead_batch_does_not_complete
+                }
+            } }
+            tests! { $fixture in maintenance {
                 leftovers {
                     a_receiving_upload_without_a_sign_of_life_is_expired
                     a_heartbeat_renews_the_lease
@@ -98,27 +125,6 @@ macro_rules! contract {
                     removal_leaves_the_rows_of_other_uploads_alone
                     rows_that_are_to_be_kept_are_never_removed
                     two_who_remove_at_once_do_not_disturb_each_other
-                }
-                rejects {
-                    a_rejected_row_comes_back_as_it_was_given
-                    rejected_rows_come_in_order_and_each_once
-                    rejected_rows_stay_when_their_upload_fails_and_then_there_are_no_more
-                    an_upload_with_rejected_rows_ends_as_partial
-                    accounts_that_do_not_close_with_the_rejected_rows_are_a_mismatch
-                    rows_keep_their_numbers_around_those_that_were_rejected
-                }
-                reversal {
-                    a_cancelled_upload_stores_nothing_more_and_leaves_no_row
-                    an_upload_that_has_ended_is_not_cancelled
-                    an_undone_upload_leaves_no_row_and_no_archive
-                    only_an_upload_that_ended_well_is_undone_and_only_once
-                    the_same_content_is_found_while_its_rows_are_in_place
-                }
-                dead_letters {
-                    a_dead_batch_is_kept_once_and_counted
-                    a_dead_copy_of_a_stored_batch_is_not_kept
-                    a_dead_batch_that_names_no_upload_is_kept
-                    an_upload_with_a_dead_batch_does_not_complete
                 }
             } }
         }

@@ -10,10 +10,12 @@ use carga_common::store::{Heartbeat, StoreOutcome};
 use carga_common::upload::UploadId;
 use futures::future::try_join_all;
 
-use super::{StoreFixture, begin, check_sample_rows, complete, end_well, fail, seal, store_new};
 use crate::sample;
+use crate::store::{
+    StoreFixture, begin, check_sample_rows, complete, end_well, fail, seal, store_new,
+};
 
-pub(super) async fn a_group_has_an_outcome_for_each_batch_in_their_order<F: StoreFixture>(
+pub(crate) async fn a_group_has_an_outcome_for_each_batch_in_their_order<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -49,7 +51,7 @@ pub(super) async fn a_group_has_an_outcome_for_each_batch_in_their_order<F: Stor
 }
 
 /// A text with a NUL is valid JSON and no valid text of a database, so the batch that has one is never stored.
-pub(super) async fn a_group_is_stored_whole_or_not_at_all<F: StoreFixture>(
+pub(crate) async fn a_group_is_stored_whole_or_not_at_all<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -80,7 +82,7 @@ pub(super) async fn a_group_is_stored_whole_or_not_at_all<F: StoreFixture>(
     check_sample_rows(store.as_ref(), one, 300).await
 }
 
-pub(super) async fn a_replay_adds_nothing_and_says_so<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn a_replay_adds_nothing_and_says_so<F: StoreFixture>(place: &F) -> Result<()> {
     let (store, other) = (place.open().await?, place.open().await?);
     let id = begin(store.as_ref()).await?;
     let batches = sample::batches(id, 2, 100)?;
@@ -101,7 +103,7 @@ pub(super) async fn a_replay_adds_nothing_and_says_so<F: StoreFixture>(place: &F
     check_sample_rows(store.as_ref(), id, 200).await
 }
 
-pub(super) async fn a_batch_that_two_have_at_once_is_stored_once<F: StoreFixture>(
+pub(crate) async fn a_batch_that_two_have_at_once_is_stored_once<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     const BATCHES: u32 = 12;
@@ -148,7 +150,7 @@ pub(super) async fn a_batch_that_two_have_at_once_is_stored_once<F: StoreFixture
 }
 
 /// We send none, but a message may say so.
-pub(super) async fn a_batch_without_rows_is_stored_like_any_other<F: StoreFixture>(
+pub(crate) async fn a_batch_without_rows_is_stored_like_any_other<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -161,7 +163,7 @@ pub(super) async fn a_batch_without_rows_is_stored_like_any_other<F: StoreFixtur
     check_sample_rows(store.as_ref(), id, 1).await
 }
 
-pub(super) async fn a_ledger_has_its_entries_in_order_with_their_figures<F: StoreFixture>(
+pub(crate) async fn a_ledger_has_its_entries_in_order_with_their_figures<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -186,7 +188,7 @@ pub(super) async fn a_ledger_has_its_entries_in_order_with_their_figures<F: Stor
     Ok(())
 }
 
-pub(super) async fn the_progress_of_an_upload_is_its_ledger_and_its_figures<F: StoreFixture>(
+pub(crate) async fn the_progress_of_an_upload_is_its_ledger_and_its_figures<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -215,7 +217,7 @@ pub(super) async fn the_progress_of_an_upload_is_its_ledger_and_its_figures<F: S
 }
 
 /// Asked before an object is written. What may well be stored, or was, must not be held up here.
-pub(super) async fn a_batch_is_admitted_while_it_can_be_stored<F: StoreFixture>(
+pub(crate) async fn a_batch_is_admitted_while_it_can_be_stored<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -237,12 +239,5 @@ pub(super) async fn a_batch_is_admitted_while_it_can_be_stored<F: StoreFixture>(
     ensure!(!store.admits(batch(completed, 2)).await?);
     // `store` is who tells that there is no such upload.
     ensure!(store.admits(batch(UploadId::generate(), 1)).await?);
-    Ok(())
-}
-
-pub(super) async fn a_store_within_reach_answers_a_ping<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
-    store.ping().await?;
-    store.close().await;
     Ok(())
 }

@@ -5,16 +5,16 @@ use carga_common::store::Removal;
 use carga_common::upload::UploadId;
 use futures::future::try_join_all;
 
-use super::{
+use crate::sample;
+use crate::store::{
     StoreFixture, begin, check_sample_rows, complete, end_well, fail, find, remove_all, rows,
     store_new,
 };
-use crate::sample;
 
 /// More than is removed at once.
 const MANY: u32 = 120_000;
 
-pub(super) async fn removal_can_be_stopped_in_the_middle_and_resumed_by_another<F: StoreFixture>(
+pub(crate) async fn removal_can_be_stopped_in_the_middle_and_resumed_by_another<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let (store, other) = (place.open().await?, place.open().await?);
@@ -41,7 +41,7 @@ pub(super) async fn removal_can_be_stopped_in_the_middle_and_resumed_by_another<
     Ok(())
 }
 
-pub(super) async fn removal_leaves_the_rows_of_other_uploads_alone<F: StoreFixture>(
+pub(crate) async fn removal_leaves_the_rows_of_other_uploads_alone<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -77,7 +77,7 @@ pub(super) async fn removal_leaves_the_rows_of_other_uploads_alone<F: StoreFixtu
     Ok(())
 }
 
-pub(super) async fn rows_that_are_to_be_kept_are_never_removed<F: StoreFixture>(
+pub(crate) async fn rows_that_are_to_be_kept_are_never_removed<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -95,7 +95,7 @@ pub(super) async fn rows_that_are_to_be_kept_are_never_removed<F: StoreFixture>(
     end_well(store.as_ref(), receiving, 1, 10).await
 }
 
-pub(super) async fn two_who_remove_at_once_do_not_disturb_each_other<F: StoreFixture>(
+pub(crate) async fn two_who_remove_at_once_do_not_disturb_each_other<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let handles = [place.open().await?, place.open().await?];

@@ -7,8 +7,8 @@ use carga_common::store::{Heartbeat, Leftovers, Store};
 use carga_common::upload::UploadId;
 use carga_testkit::eventually;
 
-use super::{StoreFixture, begin, complete, fail, remove_all, seal, store_new};
 use crate::sample;
+use crate::store::{StoreFixture, begin, complete, fail, remove_all, seal, store_new};
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(3600);
@@ -30,7 +30,7 @@ async fn wait_until(
     found.with_context(|| format!("{last:?}"))
 }
 
-pub(super) async fn a_receiving_upload_without_a_sign_of_life_is_expired<F: StoreFixture>(
+pub(crate) async fn a_receiving_upload_without_a_sign_of_life_is_expired<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -49,7 +49,7 @@ pub(super) async fn a_receiving_upload_without_a_sign_of_life_is_expired<F: Stor
     Ok(())
 }
 
-pub(super) async fn a_heartbeat_renews_the_lease<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn a_heartbeat_renews_the_lease<F: StoreFixture>(place: &F) -> Result<()> {
     let lease = Duration::from_secs(1);
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
@@ -72,7 +72,7 @@ pub(super) async fn a_heartbeat_renews_the_lease<F: StoreFixture>(place: &F) -> 
     .await
 }
 
-pub(super) async fn a_sealed_upload_that_nobody_ends_is_unfinished<F: StoreFixture>(
+pub(crate) async fn a_sealed_upload_that_nobody_ends_is_unfinished<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -92,7 +92,7 @@ pub(super) async fn a_sealed_upload_that_nobody_ends_is_unfinished<F: StoreFixtu
     Ok(())
 }
 
-pub(super) async fn an_upload_is_left_over_until_its_rows_are_removed<F: StoreFixture>(
+pub(crate) async fn an_upload_is_left_over_until_its_rows_are_removed<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -117,7 +117,7 @@ pub(super) async fn an_upload_is_left_over_until_its_rows_are_removed<F: StoreFi
     Ok(())
 }
 
-pub(super) async fn an_archive_is_left_over_until_it_is_removed<F: StoreFixture>(
+pub(crate) async fn an_archive_is_left_over_until_it_is_removed<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;

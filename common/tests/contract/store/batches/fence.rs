@@ -8,12 +8,12 @@ use carga_common::upload::{Status, UploadId};
 use carga_testkit::eventually;
 use futures::future::try_join_all;
 
-use super::{
+use crate::sample;
+use crate::store::{
     StoreFixture, begin, check_status, complete, end_well, fail, find, remove_all, rows, store_new,
 };
-use crate::sample;
 
-pub(super) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: StoreFixture>(
+pub(crate) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let (store, other) = (place.open().await?, place.open().await?);
@@ -35,7 +35,7 @@ pub(super) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: St
 }
 
 /// Workers that are in the middle of storing while an upload fails, and rows that are removed at once.
-pub(super) async fn no_batch_on_its_way_outlives_a_failure<F: StoreFixture>(
+pub(crate) async fn no_batch_on_its_way_outlives_a_failure<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     const ROUNDS: usize = 10;
@@ -97,7 +97,7 @@ async fn store_until_fenced(
 }
 
 /// What is not to be stored is not looked into: only a batch that could be stored can be invalid.
-pub(super) async fn a_fenced_batch_is_not_judged_by_its_cells<F: StoreFixture>(
+pub(crate) async fn a_fenced_batch_is_not_judged_by_its_cells<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -120,7 +120,7 @@ pub(super) async fn a_fenced_batch_is_not_judged_by_its_cells<F: StoreFixture>(
     Ok(())
 }
 
-pub(super) async fn a_batch_of_another_epoch_is_fenced<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn a_batch_of_another_epoch_is_fenced<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let receiving = begin(store.as_ref()).await?;
     let completed = complete(store.as_ref(), 1, 1).await?;
@@ -137,7 +137,7 @@ pub(super) async fn a_batch_of_another_epoch_is_fenced<F: StoreFixture>(place: &
     Ok(())
 }
 
-pub(super) async fn a_batch_of_an_unknown_upload_is_told<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn a_batch_of_an_unknown_upload_is_told<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let id = UploadId::generate();
     let batch = sample::batch(id)?;
@@ -146,7 +146,7 @@ pub(super) async fn a_batch_of_an_unknown_upload_is_told<F: StoreFixture>(place:
     ensure!(place.rows_in_table(id).await? == 0);
     ensure!(store.ledger(id, 1).await?.is_empty());
     // It left nothing behind that would stand in its way.
-    let new = super::new_upload(id, sample::columns());
+    let new = crate::store::new_upload(id, sample::columns());
     store.create(&new).await?;
     store_new(store.as_ref(), &[batch]).await?;
     end_well(store.as_ref(), id, 1, 1).await

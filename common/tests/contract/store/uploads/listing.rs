@@ -8,8 +8,8 @@ use carga_common::upload::{Status, Upload, UploadId};
 use futures::future::try_join_all;
 use uuid::Uuid;
 
-use super::{StoreFixture, begin, complete, fail, new_upload, seal};
 use crate::sample;
+use crate::store::{StoreFixture, begin, complete, fail, new_upload, seal};
 
 const ALL: UploadQuery = UploadQuery {
     status: None,
@@ -21,7 +21,7 @@ fn ids(uploads: &[Upload]) -> Vec<UploadId> {
     uploads.iter().map(|upload| upload.id).collect()
 }
 
-pub(super) async fn uploads_are_listed_newest_first<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn uploads_are_listed_newest_first<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     ensure!(store.uploads(&ALL).await?.is_empty());
     let mut expected = Vec::new();
@@ -38,7 +38,7 @@ pub(super) async fn uploads_are_listed_newest_first<F: StoreFixture>(place: &F) 
     Ok(())
 }
 
-pub(super) async fn uploads_are_listed_by_status<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn uploads_are_listed_by_status<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let receiving = [begin(store.as_ref()).await?, begin(store.as_ref()).await?];
     let sealed = begin(store.as_ref()).await?;
@@ -64,7 +64,7 @@ pub(super) async fn uploads_are_listed_by_status<F: StoreFixture>(place: &F) -> 
     Ok(())
 }
 
-pub(super) async fn pages_leave_nothing_out_and_repeat_nothing<F: StoreFixture>(
+pub(crate) async fn pages_leave_nothing_out_and_repeat_nothing<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -72,7 +72,7 @@ pub(super) async fn pages_leave_nothing_out_and_repeat_nothing<F: StoreFixture>(
     check_pages(store.as_ref()).await
 }
 
-pub(super) async fn uploads_of_the_same_moment_are_listed_by_their_ids<F: StoreFixture>(
+pub(crate) async fn uploads_of_the_same_moment_are_listed_by_their_ids<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;

@@ -6,14 +6,14 @@ use anyhow::{Result, ensure};
 use carga_common::store::StoreOutcome;
 use carga_common::upload::Status;
 
-use super::{
+use crate::sample;
+use crate::store::{
     StoreFixture, begin, complete, end_well, fail, find, remove_all, rows, seal, store_new,
 };
-use crate::sample;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) async fn a_cancelled_upload_stores_nothing_more_and_leaves_no_row<F: StoreFixture>(
+pub(crate) async fn a_cancelled_upload_stores_nothing_more_and_leaves_no_row<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -43,7 +43,7 @@ pub(super) async fn a_cancelled_upload_stores_nothing_more_and_leaves_no_row<F: 
     Ok(())
 }
 
-pub(super) async fn an_upload_that_has_ended_is_not_cancelled<F: StoreFixture>(
+pub(crate) async fn an_upload_that_has_ended_is_not_cancelled<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -60,7 +60,7 @@ pub(super) async fn an_upload_that_has_ended_is_not_cancelled<F: StoreFixture>(
     Ok(())
 }
 
-pub(super) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixture>(
+pub(crate) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -96,7 +96,7 @@ pub(super) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixtur
     Ok(())
 }
 
-pub(super) async fn only_an_upload_that_ended_well_is_undone_and_only_once<F: StoreFixture>(
+pub(crate) async fn only_an_upload_that_ended_well_is_undone_and_only_once<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -112,7 +112,7 @@ pub(super) async fn only_an_upload_that_ended_well_is_undone_and_only_once<F: St
     Ok(())
 }
 
-pub(super) async fn the_same_content_is_found_while_its_rows_are_in_place<F: StoreFixture>(
+pub(crate) async fn the_same_content_is_found_while_its_rows_are_in_place<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;

@@ -7,13 +7,12 @@ use carga_common::upload::{Dialect, Failure, Status, UploadId};
 use futures::future::{join, try_join_all};
 use uuid::Uuid;
 
-use super::{
-    StoreFixture, begin, check_sample_rows, check_status, complete, end_well, fail, failure, find,
-    new_upload, seal, store_new,
-};
 use crate::sample;
+use crate::store::{
+    StoreFixture, begin, check_status, fail, failure, find, new_upload, seal, store_new,
+};
 
-pub(super) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
+pub(crate) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -53,7 +52,7 @@ pub(super) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
     Ok(())
 }
 
-pub(super) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(place: &F) -> Result<()> {
     let (store, other) = (place.open().await?, place.open().await?);
     let id = begin(store.as_ref()).await?;
     let second = new_upload(id, vec!["another".to_owned()]);
@@ -69,7 +68,7 @@ pub(super) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(place: &F
     check_status(store.as_ref(), id, Status::Failed).await
 }
 
-pub(super) async fn an_upload_is_sealed_once<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn an_upload_is_sealed_once<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     ensure!(store.seal(id, 1, &seal(3, 250)).await?);
@@ -83,7 +82,7 @@ pub(super) async fn an_upload_is_sealed_once<F: StoreFixture>(place: &F) -> Resu
     Ok(())
 }
 
-pub(super) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     fail(store.as_ref(), id).await?;
@@ -95,7 +94,7 @@ pub(super) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(place: 
     Ok(())
 }
 
-pub(super) async fn a_failure_is_told_with_its_place<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn a_failure_is_told_with_its_place<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     let failure = Failure::new("too_long", "the \"cell\" 🦀 is\ntoo long")
@@ -110,7 +109,7 @@ pub(super) async fn a_failure_is_told_with_its_place<F: StoreFixture>(place: &F)
     Ok(())
 }
 
-pub(super) async fn an_upload_ends_once<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn an_upload_ends_once<F: StoreFixture>(place: &F) -> Result<()> {
     let (store, other) = (place.open().await?, place.open().await?);
     let id = begin(store.as_ref()).await?;
     let failure = failure();
@@ -141,7 +140,7 @@ pub(super) async fn an_upload_ends_once<F: StoreFixture>(place: &F) -> Result<()
     Ok(())
 }
 
-pub(super) async fn a_call_of_another_epoch_changes_nothing<F: StoreFixture>(
+pub(crate) async fn a_call_of_another_epoch_changes_nothing<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -173,7 +172,7 @@ fn beat(upload: UploadId, rows_read: u64, bytes_received: u64) -> Heartbeat {
     }
 }
 
-pub(super) async fn figures_on_record_never_go_down<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn figures_on_record_never_go_down<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     for (rows, bytes, expected) in [
@@ -191,7 +190,7 @@ pub(super) async fn figures_on_record_never_go_down<F: StoreFixture>(place: &F) 
     Ok(())
 }
 
-pub(super) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
+pub(crate) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -211,7 +210,7 @@ pub(super) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
     Ok(())
 }
 
-pub(super) async fn the_last_figures_of_a_failed_upload_are_kept<F: StoreFixture>(
+pub(crate) async fn the_last_figures_of_a_failed_upload_are_kept<F: StoreFixture>(
     place: &F,
 ) -> Result<()> {
     let store = place.open().await?;
@@ -232,38 +231,6 @@ pub(super) async fn the_last_figures_of_a_failed_upload_are_kept<F: StoreFixture
     ] {
         let found = figures(last).await?;
         ensure!(found == expected, "{found:?} is not {expected:?}");
-    }
-    Ok(())
-}
-
-pub(super) async fn everything_is_there_after_opening_again<F: StoreFixture>(
-    place: &F,
-) -> Result<()> {
-    let store = place.open().await?;
-    let completed = complete(store.as_ref(), 2, 5).await?;
-    let failed = begin(store.as_ref()).await?;
-    fail(store.as_ref(), failed).await?;
-    let receiving = begin(store.as_ref()).await?;
-    store.heartbeat(&[beat(receiving, 10, 100)]).await?;
-    store_new(store.as_ref(), &sample::batches(receiving, 2, 5)?).await?;
-    store.close().await;
-
-    let store = place.open().await?;
-    check_status(store.as_ref(), completed, Status::Completed).await?;
-    check_sample_rows(store.as_ref(), completed, 10).await?;
-    check_status(store.as_ref(), failed, Status::Failed).await?;
-    ensure!(find(store.as_ref(), receiving).await?.rows_read == 10);
-    ensure!(store.ledger(receiving, 1).await?.len() == 2);
-    end_well(store.as_ref(), receiving, 2, 10).await?;
-    check_sample_rows(store.as_ref(), receiving, 10).await
-}
-
-pub(super) async fn many_can_open_it_at_once<F: StoreFixture>(place: &F) -> Result<()> {
-    // None of them is the first: whoever comes first makes the schema.
-    let stores = try_join_all((0..4).map(|_| place.open())).await?;
-    let id = begin(stores[0].as_ref()).await?;
-    for store in &stores {
-        check_status(store.as_ref(), id, Status::Receiving).await?;
     }
     Ok(())
 }

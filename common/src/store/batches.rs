@@ -1,0 +1,74 @@
+//! The ledger and the rows, as workers write them.
+//!
+//! # Promises
+//!
+//! - `store` is one transaction for a group of batches: their ledger entries and all their rows, or
+//!   nothing.
+//! - A batch is stored once. A replay adds nothing and says so.
+//! - The fence: once an upload has failed, no batch of it is stored any more, not even one that is
+//!   already being stored.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::batch::{Batch, BatchId};
+use crate::error::PortResult;
+use crate::progress::Snapshot;
+use crate::upload::UploadId;
+
+/// A batch whose object is in the archive.
+#[derive(Debug, Clone)]
+pub struct ArchivedBatch {
+    /// The decoded message.
+    pub batch: Batch,
+    /// The size of the object.
+    pub archive_bytes: u64,
+    /// CRC-32 (IEEE) of the object.
+    pub archive_crc32: u32,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreOutcome {
+    /// This call stored its rows.
+    Stored,
+    /// An earlier call stored its rows.
+    Replay,
+    /// Nothing was stored: the upload has ended without this batch, or is in another epoch.
+    Fenced,
+    /// Nothing was stored: the store has no upload with this id.
+    UnknownUpload,
+}
+
+/// An entry of the ledger.
+#[derive(Debug, Clone, Copy)]
+pub struct LedgerEntry {
+    /// The batch's number, from 1.
+    pub seq: u32,
+    /// `row_number` of the first row; 0 where the batch has no rows.
+    pub first_row: u64,
+    /// How many rows the batch has.
+    pub rows: u32,
+    /// The size of the archived object.
+    pub archive_bytes: u64,
+    /// CRC-32 (IEEE) of the archived object.
+    pub archive_crc32: u32,
+}
+
+/// The ledger and the rows. See the module for its promises.
+#[async_trait]
+pub trait BatchStore: fmt::Debug + Send + Sync {
+    /// Whether a batch of this upload and epoch can still be stored. The fence in `store` decides;
+    /// this only saves writing an object in vain.
+    async fn admits(&self, id: BatchId) -> PortResult<bool>;
+
+    /// Stores a group of batches in one transaction. Returns the outcome of each, in their order.
+    async fn store(&self, group: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>>;
+
+    /// The ledger of an upload, by batch number.
+    async fn ledger(&self, id: UploadId, epoch: i32) -> PortResult<Vec<LedgerEntry>>;
+
+    /// The figures from which live counters can be rebuilt.
+    async fn progress(&self, id: UploadId, epoch: i32) -> PortResult<Snapshot>;
+}

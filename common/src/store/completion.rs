@@ -1,0 +1,46 @@
+//! The end of an upload whose rows are all accounted for.
+//!
+//! # Promises
+//!
+//! - An upload completes only when every batch is in the ledger, and the rows of the ledger together
+//!   with the rejected rows are the rows that were read. It ends as `partial` if any was rejected.
+//! - An upload completes once, however many callers try at the same time.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::error::PortResult;
+use crate::upload::{Upload, UploadId};
+
+/// Whether an upload can end.
+#[derive(Debug, Clone)]
+pub enum Completion {
+    /// Every batch is stored.
+    Ready(Box<Upload>),
+    /// A batch is missing, or the upload is not sealed.
+    Incomplete,
+    /// The upload has ended already.
+    Ended,
+    /// Every batch is stored, and yet the rows are not those that were read. The upload must not
+    /// complete.
+    Mismatch {
+        /// The rows that were read.
+        read: u64,
+        /// The rows in the ledger.
+        stored: u64,
+        /// The rows that were rejected.
+        rejected: u64,
+    },
+}
+
+/// The end of an upload. See the module for its promises.
+#[async_trait]
+pub trait CompletionStore: fmt::Debug + Send + Sync {
+    /// Whether the upload can end.
+    async fn completion(&self, id: UploadId) -> PortResult<Completion>;
+
+    /// `processing` → `completed`, or `partial` where rows were rejected, if every row is accounted
+    /// for. Returns whether this call ended the upload.
+    async fn complete(&self, id: UploadId, epoch: i32) -> PortResult<bool>;
+}

@@ -1,0 +1,23 @@
+//! The connection to the store.
+//!
+//! # Promises
+//!
+//! - A store within reach answers a ping.
+//! - Several processes can open the store at once; the first of them makes the schema.
+//! - Everything committed is there after opening again.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::error::PortResult;
+
+/// The connection to the store. See the module for its promises.
+#[async_trait]
+pub trait StoreConnection: fmt::Debug + Send + Sync {
+    /// Proves that the store can be reached.
+    async fn ping(&self) -> PortResult<()>;
+
+    /// Closes all connections. Every later call fails.
+    async fn close(&self);
+}

@@ -1,0 +1,73 @@
+//! The end of an upload whose rows are all accounted for.
+
+use async_trait::async_trait;
+use sqlx::postgres::PgPool;
+
+use super::uploads::find;
+use super::{PostgresStore, call, lock_status};
+use crate::error::PortResult;
+use crate::store::rules::{self, Counted};
+use crate::store::sql::unsigned;
+use crate::store::{Completion, CompletionStore};
+use crate::upload::{Status, UploadId};
+
+#[async_trait]
+impl CompletionStore for PostgresStore {
+    async fn completion(&self, id: UploadId) -> PortResult<Completion> {
+        call("store.completion", completion(&self.pool, id)).await
+    }
+
+    async fn complete(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+        call("store.complete", async {
+            let mut transaction = self.pool.begin().await?;
+            lock_status(&mut transaction, id).await?;
+            // The accounts are closed here, in the store: no other way leads to `completed`.
+            let completed = sqlx::query(
+                "UPDATE uploads u
+                 SET status = CASE WHEN r.rows = 0 THEN 'completed' ELSE 'partial' END,
+                     rows_inserted = l.rows, updated_at = now(), finished_at = now()
+                 FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0)::bigint AS rows
+                       FROM batches WHERE upload_id = $1 AND epoch = $2) l,
+                      (SELECT count(*) AS rows FROM rejected_rows WHERE upload_id = $1) r
+                 WHERE u.id = $1 AND u.epoch = $2 AND u.status = 'processing'
+                   AND u.batches_total = l.batches AND u.rows_read = l.rows + r.rows AND u.rows_rejected = r.rows",
+            )
+            .bind(id.as_uuid())
+            .bind(epoch)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(completed.rows_affected() > 0)
+        })
+        .await
+    }
+}
+
+async fn completion(pool: &PgPool, id: UploadId) -> sqlx::Result<Completion> {
+    let Some(upload) = find(pool, id).await? else {
+        return Ok(Completion::Ended);
+    };
+    if upload.status.is_terminal() {
+        return Ok(Completion::Ended);
+    }
+    let (Status::Processing, Some(total)) = (upload.status, upload.batches_total) else {
+        return Ok(Completion::Incomplete);
+    };
+    let (batches, rows, rejected): (i64, i64, i64) = sqlx::query_as(
+        "SELECT count(*), coalesce(sum(rows), 0)::bigint,
+                -- Not counted while batches are missing.
+                CASE WHEN count(*) >= $3 THEN (SELECT count(*) FROM rejected_rows WHERE upload_id = $1) ELSE 0 END
+         FROM batches WHERE upload_id = $1 AND epoch = $2",
+    )
+    .bind(id.as_uuid())
+    .bind(upload.epoch)
+    .bind(i64::from(total))
+    .fetch_one(pool)
+    .await?;
+    let counted = Counted {
+        batches: unsigned(batches),
+        stored: unsigned(rows),
+        rejected: unsigned(rejected),
+    };
+    Ok(rules::completion(upload, total, counted))
+}

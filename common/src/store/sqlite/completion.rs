@@ -1,0 +1,75 @@
+//! The end of an upload whose rows are all accounted for.
+
+use async_trait::async_trait;
+
+use super::uploads::find;
+use super::{SqliteStore, now, rejects};
+use crate::error::PortResult;
+use crate::sqlite::{Database, call};
+use crate::store::rules::{self, Counted};
+use crate::store::sql::unsigned;
+use crate::store::{Completion, CompletionStore};
+use crate::upload::{Status, UploadId};
+
+#[async_trait]
+impl CompletionStore for SqliteStore {
+    async fn completion(&self, id: UploadId) -> PortResult<Completion> {
+        call("store.completion", completion(&self.database, id)).await
+    }
+
+    async fn complete(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+        call("store.complete", async {
+            let mut transaction = self.database.begin().await?;
+            let rejected = rejects::count(&mut transaction, id).await?;
+            // The accounts are closed here, in the store: no other way leads to `completed`.
+            let completed = sqlx::query(
+                "UPDATE uploads
+                 SET status = CASE WHEN $4 = 0 THEN 'completed' ELSE 'partial' END,
+                     rows_inserted = l.rows, updated_at = $3, finished_at = $3
+                 FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0) AS rows
+                       FROM batches WHERE upload_id = $1 AND epoch = $2) l
+                 WHERE uploads.id = $1 AND uploads.epoch = $2 AND uploads.status = 'processing'
+                   AND uploads.batches_total = l.batches AND uploads.rows_read = l.rows + $4 AND uploads.rows_rejected = $4",
+            )
+            .bind(id.to_string())
+            .bind(epoch)
+            .bind(now())
+            .bind(rejected)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(completed.rows_affected() > 0)
+        })
+        .await
+    }
+}
+
+async fn completion(database: &Database, id: UploadId) -> sqlx::Result<Completion> {
+    let Some(upload) = find(database, id).await? else {
+        return Ok(Completion::Ended);
+    };
+    if upload.status.is_terminal() {
+        return Ok(Completion::Ended);
+    }
+    let (Status::Processing, Some(total)) = (upload.status, upload.batches_total) else {
+        return Ok(Completion::Incomplete);
+    };
+    let mut connection = database.readers.acquire().await?;
+    let (batches, rows): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), coalesce(sum(rows), 0) FROM batches WHERE upload_id = $1 AND epoch = $2",
+    )
+    .bind(id.to_string())
+    .bind(upload.epoch)
+    .fetch_one(&mut *connection)
+    .await?;
+    let mut counted = Counted {
+        batches: unsigned(batches),
+        stored: unsigned(rows),
+        rejected: 0,
+    };
+    // Not counted while batches are missing.
+    if counted.batches >= u64::from(total) {
+        counted.rejected = unsigned(rejects::count(&mut connection, id).await?);
+    }
+    Ok(rules::completion(upload, total, counted))
+}

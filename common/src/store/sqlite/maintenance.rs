@@ -1,0 +1,153 @@
+//! The work that remains after an upload has ended or a process has crashed. All of it can be
+//! interrupted and resumed.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqlitePool;
+
+use super::{SqliteStore, ago, first_id, last_id, now};
+use crate::error::PortResult;
+use crate::sqlite::{Database, call};
+use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER};
+use crate::store::{Leftovers, MaintenanceStore, Removal};
+use crate::sync::lock;
+use crate::upload::UploadId;
+
+#[async_trait]
+impl MaintenanceStore for SqliteStore {
+    async fn leftovers(&self, lease: Duration, archive_grace: Duration) -> PortResult<Leftovers> {
+        let readers = &self.database.readers;
+        let mut found = call("store.leftovers", async {
+            Ok(Leftovers {
+                expired: expired(readers, lease).await?,
+                unfinished: unfinished(readers).await?,
+                to_remove: to_remove(readers).await?,
+                to_unarchive: to_unarchive(readers, archive_grace).await?,
+            })
+        })
+        .await?;
+        // Their leases are not renewed any more, but nobody has to wait until they expire.
+        found.expired.extend(lock(&self.failing).iter().copied());
+        Ok(found)
+    }
+
+    async fn remove_rows(&self, id: UploadId) -> PortResult<Removal> {
+        call("store.remove_rows", remove_rows(&self.database, id)).await
+    }
+
+    async fn archive_removed(&self, id: UploadId) -> PortResult<()> {
+        call("store.archive_removed", async {
+            sqlx::query(
+                "UPDATE uploads SET archive_pending = status = 'undone' AND finished_at > $2 WHERE id = $1",
+            )
+            .bind(id.to_string())
+            .bind(ago(UNARCHIVE_AGAIN))
+            .execute(self.database.writer())
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+async fn expired(readers: &SqlitePool, lease: Duration) -> sqlx::Result<Vec<(UploadId, i32)>> {
+    // The first condition is that of the partial index, word for word: SQLite does not infer it from
+    // the second.
+    let found: Vec<(String, i32)> = sqlx::query_as(
+        "SELECT u.id, u.epoch FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id
+         WHERE u.status IN ('receiving', 'processing') AND u.status = 'receiving' AND coalesce(l.renewed_at, u.created_at) < $1
+         LIMIT $2",
+    )
+    .bind(ago(lease))
+    .bind(SWEEP_LIMIT)
+    .fetch_all(readers)
+    .await?;
+    let found = found.iter();
+    Ok(found
+        .filter_map(|(id, epoch)| Some((id.parse().ok()?, *epoch)))
+        .collect())
+}
+
+async fn unfinished(readers: &SqlitePool) -> sqlx::Result<Vec<UploadId>> {
+    let found = sqlx::query_scalar(
+        "SELECT id FROM uploads
+         WHERE status IN ('receiving', 'processing') AND status = 'processing' AND updated_at < $1
+         ORDER BY random() LIMIT $2",
+    )
+    .bind(ago(UNFINISHED_AFTER))
+    .bind(SWEEP_LIMIT)
+    .fetch_all(readers)
+    .await?;
+    Ok(ids(found))
+}
+
+async fn to_remove(readers: &SqlitePool) -> sqlx::Result<Vec<UploadId>> {
+    let found = sqlx::query_scalar("SELECT id FROM uploads WHERE cleanup_pending LIMIT $1")
+        .bind(SWEEP_LIMIT)
+        .fetch_all(readers)
+        .await?;
+    Ok(ids(found))
+}
+
+async fn to_unarchive(
+    readers: &SqlitePool,
+    archive_grace: Duration,
+) -> sqlx::Result<Vec<UploadId>> {
+    let found = sqlx::query_scalar(
+        "SELECT id FROM uploads WHERE archive_pending AND (status = 'undone' OR finished_at < $1)
+         ORDER BY finished_at LIMIT $2",
+    )
+    .bind(ago(archive_grace))
+    .bind(SWEEP_LIMIT)
+    .fetch_all(readers)
+    .await?;
+    Ok(ids(found))
+}
+
+fn ids(found: Vec<String>) -> Vec<UploadId> {
+    found.iter().filter_map(|id| id.parse().ok()).collect()
+}
+
+async fn remove_rows(database: &Database, id: UploadId) -> sqlx::Result<Removal> {
+    let mut transaction = database.begin().await?;
+    let pending: Option<i64> = sqlx::query_scalar(
+        "SELECT number FROM uploads
+         WHERE id = $1 AND cleanup_pending AND status IN ('failed', 'cancelled', 'undone')",
+    )
+    .bind(id.to_string())
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(number) = pending else {
+        transaction.commit().await?;
+        return Ok(Removal::Done);
+    };
+    let deleted = sqlx::query(
+        "DELETE FROM rows WHERE id IN (SELECT id FROM rows WHERE id BETWEEN $1 AND $2 LIMIT $3)",
+    )
+    .bind(first_id(number))
+    .bind(last_id(number))
+    .bind(CHUNK_ROWS)
+    .execute(&mut *transaction)
+    .await?
+    .rows_affected();
+    let is_last = deleted < CHUNK_ROWS.cast_unsigned();
+    if is_last {
+        // The ledger goes too: it says which batches are stored, and none is any more.
+        sqlx::query("DELETE FROM batches WHERE upload_id = $1")
+            .bind(id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("UPDATE uploads SET cleanup_pending = 0, updated_at = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(now())
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(if is_last {
+        Removal::Done
+    } else {
+        Removal::More
+    })
+}

@@ -1,0 +1,4 @@
+//! The promises of `BatchStore`.
+
+pub(super) mod fence;
+pub(super) mod storing;

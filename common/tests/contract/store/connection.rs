@@ -1,0 +1,133 @@
+//! The store can be opened by several processes, keeps what is committed, and names its errors.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use carga_common::error::PortResult;
+use carga_common::store::{Heartbeat, UploadQuery};
+use carga_common::upload::{Status, UploadId};
+use futures::TryStreamExt;
+use futures::future::try_join_all;
+
+use super::{
+    StoreFixture, begin, check_sample_rows, check_status, complete, end_well, fail, failure, find,
+    new_upload, seal, store_new,
+};
+use crate::sample;
+
+pub(super) async fn a_store_within_reach_answers_a_ping<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    store.ping().await?;
+    store.close().await;
+    Ok(())
+}
+
+pub(super) async fn everything_is_there_after_opening_again<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    let completed = complete(store.as_ref(), 2, 5).await?;
+    let failed = begin(store.as_ref()).await?;
+    fail(store.as_ref(), failed).await?;
+    let receiving = begin(store.as_ref()).await?;
+    let beat = Heartbeat {
+        upload: receiving,
+        rows_read: 10,
+        rows_rejected: 0,
+        bytes_received: 100,
+    };
+    store.heartbeat(&[beat]).await?;
+    store_new(store.as_ref(), &sample::batches(receiving, 2, 5)?).await?;
+    store.close().await;
+
+    let store = fixture.open().await?;
+    check_status(store.as_ref(), completed, Status::Completed).await?;
+    check_sample_rows(store.as_ref(), completed, 10).await?;
+    check_status(store.as_ref(), failed, Status::Failed).await?;
+    ensure!(find(store.as_ref(), receiving).await?.rows_read == 10);
+    ensure!(store.ledger(receiving, 1).await?.len() == 2);
+    end_well(store.as_ref(), receiving, 2, 10).await?;
+    check_sample_rows(store.as_ref(), receiving, 10).await
+}
+
+pub(super) async fn many_can_open_it_at_once<F: StoreFixture>(fixture: &F) -> Result<()> {
+    // None of them is the first: whoever comes first makes the schema.
+    let stores = try_join_all((0..4).map(|_| fixture.open())).await?;
+    let id = begin(stores[0].as_ref()).await?;
+    for store in &stores {
+        check_status(store.as_ref(), id, Status::Receiving).await?;
+    }
+    Ok(())
+}
+
+fn operation<T>(outcome: PortResult<T>) -> Result<String> {
+    let Err(error) = outcome else {
+        anyhow::bail!("a closed store answered");
+    };
+    ensure!(error.is_unavailable(), "{}", error.chain());
+    let text = error.to_string();
+    let name = text.split_once(' ').map_or(text.as_str(), |(name, _)| name);
+    Ok(name.to_owned())
+}
+
+pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: &F) -> Result<()> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let store = fixture.open().await?;
+    let id = UploadId::generate();
+    let batch = sample::batch(id)?;
+    let dead = super::dead_letters::dead(None);
+    let query = UploadQuery {
+        status: None,
+        limit: 1,
+        before: None,
+    };
+    store.close().await;
+
+    let new = new_upload(id, sample::columns());
+    let failed = [
+        ("create", operation(store.create(&new).await)?),
+        ("heartbeat", operation(store.heartbeat(&[]).await)?),
+        ("seal", operation(store.seal(id, 1, &seal(1, 1)).await)?),
+        (
+            "fail",
+            operation(store.fail(id, 1, &failure(), None).await)?,
+        ),
+        ("cancel", operation(store.cancel(id, 1).await)?),
+        ("undo", operation(store.undo(id, 1).await)?),
+        (
+            "same_content",
+            operation(store.same_content([7; 32], id).await)?,
+        ),
+        ("upload", operation(store.upload(id).await)?),
+        ("uploads", operation(store.uploads(&query).await)?),
+        ("admits", operation(store.admits(batch.batch.id).await)?),
+        (
+            "store",
+            operation(store.store(std::slice::from_ref(&batch)).await)?,
+        ),
+        ("ledger", operation(store.ledger(id, 1).await)?),
+        ("progress", operation(store.progress(id, 1).await)?),
+        ("completion", operation(store.completion(id).await)?),
+        ("complete", operation(store.complete(id, 1).await)?),
+        ("rows", operation(store.rows(id).try_next().await)?),
+        ("reject", operation(store.reject(id, 1, &[]).await)?),
+        ("rejected", operation(store.rejected(id).try_next().await)?),
+        ("park", operation(store.park(&dead).await)?),
+        ("leftovers", operation(store.leftovers(HOUR, HOUR).await)?),
+        ("remove_rows", operation(store.remove_rows(id).await)?),
+        (
+            "archive_removed",
+            operation(store.archive_removed(id).await)?,
+        ),
+        ("ping", operation(store.ping().await)?),
+    ];
+    for (method, operation) in failed {
+        ensure!(
+            operation == format!("store.{method}"),
+            "{method}: {operation}"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! The promises of `MaintenanceStore`.
+
+pub(super) mod leftovers;
+pub(super) mod removal;
