@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 
 use crate::drain_body;
 use crate::request_id;
-use crate::routes::{self, health, preview, read, rejected, reverse, send};
+use crate::routes::{self, exports, health, preview, read, reverse, send};
 use crate::state::ApiState;
 
 pub(crate) fn router(state: ApiState) -> Router {
@@ -14,7 +14,8 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/uploads", get(read::list).post(send::post))
         .route("/uploads/preview", post(preview::post))
         .route("/uploads/{id}", get(read::one).put(send::put))
-        .route("/uploads/{id}/rejected", get(rejected::get))
+        .route("/uploads/{id}/rows", get(exports::rows))
+        .route("/uploads/{id}/rejected", get(exports::rejected))
         .route("/uploads/{id}/cancel", post(reverse::cancel))
         .route("/uploads/{id}/undo", post(reverse::undo))
         .route("/livez", get(health::live))

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use carga_common::upload::UploadId;
+use carga_intake::csv::export::Format;
 use carga_intake::options::{OPTIONS, OptionSpec};
-use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 /// Takes CSV files and accounts for every row of them: as rows in a database, and as JSON in an archive.
 ///
@@ -69,14 +71,14 @@ pub(crate) enum Command {
     /// Show the latest uploads, or one in full
     Status {
         /// An upload's id, or `last`: the document that `GET /uploads/{id}` answers with
-        id: Option<Which>,
+        id: Option<UploadRef>,
     },
     /// Print the rows of an upload that has ended well
     Rows {
         /// The upload's id, or `last`
-        id: Which,
+        id: UploadRef,
         /// How to print them; in CSV an empty cell and no value look alike
-        #[arg(long, value_enum, default_value_t = Format::Csv)]
+        #[arg(long, value_parser = format_parser(), default_value = "csv")]
         format: Format,
         /// Only the first so many
         #[arg(long, value_name = "ROWS")]
@@ -88,9 +90,9 @@ pub(crate) enum Command {
     /// import does not take: the corrected report is a file.
     Rejected {
         /// The upload's id, or `last`
-        id: Which,
+        id: UploadRef,
         /// How to print them
-        #[arg(long, value_enum, default_value_t = Format::Csv)]
+        #[arg(long, value_parser = format_parser(), default_value = "csv")]
         format: Format,
         /// Put an apostrophe before cells that a spreadsheet would run as a formula; this changes them
         #[arg(long)]
@@ -99,12 +101,12 @@ pub(crate) enum Command {
     /// Stop an upload that has not ended; none of its rows are kept
     Cancel {
         /// The upload's id, or `last`
-        id: Which,
+        id: UploadRef,
     },
     /// Remove the rows of an upload that has ended well
     Undo {
         /// The upload's id, or `last`
-        id: Which,
+        id: UploadRef,
     },
     /// Bring the database's schema up to date, as every start does unless CARGA_MIGRATE=off
     Migrate,
@@ -160,14 +162,14 @@ impl FromArgMatches for FileOptions {
     }
 }
 
-/// Which upload is meant.
+/// UploadRef upload is meant.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Which {
+pub(crate) enum UploadRef {
     Last,
     Id(UploadId),
 }
 
-impl FromStr for Which {
+impl FromStr for UploadRef {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -179,11 +181,13 @@ impl FromStr for Which {
     }
 }
 
-/// The form of printed rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// A header, then a line per row
-    Csv,
-    /// A JSON object per line; no value is `null`
-    Ndjson,
+fn format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new([
+        PossibleValue::new("csv").help("A header, then a line per row"),
+        PossibleValue::new("ndjson").help("A JSON object per line; no value is `null`"),
+    ])
+    .map(|name| match name.as_str() {
+        "ndjson" => Format::Ndjson,
+        _ => Format::Csv,
+    })
 }

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use carga_common::completion::Reversal;
 use carga_common::settings::{Mode, Settings, log_settings};
 use carga_common::telemetry;
+use carga_intake::csv::rejected_rows::Formulas;
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
@@ -59,13 +60,19 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Status { id } => commands::status::run(&settings, id).await,
         Command::Rows { id, format, limit } => {
-            commands::rows::run(&settings, id, format, limit).await
+            commands::exports::rows(&settings, id, format, limit).await
         }
         Command::Rejected {
             id,
             format,
             spreadsheet_safe,
-        } => commands::rejected::run(&settings, id, format, spreadsheet_safe).await,
+        } => {
+            let formulas = match spreadsheet_safe {
+                true => Formulas::Escape,
+                false => Formulas::Keep,
+            };
+            commands::exports::rejected(&settings, id, format, formulas).await
+        }
         Command::Cancel { id } => commands::reverse::run(&settings, id, Reversal::Cancel).await,
         Command::Undo { id } => commands::reverse::run(&settings, id, Reversal::Undo).await,
         Command::Migrate => commands::migrate::run(settings).await,

@@ -1,4 +1,4 @@
-//! Standard output, which may be a pipe that somebody has stopped reading: then there is nothing left to do, and nothing is wrong.
+//! Standard output. It may be a pipe whose reader has closed it, and that is not an error.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -6,22 +6,12 @@ use std::io::{self, ErrorKind, Write};
 pub(crate) fn print(text: &[u8]) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     match output.write_all(text).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if !is_closed_pipe(&error) => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// The reader of a pipe has seen enough.
-pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let io_kind = if let Some(error) = error.downcast_ref::<csv::Error>() {
-        match error.kind() {
-            csv::ErrorKind::Io(error) => Some(error.kind()),
-            _ => None,
-        }
-    } else if let Some(error) = error.downcast_ref::<serde_json::Error>() {
-        error.io_error_kind()
-    } else {
-        error.downcast_ref::<io::Error>().map(io::Error::kind)
-    };
-    io_kind == Some(ErrorKind::BrokenPipe)
+/// Whether the reader of a pipe has closed it.
+pub(crate) fn is_closed_pipe(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::BrokenPipe
 }

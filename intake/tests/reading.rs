@@ -1,5 +1,6 @@
 //! Reading CSV: the same as everybody where everybody agrees, the same however the bytes arrive, and no row unaccounted for.
 
+use std::io;
 use std::iter::Cycle;
 use std::slice::Iter;
 use std::time::{Duration, Instant};
@@ -9,10 +10,12 @@ use carga_common::rejects::RejectedRow;
 use carga_intake::csv::{CsvLimits, CsvOptions, Encoding, Limit, Next};
 use carga_intake::open::{FileBytes, open};
 use carga_intake::refusal::Refusal;
-use futures::FutureExt;
+use csv_async::{AsyncReaderBuilder, AsyncWriterBuilder, StringRecord, Terminator};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use tokio_util::io::StreamReader;
 
 const LIMITS: CsvLimits = CsvLimits {
     columns: limit(1600),
@@ -73,10 +76,7 @@ fn read(
     let sizes = sizes.iter().cycle();
     let mut pieces = Pieces { rest: file, sizes };
     // Nothing here waits, so the future is ready at once.
-    let Some(opened) = open(&mut pieces, options, limits).now_or_never() else {
-        panic!("opening a file in memory waited");
-    };
-    let (mut reader, _) = opened?;
+    let (mut reader, _) = ready(open(&mut pieces, options, limits))?;
     let mut outcome = Outcome {
         columns: reader.columns().to_vec(),
         rows: Vec::new(),
@@ -147,33 +147,55 @@ fn sizes() -> impl Strategy<Value = Vec<usize>> {
     ]
 }
 
+/// The output of a future over memory, which never waits.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    future
+        .now_or_never()
+        .unwrap_or_else(|| panic!("reading from memory waited"))
+}
+
+async fn written_by_csv_async(
+    records: impl Iterator<Item = Vec<String>>,
+    terminator: Terminator,
+) -> Vec<u8> {
+    let mut writer = AsyncWriterBuilder::new()
+        .terminator(terminator)
+        .create_writer(Vec::new());
+    for record in records {
+        writer.write_record(record).await.unwrap();
+    }
+    writer.into_inner().await.unwrap()
+}
+
+/// The rows as csv-async reads them from the same pieces.
+async fn read_by_csv_async(file: &[u8], sizes: &[usize]) -> Vec<Vec<String>> {
+    let sizes = sizes.iter().cycle();
+    let mut pieces = Pieces { rest: file, sizes };
+    let pieces = stream::iter(std::iter::from_fn(|| pieces.next_piece()));
+    let pieces = StreamReader::new(pieces.map(Ok::<_, io::Error>));
+    let reader = AsyncReaderBuilder::new().create_reader(pieces);
+    let row = |row: StringRecord| row.iter().map(str::to_owned).collect();
+    let rows = reader.into_records().map_ok(row);
+    rows.try_collect().await.unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_sound_file_reads_as_the_csv_crate_reads_it(
+    fn a_sound_file_is_read_as_csv_async_reads_it(
         rows in prop::collection::vec(prop::collection::vec("[a-z ,\"\n\ré🦀;'\\\\]{0,8}", 3), 0..30),
         crlf in any::<bool>(),
         sizes in sizes(),
     ) {
-        let mut writer = csv::WriterBuilder::new();
-        if crlf {
-            writer.terminator(csv::Terminator::CRLF);
-        }
-        let mut writer = writer.from_writer(Vec::new());
-        writer.write_record(["a", "b", "c"]).unwrap();
-        for row in &rows {
-            writer.write_record(row).unwrap();
-        }
-        let file = writer.into_inner().unwrap();
+        let terminator = if crlf { Terminator::CRLF } else { Terminator::default() };
+        let records = std::iter::once(["a", "b", "c"].map(str::to_owned).to_vec()).chain(rows.clone());
+        let file = ready(written_by_csv_async(records, terminator));
         let outcome = read(&file, &sizes, utf8(), LIMITS).unwrap();
         prop_assert!(outcome.rejected.is_empty(), "{:?}", outcome.rejected);
         let found: Vec<Vec<String>> = outcome.rows.into_iter().map(|(_, cells)| cells).collect();
         prop_assert_eq!(&found, &rows);
-        let mut reader = csv::Reader::from_reader(&file[..]);
-        let row = |row: csv::StringRecord| row.iter().map(str::to_owned).collect();
-        let expected: Vec<Vec<String>> = reader.records().map(|record| row(record.unwrap())).collect();
-        prop_assert_eq!(found, expected);
+        prop_assert_eq!(found, ready(read_by_csv_async(&file, &sizes)));
     }
 
     #[test]

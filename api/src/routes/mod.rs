@@ -1,9 +1,9 @@
 //! One file per group of routes: extract, call, answer.
 
+pub(crate) mod exports;
 pub(crate) mod health;
 pub(crate) mod preview;
 pub(crate) mod read;
-pub(crate) mod rejected;
 pub(crate) mod reverse;
 pub(crate) mod send;
 

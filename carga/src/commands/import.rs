@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use carga_common::patience::patiently;
 use carga_common::settings::Settings;
 use carga_common::shutdown;
 use carga_common::upload::{Failure, Status, Upload, UploadId};
+use carga_intake::csv::export::Format;
 use carga_intake::local::{LocalFile, LocalIntake};
 use carga_intake::refusal::Refusal;
 use carga_worker::runner::Runner;
@@ -19,9 +21,8 @@ use indicatif::HumanCount;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::exports::write_rows;
 use super::input::{Input, is_stdin};
-use super::rows;
-use crate::arguments::Format;
 use crate::instance::Instance;
 use crate::meter::Meter;
 use crate::output::print;
@@ -223,8 +224,8 @@ impl Import {
             )?;
         }
         writeln!(output)?;
-        rows::print(
-            self.backends.store.as_ref(),
+        write_rows(
+            Arc::clone(&self.backends.store),
             upload,
             Format::Csv,
             Some(SAMPLE_ROWS),

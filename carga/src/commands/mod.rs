@@ -1,13 +1,12 @@
 //! What `carga` can be told to do: one file each.
 
 pub(crate) mod config;
+pub(crate) mod exports;
 pub(crate) mod import;
 mod input;
 pub(crate) mod migrate;
 pub(crate) mod preview;
-pub(crate) mod rejected;
 pub(crate) mod reverse;
-pub(crate) mod rows;
 pub(crate) mod serve;
 pub(crate) mod status;
 
@@ -19,7 +18,7 @@ use carga_common::settings::{Settings, StorePlace};
 use carga_common::store::{Store, UploadQuery};
 use carga_common::upload::{Status, Upload};
 
-use crate::arguments::Which;
+use crate::arguments::UploadRef;
 
 /// The store, to look into: another process may be using it meanwhile.
 async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
@@ -38,8 +37,8 @@ async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 /// The upload that is meant; the last of those with one of some statuses, if any are given.
-async fn find(store: &dyn Store, which: Which, statuses: &[Status]) -> anyhow::Result<Upload> {
-    if let Which::Id(id) = which {
+async fn find(store: &dyn Store, which: UploadRef, statuses: &[Status]) -> anyhow::Result<Upload> {
+    if let UploadRef::Id(id) = which {
         let found = store.upload(id).await?;
         return found.with_context(|| format!("there is no upload {id}"));
     }

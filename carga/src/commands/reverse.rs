@@ -7,12 +7,12 @@ use carga_common::completion::{Reversal, remove_rows, reverse};
 use carga_common::settings::Settings;
 
 use super::{find, store_to_read};
-use crate::arguments::Which;
+use crate::arguments::UploadRef;
 use crate::output::print;
 
 pub(crate) async fn run(
     settings: &Settings,
-    which: Which,
+    which: UploadRef,
     reversal: Reversal,
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;

@@ -9,12 +9,12 @@ use carga_common::upload::Upload;
 use indicatif::HumanCount;
 
 use super::{find, store_to_read};
-use crate::arguments::Which;
+use crate::arguments::UploadRef;
 use crate::output::print;
 
 const LATEST: u32 = 20;
 
-pub(crate) async fn run(settings: &Settings, which: Option<Which>) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(settings: &Settings, which: Option<UploadRef>) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
     let told = if let Some(which) = which {
         let upload = find(store.as_ref(), which, &[]).await?;

@@ -24,6 +24,8 @@ mod completion;
 mod connection;
 mod dead_letters;
 mod maintenance;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod paging;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rejects;
@@ -47,8 +49,8 @@ pub use postgres::{PostgresSettings, PostgresStore};
 #[cfg(feature = "postgres")]
 #[doc(hidden)]
 pub use postgres::copy;
-pub use rejects::RejectStore;
-pub use rows::{RowStore, StoredRow};
+pub use rejects::{RejectStore, rejected_rows};
+pub use rows::{RowPage, RowStore, StoredRow, stored_rows};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, SqliteStoreSettings};
 pub use uploads::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};

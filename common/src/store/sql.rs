@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, stream};
 use sqlx::migrate::{MigrateError, Migration, MigrationSource, MigrationType, Migrator};
 use sqlx::types::Json;
 
@@ -13,8 +11,10 @@ use crate::error::{ErrorKind, PortError, PortResult};
 use crate::progress::StoredBatch;
 use crate::rejects::RejectedRow;
 
-/// How many rows one statement reads back.
-pub(super) const PAGE_ROWS: i64 = 256;
+/// Most rejected rows that one statement reads back, and the bytes at which a page ends earlier. A
+/// page exceeds these by one row at most.
+pub(super) const REJECT_PAGE_ROWS: i64 = 256;
+pub(super) const REJECT_PAGE_BYTES: i64 = 1 << 20;
 
 /// The migrations of one dialect, as `build.rs` embeds them: version, description, SQL.
 pub(super) type EmbeddedMigrations = &'static [(i64, &'static str, &'static str)];
@@ -83,25 +83,8 @@ pub(super) type RejectedRecord = (
     Option<Json<Vec<String>>>,
 );
 
-/// All rejected rows, page by page, so that a slow reader keeps no connection and no transaction.
-/// `page` returns the rows after a row number.
-pub(super) fn rejected_rows<'a, P>(
-    page: impl Fn(u64) -> P + Copy + Send + 'a,
-) -> BoxStream<'a, PortResult<RejectedRow>>
-where
-    P: Future<Output = PortResult<Vec<RejectedRecord>>> + Send + 'a,
-{
-    stream::try_unfold(0, move |last_seen| async move {
-        let page = page(last_seen).await?;
-        let last = page.last().map(|record| unsigned(record.0));
-        let rows = stream::iter(page).map(|record| Ok(rejected_row(record)));
-        Ok(last.map(|last| (rows, last)))
-    })
-    .try_flatten()
-    .boxed()
-}
-
-fn rejected_row(record: RejectedRecord) -> RejectedRow {
+/// A rejected row of these columns.
+pub(super) fn rejected_row(record: RejectedRecord) -> RejectedRow {
     let (row, line, offset, column, code, message, raw, fields) = record;
     RejectedRow {
         row: unsigned(row),

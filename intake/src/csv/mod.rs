@@ -7,16 +7,17 @@
 //! `opening` decides how to read a file from its first bytes (`detect`) and reads its `header`.
 //! `transcode` makes UTF-8 of all bytes, `syntax` finds the fields of one record, `records` iterates
 //! over records and skips malformed ones, `row` validates each, and `reader` yields them. `fault` says
-//! what was wrong, and `report` writes rejected rows as a file that can be corrected and sent again.
+//! what was wrong. [`export`] writes rows and [`rejected_rows`] back as CSV or NDJSON.
 
 mod detect;
+pub mod export;
 mod fault;
 mod header;
 mod limits;
 mod opening;
 mod reader;
 mod records;
-pub mod report;
+pub mod rejected_rows;
 mod row;
 mod syntax;
 mod transcode;

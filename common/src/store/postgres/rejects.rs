@@ -1,7 +1,6 @@
 //! Rejected rows, which the intake writes while it reads.
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
 use sqlx::postgres::PgPool;
 use sqlx::types::Json;
 
@@ -9,7 +8,9 @@ use super::{PostgresStore, call, fence_key, share_status};
 use crate::error::PortResult;
 use crate::rejects::RejectedRow;
 use crate::store::RejectStore;
-use crate::store::sql::{self, PAGE_ROWS, RejectedRecord, signed};
+use crate::store::sql::{
+    REJECT_PAGE_BYTES, REJECT_PAGE_ROWS, RejectedRecord, rejected_row, signed,
+};
 use crate::upload::UploadId;
 
 #[async_trait]
@@ -45,19 +46,30 @@ impl RejectStore for PostgresStore {
         .await
     }
 
-    fn rejected(&self, id: UploadId) -> BoxStream<'_, PortResult<RejectedRow>> {
-        sql::rejected_rows(move |last_seen| call("store.rejected", page(&self.pool, id, last_seen)))
+    async fn rejected_page(&self, id: UploadId, after_row: u64) -> PortResult<Vec<RejectedRow>> {
+        call("store.rejected_page", page(&self.pool, id, after_row)).await
     }
 }
 
-async fn page(pool: &PgPool, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<RejectedRecord>> {
-    sqlx::query_as(
+async fn page(pool: &PgPool, id: UploadId, after_row: u64) -> sqlx::Result<Vec<RejectedRow>> {
+    let page: Vec<RejectedRecord> = sqlx::query_as(
         "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
-         FROM rejected_rows WHERE upload_id = $1 AND row_number > $2 ORDER BY row_number LIMIT $3",
+         FROM (
+             SELECT *, sum(bytes) OVER (ORDER BY row_number) - bytes AS bytes_before
+             FROM (
+                 SELECT *, octet_length(coalesce(raw, '')) + octet_length(coalesce(fields::text, '')) AS bytes
+                 FROM rejected_rows WHERE upload_id = $1 AND row_number > $2
+                 ORDER BY row_number LIMIT $3
+             ) AS next
+         ) AS sized
+         WHERE bytes_before < $4
+         ORDER BY row_number",
     )
     .bind(id.as_uuid())
-    .bind(signed(last_seen))
-    .bind(PAGE_ROWS)
+    .bind(signed(after_row))
+    .bind(REJECT_PAGE_ROWS)
+    .bind(REJECT_PAGE_BYTES)
     .fetch_all(pool)
-    .await
+    .await?;
+    Ok(page.into_iter().map(rejected_row).collect())
 }

@@ -1,28 +1,74 @@
-//! Rows as they are read back.
+//! Rows as they are read back, along the ledger.
 
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use async_trait::async_trait;
+use sqlx::postgres::PgPool;
 
-use super::{PostgresStore, port_error};
+use super::uploads::find;
+use super::{PostgresStore, call};
 use crate::error::PortResult;
-use crate::store::sql::unsigned;
-use crate::store::{RowStore, StoredRow};
+use crate::store::paging::{FIRST_SEQ, LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
+use crate::store::sql::{signed, unsigned};
+use crate::store::{RowPage, RowStore, StoredRow};
 use crate::upload::UploadId;
 
+const OPERATION: &str = "store.row_page";
+
+#[async_trait]
 impl RowStore for PostgresStore {
-    fn rows(&self, id: UploadId) -> BoxStream<'_, PortResult<StoredRow>> {
-        sqlx::query_as::<_, (i64, Vec<Option<String>>)>(
-            "SELECT r.row_number, r.fields FROM rows r JOIN uploads u ON u.id = r.upload_id
-             WHERE r.upload_id = $1 AND u.status IN ('completed', 'partial')
-             ORDER BY r.row_number",
-        )
-        .bind(id.as_uuid())
-        .fetch(&self.pool)
-        .map_ok(|(row_number, fields)| StoredRow {
-            row_number: unsigned(row_number),
-            fields,
-        })
-        .map_err(|error| port_error("store.rows", error))
-        .boxed()
+    async fn row_page(&self, id: UploadId, after_seq: u32) -> PortResult<Option<RowPage>> {
+        // The first page has one batch, so only longer uploads get here.
+        if after_seq == FIRST_SEQ {
+            summarize(&self.pool).await;
+        }
+        let ledger = call(OPERATION, ledger(&self.pool, id, after_seq)).await?;
+        let Some(range) = page_of(&ledger, after_seq) else {
+            let upload = call(OPERATION, find(&self.pool, id)).await?;
+            return check_ended(OPERATION, upload, after_seq).map(|()| None);
+        };
+        let rows = call(OPERATION, rows(&self.pool, id, &range)).await?;
+        range.page(OPERATION, rows).map(Some)
     }
+}
+
+/// The index on row numbers covers new blocks only once they are summarized, which autovacuum does
+/// within a minute. Without it, every page of an upload that was stored just now reads all of them.
+async fn summarize(pool: &PgPool) {
+    let summarize = sqlx::query("SELECT brin_summarize_new_values('rows_by_number'::regclass)");
+    if let Err(error) = summarize.execute(pool).await {
+        tracing::debug!(%error, "the index on row numbers was not summarized; pages are read more slowly");
+    }
+}
+
+async fn ledger(pool: &PgPool, id: UploadId, after_seq: u32) -> sqlx::Result<Vec<LedgerRange>> {
+    let found: Vec<(i32, i64, i32, i64)> = sqlx::query_as(
+        "SELECT b.seq, b.first_row, b.rows, b.archive_bytes
+         FROM uploads u JOIN batches b ON b.upload_id = u.id AND b.epoch = u.epoch
+         WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND b.seq > $2
+         ORDER BY b.seq LIMIT $3",
+    )
+    .bind(id.as_uuid())
+    .bind(i64::from(after_seq))
+    .bind(LEDGER_LOOKAHEAD)
+    .fetch_all(pool)
+    .await?;
+    Ok(found.into_iter().map(LedgerRange::from).collect())
+}
+
+async fn rows(pool: &PgPool, id: UploadId, range: &LedgerRange) -> sqlx::Result<Vec<StoredRow>> {
+    let found: Vec<(i64, Vec<Option<String>>)> = sqlx::query_as(
+        "SELECT row_number, fields FROM rows
+         WHERE upload_id = $1 AND row_number BETWEEN $2 AND $3
+         ORDER BY row_number LIMIT $4",
+    )
+    .bind(id.as_uuid())
+    .bind(signed(range.first_row))
+    .bind(signed(range.last_row))
+    .bind(signed(range.rows))
+    .fetch_all(pool)
+    .await?;
+    let row = |(row_number, fields)| StoredRow {
+        row_number: unsigned(row_number),
+        fields,
+    };
+    Ok(found.into_iter().map(row).collect())
 }

@@ -1,16 +1,17 @@
 //! Rejected rows, which the intake writes while it reads.
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
-use super::{SqliteStore, first_id, last_id};
+use super::{SqliteStore, first_id};
 use crate::error::PortResult;
 use crate::rejects::RejectedRow;
 use crate::sqlite::{Database, call};
 use crate::store::RejectStore;
-use crate::store::sql::{self, PAGE_ROWS, RejectedRecord, signed};
+use crate::store::sql::{
+    REJECT_PAGE_BYTES, REJECT_PAGE_ROWS, RejectedRecord, rejected_row, signed,
+};
 use crate::upload::UploadId;
 
 #[async_trait]
@@ -49,10 +50,8 @@ impl RejectStore for SqliteStore {
         .await
     }
 
-    fn rejected(&self, id: UploadId) -> BoxStream<'_, PortResult<RejectedRow>> {
-        sql::rejected_rows(move |last_seen| {
-            call("store.rejected", page(&self.database, id, last_seen))
-        })
+    async fn rejected_page(&self, id: UploadId, after_row: u64) -> PortResult<Vec<RejectedRow>> {
+        call("store.rejected_page", page(&self.database, id, after_row)).await
     }
 }
 
@@ -68,26 +67,28 @@ pub(super) async fn count(connection: &mut SqliteConnection, id: UploadId) -> sq
     .await
 }
 
-async fn page(
-    database: &Database,
-    id: UploadId,
-    last_seen: u64,
-) -> sqlx::Result<Vec<RejectedRecord>> {
-    let mut connection = database.readers.acquire().await?;
-    let known: Option<i64> = sqlx::query_scalar("SELECT number FROM uploads WHERE id = $1")
-        .bind(id.to_string())
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(number) = known else {
-        return Ok(Vec::new());
-    };
-    sqlx::query_as(
+async fn page(database: &Database, id: UploadId, after_row: u64) -> sqlx::Result<Vec<RejectedRow>> {
+    let page: Vec<RejectedRecord> = sqlx::query_as(
         "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
-         FROM rejected_rows WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3",
+         FROM (
+             SELECT *, sum(bytes) OVER (ORDER BY id) - bytes AS bytes_before
+             FROM (
+                 SELECT r.*, octet_length(coalesce(raw, '')) + octet_length(coalesce(fields, '')) AS bytes
+                 FROM uploads u
+                 JOIN rejected_rows r ON r.id > (u.number << 36) + $2
+                     AND r.id <= (u.number << 36) + 0xfffffffff
+                 WHERE u.id = $1
+                 ORDER BY r.id LIMIT $3
+             )
+         )
+         WHERE bytes_before < $4
+         ORDER BY id",
     )
-    .bind(first_id(number) + signed(last_seen))
-    .bind(last_id(number))
-    .bind(PAGE_ROWS)
-    .fetch_all(&mut *connection)
-    .await
+    .bind(id.to_string())
+    .bind(signed(after_row))
+    .bind(REJECT_PAGE_ROWS)
+    .bind(REJECT_PAGE_BYTES)
+    .fetch_all(&database.readers)
+    .await?;
+    Ok(page.into_iter().map(rejected_row).collect())
 }

@@ -1,47 +1,69 @@
-//! Rows as they are read back.
+//! Rows as they are read back, along the ledger. A reader who takes an hour holds no transaction for
+//! an hour, which would keep the log from being cut back.
 
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, stream};
+use async_trait::async_trait;
 use sqlx::types::Json;
 
 use super::SqliteStore;
 use super::uploads::find;
-use crate::error::{ErrorKind, PortError, PortResult};
+use crate::error::PortResult;
 use crate::sqlite::{Database, call};
-use crate::store::sql::{PAGE_ROWS, signed, unsigned};
-use crate::store::{RowStore, StoredRow};
+use crate::store::paging::{LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
+use crate::store::sql::{signed, unsigned};
+use crate::store::{RowPage, RowStore, StoredRow};
 use crate::upload::UploadId;
 
-const OPERATION: &str = "store.rows";
+const OPERATION: &str = "store.row_page";
 
+#[async_trait]
 impl RowStore for SqliteStore {
-    /// Page by page: a reader who takes an hour for a million rows must not keep the log from being
-    /// cut back for an hour.
-    fn rows(&self, id: UploadId) -> BoxStream<'_, PortResult<StoredRow>> {
-        stream::try_unfold(0, move |last_seen| async move {
-            let page = call(OPERATION, page(&self.database, id, last_seen)).await?;
-            let Some(last) = page.last().map(|row| row.row_number) else {
-                check_not_removed(&self.database, id, last_seen).await?;
-                return Ok(None);
-            };
-            Ok(Some((stream::iter(page).map(Ok), last)))
-        })
-        .try_flatten()
-        .boxed()
+    async fn row_page(&self, id: UploadId, after_seq: u32) -> PortResult<Option<RowPage>> {
+        let ledger = call(OPERATION, ledger(&self.database, id, after_seq)).await?;
+        let Some(range) = page_of(&ledger, after_seq) else {
+            let upload = call(OPERATION, find(&self.database, id)).await?;
+            return check_ended(OPERATION, upload, after_seq).map(|()| None);
+        };
+        let rows = call(OPERATION, rows(&self.database, id, &range)).await?;
+        range.page(OPERATION, rows).map(Some)
     }
 }
 
-/// The rows after the last one seen.
-async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<StoredRow>> {
-    let found: Vec<(i64, Json<Vec<Option<String>>>)> = sqlx::query_as(
-        "SELECT r.row_number, r.fields
-         FROM uploads u JOIN rows r ON r.id > (u.number << 36) + $2 AND r.id <= (u.number << 36) + 0xfffffffff
-         WHERE u.id = $1 AND u.status IN ('completed', 'partial')
-         ORDER BY r.id LIMIT $3",
+async fn ledger(
+    database: &Database,
+    id: UploadId,
+    after_seq: u32,
+) -> sqlx::Result<Vec<LedgerRange>> {
+    let found: Vec<(i32, i64, i32, i64)> = sqlx::query_as(
+        "SELECT b.seq, b.first_row, b.rows, b.archive_bytes
+         FROM uploads u JOIN batches b ON b.upload_id = u.id AND b.epoch = u.epoch
+         WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND b.seq > $2
+         ORDER BY b.seq LIMIT $3",
     )
     .bind(id.to_string())
-    .bind(signed(last_seen))
-    .bind(PAGE_ROWS)
+    .bind(i64::from(after_seq))
+    .bind(LEDGER_LOOKAHEAD)
+    .fetch_all(&database.readers)
+    .await?;
+    Ok(found.into_iter().map(LedgerRange::from).collect())
+}
+
+async fn rows(
+    database: &Database,
+    id: UploadId,
+    range: &LedgerRange,
+) -> sqlx::Result<Vec<StoredRow>> {
+    // Row numbers have 36 bits of the key.
+    const LAST_NUMBER: u64 = (1 << 36) - 1;
+    let found: Vec<(i64, Json<Vec<Option<String>>>)> = sqlx::query_as(
+        "SELECT r.row_number, r.fields
+         FROM uploads u JOIN rows r ON r.id BETWEEN (u.number << 36) + $2 AND (u.number << 36) + $3
+         WHERE u.id = $1
+         ORDER BY r.id LIMIT $4",
+    )
+    .bind(id.to_string())
+    .bind(signed(range.first_row))
+    .bind(signed(range.last_row.min(LAST_NUMBER)))
+    .bind(signed(range.rows))
     .fetch_all(&database.readers)
     .await?;
     let row = |(row_number, fields): (i64, Json<_>)| StoredRow {
@@ -49,14 +71,4 @@ async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result
         fields: fields.0,
     };
     Ok(found.into_iter().map(row).collect())
-}
-
-/// An empty page after others is the end, unless the rows were removed between two pages.
-async fn check_not_removed(database: &Database, id: UploadId, last_seen: u64) -> PortResult<()> {
-    let upload = call(OPERATION, find(database, id)).await?;
-    if last_seen == 0 || upload.is_some_and(|upload| upload.status.keeps_rows()) {
-        return Ok(());
-    }
-    let reason = "the rows were removed while they were being read";
-    Err(PortError::new(ErrorKind::Conflict, OPERATION, reason))
 }

@@ -6,7 +6,6 @@ use anyhow::{Result, ensure};
 use carga_common::error::PortResult;
 use carga_common::store::{Heartbeat, UploadQuery};
 use carga_common::upload::{Status, UploadId};
-use futures::TryStreamExt;
 use futures::future::try_join_all;
 
 use super::{
@@ -111,9 +110,12 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
         ("progress", operation(store.progress(id, 1).await)?),
         ("completion", operation(store.completion(id).await)?),
         ("complete", operation(store.complete(id, 1).await)?),
-        ("rows", operation(store.rows(id).try_next().await)?),
+        ("row_page", operation(store.row_page(id, 0).await)?),
         ("reject", operation(store.reject(id, 1, &[]).await)?),
-        ("rejected", operation(store.rejected(id).try_next().await)?),
+        (
+            "rejected_page",
+            operation(store.rejected_page(id, 0).await)?,
+        ),
         ("park", operation(store.park(&dead).await)?),
         ("leftovers", operation(store.leftovers(HOUR, HOUR).await)?),
         ("remove_rows", operation(store.remove_rows(id).await)?),

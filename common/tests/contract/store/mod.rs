@@ -17,7 +17,6 @@ use carga_common::store::{
     ArchivedBatch, NewUpload, Removal, Seal, Store, StoreOutcome, StoredRow,
 };
 use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId};
-use futures::TryStreamExt;
 
 use self::fixtures::{Postgres, Sqlite};
 use crate::sample;
@@ -96,10 +95,13 @@ macro_rules! contract {
                     a_batch_of_1000_rows_of_70_columns_comes_back_whole
                     rows_come_in_order_whatever_order_they_were_stored_in
                     rows_are_shown_only_of_an_upload_that_ended_well
+                    a_page_of_rows_has_several_batches_only_while_they_are_small
+                    rows_removed_while_they_are_read_are_a_conflict
                 }
                 rejects {
                     a_rejected_row_comes_back_as_it_was_given
                     rejected_rows_come_in_order_and_each_once
+                    a_page_of_rejected_rows_is_bounded_in_bytes
                     rejected_rows_stay_when_their_upload_fails_and_then_there_are_no_more
                     an_upload_with_rejected_rows_ends_as_partial
                     accounts_that_do_not_close_with_the_rejected_rows_are_a_mismatch
@@ -226,7 +228,12 @@ async fn check_status(store: &dyn Store, id: UploadId, expected: Status) -> Resu
 
 /// What is to be seen of an upload's rows.
 async fn rows(store: &dyn Store, id: UploadId) -> Result<Vec<StoredRow>> {
-    Ok(store.rows(id).try_collect().await?)
+    let (mut rows, mut after_seq) = (Vec::new(), 0);
+    while let Some(page) = store.row_page(id, after_seq).await? {
+        rows.extend(page.rows);
+        after_seq = page.last_seq;
+    }
+    Ok(rows)
 }
 
 /// What is to be seen are the sample's rows, all of them and nothing else.

@@ -4,7 +4,6 @@ use anyhow::{Result, ensure};
 use carga_common::rejects::RejectedRow;
 use carga_common::store::{Completion, Seal, Store};
 use carga_common::upload::{Status, UploadId};
-use futures::TryStreamExt;
 
 use super::{StoreFixture, begin, fail, find, remove_all, rows, seal, store_new};
 use crate::sample;
@@ -23,7 +22,15 @@ fn rejected(row: u64) -> RejectedRow {
 }
 
 async fn all(store: &dyn Store, id: UploadId) -> Result<Vec<RejectedRow>> {
-    Ok(store.rejected(id).try_collect().await?)
+    let mut all: Vec<RejectedRow> = Vec::new();
+    loop {
+        let last = all.last().map_or(0, |rejected| rejected.row);
+        let page = store.rejected_page(id, last).await?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
+    }
 }
 
 pub(super) async fn a_rejected_row_comes_back_as_it_was_given<F: StoreFixture>(
@@ -66,6 +73,24 @@ pub(super) async fn rejected_rows_come_in_order_and_each_once<F: StoreFixture>(
     // The answer to a call may be lost, and the call made again.
     ensure!(store.reject(id, 1, first).await?);
     ensure!(store.reject(id, 1, &[]).await?);
+    ensure!(all(store.as_ref(), id).await? == given);
+    Ok(())
+}
+
+pub(super) async fn a_page_of_rejected_rows_is_bounded_in_bytes<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = begin(store.as_ref()).await?;
+    let wide = |row| RejectedRow {
+        raw: Some("é".repeat(300_000)),
+        ..rejected(row)
+    };
+    let given: Vec<RejectedRow> = (1..=5).map(wide).collect();
+    ensure!(store.reject(id, 1, &given).await?);
+    // Each has 600,000 bytes, and a page ends with the row that exceeds 1 MiB.
+    let page = store.rejected_page(id, 0).await?;
+    ensure!(page.len() == 2, "{} rows", page.len());
     ensure!(all(store.as_ref(), id).await? == given);
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! What is read back is what was stored.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use carga_common::error::ErrorKind;
 use carga_common::store::{Store, StoredRow};
 use carga_common::upload::UploadId;
 
 use super::{
-    StoreFixture, begin, check_sample_rows, end_well, fail, new_upload, rows, seal, store_new,
+    StoreFixture, begin, check_sample_rows, complete, end_well, fail, new_upload, rows, seal,
+    store_new,
 };
 use crate::sample;
 
@@ -190,5 +192,49 @@ pub(super) async fn rows_are_shown_only_of_an_upload_that_ended_well<F: StoreFix
     ensure!(place.rows_in_table(failed).await? == 20);
     ensure!(rows(store.as_ref(), failed).await?.is_empty(), "failed");
     ensure!(rows(store.as_ref(), UploadId::generate()).await?.is_empty());
+    Ok(())
+}
+
+pub(super) async fn a_page_of_rows_has_several_batches_only_while_they_are_small<
+    F: StoreFixture,
+>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let small = begin(store.as_ref()).await?;
+    store_new(store.as_ref(), &sample::batches(small, 5, 10)?).await?;
+    end_well(store.as_ref(), small, 5, 50).await?;
+    ensure!(page_lengths(store.as_ref(), small).await? == [10, 40]);
+
+    let large = begin(store.as_ref()).await?;
+    let mut batches = sample::batches(large, 3, 10)?;
+    for batch in &mut batches {
+        batch.archive_bytes = 3 << 20;
+    }
+    store_new(store.as_ref(), &batches).await?;
+    end_well(store.as_ref(), large, 3, 30).await?;
+    ensure!(page_lengths(store.as_ref(), large).await? == [10, 10, 10]);
+    Ok(())
+}
+
+async fn page_lengths(store: &dyn Store, id: UploadId) -> Result<Vec<usize>> {
+    let (mut lengths, mut after_seq) = (Vec::new(), 0);
+    while let Some(page) = store.row_page(id, after_seq).await? {
+        lengths.push(page.rows.len());
+        after_seq = page.last_seq;
+    }
+    Ok(lengths)
+}
+
+pub(super) async fn rows_removed_while_they_are_read_are_a_conflict<F: StoreFixture>(
+    place: &F,
+) -> Result<()> {
+    let store = place.open().await?;
+    let id = complete(store.as_ref(), 3, 10).await?;
+    let first = store.row_page(id, 0).await?.context("no first page")?;
+    ensure!(store.undo(id, 1).await?);
+    let refused = store.row_page(id, first.last_seq).await;
+    ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::Conflict));
+    ensure!(store.row_page(id, 0).await?.is_none());
     Ok(())
 }

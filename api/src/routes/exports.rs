@@ -1,0 +1,153 @@
+//! `GET /uploads/{id}/rows` and `GET /uploads/{id}/rejected`: what was stored, and what was not.
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use carga_common::error::{ErrorKind, PortError};
+use carga_common::store::{rejected_rows, stored_rows};
+use carga_common::upload::{Status, Upload, UploadId};
+use carga_intake::csv::export::{ExportError, Format, RowForm, export};
+use carga_intake::csv::rejected_rows::{Formulas, RejectForm};
+use carga_intake::refusal::Refusal;
+use futures::{Stream, StreamExt};
+
+use crate::problem::ApiError;
+use crate::query::upload_id;
+use crate::state::ApiState;
+
+/// The rows of an upload that has ended well.
+pub(crate) async fn rows(
+    State(state): State<ApiState>,
+    id: Result<Path<String>, PathRejection>,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let id = upload_id(id)?;
+    let format = row_format(&query, &headers)?;
+    let upload = find(&state, id).await?;
+    if !upload.status.keeps_rows() {
+        let message = format!(
+            "upload {id} is {}; only one that is completed or partial has rows",
+            upload.status
+        );
+        return Err(wrong_state(&upload, message).into());
+    }
+    let rows = stored_rows(state.backends().store.clone(), id);
+    let form = RowForm::new(upload.columns).map_err(|error| {
+        let error = PortError::new(ErrorKind::Internal, "api.rows", error);
+        Refusal::from(error)
+    })?;
+    Ok(download(id, "rows", format, export(rows, form, format)))
+}
+
+/// The rejected rows of an upload.
+pub(crate) async fn rejected(
+    State(state): State<ApiState>,
+    id: Result<Path<String>, PathRejection>,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let id = upload_id(id)?;
+    let (format, formulas) = reject_format(&query, &headers)?;
+    let upload = find(&state, id).await?;
+    if upload.status == Status::Receiving {
+        let message =
+            format!("upload {id} is still being received, and more of its rows may be rejected");
+        return Err(wrong_state(&upload, message).retry_after(1).into());
+    }
+    let rows = rejected_rows(state.backends().store.clone(), id);
+    let form = RejectForm::new(upload.columns, formulas);
+    Ok(download(id, "rejected", format, export(rows, form, format)))
+}
+
+async fn find(state: &ApiState, id: UploadId) -> Result<Upload, Refusal> {
+    let upload = state.backends().store.upload(id).await?;
+    upload.ok_or_else(|| Refusal::no_such_upload(id))
+}
+
+fn wrong_state(upload: &Upload, message: String) -> Refusal {
+    let mut refusal = Refusal::conflict("wrong_state", message).about(upload.id);
+    refusal.upload_status = Some(upload.status);
+    refusal
+}
+
+/// `format`, or else what the request accepts.
+fn row_format(query: &[(String, String)], headers: &HeaderMap) -> Result<Format, Refusal> {
+    let mut format = None;
+    for (name, value) in query {
+        let given = match (name.as_str(), value.as_str()) {
+            ("format", "csv") => Format::Csv,
+            ("format", "ndjson") => Format::Ndjson,
+            ("format", _) => return Err(Refusal::malformed_option("format", "`csv` or `ndjson`")),
+            _ => return Err(Refusal::unknown_option(name, &["format"])),
+        };
+        if format.replace(given).is_some() {
+            return Err(Refusal::repeated_option("format"));
+        }
+    }
+    Ok(format.unwrap_or_else(|| accepted_format(headers)))
+}
+
+fn reject_format(
+    query: &[(String, String)],
+    headers: &HeaderMap,
+) -> Result<(Format, Formulas), Refusal> {
+    let mut formulas = Formulas::Keep;
+    for (name, value) in query {
+        match (name.as_str(), value.as_str()) {
+            ("safe", "spreadsheet") => formulas = Formulas::Escape,
+            ("safe", _) => return Err(Refusal::malformed_option("safe", "`spreadsheet`")),
+            _ => return Err(Refusal::unknown_option(name, &["safe"])),
+        }
+    }
+    if query.len() > 1 {
+        return Err(Refusal::repeated_option("safe"));
+    }
+    match (accepted_format(headers), formulas) {
+        (Format::Ndjson, Formulas::Escape) => {
+            let takes = "effect in CSV only, and NDJSON was asked for";
+            Err(Refusal::malformed_option("safe", takes))
+        }
+        accepted => Ok(accepted),
+    }
+}
+
+fn accepted_format(headers: &HeaderMap) -> Format {
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or("");
+    match accept.contains("ndjson") || accept.contains("jsonl") {
+        true => Format::Ndjson,
+        false => Format::Csv,
+    }
+}
+
+/// A file to download. An error in the middle cuts the connection, because half an export must not
+/// look like a whole one.
+fn download(
+    id: UploadId,
+    what: &'static str,
+    format: Format,
+    pages: impl Stream<Item = Result<Bytes, ExportError>> + Send + 'static,
+) -> Response {
+    let (media_type, ending) = match format {
+        Format::Ndjson => ("application/x-ndjson", "ndjson"),
+        Format::Csv => ("text/csv; charset=utf-8", "csv"),
+    };
+    let pages = pages.inspect(move |page| {
+        if let Err(error) = page {
+            let cause = match error {
+                ExportError::Store(error) => error.chain(),
+                ExportError::Write(error) => error.to_string(),
+            };
+            tracing::warn!(upload.id = %id, cause, "the download of {what} rows broke off");
+        }
+    });
+    let name = format!("attachment; filename=\"{id}-{what}.{ending}\"");
+    let head = [
+        (header::CONTENT_TYPE, media_type.to_owned()),
+        (header::CONTENT_DISPOSITION, name),
+    ];
+    (head, Body::from_stream(pages)).into_response()
+}
