@@ -15,6 +15,7 @@ mod files;
 mod bad_input;
 mod contract;
 mod expansion;
+mod exports;
 mod fixtures;
 mod happy;
 mod preview;
