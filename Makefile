@@ -1,19 +1,19 @@
-# The index of what can be done here: `make` lists it.
+# The targets of this repository; `make` lists them.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-# Built with the whole workspace, always: choosing packages would choose other features of what they depend on, and build
-# that twice.
+# Always built with the whole workspace: a choice of packages is a choice of their dependencies'
+# features, so a build of testkit alone would compile these dependencies a second time.
 TESTKIT := $(TARGET_DIR)/debug/carga-testkit
 
 # Which S3 `make services` starts: s3s-fs, or localstack.
 S3 ?= s3s-fs
 # How many workers `make run` starts.
 WORKERS ?= 2
-# Further arguments for `cargo test` or the bench, as in: make test ARGS='--test system -- kills'
+# Further arguments for `cargo test` or the bench: make test ARGS='--test system -- kills'
 ARGS ?=
 
 .PHONY: help
@@ -25,14 +25,20 @@ build: ## Build every binary (debug)
 	@cargo build --workspace --bins
 
 .PHONY: services
-services: build ## Start Postgres, RabbitMQ, Redis and an S3 without Docker, and print their variables (S3=localstack)
+services: build ## Start Postgres, RabbitMQ, Redis and S3 without Docker, print their variables (S3=localstack)
 	@$(TESTKIT) services up --s3 $(S3)
 
 .PHONY: services-stop
 services-stop: build ## Stop what `make services` started and delete its data
 	@$(TESTKIT) services down
 
-# Not .env: that one is Docker Compose's, and these URLs mean nothing inside a container.
+.PHONY: clean-services
+clean-services: build ## Also stop and delete what an aborted test run or a debugged test left behind
+	@$(TESTKIT) services down
+	@$(TESTKIT) services down --dir $(TARGET_DIR)/test-services
+	rm -rf $(TARGET_DIR)/services $(TARGET_DIR)/test-services
+
+# Not .env, which Docker Compose reads: these URLs lead nowhere from inside a container.
 .PHONY: env
 env: build ## Write the running services' variables to target/services.env, for the debugger
 	@mkdir -p target
@@ -44,11 +50,11 @@ run: ## Run the API and WORKERS=2 workers on `make services`, until Ctrl-C
 	@WORKERS='$(WORKERS)' scripts/run.sh
 
 .PHONY: test
-test: ## Run every test, on real servers that are started and stopped for it (ARGS for cargo test)
+test: ## Run every test on real servers, which are started and stopped for it (ARGS for cargo test)
 	@scripts/test.sh $(ARGS)
 
 .PHONY: check
-check: ## Formatting, lints, docs, features, dependencies, compose and editor files
+check: ## Check formatting, lints, docs, features, dependencies, layers, spelling, images, Compose
 	@scripts/check.sh
 
 .PHONY: fmt
@@ -56,16 +62,10 @@ fmt: ## Format the code
 	cargo fmt --all
 
 .PHONY: bench
-bench: ## Measure whole imports beside psql, sqlite3 and pgloader (the best part of an hour; ARGS='compare --help' for parts of it)
+bench: ## Measure imports beside psql, sqlite3 and pgloader (about 50 minutes; ARGS='compare --help')
 	@cargo build --release --locked --workspace --bins
 	@$(TARGET_DIR)/release/carga-bench $(ARGS)
 
 .PHONY: instructions
 instructions: ## Compare the instructions of the pure core with bench/instructions.txt
 	@bench/instructions.sh
-
-.PHONY: clean-services
-clean-services: build ## The same, and for what a broken test run or a debugged test left running
-	@$(TESTKIT) services down
-	@$(TESTKIT) services down --dir $(TARGET_DIR)/test-services
-	rm -rf $(TARGET_DIR)/services $(TARGET_DIR)/test-services

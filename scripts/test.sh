@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs all tests on one set of real servers, which is taken down again whatever happens. Arguments go to `cargo test`.
+# Runs the tests on one set of real servers and stops these servers in any case. Arguments go to
+# `cargo test`; all packages are tested unless an argument names some.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -7,10 +8,10 @@ target=${CARGO_TARGET_DIR:-target}
 testkit=$target/debug/carga-testkit
 services=$target/test-services
 
-# The tests start these binaries as processes, and `cargo test` alone would not build them.
+# The tests start these binaries as processes, and `cargo test` does not build all of them.
 cargo build --workspace --bins
 "$testkit" install
-# For LocalStack, which one end-to-end test runs.
+# For LocalStack, which one end-to-end test starts.
 scripts/ensure-python.sh
 
 down() {
@@ -25,11 +26,19 @@ trap 'exit 143' TERM
 trap 'exit 129' HUP
 
 "$testkit" services up --dir "$services" >/dev/null
-# By name, so that a set that dies half way is a failure; without it the tests would start another one.
+# Named here, so that servers which stop half way are a failure: tests that have no such variable
+# start servers of their own.
 CARGA_TEST_SERVICES=$(realpath "$services")
 export CARGA_TEST_SERVICES
-# The AWS SDK reads who it is from the environment, which a test cannot set for itself.
+# The AWS SDK reads its credentials from the environment, which a test must not change.
 eval "$("$testkit" services env --dir "$services" | grep -E '^export AWS_(REGION|ACCESS_KEY_ID|SECRET_ACCESS_KEY)=')"
-cargo test "$@"
-# Of a whole run: every adapter has run its port's whole contract.
+packages=(--workspace)
+for argument in "$@"; do
+  case $argument in
+    --) break ;;
+    -p* | --package | --package=* | --workspace | --all | --manifest-path*) packages=() ;;
+  esac
+done
+cargo test "${packages[@]}" "$@"
+# Only a run of everything can show that every adapter kept its whole contract.
 [[ $# -gt 0 ]] || scripts/contracts.sh
