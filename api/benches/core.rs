@@ -11,7 +11,7 @@ use carga_common::archive::batch_object;
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits, EncodedBatch};
 use carga_common::settings::FileLimits;
 use carga_common::store::copy;
-use carga_common::upload::UploadId;
+use carga_common::upload::{UploadId, UploadKey};
 
 const LIMITS: FileLimits = FileLimits {
     expanded_bytes: u64::MAX,
@@ -109,8 +109,8 @@ fn run(file: &[u8], stage: Stage) -> Made {
         rows: 1_000,
         bytes: 4 << 20,
     };
-    let upload = UploadId::generate();
-    let mut encoder = BatchEncoder::new(upload, 1, reader.columns(), "", limits);
+    let upload = UploadKey::first(UploadId::generate());
+    let mut encoder = BatchEncoder::new(upload, reader.columns(), "", limits);
     let mut made = Made::default();
     loop {
         let next = reader

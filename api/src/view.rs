@@ -67,7 +67,7 @@ impl UploadView {
         if upload.status.is_terminal() {
             return Ok(Self::new(upload, Counters::default(), false));
         }
-        if let Some(counters) = backends.progress.read(upload.id, upload.epoch).await {
+        if let Some(counters) = backends.progress.read(upload.key()).await {
             return Ok(Self::new(upload, counters, false));
         }
         Self::counted(upload, backends.store.as_ref(), true).await
@@ -75,7 +75,7 @@ impl UploadView {
 
     /// Puts the record and the ledger together.
     pub async fn counted(upload: Upload, store: &dyn Store, degraded: bool) -> PortResult<Self> {
-        let snapshot = store.progress(upload.id, upload.epoch).await?;
+        let snapshot = store.progress(upload.key()).await?;
         let counters = Counters {
             rows_read: snapshot.rows_read,
             bytes_received: snapshot.bytes_received,
@@ -146,7 +146,7 @@ impl UploadView {
             sha256: upload.sha256.map(sha256_hex),
             duplicate_of: upload.duplicate_of,
             blank_lines: upload.blank_lines,
-            epoch: upload.epoch,
+            epoch: upload.epoch.get(),
             cleanup_pending: upload.cleanup_pending,
             degraded: if degraded {
                 vec!["progress"]

@@ -21,7 +21,7 @@ pub async fn finish_if_complete(
                 .to_bytes()
                 .map_err(|error| PortError::new(ErrorKind::Internal, "archive.manifest", error))?;
             archive.put(&ArchiveKey::manifest(id), bytes).await?;
-            if store.complete(id, upload.epoch).await? {
+            if store.complete(upload.key()).await? {
                 tracing::info!(upload.id = %id, rows = upload.rows_read, "upload completed");
             }
             Ok(true)
@@ -37,7 +37,7 @@ pub async fn finish_if_complete(
             tracing::error!(upload.id = %id, read, stored, rejected, "the accounts of an upload do not close");
             let failure = Failure::new("accounting_mismatch", message);
             if let Some(upload) = store.upload(id).await? {
-                store.fail(id, upload.epoch, &failure, None).await?;
+                store.fail(upload.key(), &failure, None).await?;
             }
             Ok(true)
         }
@@ -45,11 +45,10 @@ pub async fn finish_if_complete(
 }
 
 async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
-    let entries = store.ledger(upload.id, upload.epoch).await?;
+    let entries = store.ledger(upload.key()).await?;
     let batch = |entry: crate::store::LedgerEntry| {
         let id = BatchId {
-            upload: upload.id,
-            epoch: upload.epoch,
+            upload: upload.key(),
             seq: entry.seq,
         };
         ManifestBatch {
@@ -129,8 +128,8 @@ pub async fn reverse(
         }
         // False where somebody was quicker: then it is in a state from which it does not come back here.
         match reversal {
-            Reversal::Cancel => store.cancel(id, upload.epoch).await?,
-            Reversal::Undo => store.undo(id, upload.epoch).await?,
+            Reversal::Cancel => store.cancel(upload.key()).await?,
+            Reversal::Undo => store.undo(upload.key()).await?,
         };
     }
 }

@@ -44,6 +44,57 @@ impl fmt::Display for UploadId {
     }
 }
 
+/// Counts how often an upload was taken back; statuses are final within an epoch. The first is 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(i32);
+
+impl Epoch {
+    /// The epoch of a new upload.
+    pub const FIRST: Self = Self(1);
+
+    /// The number, as databases and messages carry it.
+    pub fn get(self) -> i32 {
+        self.0
+    }
+}
+
+impl From<i32> for Epoch {
+    fn from(number: i32) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names an upload within one epoch. Calls that change an upload take this, so that a late call for
+/// an older epoch changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UploadKey {
+    /// The upload's id.
+    pub id: UploadId,
+    /// The upload's epoch, as the caller knows it.
+    pub epoch: Epoch,
+}
+
+impl UploadKey {
+    /// The key of a new upload.
+    pub fn first(id: UploadId) -> Self {
+        let epoch = Epoch::FIRST;
+        Self { id, epoch }
+    }
+}
+
+impl fmt::Display for UploadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (epoch {})", self.id, self.epoch)
+    }
+}
+
 /// Where an upload stands. Every status but the first two is final within an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -227,7 +278,7 @@ pub struct Upload {
     /// Its identity.
     pub id: UploadId,
     /// Counts `/retry` and `/undo`; starts at 1.
-    pub epoch: i32,
+    pub epoch: Epoch,
     /// Where it stands.
     pub status: Status,
     /// The client's name for the file: metadata, never part of a path.
@@ -266,6 +317,16 @@ pub struct Upload {
     pub updated_at: Timestamp,
     /// When it reached a final status.
     pub finished_at: Option<Timestamp>,
+}
+
+impl Upload {
+    /// The upload's id with its epoch.
+    pub fn key(&self) -> UploadKey {
+        UploadKey {
+            id: self.id,
+            epoch: self.epoch,
+        }
+    }
 }
 
 #[cfg(test)]

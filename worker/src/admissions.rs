@@ -8,7 +8,7 @@ use carga_common::batch::BatchId;
 use carga_common::error::PortResult;
 use carga_common::store::Store;
 use carga_common::sync::lock;
-use carga_common::upload::UploadId;
+use carga_common::upload::UploadKey;
 use tokio::time::Instant;
 
 /// For so long a yes is believed. Not the fence, which is in the transaction: what is archived for an upload that ended meanwhile is deleted
@@ -22,16 +22,15 @@ const MOST_REMEMBERED: usize = 1_000;
 #[derive(Debug, Default)]
 pub(crate) struct Admissions {
     /// When an upload's epoch was admitted last.
-    admitted: Mutex<HashMap<(UploadId, i32), Instant>>,
+    admitted: Mutex<HashMap<UploadKey, Instant>>,
 }
 
 impl Admissions {
     /// As the store says, or said a moment ago.
     pub(crate) async fn admits(&self, store: &dyn Store, id: BatchId) -> PortResult<bool> {
-        let key = (id.upload, id.epoch);
         let now = Instant::now();
         let is_fresh = |at: &Instant| now < *at + BELIEVED_FOR;
-        if lock(&self.admitted).get(&key).is_some_and(is_fresh) {
+        if lock(&self.admitted).get(&id.upload).is_some_and(is_fresh) {
             return Ok(true);
         }
         let admits = store.admits(id).await?;
@@ -40,7 +39,7 @@ impl Admissions {
             if admitted.len() >= MOST_REMEMBERED {
                 admitted.retain(|_, at| is_fresh(at));
             }
-            admitted.insert(key, now);
+            admitted.insert(id.upload, now);
         }
         Ok(admits)
     }

@@ -70,10 +70,10 @@ async fn park(context: &Context, dead: &DeadBatch) -> PortResult<()> {
     tracing::error!(batch = %id, reason = dead.reason, "a batch is dead");
     let message = format!("batch {} could not be stored: {}", id.seq, dead.reason);
     let failure = Failure::new("batch_dead", message);
-    if store.fail(id.upload, id.epoch, &failure, None).await?
-        && let Err(error) = remove_rows(store, id.upload).await
+    if store.fail(id.upload, &failure, None).await?
+        && let Err(error) = remove_rows(store, id.upload.id).await
     {
-        tracing::warn!(upload.id = %id.upload, error = error.chain(), "rows are left to the sweeper to remove");
+        tracing::warn!(upload.id = %id.upload.id, error = error.chain(), "rows are left to the sweeper to remove");
     }
     Ok(())
 }

@@ -49,16 +49,16 @@ pub(crate) async fn run(context: Arc<Context>) {
 async fn end(context: &Context, found: &mut Leftovers) {
     let store = context.backends.store.as_ref();
     let archive = context.backends.archive.as_ref();
-    for (id, epoch) in found.expired.drain(..) {
+    for key in found.expired.drain(..) {
         let message = format!(
             "the server that received the file has been silent for {} s; send the file again",
             context.settings.lease.as_secs()
         );
         let failed = store
-            .fail(id, epoch, &Failure::new("interrupted", message), None)
+            .fail(key, &Failure::new("interrupted", message), None)
             .await;
-        noted(id, "ending an interrupted upload", failed);
-        found.to_remove.push(id);
+        noted(key.id, "ending an interrupted upload", failed);
+        found.to_remove.push(key.id);
     }
     for id in found.unfinished.drain(..) {
         noted(

@@ -75,7 +75,7 @@ async fn imported(panics: u32) -> Result<Upload> {
         rows: 1,
         bytes: 1000,
     };
-    let mut encoder = BatchEncoder::new(new.id, upload.epoch, &new.columns, "", limits);
+    let mut encoder = BatchEncoder::new(upload.key(), &new.columns, "", limits);
     let publisher = backends.queue.publisher();
     for (number, row) in (1..).zip(["x", "y", "z"]) {
         if let Some(batch) = encoder.push(number, [row].into_iter())? {
@@ -91,7 +91,7 @@ async fn imported(panics: u32) -> Result<Upload> {
         sha256: [0; 32],
         duplicate_of: None,
     };
-    ensure!(backends.store.seal(new.id, upload.epoch, &seal).await?);
+    ensure!(backends.store.seal(upload.key(), &seal).await?);
 
     let stop = CancellationToken::new();
     let worker = Runner::new(&settings, backends.clone(), stop.clone());

@@ -150,7 +150,7 @@ impl Intake {
             .create(reader.columns().to_vec(), dialect, bytes_total)
             .await?;
 
-        let live = self.state.live.enter(upload.id, upload.epoch);
+        let live = self.state.live.enter(upload.key());
         file.source().report_to(Arc::clone(&live.upload));
         let sealed = async {
             let seal = self.publish_rows(reader, file, &upload, &live).await?;
@@ -211,8 +211,8 @@ impl Intake {
             .get("traceparent")
             .and_then(|value| value.to_str().ok());
         let trace = TraceContext::from_header(traceparent);
-        let (id, epoch, columns) = (upload.id, upload.epoch, &upload.columns);
-        let mut encoder = BatchEncoder::new(id, epoch, columns, trace.as_str(), settings.batch);
+        let (key, columns) = (upload.key(), &upload.columns);
+        let mut encoder = BatchEncoder::new(key, columns, trace.as_str(), settings.batch);
         let backends = &self.state.backends;
         let budget = Arc::clone(&self.state.publish_budget);
         let mut window = PublishWindow::new(backends.queue.publisher(), budget, settings);
@@ -273,8 +273,8 @@ impl Intake {
     async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<Upload, Refusal> {
         let store = self.state.backends.store.as_ref();
         let deadline = sleep(self.state.settings.publish_deadline);
-        let (id, epoch) = (upload.id, upload.epoch);
-        if !patiently(deadline, || store.seal(id, epoch, seal)).await? {
+        let key = upload.key();
+        if !patiently(deadline, || store.seal(key, seal)).await? {
             return Err(ended_meanwhile());
         }
         Ok(Upload {
@@ -316,14 +316,11 @@ impl Intake {
         refusal: Refusal,
     ) -> Result<Upload, ApiError> {
         let store = Arc::clone(&self.state.backends.store);
-        let (id, epoch) = (upload.id, upload.epoch);
+        let (id, key) = (upload.id, upload.key());
         let last = Some(live.upload.beat());
         let recorded = async {
             let failure = &refusal.failure;
-            let ours = patiently(sleep(RECORD_DEADLINE), || {
-                store.fail(id, epoch, failure, last)
-            })
-            .await?;
+            let ours = patiently(sleep(RECORD_DEADLINE), || store.fail(key, failure, last)).await?;
             let found = if ours { None } else { store.upload(id).await? };
             Ok::<_, PortError>(found)
         };

@@ -11,12 +11,12 @@ use crate::rejects::RejectedRow;
 use crate::sqlite::{Database, call};
 use crate::store::RejectStore;
 use crate::store::sql::{self, PAGE_ROWS, RejectedRecord, signed};
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 #[async_trait]
 impl RejectStore for SqliteStore {
-    async fn reject(&self, id: UploadId, epoch: i32, rows: &[RejectedRow]) -> PortResult<bool> {
-        if self.is_failing(id, epoch) {
+    async fn reject(&self, key: UploadKey, rows: &[RejectedRow]) -> PortResult<bool> {
+        if self.is_failing(key) {
             return Ok(false);
         }
         call("store.reject", async {
@@ -24,8 +24,8 @@ impl RejectStore for SqliteStore {
             let receiving: Option<i64> = sqlx::query_scalar(
                 "SELECT number FROM uploads WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
             )
-            .bind(id.to_string())
-            .bind(epoch)
+            .bind(key.id.to_string())
+            .bind(key.epoch.get())
             .fetch_optional(&mut *transaction)
             .await?;
             let Some(number) = receiving else {

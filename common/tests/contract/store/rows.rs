@@ -7,7 +7,7 @@ use carga_common::upload::UploadId;
 use super::{
     StoreFixture, begin, check_sample_rows, end_well, fail, new_upload, rows, seal, store_new,
 };
-use crate::sample;
+use crate::sample::{self, first};
 
 /// Texts that something on their way might take for something else.
 const ODD: [&str; 36] = [
@@ -178,9 +178,9 @@ pub(super) async fn rows_are_shown_only_of_an_upload_that_ended_well<F: StoreFix
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
     ensure!(rows(store.as_ref(), id).await?.is_empty(), "receiving");
-    ensure!(store.seal(id, 1, &seal(2, 20)).await?);
+    ensure!(store.seal(first(id), &seal(2, 20)).await?);
     ensure!(rows(store.as_ref(), id).await?.is_empty(), "processing");
-    ensure!(store.complete(id, 1).await?);
+    ensure!(store.complete(first(id)).await?);
     check_sample_rows(store.as_ref(), id, 20).await?;
 
     let failed = begin(store.as_ref()).await?;
