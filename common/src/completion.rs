@@ -4,7 +4,7 @@ use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::store::{Completion, Removal, Store};
-use crate::upload::{Failure, Status, Upload, UploadId, sha256_hex};
+use crate::upload::{Failure, Status, Upload, UploadId};
 
 /// Ends the upload if everything of it is stored. Returns true when it is over, by this call or before.
 pub async fn finish_if_complete(
@@ -64,7 +64,7 @@ async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
         upload: upload.id,
         epoch: upload.epoch,
         filename: upload.filename.clone(),
-        source_sha256: upload.sha256.map(sha256_hex),
+        source_sha256: upload.sha256,
         source_bytes: upload.bytes_received,
         created_at: upload.created_at,
         columns: upload.columns.clone(),

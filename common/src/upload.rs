@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::sha256::Sha256;
+
 /// Names one upload: a UUIDv7 of ours, or any UUID the client chose with `PUT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -175,11 +177,6 @@ impl FromStr for Status {
     }
 }
 
-/// A SHA-256 digest as people write it: lower-case hex.
-pub fn sha256_hex(digest: [u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Why an upload failed, and where in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -304,7 +301,7 @@ pub struct Upload {
     /// Final count of stored rows; set when it completes.
     pub rows_inserted: Option<u64>,
     /// SHA-256 of the file, known once sealed.
-    pub sha256: Option<[u8; 32]>,
+    pub sha256: Option<Sha256>,
     /// An earlier upload of the same content that has its rows in place.
     pub duplicate_of: Option<UploadId>,
     /// Why it failed.

@@ -88,7 +88,7 @@ async fn imported(panics: u32) -> Result<Upload> {
         blank_lines: 0,
         batches: 3,
         bytes: 8,
-        sha256: [0; 32],
+        sha256: [0; 32].into(),
         duplicate_of: None,
     };
     ensure!(backends.store.seal(upload.key(), &seal).await?);

@@ -1,6 +1,6 @@
 //! What a client may say about its file, in the query or as form fields before the file.
 
-use carga_common::upload::sha256_hex;
+use carga_common::sha256::Sha256;
 
 use super::policy::{MaxRejects, OnDuplicate, OnError, Policy};
 use crate::csv::{CsvOptions, Encoding};
@@ -26,8 +26,8 @@ pub(crate) struct Options {
     given: Vec<&'static str>,
     /// The name to keep for the file.
     pub(crate) filename: Option<String>,
-    /// The SHA-256 the file must have, in lower-case hex.
-    pub(crate) sha256: Option<String>,
+    /// The SHA-256 the file must have.
+    pub(crate) sha256: Option<Sha256>,
     /// How to read the file.
     pub(crate) csv: CsvOptions,
     /// What to do about rows that are rejected.
@@ -101,13 +101,10 @@ impl Options {
     }
 
     /// Checks the digest of what came against the one announced.
-    pub(crate) fn check_sha256(&self, found: [u8; 32]) -> Result<(), Refusal> {
-        match &self.sha256 {
-            Some(announced) if *announced != sha256_hex(found) => {
-                let message = format!(
-                    "the file has SHA-256 {}, {announced} was announced",
-                    sha256_hex(found)
-                );
+    pub(crate) fn check_sha256(&self, found: Sha256) -> Result<(), Refusal> {
+        match self.sha256 {
+            Some(announced) if announced != found => {
+                let message = format!("the file has SHA-256 {found}, {announced} was announced");
                 Err(Refusal::unprocessable("sha256_mismatch", message))
             }
             _ => Ok(()),
@@ -192,12 +189,9 @@ fn max_rejects(value: &str) -> Result<MaxRejects, Refusal> {
     parsed.ok_or_else(|| malformed("max_rejects", "a number of rows, or a percentage as `0.5%`"))
 }
 
-fn digest(text: &str) -> Result<String, Refusal> {
-    let text = text.to_ascii_lowercase();
-    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(text);
-    }
-    Err(malformed("sha256", "64 hexadecimal digits"))
+fn digest(text: &str) -> Result<Sha256, Refusal> {
+    text.parse()
+        .map_err(|_| malformed("sha256", "64 hexadecimal digits"))
 }
 
 /// A label for people: never a path, never anything that a terminal or the database chokes on.
@@ -227,8 +221,8 @@ mod tests {
     fn a_digest_is_taken_in_either_case_and_checked() {
         let mut options = Options::default();
         options.set("sha256", &"AB".repeat(32)).unwrap();
-        assert!(options.check_sha256([0xab; 32]).is_ok());
-        let refusal = options.check_sha256([0xcd; 32]).unwrap_err();
+        assert!(options.check_sha256([0xab; 32].into()).is_ok());
+        let refusal = options.check_sha256([0xcd; 32].into()).unwrap_err();
         assert_eq!(refusal.failure.code, "sha256_mismatch");
     }
 

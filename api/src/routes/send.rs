@@ -7,7 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use carga_common::upload::{Upload, UploadId, sha256_hex};
+use carga_common::upload::{Upload, UploadId};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::upload_id;
@@ -46,7 +46,7 @@ pub(crate) async fn put(
 
 /// The same id again: the upload it named, if it ended well and it is certain that the same file is meant.
 async fn again(state: ApiState, upload: Upload, options: &Options) -> Result<Response, ApiError> {
-    let same_file = options.sha256.is_some() && options.sha256 == upload.sha256.map(sha256_hex);
+    let same_file = options.sha256.is_some() && options.sha256 == upload.sha256;
     if upload.status.keeps_rows() && same_file {
         let view = UploadView::of(upload, &state.backends).await?;
         return Ok(Json(view).into_response());

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Cell, write_json};
+use crate::sha256::Sha256;
 use crate::upload::{Epoch, UploadId};
 
 /// A batch as a JSON array with one object per row and one row per line, so that DuckDB, Athena, jq and people can read it.
@@ -52,8 +53,8 @@ pub struct Manifest {
     pub epoch: Epoch,
     /// The client's name for the file.
     pub filename: Option<String>,
-    /// SHA-256 of the file as it was sent, in hex.
-    pub source_sha256: Option<String>,
+    /// SHA-256 of the file as it was sent.
+    pub source_sha256: Option<Sha256>,
     /// Bytes of the file as it was sent.
     pub source_bytes: u64,
     /// When the upload was created.

@@ -13,6 +13,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::error::PortResult;
+use crate::sha256::Sha256;
 use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
 
 /// An upload whose header has been accepted.
@@ -44,7 +45,7 @@ pub struct Seal {
     /// Bytes received.
     pub bytes: u64,
     /// SHA-256 of the file.
-    pub sha256: [u8; 32],
+    pub sha256: Sha256,
     /// An earlier upload of the same content.
     pub duplicate_of: Option<UploadId>,
 }
@@ -105,7 +106,7 @@ pub trait UploadStore: fmt::Debug + Send + Sync {
     async fn undo(&self, key: UploadKey) -> PortResult<bool>;
 
     /// The latest other upload of this content that has its rows in place.
-    async fn same_content(&self, sha256: [u8; 32], but: UploadId) -> PortResult<Option<UploadId>>;
+    async fn same_content(&self, sha256: Sha256, but: UploadId) -> PortResult<Option<UploadId>>;
 
     /// One upload; none where the id is unknown.
     async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>>;

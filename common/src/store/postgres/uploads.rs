@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{PostgresStore, call, lock_status};
 use crate::error::PortResult;
+use crate::sha256::Sha256;
 use crate::store::sql::{signed, unsigned};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
@@ -64,7 +65,9 @@ impl FromRow<'_, PgRow> for Upload {
             batches_total: batches_total.map(i32::cast_unsigned),
             batches_dead: count("batches_dead")?,
             rows_inserted: maybe_count("rows_inserted")?,
-            sha256: sha256.and_then(|bytes| bytes.try_into().ok()),
+            sha256: sha256
+                .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+                .map(Sha256::from),
             duplicate_of: duplicate_of.map(UploadId::from),
             failure: failure.map(|failure| failure.0),
             cleanup_pending: row.try_get("cleanup_pending")?,
@@ -100,7 +103,7 @@ impl UploadStore for PostgresStore {
             .bind(signed(seal.rows))
             .bind(seal.batches.cast_signed())
             .bind(signed(seal.bytes))
-            .bind(&seal.sha256[..])
+            .bind(seal.sha256.as_bytes())
             .bind(signed(seal.rejected))
             .bind(signed(seal.blank_lines))
             .bind(seal.duplicate_of.map(|id| id.as_uuid()))
@@ -149,14 +152,14 @@ impl UploadStore for PostgresStore {
         .await
     }
 
-    async fn same_content(&self, sha256: [u8; 32], but: UploadId) -> PortResult<Option<UploadId>> {
+    async fn same_content(&self, sha256: Sha256, but: UploadId) -> PortResult<Option<UploadId>> {
         call("store.same_content", async {
             let found: Option<Uuid> = sqlx::query_scalar(
                 "SELECT id FROM uploads
                  WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
                  ORDER BY finished_at DESC LIMIT 1",
             )
-            .bind(&sha256[..])
+            .bind(sha256.as_bytes())
             .bind(but.as_uuid())
             .fetch_optional(&self.pool)
             .await?;

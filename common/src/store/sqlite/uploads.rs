@@ -8,6 +8,7 @@ use sqlx::{FromRow, Row, SqliteConnection};
 
 use super::{SqliteStore, now, rejects, time_text};
 use crate::error::{ErrorKind, PortResult};
+use crate::sha256::Sha256;
 use crate::sqlite::{Database, call};
 use crate::store::sql::{signed, unsigned};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
@@ -59,7 +60,9 @@ impl FromRow<'_, SqliteRow> for Upload {
             batches_total: batches_total.map(i32::cast_unsigned),
             batches_dead: count("batches_dead")?,
             rows_inserted: maybe_count("rows_inserted")?,
-            sha256: sha256.and_then(|bytes| bytes.try_into().ok()),
+            sha256: sha256
+                .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+                .map(Sha256::from),
             duplicate_of: duplicate_of.and_then(|id| id.parse().ok()),
             failure: failure.map(|failure| failure.0),
             cleanup_pending: row.try_get("cleanup_pending")?,
@@ -116,7 +119,7 @@ impl UploadStore for SqliteStore {
             .bind(signed(seal.rows))
             .bind(seal.batches.cast_signed())
             .bind(signed(seal.bytes))
-            .bind(&seal.sha256[..])
+            .bind(seal.sha256.as_bytes())
             .bind(now())
             .bind(signed(seal.rejected))
             .bind(signed(seal.blank_lines))
@@ -172,14 +175,14 @@ impl UploadStore for SqliteStore {
         .await
     }
 
-    async fn same_content(&self, sha256: [u8; 32], but: UploadId) -> PortResult<Option<UploadId>> {
+    async fn same_content(&self, sha256: Sha256, but: UploadId) -> PortResult<Option<UploadId>> {
         call("store.same_content", async {
             let found: Option<String> = sqlx::query_scalar(
                 "SELECT id FROM uploads
                  WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
                  ORDER BY finished_at DESC LIMIT 1",
             )
-            .bind(&sha256[..])
+            .bind(sha256.as_bytes())
             .bind(but.to_string())
             .fetch_optional(&self.database.readers)
             .await?;

@@ -155,7 +155,7 @@ pub(super) async fn a_completed_upload_tells_its_final_figures<F: StoreFixture>(
     ensure!(upload.rows_inserted == Some(30), "{upload:?}");
     ensure!((upload.rows_read, upload.bytes_received) == (30, 300));
     ensure!(upload.batches_total == Some(3) && upload.batches_dead == 0);
-    ensure!(upload.sha256 == Some([7; 32]), "{upload:?}");
+    ensure!(upload.sha256 == Some([7; 32].into()), "{upload:?}");
     ensure!(upload.failure.is_none() && !upload.cleanup_pending);
     ensure!(upload.finished_at >= Some(upload.created_at), "{upload:?}");
     ensure!(upload.updated_at >= upload.created_at, "{upload:?}");

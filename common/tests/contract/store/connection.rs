@@ -98,7 +98,7 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
         ("undo", operation(store.undo(first(id)).await)?),
         (
             "same_content",
-            operation(store.same_content([7; 32], id).await)?,
+            operation(store.same_content([7; 32].into(), id).await)?,
         ),
         ("upload", operation(store.upload(id).await)?),
         ("uploads", operation(store.uploads(&query).await)?),

@@ -170,7 +170,7 @@ fn seal(batches: u32, rows: u64) -> Seal {
         blank_lines: 0,
         batches,
         bytes: rows * 10,
-        sha256: [7; 32],
+        sha256: [7; 32].into(),
         duplicate_of: None,
     }
 }

@@ -77,7 +77,7 @@ pub(crate) async fn an_upload_is_sealed_once<F: StoreFixture>(place: &F) -> Resu
     ensure!(upload.status == Status::Processing, "{upload:?}");
     ensure!(upload.batches_total == Some(3), "{upload:?}");
     ensure!((upload.rows_read, upload.bytes_received) == (250, 2500));
-    ensure!(upload.sha256 == Some([7; 32]) && upload.finished_at.is_none());
+    ensure!(upload.sha256 == Some([7; 32].into()) && upload.finished_at.is_none());
     ensure!(!store.seal(first(UploadId::generate()), &seal(0, 0)).await?);
     Ok(())
 }

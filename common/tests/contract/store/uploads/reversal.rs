@@ -124,7 +124,7 @@ pub(crate) async fn the_same_content_is_found_while_its_rows_are_in_place<F: Sto
     end_well(store.as_ref(), id, 1, 10).await?;
     ensure!(store.same_content(content, another).await? == Some(id));
     ensure!(store.same_content(content, id).await?.is_none(), "itself");
-    ensure!(store.same_content([8; 32], another).await?.is_none());
+    ensure!(store.same_content([8; 32].into(), another).await?.is_none());
     ensure!(store.undo(first(id)).await?);
     ensure!(store.same_content(content, another).await?.is_none());
     Ok(())
