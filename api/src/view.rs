@@ -3,8 +3,9 @@
 use carga_common::backends::Backends;
 use carga_common::error::PortResult;
 use carga_common::progress::Counters;
+use carga_common::sha256::Sha256;
 use carga_common::store::Store;
-use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId, sha256_hex};
+use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -22,7 +23,7 @@ pub struct UploadView {
     batches: BatchesView,
     percent: Option<f64>,
     rows_per_second: Option<u64>,
-    sha256: Option<String>,
+    sha256: Option<Sha256>,
     duplicate_of: Option<UploadId>,
     blank_lines: Option<u64>,
     epoch: i32,
@@ -67,7 +68,7 @@ impl UploadView {
         if upload.status.is_terminal() {
             return Ok(Self::new(upload, Counters::default(), false));
         }
-        if let Some(counters) = backends.progress.read(upload.id, upload.epoch).await {
+        if let Some(counters) = backends.progress.read(upload.key()).await {
             return Ok(Self::new(upload, counters, false));
         }
         Self::counted(upload, backends.store.as_ref(), true).await
@@ -75,7 +76,7 @@ impl UploadView {
 
     /// Puts the record and the ledger together.
     pub async fn counted(upload: Upload, store: &dyn Store, degraded: bool) -> PortResult<Self> {
-        let snapshot = store.progress(upload.id, upload.epoch).await?;
+        let snapshot = store.progress(upload.key()).await?;
         let counters = Counters {
             rows_read: snapshot.rows_read,
             bytes_received: snapshot.bytes_received,
@@ -143,10 +144,10 @@ impl UploadView {
                 retrying: 0,
                 dead: upload.batches_dead,
             },
-            sha256: upload.sha256.map(sha256_hex),
+            sha256: upload.sha256,
             duplicate_of: upload.duplicate_of,
             blank_lines: upload.blank_lines,
-            epoch: upload.epoch,
+            epoch: upload.epoch.get(),
             cleanup_pending: upload.cleanup_pending,
             degraded: if degraded {
                 vec!["progress"]

@@ -5,7 +5,7 @@ use carga_common::backends::{Backends, Sharing};
 use carga_common::error::{ErrorKind, PortResult};
 use carga_common::settings::{PortSettings, Settings, StorePlace};
 use carga_common::store::{Store, UploadQuery};
-use carga_common::upload::{Failure, Status, Upload};
+use carga_common::upload::{Failure, Status};
 
 use crate::data_dir::DataDir;
 
@@ -76,9 +76,9 @@ async fn end_interrupted(store: &dyn Store) -> PortResult<()> {
         if found.is_empty() {
             return Ok(());
         }
-        for Upload { id, epoch, .. } in found {
-            store.fail(id, epoch, &failure, None).await?;
-            tracing::info!(upload.id = %id, "ended an upload that was interrupted");
+        for upload in found {
+            store.fail(upload.key(), &failure, None).await?;
+            tracing::info!(upload.id = %upload.id, "ended an upload that was interrupted");
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::store::{Completion, Removal, Store};
-use crate::upload::{Failure, Status, Upload, UploadId, sha256_hex};
+use crate::upload::{Failure, Status, Upload, UploadId};
 
 /// Ends the upload if everything of it is stored. Returns true when it is over, by this call or before.
 pub async fn finish_if_complete(
@@ -21,7 +21,7 @@ pub async fn finish_if_complete(
                 .to_bytes()
                 .map_err(|error| PortError::new(ErrorKind::Internal, "archive.manifest", error))?;
             archive.put(&ArchiveKey::manifest(id), bytes).await?;
-            if store.complete(id, upload.epoch).await? {
+            if store.complete(upload.key()).await? {
                 tracing::info!(upload.id = %id, rows = upload.rows_read, "upload completed");
             }
             Ok(true)
@@ -37,7 +37,7 @@ pub async fn finish_if_complete(
             tracing::error!(upload.id = %id, read, stored, rejected, "the accounts of an upload do not close");
             let failure = Failure::new("accounting_mismatch", message);
             if let Some(upload) = store.upload(id).await? {
-                store.fail(id, upload.epoch, &failure, None).await?;
+                store.fail(upload.key(), &failure, None).await?;
             }
             Ok(true)
         }
@@ -45,11 +45,10 @@ pub async fn finish_if_complete(
 }
 
 async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
-    let entries = store.ledger(upload.id, upload.epoch).await?;
+    let entries = store.ledger(upload.key()).await?;
     let batch = |entry: crate::store::LedgerEntry| {
         let id = BatchId {
-            upload: upload.id,
-            epoch: upload.epoch,
+            upload: upload.key(),
             seq: entry.seq,
         };
         ManifestBatch {
@@ -65,7 +64,7 @@ async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
         upload: upload.id,
         epoch: upload.epoch,
         filename: upload.filename.clone(),
-        source_sha256: upload.sha256.map(sha256_hex),
+        source_sha256: upload.sha256,
         source_bytes: upload.bytes_received,
         created_at: upload.created_at,
         columns: upload.columns.clone(),
@@ -129,8 +128,8 @@ pub async fn reverse(
         }
         // False where somebody was quicker: then it is in a state from which it does not come back here.
         match reversal {
-            Reversal::Cancel => store.cancel(id, upload.epoch).await?,
-            Reversal::Undo => store.undo(id, upload.epoch).await?,
+            Reversal::Cancel => store.cancel(upload.key()).await?,
+            Reversal::Undo => store.undo(upload.key()).await?,
         };
     }
 }

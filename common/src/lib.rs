@@ -16,6 +16,7 @@ pub mod progress;
 pub mod queue;
 pub mod rejects;
 pub mod settings;
+pub mod sha256;
 pub mod shutdown;
 #[cfg(feature = "sqlite")]
 mod sqlite;

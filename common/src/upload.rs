@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::sha256::Sha256;
+
 /// Names one upload: a UUIDv7 of ours, or any UUID the client chose with `PUT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -41,6 +43,57 @@ impl FromStr for UploadId {
 impl fmt::Display for UploadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)
+    }
+}
+
+/// Counts how often an upload was taken back; statuses are final within an epoch. The first is 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(i32);
+
+impl Epoch {
+    /// The epoch of a new upload.
+    pub const FIRST: Self = Self(1);
+
+    /// The number, as databases and messages carry it.
+    pub fn get(self) -> i32 {
+        self.0
+    }
+}
+
+impl From<i32> for Epoch {
+    fn from(number: i32) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names an upload within one epoch. Calls that change an upload take this, so that a late call for
+/// an older epoch changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UploadKey {
+    /// The upload's id.
+    pub id: UploadId,
+    /// The upload's epoch, as the caller knows it.
+    pub epoch: Epoch,
+}
+
+impl UploadKey {
+    /// The key of a new upload.
+    pub fn first(id: UploadId) -> Self {
+        let epoch = Epoch::FIRST;
+        Self { id, epoch }
+    }
+}
+
+impl fmt::Display for UploadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (epoch {})", self.id, self.epoch)
     }
 }
 
@@ -122,11 +175,6 @@ impl FromStr for Status {
             .find(|status| status.name() == text)
             .ok_or_else(|| UnknownStatus(text.to_owned()))
     }
-}
-
-/// A SHA-256 digest as people write it: lower-case hex.
-pub fn sha256_hex(digest: [u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Why an upload failed, and where in the file.
@@ -227,7 +275,7 @@ pub struct Upload {
     /// Its identity.
     pub id: UploadId,
     /// Counts `/retry` and `/undo`; starts at 1.
-    pub epoch: i32,
+    pub epoch: Epoch,
     /// Where it stands.
     pub status: Status,
     /// The client's name for the file: metadata, never part of a path.
@@ -253,7 +301,7 @@ pub struct Upload {
     /// Final count of stored rows; set when it completes.
     pub rows_inserted: Option<u64>,
     /// SHA-256 of the file, known once sealed.
-    pub sha256: Option<[u8; 32]>,
+    pub sha256: Option<Sha256>,
     /// An earlier upload of the same content that has its rows in place.
     pub duplicate_of: Option<UploadId>,
     /// Why it failed.
@@ -266,6 +314,16 @@ pub struct Upload {
     pub updated_at: Timestamp,
     /// When it reached a final status.
     pub finished_at: Option<Timestamp>,
+}
+
+impl Upload {
+    /// The upload's id with its epoch.
+    pub fn key(&self) -> UploadKey {
+        UploadKey {
+            id: self.id,
+            epoch: self.epoch,
+        }
+    }
 }
 
 #[cfg(test)]

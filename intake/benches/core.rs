@@ -11,7 +11,7 @@ use bytes::Bytes;
 use carga_common::archive::batch_object;
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits, EncodedBatch};
 use carga_common::store::copy;
-use carga_common::upload::UploadId;
+use carga_common::upload::{UploadId, UploadKey};
 use carga_intake::csv::{CsvLimits, CsvOptions, CsvReader, Limit, Next};
 use carga_intake::open::{FileBytes, open};
 use carga_intake::refusal::Refusal;
@@ -115,8 +115,8 @@ fn run(file: &[u8], stage: Stage) -> Made {
         rows: 1_000,
         bytes: 4 << 20,
     };
-    let upload = UploadId::generate();
-    let mut encoder = BatchEncoder::new(upload, 1, reader.columns(), "", limits);
+    let upload = UploadKey::first(UploadId::generate());
+    let mut encoder = BatchEncoder::new(upload, reader.columns(), "", limits);
     let mut made = Made::default();
     loop {
         let next = reader

@@ -43,8 +43,8 @@ impl Intake {
     pub(crate) async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<Upload, Refusal> {
         let store = self.backends.store.as_ref();
         let deadline = sleep(self.settings.publish_deadline);
-        let (id, epoch) = (upload.id, upload.epoch);
-        if !patiently(deadline, || store.seal(id, epoch, seal)).await? {
+        let key = upload.key();
+        if !patiently(deadline, || store.seal(key, seal)).await? {
             return Err(Refusal::ended_meanwhile());
         }
         Ok(Upload {
@@ -128,12 +128,12 @@ impl Intake {
         refusal: &Refusal,
     ) -> Result<Option<Upload>, PortError> {
         let store = &self.backends.store;
-        let (id, epoch) = (upload.id, upload.epoch);
+        let key = upload.key();
         let (failure, last) = (&refusal.failure, Some(live.upload.beat()));
-        let fail = || store.fail(id, epoch, failure, last);
+        let fail = || store.fail(key, failure, last);
         match patiently(sleep(RECORD_DEADLINE), fail).await? {
             true => Ok(None),
-            false => store.upload(id).await,
+            false => store.upload(key.id).await,
         }
     }
 }

@@ -7,15 +7,14 @@ use std::sync::{Arc, Mutex};
 use carga_common::backends::Backends;
 use carga_common::store::Heartbeat;
 use carga_common::sync::lock;
-use carga_common::upload::UploadId;
+use carga_common::upload::{UploadId, UploadKey};
 use futures::future::join_all;
 use tokio::time::MissedTickBehavior;
 
 /// An upload's figures, raised by its intake and read by the heartbeat.
 #[derive(Debug)]
 pub(crate) struct LiveUpload {
-    id: UploadId,
-    epoch: i32,
+    key: UploadKey,
     rows_read: AtomicU64,
     rows_rejected: AtomicU64,
     bytes_received: AtomicU64,
@@ -44,7 +43,7 @@ impl LiveUpload {
 
     pub(crate) fn beat(&self) -> Heartbeat {
         Heartbeat {
-            upload: self.id,
+            upload: self.key.id,
             rows_read: self.rows_read.load(Ordering::Relaxed),
             rows_rejected: self.rows_rejected.load(Ordering::Relaxed),
             bytes_received: self.bytes_received.load(Ordering::Relaxed),
@@ -60,16 +59,15 @@ pub(crate) struct LiveUploads {
 
 impl LiveUploads {
     /// Enters an upload; it leaves when the guard is dropped, and its lease is then no longer renewed.
-    pub(crate) fn enter(self: &Arc<Self>, id: UploadId, epoch: i32) -> LiveGuard {
+    pub(crate) fn enter(self: &Arc<Self>, key: UploadKey) -> LiveGuard {
         let upload = Arc::new(LiveUpload {
-            id,
-            epoch,
+            key,
             rows_read: AtomicU64::new(0),
             rows_rejected: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         });
-        self.with(|uploads| uploads.insert(id, Arc::clone(&upload)));
+        self.with(|uploads| uploads.insert(key.id, Arc::clone(&upload)));
         LiveGuard {
             all: Arc::clone(self),
             upload,
@@ -94,7 +92,7 @@ pub(crate) struct LiveGuard {
 
 impl Drop for LiveGuard {
     fn drop(&mut self) {
-        self.all.with(|uploads| uploads.remove(&self.upload.id));
+        self.all.with(|uploads| uploads.remove(&self.upload.key.id));
     }
 }
 
@@ -123,15 +121,13 @@ pub(crate) async fn beat_forever(
         };
         for upload in uploads
             .iter()
-            .filter(|upload| !renewed.contains(&upload.id))
+            .filter(|upload| !renewed.contains(&upload.key.id))
         {
             upload.ended.store(true, Ordering::Relaxed);
         }
         let reports = uploads.iter().zip(&beats).map(|(upload, beat)| {
             let (rows, bytes) = (beat.rows_read, beat.bytes_received);
-            backends
-                .progress
-                .received(upload.id, upload.epoch, rows, bytes)
+            backends.progress.received(upload.key, rows, bytes)
         });
         join_all(reports).await;
     }

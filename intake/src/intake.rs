@@ -102,7 +102,7 @@ impl Intake {
         let columns = reader.columns().to_vec();
         let upload = self.create(&incoming, columns, dialect).await?;
 
-        let live = self.live.enter(upload.id, upload.epoch);
+        let live = self.live.enter(upload.key());
         file.source().report_to(Arc::clone(&live.upload));
         let Incoming { options, trace, .. } = incoming;
         let sealed = async {

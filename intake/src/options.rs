@@ -1,7 +1,7 @@
 //! What a client may say about its file: one table for the query, the form, the command line and
 //! the documentation.
 
-use carga_common::upload::sha256_hex;
+use carga_common::sha256::Sha256;
 
 use crate::csv::{CsvOptions, Encoding};
 use crate::policy::{MaxRejects, OnDuplicate, OnError, Policy};
@@ -124,7 +124,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         takes: "64 hexadecimal digits",
         default: "not checked",
         placeholder: "HEX",
-        set: |options, value| put(&mut options.sha256, digest(value)),
+        set: |options, value| put(&mut options.sha256, value.parse().ok()),
     },
 ];
 
@@ -135,8 +135,8 @@ pub struct Options {
     given: Vec<&'static str>,
     /// The name to keep for the file.
     pub(crate) filename: Option<String>,
-    /// The SHA-256 the file must have, in lower-case hex.
-    pub(crate) sha256: Option<String>,
+    /// The SHA-256 that the file must have.
+    pub sha256: Option<Sha256>,
     /// How to read the file.
     pub(crate) csv: CsvOptions,
     /// What to do about rows that are rejected.
@@ -190,19 +190,11 @@ impl Options {
         self.csv.encoding = self.csv.encoding.or(encoding);
     }
 
-    /// Whether the client announced this digest.
-    pub fn announces(&self, sha256: [u8; 32]) -> bool {
-        self.sha256.as_ref() == Some(&sha256_hex(sha256))
-    }
-
     /// Compares the digest of the file with the one announced.
-    pub(crate) fn check_sha256(&self, found: [u8; 32]) -> Result<(), Refusal> {
-        match &self.sha256 {
-            Some(announced) if *announced != sha256_hex(found) => {
-                let message = format!(
-                    "the file has SHA-256 {}, {announced} was announced",
-                    sha256_hex(found)
-                );
+    pub(crate) fn check_sha256(&self, found: Sha256) -> Result<(), Refusal> {
+        match self.sha256 {
+            Some(announced) if announced != found => {
+                let message = format!("the file has SHA-256 {found}, {announced} was announced");
                 Err(Refusal::unprocessable("sha256_mismatch", message))
             }
             _ => Ok(()),
@@ -275,12 +267,6 @@ fn max_rejects(value: &str) -> Option<MaxRejects> {
     }
 }
 
-fn digest(text: &str) -> Option<String> {
-    let text = text.to_ascii_lowercase();
-    let is_digest = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_digest.then_some(text)
-}
-
 /// A label for people: without a path, and without what a terminal or the database cannot take.
 fn clean_filename(name: &str) -> String {
     name.chars()
@@ -308,8 +294,8 @@ mod tests {
     fn a_digest_is_taken_in_either_case_and_checked() {
         let mut options = Options::default();
         options.set("sha256", &"AB".repeat(32)).unwrap();
-        assert!(options.check_sha256([0xab; 32]).is_ok());
-        let refusal = options.check_sha256([0xcd; 32]).unwrap_err();
+        assert!(options.check_sha256([0xab; 32].into()).is_ok());
+        let refusal = options.check_sha256([0xcd; 32].into()).unwrap_err();
         assert_eq!(refusal.failure.code, "sha256_mismatch");
     }
 

@@ -103,8 +103,8 @@ impl<'a> Rejects<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let (id, epoch) = (self.upload.id, self.upload.epoch);
-        let reject = || self.store.reject(id, epoch, &self.pending);
+        let key = self.upload.key();
+        let reject = || self.store.reject(key, &self.pending);
         if !patiently(sleep(self.deadline), reject).await? {
             return Err(Refusal::ended_meanwhile());
         }

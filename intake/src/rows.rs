@@ -35,13 +35,13 @@ impl Intake {
         S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
     {
         let settings = self.settings.as_ref();
-        let (id, epoch, columns) = (upload.id, upload.epoch, &upload.columns);
+        let (key, columns) = (upload.key(), &upload.columns);
         let figures = Arc::clone(&live.upload);
         let store = self.backends.store.as_ref();
         let budget = Arc::clone(&self.publish_budget);
         let mut rows = Rows {
             reader,
-            encoder: BatchEncoder::new(id, epoch, columns, trace.as_str(), settings.batch),
+            encoder: BatchEncoder::new(key, columns, trace.as_str(), settings.batch),
             window: PublishWindow::new(self.backends.queue.publisher(), budget, settings),
             rejects: Rejects::new(store, upload, figures, policy, settings),
         };

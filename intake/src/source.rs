@@ -56,8 +56,9 @@ impl<S: Stream> FileSource<S> {
     }
 
     /// The digest of everything received.
-    pub(crate) fn sha256(&self) -> [u8; 32] {
-        self.hash.clone().finalize().into()
+    pub(crate) fn sha256(&self) -> carga_common::sha256::Sha256 {
+        let digest: [u8; 32] = self.hash.clone().finalize().into();
+        digest.into()
     }
 
     fn take_in(&mut self, piece: &Bytes) -> Result<(), Refusal> {

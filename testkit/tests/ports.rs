@@ -9,7 +9,7 @@ use carga_common::batch::{BatchId, EncodedBatch};
 use carga_common::error::ErrorKind;
 use carga_common::progress::{ProgressStore, RedisProgress, RedisSettings, Snapshot, StoredBatch};
 use carga_common::queue::{BatchQueue, Delivery, Prefetch, RabbitQueue, RabbitSettings};
-use carga_common::upload::UploadId;
+use carga_common::upload::{UploadId, UploadKey};
 use carga_testkit::{Redis, Scope, eventually};
 use lapin::options::QueueDeleteOptions;
 use lapin::{Connection, ConnectionProperties};
@@ -27,8 +27,10 @@ async fn queue(scope: &Scope) -> Result<RabbitQueue> {
 fn batch() -> EncodedBatch {
     EncodedBatch {
         id: BatchId {
-            upload: UploadId::generate(),
-            epoch: 2,
+            upload: UploadKey {
+                id: UploadId::generate(),
+                epoch: 2.into(),
+            },
             seq: 1,
         },
         rows: 1,
@@ -100,32 +102,32 @@ fn progress(redis: &Redis) -> Result<RedisProgress> {
 async fn counters_restored_from_a_redis_snapshot_are_ignored() -> Result<()> {
     let mut redis = Redis::start().await?;
     let progress = progress(&redis)?;
-    let id = UploadId::generate();
+    let key = UploadKey::first(UploadId::generate());
     let snapshot = Snapshot {
         stored: [1, 2].map(|seq| StoredBatch { seq, rows: 10 }).to_vec(),
         ..Snapshot::default()
     };
-    progress.restore(id, 1, &snapshot).await?;
+    progress.restore(key, &snapshot).await?;
     save(&redis).await?;
     redis.kill()?;
     ensure!(
         progress
-            .read(id, 1)
+            .read(key)
             .await
             .is_err_and(|error| error.is_unavailable())
     );
     redis.restart().await?;
     let counters = eventually(Duration::from_secs(10), "Redis to answer", async || {
-        progress.read(id, 1).await.ok()
+        progress.read(key).await.ok()
     });
     ensure!(
         counters.await?.is_none(),
         "counters of an old snapshot were returned"
     );
-    progress.restore(id, 1, &snapshot).await?;
+    progress.restore(key, &snapshot).await?;
     ensure!(
         progress
-            .read(id, 1)
+            .read(key)
             .await?
             .is_some_and(|counters| counters.rows_stored == 20)
     );

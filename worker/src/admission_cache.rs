@@ -10,7 +10,7 @@ use carga_common::batch::BatchId;
 use carga_common::error::PortResult;
 use carga_common::store::Store;
 use carga_common::sync::lock;
-use carga_common::upload::UploadId;
+use carga_common::upload::UploadKey;
 use tokio::time::Instant;
 
 /// How long a positive answer is cached. This is only an optimisation; the store's fence decides.
@@ -24,13 +24,13 @@ const EVICTION_THRESHOLD: usize = 1_000;
 #[derive(Debug, Default)]
 pub(crate) struct AdmissionCache {
     /// When the store last admitted each upload and epoch.
-    admitted_at: Mutex<HashMap<(UploadId, i32), Instant>>,
+    admitted_at: Mutex<HashMap<UploadKey, Instant>>,
 }
 
 impl AdmissionCache {
     /// Asks the store, unless it admitted the same upload and epoch within the last [`TTL`].
     pub(crate) async fn admits(&self, store: &dyn Store, id: BatchId) -> PortResult<bool> {
-        let key = (id.upload, id.epoch);
+        let key = id.upload;
         let now = Instant::now();
         let is_fresh = |at: &Instant| now < *at + TTL;
         if lock(&self.admitted_at).get(&key).is_some_and(is_fresh) {

@@ -77,11 +77,11 @@ async fn park(context: &Context, dead: &DeadBatch) -> PortResult<()> {
     tracing::error!(batch = %id, reason = dead.reason, "a batch became a dead letter");
     let message = format!("batch {} could not be stored: {}", id.seq, dead.reason);
     let failure = Failure::new("batch_dead", message);
-    if store.fail(id.upload, id.epoch, &failure, None).await?
-        && let Err(error) = remove_rows(store, id.upload).await
+    if store.fail(id.upload, &failure, None).await?
+        && let Err(error) = remove_rows(store, id.upload.id).await
     {
         tracing::warn!(
-            upload.id = %id.upload,
+            upload.id = %id.upload.id,
             error = error.chain(),
             "rows could not be removed; the sweeper will remove them"
         );

@@ -13,7 +13,7 @@ use carga_common::patience::persistently;
 use carga_common::progress::StoredBatch;
 use carga_common::queue::Delivery;
 use carga_common::store::{ArchivedBatch, StoreOutcome};
-use carga_common::upload::UploadId;
+use carga_common::upload::UploadKey;
 use futures::FutureExt;
 use futures::future::join_all;
 use tokio::sync::{Mutex, mpsc};
@@ -115,26 +115,24 @@ async fn settle(
 ) {
     // A replay is counted too: the worker that stored it may have died before it counted. Counting
     // a batch twice changes nothing.
-    let mut counted: BTreeMap<(UploadId, i32), Vec<StoredBatch>> = BTreeMap::new();
+    let mut counted: BTreeMap<UploadKey, Vec<StoredBatch>> = BTreeMap::new();
     for (ArchivedBatch { batch, .. }, outcome) in batches.iter().zip(outcomes) {
         if *outcome == StoreOutcome::Fenced {
             tracing::debug!(batch = %batch.id, "batch fenced: its upload has ended");
         }
         if matches!(outcome, StoreOutcome::Stored | StoreOutcome::Replay) {
-            let key = (batch.id.upload, batch.id.epoch);
-            counted.entry(key).or_default().push(StoredBatch {
-                seq: batch.id.seq,
-                rows: batch.row_count() as u32,
-            });
+            counted
+                .entry(batch.id.upload)
+                .or_default()
+                .push(StoredBatch {
+                    seq: batch.id.seq,
+                    rows: batch.row_count() as u32,
+                });
         }
     }
-    let reports = counted.iter().map(|((upload, epoch), batches)| async {
-        context
-            .backends
-            .progress
-            .stored(*upload, *epoch, batches)
-            .await;
-        context.completion_checks.request(*upload).await;
+    let reports = counted.iter().map(|(upload, batches)| async {
+        context.backends.progress.stored(*upload, batches).await;
+        context.completion_checks.request(upload.id).await;
     });
     join_all(reports).await;
 

@@ -53,16 +53,16 @@ pub(crate) async fn run(context: Arc<Context>) {
 async fn end(context: &Context, leftovers: &mut Leftovers) {
     let store = context.backends.store.as_ref();
     let archive = context.backends.archive.as_ref();
-    for (id, epoch) in leftovers.expired.drain(..) {
+    for key in leftovers.expired.drain(..) {
         let message = format!(
             "the server that received the file has been silent for {} s; send the file again",
             context.settings.lease.as_secs()
         );
         let outcome = store
-            .fail(id, epoch, &Failure::new("interrupted", message), None)
+            .fail(key, &Failure::new("interrupted", message), None)
             .await;
-        log_outcome(id, "ending an interrupted upload", outcome);
-        leftovers.to_remove.push(id);
+        log_outcome(key.id, "ending an interrupted upload", outcome);
+        leftovers.to_remove.push(key.id);
     }
     for id in leftovers.unfinished.drain(..) {
         log_outcome(

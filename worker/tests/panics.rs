@@ -96,7 +96,7 @@ async fn send_three_batches(backends: &Backends) -> Result<UploadId> {
         rows: 1,
         bytes: 1000,
     };
-    let mut encoder = BatchEncoder::new(new.id, upload.epoch, &new.columns, "", limits);
+    let mut encoder = BatchEncoder::new(upload.key(), &new.columns, "", limits);
     let publisher = backends.queue.publisher();
     for (number, row) in (1..).zip(["x", "y", "z"]) {
         if let Some(batch) = encoder.push(number, [row].into_iter())? {
@@ -109,10 +109,10 @@ async fn send_three_batches(backends: &Backends) -> Result<UploadId> {
         blank_lines: 0,
         batches: 3,
         bytes: 8,
-        sha256: [0; 32],
+        sha256: [0; 32].into(),
         duplicate_of: None,
     };
-    ensure!(backends.store.seal(new.id, upload.epoch, &seal).await?);
+    ensure!(backends.store.seal(upload.key(), &seal).await?);
     Ok(new.id)
 }
 

@@ -12,7 +12,7 @@ use carga_common::backends::Backends;
 use carga_common::patience::patiently;
 use carga_common::settings::Settings;
 use carga_common::shutdown;
-use carga_common::upload::{Failure, Status, Upload, UploadId};
+use carga_common::upload::{Failure, Status, Upload, UploadId, UploadKey};
 use carga_intake::csv::export::Format;
 use carga_intake::local::{LocalFile, LocalIntake};
 use carga_intake::refusal::Refusal;
@@ -180,7 +180,7 @@ impl Import {
 
     async fn show(&self, id: UploadId, meter: &mut Meter) {
         // An import is always an upload's first epoch.
-        if let Some(figures) = self.backends.progress.read(id, 1).await {
+        if let Some(figures) = self.backends.progress.read(UploadKey::first(id)).await {
             meter.show(figures);
         }
     }

@@ -61,7 +61,7 @@ async fn a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_th
     let manifest: Manifest = serde_json::from_slice(&manifest)?;
     ensure!(manifest.batches.len() as i64 == FLIGHTS_BATCHES);
     ensure!(manifest.rows as i64 == FLIGHTS_ROWS);
-    ensure!(manifest.columns == columns && manifest.source_sha256 == Some(digest));
+    ensure!(manifest.columns == columns && manifest.source_sha256 == Some(digest.parse()?));
     let mut rows = rows.iter();
     for (batch, number) in manifest.batches.iter().zip(1..) {
         ensure!(

@@ -36,7 +36,7 @@ pub struct ArchiveKey(String);
 impl ArchiveKey {
     /// `uploads/{upload}/batch-{seq:06}.json`.
     pub fn batch(id: BatchId) -> Self {
-        Self(format!("uploads/{}/batch-{:06}.json", id.upload, id.seq))
+        Self(format!("uploads/{}/batch-{:06}.json", id.upload.id, id.seq))
     }
 
     /// `uploads/{upload}/manifest.json`.

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Cell, write_json};
-use crate::upload::UploadId;
+use crate::sha256::Sha256;
+use crate::upload::{Epoch, UploadId};
 
 /// A batch as a JSON array with one object per row and one row per line, so that DuckDB, Athena, jq and people can read it.
 /// The same batch always gives the same bytes.
@@ -46,14 +47,14 @@ fn name_prefix(name: &str) -> Vec<u8> {
 pub struct Manifest {
     /// The version of this layout.
     pub version: u32,
-    /// The upload.
+    /// The upload whose rows these are.
     pub upload: UploadId,
-    /// Its epoch.
-    pub epoch: i32,
+    /// The epoch in which the upload ended.
+    pub epoch: Epoch,
     /// The client's name for the file.
     pub filename: Option<String>,
-    /// SHA-256 of the file as it was sent, in hex.
-    pub source_sha256: Option<String>,
+    /// SHA-256 of the file as it was sent.
+    pub source_sha256: Option<Sha256>,
     /// Bytes of the file as it was sent.
     pub source_bytes: u64,
     /// When the upload was created.
@@ -96,6 +97,7 @@ impl Manifest {
 mod tests {
     use super::*;
     use crate::batch::{BatchEncoder, BatchLimits};
+    use crate::upload::UploadKey;
 
     #[test]
     fn a_batch_object_is_json_with_one_row_per_line() {
@@ -104,7 +106,8 @@ mod tests {
             rows: 10,
             bytes: 1000,
         };
-        let mut encoder = BatchEncoder::new(UploadId::generate(), 1, &columns, "", limits);
+        let upload = UploadKey::first(UploadId::generate());
+        let mut encoder = BatchEncoder::new(upload, &columns, "", limits);
         encoder.push(1, ["007", "a\nb"].into_iter()).unwrap();
         encoder.push(2, ["", "🦀"].into_iter()).unwrap();
         let (batch, _) = encoder.finish();

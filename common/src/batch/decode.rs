@@ -13,7 +13,7 @@ use serde::de::Error as _;
 
 use self::scan::{Found, Kind, Place};
 use super::{BatchId, MESSAGE_VERSION};
-use crate::upload::UploadId;
+use crate::upload::{Epoch, UploadId, UploadKey};
 
 /// A batch as a worker holds it.
 #[derive(Debug, Clone)]
@@ -71,8 +71,10 @@ impl Batch {
     pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
         decode(&body).map(|(envelope, cells)| Self {
             id: BatchId {
-                upload: envelope.upload,
-                epoch: envelope.epoch,
+                upload: UploadKey {
+                    id: envelope.upload,
+                    epoch: envelope.epoch,
+                },
                 seq: envelope.seq,
             },
             runs: envelope.runs,
@@ -150,7 +152,7 @@ struct VersionOnly {
 struct Envelope {
     v: u32,
     upload: UploadId,
-    epoch: i32,
+    epoch: Epoch,
     seq: u32,
     trace: String,
     columns: Vec<String>,

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::{BatchId, MESSAGE_VERSION, write_json};
-use crate::upload::UploadId;
+use crate::upload::UploadKey;
 
 /// When a batch closes.
 #[derive(Debug, Clone, Copy)]
@@ -58,13 +58,7 @@ pub struct BatchEncoder {
 
 impl BatchEncoder {
     /// Starts batch 1 of an upload. `trace` is the W3C `traceparent` that the message carries on.
-    pub fn new(
-        upload: UploadId,
-        epoch: i32,
-        columns: &[String],
-        trace: &str,
-        limits: BatchLimits,
-    ) -> Self {
+    pub fn new(upload: UploadKey, columns: &[String], trace: &str, limits: BatchLimits) -> Self {
         let mut shared = b",\"trace\":".to_vec();
         write_json(&mut shared, trace);
         shared.extend_from_slice(b",\"columns\":");
@@ -72,11 +66,7 @@ impl BatchEncoder {
         shared.extend_from_slice(b",\"rows\":[");
         let mut encoder = Self {
             limits,
-            id: BatchId {
-                upload,
-                epoch,
-                seq: 1,
-            },
+            id: BatchId { upload, seq: 1 },
             shared,
             buffer: Vec::new(),
             rows_start: 0,
@@ -159,10 +149,11 @@ impl BatchEncoder {
     fn open(&mut self, expected_bytes: usize) {
         // An eighth more than the last batch, so that a typical one never grows its buffer.
         self.buffer = Vec::with_capacity(expected_bytes + expected_bytes / 8);
-        let BatchId { upload, epoch, seq } = self.id;
+        let BatchId { upload, seq } = self.id;
+        let UploadKey { id, epoch } = upload;
         self.buffer.extend_from_slice(
             format!(
-                "{{\"v\":{MESSAGE_VERSION},\"upload\":\"{upload}\",\"epoch\":{epoch},\"seq\":{seq}"
+                "{{\"v\":{MESSAGE_VERSION},\"upload\":\"{id}\",\"epoch\":{epoch},\"seq\":{seq}"
             )
             .as_bytes(),
         );

@@ -12,7 +12,7 @@ use std::str::FromStr;
 pub use decode::{Batch, Cell, DecodeError};
 pub use encode::{BatchEncoder, BatchLimits, EncodedBatch, RowTooLarge};
 
-use crate::upload::UploadId;
+use crate::upload::{Epoch, UploadId, UploadKey};
 
 /// Appends a text or a list as JSON. Those always have a JSON form, and a `Vec` takes every byte.
 pub(crate) fn write_json<T: serde::Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) {
@@ -23,13 +23,11 @@ pub(crate) fn write_json<T: serde::Serialize + ?Sized>(buffer: &mut Vec<u8>, val
 /// The version of the message body that this build writes and reads.
 pub const MESSAGE_VERSION: u32 = 2;
 
-/// Names one batch: an upload, its epoch, and the batch's number in the file, counted from 1.
+/// Names one batch: its upload and epoch, and its number in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BatchId {
-    /// The upload.
-    pub upload: UploadId,
-    /// The upload's epoch when the batch was made.
-    pub epoch: i32,
+    /// The upload, in the epoch in which the batch was made.
+    pub upload: UploadKey,
     /// The batch's number, from 1.
     pub seq: u32,
 }
@@ -37,17 +35,17 @@ pub struct BatchId {
 /// Written as `{upload}/{seq}`: the message id on the broker.
 impl fmt::Display for BatchId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.upload, self.seq)
+        write!(f, "{}/{}", self.upload.id, self.seq)
     }
 }
 
 impl BatchId {
     /// Reads a message id back, for a message whose body may be unreadable.
-    pub fn from_message_id(text: &str, epoch: i32) -> Option<Self> {
+    pub fn from_message_id(text: &str, epoch: Epoch) -> Option<Self> {
         let (upload, seq) = text.split_once('/')?;
+        let id = UploadId::from_str(upload).ok()?;
         Some(Self {
-            upload: UploadId::from_str(upload).ok()?,
-            epoch,
+            upload: UploadKey { id, epoch },
             seq: seq.parse().ok()?,
         })
     }

@@ -9,7 +9,7 @@ use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::error::PortResult;
 use crate::store::Store;
 use crate::sync::lock;
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 /// After a failure the server is left alone for this long, so that an absent one does not slow every poll and every group.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -52,80 +52,72 @@ impl LiveProgress {
     }
 
     /// Reports what the API has read. The store must know at least as much already: the counters are rebuilt from it.
-    pub async fn received(
-        &self,
-        upload: UploadId,
-        epoch: i32,
-        rows_read: u64,
-        bytes_received: u64,
-    ) {
+    pub async fn received(&self, upload: UploadKey, rows_read: u64, bytes_received: u64) {
         let report = Report::Received {
             rows_read,
             bytes_received,
         };
-        self.report(upload, epoch, report).await;
+        self.report(upload, report).await;
     }
 
     /// Reports batches that a worker has committed.
-    pub async fn stored(&self, upload: UploadId, epoch: i32, batches: &[StoredBatch]) {
-        self.report(upload, epoch, Report::Stored(batches)).await;
+    pub async fn stored(&self, upload: UploadKey, batches: &[StoredBatch]) {
+        self.report(upload, Report::Stored(batches)).await;
     }
 
     /// The counters, or none while the server is away: then the ledger has to be asked.
-    pub async fn read(&self, upload: UploadId, epoch: i32) -> Option<Counters> {
+    pub async fn read(&self, upload: UploadKey) -> Option<Counters> {
         if self.is_paused() {
-            self.doubt(upload);
+            self.doubt(upload.id);
             return None;
         }
         let read = async {
-            if !self.is_doubtful(upload)
-                && let Some(counters) = self.progress.read(upload, epoch).await?
+            if !self.is_doubtful(upload.id)
+                && let Some(counters) = self.progress.read(upload).await?
             {
                 return Ok(Some(counters));
             }
-            self.restore(upload, epoch).await?;
-            self.progress.read(upload, epoch).await
+            self.restore(upload).await?;
+            self.progress.read(upload).await
         };
-        self.settle(upload, read.await).flatten()
+        self.settle(upload.id, read.await).flatten()
     }
 
-    async fn report(&self, upload: UploadId, epoch: i32, report: Report<'_>) {
+    async fn report(&self, upload: UploadKey, report: Report<'_>) {
         if self.is_paused() {
-            self.doubt(upload);
+            self.doubt(upload.id);
             return;
         }
         let outcome = async {
-            if self.is_doubtful(upload)
-                || self.send(upload, epoch, report).await? == Presence::Absent
-            {
+            if self.is_doubtful(upload.id) || self.send(upload, report).await? == Presence::Absent {
                 // The store has this report already: whoever reports has committed it first.
-                self.restore(upload, epoch).await?;
+                self.restore(upload).await?;
                 // Another process may have made the counters from an older look at the store in the meantime.
-                self.send(upload, epoch, report).await?;
+                self.send(upload, report).await?;
             }
             Ok(())
         };
-        self.settle(upload, outcome.await);
+        self.settle(upload.id, outcome.await);
     }
 
-    async fn send(&self, upload: UploadId, epoch: i32, report: Report<'_>) -> PortResult<Presence> {
+    async fn send(&self, upload: UploadKey, report: Report<'_>) -> PortResult<Presence> {
         match report {
             Report::Received {
                 rows_read,
                 bytes_received,
             } => {
                 self.progress
-                    .received(upload, epoch, rows_read, bytes_received)
+                    .received(upload, rows_read, bytes_received)
                     .await
             }
-            Report::Stored(batches) => self.progress.stored(upload, epoch, batches).await,
+            Report::Stored(batches) => self.progress.stored(upload, batches).await,
         }
     }
 
-    async fn restore(&self, upload: UploadId, epoch: i32) -> PortResult<()> {
-        let snapshot: Snapshot = self.store.progress(upload, epoch).await?;
-        self.progress.restore(upload, epoch, &snapshot).await?;
-        self.with_state(|state| state.doubtful.remove(&upload));
+    async fn restore(&self, upload: UploadKey) -> PortResult<()> {
+        let snapshot: Snapshot = self.store.progress(upload).await?;
+        self.progress.restore(upload, &snapshot).await?;
+        self.with_state(|state| state.doubtful.remove(&upload.id));
         Ok(())
     }
 

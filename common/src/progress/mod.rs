@@ -25,7 +25,7 @@ pub use redis::{RedisProgress, RedisSettings};
 pub use sqlite::{SqliteProgress, SqliteProgressSettings};
 
 use crate::error::PortResult;
-use crate::upload::UploadId;
+use crate::upload::UploadKey;
 
 /// Figures of an upload that change all the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,25 +75,19 @@ pub trait ProgressStore: fmt::Debug + Send + Sync {
     /// Raises what the API has read and received to these figures.
     async fn received(
         &self,
-        upload: UploadId,
-        epoch: i32,
+        upload: UploadKey,
         rows_read: u64,
         bytes_received: u64,
     ) -> PortResult<Presence>;
 
     /// Counts batches that are stored.
-    async fn stored(
-        &self,
-        upload: UploadId,
-        epoch: i32,
-        batches: &[StoredBatch],
-    ) -> PortResult<Presence>;
+    async fn stored(&self, upload: UploadKey, batches: &[StoredBatch]) -> PortResult<Presence>;
 
     /// Makes the counters where they are absent, and adds what they lack of the snapshot where they are not.
-    async fn restore(&self, upload: UploadId, epoch: i32, snapshot: &Snapshot) -> PortResult<()>;
+    async fn restore(&self, upload: UploadKey, snapshot: &Snapshot) -> PortResult<()>;
 
     /// The counters, or none when they are absent.
-    async fn read(&self, upload: UploadId, epoch: i32) -> PortResult<Option<Counters>>;
+    async fn read(&self, upload: UploadKey) -> PortResult<Option<Counters>>;
 
     /// Proves that it can be reached.
     async fn ping(&self) -> PortResult<()>;

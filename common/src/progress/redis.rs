@@ -14,7 +14,7 @@ use deadpool_redis::{Connection, Manager, Pool, Runtime};
 use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::sync::lock;
-use crate::upload::UploadId;
+use crate::upload::UploadKey;
 
 /// A poll waits no longer than this for figures it can do without.
 const TIMEOUT: Duration = Duration::from_millis(400);
@@ -157,12 +157,13 @@ impl RedisProgress {
 
     /// A call with the keys and the arguments that every script takes. Ask for the connection first: it is what tells
     /// which life of the server this is.
-    fn call<'a>(&self, script: &'a Script, upload: UploadId, epoch: i32) -> ScriptInvocation<'a> {
+    fn call<'a>(&self, script: &'a Script, upload: UploadKey) -> ScriptInvocation<'a> {
+        let UploadKey { id, epoch } = upload;
         // The braces keep both keys in one slot of a cluster.
-        let mut call = script.key(format!("{}:{{{upload}}}:counters", self.prefix));
-        call.key(format!("{}:{{{upload}}}:batches", self.prefix));
+        let mut call = script.key(format!("{}:{{{id}}}:counters", self.prefix));
+        call.key(format!("{}:{{{id}}}:batches", self.prefix));
         let run_id = lock(&self.run_id);
-        call.arg(run_id.as_str()).arg(epoch).arg(self.ttl_ms);
+        call.arg(run_id.as_str()).arg(epoch.get()).arg(self.ttl_ms);
         call
     }
 }
@@ -182,39 +183,33 @@ async fn server_run_id(
 impl ProgressStore for RedisProgress {
     async fn received(
         &self,
-        upload: UploadId,
-        epoch: i32,
+        upload: UploadKey,
         rows_read: u64,
         bytes_received: u64,
     ) -> PortResult<Presence> {
         in_time("progress.received", async {
             let mut connection = self.connection().await?;
-            let mut call = self.call(&self.received, upload, epoch);
+            let mut call = self.call(&self.received, upload);
             call.arg(rows_read).arg(bytes_received);
             Ok(presence(call.invoke_async(&mut connection).await?))
         })
         .await
     }
 
-    async fn stored(
-        &self,
-        upload: UploadId,
-        epoch: i32,
-        batches: &[StoredBatch],
-    ) -> PortResult<Presence> {
+    async fn stored(&self, upload: UploadKey, batches: &[StoredBatch]) -> PortResult<Presence> {
         in_time("progress.stored", async {
             let mut connection = self.connection().await?;
-            let mut call = self.call(&self.stored, upload, epoch);
+            let mut call = self.call(&self.stored, upload);
             add_batches(&mut call, batches);
             Ok(presence(call.invoke_async(&mut connection).await?))
         })
         .await
     }
 
-    async fn restore(&self, upload: UploadId, epoch: i32, snapshot: &Snapshot) -> PortResult<()> {
+    async fn restore(&self, upload: UploadKey, snapshot: &Snapshot) -> PortResult<()> {
         in_time("progress.restore", async {
             let mut connection = self.connection().await?;
-            let mut call = self.call(&self.restore, upload, epoch);
+            let mut call = self.call(&self.restore, upload);
             call.arg(snapshot.rows_read).arg(snapshot.bytes_received);
             add_batches(&mut call, &snapshot.stored);
             let _standing: i64 = call.invoke_async(&mut connection).await?;
@@ -223,10 +218,10 @@ impl ProgressStore for RedisProgress {
         .await
     }
 
-    async fn read(&self, upload: UploadId, epoch: i32) -> PortResult<Option<Counters>> {
+    async fn read(&self, upload: UploadKey) -> PortResult<Option<Counters>> {
         in_time("progress.read", async {
             let mut connection = self.connection().await?;
-            let call = self.call(&self.read, upload, epoch);
+            let call = self.call(&self.read, upload);
             let figures: Vec<u64> = call.invoke_async(&mut connection).await?;
             Ok(match figures[..] {
                 [rows_read, bytes_received, rows_stored, batches_stored] => Some(Counters {

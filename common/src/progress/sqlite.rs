@@ -11,7 +11,7 @@ use sqlx::SqliteConnection;
 use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call, now_ms};
-use crate::upload::UploadId;
+use crate::upload::UploadKey;
 
 /// Where the file is and how to use it.
 #[derive(Debug, Clone)]
@@ -73,13 +73,12 @@ impl SqliteProgress {
     /// Adds what one report says, if its counters are there.
     async fn report(
         &self,
-        upload: UploadId,
-        epoch: i32,
+        upload: UploadKey,
         figures: (u64, u64),
         stored: &[StoredBatch],
     ) -> sqlx::Result<Presence> {
         let mut writing = self.database.begin().await?;
-        let found = standing(&mut writing, upload, epoch).await?;
+        let found = standing(&mut writing, upload).await?;
         if found == Standing::Ours {
             self.add(&mut writing, upload, figures, stored).await?;
         }
@@ -94,11 +93,11 @@ impl SqliteProgress {
     async fn add(
         &self,
         connection: &mut SqliteConnection,
-        upload: UploadId,
+        upload: UploadKey,
         (rows_read, bytes_received): (u64, u64),
         stored: &[StoredBatch],
     ) -> sqlx::Result<()> {
-        let id = upload.to_string();
+        let id = upload.id.to_string();
         let (mut rows, mut batches) = (0, 0);
         for batch in stored {
             let new = sqlx::query(
@@ -130,19 +129,19 @@ impl SqliteProgress {
         Ok(())
     }
 
-    async fn make(&self, upload: UploadId, epoch: i32, snapshot: &Snapshot) -> sqlx::Result<()> {
+    async fn make(&self, upload: UploadKey, snapshot: &Snapshot) -> sqlx::Result<()> {
         let mut writing = self.database.begin().await?;
-        let found = standing(&mut writing, upload, epoch).await?;
+        let found = standing(&mut writing, upload).await?;
         if found == Standing::Absent {
             // Whatever has expired goes with it, so that nothing stays for ever.
             sqlx::query("DELETE FROM counters WHERE upload_id = $1 OR expires_at <= $2")
-                .bind(upload.to_string())
+                .bind(upload.id.to_string())
                 .bind(now_ms())
                 .execute(&mut *writing)
                 .await?;
             sqlx::query("INSERT INTO counters VALUES ($1, $2, 0, 0, 0, 0, 0)")
-                .bind(upload.to_string())
-                .bind(epoch)
+                .bind(upload.id.to_string())
+                .bind(upload.epoch.get())
                 .execute(&mut *writing)
                 .await?;
         }
@@ -155,20 +154,16 @@ impl SqliteProgress {
     }
 }
 
-async fn standing(
-    connection: &mut SqliteConnection,
-    upload: UploadId,
-    epoch: i32,
-) -> sqlx::Result<Standing> {
+async fn standing(connection: &mut SqliteConnection, upload: UploadKey) -> sqlx::Result<Standing> {
     let found: Option<(i32,)> =
         sqlx::query_as("SELECT epoch FROM counters WHERE upload_id = $1 AND expires_at > $2")
-            .bind(upload.to_string())
+            .bind(upload.id.to_string())
             .bind(now_ms())
             .fetch_optional(connection)
             .await?;
     Ok(match found {
-        Some((known,)) if known == epoch => Standing::Ours,
-        Some((known,)) if known > epoch => Standing::Newer,
+        Some((known,)) if known == upload.epoch.get() => Standing::Ours,
+        Some((known,)) if known > upload.epoch.get() => Standing::Newer,
         _ => Standing::Absent,
     })
 }
@@ -177,37 +172,31 @@ async fn standing(
 impl ProgressStore for SqliteProgress {
     async fn received(
         &self,
-        upload: UploadId,
-        epoch: i32,
+        upload: UploadKey,
         rows_read: u64,
         bytes_received: u64,
     ) -> PortResult<Presence> {
-        let report = self.report(upload, epoch, (rows_read, bytes_received), &[]);
+        let report = self.report(upload, (rows_read, bytes_received), &[]);
         call("progress.received", report).await
     }
 
-    async fn stored(
-        &self,
-        upload: UploadId,
-        epoch: i32,
-        batches: &[StoredBatch],
-    ) -> PortResult<Presence> {
-        let report = self.report(upload, epoch, (0, 0), batches);
+    async fn stored(&self, upload: UploadKey, batches: &[StoredBatch]) -> PortResult<Presence> {
+        let report = self.report(upload, (0, 0), batches);
         call("progress.stored", report).await
     }
 
-    async fn restore(&self, upload: UploadId, epoch: i32, snapshot: &Snapshot) -> PortResult<()> {
-        let report = self.make(upload, epoch, snapshot);
+    async fn restore(&self, upload: UploadKey, snapshot: &Snapshot) -> PortResult<()> {
+        let report = self.make(upload, snapshot);
         call("progress.restore", report).await
     }
 
-    async fn read(&self, upload: UploadId, epoch: i32) -> PortResult<Option<Counters>> {
+    async fn read(&self, upload: UploadKey) -> PortResult<Option<Counters>> {
         let found = sqlx::query_as(
             "SELECT rows_read, bytes_received, rows_stored, batches_stored
              FROM counters WHERE upload_id = $1 AND epoch = $2 AND expires_at > $3",
         )
-        .bind(upload.to_string())
-        .bind(epoch)
+        .bind(upload.id.to_string())
+        .bind(upload.epoch.get())
         .bind(now_ms())
         .fetch_optional(&self.database.readers);
         let found: Option<(i64, i64, i64, i64)> = call("progress.read", found).await?;

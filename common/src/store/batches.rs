@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
 use crate::progress::Snapshot;
-use crate::upload::UploadId;
+use crate::upload::UploadKey;
 
 /// A batch whose object is in the archive.
 #[derive(Debug, Clone)]
@@ -67,8 +67,8 @@ pub trait BatchStore: fmt::Debug + Send + Sync {
     async fn store(&self, group: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>>;
 
     /// The ledger of an upload, by batch number.
-    async fn ledger(&self, id: UploadId, epoch: i32) -> PortResult<Vec<LedgerEntry>>;
+    async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>>;
 
     /// The figures from which live counters can be rebuilt.
-    async fn progress(&self, id: UploadId, epoch: i32) -> PortResult<Snapshot>;
+    async fn progress(&self, key: UploadKey) -> PortResult<Snapshot>;
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::error::PortResult;
-use crate::upload::{Upload, UploadId};
+use crate::upload::{Upload, UploadId, UploadKey};
 
 /// Whether an upload can end.
 #[derive(Debug, Clone)]
@@ -42,5 +42,5 @@ pub trait CompletionStore: fmt::Debug + Send + Sync {
 
     /// `processing` → `completed`, or `partial` where rows were rejected, if every row is accounted
     /// for. Returns whether this call ended the upload.
-    async fn complete(&self, id: UploadId, epoch: i32) -> PortResult<bool>;
+    async fn complete(&self, key: UploadKey) -> PortResult<bool>;
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::error::PortResult;
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 /// How far the removal of an upload's rows has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum Removal {
 #[derive(Debug, Clone, Default)]
 pub struct Leftovers {
     /// Receiving uploads whose lease has expired, with their epochs.
-    pub expired: Vec<(UploadId, i32)>,
+    pub expired: Vec<UploadKey>,
     /// Sealed uploads that no worker has ended.
     pub unfinished: Vec<UploadId>,
     /// Ended uploads whose rows are still to be removed.

@@ -15,14 +15,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::PortResult;
 use crate::rejects::RejectedRow;
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 /// Rejected rows. See the module for its promises.
 #[async_trait]
 pub trait RejectStore: fmt::Debug + Send + Sync {
     /// Keeps rejected rows of a receiving upload. Rows that the store has already stay as they are.
     /// False when the upload has ended.
-    async fn reject(&self, id: UploadId, epoch: i32, rows: &[RejectedRow]) -> PortResult<bool>;
+    async fn reject(&self, key: UploadKey, rows: &[RejectedRow]) -> PortResult<bool>;
 
     /// The next rejected rows after number `after_row`, in order, whatever the upload's status; from
     /// the start with 0. Empty when there are no more.

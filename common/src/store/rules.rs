@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{ArchivedBatch, Completion, StoreOutcome};
 use crate::batch::{Batch, BatchId};
-use crate::upload::{Status, Upload, UploadId};
+use crate::upload::{Epoch, Status, Upload, UploadId};
 
 /// How many rows one transaction deletes: few enough to let other writers in between, and enough to
 /// scan dead rows seldom.
@@ -25,19 +25,19 @@ pub(super) const UNARCHIVE_AGAIN: Duration = Duration::from_secs(60);
 /// What decides whether batches of an upload may be stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Admission {
-    pub(super) epoch: i32,
+    pub(super) epoch: Epoch,
     pub(super) status: Status,
 }
 
 impl Admission {
     /// Whether the batch may be stored.
     pub(super) fn admits(&self, id: BatchId) -> bool {
-        self.epoch == id.epoch && !self.status.is_terminal()
+        self.epoch == id.upload.epoch && !self.status.is_terminal()
     }
 
     /// Whether the upload has ended with all its rows, including those of this batch.
     fn has_it(&self, id: BatchId) -> bool {
-        self.epoch == id.epoch && self.status.keeps_rows()
+        self.epoch == id.upload.epoch && self.status.keeps_rows()
     }
 
     /// Whether the batch is worth archiving. Of an unknown upload it is: the fence reports that one.
@@ -54,18 +54,19 @@ pub(super) fn outcomes<'a>(
     mut entered: HashSet<BatchId>,
 ) -> (Vec<StoreOutcome>, Vec<&'a Batch>) {
     let mut new = Vec::with_capacity(entered.len());
-    let outcome =
-        |ArchivedBatch { batch, .. }: &'a ArchivedBatch| match admissions.get(&batch.id.upload) {
-            None => StoreOutcome::UnknownUpload,
-            Some(known) if known.has_it(batch.id) => StoreOutcome::Replay,
-            Some(known) if !known.admits(batch.id) => StoreOutcome::Fenced,
-            // Removed here, so that a batch which is in the group twice is written once.
-            Some(_) if entered.remove(&batch.id) => {
-                new.push(batch);
-                StoreOutcome::Stored
-            }
-            Some(_) => StoreOutcome::Replay,
-        };
+    let outcome = |ArchivedBatch { batch, .. }: &'a ArchivedBatch| match admissions
+        .get(&batch.id.upload.id)
+    {
+        None => StoreOutcome::UnknownUpload,
+        Some(known) if known.has_it(batch.id) => StoreOutcome::Replay,
+        Some(known) if !known.admits(batch.id) => StoreOutcome::Fenced,
+        // Removed here, so that a batch which is in the group twice is written once.
+        Some(_) if entered.remove(&batch.id) => {
+            new.push(batch);
+            StoreOutcome::Stored
+        }
+        Some(_) => StoreOutcome::Replay,
+    };
     let outcomes = group.iter().map(outcome).collect();
     (outcomes, new)
 }

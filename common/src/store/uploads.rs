@@ -13,7 +13,8 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::error::PortResult;
-use crate::upload::{Dialect, Failure, Status, Upload, UploadId};
+use crate::sha256::Sha256;
+use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
 
 /// An upload whose header has been accepted.
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ pub struct Seal {
     /// Bytes received.
     pub bytes: u64,
     /// SHA-256 of the file.
-    pub sha256: [u8; 32],
+    pub sha256: Sha256,
     /// An earlier upload of the same content.
     pub duplicate_of: Option<UploadId>,
 }
@@ -84,29 +85,28 @@ pub trait UploadStore: fmt::Debug + Send + Sync {
     async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>>;
 
     /// `receiving` → `processing`, with the totals. False when the upload has ended in the meantime.
-    async fn seal(&self, id: UploadId, epoch: i32, seal: &Seal) -> PortResult<bool>;
+    async fn seal(&self, key: UploadKey, seal: &Seal) -> PortResult<bool>;
 
     /// Ends an upload as `failed`. Returns whether this call ended it. When it returns, no batch of
     /// the upload is being stored or ever will be; its rows are hidden and wait for
     /// [`remove_rows`](super::MaintenanceStore::remove_rows).
     async fn fail(
         &self,
-        id: UploadId,
-        epoch: i32,
+        key: UploadKey,
         failure: &Failure,
         last: Option<Heartbeat>,
     ) -> PortResult<bool>;
 
     /// Ends an upload as `cancelled`, and is like `fail` otherwise.
-    async fn cancel(&self, id: UploadId, epoch: i32) -> PortResult<bool>;
+    async fn cancel(&self, key: UploadKey) -> PortResult<bool>;
 
     /// Takes back an upload that ended well: `undone`, in the next epoch. Returns whether this call
     /// did it. The upload's rows are hidden then and wait for
     /// [`remove_rows`](super::MaintenanceStore::remove_rows).
-    async fn undo(&self, id: UploadId, epoch: i32) -> PortResult<bool>;
+    async fn undo(&self, key: UploadKey) -> PortResult<bool>;
 
     /// The latest other upload of this content that has its rows in place.
-    async fn same_content(&self, sha256: [u8; 32], but: UploadId) -> PortResult<Option<UploadId>>;
+    async fn same_content(&self, sha256: Sha256, but: UploadId) -> PortResult<Option<UploadId>>;
 
     /// One upload; none where the id is unknown.
     async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>>;

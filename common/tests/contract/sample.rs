@@ -4,7 +4,20 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits};
 use carga_common::store::ArchivedBatch;
-use carga_common::upload::UploadId;
+use carga_common::upload::{UploadId, UploadKey};
+
+/// The key of an upload that was never taken back.
+pub(crate) fn first(id: UploadId) -> UploadKey {
+    UploadKey::first(id)
+}
+
+/// The key of an upload in any epoch.
+pub(crate) fn in_epoch(id: UploadId, epoch: i32) -> UploadKey {
+    UploadKey {
+        id,
+        epoch: epoch.into(),
+    }
+}
 
 /// The columns of samples that say nothing else.
 pub(crate) fn columns() -> Vec<String> {
@@ -27,7 +40,7 @@ pub(crate) fn batches_of(
         rows: per_batch,
         bytes: 4 << 20,
     };
-    let mut encoder = BatchEncoder::new(upload, 1, columns, "00-trace", limits);
+    let mut encoder = BatchEncoder::new(UploadKey::first(upload), columns, "00-trace", limits);
     let mut batches = Vec::new();
     for (number, row) in (1..).zip(rows) {
         batches.extend(encoder.push(number, row.iter().map(String::as_str))?);
@@ -53,7 +66,7 @@ pub(crate) fn batch_of(
         rows: u32::MAX,
         bytes: 4 << 20,
     };
-    let mut encoder = BatchEncoder::new(upload, 1, &columns(), "00-trace", limits);
+    let mut encoder = BatchEncoder::new(UploadKey::first(upload), &columns(), "00-trace", limits);
     for number in row_numbers {
         encoder.push(number, cells(number).iter().map(String::as_str))?;
     }

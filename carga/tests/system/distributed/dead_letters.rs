@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use carga_common::batch::{BatchId, EncodedBatch};
 use carga_common::queue::{BatchQueue, RabbitQueue, RabbitSettings};
+use carga_common::upload::UploadKey;
 use carga_testkit::{Scope, eventually};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -126,8 +127,7 @@ async fn queue(app: &App) -> Result<RabbitQueue> {
 fn message(upload: Uuid, seq: u32, body: &str) -> EncodedBatch {
     EncodedBatch {
         id: BatchId {
-            upload: upload.into(),
-            epoch: 1,
+            upload: UploadKey::first(upload.into()),
             seq,
         },
         rows: 1,

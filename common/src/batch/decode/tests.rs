@@ -10,7 +10,7 @@ fn encode(
     gap: u64,
 ) -> Vec<EncodedBatch> {
     let upload = UploadId::generate();
-    let mut encoder = BatchEncoder::new(upload, 1, columns, "00-trace", limits);
+    let mut encoder = BatchEncoder::new(UploadKey::first(upload), columns, "00-trace", limits);
     let mut batches: Vec<_> = (1..)
         .zip(rows)
         .filter(|(number, _)| number % gap != 0)
@@ -195,7 +195,8 @@ fn a_row_that_does_not_fit_is_named_with_its_size_and_leaves_the_batch_as_it_was
         bytes: 40,
     };
     let columns = ["a".to_owned()];
-    let mut encoder = BatchEncoder::new(UploadId::generate(), 1, &columns, "", limits);
+    let upload = UploadKey::first(UploadId::generate());
+    let mut encoder = BatchEncoder::new(upload, &columns, "", limits);
     assert!(encoder.push(1, ["x"].into_iter()).unwrap().is_none());
     let wide = "y".repeat(60);
     let error = encoder.push(2, [wide.as_str()].into_iter()).unwrap_err();

@@ -23,6 +23,7 @@ use super::topology::Topology;
 use super::unavailable;
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
+use crate::upload::Epoch;
 
 const OPERATION: &str = "queue.consume";
 
@@ -177,7 +178,9 @@ impl Envelope {
             AMQPValue::LongString(value) => Some(value.to_string()),
             _ => None,
         };
-        let epoch = number(EPOCH_HEADER).and_then(|epoch| i32::try_from(epoch).ok());
+        let epoch = number(EPOCH_HEADER)
+            .and_then(|epoch| i32::try_from(epoch).ok())
+            .map(Epoch::from);
         let message_id = properties.message_id().as_ref();
         // A dead letter without a reason of ours was sent by the broker itself, which names its own.
         let by_broker = || {

@@ -158,7 +158,10 @@ fn properties(message: Outgoing<'_>) -> BasicProperties {
         .with_content_type("application/json".into())
         .with_app_id("carga".into());
     if let Some(id) = message.id {
-        headers.insert(EPOCH_HEADER.into(), AMQPValue::LongInt(id.epoch));
+        headers.insert(
+            EPOCH_HEADER.into(),
+            AMQPValue::LongInt(id.upload.epoch.get()),
+        );
         properties = properties.with_message_id(id.to_string().into());
     }
     properties.with_headers(headers)

@@ -7,6 +7,7 @@ use sqlx::SqliteConnection;
 use super::super::RetryTier;
 use crate::batch::{BatchId, EncodedBatch};
 use crate::sqlite::now_ms;
+use crate::upload::UploadKey;
 
 /// A holder that has been silent for this long is gone.
 pub(super) const HOLDER_LIFE: Duration = Duration::from_secs(30);
@@ -74,8 +75,8 @@ pub(super) async fn insert(
     let inserted = sqlx::query(
         "INSERT INTO messages (available_at, upload_id, epoch, seq) VALUES (0, $1, $2, $3)",
     )
-    .bind(batch.id.upload.to_string())
-    .bind(batch.id.epoch)
+    .bind(batch.id.upload.id.to_string())
+    .bind(batch.id.upload.epoch.get())
     .bind(batch.id.seq)
     .execute(&mut *connection)
     .await?;
@@ -145,14 +146,20 @@ pub(super) async fn lease(
             settle(connection, holder, id, lease, End::DeadLetter(reason)).await?;
             continue;
         }
-        let upload = upload.parse().map_err(|error| sqlx::Error::ColumnDecode {
+        let upload_id = upload.parse().map_err(|error| sqlx::Error::ColumnDecode {
             index: "upload_id".to_owned(),
             source: Box::new(error),
         })?;
         leased.push(Message {
             id,
             lease,
-            batch: BatchId { upload, epoch, seq },
+            batch: BatchId {
+                upload: UploadKey {
+                    id: upload_id,
+                    epoch: epoch.into(),
+                },
+                seq,
+            },
             attempt,
             deliveries,
             reason,

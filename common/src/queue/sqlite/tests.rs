@@ -5,7 +5,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::*;
 use crate::batch::BatchId;
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 const BATCHES: u32 = 600;
 const AT_ONCE: usize = 4;
@@ -22,8 +22,7 @@ async fn a_queue_that_is_being_emptied_stays_short() {
     let (publisher, upload) = (queue.publisher(), UploadId::generate());
     let batches = (1..=BATCHES).map(|seq| EncodedBatch {
         id: BatchId {
-            upload,
-            epoch: 1,
+            upload: UploadKey::first(upload),
             seq,
         },
         rows: 1,

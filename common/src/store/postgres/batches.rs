@@ -7,14 +7,14 @@ use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::uploads::find;
-use super::{PostgresStore, call, copy, fence_key, share_status};
+use super::{PostgresStore, call, copy, fence_key, key, share_status};
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
 use crate::progress::{Snapshot, StoredBatch};
 use crate::store::rules::{self, Admission};
 use crate::store::sql::{self, signed};
 use crate::store::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 #[async_trait]
 impl BatchStore for PostgresStore {
@@ -22,7 +22,7 @@ impl BatchStore for PostgresStore {
         call("store.admits", async {
             let found: Option<(Uuid, i32, String)> =
                 sqlx::query_as("SELECT id, epoch, status FROM uploads WHERE id = $1")
-                    .bind(id.upload.as_uuid())
+                    .bind(id.upload.id.as_uuid())
                     .fetch_optional(&self.pool)
                     .await?;
             let known = found.and_then(admission).map(|(_, known)| known);
@@ -35,14 +35,14 @@ impl BatchStore for PostgresStore {
         call("store.store", store(&self.pool, group)).await
     }
 
-    async fn ledger(&self, id: UploadId, epoch: i32) -> PortResult<Vec<LedgerEntry>> {
+    async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>> {
         call("store.ledger", async {
             let entries: Vec<(i32, i64, i32, i64, i64)> = sqlx::query_as(
                 "SELECT seq, first_row, rows, archive_bytes, archive_crc32
                  FROM batches WHERE upload_id = $1 AND epoch = $2 ORDER BY seq",
             )
-            .bind(id.as_uuid())
-            .bind(epoch)
+            .bind(key.id.as_uuid())
+            .bind(key.epoch.get())
             .fetch_all(&self.pool)
             .await?;
             Ok(entries.into_iter().map(LedgerEntry::from).collect())
@@ -50,15 +50,15 @@ impl BatchStore for PostgresStore {
         .await
     }
 
-    async fn progress(&self, id: UploadId, epoch: i32) -> PortResult<Snapshot> {
+    async fn progress(&self, key: UploadKey) -> PortResult<Snapshot> {
         call("store.progress", async {
-            let Some(upload) = find(&self.pool, id).await? else {
+            let Some(upload) = find(&self.pool, key.id).await? else {
                 return Ok(Snapshot::default());
             };
             let stored: Vec<(i32, i32)> =
                 sqlx::query_as("SELECT seq, rows FROM batches WHERE upload_id = $1 AND epoch = $2")
-                    .bind(id.as_uuid())
-                    .bind(epoch)
+                    .bind(key.id.as_uuid())
+                    .bind(key.epoch.get())
                     .fetch_all(&self.pool)
                     .await?;
             Ok(Snapshot {
@@ -79,7 +79,7 @@ async fn store(pool: &PgPool, group: &[ArchivedBatch]) -> sqlx::Result<Vec<Store
         .filter(|archived| {
             let id = archived.batch.id;
             admissions
-                .get(&id.upload)
+                .get(&id.upload.id)
                 .is_some_and(|known| known.admits(id))
         })
         .collect();
@@ -101,7 +101,7 @@ async fn fence(
 ) -> sqlx::Result<HashMap<UploadId, Admission>> {
     let mut uploads: Vec<UploadId> = group
         .iter()
-        .map(|archived| archived.batch.id.upload)
+        .map(|archived| archived.batch.id.upload.id)
         .collect();
     uploads.sort_unstable();
     uploads.dedup();
@@ -121,6 +121,7 @@ async fn fence(
 
 fn admission((id, epoch, status): (Uuid, i32, String)) -> Option<(UploadId, Admission)> {
     let status = status.parse().ok()?;
+    let epoch = epoch.into();
     Some((id.into(), Admission { epoch, status }))
 }
 
@@ -135,8 +136,8 @@ async fn enter_in_ledger(
     }
     let mut sorted = batches.to_vec();
     sorted.sort_unstable_by_key(|archived| archived.batch.id);
-    let uploads = sorted.iter().map(|it| it.batch.id.upload.as_uuid());
-    let epochs = sorted.iter().map(|it| it.batch.id.epoch);
+    let uploads = sorted.iter().map(|it| it.batch.id.upload.id.as_uuid());
+    let epochs = sorted.iter().map(|it| it.batch.id.upload.epoch.get());
     let seqs = sorted.iter().map(|it| it.batch.id.seq.cast_signed());
     let rows = sorted.iter().map(|it| it.batch.row_count() as i32);
     let first_rows = sorted.iter().map(|it| signed(it.batch.first_row()));
@@ -158,8 +159,7 @@ async fn enter_in_ledger(
     .fetch_all(connection)
     .await?;
     let id = |(upload, epoch, seq): (Uuid, i32, i32)| BatchId {
-        upload: upload.into(),
-        epoch,
+        upload: key(upload, epoch),
         seq: seq.cast_unsigned(),
     };
     Ok(new.into_iter().map(id).collect())

@@ -9,7 +9,7 @@ use crate::error::PortResult;
 use crate::store::rules::{self, Counted};
 use crate::store::sql::unsigned;
 use crate::store::{Completion, CompletionStore};
-use crate::upload::{Status, UploadId};
+use crate::upload::{Status, UploadId, UploadKey};
 
 #[async_trait]
 impl CompletionStore for PostgresStore {
@@ -17,10 +17,10 @@ impl CompletionStore for PostgresStore {
         call("store.completion", completion(&self.pool, id)).await
     }
 
-    async fn complete(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+    async fn complete(&self, key: UploadKey) -> PortResult<bool> {
         call("store.complete", async {
             let mut transaction = self.pool.begin().await?;
-            lock_status(&mut transaction, id).await?;
+            lock_status(&mut transaction, key.id).await?;
             // The accounts are closed here, in the store: no other way leads to `completed`.
             let completed = sqlx::query(
                 "UPDATE uploads u
@@ -32,8 +32,8 @@ impl CompletionStore for PostgresStore {
                  WHERE u.id = $1 AND u.epoch = $2 AND u.status = 'processing'
                    AND u.batches_total = l.batches AND u.rows_read = l.rows + r.rows AND u.rows_rejected = r.rows",
             )
-            .bind(id.as_uuid())
-            .bind(epoch)
+            .bind(key.id.as_uuid())
+            .bind(key.epoch.get())
             .execute(&mut *transaction)
             .await?;
             transaction.commit().await?;
@@ -60,7 +60,7 @@ async fn completion(pool: &PgPool, id: UploadId) -> sqlx::Result<Completion> {
          FROM batches WHERE upload_id = $1 AND epoch = $2",
     )
     .bind(id.as_uuid())
-    .bind(upload.epoch)
+    .bind(upload.epoch.get())
     .bind(i64::from(total))
     .fetch_one(pool)
     .await?;

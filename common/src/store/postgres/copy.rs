@@ -19,7 +19,7 @@ const TEXT_OID: u32 = 25;
 
 /// Appends every row of a batch. Fails for a cell whose JSON text is no Unicode.
 pub fn append_rows(buffer: &mut Vec<u8>, batch: &Batch) -> Result<(), serde_json::Error> {
-    let upload = batch.id.upload.as_uuid();
+    let upload = batch.id.upload.id.as_uuid();
     let width = batch.columns.len() as u32;
     for (row_number, row) in batch.row_numbers().zip(batch.rows()) {
         buffer.extend_from_slice(&3u16.to_be_bytes());

@@ -12,12 +12,12 @@ impl DeadLetterStore for PostgresStore {
         call("store.park", async {
             let mut transaction = self.pool.begin().await?;
             if let Some(id) = dead.id {
-                lock_status(&mut transaction, id.upload).await?;
+                lock_status(&mut transaction, id.upload.id).await?;
                 let (stored,): (bool,) = sqlx::query_as(
                     "SELECT EXISTS (SELECT FROM batches WHERE upload_id = $1 AND epoch = $2 AND seq = $3)",
                 )
-                .bind(id.upload.as_uuid())
-                .bind(id.epoch)
+                .bind(id.upload.id.as_uuid())
+                .bind(id.upload.epoch.get())
                 .bind(id.seq.cast_signed())
                 .fetch_one(&mut *transaction)
                 .await?;
@@ -31,8 +31,8 @@ impl DeadLetterStore for PostgresStore {
                  VALUES ($1, $2, $3, $4, $5, $6)
                  ON CONFLICT DO NOTHING",
             )
-            .bind(dead.id.map(|id| id.upload.as_uuid()))
-            .bind(dead.id.map(|id| id.epoch))
+            .bind(dead.id.map(|id| id.upload.id.as_uuid()))
+            .bind(dead.id.map(|id| id.upload.epoch.get()))
             .bind(dead.id.map(|id| id.seq.cast_signed()))
             .bind(dead.attempts.cast_signed())
             .bind(&dead.reason)

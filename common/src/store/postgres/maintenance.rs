@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{PostgresStore, call, fence_key};
+use super::{PostgresStore, call, fence_key, key};
 use crate::error::PortResult;
 use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER};
 use crate::store::{Leftovers, MaintenanceStore, Removal};
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 #[async_trait]
 impl MaintenanceStore for PostgresStore {
@@ -48,7 +48,7 @@ impl MaintenanceStore for PostgresStore {
     }
 }
 
-async fn expired(pool: &PgPool, lease: Duration) -> sqlx::Result<Vec<(UploadId, i32)>> {
+async fn expired(pool: &PgPool, lease: Duration) -> sqlx::Result<Vec<UploadKey>> {
     let found: Vec<(Uuid, i32)> = sqlx::query_as(
         "SELECT u.id, u.epoch FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id
          WHERE u.status = 'receiving'
@@ -59,7 +59,7 @@ async fn expired(pool: &PgPool, lease: Duration) -> sqlx::Result<Vec<(UploadId, 
     .bind(SWEEP_LIMIT)
     .fetch_all(pool)
     .await?;
-    let found = found.into_iter().map(|(id, epoch)| (id.into(), epoch));
+    let found = found.into_iter().map(|(id, epoch)| key(id, epoch));
     Ok(found.collect())
 }
 

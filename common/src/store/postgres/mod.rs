@@ -21,10 +21,11 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use uuid::Uuid;
 
 use super::{StoreConnection, sql};
 use crate::error::{ErrorKind, PortError, PortResult};
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 static MIGRATIONS: sql::EmbeddedMigrations =
     include!(concat!(env!("OUT_DIR"), "/postgres_migrations.rs"));
@@ -114,6 +115,14 @@ async fn call<T>(
             let reason = format!("Postgres did not answer within {seconds} s");
             Err(PortError::unavailable(operation, reason))
         }
+    }
+}
+
+/// The key of an upload, from its columns.
+fn key(id: Uuid, epoch: i32) -> UploadKey {
+    UploadKey {
+        id: id.into(),
+        epoch: epoch.into(),
     }
 }
 

@@ -11,19 +11,19 @@ use crate::store::RejectStore;
 use crate::store::sql::{
     REJECT_PAGE_BYTES, REJECT_PAGE_ROWS, RejectedRecord, rejected_row, signed,
 };
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 #[async_trait]
 impl RejectStore for PostgresStore {
-    async fn reject(&self, id: UploadId, epoch: i32, rows: &[RejectedRow]) -> PortResult<bool> {
+    async fn reject(&self, key: UploadKey, rows: &[RejectedRow]) -> PortResult<bool> {
         call("store.reject", async {
             let mut transaction = self.pool.begin().await?;
-            share_status(&mut transaction, fence_key(id)).await?;
+            share_status(&mut transaction, fence_key(key.id)).await?;
             let (is_receiving,): (bool,) = sqlx::query_as(
                 "SELECT EXISTS (SELECT FROM uploads WHERE id = $1 AND epoch = $2 AND status = 'receiving')",
             )
-            .bind(id.as_uuid())
-            .bind(epoch)
+            .bind(key.id.as_uuid())
+            .bind(key.epoch.get())
             .fetch_one(&mut *transaction)
             .await?;
             if !is_receiving {
@@ -36,7 +36,7 @@ impl RejectStore for PostgresStore {
                                                      message text, raw text, fields jsonb)
                    ON CONFLICT DO NOTHING"#,
             )
-            .bind(id.as_uuid())
+            .bind(key.id.as_uuid())
             .bind(Json(rows))
             .execute(&mut *transaction)
             .await?;

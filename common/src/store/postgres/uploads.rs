@@ -10,9 +10,10 @@ use uuid::Uuid;
 
 use super::{PostgresStore, call, lock_status};
 use crate::error::PortResult;
+use crate::sha256::Sha256;
 use crate::store::sql::{signed, unsigned};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
-use crate::upload::{Dialect, Failure, Status, Upload, UploadId};
+use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
 
 /// Selects uploads with their leases: while an upload is received, its lease has the figures. A
 /// macro, since the text of a query is static.
@@ -48,7 +49,7 @@ impl FromRow<'_, PgRow> for Upload {
         let duplicate_of: Option<Uuid> = row.try_get("duplicate_of")?;
         Ok(Self {
             id: row.try_get::<Uuid, _>("id")?.into(),
-            epoch: row.try_get("epoch")?,
+            epoch: row.try_get::<i32, _>("epoch")?.into(),
             status: status.parse().map_err(|error| sqlx::Error::ColumnDecode {
                 index: "status".to_owned(),
                 source: Box::new(error),
@@ -64,7 +65,9 @@ impl FromRow<'_, PgRow> for Upload {
             batches_total: batches_total.map(i32::cast_unsigned),
             batches_dead: count("batches_dead")?,
             rows_inserted: maybe_count("rows_inserted")?,
-            sha256: sha256.and_then(|bytes| bytes.try_into().ok()),
+            sha256: sha256
+                .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+                .map(Sha256::from),
             duplicate_of: duplicate_of.map(UploadId::from),
             failure: failure.map(|failure| failure.0),
             cleanup_pending: row.try_get("cleanup_pending")?,
@@ -85,29 +88,29 @@ impl UploadStore for PostgresStore {
         call("store.heartbeat", heartbeat(&self.pool, beats)).await
     }
 
-    async fn seal(&self, id: UploadId, epoch: i32, seal: &Seal) -> PortResult<bool> {
+    async fn seal(&self, key: UploadKey, seal: &Seal) -> PortResult<bool> {
         call("store.seal", async {
             let mut transaction = self.pool.begin().await?;
-            lock_status(&mut transaction, id).await?;
+            lock_status(&mut transaction, key.id).await?;
             let sealed = sqlx::query(
                 "UPDATE uploads
                  SET status = 'processing', rows_read = $3, batches_total = $4, bytes_received = $5, sha256 = $6,
                      rows_rejected = $7, blank_lines = $8, duplicate_of = $9, updated_at = now()
                  WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
             )
-            .bind(id.as_uuid())
-            .bind(epoch)
+            .bind(key.id.as_uuid())
+            .bind(key.epoch.get())
             .bind(signed(seal.rows))
             .bind(seal.batches.cast_signed())
             .bind(signed(seal.bytes))
-            .bind(&seal.sha256[..])
+            .bind(seal.sha256.as_bytes())
             .bind(signed(seal.rejected))
             .bind(signed(seal.blank_lines))
             .bind(seal.duplicate_of.map(|id| id.as_uuid()))
             .execute(&mut *transaction)
             .await?;
             if sealed.rows_affected() > 0 {
-                end_lease(&mut transaction, id).await?;
+                end_lease(&mut transaction, key.id).await?;
             }
             transaction.commit().await?;
             Ok(sealed.rows_affected() > 0)
@@ -117,26 +120,21 @@ impl UploadStore for PostgresStore {
 
     async fn fail(
         &self,
-        id: UploadId,
-        epoch: i32,
+        key: UploadKey,
         failure: &Failure,
         last: Option<Heartbeat>,
     ) -> PortResult<bool> {
-        call(
-            "store.fail",
-            end(&self.pool, id, epoch, Some(failure), last),
-        )
-        .await
+        call("store.fail", end(&self.pool, key, Some(failure), last)).await
     }
 
-    async fn cancel(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
-        call("store.cancel", end(&self.pool, id, epoch, None, None)).await
+    async fn cancel(&self, key: UploadKey) -> PortResult<bool> {
+        call("store.cancel", end(&self.pool, key, None, None)).await
     }
 
-    async fn undo(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+    async fn undo(&self, key: UploadKey) -> PortResult<bool> {
         call("store.undo", async {
             let mut transaction = self.pool.begin().await?;
-            lock_status(&mut transaction, id).await?;
+            lock_status(&mut transaction, key.id).await?;
             // In the next epoch, since the status of this one was final.
             let undone = sqlx::query(
                 "UPDATE uploads
@@ -144,8 +142,8 @@ impl UploadStore for PostgresStore {
                      rows_inserted = NULL, updated_at = now(), finished_at = now()
                  WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')",
             )
-            .bind(id.as_uuid())
-            .bind(epoch)
+            .bind(key.id.as_uuid())
+            .bind(key.epoch.get())
             .execute(&mut *transaction)
             .await?;
             transaction.commit().await?;
@@ -154,14 +152,14 @@ impl UploadStore for PostgresStore {
         .await
     }
 
-    async fn same_content(&self, sha256: [u8; 32], but: UploadId) -> PortResult<Option<UploadId>> {
+    async fn same_content(&self, sha256: Sha256, but: UploadId) -> PortResult<Option<UploadId>> {
         call("store.same_content", async {
             let found: Option<Uuid> = sqlx::query_scalar(
                 "SELECT id FROM uploads
                  WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
                  ORDER BY finished_at DESC LIMIT 1",
             )
-            .bind(&sha256[..])
+            .bind(sha256.as_bytes())
             .bind(but.as_uuid())
             .fetch_optional(&self.pool)
             .await?;
@@ -245,13 +243,12 @@ async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> sqlx::Result<Vec<Uploa
 /// Ends an upload that does not keep its rows: as `failed` if there is a reason, else as `cancelled`.
 async fn end(
     pool: &PgPool,
-    id: UploadId,
-    epoch: i32,
+    key: UploadKey,
     failure: Option<&Failure>,
     last: Option<Heartbeat>,
 ) -> sqlx::Result<bool> {
     let mut transaction = pool.begin().await?;
-    lock_status(&mut transaction, id).await?;
+    lock_status(&mut transaction, key.id).await?;
     // Figures that a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
     let ended = sqlx::query(
         "UPDATE uploads u
@@ -265,15 +262,15 @@ async fn end(
              updated_at = now(), finished_at = now()
          WHERE u.id = $1 AND u.epoch = $2 AND u.status IN ('receiving', 'processing')",
     )
-    .bind(id.as_uuid())
-    .bind(epoch)
+    .bind(key.id.as_uuid())
+    .bind(key.epoch.get())
     .bind(failure.map(Json))
     .bind(signed(last.map_or(0, |beat| beat.rows_read)))
     .bind(signed(last.map_or(0, |beat| beat.bytes_received)))
     .execute(&mut *transaction)
     .await?;
     if ended.rows_affected() > 0 {
-        end_lease(&mut transaction, id).await?;
+        end_lease(&mut transaction, key.id).await?;
     }
     transaction.commit().await?;
     Ok(ended.rows_affected() > 0)

@@ -15,7 +15,7 @@ use crate::sqlite::call;
 use crate::store::rules::{self, Admission};
 use crate::store::sql::{self, signed};
 use crate::store::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
-use crate::upload::{Status, UploadId};
+use crate::upload::{Status, UploadId, UploadKey};
 
 /// A row number has 36 bits of its row's id.
 const MOST_ROWS: u64 = 1 << 36;
@@ -29,12 +29,12 @@ struct Known {
 #[async_trait]
 impl BatchStore for SqliteStore {
     async fn admits(&self, id: BatchId) -> PortResult<bool> {
-        if self.is_failing(id.upload, id.epoch) {
+        if self.is_failing(id.upload) {
             return Ok(false);
         }
         call("store.admits", async {
             let mut connection = self.database.readers.acquire().await?;
-            let known = look_up(&mut connection, id.upload).await?;
+            let known = look_up(&mut connection, id.upload.id).await?;
             let admission = known.map(|known| known.admission);
             Ok(Admission::is_worthwhile(admission, id))
         })
@@ -45,14 +45,14 @@ impl BatchStore for SqliteStore {
         call("store.store", store(self, group)).await
     }
 
-    async fn ledger(&self, id: UploadId, epoch: i32) -> PortResult<Vec<LedgerEntry>> {
+    async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>> {
         call("store.ledger", async {
             let entries: Vec<(i32, i64, i32, i64, i64)> = sqlx::query_as(
                 "SELECT seq, first_row, rows, archive_bytes, archive_crc32
                  FROM batches WHERE upload_id = $1 AND epoch = $2 ORDER BY seq",
             )
-            .bind(id.to_string())
-            .bind(epoch)
+            .bind(key.id.to_string())
+            .bind(key.epoch.get())
             .fetch_all(&self.database.readers)
             .await?;
             Ok(entries.into_iter().map(LedgerEntry::from).collect())
@@ -60,15 +60,15 @@ impl BatchStore for SqliteStore {
         .await
     }
 
-    async fn progress(&self, id: UploadId, epoch: i32) -> PortResult<Snapshot> {
+    async fn progress(&self, key: UploadKey) -> PortResult<Snapshot> {
         call("store.progress", async {
-            let Some(upload) = find(&self.database, id).await? else {
+            let Some(upload) = find(&self.database, key.id).await? else {
                 return Ok(Snapshot::default());
             };
             let stored: Vec<(i32, i32)> =
                 sqlx::query_as("SELECT seq, rows FROM batches WHERE upload_id = $1 AND epoch = $2")
-                    .bind(id.to_string())
-                    .bind(epoch)
+                    .bind(key.id.to_string())
+                    .bind(key.epoch.get())
                     .fetch_all(&self.database.readers)
                     .await?;
             Ok(Snapshot {
@@ -90,7 +90,7 @@ async fn store(store: &SqliteStore, group: &[ArchivedBatch]) -> sqlx::Result<Vec
     for archived in group {
         let id = archived.batch.id;
         let admitted = admissions
-            .get(&id.upload)
+            .get(&id.upload.id)
             .is_some_and(|known| known.admits(id));
         if admitted && enter_in_ledger(&mut transaction, archived).await? {
             entered.insert(id);
@@ -98,7 +98,7 @@ async fn store(store: &SqliteStore, group: &[ArchivedBatch]) -> sqlx::Result<Vec
     }
     let (outcomes, new) = rules::outcomes(group, &admissions, entered);
     for batch in new {
-        let number = known[&batch.id.upload].number;
+        let number = known[&batch.id.upload.id].number;
         insert_rows(&mut transaction, batch, number).await?;
     }
     transaction.commit().await?;
@@ -113,14 +113,14 @@ async fn fence(
 ) -> sqlx::Result<HashMap<UploadId, Known>> {
     let mut known = HashMap::new();
     for archived in group {
-        let BatchId { upload, epoch, .. } = archived.batch.id;
-        if !known.contains_key(&upload)
-            && let Some(mut found) = look_up(connection, upload).await?
+        let upload = archived.batch.id.upload;
+        if !known.contains_key(&upload.id)
+            && let Some(mut found) = look_up(connection, upload.id).await?
         {
-            if store.is_failing(upload, epoch) {
+            if store.is_failing(upload) {
                 found.admission.status = Status::Failed;
             }
-            known.insert(upload, found);
+            known.insert(upload.id, found);
         }
     }
     Ok(known)
@@ -134,6 +134,7 @@ async fn look_up(connection: &mut SqliteConnection, id: UploadId) -> sqlx::Resul
             .await?;
     Ok(found.and_then(|(number, epoch, status)| {
         let status = status.parse().ok()?;
+        let epoch = epoch.into();
         Some(Known {
             number,
             admission: Admission { epoch, status },
@@ -152,8 +153,8 @@ async fn enter_in_ledger(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT DO NOTHING",
     )
-    .bind(batch.id.upload.to_string())
-    .bind(batch.id.epoch)
+    .bind(batch.id.upload.id.to_string())
+    .bind(batch.id.upload.epoch.get())
     .bind(batch.id.seq.cast_signed())
     .bind(batch.row_count() as i64)
     .bind(signed(batch.first_row()))

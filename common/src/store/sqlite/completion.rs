@@ -9,7 +9,7 @@ use crate::sqlite::{Database, call};
 use crate::store::rules::{self, Counted};
 use crate::store::sql::unsigned;
 use crate::store::{Completion, CompletionStore};
-use crate::upload::{Status, UploadId};
+use crate::upload::{Status, UploadId, UploadKey};
 
 #[async_trait]
 impl CompletionStore for SqliteStore {
@@ -17,10 +17,10 @@ impl CompletionStore for SqliteStore {
         call("store.completion", completion(&self.database, id)).await
     }
 
-    async fn complete(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+    async fn complete(&self, key: UploadKey) -> PortResult<bool> {
         call("store.complete", async {
             let mut transaction = self.database.begin().await?;
-            let rejected = rejects::count(&mut transaction, id).await?;
+            let rejected = rejects::count(&mut transaction, key.id).await?;
             // The accounts are closed here, in the store: no other way leads to `completed`.
             let completed = sqlx::query(
                 "UPDATE uploads
@@ -31,8 +31,8 @@ impl CompletionStore for SqliteStore {
                  WHERE uploads.id = $1 AND uploads.epoch = $2 AND uploads.status = 'processing'
                    AND uploads.batches_total = l.batches AND uploads.rows_read = l.rows + $4 AND uploads.rows_rejected = $4",
             )
-            .bind(id.to_string())
-            .bind(epoch)
+            .bind(key.id.to_string())
+            .bind(key.epoch.get())
             .bind(now())
             .bind(rejected)
             .execute(&mut *transaction)
@@ -59,7 +59,7 @@ async fn completion(database: &Database, id: UploadId) -> sqlx::Result<Completio
         "SELECT count(*), coalesce(sum(rows), 0) FROM batches WHERE upload_id = $1 AND epoch = $2",
     )
     .bind(id.to_string())
-    .bind(upload.epoch)
+    .bind(upload.epoch.get())
     .fetch_one(&mut *connection)
     .await?;
     let mut counted = Counted {

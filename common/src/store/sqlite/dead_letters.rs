@@ -16,8 +16,8 @@ impl DeadLetterStore for SqliteStore {
                 let (stored,): (bool,) = sqlx::query_as(
                     "SELECT EXISTS (SELECT 1 FROM batches WHERE upload_id = $1 AND epoch = $2 AND seq = $3)",
                 )
-                .bind(id.upload.to_string())
-                .bind(id.epoch)
+                .bind(id.upload.id.to_string())
+                .bind(id.upload.epoch.get())
                 .bind(id.seq.cast_signed())
                 .fetch_one(&mut *transaction)
                 .await?;
@@ -32,8 +32,8 @@ impl DeadLetterStore for SqliteStore {
                  VALUES ($1, $2, $3, $4, $5, $6, $7)
                  ON CONFLICT DO NOTHING",
             )
-            .bind(dead.id.map(|id| id.upload.to_string()))
-            .bind(dead.id.map(|id| id.epoch))
+            .bind(dead.id.map(|id| id.upload.id.to_string()))
+            .bind(dead.id.map(|id| id.upload.epoch.get()))
             .bind(dead.id.map(|id| id.seq.cast_signed()))
             .bind(dead.attempts.cast_signed())
             .bind(&dead.reason)

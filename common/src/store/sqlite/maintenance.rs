@@ -12,7 +12,7 @@ use crate::sqlite::{Database, call};
 use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER};
 use crate::store::{Leftovers, MaintenanceStore, Removal};
 use crate::sync::lock;
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 #[async_trait]
 impl MaintenanceStore for SqliteStore {
@@ -51,7 +51,7 @@ impl MaintenanceStore for SqliteStore {
     }
 }
 
-async fn expired(readers: &SqlitePool, lease: Duration) -> sqlx::Result<Vec<(UploadId, i32)>> {
+async fn expired(readers: &SqlitePool, lease: Duration) -> sqlx::Result<Vec<UploadKey>> {
     // The first condition is that of the partial index, word for word: SQLite does not infer it from
     // the second.
     let found: Vec<(String, i32)> = sqlx::query_as(
@@ -65,7 +65,12 @@ async fn expired(readers: &SqlitePool, lease: Duration) -> sqlx::Result<Vec<(Upl
     .await?;
     let found = found.iter();
     Ok(found
-        .filter_map(|(id, epoch)| Some((id.parse().ok()?, *epoch)))
+        .filter_map(|(id, epoch)| {
+            Some(UploadKey {
+                id: id.parse().ok()?,
+                epoch: (*epoch).into(),
+            })
+        })
         .collect())
 }
 

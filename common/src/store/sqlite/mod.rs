@@ -25,7 +25,7 @@ use super::{StoreConnection, sql};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call, port_error};
 use crate::sync::lock;
-use crate::upload::UploadId;
+use crate::upload::UploadKey;
 
 static MIGRATIONS: sql::EmbeddedMigrations =
     include!(concat!(env!("OUT_DIR"), "/sqlite_migrations.rs"));
@@ -47,7 +47,7 @@ pub struct SqliteStore {
     /// take whatever room is made, and with it the room to record the failure; so they are fenced
     /// from now on. If the process ends before the failure is recorded, the next process finds the
     /// upload with an expired lease.
-    failing: Arc<Mutex<HashSet<(UploadId, i32)>>>,
+    failing: Arc<Mutex<HashSet<UploadKey>>>,
 }
 
 impl SqliteStore {
@@ -63,8 +63,8 @@ impl SqliteStore {
         })
     }
 
-    fn is_failing(&self, id: UploadId, epoch: i32) -> bool {
-        lock(&self.failing).contains(&(id, epoch))
+    fn is_failing(&self, key: UploadKey) -> bool {
+        lock(&self.failing).contains(&key)
     }
 }
 

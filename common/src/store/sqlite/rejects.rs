@@ -12,12 +12,12 @@ use crate::store::RejectStore;
 use crate::store::sql::{
     REJECT_PAGE_BYTES, REJECT_PAGE_ROWS, RejectedRecord, rejected_row, signed,
 };
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 #[async_trait]
 impl RejectStore for SqliteStore {
-    async fn reject(&self, id: UploadId, epoch: i32, rows: &[RejectedRow]) -> PortResult<bool> {
-        if self.is_failing(id, epoch) {
+    async fn reject(&self, key: UploadKey, rows: &[RejectedRow]) -> PortResult<bool> {
+        if self.is_failing(key) {
             return Ok(false);
         }
         call("store.reject", async {
@@ -25,8 +25,8 @@ impl RejectStore for SqliteStore {
             let receiving: Option<i64> = sqlx::query_scalar(
                 "SELECT number FROM uploads WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
             )
-            .bind(id.to_string())
-            .bind(epoch)
+            .bind(key.id.to_string())
+            .bind(key.epoch.get())
             .fetch_optional(&mut *transaction)
             .await?;
             let Some(number) = receiving else {

@@ -8,11 +8,12 @@ use sqlx::{FromRow, Row, SqliteConnection};
 
 use super::{SqliteStore, now, rejects, time_text};
 use crate::error::{ErrorKind, PortResult};
+use crate::sha256::Sha256;
 use crate::sqlite::{Database, call};
 use crate::store::sql::{signed, unsigned};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 use crate::sync::lock;
-use crate::upload::{Dialect, Failure, Status, Upload, UploadId};
+use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
 
 /// Selects uploads with their leases: while an upload is received, its lease has the figures. A
 /// macro, since the text of a query is static.
@@ -46,7 +47,7 @@ impl FromRow<'_, SqliteRow> for Upload {
         let duplicate_of: Option<String> = row.try_get("duplicate_of")?;
         Ok(Self {
             id: parsed(row, "id")?,
-            epoch: row.try_get("epoch")?,
+            epoch: row.try_get::<i32, _>("epoch")?.into(),
             status: parsed(row, "status")?,
             filename: row.try_get("filename")?,
             dialect: dialect.0,
@@ -59,7 +60,9 @@ impl FromRow<'_, SqliteRow> for Upload {
             batches_total: batches_total.map(i32::cast_unsigned),
             batches_dead: count("batches_dead")?,
             rows_inserted: maybe_count("rows_inserted")?,
-            sha256: sha256.and_then(|bytes| bytes.try_into().ok()),
+            sha256: sha256
+                .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+                .map(Sha256::from),
             duplicate_of: duplicate_of.and_then(|id| id.parse().ok()),
             failure: failure.map(|failure| failure.0),
             cleanup_pending: row.try_get("cleanup_pending")?,
@@ -92,15 +95,15 @@ impl UploadStore for SqliteStore {
         // To its sender, an upload that is failing has ended.
         let living: Vec<Heartbeat> = {
             let failing = lock(&self.failing);
-            let is_failing = |id| failing.iter().any(|(failing, _)| *failing == id);
+            let is_failing = |id| failing.iter().any(|key| key.id == id);
             let living = beats.iter().filter(|beat| !is_failing(beat.upload));
             living.copied().collect()
         };
         call("store.heartbeat", heartbeat(&self.database, &living)).await
     }
 
-    async fn seal(&self, id: UploadId, epoch: i32, seal: &Seal) -> PortResult<bool> {
-        if self.is_failing(id, epoch) {
+    async fn seal(&self, key: UploadKey, seal: &Seal) -> PortResult<bool> {
+        if self.is_failing(key) {
             return Ok(false);
         }
         call("store.seal", async {
@@ -111,12 +114,12 @@ impl UploadStore for SqliteStore {
                      updated_at = $7, rows_rejected = $8, blank_lines = $9, duplicate_of = $10
                  WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
             )
-            .bind(id.to_string())
-            .bind(epoch)
+            .bind(key.id.to_string())
+            .bind(key.epoch.get())
             .bind(signed(seal.rows))
             .bind(seal.batches.cast_signed())
             .bind(signed(seal.bytes))
-            .bind(&seal.sha256[..])
+            .bind(seal.sha256.as_bytes())
             .bind(now())
             .bind(signed(seal.rejected))
             .bind(signed(seal.blank_lines))
@@ -124,7 +127,7 @@ impl UploadStore for SqliteStore {
             .execute(&mut *transaction)
             .await?;
             if sealed.rows_affected() > 0 {
-                end_lease(&mut transaction, id).await?;
+                end_lease(&mut transaction, key.id).await?;
             }
             transaction.commit().await?;
             Ok(sealed.rows_affected() > 0)
@@ -134,29 +137,26 @@ impl UploadStore for SqliteStore {
 
     async fn fail(
         &self,
-        id: UploadId,
-        epoch: i32,
+        key: UploadKey,
         failure: &Failure,
         last: Option<Heartbeat>,
     ) -> PortResult<bool> {
-        let end = end(&self.database, id, epoch, Some(failure), last);
+        let end = end(&self.database, key, Some(failure), last);
         let failed = call("store.fail", end).await;
         match &failed {
-            Ok(_) => lock(&self.failing).remove(&(id, epoch)),
-            Err(error) if error.kind() == ErrorKind::Full => {
-                lock(&self.failing).insert((id, epoch))
-            }
+            Ok(_) => lock(&self.failing).remove(&key),
+            Err(error) if error.kind() == ErrorKind::Full => lock(&self.failing).insert(key),
             Err(_) => false,
         };
         failed
     }
 
-    async fn cancel(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
-        let end = end(&self.database, id, epoch, None, None);
+    async fn cancel(&self, key: UploadKey) -> PortResult<bool> {
+        let end = end(&self.database, key, None, None);
         call("store.cancel", end).await
     }
 
-    async fn undo(&self, id: UploadId, epoch: i32) -> PortResult<bool> {
+    async fn undo(&self, key: UploadKey) -> PortResult<bool> {
         call("store.undo", async {
             // In the next epoch, since the status of this one was final.
             let undone = sqlx::query(
@@ -165,8 +165,8 @@ impl UploadStore for SqliteStore {
                      rows_inserted = NULL, updated_at = $3, finished_at = $3
                  WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')",
             )
-            .bind(id.to_string())
-            .bind(epoch)
+            .bind(key.id.to_string())
+            .bind(key.epoch.get())
             .bind(now())
             .execute(self.database.writer())
             .await?;
@@ -175,14 +175,14 @@ impl UploadStore for SqliteStore {
         .await
     }
 
-    async fn same_content(&self, sha256: [u8; 32], but: UploadId) -> PortResult<Option<UploadId>> {
+    async fn same_content(&self, sha256: Sha256, but: UploadId) -> PortResult<Option<UploadId>> {
         call("store.same_content", async {
             let found: Option<String> = sqlx::query_scalar(
                 "SELECT id FROM uploads
                  WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
                  ORDER BY finished_at DESC LIMIT 1",
             )
-            .bind(&sha256[..])
+            .bind(sha256.as_bytes())
             .bind(but.to_string())
             .fetch_optional(&self.database.readers)
             .await?;
@@ -270,13 +270,12 @@ async fn heartbeat(database: &Database, beats: &[Heartbeat]) -> sqlx::Result<Vec
 /// Ends an upload that does not keep its rows: as `failed` if there is a reason, else as `cancelled`.
 async fn end(
     database: &Database,
-    id: UploadId,
-    epoch: i32,
+    key: UploadKey,
     failure: Option<&Failure>,
     last: Option<Heartbeat>,
 ) -> sqlx::Result<bool> {
     let mut transaction = database.begin().await?;
-    let rejected = rejects::count(&mut transaction, id).await?;
+    let rejected = rejects::count(&mut transaction, key.id).await?;
     // Figures that a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
     let ended = sqlx::query(
         "UPDATE uploads
@@ -290,8 +289,8 @@ async fn end(
              updated_at = $6, finished_at = $6
          WHERE id = $1 AND epoch = $2 AND status IN ('receiving', 'processing')",
     )
-    .bind(id.to_string())
-    .bind(epoch)
+    .bind(key.id.to_string())
+    .bind(key.epoch.get())
     .bind(failure.map(Json))
     .bind(signed(last.map_or(0, |beat| beat.rows_read)))
     .bind(signed(last.map_or(0, |beat| beat.bytes_received)))
@@ -300,7 +299,7 @@ async fn end(
     .execute(&mut *transaction)
     .await?;
     if ended.rows_affected() > 0 {
-        end_lease(&mut transaction, id).await?;
+        end_lease(&mut transaction, key.id).await?;
     }
     transaction.commit().await?;
     Ok(ended.rows_affected() > 0)

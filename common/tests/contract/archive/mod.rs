@@ -13,6 +13,7 @@ use carga_common::batch::BatchId;
 use carga_common::upload::UploadId;
 
 use self::fixtures::{Filesystem, S3};
+use crate::sample::first;
 use crate::suite::Fixture;
 
 macro_rules! contract {
@@ -57,8 +58,7 @@ trait ArchiveFixture: Fixture {
 
 fn key(upload: UploadId, seq: u32) -> ArchiveKey {
     ArchiveKey::batch(BatchId {
-        upload,
-        epoch: 1,
+        upload: first(upload),
         seq,
     })
 }

@@ -6,19 +6,20 @@ use carga_common::upload::UploadId;
 use futures::future::try_join_all;
 
 use super::{LONG, ProgressFixture, check, snapshot, stored};
+use crate::sample::first;
 
 pub(super) async fn absent_counters_are_told_and_nothing_is_added<F: ProgressFixture>(
     place: &F,
 ) -> Result<()> {
     let progress = place.open(LONG).await?;
     let id = UploadId::generate();
-    ensure!(progress.read(id, 1).await?.is_none());
-    ensure!(progress.stored(id, 1, &stored([1])).await? == Presence::Absent);
-    ensure!(progress.received(id, 1, 5, 50).await? == Presence::Absent);
-    ensure!(progress.read(id, 1).await?.is_none());
+    ensure!(progress.read(first(id)).await?.is_none());
+    ensure!(progress.stored(first(id), &stored([1])).await? == Presence::Absent);
+    ensure!(progress.received(first(id), 5, 50).await? == Presence::Absent);
+    ensure!(progress.read(first(id)).await?.is_none());
     // Nothing of it turns up later either.
-    progress.restore(id, 1, &Snapshot::default()).await?;
-    check(progress.as_ref(), id, 1, (0, 0, 0)).await
+    progress.restore(first(id), &Snapshot::default()).await?;
+    check(progress.as_ref(), first(id), (0, 0, 0)).await
 }
 
 pub(super) async fn a_batch_counted_twice_changes_nothing<F: ProgressFixture>(
@@ -26,36 +27,36 @@ pub(super) async fn a_batch_counted_twice_changes_nothing<F: ProgressFixture>(
 ) -> Result<()> {
     let progress = place.open(LONG).await?;
     let id = UploadId::generate();
-    progress.restore(id, 1, &Snapshot::default()).await?;
+    progress.restore(first(id), &Snapshot::default()).await?;
     for _ in 0..3 {
-        let counted = progress.stored(id, 1, &stored([1, 2, 2, 7])).await?;
+        let counted = progress.stored(first(id), &stored([1, 2, 2, 7])).await?;
         ensure!(counted == Presence::Present);
-        check(progress.as_ref(), id, 1, (0, 0, 3)).await?;
+        check(progress.as_ref(), first(id), (0, 0, 3)).await?;
     }
     // Another process reports one of them again, beside a new one.
     let other = place.open(LONG).await?;
-    ensure!(other.stored(id, 1, &stored([7, 8])).await? == Presence::Present);
-    check(progress.as_ref(), id, 1, (0, 0, 4)).await
+    ensure!(other.stored(first(id), &stored([7, 8])).await? == Presence::Present);
+    check(progress.as_ref(), first(id), (0, 0, 4)).await
 }
 
 pub(super) async fn concurrent_adds_are_exact<F: ProgressFixture>(place: &F) -> Result<()> {
     const BATCHES: u32 = 40;
     let id = UploadId::generate();
     let handles = [place.open(LONG).await?, place.open(LONG).await?];
-    handles[0].restore(id, 1, &Snapshot::default()).await?;
+    handles[0].restore(first(id), &Snapshot::default()).await?;
     // Each batch from several sides, some of them several at once, and a look at the ledger in between.
     let reports = (0..8u32).map(|number| {
         let progress = handles[number as usize % handles.len()].clone();
         tokio::spawn(async move {
             let apart: Vec<u32> = (1..=BATCHES).collect();
             for seqs in apart.chunks(number as usize + 1) {
-                let counted = progress.stored(id, 1, &stored(seqs.to_vec())).await?;
+                let counted = progress.stored(first(id), &stored(seqs.to_vec())).await?;
                 ensure!(counted == Presence::Present);
                 let rows = u64::from(*seqs.last().unwrap_or(&0)) * 10;
-                progress.received(id, 1, rows, rows * 10).await?;
+                progress.received(first(id), rows, rows * 10).await?;
             }
             progress
-                .restore(id, 1, &snapshot(100, 1000, 1..=10))
+                .restore(first(id), &snapshot(100, 1000, 1..=10))
                 .await?;
             Ok(())
         })
@@ -64,7 +65,7 @@ pub(super) async fn concurrent_adds_are_exact<F: ProgressFixture>(place: &F) -> 
         reported?;
     }
     for progress in &handles {
-        check(progress.as_ref(), id, 1, (400, 4000, BATCHES.into())).await?;
+        check(progress.as_ref(), first(id), (400, 4000, BATCHES.into())).await?;
     }
     Ok(())
 }
@@ -72,7 +73,9 @@ pub(super) async fn concurrent_adds_are_exact<F: ProgressFixture>(place: &F) -> 
 pub(super) async fn figures_never_go_backwards<F: ProgressFixture>(place: &F) -> Result<()> {
     let progress = place.open(LONG).await?;
     let id = UploadId::generate();
-    progress.restore(id, 1, &snapshot(100, 1000, [])).await?;
+    progress
+        .restore(first(id), &snapshot(100, 1000, []))
+        .await?;
     for (rows, bytes, expected) in [
         (400, 4000, (400, 4000, 0)),
         (300, 3000, (400, 4000, 0)),
@@ -80,9 +83,9 @@ pub(super) async fn figures_never_go_backwards<F: ProgressFixture>(place: &F) ->
         (500, 0, (500, 4000, 0)),
         (0, 5000, (500, 5000, 0)),
     ] {
-        let raised = progress.received(id, 1, rows, bytes).await?;
+        let raised = progress.received(first(id), rows, bytes).await?;
         ensure!(raised == Presence::Present);
-        check(progress.as_ref(), id, 1, expected).await?;
+        check(progress.as_ref(), first(id), expected).await?;
     }
     Ok(())
 }
@@ -93,10 +96,10 @@ pub(super) async fn counters_are_made_from_a_snapshot<F: ProgressFixture>(place:
     // Beyond what fits into 32 bits.
     let (rows, bytes) = (5_000_000_000, 500_000_000_000);
     let figures = snapshot(rows, bytes, [3, 1, 9]);
-    progress.restore(id, 1, &figures).await?;
+    progress.restore(first(id), &figures).await?;
     let other = place.open(LONG).await?;
     for progress in [progress, other] {
-        check(progress.as_ref(), id, 1, (rows, bytes, 3)).await?;
+        check(progress.as_ref(), first(id), (rows, bytes, 3)).await?;
     }
     Ok(())
 }
@@ -107,14 +110,16 @@ pub(super) async fn restoring_adds_what_is_lacking_and_takes_nothing_away<F: Pro
     let progress = place.open(LONG).await?;
     let id = UploadId::generate();
     progress
-        .restore(id, 1, &snapshot(100, 1000, [1, 2]))
+        .restore(first(id), &snapshot(100, 1000, [1, 2]))
         .await?;
-    progress.stored(id, 1, &stored([3])).await?;
+    progress.stored(first(id), &stored([3])).await?;
     // An older look at the ledger, which lacks batch 3 and knows of batch 4.
-    progress.restore(id, 1, &snapshot(90, 2000, [1, 4])).await?;
-    check(progress.as_ref(), id, 1, (100, 2000, 4)).await?;
-    progress.restore(id, 1, &Snapshot::default()).await?;
-    check(progress.as_ref(), id, 1, (100, 2000, 4)).await
+    progress
+        .restore(first(id), &snapshot(90, 2000, [1, 4]))
+        .await?;
+    check(progress.as_ref(), first(id), (100, 2000, 4)).await?;
+    progress.restore(first(id), &Snapshot::default()).await?;
+    check(progress.as_ref(), first(id), (100, 2000, 4)).await
 }
 
 /// A file of 10 GiB has about so many batches.
@@ -125,23 +130,23 @@ pub(super) async fn a_snapshot_of_a_very_long_ledger_is_restored<F: ProgressFixt
     let progress = place.open(LONG).await?;
     let id = UploadId::generate();
     let ledger = snapshot(1, 1, 1..=BATCHES);
-    progress.restore(id, 1, &ledger).await?;
-    check(progress.as_ref(), id, 1, (1, 1, BATCHES.into())).await?;
+    progress.restore(first(id), &ledger).await?;
+    check(progress.as_ref(), first(id), (1, 1, BATCHES.into())).await?;
     progress
-        .stored(id, 1, &stored([BATCHES, BATCHES + 1]))
+        .stored(first(id), &stored([BATCHES, BATCHES + 1]))
         .await?;
-    check(progress.as_ref(), id, 1, (1, 1, u64::from(BATCHES) + 1)).await
+    check(progress.as_ref(), first(id), (1, 1, u64::from(BATCHES) + 1)).await
 }
 
 pub(super) async fn uploads_are_counted_apart<F: ProgressFixture>(place: &F) -> Result<()> {
     let progress = place.open(LONG).await?;
     let (one, other) = (UploadId::generate(), UploadId::generate());
-    progress.restore(one, 1, &snapshot(1, 10, [1])).await?;
-    ensure!(progress.read(other, 1).await?.is_none());
-    progress.restore(other, 1, &Snapshot::default()).await?;
-    progress.stored(other, 1, &stored([1, 2])).await?;
-    check(progress.as_ref(), one, 1, (1, 10, 1)).await?;
-    check(progress.as_ref(), other, 1, (0, 0, 2)).await
+    progress.restore(first(one), &snapshot(1, 10, [1])).await?;
+    ensure!(progress.read(first(other)).await?.is_none());
+    progress.restore(first(other), &Snapshot::default()).await?;
+    progress.stored(first(other), &stored([1, 2])).await?;
+    check(progress.as_ref(), first(one), (1, 10, 1)).await?;
+    check(progress.as_ref(), first(other), (0, 0, 2)).await
 }
 
 pub(super) async fn counters_within_reach_answer_a_ping<F: ProgressFixture>(

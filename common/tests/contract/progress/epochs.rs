@@ -5,36 +5,43 @@ use carga_common::progress::{Presence, Snapshot};
 use carga_common::upload::UploadId;
 
 use super::{LONG, ProgressFixture, check, snapshot, stored};
+use crate::sample::{first, in_epoch};
 
 pub(super) async fn a_newer_epoch_begins_afresh<F: ProgressFixture>(place: &F) -> Result<()> {
     let progress = place.open(LONG).await?;
     let id = UploadId::generate();
     progress
-        .restore(id, 1, &snapshot(100, 1000, [1, 2]))
+        .restore(first(id), &snapshot(100, 1000, [1, 2]))
         .await?;
     // What the older epoch has counted is no counter of the newer one.
-    ensure!(progress.read(id, 2).await?.is_none());
-    ensure!(progress.stored(id, 2, &stored([1])).await? == Presence::Absent);
-    ensure!(progress.received(id, 2, 5, 50).await? == Presence::Absent);
-    check(progress.as_ref(), id, 1, (100, 1000, 2)).await?;
+    ensure!(progress.read(in_epoch(id, 2)).await?.is_none());
+    ensure!(progress.stored(in_epoch(id, 2), &stored([1])).await? == Presence::Absent);
+    ensure!(progress.received(in_epoch(id, 2), 5, 50).await? == Presence::Absent);
+    check(progress.as_ref(), first(id), (100, 1000, 2)).await?;
 
-    progress.restore(id, 2, &Snapshot::default()).await?;
-    check(progress.as_ref(), id, 2, (0, 0, 0)).await?;
+    progress
+        .restore(in_epoch(id, 2), &Snapshot::default())
+        .await?;
+    check(progress.as_ref(), in_epoch(id, 2), (0, 0, 0)).await?;
     // A batch that the older epoch has counted counts again.
-    ensure!(progress.stored(id, 2, &stored([1])).await? == Presence::Present);
-    check(progress.as_ref(), id, 2, (0, 0, 1)).await
+    ensure!(progress.stored(in_epoch(id, 2), &stored([1])).await? == Presence::Present);
+    check(progress.as_ref(), in_epoch(id, 2), (0, 0, 1)).await
 }
 
 pub(super) async fn an_older_epoch_changes_nothing<F: ProgressFixture>(place: &F) -> Result<()> {
     let progress = place.open(LONG).await?;
     let id = UploadId::generate();
-    progress.restore(id, 2, &snapshot(5, 50, [1])).await?;
+    progress
+        .restore(in_epoch(id, 2), &snapshot(5, 50, [1]))
+        .await?;
     // Present, since there is nothing to rebuild.
-    ensure!(progress.stored(id, 1, &stored([2, 3])).await? == Presence::Present);
-    ensure!(progress.received(id, 1, 400, 4000).await? == Presence::Present);
-    progress.restore(id, 1, &snapshot(400, 4000, [4])).await?;
-    check(progress.as_ref(), id, 2, (5, 50, 1)).await?;
+    ensure!(progress.stored(first(id), &stored([2, 3])).await? == Presence::Present);
+    ensure!(progress.received(first(id), 400, 4000).await? == Presence::Present);
+    progress
+        .restore(first(id), &snapshot(400, 4000, [4]))
+        .await?;
+    check(progress.as_ref(), in_epoch(id, 2), (5, 50, 1)).await?;
     // And it has no counters any more.
-    ensure!(progress.read(id, 1).await?.is_none());
+    ensure!(progress.read(first(id)).await?.is_none());
     Ok(())
 }

@@ -8,6 +8,7 @@ use carga_common::upload::UploadId;
 use carga_testkit::eventually;
 
 use super::{LONG, ProgressFixture, check, snapshot, stored};
+use crate::sample::first;
 
 pub(super) async fn counters_end_with_their_time_to_live<F: ProgressFixture>(
     place: &F,
@@ -15,26 +16,26 @@ pub(super) async fn counters_end_with_their_time_to_live<F: ProgressFixture>(
     let ttl = Duration::from_secs(1);
     let (progress, lasting) = (place.open(ttl).await?, place.open(LONG).await?);
     let (id, other) = (UploadId::generate(), UploadId::generate());
-    lasting.restore(other, 1, &Snapshot::default()).await?;
+    lasting.restore(first(other), &Snapshot::default()).await?;
     let made = Instant::now();
     progress
-        .restore(id, 1, &snapshot(100, 1000, [1, 2]))
+        .restore(first(id), &snapshot(100, 1000, [1, 2]))
         .await?;
     eventually(Duration::from_secs(20), "the counters to end", async || {
         progress
-            .read(id, 1)
+            .read(first(id))
             .await
             .is_ok_and(|found| found.is_none())
     })
     .await?;
     let lived = made.elapsed();
     ensure!(lived > ttl * 9 / 10, "{lived:?}");
-    ensure!(progress.stored(id, 1, &stored([3])).await? == Presence::Absent);
-    ensure!(progress.received(id, 1, 500, 5000).await? == Presence::Absent);
+    ensure!(progress.stored(first(id), &stored([3])).await? == Presence::Absent);
+    ensure!(progress.received(first(id), 500, 5000).await? == Presence::Absent);
     // Of what has ended nothing is left to be counted, and only that has ended.
-    progress.restore(id, 1, &Snapshot::default()).await?;
-    check(progress.as_ref(), id, 1, (0, 0, 0)).await?;
-    check(progress.as_ref(), other, 1, (0, 0, 0)).await
+    progress.restore(first(id), &Snapshot::default()).await?;
+    check(progress.as_ref(), first(id), (0, 0, 0)).await?;
+    check(progress.as_ref(), first(other), (0, 0, 0)).await
 }
 
 pub(super) async fn every_change_renews_the_time_to_live<F: ProgressFixture>(
@@ -43,21 +44,23 @@ pub(super) async fn every_change_renews_the_time_to_live<F: ProgressFixture>(
     let ttl = Duration::from_secs(2);
     let progress = place.open(ttl).await?;
     let (read, counted) = (UploadId::generate(), UploadId::generate());
-    progress.restore(read, 1, &Snapshot::default()).await?;
-    progress.restore(counted, 1, &Snapshot::default()).await?;
+    progress.restore(first(read), &Snapshot::default()).await?;
+    progress
+        .restore(first(counted), &Snapshot::default())
+        .await?;
     let made = Instant::now();
     let (mut rows, mut seq) = (0, 0);
     eventually(ttl * 10, "twice the time to live to pass", async || {
         (rows, seq) = (rows + 1, seq + 1);
         let reported = [
-            progress.received(read, 1, rows, rows).await,
-            progress.stored(counted, 1, &stored([seq])).await,
+            progress.received(first(read), rows, rows).await,
+            progress.stored(first(counted), &stored([seq])).await,
         ];
         let present = |presence: &Result<_, _>| matches!(presence, Ok(Presence::Present));
         // Once they have ended, they stay so, and the deadline passes.
         reported.iter().all(present) && made.elapsed() > ttl * 2
     })
     .await?;
-    check(progress.as_ref(), read, 1, (rows, rows, 0)).await?;
-    check(progress.as_ref(), counted, 1, (0, 0, seq.into())).await
+    check(progress.as_ref(), first(read), (rows, rows, 0)).await?;
+    check(progress.as_ref(), first(counted), (0, 0, seq.into())).await
 }

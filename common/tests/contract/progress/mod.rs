@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use carga_common::progress::{Counters, ProgressStore, Snapshot, StoredBatch};
-use carga_common::upload::UploadId;
+use carga_common::upload::UploadKey;
 
 use self::fixtures::{Redis, Sqlite};
 use crate::suite::Fixture;
@@ -72,8 +72,7 @@ fn snapshot(rows_read: u64, bytes_received: u64, seqs: impl IntoIterator<Item = 
 /// The counters are there, with these figures: rows read, bytes received, batches stored, all of ten rows.
 async fn check(
     progress: &dyn ProgressStore,
-    upload: UploadId,
-    epoch: i32,
+    upload: UploadKey,
     (rows_read, bytes_received, batches): (u64, u64, u64),
 ) -> Result<()> {
     let expected = Counters {
@@ -82,7 +81,7 @@ async fn check(
         rows_stored: batches * 10,
         batches_stored: batches,
     };
-    let found = progress.read(upload, epoch).await?;
+    let found = progress.read(upload).await?;
     ensure!(found == Some(expected), "{found:?} is not {expected:?}");
     Ok(())
 }

@@ -18,6 +18,7 @@ use carga_testkit::eventually;
 use futures::future::BoxFuture;
 
 use self::fixtures::{Rabbit, Sqlite};
+use crate::sample::in_epoch;
 use crate::suite::Fixture;
 
 macro_rules! contract {
@@ -93,8 +94,7 @@ struct Killable {
 fn batch(upload: UploadId, seq: u32, body: impl Into<Bytes>) -> EncodedBatch {
     EncodedBatch {
         id: BatchId {
-            upload,
-            epoch: 2,
+            upload: in_epoch(upload, 2),
             seq,
         },
         rows: 1,

@@ -15,6 +15,7 @@ use super::{
     PATIENCE, QueueFixture, batch, check, check_nothing_is_left, lone_batch, next, publish, take,
     take_dead, told, wait_for_depth,
 };
+use crate::sample::in_epoch;
 
 pub(super) async fn a_published_batch_is_there_after_opening_again<F: QueueFixture>(
     place: &F,
@@ -159,8 +160,7 @@ pub(super) async fn a_message_id_and_its_epoch_come_back<F: QueueFixture>(place:
     let mut sent = lone_batch();
     // An id that a client chose, and the largest numbers there are.
     sent.id = BatchId {
-        upload: Uuid::new_v4().into(),
-        epoch: i32::MAX,
+        upload: in_epoch(Uuid::new_v4().into(), i32::MAX),
         seq: u32::MAX,
     };
     queue.publisher().publish(&sent).await?;

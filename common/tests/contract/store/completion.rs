@@ -9,7 +9,7 @@ use super::{
     StoreFixture, begin, check_sample_rows, check_status, complete, fail, find, rows, seal,
     store_new,
 };
-use crate::sample;
+use crate::sample::{self, first};
 
 pub(super) async fn an_upload_is_not_complete_while_a_batch_is_missing<F: StoreFixture>(
     place: &F,
@@ -17,7 +17,7 @@ pub(super) async fn an_upload_is_not_complete_while_a_batch_is_missing<F: StoreF
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     let batches = sample::batches(id, 3, 10)?;
-    ensure!(store.seal(id, 1, &seal(3, 30)).await?);
+    ensure!(store.seal(first(id), &seal(3, 30)).await?);
     // The one in the middle comes last.
     for place_of_next in [2, 0, 1] {
         check_incomplete(store.as_ref(), id).await?;
@@ -26,8 +26,8 @@ pub(super) async fn an_upload_is_not_complete_while_a_batch_is_missing<F: StoreF
     let Completion::Ready(ready) = store.completion(id).await? else {
         anyhow::bail!("it is not ready");
     };
-    ensure!(ready.id == id && ready.epoch == 1 && ready.rows_read == 30);
-    ensure!(store.complete(id, 1).await?);
+    ensure!(ready.key() == first(id) && ready.rows_read == 30);
+    ensure!(store.complete(first(id)).await?);
     check_sample_rows(store.as_ref(), id, 30).await
 }
 
@@ -37,7 +37,7 @@ async fn check_incomplete(store: &dyn Store, id: UploadId) -> Result<()> {
         matches!(completion, Completion::Incomplete),
         "{completion:?}"
     );
-    ensure!(!store.complete(id, 1).await?);
+    ensure!(!store.complete(first(id)).await?);
     ensure!(rows(store, id).await?.is_empty());
     Ok(())
 }
@@ -56,9 +56,9 @@ pub(super) async fn an_upload_is_not_complete_before_it_is_sealed<F: StoreFixtur
 pub(super) async fn an_upload_without_rows_completes<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
-    ensure!(store.seal(id, 1, &seal(0, 0)).await?);
+    ensure!(store.seal(first(id), &seal(0, 0)).await?);
     ensure!(matches!(store.completion(id).await?, Completion::Ready(_)));
-    ensure!(store.complete(id, 1).await?);
+    ensure!(store.complete(first(id)).await?);
     ensure!(find(store.as_ref(), id).await?.rows_inserted == Some(0));
     check_sample_rows(store.as_ref(), id, 0).await
 }
@@ -83,7 +83,7 @@ pub(super) async fn the_last_batches_at_once_complete_it_exactly_once<F: StoreFi
         }
         let api = handles[1].clone();
         all.push(tokio::spawn(async move {
-            ensure!(api.seal(id, 1, &seal(BATCHES, 40)).await?);
+            ensure!(api.seal(first(id), &seal(BATCHES, 40)).await?);
             finish(api.as_ref(), id).await
         }));
         let mut completed = 0;
@@ -99,7 +99,7 @@ pub(super) async fn the_last_batches_at_once_complete_it_exactly_once<F: StoreFi
 /// Completes the upload if it can. Whether this call did.
 async fn finish(store: &dyn Store, id: UploadId) -> Result<bool> {
     match store.completion(id).await? {
-        Completion::Ready(upload) => Ok(store.complete(id, upload.epoch).await?),
+        Completion::Ready(upload) => Ok(store.complete(upload.key()).await?),
         Completion::Incomplete | Completion::Ended => Ok(false),
         mismatch @ Completion::Mismatch { .. } => anyhow::bail!("{mismatch:?}"),
     }
@@ -113,7 +113,7 @@ pub(super) async fn accounts_that_do_not_close_are_a_mismatch<F: StoreFixture>(
     for (batches, read) in [(2, 19), (2, 21), (1, 20)] {
         let id = begin(store.as_ref()).await?;
         store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
-        ensure!(store.seal(id, 1, &seal(batches, read)).await?);
+        ensure!(store.seal(first(id), &seal(batches, read)).await?);
         let completion = store.completion(id).await?;
         let Completion::Mismatch {
             read: told,
@@ -124,7 +124,7 @@ pub(super) async fn accounts_that_do_not_close_are_a_mismatch<F: StoreFixture>(
             anyhow::bail!("{batches} batches and {read} rows: {completion:?}");
         };
         ensure!((told, stored) == (read, 20), "{told} {stored}");
-        ensure!(!store.complete(id, 1).await?);
+        ensure!(!store.complete(first(id)).await?);
         check_status(store.as_ref(), id, Status::Processing).await?;
         ensure!(rows(store.as_ref(), id).await?.is_empty());
     }
@@ -135,12 +135,12 @@ pub(super) async fn an_upload_that_has_ended_says_so<F: StoreFixture>(place: &F)
     let store = place.open().await?;
     let completed = complete(store.as_ref(), 1, 10).await?;
     let failed = begin(store.as_ref()).await?;
-    ensure!(store.seal(failed, 1, &seal(0, 0)).await?);
+    ensure!(store.seal(first(failed), &seal(0, 0)).await?);
     fail(store.as_ref(), failed).await?;
     for id in [completed, failed] {
         let completion = store.completion(id).await?;
         ensure!(matches!(completion, Completion::Ended), "{completion:?}");
-        ensure!(!store.complete(id, 1).await?);
+        ensure!(!store.complete(first(id)).await?);
     }
     check_status(store.as_ref(), failed, Status::Failed).await
 }
@@ -155,7 +155,7 @@ pub(super) async fn a_completed_upload_tells_its_final_figures<F: StoreFixture>(
     ensure!(upload.rows_inserted == Some(30), "{upload:?}");
     ensure!((upload.rows_read, upload.bytes_received) == (30, 300));
     ensure!(upload.batches_total == Some(3) && upload.batches_dead == 0);
-    ensure!(upload.sha256 == Some([7; 32]), "{upload:?}");
+    ensure!(upload.sha256 == Some([7; 32].into()), "{upload:?}");
     ensure!(upload.failure.is_none() && !upload.cleanup_pending);
     ensure!(upload.finished_at >= Some(upload.created_at), "{upload:?}");
     ensure!(upload.updated_at >= upload.created_at, "{upload:?}");

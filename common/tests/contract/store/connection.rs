@@ -12,7 +12,7 @@ use super::{
     StoreFixture, begin, check_sample_rows, check_status, complete, end_well, fail, failure, find,
     new_upload, seal, store_new,
 };
-use crate::sample;
+use crate::sample::{self, first};
 
 pub(super) async fn a_store_within_reach_answers_a_ping<F: StoreFixture>(
     fixture: &F,
@@ -46,7 +46,7 @@ pub(super) async fn everything_is_there_after_opening_again<F: StoreFixture>(
     check_sample_rows(store.as_ref(), completed, 10).await?;
     check_status(store.as_ref(), failed, Status::Failed).await?;
     ensure!(find(store.as_ref(), receiving).await?.rows_read == 10);
-    ensure!(store.ledger(receiving, 1).await?.len() == 2);
+    ensure!(store.ledger(first(receiving)).await?.len() == 2);
     end_well(store.as_ref(), receiving, 2, 10).await?;
     check_sample_rows(store.as_ref(), receiving, 10).await
 }
@@ -88,16 +88,16 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
     let failed = [
         ("create", operation(store.create(&new).await)?),
         ("heartbeat", operation(store.heartbeat(&[]).await)?),
-        ("seal", operation(store.seal(id, 1, &seal(1, 1)).await)?),
+        ("seal", operation(store.seal(first(id), &seal(1, 1)).await)?),
         (
             "fail",
-            operation(store.fail(id, 1, &failure(), None).await)?,
+            operation(store.fail(first(id), &failure(), None).await)?,
         ),
-        ("cancel", operation(store.cancel(id, 1).await)?),
-        ("undo", operation(store.undo(id, 1).await)?),
+        ("cancel", operation(store.cancel(first(id)).await)?),
+        ("undo", operation(store.undo(first(id)).await)?),
         (
             "same_content",
-            operation(store.same_content([7; 32], id).await)?,
+            operation(store.same_content([7; 32].into(), id).await)?,
         ),
         ("upload", operation(store.upload(id).await)?),
         ("uploads", operation(store.uploads(&query).await)?),
@@ -106,12 +106,12 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
             "store",
             operation(store.store(std::slice::from_ref(&batch)).await)?,
         ),
-        ("ledger", operation(store.ledger(id, 1).await)?),
-        ("progress", operation(store.progress(id, 1).await)?),
+        ("ledger", operation(store.ledger(first(id)).await)?),
+        ("progress", operation(store.progress(first(id)).await)?),
         ("completion", operation(store.completion(id).await)?),
-        ("complete", operation(store.complete(id, 1).await)?),
+        ("complete", operation(store.complete(first(id)).await)?),
         ("row_page", operation(store.row_page(id, 0).await)?),
-        ("reject", operation(store.reject(id, 1, &[]).await)?),
+        ("reject", operation(store.reject(first(id), &[]).await)?),
         (
             "rejected_page",
             operation(store.rejected_page(id, 0).await)?,

@@ -10,7 +10,7 @@ use futures::future::try_join;
 use super::{
     StoreFixture, begin, check_sample_rows, check_status, end_well, find, seal, store_new,
 };
-use crate::sample;
+use crate::sample::{self, first, in_epoch};
 
 pub(super) fn dead(id: Option<BatchId>) -> DeadBatch {
     DeadBatch {
@@ -22,7 +22,8 @@ pub(super) fn dead(id: Option<BatchId>) -> DeadBatch {
 }
 
 fn dead_batch(upload: UploadId, epoch: i32, seq: u32) -> DeadBatch {
-    dead(Some(BatchId { upload, epoch, seq }))
+    let upload = in_epoch(upload, epoch);
+    dead(Some(BatchId { upload, seq }))
 }
 
 pub(super) async fn a_dead_batch_is_kept_once_and_counted<F: StoreFixture>(
@@ -82,12 +83,12 @@ pub(super) async fn an_upload_with_a_dead_batch_does_not_complete<F: StoreFixtur
     let batches = sample::batches(id, 2, 5)?;
     store_new(store.as_ref(), &batches[..1]).await?;
     ensure!(store.park(&dead_batch(id, 1, 2)).await? == Parked::Kept);
-    ensure!(store.seal(id, 1, &seal(2, 10)).await?);
+    ensure!(store.seal(first(id), &seal(2, 10)).await?);
     let completion = store.completion(id).await?;
     ensure!(
         matches!(completion, Completion::Incomplete),
         "{completion:?}"
     );
-    ensure!(!store.complete(id, 1).await?);
+    ensure!(!store.complete(first(id)).await?);
     check_status(store.as_ref(), id, Status::Processing).await
 }

@@ -19,7 +19,7 @@ use carga_common::store::{
 use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId};
 
 use self::fixtures::{Postgres, Sqlite};
-use crate::sample;
+use crate::sample::{self, first};
 use crate::suite::Fixture;
 
 macro_rules! contract {
@@ -172,7 +172,7 @@ fn seal(batches: u32, rows: u64) -> Seal {
         blank_lines: 0,
         batches,
         bytes: rows * 10,
-        sha256: [7; 32],
+        sha256: [7; 32].into(),
         duplicate_of: None,
     }
 }
@@ -182,7 +182,7 @@ fn failure() -> Failure {
 }
 
 async fn fail(store: &dyn Store, id: UploadId) -> Result<()> {
-    ensure!(store.fail(id, 1, &failure(), None).await?);
+    ensure!(store.fail(first(id), &failure(), None).await?);
     Ok(())
 }
 
@@ -209,8 +209,8 @@ async fn complete(store: &dyn Store, batches: u32, per_batch: u32) -> Result<Upl
 
 /// Seals and completes an upload whose batches are all stored.
 async fn end_well(store: &dyn Store, id: UploadId, batches: u32, rows: u64) -> Result<()> {
-    ensure!(store.seal(id, 1, &seal(batches, rows)).await?);
-    ensure!(store.complete(id, 1).await?);
+    ensure!(store.seal(first(id), &seal(batches, rows)).await?);
+    ensure!(store.complete(first(id)).await?);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use carga_common::store::{Completion, Seal, Store};
 use carga_common::upload::{Status, UploadId};
 
 use super::{StoreFixture, begin, fail, find, remove_all, rows, seal, store_new};
-use crate::sample;
+use crate::sample::{self, first, in_epoch};
 
 fn rejected(row: u64) -> RejectedRow {
     RejectedRow {
@@ -53,7 +53,7 @@ pub(super) async fn a_rejected_row_comes_back_as_it_was_given<F: StoreFixture>(
         ]),
     };
     let given = [rejected(3), in_a_column];
-    ensure!(store.reject(id, 1, &given).await?);
+    ensure!(store.reject(first(id), &given).await?);
     ensure!(all(store.as_ref(), id).await? == given);
     ensure!(all(store.as_ref(), UploadId::generate()).await?.is_empty());
     Ok(())
@@ -66,13 +66,13 @@ pub(super) async fn rejected_rows_come_in_order_and_each_once<F: StoreFixture>(
     let store = place.open().await?;
     let (id, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     let given: Vec<RejectedRow> = (1..=ROWS).map(rejected).collect();
-    let (first, second) = given.split_at(500);
-    ensure!(store.reject(id, 1, second).await?);
-    ensure!(store.reject(other, 1, &[rejected(7)]).await?);
-    ensure!(store.reject(id, 1, first).await?);
+    let (lower, upper) = given.split_at(500);
+    ensure!(store.reject(first(id), upper).await?);
+    ensure!(store.reject(first(other), &[rejected(7)]).await?);
+    ensure!(store.reject(first(id), lower).await?);
     // The answer to a call may be lost, and the call made again.
-    ensure!(store.reject(id, 1, first).await?);
-    ensure!(store.reject(id, 1, &[]).await?);
+    ensure!(store.reject(first(id), lower).await?);
+    ensure!(store.reject(first(id), &[]).await?);
     ensure!(all(store.as_ref(), id).await? == given);
     Ok(())
 }
@@ -87,7 +87,7 @@ pub(super) async fn a_page_of_rejected_rows_is_bounded_in_bytes<F: StoreFixture>
         ..rejected(row)
     };
     let given: Vec<RejectedRow> = (1..=5).map(wide).collect();
-    ensure!(store.reject(id, 1, &given).await?);
+    ensure!(store.reject(first(id), &given).await?);
     // Each has 600,000 bytes, and a page ends with the row that exceeds 1 MiB.
     let page = store.rejected_page(id, 0).await?;
     ensure!(page.len() == 2, "{} rows", page.len());
@@ -103,15 +103,19 @@ pub(super) async fn rejected_rows_stay_when_their_upload_fails_and_then_there_ar
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(id, 1, 10)?).await?;
-    ensure!(store.reject(id, 1, &[rejected(11), rejected(12)]).await?);
     ensure!(
-        !store.reject(id, 2, &[rejected(13)]).await?,
+        store
+            .reject(first(id), &[rejected(11), rejected(12)])
+            .await?
+    );
+    ensure!(
+        !store.reject(in_epoch(id, 2), &[rejected(13)]).await?,
         "of another epoch"
     );
     fail(store.as_ref(), id).await?;
-    ensure!(!store.reject(id, 1, &[rejected(14)]).await?);
+    ensure!(!store.reject(first(id), &[rejected(14)]).await?);
     let unknown = UploadId::generate();
-    ensure!(!store.reject(unknown, 1, &[rejected(1)]).await?);
+    ensure!(!store.reject(first(unknown), &[rejected(1)]).await?);
     remove_all(store.as_ref(), id).await?;
 
     let kept = all(store.as_ref(), id).await?;
@@ -138,11 +142,11 @@ pub(super) async fn an_upload_with_rejected_rows_ends_as_partial<F: StoreFixture
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
-    ensure!(store.reject(id, 1, &[rejected(21)]).await?);
-    ensure!(store.seal(id, 1, &seal_with(1)).await?);
+    ensure!(store.reject(first(id), &[rejected(21)]).await?);
+    ensure!(store.seal(first(id), &seal_with(1)).await?);
     let completion = store.completion(id).await?;
     ensure!(matches!(completion, Completion::Ready(_)), "{completion:?}");
-    ensure!(store.complete(id, 1).await?);
+    ensure!(store.complete(first(id)).await?);
     let upload = find(store.as_ref(), id).await?;
     ensure!(upload.status == Status::Partial, "{upload:?}");
     ensure!(upload.rows_read == 21 && upload.rows_inserted == Some(20));
@@ -162,12 +166,12 @@ pub(super) async fn accounts_that_do_not_close_with_the_rejected_rows_are_a_mism
         let id = begin(store.as_ref()).await?;
         store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
         let given: Vec<RejectedRow> = (21..21 + kept).map(rejected).collect();
-        ensure!(store.reject(id, 1, &given).await?);
+        ensure!(store.reject(first(id), &given).await?);
         let seal = Seal {
             rows: announced_rows,
             ..seal_with(announced)
         };
-        ensure!(store.seal(id, 1, &seal).await?);
+        ensure!(store.seal(first(id), &seal).await?);
         match store.completion(id).await? {
             Completion::Mismatch {
                 read,
@@ -176,7 +180,7 @@ pub(super) async fn accounts_that_do_not_close_with_the_rejected_rows_are_a_mism
             } => ensure!((read, stored, rejected) == (announced_rows, 20, kept)),
             other => anyhow::bail!("{other:?}"),
         }
-        ensure!(!store.complete(id, 1).await?);
+        ensure!(!store.complete(first(id)).await?);
     }
     Ok(())
 }
@@ -189,13 +193,13 @@ pub(super) async fn rows_keep_their_numbers_around_those_that_were_rejected<F: S
     let numbers = [2, 3, 5, 9, 10];
     store_new(store.as_ref(), &[sample::batch_of(id, 1, numbers)?]).await?;
     let given: Vec<RejectedRow> = [1, 4, 6, 7, 8].map(rejected).to_vec();
-    ensure!(store.reject(id, 1, &given).await?);
+    ensure!(store.reject(first(id), &given).await?);
     let seal = Seal {
         rejected: 5,
         ..seal(1, 10)
     };
-    ensure!(store.seal(id, 1, &seal).await?);
-    ensure!(store.complete(id, 1).await?);
+    ensure!(store.seal(first(id), &seal).await?);
+    ensure!(store.complete(first(id)).await?);
     let found = rows(store.as_ref(), id).await?;
     let found_numbers: Vec<u64> = found.iter().map(|row| row.row_number).collect();
     ensure!(found_numbers == numbers, "{found_numbers:?}");

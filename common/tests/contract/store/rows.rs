@@ -9,7 +9,7 @@ use super::{
     StoreFixture, begin, check_sample_rows, complete, end_well, fail, new_upload, rows, seal,
     store_new,
 };
-use crate::sample;
+use crate::sample::{self, first};
 
 /// Texts that something on their way might take for something else.
 const ODD: [&str; 36] = [
@@ -180,9 +180,9 @@ pub(super) async fn rows_are_shown_only_of_an_upload_that_ended_well<F: StoreFix
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
     ensure!(rows(store.as_ref(), id).await?.is_empty(), "receiving");
-    ensure!(store.seal(id, 1, &seal(2, 20)).await?);
+    ensure!(store.seal(first(id), &seal(2, 20)).await?);
     ensure!(rows(store.as_ref(), id).await?.is_empty(), "processing");
-    ensure!(store.complete(id, 1).await?);
+    ensure!(store.complete(first(id)).await?);
     check_sample_rows(store.as_ref(), id, 20).await?;
 
     let failed = begin(store.as_ref()).await?;
@@ -231,9 +231,9 @@ pub(super) async fn rows_removed_while_they_are_read_are_a_conflict<F: StoreFixt
 ) -> Result<()> {
     let store = place.open().await?;
     let id = complete(store.as_ref(), 3, 10).await?;
-    let first = store.row_page(id, 0).await?.context("no first page")?;
-    ensure!(store.undo(id, 1).await?);
-    let refused = store.row_page(id, first.last_seq).await;
+    let page = store.row_page(id, 0).await?.context("no first page")?;
+    ensure!(store.undo(first(id)).await?);
+    let refused = store.row_page(id, page.last_seq).await;
     ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::Conflict));
     ensure!(store.row_page(id, 0).await?.is_none());
     Ok(())

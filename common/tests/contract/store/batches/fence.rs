@@ -8,7 +8,7 @@ use carga_common::upload::{Status, UploadId};
 use carga_testkit::eventually;
 use futures::future::try_join_all;
 
-use crate::sample;
+use crate::sample::{self, first, in_epoch};
 use crate::store::{
     StoreFixture, begin, check_status, complete, end_well, fail, find, remove_all, rows, store_new,
 };
@@ -30,7 +30,7 @@ pub(crate) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: St
     remove_all(store.as_ref(), id).await?;
     ensure!(store.store(&batches).await? == [StoreOutcome::Fenced; 3]);
     ensure!(place.rows_in_table(id).await? == 0);
-    ensure!(store.ledger(id, 1).await?.is_empty());
+    ensure!(store.ledger(first(id)).await?.is_empty());
     check_status(store.as_ref(), id, Status::Failed).await
 }
 
@@ -55,7 +55,7 @@ pub(crate) async fn no_batch_on_its_way_outlives_a_failure<F: StoreFixture>(
         // Another moment each time.
         let so_many = 2 + 4 * round;
         eventually(Duration::from_secs(60), "some to be stored", async || {
-            let ledger = store.ledger(id, 1).await;
+            let ledger = store.ledger(first(id)).await;
             ledger.is_ok_and(|ledger| ledger.len() >= so_many)
         })
         .await?;
@@ -65,7 +65,7 @@ pub(crate) async fn no_batch_on_its_way_outlives_a_failure<F: StoreFixture>(
             fenced?;
         }
         ensure!(place.rows_in_table(id).await? == 0);
-        ensure!(store.ledger(id, 1).await?.is_empty());
+        ensure!(store.ledger(first(id)).await?.is_empty());
         ensure!(!find(store, id).await?.cleanup_pending);
     }
     Ok(())
@@ -127,10 +127,10 @@ pub(crate) async fn a_batch_of_another_epoch_is_fenced<F: StoreFixture>(place: &
     for (id, rows) in [(receiving, 0), (completed, 1)] {
         for epoch in [0, 2] {
             let mut batch = sample::batch(id)?;
-            batch.batch.id.epoch = epoch;
+            batch.batch.id.upload = in_epoch(id, epoch);
             let outcomes = store.store(&[batch]).await?;
             ensure!(outcomes == [StoreOutcome::Fenced], "{outcomes:?}");
-            ensure!(store.ledger(id, epoch).await?.is_empty());
+            ensure!(store.ledger(in_epoch(id, epoch)).await?.is_empty());
         }
         ensure!(place.rows_in_table(id).await? == rows);
     }
@@ -144,7 +144,7 @@ pub(crate) async fn a_batch_of_an_unknown_upload_is_told<F: StoreFixture>(place:
     let outcomes = store.store(std::slice::from_ref(&batch)).await?;
     ensure!(outcomes == [StoreOutcome::UnknownUpload], "{outcomes:?}");
     ensure!(place.rows_in_table(id).await? == 0);
-    ensure!(store.ledger(id, 1).await?.is_empty());
+    ensure!(store.ledger(first(id)).await?.is_empty());
     // It left nothing behind that would stand in its way.
     let new = crate::store::new_upload(id, sample::columns());
     store.create(&new).await?;

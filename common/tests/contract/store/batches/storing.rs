@@ -10,7 +10,7 @@ use carga_common::store::{Heartbeat, StoreOutcome};
 use carga_common::upload::UploadId;
 use futures::future::try_join_all;
 
-use crate::sample;
+use crate::sample::{self, first, in_epoch};
 use crate::store::{
     StoreFixture, begin, check_sample_rows, complete, end_well, fail, seal, store_new,
 };
@@ -28,7 +28,7 @@ pub(crate) async fn a_group_has_an_outcome_for_each_batch_in_their_order<F: Stor
     store_new(store.as_ref(), &of_one[1..2]).await?;
 
     let mut of_another_epoch = of_other[0].clone();
-    of_another_epoch.batch.id.epoch = 2;
+    of_another_epoch.batch.id.upload.epoch = 2.into();
     let (batches, expected): (Vec<_>, Vec<_>) = [
         (sample::batch(unknown)?, StoreOutcome::UnknownUpload),
         (of_one[2].clone(), StoreOutcome::Stored),
@@ -72,7 +72,7 @@ pub(crate) async fn a_group_is_stored_whole_or_not_at_all<F: StoreFixture>(
             "{refused:?}"
         );
         for id in [one, other] {
-            ensure!(store.ledger(id, 1).await?.is_empty());
+            ensure!(store.ledger(first(id)).await?.is_empty());
             ensure!(place.rows_in_table(id).await? == 0);
         }
     }
@@ -95,11 +95,11 @@ pub(crate) async fn a_replay_adds_nothing_and_says_so<F: StoreFixture>(place: &F
     ensure!(outcomes == [StoreOutcome::Replay, StoreOutcome::Stored]);
     ensure!(place.rows_in_table(id).await? == 200);
     // When it is sealed, and when it has ended.
-    ensure!(store.seal(id, 1, &seal(2, 200)).await?);
+    ensure!(store.seal(first(id), &seal(2, 200)).await?);
     ensure!(store.store(&batches).await? == [StoreOutcome::Replay; 2]);
-    ensure!(store.complete(id, 1).await?);
+    ensure!(store.complete(first(id)).await?);
     ensure!(store.store(&batches).await? == [StoreOutcome::Replay; 2]);
-    ensure!(store.ledger(id, 1).await?.len() == 2);
+    ensure!(store.ledger(first(id)).await?.len() == 2);
     check_sample_rows(store.as_ref(), id, 200).await
 }
 
@@ -175,7 +175,7 @@ pub(crate) async fn a_ledger_has_its_entries_in_order_with_their_figures<F: Stor
     for place_of_next in [1, 2, 0] {
         store_new(store.as_ref(), &batches[place_of_next..=place_of_next]).await?;
     }
-    let ledger = store.ledger(id, 1).await?;
+    let ledger = store.ledger(first(id)).await?;
     ensure!(ledger.len() == 3, "{ledger:?}");
     for (entry, (archived, rows)) in ledger.iter().zip(batches.iter().zip([10, 10, 5])) {
         ensure!(entry.seq == archived.batch.id.seq, "{ledger:?}");
@@ -184,7 +184,7 @@ pub(crate) async fn a_ledger_has_its_entries_in_order_with_their_figures<F: Stor
         ensure!(entry.archive_bytes == archived.archive_bytes, "{ledger:?}");
         ensure!(entry.archive_crc32 == archived.archive_crc32, "{ledger:?}");
     }
-    ensure!(store.ledger(UploadId::generate(), 1).await?.is_empty());
+    ensure!(store.ledger(first(UploadId::generate())).await?.is_empty());
     Ok(())
 }
 
@@ -202,16 +202,16 @@ pub(crate) async fn the_progress_of_an_upload_is_its_ledger_and_its_figures<F: S
     store.heartbeat(&[figures]).await?;
     let batches = sample::batches(id, 3, 20)?;
     store_new(store.as_ref(), &[batches[2].clone(), batches[0].clone()]).await?;
-    let mut snapshot = store.progress(id, 1).await?;
+    let mut snapshot = store.progress(first(id)).await?;
     ensure!((snapshot.rows_read, snapshot.bytes_received) == (70, 700));
     snapshot.stored.sort_unstable_by_key(|batch| batch.seq);
     let expected = [1, 3].map(|seq| StoredBatch { seq, rows: 20 });
     ensure!(snapshot.stored == expected, "{snapshot:?}");
 
-    ensure!(store.seal(id, 1, &seal(4, 75)).await?);
-    let sealed = store.progress(id, 1).await?;
+    ensure!(store.seal(first(id), &seal(4, 75)).await?);
+    let sealed = store.progress(first(id)).await?;
     ensure!((sealed.rows_read, sealed.bytes_received) == (75, 750));
-    let unknown = store.progress(UploadId::generate(), 1).await?;
+    let unknown = store.progress(first(UploadId::generate())).await?;
     ensure!(unknown.rows_read == 0 && unknown.stored.is_empty());
     Ok(())
 }
@@ -222,14 +222,13 @@ pub(crate) async fn a_batch_is_admitted_while_it_can_be_stored<F: StoreFixture>(
 ) -> Result<()> {
     let store = place.open().await?;
     let batch = |upload, epoch| BatchId {
-        upload,
-        epoch,
+        upload: in_epoch(upload, epoch),
         seq: 1,
     };
     let id = begin(store.as_ref()).await?;
     ensure!(store.admits(batch(id, 1)).await?);
     ensure!(!store.admits(batch(id, 2)).await?);
-    ensure!(store.seal(id, 1, &seal(1, 1)).await?);
+    ensure!(store.seal(first(id), &seal(1, 1)).await?);
     ensure!(store.admits(batch(id, 1)).await?);
     fail(store.as_ref(), id).await?;
     ensure!(!store.admits(batch(id, 1)).await?);

@@ -7,7 +7,7 @@ use carga_common::store::{Heartbeat, Leftovers, Store};
 use carga_common::upload::UploadId;
 use carga_testkit::eventually;
 
-use crate::sample;
+use crate::sample::{self, first};
 use crate::store::{StoreFixture, begin, complete, fail, remove_all, seal, store_new};
 
 /// Longer than any test takes.
@@ -37,10 +37,10 @@ pub(crate) async fn a_receiving_upload_without_a_sign_of_life_is_expired<F: Stor
     let id = begin(store.as_ref()).await?;
     // Neither one that is sealed nor one that has ended has a lease.
     let sealed = begin(store.as_ref()).await?;
-    ensure!(store.seal(sealed, 1, &seal(1, 1)).await?);
+    ensure!(store.seal(first(sealed), &seal(1, 1)).await?);
     fail(store.as_ref(), begin(store.as_ref()).await?).await?;
     complete(store.as_ref(), 1, 1).await?;
-    let only = |found: &Leftovers| found.expired == [(id, 1)];
+    let only = |found: &Leftovers| found.expired == [first(id)];
     wait_until(store.as_ref(), Duration::ZERO, LONG, only).await?;
     ensure!(store.leftovers(LONG, LONG).await?.expired.is_empty());
     fail(store.as_ref(), id).await?;
@@ -53,7 +53,7 @@ pub(crate) async fn a_heartbeat_renews_the_lease<F: StoreFixture>(place: &F) -> 
     let lease = Duration::from_secs(1);
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
-    let expired = |found: &Leftovers| found.expired == [(id, 1)];
+    let expired = |found: &Leftovers| found.expired == [first(id)];
     wait_until(store.as_ref(), lease, LONG, expired).await?;
     let beat = Heartbeat {
         upload: id,
@@ -77,7 +77,7 @@ pub(crate) async fn a_sealed_upload_that_nobody_ends_is_unfinished<F: StoreFixtu
 ) -> Result<()> {
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
-    ensure!(store.seal(id, 1, &seal(1, 1)).await?);
+    ensure!(store.seal(first(id), &seal(1, 1)).await?);
     begin(store.as_ref()).await?;
     complete(store.as_ref(), 1, 1).await?;
     // Its workers have some seconds to end it by themselves.
@@ -86,7 +86,7 @@ pub(crate) async fn a_sealed_upload_that_nobody_ends_is_unfinished<F: StoreFixtu
     let only = |found: &Leftovers| found.unfinished == [id];
     wait_until(store.as_ref(), LONG, LONG, only).await?;
     store_new(store.as_ref(), &[sample::batch(id)?]).await?;
-    ensure!(store.complete(id, 1).await?);
+    ensure!(store.complete(first(id)).await?);
     let found = store.leftovers(LONG, LONG).await?;
     ensure!(found.unfinished.is_empty(), "{found:?}");
     Ok(())

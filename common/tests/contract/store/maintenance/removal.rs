@@ -5,7 +5,7 @@ use carga_common::store::Removal;
 use carga_common::upload::UploadId;
 use futures::future::try_join_all;
 
-use crate::sample;
+use crate::sample::{self, first};
 use crate::store::{
     StoreFixture, begin, check_sample_rows, complete, end_well, fail, find, remove_all, rows,
     store_new,
@@ -33,7 +33,7 @@ pub(crate) async fn removal_can_be_stopped_in_the_middle_and_resumed_by_another<
     let resumed = remove_all(other.as_ref(), id).await?;
     ensure!(resumed > 0, "all the rest went at once");
     ensure!(place.rows_in_table(id).await? == 0);
-    ensure!(other.ledger(id, 1).await?.is_empty());
+    ensure!(other.ledger(first(id)).await?.is_empty());
     let upload = find(other.as_ref(), id).await?;
     ensure!(!upload.cleanup_pending, "{upload:?}");
     ensure!(upload.failure.is_some(), "{upload:?}");
@@ -69,7 +69,7 @@ pub(crate) async fn removal_leaves_the_rows_of_other_uploads_alone<F: StoreFixtu
         ensure!(place.rows_in_table(id).await? == left, "not {left} of {id}");
     }
     ensure!(find(store.as_ref(), also_failed).await?.cleanup_pending);
-    ensure!(store.ledger(receiving, 1).await?.len() == 3);
+    ensure!(store.ledger(first(receiving)).await?.len() == 3);
     end_well(store.as_ref(), receiving, 3, 30).await?;
     for id in [receiving, completed] {
         check_sample_rows(store.as_ref(), id, 30).await?;
@@ -87,7 +87,7 @@ pub(crate) async fn rows_that_are_to_be_kept_are_never_removed<F: StoreFixture>(
     for id in [completed, receiving] {
         ensure!(store.remove_rows(id).await? == Removal::Done);
         ensure!(place.rows_in_table(id).await? == 10);
-        ensure!(store.ledger(id, 1).await?.len() == 1);
+        ensure!(store.ledger(first(id)).await?.len() == 1);
     }
     let unknown = UploadId::generate();
     ensure!(store.remove_rows(unknown).await? == Removal::Done);

@@ -8,7 +8,7 @@ use carga_common::upload::{Status, Upload, UploadId};
 use futures::future::try_join_all;
 use uuid::Uuid;
 
-use crate::sample;
+use crate::sample::{self, first};
 use crate::store::{StoreFixture, begin, complete, fail, new_upload, seal};
 
 const ALL: UploadQuery = UploadQuery {
@@ -42,7 +42,7 @@ pub(crate) async fn uploads_are_listed_by_status<F: StoreFixture>(place: &F) -> 
     let store = place.open().await?;
     let receiving = [begin(store.as_ref()).await?, begin(store.as_ref()).await?];
     let sealed = begin(store.as_ref()).await?;
-    ensure!(store.seal(sealed, 1, &seal(1, 1)).await?);
+    ensure!(store.seal(first(sealed), &seal(1, 1)).await?);
     let completed = complete(store.as_ref(), 1, 1).await?;
     let failed = begin(store.as_ref()).await?;
     fail(store.as_ref(), failed).await?;

@@ -7,7 +7,7 @@ use carga_common::upload::{Dialect, Failure, Status, UploadId};
 use futures::future::{join, try_join_all};
 use uuid::Uuid;
 
-use crate::sample;
+use crate::sample::{self, first, in_epoch};
 use crate::store::{
     StoreFixture, begin, check_status, fail, failure, find, new_upload, seal, store_new,
 };
@@ -28,7 +28,7 @@ pub(crate) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
     };
     let created = store.create(&given).await?;
     for upload in [created, find(store.as_ref(), given.id).await?] {
-        ensure!(upload.id == given.id && upload.epoch == 1, "{upload:?}");
+        ensure!(upload.key() == first(given.id), "{upload:?}");
         ensure!(upload.status == Status::Receiving, "{upload:?}");
         ensure!(upload.filename == given.filename, "{upload:?}");
         ensure!(upload.dialect == given.dialect, "{upload:?}");
@@ -71,14 +71,14 @@ pub(crate) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(place: &F
 pub(crate) async fn an_upload_is_sealed_once<F: StoreFixture>(place: &F) -> Result<()> {
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
-    ensure!(store.seal(id, 1, &seal(3, 250)).await?);
-    ensure!(!store.seal(id, 1, &seal(9, 900)).await?);
+    ensure!(store.seal(first(id), &seal(3, 250)).await?);
+    ensure!(!store.seal(first(id), &seal(9, 900)).await?);
     let upload = find(store.as_ref(), id).await?;
     ensure!(upload.status == Status::Processing, "{upload:?}");
     ensure!(upload.batches_total == Some(3), "{upload:?}");
     ensure!((upload.rows_read, upload.bytes_received) == (250, 2500));
-    ensure!(upload.sha256 == Some([7; 32]) && upload.finished_at.is_none());
-    ensure!(!store.seal(UploadId::generate(), 1, &seal(0, 0)).await?);
+    ensure!(upload.sha256 == Some([7; 32].into()) && upload.finished_at.is_none());
+    ensure!(!store.seal(first(UploadId::generate()), &seal(0, 0)).await?);
     Ok(())
 }
 
@@ -86,11 +86,11 @@ pub(crate) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(place: 
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     fail(store.as_ref(), id).await?;
-    ensure!(!store.seal(id, 1, &seal(3, 250)).await?);
+    ensure!(!store.seal(first(id), &seal(3, 250)).await?);
     let upload = find(store.as_ref(), id).await?;
     ensure!(upload.status == Status::Failed, "{upload:?}");
     ensure!(upload.batches_total.is_none(), "{upload:?}");
-    ensure!(!store.complete(id, 1).await?);
+    ensure!(!store.complete(first(id)).await?);
     Ok(())
 }
 
@@ -100,7 +100,7 @@ pub(crate) async fn a_failure_is_told_with_its_place<F: StoreFixture>(place: &F)
     let failure = Failure::new("too_long", "the \"cell\" 🦀 is\ntoo long")
         .at(3_000_000_000, 5_000_000_000)
         .in_column("näme");
-    ensure!(store.fail(id, 1, &failure, None).await?);
+    ensure!(store.fail(first(id), &failure, None).await?);
     let upload = find(store.as_ref(), id).await?;
     ensure!(upload.status == Status::Failed, "{upload:?}");
     ensure!(upload.failure == Some(failure), "{upload:?}");
@@ -115,7 +115,7 @@ pub(crate) async fn an_upload_ends_once<F: StoreFixture>(place: &F) -> Result<()
     let failure = failure();
     let fails = (0..8).map(|number| {
         let store = if number % 2 == 0 { &store } else { &other };
-        store.fail(id, 1, &failure, None)
+        store.fail(first(id), &failure, None)
     });
     let ended = try_join_all(fails).await?;
     ensure!(ended.iter().filter(|ended| **ended).count() == 1);
@@ -124,17 +124,17 @@ pub(crate) async fn an_upload_ends_once<F: StoreFixture>(place: &F) -> Result<()
     for _ in 0..10 {
         let id = begin(store.as_ref()).await?;
         store_new(store.as_ref(), &[sample::batch(id)?]).await?;
-        ensure!(store.seal(id, 1, &seal(1, 1)).await?);
-        let failed = other.fail(id, 1, &failure, None);
-        let (completed, failed) = join(store.complete(id, 1), failed).await;
+        ensure!(store.seal(first(id), &seal(1, 1)).await?);
+        let failed = other.fail(first(id), &failure, None);
+        let (completed, failed) = join(store.complete(first(id)), failed).await;
         let expected = match (completed?, failed?) {
             (true, false) => Status::Completed,
             (false, true) => Status::Failed,
             ended => anyhow::bail!("completed and failed: {ended:?}"),
         };
         check_status(store.as_ref(), id, expected).await?;
-        ensure!(!store.fail(id, 1, &failure, None).await?);
-        ensure!(!other.complete(id, 1).await?);
+        ensure!(!store.fail(first(id), &failure, None).await?);
+        ensure!(!other.complete(first(id)).await?);
         check_status(other.as_ref(), id, expected).await?;
     }
     Ok(())
@@ -146,20 +146,20 @@ pub(crate) async fn a_call_of_another_epoch_changes_nothing<F: StoreFixture>(
     let store = place.open().await?;
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &[sample::batch(id)?]).await?;
-    ensure!(!store.seal(id, 2, &seal(1, 1)).await?);
-    ensure!(!store.fail(id, 2, &failure(), None).await?);
+    ensure!(!store.seal(in_epoch(id, 2), &seal(1, 1)).await?);
+    ensure!(!store.fail(in_epoch(id, 2), &failure(), None).await?);
     check_status(store.as_ref(), id, Status::Receiving).await?;
     ensure!(
         !store
-            .fail(UploadId::generate(), 1, &failure(), None)
+            .fail(first(UploadId::generate()), &failure(), None)
             .await?
     );
-    ensure!(store.seal(id, 1, &seal(1, 1)).await?);
-    ensure!(!store.complete(id, 2).await?);
-    ensure!(!store.fail(id, 0, &failure(), None).await?);
+    ensure!(store.seal(first(id), &seal(1, 1)).await?);
+    ensure!(!store.complete(in_epoch(id, 2)).await?);
+    ensure!(!store.fail(in_epoch(id, 0), &failure(), None).await?);
     check_status(store.as_ref(), id, Status::Processing).await?;
-    ensure!(store.ledger(id, 2).await?.is_empty());
-    ensure!(store.complete(id, 1).await?);
+    ensure!(store.ledger(in_epoch(id, 2)).await?.is_empty());
+    ensure!(store.complete(first(id)).await?);
     Ok(())
 }
 
@@ -197,7 +197,7 @@ pub(crate) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
     let (one, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     let (failed, sealed) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     fail(store.as_ref(), failed).await?;
-    ensure!(store.seal(sealed, 1, &seal(1, 5)).await?);
+    ensure!(store.seal(first(sealed), &seal(1, 5)).await?);
     let unknown = UploadId::generate();
     let beats = [one, failed, unknown, sealed, other].map(|id| beat(id, 1000, 1000));
     let mut renewed = store.heartbeat(&beats).await?;
@@ -220,7 +220,7 @@ pub(crate) async fn the_last_figures_of_a_failed_upload_are_kept<F: StoreFixture
         // The workers may be ahead of the last heartbeat.
         store_new(store.as_ref(), &sample::batches(id, 3, 50)?).await?;
         let last = last.map(|(rows, bytes)| beat(id, rows, bytes));
-        ensure!(store.fail(id, 1, &failure(), last).await?);
+        ensure!(store.fail(first(id), &failure(), last).await?);
         let upload = find(store.as_ref(), id).await?;
         Ok((upload.rows_read, upload.bytes_received))
     };

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use carga_common::store::StoreOutcome;
 use carga_common::upload::Status;
 
-use crate::sample;
+use crate::sample::{self, first, in_epoch};
 use crate::store::{
     StoreFixture, begin, complete, end_well, fail, find, remove_all, rows, seal, store_new,
 };
@@ -18,12 +18,12 @@ pub(crate) async fn a_cancelled_upload_stores_nothing_more_and_leaves_no_row<F: 
 ) -> Result<()> {
     let store = place.open().await?;
     let (receiving, sealed) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
-    ensure!(store.seal(sealed, 1, &seal(2, 20)).await?);
+    ensure!(store.seal(first(sealed), &seal(2, 20)).await?);
     for id in [receiving, sealed] {
         let batches = sample::batches(id, 2, 10)?;
         store_new(store.as_ref(), &batches[..1]).await?;
-        ensure!(!store.cancel(id, 2).await?, "of another epoch");
-        ensure!(store.cancel(id, 1).await?);
+        ensure!(!store.cancel(in_epoch(id, 2)).await?, "of another epoch");
+        ensure!(store.cancel(first(id)).await?);
         ensure!(store.store(&batches[1..]).await? == [StoreOutcome::Fenced]);
         remove_all(store.as_ref(), id).await?;
         ensure!(place.rows_in_table(id).await? == 0);
@@ -37,7 +37,7 @@ pub(crate) async fn a_cancelled_upload_stores_nothing_more_and_leaves_no_row<F: 
             "{upload:?}"
         );
     }
-    ensure!(!store.seal(receiving, 1, &seal(2, 20)).await?);
+    ensure!(!store.seal(first(receiving), &seal(2, 20)).await?);
     let leftovers = store.leftovers(HOUR, Duration::ZERO).await?;
     ensure!(leftovers.to_unarchive.contains(&receiving), "{leftovers:?}");
     Ok(())
@@ -52,8 +52,8 @@ pub(crate) async fn an_upload_that_has_ended_is_not_cancelled<F: StoreFixture>(
         begin(store.as_ref()).await?,
     );
     fail(store.as_ref(), failed).await?;
-    ensure!(!store.cancel(completed, 1).await?);
-    ensure!(!store.cancel(failed, 1).await?);
+    ensure!(!store.cancel(first(completed)).await?);
+    ensure!(!store.cancel(first(failed)).await?);
     ensure!(find(store.as_ref(), completed).await?.status == Status::Completed);
     ensure!(find(store.as_ref(), failed).await?.status == Status::Failed);
     ensure!(rows(store.as_ref(), completed).await?.len() == 10);
@@ -68,7 +68,7 @@ pub(crate) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixtur
         complete(store.as_ref(), 2, 10).await?,
         complete(store.as_ref(), 2, 10).await?,
     );
-    ensure!(store.undo(id, 1).await?);
+    ensure!(store.undo(first(id)).await?);
     ensure!(rows(store.as_ref(), id).await?.is_empty());
     // A batch that comes once more is of an epoch that is over.
     let outcomes = store.store(&sample::batches(id, 1, 10)?).await?;
@@ -85,7 +85,7 @@ pub(crate) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixtur
     ensure!(place.rows_in_table(id).await? == 0);
     let upload = find(store.as_ref(), id).await?;
     ensure!(
-        upload.status == Status::Undone && upload.epoch == 2,
+        upload.status == Status::Undone && upload.key() == in_epoch(id, 2),
         "{upload:?}"
     );
     ensure!(
@@ -103,12 +103,12 @@ pub(crate) async fn only_an_upload_that_ended_well_is_undone_and_only_once<F: St
     let (failed, receiving) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     fail(store.as_ref(), failed).await?;
     for id in [failed, receiving] {
-        ensure!(!store.undo(id, 1).await?);
+        ensure!(!store.undo(first(id)).await?);
     }
     let id = complete(store.as_ref(), 1, 10).await?;
-    ensure!(!store.undo(id, 2).await?, "of another epoch");
-    ensure!(store.undo(id, 1).await?);
-    ensure!(!store.undo(id, 1).await? && !store.undo(id, 2).await?);
+    ensure!(!store.undo(in_epoch(id, 2)).await?, "of another epoch");
+    ensure!(store.undo(first(id)).await?);
+    ensure!(!store.undo(first(id)).await? && !store.undo(in_epoch(id, 2)).await?);
     Ok(())
 }
 
@@ -124,8 +124,8 @@ pub(crate) async fn the_same_content_is_found_while_its_rows_are_in_place<F: Sto
     end_well(store.as_ref(), id, 1, 10).await?;
     ensure!(store.same_content(content, another).await? == Some(id));
     ensure!(store.same_content(content, id).await?.is_none(), "itself");
-    ensure!(store.same_content([8; 32], another).await?.is_none());
-    ensure!(store.undo(id, 1).await?);
+    ensure!(store.same_content([8; 32].into(), another).await?.is_none());
+    ensure!(store.undo(first(id)).await?);
     ensure!(store.same_content(content, another).await?.is_none());
     Ok(())
 }
