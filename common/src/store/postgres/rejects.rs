@@ -50,8 +50,8 @@ impl RejectStore for PostgresStore {
     }
 }
 
-async fn page(pool: &PgPool, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<RejectedRecord>> {
-    sqlx::query_as(
+async fn page(pool: &PgPool, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<RejectedRow>> {
+    let found: Vec<RejectedRecord> = sqlx::query_as(
         "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
          FROM rejected_rows WHERE upload_id = $1 AND row_number > $2 ORDER BY row_number LIMIT $3",
     )
@@ -59,5 +59,6 @@ async fn page(pool: &PgPool, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<R
     .bind(signed(last_seen))
     .bind(PAGE_ROWS)
     .fetch_all(pool)
-    .await
+    .await?;
+    found.into_iter().map(sql::rejected_row).collect()
 }

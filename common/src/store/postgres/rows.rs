@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::{PostgresStore, port_error};
 use crate::error::PortResult;
-use crate::store::sql::unsigned;
+use crate::store::sql::count;
 use crate::store::{RowStore, StoredRow};
 use crate::upload::UploadId;
 
@@ -18,9 +18,12 @@ impl RowStore for PostgresStore {
         )
         .bind(id.as_uuid())
         .fetch(&self.pool)
-        .map_ok(|(row_number, fields)| StoredRow {
-            row_number: unsigned(row_number),
-            fields,
+        .map(|found| {
+            let (row_number, fields) = found?;
+            Ok(StoredRow {
+                row_number: count("row_number", row_number)?,
+                fields,
+            })
         })
         .map_err(|error| port_error("store.rows", error))
         .boxed()

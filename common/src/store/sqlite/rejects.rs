@@ -68,11 +68,7 @@ pub(super) async fn count(connection: &mut SqliteConnection, id: UploadId) -> sq
     .await
 }
 
-async fn page(
-    database: &Database,
-    id: UploadId,
-    last_seen: u64,
-) -> sqlx::Result<Vec<RejectedRecord>> {
+async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result<Vec<RejectedRow>> {
     let mut connection = database.readers.acquire().await?;
     let known: Option<i64> = sqlx::query_scalar("SELECT number FROM uploads WHERE id = $1")
         .bind(id.to_string())
@@ -81,7 +77,7 @@ async fn page(
     let Some(number) = known else {
         return Ok(Vec::new());
     };
-    sqlx::query_as(
+    let found: Vec<RejectedRecord> = sqlx::query_as(
         "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
          FROM rejected_rows WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3",
     )
@@ -89,5 +85,6 @@ async fn page(
     .bind(last_id(number))
     .bind(PAGE_ROWS)
     .fetch_all(&mut *connection)
-    .await
+    .await?;
+    found.into_iter().map(sql::rejected_row).collect()
 }

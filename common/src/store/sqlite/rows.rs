@@ -8,7 +8,7 @@ use super::SqliteStore;
 use super::uploads::find;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::sqlite::{Database, call};
-use crate::store::sql::{PAGE_ROWS, signed, unsigned};
+use crate::store::sql::{PAGE_ROWS, count, signed};
 use crate::store::{RowStore, StoredRow};
 use crate::upload::UploadId;
 
@@ -44,11 +44,13 @@ async fn page(database: &Database, id: UploadId, last_seen: u64) -> sqlx::Result
     .bind(PAGE_ROWS)
     .fetch_all(&database.readers)
     .await?;
-    let row = |(row_number, fields): (i64, Json<_>)| StoredRow {
-        row_number: unsigned(row_number),
-        fields: fields.0,
+    let row = |(row_number, fields): (i64, Json<_>)| {
+        Ok(StoredRow {
+            row_number: count("row_number", row_number)?,
+            fields: fields.0,
+        })
     };
-    Ok(found.into_iter().map(row).collect())
+    found.into_iter().map(row).collect()
 }
 
 /// An empty page after others is the end, unless the rows were removed between two pages.
