@@ -165,10 +165,12 @@ pub(crate) async fn call<T>(
     work.await.map_err(|error| port_error(operation, error))
 }
 
-/// Maps an error by SQLite's result code. Data that cannot be encoded is *invalid*.
+/// Maps an error by SQLite's result code. Data that cannot be encoded is *invalid*; a value that
+/// cannot be decoded is *internal*.
 pub(crate) fn port_error(operation: &'static str, error: sqlx::Error) -> PortError {
     match error {
         sqlx::Error::Encode(reason) => PortError::invalid(operation, reason),
+        sqlx::Error::Decode(reason) => PortError::new(ErrorKind::Internal, operation, reason),
         error => PortError::new(kind(&error), operation, error),
     }
 }

@@ -1,6 +1,6 @@
 //! Which rows make a page: those of whole batches, cut by the size that the ledger records.
 
-use super::{RowPage, StoredRow};
+use super::{LedgerEntry, RowPage, StoredRow};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::upload::Upload;
 
@@ -14,6 +14,9 @@ pub(super) const LEDGER_LOOKAHEAD: i64 = 17;
 /// a page by itself.
 const PAGE_BYTES: u64 = 4 << 20;
 
+/// Higher than every row number.
+const LAST_ROW: u64 = i64::MAX.cast_unsigned();
+
 /// The rows of one batch or several consecutive ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LedgerRange {
@@ -25,25 +28,11 @@ pub(super) struct LedgerRange {
     pub(super) last_row: u64,
     /// How many rows there are.
     pub(super) rows: u64,
-    bytes: u64,
-}
-
-/// `seq`, `first_row`, `rows`, `archive_bytes`.
-impl From<(i32, i64, i32, i64)> for LedgerRange {
-    fn from((seq, first_row, rows, bytes): (i32, i64, i32, i64)) -> Self {
-        Self {
-            last_seq: seq.cast_unsigned(),
-            first_row: first_row.cast_unsigned(),
-            last_row: i64::MAX.cast_unsigned(),
-            rows: u64::from(rows.cast_unsigned()),
-            bytes: bytes.cast_unsigned(),
-        }
-    }
 }
 
 /// The batches of the page that begins the ledger's next entries. A batch's row numbers have gaps
 /// where rows were rejected, so its last one is only known to be below the next batch's first.
-pub(super) fn page_of(ledger: &[LedgerRange], after_seq: u32) -> Option<LedgerRange> {
+pub(super) fn page_of(ledger: &[LedgerEntry], after_seq: u32) -> Option<LedgerRange> {
     let is_first = after_seq < FIRST_SEQ;
     let is_cut = ledger.len() as i64 == LEDGER_LOOKAHEAD;
     let most = match (is_first, is_cut) {
@@ -51,18 +40,20 @@ pub(super) fn page_of(ledger: &[LedgerRange], after_seq: u32) -> Option<LedgerRa
         (false, true) => ledger.len() - 1,
         (false, false) => ledger.len(),
     };
-    let mut page = ledger.first()?.clone();
-    let mut taken = 1;
-    while taken < most && page.bytes + ledger[taken].bytes <= PAGE_BYTES {
-        let next = &ledger[taken];
-        if page.rows == 0 {
-            page.first_row = next.first_row;
-        }
-        page.rows += next.rows;
-        page.bytes += next.bytes;
-        page.last_seq = next.last_seq;
+    let first = ledger.first()?;
+    let (mut taken, mut bytes) = (1, first.archive_bytes);
+    while taken < most && bytes + ledger[taken].archive_bytes <= PAGE_BYTES {
+        bytes += ledger[taken].archive_bytes;
         taken += 1;
     }
+    let batches = &ledger[..taken];
+    let with_rows = batches.iter().find(|batch| batch.rows > 0);
+    let mut page = LedgerRange {
+        last_seq: batches.last().unwrap_or(first).seq,
+        first_row: with_rows.map_or(0, |batch| batch.first_row),
+        last_row: LAST_ROW,
+        rows: batches.iter().map(|batch| u64::from(batch.rows)).sum(),
+    };
     if let Some(next) = ledger[taken..].iter().find(|next| next.rows > 0) {
         page.last_row = next.first_row - 1;
     }
@@ -107,19 +98,24 @@ fn removed(operation: &'static str) -> PortError {
 mod tests {
     use super::*;
 
-    const MIB: i64 = 1 << 20;
+    const MIB: u64 = 1 << 20;
 
-    fn ledger(batches: &[(i64, i32, i64)]) -> Vec<LedgerRange> {
+    /// A ledger of `first_row`, `rows` and `archive_bytes`.
+    fn ledger(batches: &[(u64, u32, u64)]) -> Vec<LedgerEntry> {
         let numbered = batches.iter().zip(1..);
-        let entry = |(&(first_row, rows, bytes), seq)| (seq, first_row, rows, bytes).into();
+        let entry = |(&(first_row, rows, archive_bytes), seq)| LedgerEntry {
+            seq,
+            first_row,
+            rows,
+            archive_bytes,
+            archive_crc32: 0,
+        };
         numbered.map(entry).collect()
     }
 
     fn shape(page: Option<LedgerRange>) -> Option<(u32, u64, u64, u64)> {
         page.map(|page| (page.last_seq, page.first_row, page.last_row, page.rows))
     }
-
-    const END: u64 = i64::MAX as u64;
 
     #[test]
     fn the_first_page_has_one_batch_and_later_ones_as_many_as_are_small() {
@@ -130,7 +126,7 @@ mod tests {
             (31, 10, MIB),
         ]);
         assert_eq!(shape(page_of(&ledger, 0)), Some((1, 1, 10, 10)));
-        assert_eq!(shape(page_of(&ledger[1..], 1)), Some((4, 11, END, 30)));
+        assert_eq!(shape(page_of(&ledger[1..], 1)), Some((4, 11, LAST_ROW, 30)));
         assert_eq!(shape(page_of(&ledger, 9)), Some((3, 1, 30, 30)));
         assert_eq!(shape(page_of(&[], 4)), None);
     }

@@ -1,6 +1,8 @@
 //! What both SQL adapters share of sqlx, whatever the dialect.
 
 use std::borrow::Cow;
+use std::fmt::Display;
+use std::str::FromStr;
 
 use futures::future::BoxFuture;
 use sqlx::migrate::{MigrateError, Migration, MigrationSource, MigrationType, Migrator};
@@ -10,6 +12,7 @@ use super::LedgerEntry;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::progress::StoredBatch;
 use crate::rejects::RejectedRow;
+use crate::sha256::Sha256;
 
 /// Most rejected rows that one statement reads back, and the bytes at which a page ends earlier. A
 /// page exceeds these by one row at most.
@@ -66,9 +69,59 @@ pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// No count in a database is negative.
-pub(super) fn unsigned(count: i64) -> u64 {
-    u64::try_from(count).unwrap_or(0)
+/// A value in the database that no build of Carga writes. Both adapters map it to *internal*.
+#[derive(Debug, thiserror::Error)]
+#[error("column `{column}` holds `{value}`: {reason}")]
+struct CorruptValue {
+    column: &'static str,
+    value: String,
+    reason: String,
+}
+
+fn corrupt(column: &'static str, value: impl Display, reason: impl Display) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(CorruptValue {
+        column,
+        value: value.to_string(),
+        reason: reason.to_string(),
+    }))
+}
+
+/// The value of a text column.
+pub(super) fn parsed<T>(column: &'static str, text: &str) -> sqlx::Result<T>
+where
+    T: FromStr<Err: Display>,
+{
+    text.parse().map_err(|error| corrupt(column, text, error))
+}
+
+/// A count in a column.
+pub(super) fn count<N>(column: &'static str, value: N) -> sqlx::Result<N::Unsigned>
+where
+    N: Count,
+{
+    N::Unsigned::try_from(value).map_err(|_| corrupt(column, value, "a count is not negative"))
+}
+
+/// The type of a column that counts.
+pub(super) trait Count: Copy + Display {
+    type Unsigned: TryFrom<Self>;
+}
+
+impl Count for i64 {
+    type Unsigned = u64;
+}
+
+impl Count for i32 {
+    type Unsigned = u32;
+}
+
+/// The digest in a column of bytes.
+pub(super) fn digest(column: &'static str, bytes: Vec<u8>) -> sqlx::Result<Sha256> {
+    let digest: Result<[u8; 32], _> = bytes.try_into();
+    digest.map(Sha256::from).map_err(|bytes| {
+        let value: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        corrupt(column, value, "expected 32 bytes")
+    })
 }
 
 /// `row_number`, `line`, `byte_offset`, `column_name`, `code`, `message`, `raw`, `fields`.
@@ -84,39 +137,39 @@ pub(super) type RejectedRecord = (
 );
 
 /// A rejected row of these columns.
-pub(super) fn rejected_row(record: RejectedRecord) -> RejectedRow {
+pub(super) fn rejected_row(record: RejectedRecord) -> sqlx::Result<RejectedRow> {
     let (row, line, offset, column, code, message, raw, fields) = record;
-    RejectedRow {
-        row: unsigned(row),
-        line: unsigned(line),
-        offset: unsigned(offset),
+    Ok(RejectedRow {
+        row: count("row_number", row)?,
+        line: count("line", line)?,
+        offset: count("byte_offset", offset)?,
         column,
         code,
         message,
         raw,
         fields: fields.map(|fields| fields.0),
-    }
+    })
 }
 
 /// `seq`, `first_row`, `rows`, `archive_bytes`, `archive_crc32`.
-impl From<(i32, i64, i32, i64, i64)> for LedgerEntry {
-    fn from((seq, first_row, rows, bytes, crc32): (i32, i64, i32, i64, i64)) -> Self {
-        Self {
-            seq: seq.cast_unsigned(),
-            first_row: unsigned(first_row),
-            rows: rows.cast_unsigned(),
-            archive_bytes: unsigned(bytes),
-            archive_crc32: u32::try_from(crc32).unwrap_or(0),
-        }
-    }
+pub(super) type LedgerRecord = (i32, i64, i32, i64, i64);
+
+pub(super) fn ledger_entry(record: LedgerRecord) -> sqlx::Result<LedgerEntry> {
+    let (seq, first_row, rows, bytes, crc32) = record;
+    Ok(LedgerEntry {
+        seq: count("seq", seq)?,
+        first_row: count("first_row", first_row)?,
+        rows: count("rows", rows)?,
+        archive_bytes: count("archive_bytes", bytes)?,
+        archive_crc32: u32::try_from(crc32)
+            .map_err(|error| corrupt("archive_crc32", crc32, error))?,
+    })
 }
 
 /// `seq`, `rows`.
-impl From<(i32, i32)> for StoredBatch {
-    fn from((seq, rows): (i32, i32)) -> Self {
-        Self {
-            seq: seq.cast_unsigned(),
-            rows: rows.cast_unsigned(),
-        }
-    }
+pub(super) fn stored_batch((seq, rows): (i32, i32)) -> sqlx::Result<StoredBatch> {
+    Ok(StoredBatch {
+        seq: count("seq", seq)?,
+        rows: count("rows", rows)?,
+    })
 }

@@ -10,9 +10,9 @@ use super::uploads::find;
 use super::{PostgresStore, call, copy, fence_key, key, share_status};
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
-use crate::progress::{Snapshot, StoredBatch};
+use crate::progress::Snapshot;
 use crate::store::rules::{self, Admission};
-use crate::store::sql::{self, signed};
+use crate::store::sql::{self, LedgerRecord, signed};
 use crate::store::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
 use crate::upload::{UploadId, UploadKey};
 
@@ -25,8 +25,8 @@ impl BatchStore for PostgresStore {
                     .bind(id.upload.id.as_uuid())
                     .fetch_optional(&self.pool)
                     .await?;
-            let known = found.and_then(admission).map(|(_, known)| known);
-            Ok(Admission::is_worthwhile(known, id))
+            let known = found.map(admission).transpose()?;
+            Ok(Admission::is_worthwhile(known.map(|(_, known)| known), id))
         })
         .await
     }
@@ -37,7 +37,7 @@ impl BatchStore for PostgresStore {
 
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>> {
         call("store.ledger", async {
-            let entries: Vec<(i32, i64, i32, i64, i64)> = sqlx::query_as(
+            let entries: Vec<LedgerRecord> = sqlx::query_as(
                 "SELECT seq, first_row, rows, archive_bytes, archive_crc32
                  FROM batches WHERE upload_id = $1 AND epoch = $2 ORDER BY seq",
             )
@@ -45,7 +45,7 @@ impl BatchStore for PostgresStore {
             .bind(key.epoch.get())
             .fetch_all(&self.pool)
             .await?;
-            Ok(entries.into_iter().map(LedgerEntry::from).collect())
+            entries.into_iter().map(sql::ledger_entry).collect()
         })
         .await
     }
@@ -64,7 +64,10 @@ impl BatchStore for PostgresStore {
             Ok(Snapshot {
                 rows_read: upload.rows_read,
                 bytes_received: upload.bytes_received,
-                stored: stored.into_iter().map(StoredBatch::from).collect(),
+                stored: stored
+                    .into_iter()
+                    .map(sql::stored_batch)
+                    .collect::<Result<_, _>>()?,
             })
         })
         .await
@@ -116,13 +119,15 @@ async fn fence(
             .bind(ids)
             .fetch_all(connection)
             .await?;
-    Ok(found.into_iter().filter_map(admission).collect())
+    found.into_iter().map(admission).collect()
 }
 
-fn admission((id, epoch, status): (Uuid, i32, String)) -> Option<(UploadId, Admission)> {
-    let status = status.parse().ok()?;
-    let epoch = epoch.into();
-    Some((id.into(), Admission { epoch, status }))
+fn admission((id, epoch, status): (Uuid, i32, String)) -> sqlx::Result<(UploadId, Admission)> {
+    let admission = Admission {
+        epoch: epoch.into(),
+        status: sql::parsed("status", &status)?,
+    };
+    Ok((id.into(), admission))
 }
 
 /// Enters the batches that are not in the ledger yet, sorted, so that two groups with the same

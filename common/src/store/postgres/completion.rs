@@ -7,7 +7,7 @@ use super::uploads::find;
 use super::{PostgresStore, call, lock_status};
 use crate::error::PortResult;
 use crate::store::rules::{self, Counted};
-use crate::store::sql::unsigned;
+use crate::store::sql::count;
 use crate::store::{Completion, CompletionStore};
 use crate::upload::{Status, UploadId, UploadKey};
 
@@ -65,9 +65,9 @@ async fn completion(pool: &PgPool, id: UploadId) -> sqlx::Result<Completion> {
     .fetch_one(pool)
     .await?;
     let counted = Counted {
-        batches: unsigned(batches),
-        stored: unsigned(rows),
-        rejected: unsigned(rejected),
+        batches: count("count(*)", batches)?,
+        stored: count("rows", rows)?,
+        rejected: count("count(*)", rejected)?,
     };
     Ok(rules::completion(upload, total, counted))
 }

@@ -181,6 +181,7 @@ fn port_error(operation: &'static str, error: sqlx::Error) -> PortError {
     };
     match error {
         sqlx::Error::Encode(reason) => PortError::invalid(operation, reason),
+        sqlx::Error::Decode(reason) => PortError::new(kind, operation, reason),
         error => PortError::new(kind, operation, error),
     }
 }

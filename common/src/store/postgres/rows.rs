@@ -7,8 +7,8 @@ use super::uploads::find;
 use super::{PostgresStore, call};
 use crate::error::PortResult;
 use crate::store::paging::{FIRST_SEQ, LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
-use crate::store::sql::{signed, unsigned};
-use crate::store::{RowPage, RowStore, StoredRow};
+use crate::store::sql::{LedgerRecord, count, ledger_entry, signed};
+use crate::store::{LedgerEntry, RowPage, RowStore, StoredRow};
 use crate::upload::UploadId;
 
 const OPERATION: &str = "store.row_page";
@@ -39,9 +39,9 @@ async fn summarize(pool: &PgPool) {
     }
 }
 
-async fn ledger(pool: &PgPool, id: UploadId, after_seq: u32) -> sqlx::Result<Vec<LedgerRange>> {
-    let found: Vec<(i32, i64, i32, i64)> = sqlx::query_as(
-        "SELECT b.seq, b.first_row, b.rows, b.archive_bytes
+async fn ledger(pool: &PgPool, id: UploadId, after_seq: u32) -> sqlx::Result<Vec<LedgerEntry>> {
+    let found: Vec<LedgerRecord> = sqlx::query_as(
+        "SELECT b.seq, b.first_row, b.rows, b.archive_bytes, b.archive_crc32
          FROM uploads u JOIN batches b ON b.upload_id = u.id AND b.epoch = u.epoch
          WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND b.seq > $2
          ORDER BY b.seq LIMIT $3",
@@ -51,7 +51,7 @@ async fn ledger(pool: &PgPool, id: UploadId, after_seq: u32) -> sqlx::Result<Vec
     .bind(LEDGER_LOOKAHEAD)
     .fetch_all(pool)
     .await?;
-    Ok(found.into_iter().map(LedgerRange::from).collect())
+    found.into_iter().map(ledger_entry).collect()
 }
 
 async fn rows(pool: &PgPool, id: UploadId, range: &LedgerRange) -> sqlx::Result<Vec<StoredRow>> {
@@ -66,9 +66,11 @@ async fn rows(pool: &PgPool, id: UploadId, range: &LedgerRange) -> sqlx::Result<
     .bind(signed(range.rows))
     .fetch_all(pool)
     .await?;
-    let row = |(row_number, fields)| StoredRow {
-        row_number: unsigned(row_number),
-        fields,
+    let row = |(row_number, fields)| {
+        Ok(StoredRow {
+            row_number: count("row_number", row_number)?,
+            fields,
+        })
     };
-    Ok(found.into_iter().map(row).collect())
+    found.into_iter().map(row).collect()
 }

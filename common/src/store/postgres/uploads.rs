@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{PostgresStore, call, lock_status};
 use crate::error::PortResult;
 use crate::sha256::Sha256;
-use crate::store::sql::{signed, unsigned};
+use crate::store::sql::{self, signed};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
 
@@ -42,18 +42,17 @@ impl FromRow<'_, PgRow> for Upload {
         let sha256: Option<Vec<u8>> = row.try_get("sha256")?;
         let failure: Option<Json<Failure>> = row.try_get("failure")?;
         let dialect: Json<Dialect> = row.try_get("dialect")?;
-        let count = |name: &str| Ok::<_, sqlx::Error>(unsigned(row.try_get(name)?));
-        let maybe_count =
-            |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(name)?.map(unsigned));
+        let count = |name| sql::count(name, row.try_get::<i64, _>(name)?);
+        let maybe_count = |name| {
+            let value: Option<i64> = row.try_get(name)?;
+            value.map(|value| sql::count(name, value)).transpose()
+        };
         let batches_total: Option<i32> = row.try_get("batches_total")?;
         let duplicate_of: Option<Uuid> = row.try_get("duplicate_of")?;
         Ok(Self {
             id: row.try_get::<Uuid, _>("id")?.into(),
             epoch: row.try_get::<i32, _>("epoch")?.into(),
-            status: status.parse().map_err(|error| sqlx::Error::ColumnDecode {
-                index: "status".to_owned(),
-                source: Box::new(error),
-            })?,
+            status: sql::parsed("status", &status)?,
             filename: row.try_get("filename")?,
             dialect: dialect.0,
             columns: row.try_get("columns")?,
@@ -62,12 +61,14 @@ impl FromRow<'_, PgRow> for Upload {
             rows_read: count("rows_read")?,
             rows_rejected: count("rows_rejected")?,
             blank_lines: maybe_count("blank_lines")?,
-            batches_total: batches_total.map(i32::cast_unsigned),
+            batches_total: batches_total
+                .map(|total| sql::count("batches_total", total))
+                .transpose()?,
             batches_dead: count("batches_dead")?,
             rows_inserted: maybe_count("rows_inserted")?,
             sha256: sha256
-                .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-                .map(Sha256::from),
+                .map(|bytes| sql::digest("sha256", bytes))
+                .transpose()?,
             duplicate_of: duplicate_of.map(UploadId::from),
             failure: failure.map(|failure| failure.0),
             cleanup_pending: row.try_get("cleanup_pending")?,

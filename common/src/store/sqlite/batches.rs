@@ -10,10 +10,10 @@ use super::uploads::find;
 use super::{SqliteStore, first_id, now};
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
-use crate::progress::{Snapshot, StoredBatch};
+use crate::progress::Snapshot;
 use crate::sqlite::call;
 use crate::store::rules::{self, Admission};
-use crate::store::sql::{self, signed};
+use crate::store::sql::{self, LedgerRecord, signed};
 use crate::store::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
 use crate::upload::{Status, UploadId, UploadKey};
 
@@ -47,7 +47,7 @@ impl BatchStore for SqliteStore {
 
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>> {
         call("store.ledger", async {
-            let entries: Vec<(i32, i64, i32, i64, i64)> = sqlx::query_as(
+            let entries: Vec<LedgerRecord> = sqlx::query_as(
                 "SELECT seq, first_row, rows, archive_bytes, archive_crc32
                  FROM batches WHERE upload_id = $1 AND epoch = $2 ORDER BY seq",
             )
@@ -55,7 +55,7 @@ impl BatchStore for SqliteStore {
             .bind(key.epoch.get())
             .fetch_all(&self.database.readers)
             .await?;
-            Ok(entries.into_iter().map(LedgerEntry::from).collect())
+            entries.into_iter().map(sql::ledger_entry).collect()
         })
         .await
     }
@@ -74,7 +74,10 @@ impl BatchStore for SqliteStore {
             Ok(Snapshot {
                 rows_read: upload.rows_read,
                 bytes_received: upload.bytes_received,
-                stored: stored.into_iter().map(StoredBatch::from).collect(),
+                stored: stored
+                    .into_iter()
+                    .map(sql::stored_batch)
+                    .collect::<Result<_, _>>()?,
             })
         })
         .await
@@ -132,14 +135,14 @@ async fn look_up(connection: &mut SqliteConnection, id: UploadId) -> sqlx::Resul
             .bind(id.to_string())
             .fetch_optional(connection)
             .await?;
-    Ok(found.and_then(|(number, epoch, status)| {
-        let status = status.parse().ok()?;
-        let epoch = epoch.into();
-        Some(Known {
-            number,
-            admission: Admission { epoch, status },
-        })
-    }))
+    let known = |(number, epoch, status): (i64, i32, String)| {
+        let admission = Admission {
+            epoch: epoch.into(),
+            status: sql::parsed("status", &status)?,
+        };
+        Ok(Known { number, admission })
+    };
+    found.map(known).transpose()
 }
 
 /// True when the batch is new in the ledger.

@@ -7,7 +7,7 @@ use super::{SqliteStore, now, rejects};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::rules::{self, Counted};
-use crate::store::sql::unsigned;
+use crate::store::sql::count;
 use crate::store::{Completion, CompletionStore};
 use crate::upload::{Status, UploadId, UploadKey};
 
@@ -63,13 +63,14 @@ async fn completion(database: &Database, id: UploadId) -> sqlx::Result<Completio
     .fetch_one(&mut *connection)
     .await?;
     let mut counted = Counted {
-        batches: unsigned(batches),
-        stored: unsigned(rows),
+        batches: count("count(*)", batches)?,
+        stored: count("rows", rows)?,
         rejected: 0,
     };
     // Not counted while batches are missing.
     if counted.batches >= u64::from(total) {
-        counted.rejected = unsigned(rejects::count(&mut connection, id).await?);
+        let rejected = rejects::count(&mut connection, id).await?;
+        counted.rejected = count("count(*)", rejected)?;
     }
     Ok(rules::completion(upload, total, counted))
 }

@@ -10,6 +10,7 @@ use super::{SqliteStore, ago, first_id, last_id, now};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER};
+use crate::store::sql;
 use crate::store::{Leftovers, MaintenanceStore, Removal};
 use crate::sync::lock;
 use crate::upload::{UploadId, UploadKey};
@@ -63,15 +64,13 @@ async fn expired(readers: &SqlitePool, lease: Duration) -> sqlx::Result<Vec<Uplo
     .bind(SWEEP_LIMIT)
     .fetch_all(readers)
     .await?;
-    let found = found.iter();
-    Ok(found
-        .filter_map(|(id, epoch)| {
-            Some(UploadKey {
-                id: id.parse().ok()?,
-                epoch: (*epoch).into(),
-            })
+    let key = |(id, epoch): (String, i32)| {
+        Ok(UploadKey {
+            id: sql::parsed("id", &id)?,
+            epoch: epoch.into(),
         })
-        .collect())
+    };
+    found.into_iter().map(key).collect()
 }
 
 async fn unfinished(readers: &SqlitePool) -> sqlx::Result<Vec<UploadId>> {
@@ -84,7 +83,7 @@ async fn unfinished(readers: &SqlitePool) -> sqlx::Result<Vec<UploadId>> {
     .bind(SWEEP_LIMIT)
     .fetch_all(readers)
     .await?;
-    Ok(ids(found))
+    ids(found)
 }
 
 async fn to_remove(readers: &SqlitePool) -> sqlx::Result<Vec<UploadId>> {
@@ -92,7 +91,7 @@ async fn to_remove(readers: &SqlitePool) -> sqlx::Result<Vec<UploadId>> {
         .bind(SWEEP_LIMIT)
         .fetch_all(readers)
         .await?;
-    Ok(ids(found))
+    ids(found)
 }
 
 async fn to_unarchive(
@@ -107,11 +106,12 @@ async fn to_unarchive(
     .bind(SWEEP_LIMIT)
     .fetch_all(readers)
     .await?;
-    Ok(ids(found))
+    ids(found)
 }
 
-fn ids(found: Vec<String>) -> Vec<UploadId> {
-    found.iter().filter_map(|id| id.parse().ok()).collect()
+fn ids(found: Vec<String>) -> sqlx::Result<Vec<UploadId>> {
+    let ids = found.iter().map(|id| sql::parsed("id", id));
+    ids.collect()
 }
 
 async fn remove_rows(database: &Database, id: UploadId) -> sqlx::Result<Removal> {

@@ -9,8 +9,8 @@ use super::uploads::find;
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::paging::{LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
-use crate::store::sql::{signed, unsigned};
-use crate::store::{RowPage, RowStore, StoredRow};
+use crate::store::sql::{LedgerRecord, count, ledger_entry, signed};
+use crate::store::{LedgerEntry, RowPage, RowStore, StoredRow};
 use crate::upload::UploadId;
 
 const OPERATION: &str = "store.row_page";
@@ -32,9 +32,9 @@ async fn ledger(
     database: &Database,
     id: UploadId,
     after_seq: u32,
-) -> sqlx::Result<Vec<LedgerRange>> {
-    let found: Vec<(i32, i64, i32, i64)> = sqlx::query_as(
-        "SELECT b.seq, b.first_row, b.rows, b.archive_bytes
+) -> sqlx::Result<Vec<LedgerEntry>> {
+    let found: Vec<LedgerRecord> = sqlx::query_as(
+        "SELECT b.seq, b.first_row, b.rows, b.archive_bytes, b.archive_crc32
          FROM uploads u JOIN batches b ON b.upload_id = u.id AND b.epoch = u.epoch
          WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND b.seq > $2
          ORDER BY b.seq LIMIT $3",
@@ -44,7 +44,7 @@ async fn ledger(
     .bind(LEDGER_LOOKAHEAD)
     .fetch_all(&database.readers)
     .await?;
-    Ok(found.into_iter().map(LedgerRange::from).collect())
+    found.into_iter().map(ledger_entry).collect()
 }
 
 async fn rows(
@@ -66,9 +66,11 @@ async fn rows(
     .bind(signed(range.rows))
     .fetch_all(&database.readers)
     .await?;
-    let row = |(row_number, fields): (i64, Json<_>)| StoredRow {
-        row_number: unsigned(row_number),
-        fields: fields.0,
+    let row = |(row_number, fields): (i64, Json<_>)| {
+        Ok(StoredRow {
+            row_number: count("row_number", row_number)?,
+            fields: fields.0,
+        })
     };
-    Ok(found.into_iter().map(row).collect())
+    found.into_iter().map(row).collect()
 }

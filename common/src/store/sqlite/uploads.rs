@@ -1,5 +1,8 @@
 //! The records of uploads: how they begin, what is known of them, and how they end.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -10,7 +13,7 @@ use super::{SqliteStore, now, rejects, time_text};
 use crate::error::{ErrorKind, PortResult};
 use crate::sha256::Sha256;
 use crate::sqlite::{Database, call};
-use crate::store::sql::{signed, unsigned};
+use crate::store::sql::{self, signed};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 use crate::sync::lock;
 use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
@@ -35,16 +38,16 @@ macro_rules! select_upload {
 
 impl FromRow<'_, SqliteRow> for Upload {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        let count = |name: &str| Ok::<_, sqlx::Error>(unsigned(row.try_get(name)?));
-        let maybe_count =
-            |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(name)?.map(unsigned));
+        let count = |name| sql::count(name, row.try_get::<i64, _>(name)?);
+        let maybe_count = |name| {
+            let value: Option<i64> = row.try_get(name)?;
+            value.map(|value| sql::count(name, value)).transpose()
+        };
         let sha256: Option<Vec<u8>> = row.try_get("sha256")?;
         let failure: Option<Json<Failure>> = row.try_get("failure")?;
         let dialect: Json<Dialect> = row.try_get("dialect")?;
         let columns: Json<Vec<String>> = row.try_get("columns")?;
         let batches_total: Option<i32> = row.try_get("batches_total")?;
-        let finished_at: Option<String> = row.try_get("finished_at")?;
-        let duplicate_of: Option<String> = row.try_get("duplicate_of")?;
         Ok(Self {
             id: parsed(row, "id")?,
             epoch: row.try_get::<i32, _>("epoch")?.into(),
@@ -57,32 +60,34 @@ impl FromRow<'_, SqliteRow> for Upload {
             rows_read: count("rows_read")?,
             rows_rejected: count("rows_rejected")?,
             blank_lines: maybe_count("blank_lines")?,
-            batches_total: batches_total.map(i32::cast_unsigned),
+            batches_total: batches_total
+                .map(|total| sql::count("batches_total", total))
+                .transpose()?,
             batches_dead: count("batches_dead")?,
             rows_inserted: maybe_count("rows_inserted")?,
             sha256: sha256
-                .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-                .map(Sha256::from),
-            duplicate_of: duplicate_of.and_then(|id| id.parse().ok()),
+                .map(|bytes| sql::digest("sha256", bytes))
+                .transpose()?,
+            duplicate_of: maybe_parsed(row, "duplicate_of")?,
             failure: failure.map(|failure| failure.0),
             cleanup_pending: row.try_get("cleanup_pending")?,
             created_at: parsed(row, "created_at")?,
             updated_at: parsed(row, "updated_at")?,
-            finished_at: finished_at.and_then(|time| time.parse().ok()),
+            finished_at: maybe_parsed(row, "finished_at")?,
         })
     }
 }
 
-/// A column whose text has a meaning.
-fn parsed<T>(row: &SqliteRow, column: &str) -> sqlx::Result<T>
-where
-    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    let text: String = row.try_get(column)?;
-    text.parse().map_err(|error| sqlx::Error::ColumnDecode {
-        index: column.to_owned(),
-        source: Box::new(error),
-    })
+fn parsed<T: FromStr<Err: Display>>(row: &SqliteRow, column: &'static str) -> sqlx::Result<T> {
+    sql::parsed(column, row.try_get(column)?)
+}
+
+fn maybe_parsed<T: FromStr<Err: Display>>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> sqlx::Result<Option<T>> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(|text| sql::parsed(column, text)).transpose()
 }
 
 #[async_trait]
@@ -186,7 +191,7 @@ impl UploadStore for SqliteStore {
             .bind(but.to_string())
             .fetch_optional(&self.database.readers)
             .await?;
-            Ok(found.and_then(|id| id.parse().ok()))
+            found.map(|id| sql::parsed("id", &id)).transpose()
         })
         .await
     }

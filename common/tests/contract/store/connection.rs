@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use carga_common::error::PortResult;
+use carga_common::error::{ErrorKind, PortResult};
 use carga_common::store::{Heartbeat, UploadQuery};
 use carga_common::upload::{Status, UploadId};
 use futures::future::try_join_all;
@@ -132,4 +132,41 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
         );
     }
     Ok(())
+}
+
+/// Corruption is reported as what it is: it does not look like an absent value or an unknown upload.
+pub(super) async fn a_corrupt_value_fails_with_its_column_and_value<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    fn check<T>(outcome: PortResult<T>, column: &str, value: &str) -> Result<()> {
+        let Err(error) = outcome else {
+            anyhow::bail!("{column}={value} was read");
+        };
+        let text = error.chain();
+        ensure!(error.kind() == ErrorKind::Internal, "{text}");
+        ensure!(
+            text.contains(&format!("column `{column}` holds `{value}`")),
+            "{text}"
+        );
+        Ok(())
+    }
+    let store = fixture.open().await?;
+    for (column, sql, value) in F::corrupt_values() {
+        let id = begin(store.as_ref()).await?;
+        let statement = format!("UPDATE uploads SET {column} = {sql} WHERE id = '{id}'");
+        fixture.execute(&statement).await?;
+        check(store.upload(id).await, column, value)?;
+    }
+
+    let id = begin(store.as_ref()).await?;
+    let batch = sample::batch(id)?;
+    store_new(store.as_ref(), std::slice::from_ref(&batch)).await?;
+    let statement = format!("UPDATE batches SET rows = -3 WHERE upload_id = '{id}'");
+    fixture.execute(&statement).await?;
+    check(store.ledger(first(id)).await, "rows", "-3")?;
+    check(store.progress(first(id)).await, "rows", "-3")?;
+    let statement = format!("UPDATE uploads SET status = 'done' WHERE id = '{id}'");
+    fixture.execute(&statement).await?;
+    check(store.admits(batch.batch.id).await, "status", "done")?;
+    check(store.store(&[batch]).await, "status", "done")
 }

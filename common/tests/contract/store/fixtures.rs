@@ -16,8 +16,6 @@ use tempfile::TempDir;
 use super::StoreFixture;
 use crate::suite::Fixture;
 
-const TIE: &str = "UPDATE uploads SET created_at = (SELECT min(created_at) FROM uploads)";
-
 /// A database of its own on the shared server.
 pub(super) struct Postgres(Scope);
 
@@ -50,9 +48,21 @@ impl StoreFixture for Postgres {
         Ok(u64::try_from(count)?)
     }
 
-    async fn tie(&self) -> Result<()> {
-        sqlx::query(TIE).execute(&self.0.pool()).await?;
+    async fn execute(&self, statement: &str) -> Result<()> {
+        const NO_CHECK: &str = "ALTER TABLE uploads DROP CONSTRAINT IF EXISTS uploads_status_check";
+        sqlx::query(NO_CHECK).execute(&self.0.pool()).await?;
+        sqlx::query(statement).execute(&self.0.pool()).await?;
         Ok(())
+    }
+
+    fn corrupt_values() -> &'static [(&'static str, &'static str, &'static str)] {
+        &[
+            ("status", "'done'", "done"),
+            ("sha256", r"'\x01ab'", "01ab"),
+            ("rows_inserted", "-7", "-7"),
+            ("blank_lines", "-8", "-8"),
+            ("batches_total", "-9", "-9"),
+        ]
     }
 }
 
@@ -100,9 +110,26 @@ impl StoreFixture for Sqlite {
         connection.close().await?;
         Ok(u64::try_from(count)?)
     }
-    async fn tie(&self) -> Result<()> {
+
+    async fn execute(&self, statement: &str) -> Result<()> {
         let mut connection = self.connect().await?;
-        sqlx::query(TIE).execute(&mut connection).await?;
+        sqlx::query("PRAGMA ignore_check_constraints = ON")
+            .execute(&mut connection)
+            .await?;
+        sqlx::query(statement).execute(&mut connection).await?;
         Ok(connection.close().await?)
+    }
+
+    fn corrupt_values() -> &'static [(&'static str, &'static str, &'static str)] {
+        &[
+            ("status", "'done'", "done"),
+            ("sha256", "x'01ab'", "01ab"),
+            ("rows_inserted", "-7", "-7"),
+            ("blank_lines", "-8", "-8"),
+            ("batches_total", "-9", "-9"),
+            ("duplicate_of", "'nobody'", "nobody"),
+            ("finished_at", "'yesterday'", "yesterday"),
+            ("created_at", "'long ago'", "long ago"),
+        ]
     }
 }

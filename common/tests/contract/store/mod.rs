@@ -77,6 +77,7 @@ macro_rules! contract {
                     everything_is_there_after_opening_again
                     many_can_open_it_at_once
                     a_failed_call_names_its_operation
+                    a_corrupt_value_fails_with_its_column_and_value
                 }
                 completion {
                     an_upload_is_not_complete_while_a_batch_is_missing
@@ -144,8 +145,12 @@ trait StoreFixture: Fixture {
     /// How many rows of an upload there are, to be seen or not, counted without the adapter.
     async fn rows_in_table(&self, id: UploadId) -> Result<u64>;
 
-    /// Makes it look as if all uploads had been created at the same moment.
-    async fn tie(&self) -> Result<()>;
+    /// Runs a statement without the adapter, and without the checks of the schema.
+    async fn execute(&self, statement: &str) -> Result<()>;
+
+    /// Columns of `uploads` whose type lets an invalid value pass: the column, the value in SQL, and
+    /// the value as an error shows it.
+    fn corrupt_values() -> &'static [(&'static str, &'static str, &'static str)];
 }
 
 fn new_upload(id: UploadId, columns: Vec<String>) -> NewUpload {
