@@ -108,8 +108,8 @@ cargo fmt --all --check
 say "layers and dependencies"
 check_layers
 check_tls
-# check_intake_crates
-# check_default_crates
+check_intake_crates
+check_default_crates
 
 say "spelling, scripts, images, workflows, editor and Compose files"
 install_tools

@@ -1,12 +1,10 @@
 //! `carga-api`: takes CSV files over HTTP.
 
-mod healthcheck;
-
 use anyhow::Context;
 use carga_api::server::Server;
 use carga_common::backends::{Backends, Sharing};
 use carga_common::settings::{Mode, Settings, log_settings};
-use carga_common::{shutdown, telemetry};
+use carga_common::{healthcheck, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 
 /// Takes CSV files over HTTP and turns them into durable batches. Settings come from the environment; .env.example names
@@ -30,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     telemetry::init(&log_settings());
     let settings = Settings::from_env(Mode::Distributed)?;
     if let Some(Command::Healthcheck) = arguments.command {
-        return healthcheck::ask(settings.intake.listen).await;
+        return Ok(healthcheck::check(settings.intake.listen).await?);
     }
     let stop = shutdown::on_signal().context("listening for signals")?;
     let backends = Backends::connect(&settings.ports, "carga-api", Sharing::Others)

@@ -108,6 +108,8 @@ pub(crate) enum Command {
         /// The upload's id, or `last`
         id: UploadRef,
     },
+    /// Ask a running `carga serve` whether it is alive; for container health checks
+    Healthcheck,
     /// Bring the database's schema up to date, as every start does unless CARGA_MIGRATE=off
     Migrate,
     /// Print the settings in effect, passwords masked; a line that is commented out is a default

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use carga_common::completion::Reversal;
 use carga_common::settings::{Mode, Settings, log_settings};
-use carga_common::telemetry;
+use carga_common::{healthcheck, telemetry};
 use carga_intake::csv::rejected_rows::Formulas;
 use clap::Parser;
 
@@ -75,6 +75,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Cancel { id } => commands::reverse::run(&settings, id, Reversal::Cancel).await,
         Command::Undo { id } => commands::reverse::run(&settings, id, Reversal::Undo).await,
+        Command::Healthcheck => {
+            healthcheck::check(settings.intake.listen).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Migrate => commands::migrate::run(settings).await,
         Command::Config => commands::config::run(&settings),
     }

@@ -3,15 +3,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::archive::{BatchArchive, FilesystemArchive, FilesystemArchiveSettings, S3Archive};
+use crate::archive::BatchArchive;
+#[cfg(feature = "s3")]
+use crate::archive::S3Archive;
+#[cfg(feature = "filesystem")]
+use crate::archive::{FilesystemArchive, FilesystemArchiveSettings};
 use crate::error::PortResult;
-use crate::progress::{
-    LiveProgress, ProgressStore, RedisProgress, RedisSettings, SqliteProgress,
-    SqliteProgressSettings,
-};
-use crate::queue::{BatchQueue, RabbitQueue, RabbitSettings, SqliteQueue, SqliteQueueSettings};
+#[cfg(not(all(
+    feature = "postgres",
+    feature = "rabbit",
+    feature = "redis",
+    feature = "s3",
+    feature = "sqlite",
+    feature = "filesystem"
+)))]
+use crate::error::{ErrorKind, PortError};
+use crate::progress::{LiveProgress, ProgressStore};
+#[cfg(feature = "redis")]
+use crate::progress::{RedisProgress, RedisSettings};
+#[cfg(feature = "sqlite")]
+use crate::progress::{SqliteProgress, SqliteProgressSettings};
+use crate::queue::BatchQueue;
+#[cfg(feature = "rabbit")]
+use crate::queue::{RabbitQueue, RabbitSettings};
+#[cfg(feature = "sqlite")]
+use crate::queue::{SqliteQueue, SqliteQueueSettings};
 use crate::settings::{ArchivePlace, PortSettings, ProgressPlace, QueuePlace, StorePlace};
-use crate::store::{PostgresSettings, PostgresStore, SqliteStore, SqliteStoreSettings, Store};
+use crate::store::Store;
+#[cfg(feature = "postgres")]
+use crate::store::{PostgresSettings, PostgresStore};
+#[cfg(feature = "sqlite")]
+use crate::store::{SqliteStore, SqliteStoreSettings};
 
 /// Within the time that orchestrators leave after the grace period.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -84,7 +106,8 @@ pub async fn store(
     program: &str,
     migrate: bool,
 ) -> PortResult<Arc<dyn Store>> {
-    Ok(match &settings.places.store {
+    match &settings.places.store {
+        #[cfg(feature = "postgres")]
         StorePlace::Postgres(url) => {
             let settings = PostgresSettings {
                 url: url.expose().to_owned(),
@@ -92,13 +115,17 @@ pub async fn store(
                 connections: settings.database_connections,
                 migrate,
             };
-            Arc::new(PostgresStore::connect(settings).await?)
+            Ok(Arc::new(PostgresStore::connect(settings).await?))
         }
+        #[cfg(feature = "sqlite")]
         StorePlace::Sqlite(file) => {
             let file = file.clone();
-            Arc::new(SqliteStore::open(SqliteStoreSettings { file, migrate }).await?)
+            let store = SqliteStore::open(SqliteStoreSettings { file, migrate }).await?;
+            Ok(Arc::new(store))
         }
-    })
+        #[cfg(not(all(feature = "postgres", feature = "sqlite")))]
+        place => Err(missing("store.connect", (place, program, migrate))),
+    }
 }
 
 async fn queue(
@@ -106,7 +133,8 @@ async fn queue(
     program: &str,
     sharing: Sharing,
 ) -> PortResult<Arc<dyn BatchQueue>> {
-    Ok(match &settings.places.queue {
+    match &settings.places.queue {
+        #[cfg(feature = "rabbit")]
         QueuePlace::Rabbit(url) => {
             let settings = RabbitSettings {
                 url: url.expose().to_owned(),
@@ -114,47 +142,79 @@ async fn queue(
                 program: program.to_owned(),
                 publish_timeout: settings.publish_timeout,
             };
-            Arc::new(RabbitQueue::connect(settings).await?)
+            Ok(Arc::new(RabbitQueue::connect(settings).await?))
         }
+        #[cfg(feature = "sqlite")]
         QueuePlace::Sqlite(file) => {
             let settings = SqliteQueueSettings {
                 file: file.clone(),
                 publish_timeout: settings.publish_timeout,
                 sole_user: sharing == Sharing::Alone && settings.places.is_in_data_dir(file),
             };
-            Arc::new(SqliteQueue::open(settings).await?)
+            Ok(Arc::new(SqliteQueue::open(settings).await?))
         }
-    })
+        #[cfg(not(all(feature = "rabbit", feature = "sqlite")))]
+        place => Err(missing("queue.connect", (place, program, sharing))),
+    }
 }
 
 async fn archive(settings: &PortSettings, sharing: Sharing) -> PortResult<Arc<dyn BatchArchive>> {
-    Ok(match &settings.places.archive {
+    match &settings.places.archive {
+        #[cfg(feature = "s3")]
         ArchivePlace::S3 { bucket, prefix } => {
             let endpoint = settings.s3_endpoint.as_deref();
-            Arc::new(S3Archive::connect(bucket, prefix, endpoint).await?)
+            let archive = S3Archive::connect(bucket, prefix, endpoint).await?;
+            Ok(Arc::new(archive))
         }
+        #[cfg(feature = "filesystem")]
         ArchivePlace::Directory(directory) => {
             let settings = FilesystemArchiveSettings {
                 directory: directory.clone(),
                 sole_user: sharing == Sharing::Alone && settings.places.is_in_data_dir(directory),
             };
-            Arc::new(FilesystemArchive::open(settings).await?)
+            Ok(Arc::new(FilesystemArchive::open(settings).await?))
         }
-    })
+        #[cfg(not(all(feature = "s3", feature = "filesystem")))]
+        place => Err(missing("archive.connect", (place, sharing))),
+    }
 }
 
 /// The counters' store alone.
 pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressStore>> {
-    let ttl = settings.progress_ttl;
-    Ok(match &settings.places.progress {
-        ProgressPlace::Redis(url) => Arc::new(RedisProgress::new(RedisSettings {
-            url: url.expose().to_owned(),
-            prefix: settings.redis_prefix.clone(),
-            ttl,
-        })?),
-        ProgressPlace::Sqlite(file) => {
-            let file = file.clone();
-            Arc::new(SqliteProgress::open(SqliteProgressSettings { file, ttl }).await?)
+    match &settings.places.progress {
+        #[cfg(feature = "redis")]
+        ProgressPlace::Redis(url) => {
+            let settings = RedisSettings {
+                url: url.expose().to_owned(),
+                prefix: settings.redis_prefix.clone(),
+                ttl: settings.progress_ttl,
+            };
+            Ok(Arc::new(RedisProgress::new(settings)?))
         }
-    })
+        #[cfg(feature = "sqlite")]
+        ProgressPlace::Sqlite(file) => {
+            let settings = SqliteProgressSettings {
+                file: file.clone(),
+                ttl: settings.progress_ttl,
+            };
+            Ok(Arc::new(SqliteProgress::open(settings).await?))
+        }
+        #[cfg(not(all(feature = "redis", feature = "sqlite")))]
+        place => Err(missing("progress.connect", place)),
+    }
+}
+
+/// This build lacks the adapter. The settings are refused before that by the name of their variable,
+/// so only a program that makes its settings by hand gets here.
+#[cfg(not(all(
+    feature = "postgres",
+    feature = "rabbit",
+    feature = "redis",
+    feature = "s3",
+    feature = "sqlite",
+    feature = "filesystem"
+)))]
+fn missing(operation: &'static str, asked_for: impl std::fmt::Debug) -> PortError {
+    let reason = format!("this build has no adapter for {asked_for:?}");
+    PortError::new(ErrorKind::Internal, operation, reason)
 }

@@ -6,11 +6,11 @@
 //! programs, [`backends`] connects the ports.
 
 pub mod archive;
-#[cfg(all(feature = "distributed", feature = "embedded"))]
 pub mod backends;
 pub mod batch;
 pub mod completion;
 pub mod error;
+pub mod healthcheck;
 pub mod patience;
 pub mod progress;
 pub mod queue;

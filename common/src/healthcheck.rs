@@ -1,0 +1,64 @@
+//! Asks a running server whether it is alive. Images without a shell have no curl either, so the
+//! programs ask themselves.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long the answer may take.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why a server is not alive.
+#[derive(Debug, thiserror::Error)]
+pub enum Unhealthy {
+    /// It cannot be reached.
+    #[error("{address} cannot be reached")]
+    Unreachable {
+        /// Where it should listen.
+        address: SocketAddr,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// It did not answer in time.
+    #[error("{0} did not answer within {seconds} s", seconds = TIMEOUT.as_secs())]
+    Silent(SocketAddr),
+    /// It gave another answer than 200.
+    #[error("{address} answered: {answer}")]
+    Refused {
+        /// Where it listens.
+        address: SocketAddr,
+        /// What it answered.
+        answer: String,
+    },
+}
+
+/// Succeeds when the server that listens on `address` answers `GET /livez` with 200.
+pub async fn check(mut address: SocketAddr) -> Result<(), Unhealthy> {
+    // A server that listens on every address is asked on loopback.
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let Ok(answer) = tokio::time::timeout(TIMEOUT, livez(address)).await else {
+        return Err(Unhealthy::Silent(address));
+    };
+    let answer = answer.map_err(|source| Unhealthy::Unreachable { address, source })?;
+    match answer.starts_with("HTTP/1.1 200") {
+        true => Ok(()),
+        false => Err(Unhealthy::Refused { address, answer }),
+    }
+}
+
+async fn livez(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /livez HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
