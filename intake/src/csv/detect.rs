@@ -1,16 +1,17 @@
-//! What a file's first bytes say about how to read it, and why.
+//! Detects the encoding and the delimiter from a file's first bytes, with the evidence for
+//! each.
 
 use encoding_rs::{Encoding, UTF_8};
 
 use super::syntax::{Field, Scan, Syntax};
 
-/// What is tried, in this order where nothing else decides.
+/// The delimiters that are tried. The first one wins a tie.
 const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
 
-/// Records looked at.
+/// How many records are examined.
 const RECORDS: usize = 1000;
 
-/// Valid sequences for each invalid one, from which on a file is UTF-8 with faults rather than something else.
+/// A file is UTF-8 with faults if it has at least this many valid sequences per invalid one.
 const MOSTLY: usize = 10;
 
 /// A decision, and the evidence for it.
@@ -27,7 +28,8 @@ pub(super) fn found<T>(value: T, evidence: impl Into<String>) -> Found<T> {
     }
 }
 
-/// The encoding of a file without a byte order mark. A sample that is not `whole` may end in the middle of a character.
+/// Detects the encoding of a file without a byte order mark. Unless the sample is the `whole`
+/// file, it may end in the middle of a character.
 pub(super) fn encoding(sample: &[u8], whole: bool) -> Found<&'static Encoding> {
     if sample.is_ascii() {
         return found(UTF_8, format!("the first {} bytes are ASCII", sample.len()));
@@ -53,7 +55,7 @@ pub(super) fn encoding(sample: &[u8], whole: bool) -> Found<&'static Encoding> {
     found(guess, evidence)
 }
 
-/// What some bytes most likely are, given that they are not UTF-8.
+/// The most likely encoding of bytes that are not UTF-8.
 pub(super) fn guess(bytes: &[u8]) -> &'static Encoding {
     use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
@@ -61,39 +63,40 @@ pub(super) fn guess(bytes: &[u8]) -> &'static Encoding {
     detector.guess(None, Utf8Detection::Deny)
 }
 
-/// A label as the API writes it.
+/// The encoding's label, as the API shows it.
 pub(super) fn label(encoding: &'static Encoding) -> String {
     encoding.name().to_ascii_lowercase()
 }
 
-/// How records look with one delimiter.
+/// What the records of a sample look like when they are split at one delimiter.
 #[derive(Debug, Default)]
 struct Shape {
     /// Fields of the first record.
     width: usize,
-    /// Records behind the first.
+    /// Records after the first.
     rows: usize,
-    /// Those with as many fields as the first.
+    /// Rows with as many fields as the first record.
     even: usize,
     fields: usize,
-    /// Fields that are quoted, or have no other delimiter in them.
+    /// Fields that are quoted or contain no other delimiter.
     clean: usize,
 }
 
 impl Shape {
-    /// In millionths: how many rows are as wide as the first, times how many fields look like one.
+    /// The share of rows as wide as the first record, times the share of clean fields, in
+    /// millionths.
     fn score(&self) -> usize {
         if self.width < 2 {
             return 0;
         }
-        // The first record counts for itself.
+        // The first record counts as a row of the right width.
         let even = (self.even + 1) * 1000 / (self.rows + 1);
         even * (self.clean * 1000 / self.fields.max(1))
     }
 }
 
-/// The delimiter with which most rows have the width of the first one, and whose fields look least as if another one
-/// separated them.
+/// Detects the delimiter: the one with which most rows are as wide as the first record, and the
+/// fewest fields contain another delimiter.
 pub(super) fn delimiter(text: &[u8], quote: Option<u8>, whole: bool) -> Found<char> {
     let quote_character = quote.map(char::from);
     let candidates = DELIMITERS.into_iter();
@@ -152,13 +155,14 @@ fn looks_like_one(record: &[u8], field: &Field, delimiter: char, quote: Option<u
             .all(|other| !text.contains(&(*other as u8)))
 }
 
-/// A number with a comma in it.
+/// Whether a field is a number that may have a decimal comma.
 fn is_decimal(text: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-.,".contains(byte);
     text.iter().all(is_part) && text.iter().filter(|byte| **byte == b',').count() <= 1
 }
 
-/// The records of a sample, blank lines left out. The last one counts only where it is whole, unless it is the only one.
+/// Visits the records of a sample, without blank lines. An incomplete record at the end is
+/// visited only if it is the first.
 pub(super) fn for_each_record(
     text: &[u8],
     syntax: Syntax,

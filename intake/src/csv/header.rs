@@ -1,4 +1,4 @@
-//! The first record: the names of the columns, or how many there are.
+//! The header: the names of the columns, or their number if the file has no header.
 
 use std::collections::HashSet;
 
@@ -7,33 +7,33 @@ use super::fault::{Exceeded, FileFault};
 use super::limits::Limit;
 use super::syntax::Syntax;
 
-/// Whether rows end with a delimiter that separates nothing.
+/// Whether rows have a trailing delimiter: one after the last field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trailing {
     No,
     Yes,
-    /// If the header does.
+    /// Yes if the header has one.
     AsTheHeader,
 }
 
-/// Columns of a report of rejected rows: a corrected report can be sent as it is.
+/// The prefix of the columns that the reject report adds. They are not stored, so a corrected
+/// report can be sent as it is.
 const OURS: &str = "_carga_";
 
-/// What every row is measured against.
+/// The columns that every row must fit.
 #[derive(Debug)]
 pub(super) struct Header {
-    /// Those that are stored.
+    /// The names of the stored columns.
     pub(super) columns: Vec<String>,
-    /// Fields of a row, with those that are not stored.
+    /// The number of fields in a row, including those that are not stored.
     pub(super) width: usize,
-    /// Which fields are stored; none means all.
+    /// Which fields are stored; `None` if all are.
     pub(super) stored: Option<Vec<bool>>,
-    /// Rows end with a delimiter that separates nothing.
     pub(super) trailing_delimiter: bool,
 }
 
 impl Header {
-    /// Before it is read.
+    /// A placeholder until the header is read.
     pub(super) fn unread() -> Self {
         Self {
             columns: Vec::new(),
@@ -43,7 +43,7 @@ impl Header {
         }
     }
 
-    /// Columns without names.
+    /// The header of a file without one: the columns get numbered names.
     pub(super) fn numbered(count: usize, limit: Limit) -> Result<Self, FileFault> {
         check_count(count, limit)?;
         Ok(Self {
@@ -56,7 +56,8 @@ impl Header {
         })
     }
 
-    /// From the names. Where rows may end with a delimiter that separates nothing, a last one without a name is none.
+    /// A header with these names. If rows may have a trailing delimiter, an empty last name is
+    /// not a column.
     pub(super) fn named(
         mut names: Vec<Result<String, String>>,
         trailing: Trailing,
@@ -112,7 +113,7 @@ impl Header {
         stored.is_none_or(|stored| stored.get(field).copied().unwrap_or(false))
     }
 
-    /// The name of the column that a field of a row is in.
+    /// The name of the column that a field belongs to; `None` if the field is not stored.
     pub(super) fn column_of(&self, field: usize) -> Option<&str> {
         let index = match &self.stored {
             None => field,
@@ -135,7 +136,7 @@ fn check_count(found: usize, limit: Limit) -> Result<(), FileFault> {
     Err(fault.exceeding(Exceeded::new(limit, found as u64)))
 }
 
-/// A name; the error of one that is not UTF-8 is its escaped text.
+/// Checks a column's name. A name that is not UTF-8 arrives as `Err` with its escaped text.
 fn check_name(number: usize, name: Result<String, String>) -> Result<String, FileFault> {
     let name = name.map_err(|escaped| {
         let message = format!("the name of column {number} cannot be decoded: {escaped}");
@@ -154,8 +155,9 @@ fn check_name(number: usize, name: Result<String, String>) -> Result<String, Fil
     Ok(name)
 }
 
-/// Whether the rows of a sample end with a delimiter that separates nothing: the header has no last name, or the rows have one
-/// field more than it; and nine in ten have nothing in that field. The others are then rejected for it.
+/// Detects whether the rows of a sample have a trailing delimiter. Either the header's last
+/// name is empty, or rows have one field more than the header. In addition, nine rows in ten
+/// must have nothing in that field. The other rows are then rejected.
 pub(super) fn trailing_delimiter(text: &[u8], syntax: Syntax, whole: bool) -> Trailing {
     const MOST_TENTHS: usize = 9;
     let mut header = None;
@@ -165,11 +167,11 @@ pub(super) fn trailing_delimiter(text: &[u8], syntax: Syntax, whole: bool) -> Tr
         match header {
             None => header = Some((fields.len(), is_empty && fields.len() > 1)),
             Some((width, header_ends_so)) => {
-                // With the field behind the last delimiter.
+                // The width with the field after the trailing delimiter.
                 let width = width + usize::from(!header_ends_so);
                 rows += 1;
                 let is_there = fields.len() == width;
-                // Where the header ends so, a row need not.
+                // If the header has the trailing delimiter, a row may lack it.
                 ending_so += usize::from(is_there && is_empty || header_ends_so && !is_there);
             }
         }

@@ -1,4 +1,4 @@
-//! The beginning of a file: how to read it, and its header.
+//! Opens a file: decides how to read it, and reads its header.
 
 use carga_common::upload::{Dialect, DialectEvidence};
 use encoding_rs::Encoding;
@@ -13,22 +13,23 @@ use super::row::Reading;
 use super::syntax::{Field, Syntax};
 use super::transcode::{SourceLength, Transcoder};
 
-/// Bytes of a file that are looked at before anything is decided; never more, however many are there already.
+/// How many bytes detection examines. It never examines more, even if more have arrived,
+/// because the result must not depend on how the bytes arrive.
 const SAMPLE_BYTES: usize = 64 << 10;
 
 /// The longest byte order mark.
 const MARK_BYTES: usize = 3;
 
-/// What is said about a file beforehand. What is not is detected.
+/// What the client states about a file. Everything else is detected.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CsvOptions {
-    /// What separates fields.
+    /// The character that separates fields.
     pub delimiter: Option<char>,
-    /// What quotes them; `Some(None)` is nothing.
+    /// The character that quotes fields; `Some(None)` turns quoting off.
     pub quote: Option<Option<u8>>,
-    /// How its bytes become text.
+    /// The encoding of the file.
     pub encoding: Option<&'static Encoding>,
-    /// Whether the first record names the columns, which it does unless this says otherwise.
+    /// Whether the first record names the columns; `None` means that it does.
     pub header: Option<bool>,
 }
 
@@ -37,16 +38,16 @@ pub struct CsvOptions {
 pub struct CsvOpening {
     options: CsvOptions,
     limits: CsvLimits,
-    /// Too few bytes yet to decide how to read them.
+    /// The bytes that arrived before it was decided how to read them.
     sample: Vec<u8>,
     over: bool,
-    /// Set when it is decided.
+    /// Set once it is decided how to read the file.
     reading: Option<Reading>,
     blank_lines: u64,
 }
 
 impl CsvOpening {
-    /// A file of which nothing is known but `options`.
+    /// A file with these options and limits, of which no byte has arrived.
     pub fn new(options: CsvOptions, limits: CsvLimits) -> Self {
         Self {
             options,
@@ -58,7 +59,7 @@ impl CsvOpening {
         }
     }
 
-    /// Takes the next bytes of the file.
+    /// Adds the next bytes of the file.
     pub fn push(&mut self, bytes: &[u8]) {
         match &mut self.reading {
             None => self.sample.extend_from_slice(bytes),
@@ -66,7 +67,7 @@ impl CsvOpening {
         }
     }
 
-    /// There are no more bytes.
+    /// Marks the end of the file.
     pub fn end(&mut self) {
         self.over = true;
         if let Some(reading) = &mut self.reading {
@@ -74,11 +75,12 @@ impl CsvOpening {
         }
     }
 
-    /// Decides how to read the file and reads its header. None while that takes more bytes. A fault in the header is a fault
-    /// of the whole file.
+    /// Decides how to read the file, and reads its header. Returns `None` if more bytes are
+    /// needed. A fault in the header is a fault of the whole file.
     pub fn open(&mut self) -> Result<Option<CsvReader>, FileFault> {
         if self.reading.is_none() {
-            // What is known needs no sample, and a slow client's header is read as soon as it is here.
+            // If nothing has to be detected, no sample is needed, and a slow client's header is
+            // read as soon as it arrives.
             let wanted = match self.is_told() {
                 true => MARK_BYTES,
                 false => SAMPLE_BYTES,
@@ -104,7 +106,7 @@ impl CsvOpening {
         }))
     }
 
-    /// Nothing is left to be detected.
+    /// Whether the options leave nothing to detect.
     fn is_told(&self) -> bool {
         self.options.encoding.is_some() && self.options.delimiter.is_some()
     }
@@ -119,7 +121,7 @@ impl CsvOpening {
         transcoder.decode(&sample[mark_bytes..], false, &mut text);
         let delimiter = self.decide_delimiter(&text, whole);
         let syntax = Syntax::new(delimiter.value, self.quote());
-        // Without a sample only the header can tell.
+        // Without a sample, the header alone decides.
         let trailing = match self.is_told() {
             true => Trailing::AsTheHeader,
             false => trailing_delimiter(&text, syntax, whole),
@@ -154,7 +156,7 @@ impl CsvOpening {
         }
     }
 
-    /// The encoding, and the length of the byte order mark that the file begins with.
+    /// Decides the encoding, and measures the byte order mark at the start of the file.
     fn decide_encoding(&self, sample: &[u8], whole: bool) -> (Found<&'static Encoding>, usize) {
         let mark = Encoding::for_bom(sample);
         let encoding = match (self.options.encoding, mark) {
@@ -162,7 +164,7 @@ impl CsvOpening {
             (None, Some((encoding, _))) => detect::found(encoding, "a byte order mark"),
             (None, None) => detect::encoding(sample, whole),
         };
-        // The mark of another encoding is text.
+        // A byte order mark of another encoding is part of the text.
         let mark = mark.filter(|(marked, _)| *marked == encoding.value);
         (encoding, mark.map_or(0, |(_, length)| length))
     }
@@ -174,7 +176,7 @@ impl CsvOpening {
         }
     }
 
-    /// The file's records from the first one on.
+    /// The file's records, starting with the text decoded so far.
     fn records(
         &self,
         syntax: Syntax,
@@ -182,7 +184,7 @@ impl CsvOpening {
         mark_bytes: usize,
         text: Vec<u8>,
     ) -> Records {
-        // Without names the first record is a row like any other.
+        // Without a header, the first record is a row like any other.
         let limit = match self.has_header() {
             true => self.limits.header_bytes,
             false => self.limits.row_bytes,
@@ -235,7 +237,8 @@ impl Reading {
             if !self.dialect.header {
                 self.first_row = Some(bad_quote);
                 if self.header.width == 1 {
-                    // They are rows with an empty cell, as behind it.
+                    // If the file has one column, blank lines before the first record are rows,
+                    // too.
                     self.leading_rows = std::mem::take(blank_lines);
                 }
             }

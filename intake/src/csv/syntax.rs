@@ -1,11 +1,12 @@
-//! Where the fields of one record are and where it ends.
+//! Finds the fields and the end of one record.
 //!
-//! RFC 4180 with what people really send: records end with LF, CRLF or CR; a quote inside a field that does not begin with
-//! one is text. Unlike lenient parsers it tells text behind a closing quote and a quote that is never closed.
+//! The syntax is RFC 4180, extended to what real files contain. Records end with LF, CRLF or
+//! CR, and a quote inside an unquoted field is text. Unlike lenient parsers, the scanner
+//! reports text after a closing quote, and a quote that is never closed.
 
 use memchr::{memchr, memchr2};
 
-/// What separates and what quotes.
+/// The delimiter and the quote of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Syntax {
     /// The delimiter in UTF-8; usually one byte.
@@ -14,34 +15,35 @@ pub(super) struct Syntax {
     quote: Option<u8>,
 }
 
-/// A field of a record: its text without its quotes, in bytes from the record's start.
+/// The span of a field's text without its quotes, in bytes from the start of the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Field {
     pub(super) start: usize,
     pub(super) end: usize,
-    /// There are doubled quotes in it.
+    /// The field contains doubled quotes.
     pub(super) doubled: bool,
 }
 
-/// What is found at the start of some bytes.
+/// The result of [`Syntax::scan`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scan {
-    /// A record.
+    /// A complete record.
     Whole(Extent),
-    /// The bytes end before the record does; inside the quote that was opened here, if it is inside one.
+    /// The bytes end before the record does. `open_quote` is the index of the quote that is
+    /// still open.
     Cut { open_quote: Option<usize> },
 }
 
-/// How far a record goes.
+/// The extent of a record, in bytes from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
-    /// Its bytes without its line end.
+    /// The length without the line end.
     pub(super) content: usize,
-    /// The same with it: where the next one begins.
+    /// The length with the line end, which is the start of the next record.
     pub(super) next: usize,
-    /// Line ends inside its quotes.
+    /// The number of line ends inside quoted fields.
     pub(super) inner_lines: u64,
-    /// The first field that has text behind its closing quote.
+    /// The index of the first field that has text after its closing quote.
     pub(super) bad_quote: Option<usize>,
 }
 
@@ -60,7 +62,8 @@ impl Syntax {
         self.quote
     }
 
-    /// Finds the fields of the record that `bytes` begin with. `over` says that the file ends where they do.
+    /// Finds the fields of the first record in `bytes`. `over` means that the file ends with
+    /// them.
     pub(super) fn scan(&self, bytes: &[u8], over: bool, fields: &mut Vec<Field>) -> Scan {
         fields.clear();
         let mut inner_lines = 0;
@@ -118,7 +121,8 @@ impl Syntax {
         }
     }
 
-    /// Where a field that is not quoted ends: at a delimiter, a line end, or the end of the file.
+    /// The end of an unquoted field: a delimiter, a line end, or the end of the file. `None` if
+    /// more bytes are needed.
     fn stop(&self, bytes: &[u8], mut at: usize, over: bool) -> Option<usize> {
         let first = self.encoded[0];
         while let Some(byte) = bytes.get(at) {
@@ -141,7 +145,8 @@ impl Syntax {
         over.then_some(at)
     }
 
-    /// The closing quote, and whether there are doubled ones before it. A quote that is the last byte may be doubled.
+    /// The index of the closing quote, and whether doubled quotes precede it. A quote that is
+    /// the last byte may turn out to be a doubled one.
     fn closing_quote(&self, bytes: &[u8], mut at: usize, over: bool) -> Option<(usize, bool)> {
         let quote = self.quote?;
         let mut doubled = false;
@@ -159,7 +164,7 @@ impl Syntax {
     }
 }
 
-/// LF, CRLF and CR each end a line.
+/// Counts the line ends: LF, CRLF and CR.
 pub(super) fn line_ends(bytes: &[u8]) -> u64 {
     let mut count = 0;
     let mut rest = bytes;
@@ -170,7 +175,7 @@ pub(super) fn line_ends(bytes: &[u8]) -> u64 {
     count
 }
 
-/// The first line end: where it is, and where the next line begins.
+/// The index of the first line end, and the index where the next line begins.
 pub(super) fn line_end(bytes: &[u8]) -> Option<(usize, usize)> {
     let at = memchr2(b'\n', b'\r', bytes)?;
     let width = if bytes[at..].starts_with(b"\r\n") {
