@@ -1,4 +1,4 @@
-//! Undoes gzip and zstd. How much a file may become is limited while it is decompressed.
+//! Decompresses gzip and zstd, and limits the size of the result while it grows.
 
 use std::io::{self, ErrorKind};
 
@@ -14,16 +14,17 @@ use crate::open::FileBytes;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::source::FileSource;
 
-/// Decompressed at once.
+/// How many bytes are decompressed at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// The ratio of decompressed to sent bytes is enforced only above this size.
 const ANY_RATIO_BYTES: u64 = 16 << 20;
 
-/// 2^23: what every decoder has to support (RFC 8878, 3.1.1.1.2), and the memory that one upload can take with it.
+/// The largest zstd window, as a power of two: 8 MiB. Every decoder must support it (RFC 8878,
+/// 3.1.1.1.2), and it bounds the memory that one upload can take.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// The first bytes of formats that are often sent as CSV.
+/// The first bytes of other formats that are often sent by mistake.
 const NOT_CSV: [(&[u8], &str); 6] = [
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
@@ -36,7 +37,7 @@ const LONGEST_MAGIC: usize = 6;
 
 type Reader<S> = StreamReader<FileSource<S>, Bytes>;
 
-/// A file that may be compressed, as the bytes that are in it.
+/// A file that may be compressed. Yields its decompressed bytes.
 #[derive(Debug)]
 pub(crate) struct Decompressor<S> {
     form: Form<S>,
@@ -52,7 +53,7 @@ enum Form<S> {
 }
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
-    /// Looks at the first bytes.
+    /// Detects the compression from the first bytes, and refuses formats that are not CSV.
     pub(crate) async fn open(
         mut source: FileSource<S>,
         limits: FileLimits,
@@ -82,7 +83,7 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
         })
     }
 
-    /// Bytes that came out of compression so far.
+    /// The number of decompressed bytes so far; 0 for a file that is not compressed.
     pub(crate) fn decompressed(&self) -> u64 {
         self.decompressed
     }
@@ -171,7 +172,7 @@ fn refuse_other_formats(beginning: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// What the source said, or what the decoder has found.
+/// The refusal that the source returned, or a new one for the decoder's error.
 fn refusal(error: io::Error, compression: &str) -> Refusal {
     let kind = error.kind();
     match error.downcast::<Refusal>() {
@@ -179,7 +180,7 @@ fn refusal(error: io::Error, compression: &str) -> Refusal {
         Err(error) => {
             let what = match kind {
                 ErrorKind::UnexpectedEof => "ends before its data does".to_owned(),
-                // zstd's own words for a window beyond the limit.
+                // zstd reports a window beyond the limit as an error about memory.
                 _ if error.to_string().contains("memory") => {
                     format!(
                         "takes a window of more than {} MiB to expand",

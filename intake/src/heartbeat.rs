@@ -1,4 +1,5 @@
-//! Uploads being received in this process, and the heartbeat that puts their figures on record.
+//! The uploads that this process receives, and the heartbeat that renews their leases and
+//! stores their figures.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use carga_common::upload::UploadId;
 use futures::future::join_all;
 use tokio::time::MissedTickBehavior;
 
-/// An upload's figures, raised by its intake and read by the heartbeat.
+/// The figures of one upload, updated by its intake and read by the heartbeat.
 #[derive(Debug)]
 pub(crate) struct LiveUpload {
     id: UploadId,
@@ -19,17 +20,18 @@ pub(crate) struct LiveUpload {
     rows_read: AtomicU64,
     rows_rejected: AtomicU64,
     bytes_received: AtomicU64,
-    /// Somebody else has ended the upload: there is no point in receiving more of it.
+    /// Another process has ended the upload, so receiving more of it is pointless.
     ended: AtomicBool,
 }
 
 impl LiveUpload {
-    /// Figures are told apart, not compared, so no order among them is needed.
+    /// Relaxed ordering is enough, because each figure is read on its own.
     pub(crate) fn set_rows(&self, rows: u64) {
         self.rows_read.store(rows, Ordering::Relaxed);
     }
 
-    /// Only what the store has: a figure that was shown must not go back.
+    /// Counts only rows that the store has, because a figure must not decrease once a client
+    /// has seen it.
     pub(crate) fn set_rejected(&self, rows: u64) {
         self.rows_rejected.store(rows, Ordering::Relaxed);
     }
@@ -52,14 +54,14 @@ impl LiveUpload {
     }
 }
 
-/// All of them.
+/// All uploads that this process receives.
 #[derive(Debug, Default)]
 pub(crate) struct LiveUploads {
     uploads: Mutex<HashMap<UploadId, Arc<LiveUpload>>>,
 }
 
 impl LiveUploads {
-    /// Enters an upload; it leaves when the guard is dropped, and its lease is then no longer renewed.
+    /// Registers an upload. Dropping the guard removes it, and its lease is no longer renewed.
     pub(crate) fn enter(self: &Arc<Self>, id: UploadId, epoch: i32) -> LiveGuard {
         let upload = Arc::new(LiveUpload {
             id,
@@ -85,7 +87,7 @@ impl LiveUploads {
     }
 }
 
-/// Keeps an upload among the living.
+/// Keeps an upload registered.
 #[derive(Debug)]
 pub(crate) struct LiveGuard {
     all: Arc<LiveUploads>,
@@ -98,8 +100,9 @@ impl Drop for LiveGuard {
     }
 }
 
-/// Renews all leases with one statement per tick, and only then raises the live counters: a poll never sees a figure that
-/// the store does not have, so losing the counters cannot make a figure go back.
+/// Renews all leases with one statement per tick, and updates the live counters only after
+/// that. A client never sees a figure that the store lacks, so losing the counters cannot make
+/// a figure decrease.
 pub(crate) async fn beat_forever(
     live: Arc<LiveUploads>,
     backends: Backends,

@@ -1,5 +1,5 @@
-//! What a client may say about its file: one table for the query, the form, the command line and
-//! the documentation.
+//! What a client may say about its file. One table serves the query, the form, the command line
+//! and the documentation.
 
 use carga_common::upload::sha256_hex;
 
@@ -12,17 +12,17 @@ use crate::refusal::Refusal;
 pub struct OptionSpec {
     /// Its name in the query and the form.
     pub name: &'static str,
-    /// Its name on the command line; empty where the command line lacks it.
+    /// Its name on the command line; empty if the command line does not have it.
     pub flag: &'static str,
     /// What it does, as one phrase.
     pub help: &'static str,
     /// The values it takes.
     pub takes: &'static str,
-    /// What holds without it.
+    /// What applies if the option is not given.
     pub default: &'static str,
-    /// Stands for its value in the command line's help.
+    /// The placeholder for its value in the command line's help.
     pub placeholder: &'static str,
-    /// Sets it; `None` refuses the value.
+    /// Sets the option; `None` means that the value is not valid.
     set: fn(&mut Options, &str) -> Option<()>,
 }
 
@@ -131,17 +131,17 @@ pub const OPTIONS: [OptionSpec; 9] = [
 /// The options of one upload.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The names of those that were given.
+    /// The names of the options that were given.
     given: Vec<&'static str>,
-    /// The name to keep for the file.
+    /// The name that is recorded for the file.
     pub(crate) filename: Option<String>,
     /// The SHA-256 the file must have, in lower-case hex.
     pub(crate) sha256: Option<String>,
     /// How to read the file.
     pub(crate) csv: CsvOptions,
-    /// What to do about rows that are rejected.
+    /// When rejected rows fail the upload.
     pub(crate) policy: Policy,
-    /// What to do about a file that was imported before.
+    /// What happens to a file that was imported before.
     pub(crate) on_duplicate: OnDuplicate,
 }
 
@@ -178,14 +178,14 @@ impl Options {
         Ok(())
     }
 
-    /// Takes the part's own file name where no option names one.
+    /// Uses the part's own file name if no option gives a name.
     pub fn default_filename(&mut self, name: Option<&str>) {
         if self.filename.is_none() {
             self.filename = name.map(clean_filename).filter(|name| !name.is_empty());
         }
     }
 
-    /// Takes the encoding that the request's head names where no option does.
+    /// Uses the encoding in the request's headers if no option gives an encoding.
     pub fn default_encoding(&mut self, encoding: Option<&'static Encoding>) {
         self.csv.encoding = self.csv.encoding.or(encoding);
     }
@@ -211,7 +211,7 @@ impl Options {
 }
 
 impl Refusal {
-    /// The option is not known here; `known` lists those that are.
+    /// An unknown option. `known` lists the options of the route.
     pub fn unknown_option(name: &str, known: &[&str]) -> Self {
         let known = match known {
             [] => "none".to_owned(),
@@ -221,18 +221,19 @@ impl Refusal {
         Self::malformed("unknown_option", message)
     }
 
-    /// The option was given before.
+    /// An option that is given twice.
     pub fn repeated_option(name: &str) -> Self {
         Self::malformed("repeated_option", format!("option `{name}` is given twice"))
     }
 
-    /// The option does not take this value; `takes` says what it does take.
+    /// An option with an invalid value. `takes` describes the valid ones.
     pub fn malformed_option(name: &str, takes: &str) -> Self {
         Self::malformed("malformed_option", format!("option `{name}` takes {takes}"))
     }
 }
 
-/// The encoding that a label names. Labels of encodings that must not be decoded name none.
+/// The encoding with this label. `None` if the label is unknown or its encoding must not be
+/// decoded.
 pub fn encoding_labelled(label: &str) -> Option<&'static Encoding> {
     Encoding::for_label_no_replacement(label.as_bytes())
 }
@@ -281,7 +282,8 @@ fn digest(text: &str) -> Option<String> {
     is_digest.then_some(text)
 }
 
-/// A label for people: without a path, and without what a terminal or the database cannot take.
+/// Removes control characters, which terminals and databases cannot take, and shortens the
+/// name.
 fn clean_filename(name: &str) -> String {
     name.chars()
         .filter(|c| !c.is_control())

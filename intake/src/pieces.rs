@@ -1,4 +1,4 @@
-//! Reading a body or a local file on a task of its own, beside the parser.
+//! Reads a body or a local file on its own task, in parallel with the parser.
 //!
 //! The channel between the two is small, so a slow parser slows the client down.
 
@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::refusal::Refusal;
 
-/// Pieces between the socket and the parser. hyper hands over at most about 400 KiB at a time.
+/// The number of pieces that wait between the socket and the parser. hyper delivers at most
+/// about 400 KiB at a time.
 const PIECES: usize = 2;
 
-/// Starts reading `body` and yields its pieces. A body that is silent for `idle` is refused, and so
-/// is every body once `out_of_time` is cancelled. Dropping the pieces ends the reading.
+/// Starts reading `body` and yields its pieces. A body that is silent for `idle` is refused,
+/// and so is every body once `out_of_time` is cancelled. Dropping the stream stops the reading.
 pub fn pieces(
     body: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
     idle: Duration,
@@ -55,7 +56,8 @@ async fn read(
     }
 }
 
-/// The body ended early: a missing byte, closing boundary or length.
+/// The refusal of a body that ended early: a byte, the closing boundary or the declared length
+/// is missing.
 pub fn incomplete(cause: &str) -> Refusal {
     let message =
         format!("the body ended before the file was complete ({cause}); nothing of it is kept");

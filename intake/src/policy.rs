@@ -1,43 +1,42 @@
-//! What is done about rows that are rejected, and about a file that was imported before.
+//! Decides when rejected rows fail an upload, and whether a file may be imported twice.
 
 use carga_common::upload::UploadId;
 
 use crate::csv::Rejection;
 use crate::refusal::Refusal;
 
-/// What a bad row does.
+/// What happens when a row is rejected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum OnError {
-    /// It is rejected by itself.
+    /// The upload continues.
     #[default]
     Reject,
-    /// It fails the upload.
+    /// The upload fails.
     Abort,
 }
 
-/// How many may be rejected before the upload fails.
+/// How many rows may be rejected before the upload fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) enum MaxRejects {
-    /// Any number.
     #[default]
     Any,
-    /// So many; judged as it happens.
+    /// A number of rows, checked after each rejected row.
     Rows(u64),
-    /// So many of a hundred; judged at the end.
+    /// A percentage of all rows, checked at the end of the file.
     Percent(f64),
 }
 
-/// What a file does that was imported before.
+/// What happens to a file that was imported before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum OnDuplicate {
-    /// It is imported again.
+    /// The file is imported again.
     #[default]
     Allow,
-    /// It fails the upload.
+    /// The upload fails.
     Reject,
 }
 
-/// The two that are about rows.
+/// The options about rejected rows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Policy {
     pub(crate) on_error: OnError,
@@ -45,7 +44,8 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// Whether the upload goes on after its latest rejected row. `kept` is the most that are kept of any upload.
+    /// Checks after each rejected row whether the upload may continue. `kept` is the largest
+    /// number of rejected rows that is kept of any upload.
     pub(crate) fn judge(
         &self,
         latest: &Rejection,
@@ -79,7 +79,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether the upload may end well.
+    /// Checks at the end of the file whether too many rows were rejected.
     pub(crate) fn judge_all(&self, rejected: u64, read: u64) -> Result<(), Refusal> {
         match self.max_rejects {
             MaxRejects::Percent(most) if rejected as f64 * 100.0 > most * read as f64 => {

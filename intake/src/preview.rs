@@ -1,5 +1,4 @@
-//! Previews: the beginning of a file as an import would read it. The same code decides, and nothing
-//! is stored.
+//! Previews the beginning of a file with the code that an import runs, and stores nothing.
 
 use std::io;
 use std::task::{Poll, ready};
@@ -19,41 +18,41 @@ use crate::options::Options;
 use crate::refusal::Refusal;
 use crate::source::FileSource;
 
-/// No more of a file is read.
+/// The largest part of a file that is read.
 const MOST_BYTES: usize = 1 << 20;
 
-/// No more rows are shown, nor problems.
+/// The largest number of rows that are shown, and of rejected rows.
 const SHOWN: usize = 20;
 
-/// What an import of the file would begin with.
+/// The beginning of a file as an import would read it.
 #[derive(Debug, Serialize)]
 pub struct Preview {
     /// How the file would be read, and why.
     pub dialect: Dialect,
-    /// Its columns.
+    /// The names of the columns.
     pub columns: Vec<String>,
-    /// Its first rows as they would be stored.
+    /// The first rows as they would be stored.
     pub rows: Vec<Vec<String>>,
-    /// The first that would be rejected.
+    /// The first rows that would be rejected.
     pub rejected: Vec<RejectedRow>,
-    /// What was looked at.
+    /// How much of the file the preview covers.
     pub looked_at: LookedAt,
 }
 
-/// How much of a file a preview is about.
+/// How much of a file a preview covers.
 #[derive(Debug, Serialize)]
 pub struct LookedAt {
     /// Bytes as they were sent.
     pub bytes: u64,
-    /// Rows, those that would be rejected included.
+    /// Rows, including those that would be rejected.
     pub rows: u64,
-    /// Of them, those that would be rejected.
+    /// Rows that would be rejected.
     pub rejected: u64,
-    /// It is all of the file.
+    /// Whether the preview covers the whole file.
     pub whole: bool,
 }
 
-/// Previews a file of this machine.
+/// Previews a local file.
 pub async fn preview_file(
     options: &[(String, String)],
     settings: &IntakeSettings,
@@ -83,7 +82,7 @@ pub async fn preview(
             Next::End => break,
             Next::More => match file.next().await? {
                 Some(bytes) => reader.push(&bytes),
-                // What is left is the beginning of a row.
+                // The file was cut, so the remaining bytes are only part of a row.
                 None if file.is_cut => break,
                 None => reader.end(),
             },
@@ -113,16 +112,16 @@ pub async fn preview(
     })
 }
 
-/// A file that ends after its first bytes.
+/// A file that is cut after `MOST_BYTES`.
 struct Beginning<S> {
     file: Decompressor<S>,
-    /// Whether there is more of it.
+    /// Whether the file was cut.
     is_cut: bool,
 }
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Beginning<S> {
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
-        // The limit holds for what is decompressed, too.
+        // The limit applies to the decompressed bytes, too.
         if self.file.decompressed() >= MOST_BYTES as u64 {
             self.is_cut = true;
             return Ok(None);
@@ -143,7 +142,7 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Begi
     }
 }
 
-/// The first pieces of a stream, cut to the byte, and not asked for more than that.
+/// The first `MOST_BYTES` of a stream, which is not polled beyond them.
 fn beginning(
     mut pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
 ) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send {

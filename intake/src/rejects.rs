@@ -1,5 +1,5 @@
-//! Rejected rows on their way into the store. They go there directly, not with the batches: they are to stay when the upload
-//! fails, and the fence keeps batches out then.
+//! Stores rejected rows. They go to the store directly and not with the batches: they must
+//! survive a failed upload, and the fence keeps batches of failed uploads out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,14 +16,15 @@ use crate::heartbeat::LiveUpload;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
 
-/// Written together at most.
+/// The most rows that are written together, and the most bytes.
 const GROUP_ROWS: usize = 1000;
 const GROUP_BYTES: usize = 1 << 20;
 
-/// Rows that are pending are written after so long at the next batch, so that they are seen to grow with the others.
+/// Pending rows older than this are written with the next batch, so that clients see their
+/// number grow.
 const DUE: Duration = Duration::from_millis(250);
 
-/// An upload that has failed waits no longer than this for its last rejected rows.
+/// The longest time that a failed upload waits for its last rejected rows to be stored.
 const LAST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The rejected rows of an upload that is being received.
@@ -33,9 +34,9 @@ pub(crate) struct Rejects<'a> {
     upload: &'a Upload,
     live: Arc<LiveUpload>,
     policy: Policy,
-    /// The most that are kept.
+    /// The most rejected rows that are kept of an upload.
     most: u64,
-    /// How long the store is waited for.
+    /// How long to wait for the store.
     deadline: Duration,
     found: u64,
     pending: Vec<RejectedRow>,
@@ -65,17 +66,16 @@ impl<'a> Rejects<'a> {
         }
     }
 
-    /// The figures of the upload.
     pub(crate) fn live(&self) -> &LiveUpload {
         &self.live
     }
 
-    /// How many there are so far.
+    /// The number of rejected rows so far.
     pub(crate) fn found(&self) -> u64 {
         self.found
     }
 
-    /// Takes one more. Fails where it is one too many, with all of them in the store.
+    /// Adds a rejected row. If that row fails the upload, stores all pending rows first.
     pub(crate) async fn push(&mut self, rejection: Rejection) -> Result<(), Refusal> {
         self.found += 1;
         let judged = self.policy.judge(&rejection, self.found, self.most);
@@ -89,7 +89,7 @@ impl<'a> Rejects<'a> {
         judged
     }
 
-    /// Has them all in the store, if some have been pending for a while.
+    /// Stores all pending rows if the last write is a while ago.
     pub(crate) async fn flush_if_due(&mut self) -> Result<(), Refusal> {
         if self.flushed.elapsed() < DUE {
             return Ok(());
@@ -97,7 +97,7 @@ impl<'a> Rejects<'a> {
         self.flush().await
     }
 
-    /// Has them all in the store.
+    /// Stores all pending rows.
     pub(crate) async fn flush(&mut self) -> Result<(), Refusal> {
         self.flushed = Instant::now();
         if self.pending.is_empty() {
@@ -114,7 +114,7 @@ impl<'a> Rejects<'a> {
         Ok(())
     }
 
-    /// The upload fails, for whatever reason: those that were found by then are to be readable.
+    /// Stores the pending rows of an upload that fails, so that they can be read.
     pub(crate) async fn flush_last(&mut self) {
         self.deadline = LAST_DEADLINE;
         if let Err(refusal) = self.flush().await {

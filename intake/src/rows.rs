@@ -1,4 +1,5 @@
-//! Every row of a file into a batch or among the rejected rows, every batch confirmed.
+//! Reads the rows of a file into batches and rejected rows, and waits until every batch is
+//! confirmed.
 
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ use crate::refusal::Refusal;
 use crate::rejects::Rejects;
 
 impl Intake {
-    /// Reads a file to its end. When this returns, every batch is confirmed and every rejected row is
-    /// in the store.
+    /// Reads a file to its end. When it returns, every batch is confirmed and every rejected
+    /// row is in the store.
     pub(crate) async fn publish_rows<S>(
         &self,
         reader: CsvReader,
@@ -53,7 +54,7 @@ impl Intake {
     }
 }
 
-/// The rows of one file on their way into the queue.
+/// Reads one file, and publishes its rows.
 struct Rows<'a> {
     reader: CsvReader,
     encoder: BatchEncoder,
@@ -102,7 +103,7 @@ impl Rows<'_> {
         }
     }
 
-    /// Publishes the last batch, and waits until all are confirmed.
+    /// Publishes the last batch, and waits until all batches are confirmed.
     async fn finish<S>(
         mut self,
         policy: Policy,

@@ -1,4 +1,4 @@
-//! The file's bytes as they were sent: counted, hashed, limited.
+//! Counts, hashes and limits the bytes of a file as they were sent.
 
 use std::io;
 use std::pin::Pin;
@@ -13,11 +13,11 @@ use sha2::{Digest, Sha256};
 use crate::heartbeat::LiveUpload;
 use crate::refusal::Refusal;
 
-/// A stream of the pieces of a file. Its errors are refusals.
+/// The pieces of a file, as a stream. Its errors contain refusals.
 pub(crate) struct FileSource<S> {
-    /// Not asked again when it is over.
+    /// Fused, because it may be polled after its end.
     pieces: Fuse<S>,
-    /// What has been looked at and not been handed out.
+    /// Bytes that were peeked at and have not been yielded.
     peeked: Option<Bytes>,
     hash: Sha256,
     max_bytes: u64,
@@ -45,7 +45,7 @@ impl<S: Stream> FileSource<S> {
         }
     }
 
-    /// From now on these figures are raised with every piece.
+    /// Updates these figures with every piece from now on.
     pub(crate) fn report_to(&mut self, live: Arc<LiveUpload>) {
         live.set_bytes(self.bytes_received);
         self.live = Some(live);
@@ -77,7 +77,8 @@ impl<S: Stream> FileSource<S> {
 }
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin> FileSource<S> {
-    /// The first bytes of the file: so many, or all there are.
+    /// Reads the beginning of the file, without consuming it: at least `bytes` bytes, unless
+    /// the file is shorter.
     pub(crate) async fn peek(&mut self, bytes: usize) -> Result<Bytes, Refusal> {
         let mut beginning = Bytes::new();
         while beginning.len() < bytes
