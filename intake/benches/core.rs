@@ -1,7 +1,9 @@
-//! The way of a row through the pure core, without any I/O: read, encoded, decoded, archived, made ready for COPY.
+//! Measures the pure core without I/O: reading, encoding, decoding, archiving, and encoding for
+//! COPY.
 //!
-//! `core STAGE [TIMES]` stops behind a stage, so that the difference of two is what a stage costs. `bench/instructions.sh` counts
-//! their instructions; run it without a count for rows per second.
+//! `core STAGE [TIMES]` stops after a stage, so the difference between two stages is the cost
+//! of the later one. `bench/instructions.sh` counts their instructions. Run `core` directly to
+//! see rows per second.
 
 use std::fmt::Write as _;
 use std::slice::Chunks;
@@ -29,7 +31,7 @@ const fn limit(value: usize) -> Limit {
     Limit { value, setting }
 }
 
-/// As they come from a socket.
+/// The size of the pieces, as they arrive from a socket.
 const PIECE_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, PartialEq, PartialOrd)]

@@ -1,4 +1,5 @@
-//! Reading CSV: the same as everybody where everybody agrees, the same however the bytes arrive, and no row unaccounted for.
+//! The promises of the CSV reader: it reads a valid file as the `csv` crate does, the result
+//! does not depend on how the bytes arrive, and every row is accounted for.
 
 use std::iter::Cycle;
 use std::slice::Iter;
@@ -26,7 +27,7 @@ const fn limit(value: usize) -> Limit {
     Limit { value, setting }
 }
 
-/// What came of a file.
+/// The result of reading a file.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     columns: Vec<String>,
@@ -34,7 +35,7 @@ struct Outcome {
     rejected: Vec<RejectedRow>,
     rows_read: u64,
     blank_lines: u64,
-    /// Why reading was given up.
+    /// The code of the fault that ended the reading.
     given_up: Option<String>,
 }
 
@@ -63,7 +64,8 @@ impl FileBytes for Pieces<'_> {
     }
 }
 
-/// Reads a file that arrives in pieces of these sizes, again and again; without any, in one.
+/// Reads a file that arrives in pieces of these sizes, repeated in a cycle. Without sizes, it
+/// arrives in one piece.
 fn read(
     file: &[u8],
     sizes: &[usize],
@@ -108,7 +110,8 @@ fn read(
     Ok(outcome)
 }
 
-/// Every row that was read is stored or rejected, each once; and what is rejected has its reason and its text.
+/// Checks that every row is stored or rejected exactly once, and that each rejected row has its
+/// reason and its text.
 fn check_accounts(outcome: &Outcome) {
     let stored = outcome.rows.iter().map(|(number, _)| *number);
     let rejected = outcome.rejected.iter().map(|row| row.row);
@@ -205,7 +208,8 @@ proptest! {
         }
     }
 
-    /// Known faults between sound rows: each is found, named, and placed; and nothing else is touched.
+    /// Mixes faulty records with valid ones. Each fault is reported with its code and position,
+    /// and nothing else is rejected.
     #[test]
     fn every_fault_is_rejected_by_itself_with_its_line_and_offset(
         plan in prop::collection::vec((0usize..7, "[a-zé]{1,6}"), 1..60),
@@ -250,7 +254,7 @@ proptest! {
     }
 }
 
-/// Around the limit of a row it is easy to take a line end, or the row behind it, for a part of it.
+/// Near the limit, a reader could mistake a line end or the next row for a part of the row.
 #[test]
 fn a_row_at_the_limit_takes_nothing_of_the_rows_around_it() {
     const LIMIT: usize = 20;
@@ -274,7 +278,7 @@ fn a_row_at_the_limit_takes_nothing_of_the_rows_around_it() {
                 format!("\"a{line_end}\",\"{x}"),
             ];
             for (shape, row) in shapes.into_iter().enumerate() {
-                // Nothing behind it could close a quote.
+                // No later row has a quote that could close an open one.
                 let file = ["a,b", "1,one", &row, "2,two", "3,three", ""].join(line_end);
                 for sizes in [&[][..], &[1], &[LIMIT], &[LIMIT + 1], &[7, 3]] {
                     let outcome = read(file.as_bytes(), sizes, utf8(), limits).unwrap();
@@ -290,7 +294,7 @@ fn a_row_at_the_limit_takes_nothing_of_the_rows_around_it() {
                     let most = physical as u64 - 1;
                     assert!(outcome.rows_read <= most, "{told}");
                     if shape == 0 {
-                        // In bytes with its line end.
+                        // The limit counts bytes, including the line end.
                         let fits = row.len() + line_end.len() <= LIMIT;
                         assert_eq!(outcome.rejected.is_empty(), fits, "{told}");
                         assert_eq!(outcome.rows_read, 4, "{told}");
@@ -323,7 +327,7 @@ fn without_a_header_the_first_record_is_judged_like_any_other() {
     let outcome = read(b"\"a\"b,c\n1,2\n", &[1], options, LIMITS).unwrap();
     assert_eq!(outcome.rejected[0].code, "bad_quote");
     assert_eq!(outcome.rows, [(2, vec!["1".to_owned(), "2".to_owned()])]);
-    // Blank lines are rows where there is one column, before the first one too.
+    // If the file has one column, blank lines are rows, even before the first record.
     let outcome = read(b"\n\na\n\nb\n", &[1], options, LIMITS).unwrap();
     let cells: Vec<&str> = outcome
         .rows
@@ -334,7 +338,7 @@ fn without_a_header_the_first_record_is_judged_like_any_other() {
     assert_eq!((outcome.rows_read, outcome.blank_lines), (5, 0));
 }
 
-/// What is decided is decided by the first bytes, however many are there when it is.
+/// Detection examines the first bytes alone, however many have arrived when it runs.
 #[test]
 fn a_file_that_changes_its_looks_is_read_the_same_however_it_arrives() {
     let ascii = "1;2\n".repeat(16_384 + 10);
@@ -374,7 +378,8 @@ fn a_long_row_is_passed_over_and_one_without_end_is_given_up() {
     }
 }
 
-/// Each quote that is not closed makes the reader look ahead as far as a row may go. That must not add up.
+/// Each unclosed quote makes the reader look ahead to the limit of a row. The total time must
+/// still be linear.
 #[test]
 fn many_quotes_that_are_not_closed_take_no_longer_than_the_file_is_long() {
     let start = Instant::now();
@@ -390,10 +395,10 @@ fn many_quotes_that_are_not_closed_take_no_longer_than_the_file_is_long() {
     );
 }
 
-/// How long the fuzzing goes on, where CARGA_FUZZ_SECS does not say.
+/// How long to fuzz if CARGA_FUZZ_SECS is not set.
 const FUZZ_SECS: u64 = 10;
 
-/// A file from `fixtures/` with some bytes replaced, some left out, and some twice.
+/// A file from `fixtures/` with some bytes replaced, removed or repeated.
 fn mutated(fixtures: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let file = prop::sample::select(fixtures);
     let changes = prop::collection::vec(
@@ -427,7 +432,8 @@ fn mutated(fixtures: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Reads mutated files for a bounded time: nothing panics, no row is unaccounted for, and pieces make no difference.
+/// Reads mutated files for a limited time. The reader never panics, every row is accounted for,
+/// and the size of the pieces makes no difference.
 #[test]
 fn mutated_files_for_a_while() {
     let seconds = std::env::var("CARGA_FUZZ_SECS").ok();
