@@ -16,7 +16,7 @@ use carga_intake::pieces::incomplete;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-/// An option is a word or two; this keeps somebody's file in the wrong field from filling the memory.
+/// The longest value of an option. A file in the wrong field must not fill the memory.
 const OPTION_BYTES: usize = 8 << 10;
 
 /// How the file is sent.
@@ -29,7 +29,7 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// Decides before the body is read.
+    /// Decides by the content type, before the body is read.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let value = headers.get(header::CONTENT_TYPE);
         let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
@@ -73,7 +73,7 @@ pub(crate) struct Form {
 }
 
 impl Form {
-    /// Looks at the head of the form only.
+    /// Takes the boundary from the content type. No part is read yet.
     pub(crate) async fn open(
         content_type: Option<&HeaderValue>,
         pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
@@ -91,7 +91,8 @@ impl Form {
             let headers = request.headers_mut();
             headers.insert(header::CONTENT_TYPE, content_type.clone());
         }
-        // The size is counted while the file streams; the default limit of 2 MiB is for handlers that buffer.
+        // The default limit of 2 MiB is for handlers that buffer. Here the file is streamed,
+        // and its size is limited on the way.
         DefaultBodyLimit::disable().apply(&mut request);
         let parts = Multipart::from_request(request, &()).await;
         let parts =
@@ -138,7 +139,8 @@ impl Form {
         }
     }
 
-    /// The file's part is over. Nothing but the closing boundary may follow, and the body must end as it said it would.
+    /// Checks what follows the file's part: only the closing boundary may, and the body must be
+    /// complete.
     pub(crate) async fn end(&mut self) -> Result<(), Refusal> {
         lock(&self.body).outside = Some(0);
         if let Some(field) = self.next_part().await? {
@@ -148,7 +150,8 @@ impl Form {
             );
             return Err(Refusal::unprocessable("part_after_file", message));
         }
-        // The parser is content with the closing boundary and does not look further.
+        // The parser stops at the closing boundary. Only the end of the body shows that it is
+        // complete.
         while let Some(piece) = poll_fn(|cx| lock(&self.body).poll_piece(cx)).await {
             piece?;
         }
@@ -174,18 +177,18 @@ impl Form {
     }
 }
 
-/// Outside the file a form is a few names and values; the parser would collect the rest of the body while it looks for a
-/// boundary.
+/// The most bytes of a form outside the file's part. Options need far less, and without a limit
+/// the parser would buffer the whole body in search of a boundary.
 const OUTSIDE_BYTES: usize = 256 << 10;
 
-/// The body as the form's parser sees it.
+/// The body as the form's parser reads it.
 struct FormBody {
     pieces: Box<dyn Stream<Item = Result<Bytes, Refusal>> + Unpin + Send>,
-    /// Bytes handed out while the parser is not in the file's part.
+    /// The bytes given to the parser outside the file's part; `None` inside it.
     outside: Option<usize>,
-    /// The body has ended.
     over: bool,
-    /// The parser takes pieces until there is none before it looks at them. A pause behind each keeps that to one.
+    /// The parser takes all pieces that are ready before it parses any. Returning `Pending`
+    /// once after each piece makes it parse them one by one.
     pause: bool,
 }
 
@@ -227,7 +230,7 @@ impl FormBody {
     }
 }
 
-/// An error of the form: what the body itself said, an early end, or a form that is none.
+/// The refusal for a parser's error: the body's own refusal, an early end, or a malformed form.
 fn refusal(body: &Mutex<FormBody>, error: &MultipartError) -> Refusal {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {

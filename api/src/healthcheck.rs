@@ -1,4 +1,4 @@
-//! `carga-api healthcheck`: images without a shell have no curl either.
+//! `carga-api healthcheck`: a health check for images without a shell and curl.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Succeeds when the API that listens on `address` answers `/livez`.
 pub(crate) async fn ask(mut address: SocketAddr) -> anyhow::Result<()> {
-    // What listens everywhere is asked at home.
+    // An API that listens on all addresses is asked on the loopback address.
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! `carga-api`: takes CSV files over HTTP.
+//! `carga-api`: receives CSV files over HTTP.
 
 mod healthcheck;
 
@@ -9,8 +9,8 @@ use carga_common::settings::{Mode, Settings, log_settings};
 use carga_common::{shutdown, telemetry};
 use clap::{Parser, Subcommand};
 
-/// Takes CSV files over HTTP and turns them into durable batches. Settings come from the environment; .env.example names
-/// them all.
+/// Receives CSV files over HTTP and turns them into durable batches. Settings come from the
+/// environment; .env.example lists them all.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {

@@ -1,4 +1,4 @@
-//! A request's body, handed to the intake.
+//! Passes the body of a request to the intake.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -23,12 +23,12 @@ pub(crate) struct IncomingRequest {
     pub(crate) headers: HeaderMap,
     pub(crate) content_length: Option<u64>,
     pub(crate) body: Body,
-    /// Kept until the upload has ended, even if its client disconnects long before.
+    /// Held until the upload has ended, even if the client disconnects long before.
     pub(crate) slot: OwnedSemaphorePermit,
 }
 
-/// Receives a whole upload, even if the client disconnects: a lost connection ends the upload in the
-/// same way as any other fault.
+/// Receives a whole upload, even if the client disconnects. A lost connection fails the upload
+/// like any other fault.
 pub(crate) async fn receive(intake: &Intake, request: IncomingRequest) -> Result<Upload, Refusal> {
     let id = request.id;
     let receiving = receive_body(intake.clone(), request);
@@ -56,7 +56,8 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
         trace,
     };
     match encoding {
-        // hyper has counted the body against its length, so one that ends without an error is whole.
+        // hyper compares the body with its declared length, so a body without an error is
+        // complete.
         Encoding::Raw(charset) => {
             options.default_encoding(charset);
             let incoming = incoming(options, content_length);

@@ -1,4 +1,5 @@
-//! The HTTP server. Built first, run later, so that a caller knows the address before anything is served.
+//! The HTTP server. Binding and running are separate, so that a caller knows the address before
+//! requests are served.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use crate::router::router;
 use crate::state::ApiState;
 
-/// After the grace period uploads are cut off; this long they may take to record it, and answers to be sent.
+/// Time allowed after the grace period to record failures and send answers.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// A client that was refused in the middle of its file has so long to notice.
+/// How long a connection is read after its last answer, so that the client notices the answer.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// An API that listens and is not served yet.
+/// An API that has an address and serves no requests yet.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -36,7 +37,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the address of the settings. `stop` makes it drain and end.
+    /// Binds the address in the settings. Cancelling `stop` makes the server drain and stop.
     pub async fn bind(
         settings: &Settings,
         backends: Backends,
@@ -52,13 +53,14 @@ impl Server {
         })
     }
 
-    /// Where it listens; with port 0 in the settings, the port it was given.
+    /// The address that the server listens on. For port 0 in the settings, it has the actual
+    /// port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until told to stop. Then uploads in flight may finish within the grace period, while new ones are refused and
-    /// `/readyz` says so.
+    /// Serves until `stop` is cancelled. Uploads in flight may then finish within the grace
+    /// period, while new ones are refused and `/readyz` says so.
     pub async fn run(self) {
         let Self {
             listener,
@@ -79,7 +81,8 @@ impl Server {
             match accepted {
                 Ok((stream, _)) => serve(stream, app.clone(), header_timeout, &connections),
                 Err(error) => {
-                    // Usually too many open files; without a pause this would spin.
+                    // The usual cause is too many open files. Without a pause, this loop would
+                    // spin.
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -102,7 +105,8 @@ fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: 
     }
     let twin = stream.as_fd().try_clone_to_owned();
     let connection = http1::Builder::new()
-        // The timeout works only with a timer, and without it a client may hold a connection by sending its head for ever.
+        // The header timeout needs a timer. Without that timeout, a client could hold a
+        // connection for ever by sending its head slowly.
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
@@ -117,8 +121,9 @@ fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: 
     });
 }
 
-/// Reads on for a moment where the answer is the last that was to be said. A socket that is closed with something unread in it
-/// is reset, and a reset overtakes the answer: a client in the middle of a large file would never see why it was refused.
+/// Reads on for a moment after the last answer; nginx calls this a lingering close. Closing a
+/// socket with unread bytes resets the connection, and the reset overtakes the answer. A client
+/// in the middle of a large file would then never see why it was refused.
 async fn linger(twin: OwnedFd) {
     let Ok(mut rest) = TcpStream::from_std(twin.into()) else {
         return;
@@ -126,12 +131,12 @@ async fn linger(twin: OwnedFd) {
     let mut thrown_away = vec![0; 16 << 10];
     let read_on =
         async { while matches!(rest.read(&mut thrown_away).await, Ok(read) if read > 0) {} };
-    // The client may never end.
+    // The client may never stop sending.
     let _ = tokio::time::timeout(LINGER, read_on).await;
 }
 
-/// Ends when the server was told to stop and no upload is in flight any more. Uploads that outlast the grace period are
-/// failed.
+/// Returns when the server is stopping and no upload is in flight. Uploads that outlast the
+/// grace period are failed.
 async fn drain(state: &ApiState, grace: Duration) {
     state.draining.cancelled().await;
     let Intake {

@@ -9,14 +9,13 @@ use carga_intake::refusal::{Refusal, RefusalKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// Cheap to clone; one per process.
+/// The shared state; one per process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiState {
-    /// What receives uploads.
     pub(crate) intake: Intake,
-    /// A permit per upload at once.
+    /// One permit per upload that may be received at the same time.
     upload_slots: Arc<Semaphore>,
-    /// No new uploads are taken.
+    /// Cancelled when the server stops. New uploads are refused from then on.
     pub(crate) draining: CancellationToken,
 }
 
@@ -33,17 +32,15 @@ impl ApiState {
         }
     }
 
-    /// The ports.
     pub(crate) fn backends(&self) -> &Backends {
         &self.intake.backends
     }
 
-    /// What is accepted.
     pub(crate) fn settings(&self) -> &IntakeSettings {
         &self.intake.settings
     }
 
-    /// Refuses new work once the server stops.
+    /// Refuses a request if the server is stopping.
     pub(crate) fn refuse_when_stopping(&self) -> Result<(), Refusal> {
         match self.draining.is_cancelled() {
             true => Err(Refusal::unavailable("stopping", "this server is stopping")),
@@ -51,7 +48,7 @@ impl ApiState {
         }
     }
 
-    /// Takes one of the permits for uploads at once.
+    /// Takes a permit to receive an upload, or refuses if all are taken.
     pub(crate) fn upload_slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         let slot = Arc::clone(&self.upload_slots).try_acquire_owned();
         slot.map_err(|_| {

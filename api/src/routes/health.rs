@@ -14,10 +14,11 @@ use crate::problem::ApiError;
 use crate::query::no_options;
 use crate::state::ApiState;
 
-/// A dependency that answers later than this is away.
+/// A dependency that takes longer to answer counts as unavailable.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The process is up. Asks nobody, so that an outage elsewhere does not restart it.
+/// Answers while the process runs. It asks no dependency, so that an outage elsewhere does not
+/// restart this process.
 pub(crate) async fn live(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<&'static str, ApiError> {
@@ -31,7 +32,8 @@ struct Readiness {
     dependencies: BTreeMap<&'static str, &'static str>,
 }
 
-/// Whether uploads are taken. Live counters may be missing: Carga does without them.
+/// Reports whether uploads are accepted. Carga works without the live counters, so it may be
+/// ready while they are unavailable.
 pub(crate) async fn ready(
     State(state): State<ApiState>,
     Query(query): Query<Vec<(String, String)>>,

@@ -1,4 +1,4 @@
-//! One file per group of routes: extract, call, answer.
+//! The handlers, one file per group of routes: parse, call, answer.
 
 pub(crate) mod health;
 pub(crate) mod preview;
@@ -12,13 +12,13 @@ use carga_intake::refusal::{Refusal, RefusalKind};
 
 use crate::problem::ApiError;
 
-/// What no route takes.
+/// Answers a request that no route matches.
 pub(crate) async fn not_found() -> ApiError {
     let message = "there is nothing at this address";
     Refusal::new(RefusalKind::NotFound, "not_found", message).into()
 }
 
-/// A known address, another method.
+/// Answers a request for a known path with an unsupported method.
 pub(crate) async fn method_not_allowed() -> ApiError {
     let message = "this address does not take this method";
     let refusal = Refusal::malformed("method_not_allowed", message);

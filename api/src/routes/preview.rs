@@ -11,7 +11,7 @@ use crate::problem::ApiError;
 use crate::receive::body_pieces;
 use crate::state::ApiState;
 
-/// Reads no more of the file than it shows; the rest of the body is left over.
+/// Reads only the beginning of the file. The rest of the body is left to `drain_body`.
 pub(crate) async fn post(
     State(state): State<ApiState>,
     Query(query): Query<Vec<(String, String)>>,

@@ -19,7 +19,7 @@ use crate::query::{no_options, upload_id};
 use crate::state::ApiState;
 use crate::view::UploadView;
 
-/// A client that polls may come again after a second.
+/// How many seconds a client should wait between two polls.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 const DEFAULT_LIMIT: u32 = 20;
@@ -56,7 +56,7 @@ pub(crate) async fn list(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, ApiError> {
     let mut query = parse(&query)?;
-    // One more than asked for tells whether there is a next page.
+    // One upload more than requested shows whether there is a next page.
     query.limit += 1;
     let mut found = state.backends().store.uploads(&query).await?;
     let more = found.len() == query.limit as usize;
@@ -116,7 +116,7 @@ fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
     Ok(parsed)
 }
 
-/// Where a page ended: opaque to clients, so that it may change.
+/// The end of a page, as a cursor. It is opaque to clients, so that its format may change.
 fn encode_cursor(last: &Upload) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(format!("{} {}", last.created_at.as_microsecond(), last.id))
 }

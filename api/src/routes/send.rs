@@ -16,7 +16,7 @@ use crate::receive::{IncomingRequest, receive};
 use crate::state::ApiState;
 use crate::view::UploadView;
 
-/// A form's boundaries and part headers are well below this.
+/// How much larger than its file a form may be. Boundaries and part headers need far less.
 const FORM_OVERHEAD_BYTES: u64 = 64 << 10;
 
 pub(crate) async fn post(
@@ -42,7 +42,8 @@ pub(crate) async fn put(
     send(state, id, options, request).await
 }
 
-/// The same id again: the upload it named, if it ended well and it is certain that the same file is meant.
+/// Answers a repeated id with the upload's record, if the upload ended well and the client has
+/// announced the digest of the same file.
 async fn again(state: ApiState, upload: Upload, options: &Options) -> Result<Response, ApiError> {
     let same_file = upload
         .sha256
@@ -54,7 +55,7 @@ async fn again(state: ApiState, upload: Upload, options: &Options) -> Result<Res
     Err(Refusal::id_used(upload.id, Some(upload.status)).into())
 }
 
-/// What can be decided before the body is read is decided here.
+/// Refuses all that can be refused before the body is read, then receives the upload.
 async fn send(
     state: ApiState,
     id: UploadId,
@@ -86,7 +87,7 @@ async fn send(
         slot,
     };
     let upload = receive(&state.intake, incoming).await?;
-    // Accepted is accepted, also when the database goes away in this very moment.
+    // The upload is already durable, so a failing database must not turn this into an error.
     let view = match UploadView::of(upload.clone(), state.backends()).await {
         Ok(view) => view,
         Err(_) => UploadView::without_counters(upload),
