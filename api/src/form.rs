@@ -50,14 +50,14 @@ impl Encoding {
                 let encoding = encoding_labelled(label).ok_or_else(|| {
                     refuse(
                         "unsupported_charset",
-                        format!("charset `{label}` is not known"),
+                        format!("unknown charset `{label}`; use a WHATWG label such as utf-8 or windows-1252"),
                     )
                 })?;
                 Ok(Self::Raw(Some(encoding)))
             }
             other => {
                 let message = format!(
-                    "content type `{other}` is not accepted: send multipart/form-data with a part named `file`, or text/csv"
+                    "content type `{other}` is not supported; send text/csv, or multipart/form-data with a part named `file`"
                 );
                 Err(refuse("unsupported_media_type", message))
             }
@@ -104,13 +104,14 @@ impl Form {
     pub(crate) async fn file(&mut self, options: &mut Options) -> Result<Field, Refusal> {
         loop {
             let Some(mut field) = self.next_part().await? else {
-                let message = "the form has no part named `file`";
+                let message =
+                    "the form has no part named `file`; send the file in a part with that name";
                 return Err(Refusal::malformed("missing_file", message));
             };
             let Some(name) = field.name().map(str::to_owned) else {
                 return Err(Refusal::malformed(
                     "unnamed_part",
-                    "a part of the form has no name",
+                    "a part of the form has no name; every part needs one",
                 ));
             };
             if name == "file" {
@@ -123,7 +124,7 @@ impl Form {
                 value.extend_from_slice(&piece);
                 if value.len() > OPTION_BYTES {
                     let message = format!(
-                        "form field `{name}` is too long for an option; a file goes into a part named `file`"
+                        "form field `{name}` is longer than {OPTION_BYTES} bytes; send a file in a part named `file`"
                     );
                     return Err(Refusal::malformed("option_too_long", message)
                         .exceeding(OPTION_BYTES as u64, value.len() as u64));
@@ -145,7 +146,7 @@ impl Form {
         lock(&self.body).outside = Some(0);
         if let Some(field) = self.next_part().await? {
             let message = format!(
-                "part `{}` comes after the file; options go before it, and one request carries one file",
+                "part `{}` follows the file; send options before the file, and one file per request",
                 field.name().unwrap_or_default()
             );
             return Err(Refusal::unprocessable("part_after_file", message));
@@ -211,7 +212,9 @@ impl FormBody {
             return Poll::Pending;
         }
         if let Some(actual) = self.outside.filter(|outside| *outside > OUTSIDE_BYTES) {
-            let message = "there is no part boundary where one should be; is the boundary of the content type right?";
+            let message = format!(
+                "expected a part boundary within {OUTSIDE_BYTES} bytes; check the boundary in the content type"
+            );
             let refusal = Refusal::malformed("malformed_form", message);
             return Poll::Ready(Some(Err(
                 refusal.exceeding(OUTSIDE_BYTES as u64, actual as u64)

@@ -23,7 +23,7 @@ pub(crate) async fn ask(mut address: SocketAddr) -> anyhow::Result<()> {
         .with_context(|| format!("{address} did not answer in time"))??;
     ensure!(
         answer.starts_with("HTTP/1.1 200"),
-        "{address} is not alive: {answer}"
+        "expected HTTP 200 from {address}, found: {answer}"
     );
     Ok(())
 }
@@ -31,7 +31,7 @@ pub(crate) async fn ask(mut address: SocketAddr) -> anyhow::Result<()> {
 async fn livez(address: SocketAddr) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address)
         .await
-        .with_context(|| format!("nothing listens on {address}"))?;
+        .with_context(|| format!("cannot connect to {address}"))?;
     let request = format!("GET /livez HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();

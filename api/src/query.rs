@@ -7,9 +7,10 @@ use carga_intake::refusal::Refusal;
 
 /// Parses the upload's id in the path.
 pub(crate) fn upload_id(path: Result<Path<String>, PathRejection>) -> Result<UploadId, Refusal> {
-    let refuse = |what: &str| Refusal::malformed("malformed_id", format!("`{what}` is no UUID"));
-    let Path(text) = path.map_err(|_| refuse("what is in the path"))?;
-    text.parse().map_err(|_| refuse(&text))
+    let refuse = |message: String| Refusal::malformed("malformed_id", message);
+    let Path(text) = path.map_err(|_| refuse("the id in the path is not a UUID".to_owned()))?;
+    text.parse()
+        .map_err(|_| refuse(format!("`{text}` is not a UUID")))
 }
 
 /// Refuses any option, for routes that have none.

@@ -83,7 +83,7 @@ impl Server {
                 Err(error) => {
                     // The usual cause is too many open files. Without a pause, this loop would
                     // spin.
-                    tracing::warn!(%error, "a connection was not accepted");
+                    tracing::warn!(%error, "could not accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -93,7 +93,7 @@ impl Server {
             .await
             .is_err()
         {
-            tracing::warn!("connections are still open and are dropped");
+            tracing::warn!("dropping connections that are still open");
         }
         heartbeat.abort();
     }
@@ -101,7 +101,7 @@ impl Server {
 
 fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: &GracefulShutdown) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "the connection is gone already");
+        tracing::debug!(%error, "the connection is already closed");
     }
     let twin = stream.as_fd().try_clone_to_owned();
     let connection = http1::Builder::new()
@@ -113,7 +113,7 @@ fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: 
     let connection = connections.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended badly");
+            tracing::debug!(%error, "a connection failed");
         }
         if let Ok(twin) = twin {
             linger(twin).await;
@@ -154,7 +154,7 @@ async fn drain(state: &ApiState, grace: Duration) {
     {
         tracing::warn!(
             uploads = tasks.len(),
-            "uploads could not be ended; their leases will run out"
+            "could not end all uploads; their leases will expire"
         );
     }
 }

@@ -43,7 +43,10 @@ impl ApiState {
     /// Refuses a request if the server is stopping.
     pub(crate) fn refuse_when_stopping(&self) -> Result<(), Refusal> {
         match self.draining.is_cancelled() {
-            true => Err(Refusal::unavailable("stopping", "this server is stopping")),
+            true => Err(Refusal::unavailable(
+                "stopping",
+                "the server is stopping; retry later",
+            )),
             false => Ok(()),
         }
     }
@@ -53,7 +56,7 @@ impl ApiState {
         let slot = Arc::clone(&self.upload_slots).try_acquire_owned();
         slot.map_err(|_| {
             let most = self.settings().max_uploads as u64;
-            let message = format!("{most} uploads are being received already (CARGA_MAX_UPLOADS)");
+            let message = format!("already receiving {most} uploads, the most allowed (CARGA_MAX_UPLOADS); retry later");
             let refusal = Refusal::new(RefusalKind::TooMany, "too_many_uploads", message);
             refusal.exceeding(most, most + 1).retry_after(2)
         })

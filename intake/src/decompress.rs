@@ -114,7 +114,7 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
             return Ok(());
         }
         let message = format!(
-            "the first {received} bytes of the file expand to at least {actual}, the limit for them is {limit} ({setting})"
+            "the first {received} bytes of the file decompress to at least {actual} bytes; the limit is {limit} ({setting})"
         );
         let refusal = Refusal::new(RefusalKind::TooLarge, "expanded_too_large", message);
         Err(refusal.exceeding(limit, actual))
@@ -165,7 +165,7 @@ fn refuse_other_formats(beginning: &[u8]) -> Result<(), Refusal> {
         None => Ok(()),
         Some((_, what)) => {
             let message = format!(
-                "the file is {what}, not CSV; export it as CSV, plain or with gzip or zstd"
+                "the file is {what}, not CSV; export it as CSV, optionally compressed with gzip or zstd"
             );
             Err(Refusal::new(RefusalKind::Unsupported, "not_csv", message))
         }
@@ -179,17 +179,17 @@ fn refusal(error: io::Error, compression: &str) -> Refusal {
         Ok(refusal) => refusal,
         Err(error) => {
             let what = match kind {
-                ErrorKind::UnexpectedEof => "ends before its data does".to_owned(),
+                ErrorKind::UnexpectedEof => "is incomplete".to_owned(),
                 // zstd reports a window beyond the limit as an error about memory.
                 _ if error.to_string().contains("memory") => {
                     format!(
-                        "takes a window of more than {} MiB to expand",
+                        "needs a window of more than {} MiB to decompress",
                         (1 << ZSTD_WINDOW_LOG) >> 20
                     )
                 }
                 _ => format!("is damaged: {error}"),
             };
-            let message = format!("the {compression} file {what}; nothing of it is kept");
+            let message = format!("the {compression} file {what}; none of its rows are kept");
             Refusal::unprocessable("damaged_compression", message)
         }
     }

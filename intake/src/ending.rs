@@ -68,7 +68,7 @@ impl Intake {
         if let Err(error) = finish_if_complete(store, archive, sealed.id).await {
             tracing::warn!(
                 error = error.chain(),
-                "the upload is left to the workers to complete"
+                "could not complete the upload; a worker will complete it"
             );
         }
         match store.upload(sealed.id).await {
@@ -96,7 +96,7 @@ impl Intake {
                 refusal
             }
             Ok(Some(found)) if found.status == Status::Cancelled => {
-                let message = "the upload was cancelled; nothing of it is kept";
+                let message = "the upload was cancelled; none of its rows are kept";
                 Refusal::conflict("cancelled", message)
             }
             Ok(Some(found)) => match found.failure {
@@ -111,10 +111,8 @@ impl Intake {
             }
             // Unless the upload was sealed, its lease will expire and a sweeper will end it.
             Err(error) => {
-                tracing::error!(error = error.chain(), "the failure could not be recorded");
-                let message = format!(
-                    "it is not known yet what became of the upload; ask GET /uploads/{id} before you send the file again"
-                );
+                tracing::error!(error = error.chain(), "could not record the failure");
+                let message = format!("outcome unknown; check GET /uploads/{id} before retrying");
                 Refusal::unavailable("outcome_unknown", message)
             }
         };
@@ -143,6 +141,6 @@ impl Intake {
 /// removes them.
 pub async fn remove_rows_later(store: Arc<dyn Store>, id: UploadId) {
     if let Err(error) = remove_rows(store.as_ref(), id).await {
-        tracing::warn!(upload.id = %id, error = error.chain(), "rows are left to the sweeper to remove");
+        tracing::warn!(upload.id = %id, error = error.chain(), "could not remove the rows; the sweeper will remove them");
     }
 }

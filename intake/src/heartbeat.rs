@@ -120,7 +120,7 @@ pub(crate) async fn beat_forever(
         let renewed: HashSet<UploadId> = match backends.store.heartbeat(&beats).await {
             Ok(renewed) => renewed.into_iter().collect(),
             Err(error) => {
-                tracing::warn!(error = error.chain(), "leases were not renewed");
+                tracing::warn!(error = error.chain(), "could not renew the leases");
                 continue;
             }
         };

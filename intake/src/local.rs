@@ -80,6 +80,6 @@ impl LocalIntake {
 
 /// The file could not be read to its end.
 pub(crate) fn unreadable(error: &io::Error) -> Refusal {
-    let message = format!("the file cannot be read: {error}; nothing of it is kept");
+    let message = format!("cannot read the file: {error}; none of its rows are kept");
     Refusal::unprocessable("unreadable_file", message)
 }

@@ -32,7 +32,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         name: "delimiter",
         flag: "delimiter",
         help: "What separates fields",
-        takes: "`,`, `;`, `tab`, `|` or any one character but a line end",
+        takes: "`,`, `;`, `tab`, `|` or any one character except a line end",
         default: "detected",
         placeholder: "CHARACTER",
         set: |options, value| put(&mut options.csv.delimiter, delimiter(value)),
@@ -50,7 +50,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         name: "encoding",
         flag: "encoding",
         help: "How bytes become text",
-        takes: "a label of the WHATWG Encoding Standard, as utf-8 or windows-1252",
+        takes: "a label of the WHATWG Encoding Standard, such as utf-8 or windows-1252",
         default: "detected",
         placeholder: "LABEL",
         set: |options, value| put(&mut options.csv.encoding, encoding_labelled(value)),
@@ -70,7 +70,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
     OptionSpec {
         name: "on_error",
         flag: "on-error",
-        help: "What a row that does not fit does: it is rejected by itself, or it fails the upload",
+        help: "Whether a row that does not fit is rejected by itself or fails the upload",
         takes: "`reject` or `abort`",
         default: "`reject`",
         placeholder: "ACTION",
@@ -84,7 +84,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         name: "max_rejects",
         flag: "max-rejects",
         help: "How many rows may be rejected; more fail the upload",
-        takes: "a number of rows, or a percentage as `0.5%`",
+        takes: "a number of rows, or a percentage such as `0.5%`",
         default: "any number",
         placeholder: "NUMBER",
         set: |options, value| {
@@ -95,7 +95,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
     OptionSpec {
         name: "on_duplicate",
         flag: "on-duplicate",
-        help: "What a file does that was imported before: it is imported again, or refused",
+        help: "Whether a file that was imported before is imported again or refused",
         takes: "`allow` or `reject`",
         default: "`allow`",
         placeholder: "ACTION",
@@ -172,7 +172,7 @@ impl Options {
         (spec.set)(self, value).ok_or_else(|| Refusal::malformed_option(name, spec.takes))?;
         let quote = self.csv.quote.unwrap_or(Some(b'"')).map(char::from);
         if self.csv.delimiter.is_some() && self.csv.delimiter == quote {
-            let takes = "another character than `quote`";
+            let takes = "a character other than `quote`";
             return Err(Refusal::malformed_option("delimiter", takes));
         }
         Ok(())
@@ -199,10 +199,7 @@ impl Options {
     pub(crate) fn check_sha256(&self, found: [u8; 32]) -> Result<(), Refusal> {
         match &self.sha256 {
             Some(announced) if *announced != sha256_hex(found) => {
-                let message = format!(
-                    "the file has SHA-256 {}, {announced} was announced",
-                    sha256_hex(found)
-                );
+                let message = format!("expected SHA-256 {announced}, found {}", sha256_hex(found));
                 Err(Refusal::unprocessable("sha256_mismatch", message))
             }
             _ => Ok(()),
@@ -217,7 +214,7 @@ impl Refusal {
             [] => "none".to_owned(),
             known => known.join(", "),
         };
-        let message = format!("option `{name}` is not known here; known: {known}");
+        let message = format!("unknown option `{name}`; known options: {known}");
         Self::malformed("unknown_option", message)
     }
 

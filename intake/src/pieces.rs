@@ -60,19 +60,19 @@ async fn read(
 /// is missing.
 pub fn incomplete(cause: &str) -> Refusal {
     let message =
-        format!("the body ended before the file was complete ({cause}); nothing of it is kept");
+        format!("the body ended before the file was complete ({cause}); none of its rows are kept");
     Refusal::unprocessable("incomplete_body", message)
 }
 
 fn silent(idle: Duration) -> Refusal {
     let seconds = idle.as_secs();
-    let message =
-        format!("no byte came for {seconds} s (CARGA_BODY_IDLE_SECS); nothing of the file is kept");
+    let message = format!(
+        "no bytes arrived for {seconds} s (CARGA_BODY_IDLE_SECS); none of the file's rows are kept"
+    );
     Refusal::unprocessable("body_timeout", message)
 }
 
 fn stopping() -> Refusal {
-    let message =
-        "this server is stopping and the upload did not finish in time; send the file again";
+    let message = "the server stopped before the upload was complete; send the file again";
     Refusal::unavailable("interrupted", message)
 }

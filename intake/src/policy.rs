@@ -72,7 +72,7 @@ impl Policy {
         }
         if rejected > kept {
             let message = format!(
-                "more than {kept} rows were rejected, and no more are kept of an upload (CARGA_MAX_REJECTS)"
+                "more than {kept} rows were rejected, the most that are kept of an upload (CARGA_MAX_REJECTS)"
             );
             return Err(too_many(message).exceeding(kept, rejected));
         }
@@ -84,7 +84,7 @@ impl Policy {
         match self.max_rejects {
             MaxRejects::Percent(most) if rejected as f64 * 100.0 > most * read as f64 => {
                 let message = format!(
-                    "{rejected} of {read} rows were rejected, more than {most} % (max_rejects)"
+                    "{rejected} of {read} rows were rejected, more than {most}% (max_rejects)"
                 );
                 Err(too_many(message))
             }

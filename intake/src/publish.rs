@@ -96,12 +96,11 @@ fn confirmed(outcome: Result<Result<(), PortError>, JoinError>) -> Result<(), Re
         Ok(Err(error)) if error.kind() == ErrorKind::Full => Err(error.into()),
         Ok(Err(error)) => {
             tracing::error!(error = error.chain(), "a batch could not be published");
-            let message =
-                "the queue did not take the file; nothing of it is kept, send it again later";
+            let message = "the queue did not accept the file, and none of its rows are kept; send it again later";
             Err(Refusal::unavailable("queue_unavailable", message))
         }
         Err(panic) => {
-            tracing::error!(%panic, "publishing a batch broke off");
+            tracing::error!(%panic, "publishing a batch panicked");
             Err(Refusal::internal())
         }
     }

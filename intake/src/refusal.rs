@@ -82,27 +82,27 @@ impl Refusal {
 
     /// The storage is full.
     pub fn storage_full() -> Self {
-        let message = "there is no room left to store the file; nothing of it is kept, make room and send it again";
+        let message = "no room left to store the file, and none of its rows are kept; make room and send it again";
         Self::new(RefusalKind::Full, "storage_full", message)
     }
 
     /// An internal error. The log has the cause.
     pub fn internal() -> Self {
-        let message = "something went wrong here; the log has the cause under this request id";
+        let message = "internal error; the server's log has the cause under this request id";
         Self::new(RefusalKind::Internal, "internal", message)
     }
 
     /// No upload has this id.
     pub fn no_such_upload(id: UploadId) -> Self {
-        let message = format!("there is no upload {id}");
+        let message = format!("upload {id} does not exist");
         Self::new(RefusalKind::NotFound, "upload_not_found", message)
     }
 
     /// The id is used by another upload, with this status if the status is known.
     pub fn id_used(id: UploadId, status: Option<Status>) -> Self {
         let message = match status {
-            Some(status) => format!("upload {id} exists already and is {status}"),
-            None => format!("upload {id} exists already"),
+            Some(status) => format!("upload {id} already exists and is {status}; use another id"),
+            None => format!("upload {id} already exists; use another id"),
         };
         Self {
             upload_status: status,
@@ -113,7 +113,7 @@ impl Refusal {
     /// The file is larger than the limit.
     pub fn upload_too_large(limit: u64, actual: u64) -> Self {
         let message = format!(
-            "the file has at least {actual} bytes, the limit is {limit} (CARGA_MAX_UPLOAD_BYTES)"
+            "the file has at least {actual} bytes; the limit is {limit} (CARGA_MAX_UPLOAD_BYTES)"
         );
         Self::new(RefusalKind::TooLarge, "upload_too_large", message).exceeding(limit, actual)
     }
@@ -121,7 +121,10 @@ impl Refusal {
     /// Another process has ended the upload: a sweeper after its lease expired, or a worker
     /// with a dead letter.
     pub(crate) fn ended_meanwhile() -> Self {
-        Self::unprocessable("interrupted", "the upload has ended meanwhile")
+        Self::unprocessable(
+            "interrupted",
+            "the upload was ended while it was being received",
+        )
     }
 
     /// Adds the upload that the refusal is about.
@@ -167,13 +170,12 @@ impl From<PortError> for Refusal {
     fn from(error: PortError) -> Self {
         match error.kind() {
             ErrorKind::Unavailable => {
-                tracing::warn!(error = error.chain(), "a dependency is away");
-                let message =
-                    "a server that Carga needs does not answer; send the file again later";
+                tracing::warn!(error = error.chain(), "a dependency is unavailable");
+                let message = "a server that Carga needs does not answer; retry later";
                 Self::unavailable("dependency_unavailable", message)
             }
             ErrorKind::Full => {
-                tracing::error!(error = error.chain(), "there is no room left");
+                tracing::error!(error = error.chain(), "no room left");
                 Self::storage_full()
             }
             _ => {

@@ -118,7 +118,7 @@ impl<'a> Rejects<'a> {
     pub(crate) async fn flush_last(&mut self) {
         self.deadline = LAST_DEADLINE;
         if let Err(refusal) = self.flush().await {
-            tracing::warn!(%refusal, rows = self.pending.len(), "the last rejected rows of an upload that failed are not kept");
+            tracing::warn!(%refusal, rows = self.pending.len(), "could not store the last rejected rows of a failed upload");
         }
     }
 }

@@ -77,7 +77,7 @@ async fn answers(ping: impl Future<Output = PortResult<()>>) -> bool {
     match tokio::time::timeout(PATIENCE, ping).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
-            tracing::warn!(error = error.chain(), "a dependency is not ready");
+            tracing::warn!(error = error.chain(), "a dependency is unavailable");
             false
         }
         Err(_) => false,

@@ -14,13 +14,13 @@ use crate::problem::ApiError;
 
 /// Answers a request that no route matches.
 pub(crate) async fn not_found() -> ApiError {
-    let message = "there is nothing at this address";
+    let message = "no such resource";
     Refusal::new(RefusalKind::NotFound, "not_found", message).into()
 }
 
 /// Answers a request for a known path with an unsupported method.
 pub(crate) async fn method_not_allowed() -> ApiError {
-    let message = "this address does not take this method";
+    let message = "this resource does not support this method";
     let refusal = Refusal::malformed("method_not_allowed", message);
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, refusal)
 }

@@ -101,7 +101,7 @@ fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
             }
             "cursor" => {
                 let position = decode_cursor(value).ok_or_else(|| {
-                    malformed("option `cursor` is none that a page here has given".to_owned())
+                    malformed("option `cursor` was not issued by this API; use the `next_cursor` of a page".to_owned())
                 })?;
                 parsed.before = Some(position);
             }

@@ -42,13 +42,14 @@ pub(super) fn encoding(sample: &[u8], whole: bool) -> Found<&'static Encoding> {
         invalid += usize::from(!chunk.invalid().is_empty() && !is_cut);
     }
     if valid >= MOSTLY * invalid {
-        let evidence =
-            format!("{valid} valid and {invalid} invalid UTF-8 sequences at its beginning");
+        let evidence = format!(
+            "{valid} valid and {invalid} invalid UTF-8 sequences at the beginning of the file"
+        );
         return found(UTF_8, evidence);
     }
     let guess = guess(sample);
     let evidence = format!(
-        "{invalid} of {} sequences of bytes beyond ASCII are not UTF-8; their frequencies are those of {}",
+        "{invalid} of {} non-ASCII sequences are not UTF-8; their frequencies suggest {}",
         valid + invalid,
         guess.name()
     );

@@ -145,7 +145,7 @@ pub(super) fn describe_broken(
     match kind {
         BrokenKind::UnclosedQuote => {
             let message = format!(
-                "a quote is opened on this line and not closed within {value} bytes ({setting}) or before the file ends"
+                "a quote opened on this line is not closed within {value} bytes ({setting}) or before the end of the file"
             );
             ("unclosed_quote", message)
         }
@@ -155,7 +155,7 @@ pub(super) fn describe_broken(
                 _ => "header_too_large",
             };
             let message = format!(
-                "the {record} has at least {actual} bytes, the limit is {value} ({setting})"
+                "the {record} has at least {actual} bytes; the limit is {value} ({setting})"
             );
             (code, message)
         }

@@ -88,15 +88,18 @@ impl Header {
             }
             if !seen.insert(name.clone()) {
                 let number = index + 1;
-                let message =
-                    format!("column {number} has the same name as an earlier one: `{name}`");
+                let message = format!(
+                    "column {number} repeats the name `{name}`; column names must be unique"
+                );
                 let fault = FileFault::new("duplicate_column_name", message);
                 return Err(fault.in_column(&name));
             }
             columns.push(name);
         }
         if columns.is_empty() {
-            let message = format!("all columns begin with `{OURS}`, and those are not stored");
+            let message = format!(
+                "all column names begin with `{OURS}`; columns with this prefix are not stored"
+            );
             return Err(FileFault::new("no_columns", message));
         }
         Ok(Self {
@@ -131,7 +134,7 @@ fn check_count(found: usize, limit: Limit) -> Result<(), FileFault> {
     if found <= value {
         return Ok(());
     }
-    let message = format!("the file has {found} columns, the limit is {value} ({setting})");
+    let message = format!("the file has {found} columns; the limit is {value} ({setting})");
     let fault = FileFault::new("too_many_columns", message);
     Err(fault.exceeding(Exceeded::new(limit, found as u64)))
 }
@@ -149,7 +152,7 @@ fn check_name(number: usize, name: Result<String, String>) -> Result<String, Fil
         ));
     }
     if name.contains('\0') {
-        let message = format!("the name of column {number} has a NUL character");
+        let message = format!("the name of column {number} contains a NUL character");
         return Err(FileFault::new("nul_character", message));
     }
     Ok(name)

@@ -221,7 +221,7 @@ impl Reading {
                     continue;
                 }
                 NextRecord::End => {
-                    let message = "the file is empty: there is no header line";
+                    let message = "the file is empty; no header line found";
                     return Err(FileFault::new("empty_file", message));
                 }
                 NextRecord::Broken(broken) => {
@@ -253,7 +253,9 @@ impl Reading {
         }
         if let Some(field) = bad_quote {
             let number = field + 1;
-            let message = format!("the name of column {number} has text behind its closing quote");
+            let message = format!(
+                "the name of column {number} has text after its closing quote; double the quotes inside a quoted name"
+            );
             return Err(FileFault::new("bad_quote", message));
         }
         let name = |field: &Field| {

@@ -82,8 +82,7 @@ impl Reading {
 
     fn check_shape(&self, bad_quote: Option<usize>) -> Result<(), RowFault> {
         if let Some(field) = bad_quote {
-            let message =
-                "there is text behind the closing quote; a quote inside a quoted field is doubled";
+            let message = "the field has text after its closing quote; double the quotes inside a quoted field";
             let mut fault = RowFault::of_record("bad_quote", message);
             fault.field = Some(field);
             return Err(fault);
@@ -94,7 +93,7 @@ impl Reading {
             Ordering::Less => "too_few_fields",
             Ordering::Greater => "too_many_fields",
         };
-        let message = format!("the row has {found} fields, there are {expected} columns");
+        let message = format!("expected {expected} fields, found {found}");
         Err(RowFault::of_record(code, message))
     }
 
@@ -107,7 +106,7 @@ impl Reading {
             return Ok(());
         };
         let actual = self.field(&self.fields()[field]).len();
-        let message = format!("the field has {actual} bytes, the limit is {value} ({setting})");
+        let message = format!("the field has {actual} bytes; the limit is {value} ({setting})");
         let mut fault = RowFault::of_field("field_too_large", message, Some(field));
         fault.exceeded = Some(Exceeded::new(limit, actual as u64));
         Err(fault)
@@ -123,7 +122,8 @@ impl Reading {
         }
         if memchr::memchr(0, record).is_some() {
             let field = self.first_stored_field(|bytes| bytes.contains(&0));
-            let message = "the field has a NUL character, which databases do not store as text";
+            let message =
+                "the field contains a NUL character, which databases cannot store as text";
             return Err(RowFault::of_field("nul_character", message, field));
         }
         Ok(())
@@ -154,7 +154,7 @@ impl Reading {
             self.field(&self.fields()[field])
         });
         let name = self.encoding.name();
-        let mut message = format!("the field has bytes that are not {name}");
+        let mut message = format!("the field contains bytes that are not valid {name}");
         if self.encoding == UTF_8 {
             let guess = detect::label(detect::guess(bytes));
             message.push_str(&format!(
