@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_taken_in_either_case_and_checked() {
+    fn a_digest_is_accepted_in_either_case_and_checked() {
         let mut options = Options::default();
         options.set("sha256", &"AB".repeat(32)).unwrap();
         assert!(options.check_sha256([0xab; 32]).is_ok());
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_taken_as_the_contract_names_them() {
+    fn option_values_are_parsed_as_the_contract_defines_them() {
         let taken = |name: &str, value: &str| {
             let mut options = Options::default();
             options.set(name, value).map(|()| options)

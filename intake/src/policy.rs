@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentage_is_exceeded_by_more_than_it_and_by_nothing_of_an_empty_file() {
+    fn max_rejects_percent_allows_exactly_that_share_and_ignores_empty_files() {
         let policy = |percent| Policy {
             max_rejects: MaxRejects::Percent(percent),
             ..Policy::default()

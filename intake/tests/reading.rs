@@ -154,7 +154,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_sound_file_reads_as_the_csv_crate_reads_it(
+    fn a_valid_file_is_read_as_the_csv_crate_reads_it(
         rows in prop::collection::vec(prop::collection::vec("[a-z ,\"\n\ré🦀;'\\\\]{0,8}", 3), 0..30),
         crlf in any::<bool>(),
         sizes in sizes(),
@@ -180,7 +180,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_read_the_same_however_they_arrive_and_are_accounted_for(
+    fn any_bytes_are_accounted_for_and_read_the_same_however_they_arrive(
         file in prop::collection::vec(prop_oneof![
             6 => prop::sample::select(b"ab,;\"\n\r".to_vec()),
             1 => any::<u8>(),
@@ -211,7 +211,7 @@ proptest! {
     /// Mixes faulty records with valid ones. Each fault is reported with its code and position,
     /// and nothing else is rejected.
     #[test]
-    fn every_fault_is_rejected_by_itself_with_its_line_and_offset(
+    fn every_faulty_record_is_rejected_alone_with_its_line_and_offset(
         plan in prop::collection::vec((0usize..7, "[a-zé]{1,6}"), 1..60),
         sizes in sizes(),
     ) {
@@ -256,7 +256,7 @@ proptest! {
 
 /// Near the limit, a reader could mistake a line end or the next row for a part of the row.
 #[test]
-fn a_row_at_the_limit_takes_nothing_of_the_rows_around_it() {
+fn a_row_near_the_limit_leaves_the_rows_around_it_intact() {
     const LIMIT: usize = 20;
     let limits = CsvLimits {
         row_bytes: limit(LIMIT),
@@ -306,7 +306,7 @@ fn a_row_at_the_limit_takes_nothing_of_the_rows_around_it() {
 }
 
 #[test]
-fn what_is_rejected_is_kept_as_it_came() {
+fn a_rejected_row_keeps_its_original_text() {
     let file = b"a,b\n1\n2,\"x\"y\n3,\xff\"\n4,\"x";
     let outcome = read(file, &[2], utf8(), LIMITS).unwrap();
     let kept = |row: &RejectedRow| {
@@ -319,7 +319,7 @@ fn what_is_rejected_is_kept_as_it_came() {
 }
 
 #[test]
-fn without_a_header_the_first_record_is_judged_like_any_other() {
+fn without_a_header_the_first_record_is_checked_like_any_other() {
     let options = CsvOptions {
         header: Some(false),
         ..utf8()
@@ -340,7 +340,7 @@ fn without_a_header_the_first_record_is_judged_like_any_other() {
 
 /// Detection examines the first bytes alone, however many have arrived when it runs.
 #[test]
-fn a_file_that_changes_its_looks_is_read_the_same_however_it_arrives() {
+fn detection_does_not_depend_on_how_the_file_arrives() {
     let ascii = "1;2\n".repeat(16_384 + 10);
     let later = b"caf\xe9,\xe9;\xe9\n1,2\n".repeat(10_000);
     let file = [&b"a;b\n"[..], ascii.as_bytes(), &later].concat();
@@ -359,7 +359,7 @@ fn a_file_that_changes_its_looks_is_read_the_same_however_it_arrives() {
 }
 
 #[test]
-fn a_long_row_is_passed_over_and_one_without_end_is_given_up() {
+fn a_long_row_is_rejected_and_an_endless_row_fails_the_file() {
     let limits = CsvLimits {
         row_bytes: limit(1000),
         field_bytes: limit(500),
@@ -381,7 +381,7 @@ fn a_long_row_is_passed_over_and_one_without_end_is_given_up() {
 /// Each unclosed quote makes the reader look ahead to the limit of a row. The total time must
 /// still be linear.
 #[test]
-fn many_quotes_that_are_not_closed_take_no_longer_than_the_file_is_long() {
+fn many_unclosed_quotes_are_read_in_linear_time() {
     let start = Instant::now();
     let line = format!("\"{}\n", "x".repeat(98));
     let file = ["a,b\n", &line.repeat(100_001)].concat();
@@ -435,7 +435,7 @@ fn mutated(fixtures: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
 /// Reads mutated files for a limited time. The reader never panics, every row is accounted for,
 /// and the size of the pieces makes no difference.
 #[test]
-fn mutated_files_for_a_while() {
+fn mutated_files_are_accounted_for_and_read_the_same_in_pieces() {
     let seconds = std::env::var("CARGA_FUZZ_SECS").ok();
     let seconds = seconds.and_then(|seconds| seconds.parse().ok());
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(FUZZ_SECS));

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_delimiter_is_the_one_that_makes_rows_of_one_width() {
+    fn the_delimiter_that_makes_rows_of_equal_width_is_detected() {
         let cases = [
             ("a,b,c\n1,2,3\n", ','),
             ("a;b;c\n1,5;2,5;3\n2,5;3,5;4\n", ';'),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_utf8_if_it_is_ascii_or_mostly_valid_and_otherwise_what_its_bytes_suggest() {
+    fn ascii_and_mostly_valid_samples_are_utf8_and_others_are_guessed() {
         let of = |bytes: &[u8]| encoding(bytes, true).value.name();
         assert_eq!(of(b"plain"), "UTF-8");
         assert_eq!(of("née à Besançon".as_bytes()), "UTF-8");

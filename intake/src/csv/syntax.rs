@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_ends_with_every_kind_of_line_end_or_the_file() {
+    fn a_record_ends_at_lf_crlf_cr_or_the_end_of_the_file() {
         for (text, next) in [("a,b\nc", 4), ("a,b\r\nc", 5), ("a,b\rc", 4), ("a,b", 3)] {
             let (found, _) = scan(text, true);
             let Scan::Whole(extent) = found else {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_go_on_is_not_decided_before_the_end_of_the_file() {
+    fn a_record_that_may_continue_is_cut_until_the_file_ends() {
         for text in ["a,b", "a,b\r", "a,\"b\""] {
             assert!(matches!(scan(text, false).0, Scan::Cut { .. }), "{text:?}");
             assert!(matches!(scan(text, true).0, Scan::Whole(_)), "{text:?}");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_hold_delimiters_and_line_ends_and_doubled_quotes() {
+    fn quoted_fields_contain_delimiters_line_ends_and_doubled_quotes() {
         let text = "\"a,\r\nb\",\"c\"\"d\"\n";
         let (found, fields) = scan(text, false);
         let Scan::Whole(extent) = found else {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_in_the_middle_is_text_and_text_behind_a_closing_quote_is_told() {
+    fn a_quote_in_an_unquoted_field_is_text_and_text_after_a_closing_quote_is_reported() {
         assert_eq!(texts("5\" pipe,x"), ["5\" pipe", "x"]);
         let (found, _) = scan("ok,\"a\"b,\"c\"\n", false);
         assert!(
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_not_closed_is_told_by_its_place() {
+    fn an_unclosed_quote_is_reported_with_its_index() {
         for over in [false, true] {
             let (found, _) = scan("a,\"b\nc,d\n", over);
             assert_eq!(

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn text_comes_out_the_same_however_its_bytes_arrive() {
+    fn decoded_text_does_not_depend_on_how_its_bytes_arrive() {
         let cases: [(&'static Encoding, &[u8], &str); 4] = [
             (UTF_8, "näme".as_bytes(), "näme"),
             (WINDOWS_1252, b"caf\xe9 \x80", "café €"),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_that_is_no_character_is_shown_as_that_byte_and_counted_as_one() {
+    fn an_undecodable_byte_is_escaped_and_counted_as_one_byte() {
         // In Shift_JIS, 0x81 begins a character that 0xff does not end. The UTF-16 cases are
         // half a surrogate pair, and an odd byte at the end.
         let cases: [(&'static Encoding, &[u8], &str); 4] = [
