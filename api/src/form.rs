@@ -11,7 +11,7 @@ use axum_extra::extract::Multipart;
 use axum_extra::extract::multipart::{Field, MultipartError};
 use carga_common::sync::lock;
 use carga_intake::csv;
-use carga_intake::options::{Options, encoding_labelled};
+use carga_intake::options::{Options, encoding_for_label};
 use carga_intake::pieces::incomplete;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -21,14 +21,14 @@ const OPTION_BYTES: usize = 8 << 10;
 
 /// How the file is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
+pub(crate) enum BodyFormat {
     /// `multipart/form-data`
     Form,
     /// `text/csv`, with the charset it names.
     Raw(Option<&'static csv::Encoding>),
 }
 
-impl Encoding {
+impl BodyFormat {
     /// Decides by the content type, before the body is read.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let value = headers.get(header::CONTENT_TYPE);
@@ -47,7 +47,7 @@ impl Encoding {
                 let Some(label) = charset else {
                     return Ok(Self::Raw(None));
                 };
-                let encoding = encoding_labelled(label).ok_or_else(|| {
+                let encoding = encoding_for_label(label).ok_or_else(|| {
                     refuse(
                         "unsupported_charset",
                         format!("unknown charset `{label}`; use a WHATWG label such as utf-8 or windows-1252"),
@@ -80,8 +80,8 @@ impl Form {
     ) -> Result<Self, Refusal> {
         let body = Arc::new(Mutex::new(FormBody {
             pieces: Box::new(pieces),
-            outside: Some(0),
-            over: false,
+            outside_bytes: Some(0),
+            has_ended: false,
             pause: false,
         }));
         let shared = Arc::clone(&body);
@@ -116,7 +116,7 @@ impl Form {
             };
             if name == "file" {
                 options.default_filename(field.file_name());
-                lock(&self.body).outside = None;
+                lock(&self.body).outside_bytes = None;
                 return Ok(field);
             }
             let mut value = Vec::new();
@@ -143,7 +143,7 @@ impl Form {
     /// Checks what follows the file's part: only the closing boundary may, and the body must be
     /// complete.
     pub(crate) async fn end(&mut self) -> Result<(), Refusal> {
-        lock(&self.body).outside = Some(0);
+        lock(&self.body).outside_bytes = Some(0);
         if let Some(field) = self.next_part().await? {
             let message = format!(
                 "part `{}` follows the file; send options before the file, and one file per request",
@@ -186,8 +186,8 @@ const OUTSIDE_BYTES: usize = 256 << 10;
 struct FormBody {
     pieces: Box<dyn Stream<Item = Result<Bytes, Refusal>> + Unpin + Send>,
     /// The bytes given to the parser outside the file's part; `None` inside it.
-    outside: Option<usize>,
-    over: bool,
+    outside_bytes: Option<usize>,
+    has_ended: bool,
     /// The parser takes all pieces that are ready before it parses any. Returning `Pending`
     /// once after each piece makes it parse them one by one.
     pause: bool,
@@ -196,22 +196,25 @@ struct FormBody {
 impl std::fmt::Debug for FormBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FormBody")
-            .field("outside", &self.outside)
-            .field("over", &self.over)
+            .field("outside_bytes", &self.outside_bytes)
+            .field("has_ended", &self.has_ended)
             .finish_non_exhaustive()
     }
 }
 
 impl FormBody {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
-        if self.over {
+        if self.has_ended {
             return Poll::Ready(None);
         }
         if std::mem::take(&mut self.pause) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if let Some(actual) = self.outside.filter(|outside| *outside > OUTSIDE_BYTES) {
+        if let Some(actual) = self
+            .outside_bytes
+            .filter(|outside_bytes| *outside_bytes > OUTSIDE_BYTES)
+        {
             let message = format!(
                 "expected a part boundary within {OUTSIDE_BYTES} bytes; check the boundary in the content type"
             );
@@ -224,10 +227,12 @@ impl FormBody {
         match &piece {
             Some(Ok(bytes)) => {
                 self.pause = true;
-                self.outside = self.outside.map(|outside| outside + bytes.len());
+                self.outside_bytes = self
+                    .outside_bytes
+                    .map(|outside_bytes| outside_bytes + bytes.len());
             }
             Some(Err(_)) => {}
-            None => self.over = true,
+            None => self.has_ended = true,
         }
         Poll::Ready(piece)
     }
@@ -242,7 +247,7 @@ fn refusal(body: &Mutex<FormBody>, error: &MultipartError) -> Refusal {
         }
         cause = error.source();
     }
-    if lock(body).over {
+    if lock(body).has_ended {
         return incomplete(&error.body_text());
     }
     Refusal::malformed("malformed_form", error.body_text())

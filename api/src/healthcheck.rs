@@ -7,10 +7,10 @@ use anyhow::{Context, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Succeeds when the API that listens on `address` answers `/livez`.
-pub(crate) async fn ask(mut address: SocketAddr) -> anyhow::Result<()> {
+pub(crate) async fn check(mut address: SocketAddr) -> anyhow::Result<()> {
     // An API that listens on all addresses is asked on the loopback address.
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -18,7 +18,7 @@ pub(crate) async fn ask(mut address: SocketAddr) -> anyhow::Result<()> {
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    let answer = tokio::time::timeout(PATIENCE, livez(address))
+    let answer = tokio::time::timeout(TIMEOUT, livez(address))
         .await
         .with_context(|| format!("{address} did not answer in time"))??;
     ensure!(

@@ -30,7 +30,7 @@ async fn main() -> anyhow::Result<()> {
     telemetry::init(&log_settings());
     let settings = Settings::from_env(Mode::Distributed)?;
     if let Some(Command::Healthcheck) = arguments.command {
-        return healthcheck::ask(settings.intake.listen).await;
+        return healthcheck::check(settings.intake.listen).await;
     }
     let stop = shutdown::on_signal().context("listening for signals")?;
     let backends = Backends::connect(&settings.ports, "carga-api", Sharing::Others)

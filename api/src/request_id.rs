@@ -13,7 +13,7 @@ use crate::problem::Problem;
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is accepted from a client. It is part of every log line.
-const LONGEST: usize = 128;
+const MAX_ID_BYTES: usize = 128;
 
 /// Uses the client's id or generates one, and returns it with the answer.
 pub(crate) async fn layer(request: Request, next: Next) -> Response {
@@ -21,7 +21,7 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
         .headers()
         .get(HEADER)
         .and_then(|id| id.to_str().ok())
-        .filter(|id| !id.is_empty() && id.len() <= LONGEST)
+        .filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES)
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
     let span = tracing::info_span!(
         "request",

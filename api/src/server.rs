@@ -21,10 +21,10 @@ use crate::router::router;
 use crate::state::ApiState;
 
 /// Time allowed after the grace period to record failures and send answers.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection is read after its last answer, so that the client notices the answer.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// An API that has an address and serves no requests yet.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Server {
             }
         }
         drop(listener);
-        if tokio::time::timeout(LAST_WORDS, connections.shutdown())
+        if tokio::time::timeout(CLOSE_TIMEOUT, connections.shutdown())
             .await
             .is_err()
         {
@@ -103,7 +103,7 @@ fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: 
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "the connection is already closed");
     }
-    let twin = stream.as_fd().try_clone_to_owned();
+    let duplicate = stream.as_fd().try_clone_to_owned();
     let connection = http1::Builder::new()
         // The header timeout needs a timer. Without that timeout, a client could hold a
         // connection for ever by sending its head slowly.
@@ -115,8 +115,8 @@ fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: 
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection failed");
         }
-        if let Ok(twin) = twin {
-            linger(twin).await;
+        if let Ok(duplicate) = duplicate {
+            linger(duplicate).await;
         }
     });
 }
@@ -124,15 +124,15 @@ fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: 
 /// Reads on for a moment after the last answer; nginx calls this a lingering close. Closing a
 /// socket with unread bytes resets the connection, and the reset overtakes the answer. A client
 /// in the middle of a large file would then never see why it was refused.
-async fn linger(twin: OwnedFd) {
-    let Ok(mut rest) = TcpStream::from_std(twin.into()) else {
+async fn linger(duplicate: OwnedFd) {
+    let Ok(mut rest) = TcpStream::from_std(duplicate.into()) else {
         return;
     };
-    let mut thrown_away = vec![0; 16 << 10];
+    let mut discarded = vec![0; 16 << 10];
     let read_on =
-        async { while matches!(rest.read(&mut thrown_away).await, Ok(read) if read > 0) {} };
+        async { while matches!(rest.read(&mut discarded).await, Ok(read) if read > 0) {} };
     // The client may never stop sending.
-    let _ = tokio::time::timeout(LINGER, read_on).await;
+    let _ = tokio::time::timeout(LINGER_TIME, read_on).await;
 }
 
 /// Returns when the server is stopping and no upload is in flight. Uploads that outlast the
@@ -140,15 +140,17 @@ async fn linger(twin: OwnedFd) {
 async fn drain(state: &ApiState, grace: Duration) {
     state.draining.cancelled().await;
     let Intake {
-        tasks, out_of_time, ..
+        tasks,
+        abort_uploads,
+        ..
     } = &state.intake;
     tasks.close();
     if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
         return;
     }
     tracing::warn!(uploads = tasks.len(), "the grace period is over");
-    out_of_time.cancel();
-    if tokio::time::timeout(LAST_WORDS, tasks.wait())
+    abort_uploads.cancel();
+    if tokio::time::timeout(CLOSE_TIMEOUT, tasks.wait())
         .await
         .is_err()
     {

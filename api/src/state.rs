@@ -55,10 +55,10 @@ impl ApiState {
     pub(crate) fn upload_slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         let slot = Arc::clone(&self.upload_slots).try_acquire_owned();
         slot.map_err(|_| {
-            let most = self.settings().max_uploads as u64;
-            let message = format!("already receiving {most} uploads, the most allowed (CARGA_MAX_UPLOADS); retry later");
+            let limit = self.settings().max_uploads as u64;
+            let message = format!("already receiving {limit} uploads, the most allowed (CARGA_MAX_UPLOADS); retry later");
             let refusal = Refusal::new(RefusalKind::TooMany, "too_many_uploads", message);
-            refusal.exceeding(most, most + 1).retry_after(2)
+            refusal.exceeding(limit, limit + 1).retry_after(2)
         })
     }
 }

@@ -75,9 +75,9 @@ fn main() {
     let (mut rows, mut bytes) = (0, 0);
     for _ in 0..times {
         for file in &files {
-            let made = run(file, stage);
-            rows += made.rows;
-            bytes += made.bytes;
+            let output = run(file, stage);
+            rows += output.rows;
+            bytes += output.bytes;
         }
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -105,12 +105,12 @@ fn quoted() -> Vec<u8> {
 }
 
 #[derive(Default)]
-struct Made {
+struct Output {
     rows: u64,
     bytes: usize,
 }
 
-fn run(file: &[u8], stage: Stage) -> Made {
+fn run(file: &[u8], stage: Stage) -> Output {
     let mut pieces = Pieces(file.chunks(PIECE_BYTES));
     let mut reader = open_in_memory(&mut pieces);
     let limits = BatchLimits {
@@ -119,7 +119,7 @@ fn run(file: &[u8], stage: Stage) -> Made {
     };
     let upload = UploadId::generate();
     let mut encoder = BatchEncoder::new(upload, 1, reader.columns(), "", limits);
-    let mut made = Made::default();
+    let mut output = Output::default();
     loop {
         let next = reader
             .next()
@@ -132,22 +132,22 @@ fn run(file: &[u8], stage: Stage) -> Made {
             Next::End => break,
             Next::Rejected(rejected) => panic!("{rejected:?}"),
             Next::Row if stage == Stage::Read => {
-                made.bytes += reader.cells().map(str::len).sum::<usize>();
+                output.bytes += reader.cells().map(str::len).sum::<usize>();
             }
             Next::Row => {
                 let full = encoder.push(reader.rows_read(), reader.cells());
                 if let Some(batch) = full.unwrap_or_else(|error| panic!("{error}")) {
-                    store(batch, stage, &mut made);
+                    store(batch, stage, &mut output);
                 }
             }
         }
     }
     let (last, _) = encoder.finish();
     if let Some(batch) = last {
-        store(batch, stage, &mut made);
+        store(batch, stage, &mut output);
     }
-    made.rows = reader.rows_read();
-    made
+    output.rows = reader.rows_read();
+    output
 }
 
 /// A file in memory.
@@ -172,21 +172,21 @@ fn open_in_memory(pieces: &mut Pieces<'_>) -> CsvReader {
     }
 }
 
-fn store(batch: EncodedBatch, stage: Stage, made: &mut Made) {
-    made.bytes += batch.body.len();
+fn store(batch: EncodedBatch, stage: Stage, output: &mut Output) {
+    output.bytes += batch.body.len();
     if stage < Stage::Decode {
         return;
     }
     let batch = Batch::decode(batch.body).unwrap_or_else(|error| panic!("{error}"));
-    made.bytes += batch.row_count();
+    output.bytes += batch.row_count();
     if stage < Stage::Archive {
         return;
     }
-    made.bytes += batch_object(&batch).len();
+    output.bytes += batch_object(&batch).len();
     if stage < Stage::Copy {
         return;
     }
     let mut rows = Vec::with_capacity(2 * batch.size_bytes());
     copy::append_rows(&mut rows, &batch).unwrap_or_else(|error| panic!("{error}"));
-    made.bytes += rows.len();
+    output.bytes += rows.len();
 }

@@ -18,7 +18,7 @@ use crate::source::FileSource;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// The ratio of decompressed to sent bytes is enforced only above this size.
-const ANY_RATIO_BYTES: u64 = 16 << 20;
+const MIN_RATIO_BYTES: u64 = 16 << 20;
 
 /// The largest zstd window, as a power of two: 8 MiB. Every decoder must support it (RFC 8878,
 /// 3.1.1.1.2), and it bounds the memory that one upload can take.
@@ -40,13 +40,13 @@ type Reader<S> = StreamReader<FileSource<S>, Bytes>;
 /// A file that may be compressed. Yields its decompressed bytes.
 #[derive(Debug)]
 pub(crate) struct Decompressor<S> {
-    form: Form<S>,
+    format: Format<S>,
     limits: FileLimits,
     decompressed: u64,
 }
 
 #[derive(Debug)]
-enum Form<S> {
+enum Format<S> {
     Plain(FileSource<S>),
     Gzip(Box<GzipDecoder<Reader<S>>>),
     Zstd(Box<ZstdDecoder<Reader<S>>>),
@@ -59,25 +59,25 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
         limits: FileLimits,
     ) -> Result<Self, Refusal> {
         let beginning = source.peek(LONGEST_MAGIC).await?;
-        let form = match &beginning[..] {
+        let format = match &beginning[..] {
             [0x1f, 0x8b, ..] => {
                 let mut decoder = GzipDecoder::new(StreamReader::new(source));
                 decoder.multiple_members(true);
-                Form::Gzip(Box::new(decoder))
+                Format::Gzip(Box::new(decoder))
             }
             [0x28, 0xb5, 0x2f, 0xfd, ..] => {
                 let window = [DParameter::window_log_max(ZSTD_WINDOW_LOG)];
                 let mut decoder = ZstdDecoder::with_params(StreamReader::new(source), &window);
                 decoder.multiple_members(true);
-                Form::Zstd(Box::new(decoder))
+                Format::Zstd(Box::new(decoder))
             }
             beginning => {
                 refuse_other_formats(beginning)?;
-                Form::Plain(source)
+                Format::Plain(source)
             }
         };
         Ok(Self {
-            form,
+            format,
             limits,
             decompressed: 0,
         })
@@ -90,10 +90,10 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
 
     /// The file as it was sent.
     pub(crate) fn source(&mut self) -> &mut FileSource<S> {
-        match &mut self.form {
-            Form::Plain(source) => source,
-            Form::Gzip(decoder) => decoder.get_mut().get_mut(),
-            Form::Zstd(decoder) => decoder.get_mut().get_mut(),
+        match &mut self.format {
+            Format::Plain(source) => source,
+            Format::Gzip(decoder) => decoder.get_mut().get_mut(),
+            Format::Zstd(decoder) => decoder.get_mut().get_mut(),
         }
     }
 
@@ -104,11 +104,11 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
             ..
         } = self.limits;
         let (actual, received) = (self.decompressed, self.source().bytes_received());
-        let by_ratio = received.saturating_mul(expansion).max(ANY_RATIO_BYTES);
-        let (limit, setting) = if expanded_bytes <= by_ratio {
+        let ratio_limit = received.saturating_mul(expansion).max(MIN_RATIO_BYTES);
+        let (limit, setting) = if expanded_bytes <= ratio_limit {
             (expanded_bytes, "CARGA_MAX_EXPANDED_BYTES")
         } else {
-            (by_ratio, "CARGA_MAX_EXPANSION")
+            (ratio_limit, "CARGA_MAX_EXPANSION")
         };
         if actual <= limit {
             return Ok(());
@@ -123,34 +123,34 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Decompressor<S> {
     fn compression(&self) -> Option<&'static str> {
-        match &self.form {
-            Form::Plain(_) => None,
-            Form::Gzip(_) => Some("gzip"),
-            Form::Zstd(_) => Some("zstd"),
+        match &self.format {
+            Format::Plain(_) => None,
+            Format::Gzip(_) => Some("gzip"),
+            Format::Zstd(_) => Some("zstd"),
         }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         let mut chunk = BytesMut::new();
-        let read = match &mut self.form {
-            Form::Plain(source) => {
+        let read = match &mut self.format {
+            Format::Plain(source) => {
                 return source
                     .next()
                     .await
                     .transpose()
                     .map_err(|error| refusal(error, ""));
             }
-            Form::Gzip(decoder) => {
+            Format::Gzip(decoder) => {
                 chunk.reserve(CHUNK_BYTES);
                 decoder.read_buf(&mut chunk).await
             }
-            Form::Zstd(decoder) => {
+            Format::Zstd(decoder) => {
                 chunk.reserve(CHUNK_BYTES);
                 decoder.read_buf(&mut chunk).await
             }
         };
-        let form = self.compression().unwrap_or_default();
-        let read = read.map_err(|error| refusal(error, form))?;
+        let format = self.compression().unwrap_or_default();
+        let read = read.map_err(|error| refusal(error, format))?;
         self.decompressed += read as u64;
         self.check()?;
         Ok((read > 0).then(|| chunk.freeze()))

@@ -10,7 +10,7 @@ use carga_common::store::{Seal, Store};
 use carga_common::upload::{Status, Upload, UploadId};
 use tokio::time::sleep;
 
-use crate::heartbeat::LiveGuard;
+use crate::heartbeat::ActiveUpload;
 use crate::intake::Intake;
 use crate::policy::OnDuplicate;
 use crate::refusal::Refusal;
@@ -22,7 +22,7 @@ const RECORD_DEADLINE: Duration = Duration::from_secs(10);
 impl Intake {
     /// Looks for an earlier upload of the same file, and refuses this one if its options say
     /// so.
-    pub(crate) async fn compare(
+    pub(crate) async fn check_duplicate(
         &self,
         upload: &Upload,
         seal: Seal,
@@ -32,7 +32,7 @@ impl Intake {
         let deadline = sleep(self.settings.publish_deadline);
         let same = || store.same_content(seal.sha256, upload.id);
         let duplicate_of = patiently(deadline, same).await?;
-        on_duplicate.judge(duplicate_of)?;
+        on_duplicate.check(duplicate_of)?;
         Ok(Seal {
             duplicate_of,
             ..seal
@@ -83,11 +83,11 @@ impl Intake {
     pub(crate) async fn fail(
         &self,
         upload: Upload,
-        live: &LiveGuard,
+        active: &ActiveUpload,
         refusal: Refusal,
     ) -> Result<Upload, Refusal> {
         let id = upload.id;
-        let refusal = match self.record_failure(&upload, live, &refusal).await {
+        let refusal = match self.record_failure(&upload, active, &refusal).await {
             Ok(None) => {
                 let failure = &refusal.failure;
                 tracing::info!(code = failure.code, row = failure.row, "upload failed");
@@ -95,12 +95,12 @@ impl Intake {
                 self.tasks.spawn(remove_rows_later(store, id));
                 refusal
             }
-            Ok(Some(found)) if found.status == Status::Cancelled => {
+            Ok(Some(ended)) if ended.status == Status::Cancelled => {
                 let message = "the upload was cancelled; none of its rows are kept";
                 Refusal::conflict("cancelled", message)
             }
-            Ok(Some(found)) => match found.failure {
-                None => return Ok(found),
+            Ok(Some(ended)) => match ended.failure {
+                None => return Ok(ended),
                 Some(failure) => Refusal { failure, ..refusal },
             },
             // Sealing needs room too, so the upload was not sealed. Its lease will expire, and
@@ -123,13 +123,13 @@ impl Intake {
     async fn record_failure(
         &self,
         upload: &Upload,
-        live: &LiveGuard,
+        active: &ActiveUpload,
         refusal: &Refusal,
     ) -> Result<Option<Upload>, PortError> {
         let store = &self.backends.store;
         let (id, epoch) = (upload.id, upload.epoch);
-        let (failure, last) = (&refusal.failure, Some(live.upload.beat()));
-        let fail = || store.fail(id, epoch, failure, last);
+        let (failure, last_heartbeat) = (&refusal.failure, Some(active.figures.heartbeat()));
+        let fail = || store.fail(id, epoch, failure, last_heartbeat);
         match patiently(sleep(RECORD_DEADLINE), fail).await? {
             true => Ok(None),
             false => store.upload(id).await,

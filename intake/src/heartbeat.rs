@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 /// The figures of one upload, updated by its intake and read by the heartbeat.
 #[derive(Debug)]
-pub(crate) struct LiveUpload {
+pub(crate) struct UploadFigures {
     id: UploadId,
     epoch: i32,
     rows_read: AtomicU64,
@@ -24,7 +24,7 @@ pub(crate) struct LiveUpload {
     ended: AtomicBool,
 }
 
-impl LiveUpload {
+impl UploadFigures {
     /// Relaxed ordering is enough, because each figure is read on its own.
     pub(crate) fn set_rows(&self, rows: u64) {
         self.rows_read.store(rows, Ordering::Relaxed);
@@ -44,7 +44,7 @@ impl LiveUpload {
         self.ended.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn beat(&self) -> Heartbeat {
+    pub(crate) fn heartbeat(&self) -> Heartbeat {
         Heartbeat {
             upload: self.id,
             rows_read: self.rows_read.load(Ordering::Relaxed),
@@ -56,14 +56,14 @@ impl LiveUpload {
 
 /// All uploads that this process receives.
 #[derive(Debug, Default)]
-pub(crate) struct LiveUploads {
-    uploads: Mutex<HashMap<UploadId, Arc<LiveUpload>>>,
+pub(crate) struct ActiveUploads {
+    uploads: Mutex<HashMap<UploadId, Arc<UploadFigures>>>,
 }
 
-impl LiveUploads {
+impl ActiveUploads {
     /// Registers an upload. Dropping the guard removes it, and its lease is no longer renewed.
-    pub(crate) fn enter(self: &Arc<Self>, id: UploadId, epoch: i32) -> LiveGuard {
-        let upload = Arc::new(LiveUpload {
+    pub(crate) fn register(self: &Arc<Self>, id: UploadId, epoch: i32) -> ActiveUpload {
+        let figures = Arc::new(UploadFigures {
             id,
             epoch,
             rows_read: AtomicU64::new(0),
@@ -71,40 +71,44 @@ impl LiveUploads {
             bytes_received: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         });
-        self.with(|uploads| uploads.insert(id, Arc::clone(&upload)));
-        LiveGuard {
+        self.with_uploads(|uploads| uploads.insert(id, Arc::clone(&figures)));
+        ActiveUpload {
             all: Arc::clone(self),
-            upload,
+            figures,
         }
     }
 
-    fn snapshot(&self) -> Vec<Arc<LiveUpload>> {
-        self.with(|uploads| uploads.values().cloned().collect())
+    fn snapshot(&self) -> Vec<Arc<UploadFigures>> {
+        self.with_uploads(|uploads| uploads.values().cloned().collect())
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<UploadId, Arc<LiveUpload>>) -> T) -> T {
+    fn with_uploads<T>(
+        &self,
+        work: impl FnOnce(&mut HashMap<UploadId, Arc<UploadFigures>>) -> T,
+    ) -> T {
         work(&mut lock(&self.uploads))
     }
 }
 
 /// Keeps an upload registered.
 #[derive(Debug)]
-pub(crate) struct LiveGuard {
-    all: Arc<LiveUploads>,
-    pub(crate) upload: Arc<LiveUpload>,
+pub(crate) struct ActiveUpload {
+    all: Arc<ActiveUploads>,
+    pub(crate) figures: Arc<UploadFigures>,
 }
 
-impl Drop for LiveGuard {
+impl Drop for ActiveUpload {
     fn drop(&mut self) {
-        self.all.with(|uploads| uploads.remove(&self.upload.id));
+        self.all
+            .with_uploads(|uploads| uploads.remove(&self.figures.id));
     }
 }
 
 /// Renews all leases with one statement per tick, and updates the live counters only after
 /// that. A client never sees a figure that the store lacks, so losing the counters cannot make
 /// a figure decrease.
-pub(crate) async fn beat_forever(
-    live: Arc<LiveUploads>,
+pub(crate) async fn run_heartbeat(
+    active: Arc<ActiveUploads>,
     backends: Backends,
     every: std::time::Duration,
 ) {
@@ -112,12 +116,12 @@ pub(crate) async fn beat_forever(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let uploads = live.snapshot();
+        let uploads = active.snapshot();
         if uploads.is_empty() {
             continue;
         }
-        let beats: Vec<Heartbeat> = uploads.iter().map(|upload| upload.beat()).collect();
-        let renewed: HashSet<UploadId> = match backends.store.heartbeat(&beats).await {
+        let heartbeats: Vec<Heartbeat> = uploads.iter().map(|upload| upload.heartbeat()).collect();
+        let renewed: HashSet<UploadId> = match backends.store.heartbeat(&heartbeats).await {
             Ok(renewed) => renewed.into_iter().collect(),
             Err(error) => {
                 tracing::warn!(error = error.chain(), "could not renew the leases");
@@ -130,8 +134,8 @@ pub(crate) async fn beat_forever(
         {
             upload.ended.store(true, Ordering::Relaxed);
         }
-        let reports = uploads.iter().zip(&beats).map(|(upload, beat)| {
-            let (rows, bytes) = (beat.rows_read, beat.bytes_received);
+        let reports = uploads.iter().zip(&heartbeats).map(|(upload, heartbeat)| {
+            let (rows, bytes) = (heartbeat.rows_read, heartbeat.bytes_received);
             backends
                 .progress
                 .received(upload.id, upload.epoch, rows, bytes)

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::decompress::Decompressor;
-use crate::heartbeat::{LiveUploads, beat_forever};
+use crate::heartbeat::{ActiveUploads, run_heartbeat};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
 use crate::refusal::Refusal;
@@ -34,9 +34,9 @@ pub struct Intake {
     /// and no client waits for the removal of rows.
     pub tasks: TaskTracker,
     /// Cancelled when the grace period is over. Uploads that are still in flight then fail.
-    pub out_of_time: CancellationToken,
+    pub abort_uploads: CancellationToken,
     /// The uploads whose leases are renewed.
-    live: Arc<LiveUploads>,
+    active: Arc<ActiveUploads>,
     /// One permit per byte of unconfirmed batches. All uploads share them in the order of their
     /// requests.
     pub(crate) publish_budget: Arc<Semaphore>,
@@ -63,15 +63,15 @@ impl Intake {
             settings: Arc::new(settings),
             backends,
             tasks: TaskTracker::new(),
-            out_of_time: CancellationToken::new(),
-            live: Arc::default(),
+            abort_uploads: CancellationToken::new(),
+            active: Arc::default(),
         }
     }
 
     /// Renews the leases of all uploads while it is polled.
     pub fn heartbeat(&self) -> impl Future<Output = ()> + Send + 'static {
         let every = self.settings.heartbeat;
-        beat_forever(Arc::clone(&self.live), self.backends.clone(), every)
+        run_heartbeat(Arc::clone(&self.active), self.backends.clone(), every)
     }
 
     /// Runs `receiving` to its end on its own task, even if the client disconnects.
@@ -104,23 +104,25 @@ impl Intake {
         let columns = reader.columns().to_vec();
         let upload = self.create(&incoming, columns, dialect).await?;
 
-        let live = self.live.enter(upload.id, upload.epoch);
-        file.source().report_to(Arc::clone(&live.upload));
+        let active = self.active.register(upload.id, upload.epoch);
+        file.source().report_to(Arc::clone(&active.figures));
         let Incoming { options, trace, .. } = incoming;
         let sealed = async {
             let policy = options.policy;
             let seal = self
-                .publish_rows(reader, file, &upload, &live, policy, &trace)
+                .publish_rows(reader, file, &upload, &active, policy, &trace)
                 .await?;
             // `publish_rows` has dropped the file's part, so the rest of the form can be read.
             end().await?;
             options.check_sha256(seal.sha256)?;
-            let seal = self.compare(&upload, seal, options.on_duplicate).await?;
+            let seal = self
+                .check_duplicate(&upload, seal, options.on_duplicate)
+                .await?;
             self.seal(&upload, &seal).await
         };
         match sealed.await {
             Ok(sealed) => Ok(self.finish(sealed).await),
-            Err(refusal) => self.fail(upload, &live, refusal).await,
+            Err(refusal) => self.fail(upload, &active, refusal).await,
         }
     }
 

@@ -44,7 +44,7 @@ impl LocalIntake {
     /// Starts the heartbeat. Cancelling `stop` fails the file that is being received.
     pub fn start(settings: &IntakeSettings, backends: Backends, stop: CancellationToken) -> Self {
         let mut intake = Intake::new(backends, settings.clone());
-        intake.out_of_time = stop;
+        intake.abort_uploads = stop;
         Self {
             heartbeat: tokio::spawn(intake.heartbeat()),
             intake,
@@ -60,7 +60,7 @@ impl LocalIntake {
         let mut options = Options::from_query(&file.options)?;
         options.default_filename(file.filename.as_deref());
         let bytes = bytes.map_err(|error| unreadable(&error));
-        let pieces = pieces(bytes, NEVER, self.intake.out_of_time.clone());
+        let pieces = pieces(bytes, NEVER, self.intake.abort_uploads.clone());
         let incoming = Incoming {
             id: file.id,
             options,

@@ -35,7 +35,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         takes: "`,`, `;`, `tab`, `|` or any one character except a line end",
         default: "detected",
         placeholder: "CHARACTER",
-        set: |options, value| put(&mut options.csv.delimiter, delimiter(value)),
+        set: |options, value| set_value(&mut options.csv.delimiter, delimiter(value)),
     },
     OptionSpec {
         name: "quote",
@@ -44,7 +44,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         takes: "one ASCII punctuation character, or `none`",
         default: "`\"`",
         placeholder: "CHARACTER",
-        set: |options, value| put(&mut options.csv.quote, quote(value)),
+        set: |options, value| set_value(&mut options.csv.quote, quote(value)),
     },
     OptionSpec {
         name: "encoding",
@@ -53,7 +53,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         takes: "a label of the WHATWG Encoding Standard, such as utf-8 or windows-1252",
         default: "detected",
         placeholder: "LABEL",
-        set: |options, value| put(&mut options.csv.encoding, encoding_labelled(value)),
+        set: |options, value| set_value(&mut options.csv.encoding, encoding_for_label(value)),
     },
     OptionSpec {
         name: "header",
@@ -64,7 +64,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         placeholder: "BOOL",
         set: |options, value| {
             let words = [("true", true), ("false", false)];
-            put(&mut options.csv.header, one_of(value, words))
+            set_value(&mut options.csv.header, parse_word(value, words))
         },
     },
     OptionSpec {
@@ -76,7 +76,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         placeholder: "ACTION",
         set: |options, value| {
             let words = [("reject", OnError::Reject), ("abort", OnError::Abort)];
-            options.policy.on_error = one_of(value, words)?;
+            options.policy.on_error = parse_word(value, words)?;
             Some(())
         },
     },
@@ -104,7 +104,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
                 ("allow", OnDuplicate::Allow),
                 ("reject", OnDuplicate::Reject),
             ];
-            options.on_duplicate = one_of(value, words)?;
+            options.on_duplicate = parse_word(value, words)?;
             Some(())
         },
     },
@@ -115,7 +115,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         takes: "a name",
         default: "the part's file name",
         placeholder: "NAME",
-        set: |options, value| put(&mut options.filename, Some(clean_filename(value))),
+        set: |options, value| set_value(&mut options.filename, Some(clean_filename(value))),
     },
     OptionSpec {
         name: "sha256",
@@ -124,7 +124,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         takes: "64 hexadecimal digits",
         default: "not checked",
         placeholder: "HEX",
-        set: |options, value| put(&mut options.sha256, digest(value)),
+        set: |options, value| set_value(&mut options.sha256, digest(value)),
     },
 ];
 
@@ -231,16 +231,16 @@ impl Refusal {
 
 /// The encoding with this label. `None` if the label is unknown or its encoding must not be
 /// decoded.
-pub fn encoding_labelled(label: &str) -> Option<&'static Encoding> {
+pub fn encoding_for_label(label: &str) -> Option<&'static Encoding> {
     Encoding::for_label_no_replacement(label.as_bytes())
 }
 
-fn put<T>(option: &mut Option<T>, value: Option<T>) -> Option<()> {
+fn set_value<T>(option: &mut Option<T>, value: Option<T>) -> Option<()> {
     *option = Some(value?);
     Some(())
 }
 
-fn one_of<T: Copy, const N: usize>(value: &str, words: [(&str, T); N]) -> Option<T> {
+fn parse_word<T: Copy, const N: usize>(value: &str, words: [(&str, T); N]) -> Option<T> {
     let found = words.iter().find(|(word, _)| *word == value);
     found.map(|(_, meaning)| *meaning)
 }
@@ -314,11 +314,11 @@ mod tests {
 
     #[test]
     fn option_values_are_parsed_as_the_contract_defines_them() {
-        let taken = |name: &str, value: &str| {
+        let parsed = |name: &str, value: &str| {
             let mut options = Options::default();
             options.set(name, value).map(|()| options)
         };
-        let csv = |name: &str, value: &str| taken(name, value).unwrap().csv;
+        let csv = |name: &str, value: &str| parsed(name, value).unwrap().csv;
         assert_eq!(csv("delimiter", "tab").delimiter, Some('\t'));
         assert_eq!(csv("delimiter", "§").delimiter, Some('§'));
         assert_eq!(csv("quote", "'").quote, Some(Some(b'\'')));
@@ -328,7 +328,7 @@ mod tests {
             "windows-1252"
         );
         assert_eq!(csv("header", "false").header, Some(false));
-        let policy = |name: &str, value: &str| taken(name, value).unwrap().policy;
+        let policy = |name: &str, value: &str| parsed(name, value).unwrap().policy;
         assert_eq!(policy("on_error", "abort").on_error, OnError::Abort);
         assert_eq!(
             policy("max_rejects", "10").max_rejects,
@@ -355,7 +355,7 @@ mod tests {
             ("on_duplicate", "maybe"),
             ("sha256", "abc"),
         ] {
-            let refusal = taken(name, value).unwrap_err();
+            let refusal = parsed(name, value).unwrap_err();
             assert_eq!(refusal.failure.code, "malformed_option", "{name}={value}");
             assert!(refusal.failure.message.contains(name));
         }

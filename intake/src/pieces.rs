@@ -16,14 +16,14 @@ use crate::refusal::Refusal;
 const PIECES: usize = 2;
 
 /// Starts reading `body` and yields its pieces. A body that is silent for `idle` is refused,
-/// and so is every body once `out_of_time` is cancelled. Dropping the stream stops the reading.
+/// and so is every body once `abort` is cancelled. Dropping the stream stops the reading.
 pub fn pieces(
     body: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
     idle: Duration,
-    out_of_time: CancellationToken,
+    abort: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static {
     let (sender, pieces) = mpsc::channel(PIECES);
-    tokio::spawn(read(body, sender, idle, out_of_time));
+    tokio::spawn(read(body, sender, idle, abort));
     Box::pin(stream::unfold(pieces, async |mut pieces| {
         Some((pieces.recv().await?, pieces))
     }))
@@ -33,21 +33,21 @@ async fn read(
     mut body: impl Stream<Item = Result<Bytes, Refusal>> + Unpin,
     sender: mpsc::Sender<Result<Bytes, Refusal>>,
     idle: Duration,
-    out_of_time: CancellationToken,
+    abort: CancellationToken,
 ) {
     loop {
         let piece = tokio::select! {
             piece = tokio::time::timeout(idle, body.next()) => piece,
             () = sender.closed() => return,
-            () = out_of_time.cancelled() => {
-                let _ = sender.send(Err(stopping())).await;
+            () = abort.cancelled() => {
+                let _ = sender.send(Err(interrupted())).await;
                 return;
             }
         };
         let piece = match piece {
             Ok(Some(piece)) => piece,
             Ok(None) => return,
-            Err(_) => Err(silent(idle)),
+            Err(_) => Err(body_timeout(idle)),
         };
         let failed = piece.is_err();
         if sender.send(piece).await.is_err() || failed {
@@ -64,7 +64,7 @@ pub fn incomplete(cause: &str) -> Refusal {
     Refusal::unprocessable("incomplete_body", message)
 }
 
-fn silent(idle: Duration) -> Refusal {
+fn body_timeout(idle: Duration) -> Refusal {
     let seconds = idle.as_secs();
     let message = format!(
         "no bytes arrived for {seconds} s (CARGA_BODY_IDLE_SECS); none of the file's rows are kept"
@@ -72,7 +72,7 @@ fn silent(idle: Duration) -> Refusal {
     Refusal::unprocessable("body_timeout", message)
 }
 
-fn stopping() -> Refusal {
+fn interrupted() -> Refusal {
     let message = "the server stopped before the upload was complete; send the file again";
     Refusal::unavailable("interrupted", message)
 }

@@ -46,7 +46,7 @@ pub(crate) struct Policy {
 impl Policy {
     /// Checks after each rejected row whether the upload may continue. `kept` is the largest
     /// number of rejected rows that is kept of any upload.
-    pub(crate) fn judge(
+    pub(crate) fn check_rejected(
         &self,
         latest: &Rejection,
         rejected: u64,
@@ -64,29 +64,29 @@ impl Policy {
             refusal.exceeded = *exceeded;
             return Err(refusal);
         }
-        if let MaxRejects::Rows(most) = self.max_rejects
-            && rejected > most
+        if let MaxRejects::Rows(max) = self.max_rejects
+            && rejected > max
         {
-            let message = format!("more than {most} rows were rejected (max_rejects)");
-            return Err(too_many(message).exceeding(most, rejected));
+            let message = format!("more than {max} rows were rejected (max_rejects)");
+            return Err(too_many_rejects(message).exceeding(max, rejected));
         }
         if rejected > kept {
             let message = format!(
                 "more than {kept} rows were rejected, the most that are kept of an upload (CARGA_MAX_REJECTS)"
             );
-            return Err(too_many(message).exceeding(kept, rejected));
+            return Err(too_many_rejects(message).exceeding(kept, rejected));
         }
         Ok(())
     }
 
     /// Checks at the end of the file whether too many rows were rejected.
-    pub(crate) fn judge_all(&self, rejected: u64, read: u64) -> Result<(), Refusal> {
+    pub(crate) fn check_share(&self, rejected: u64, read: u64) -> Result<(), Refusal> {
         match self.max_rejects {
-            MaxRejects::Percent(most) if rejected as f64 * 100.0 > most * read as f64 => {
+            MaxRejects::Percent(max) if rejected as f64 * 100.0 > max * read as f64 => {
                 let message = format!(
-                    "{rejected} of {read} rows were rejected, more than {most}% (max_rejects)"
+                    "{rejected} of {read} rows were rejected, more than {max}% (max_rejects)"
                 );
-                Err(too_many(message))
+                Err(too_many_rejects(message))
             }
             _ => Ok(()),
         }
@@ -94,7 +94,7 @@ impl Policy {
 }
 
 impl OnDuplicate {
-    pub(crate) fn judge(self, earlier: Option<UploadId>) -> Result<(), Refusal> {
+    pub(crate) fn check(self, earlier: Option<UploadId>) -> Result<(), Refusal> {
         match (self, earlier) {
             (Self::Reject, Some(earlier)) => {
                 let message =
@@ -106,7 +106,7 @@ impl OnDuplicate {
     }
 }
 
-fn too_many(message: String) -> Refusal {
+fn too_many_rejects(message: String) -> Refusal {
     Refusal::unprocessable("too_many_rejects", message)
 }
 
@@ -120,9 +120,9 @@ mod tests {
             max_rejects: MaxRejects::Percent(percent),
             ..Policy::default()
         };
-        assert!(policy(10.0).judge_all(1, 10).is_ok());
-        assert!(policy(9.9).judge_all(1, 10).is_err());
-        assert!(policy(0.0).judge_all(0, 0).is_ok());
-        assert!(policy(0.0).judge_all(1, 1_000_000_000).is_err());
+        assert!(policy(10.0).check_share(1, 10).is_ok());
+        assert!(policy(9.9).check_share(1, 10).is_err());
+        assert!(policy(0.0).check_share(0, 0).is_ok());
+        assert!(policy(0.0).check_share(1, 1_000_000_000).is_err());
     }
 }

@@ -19,10 +19,10 @@ use crate::refusal::Refusal;
 use crate::source::FileSource;
 
 /// The largest part of a file that is read.
-const MOST_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 
 /// The largest number of rows that are shown, and of rejected rows.
-const SHOWN: usize = 20;
+const MAX_ROWS: usize = 20;
 
 /// The beginning of a file as an import would read it.
 #[derive(Debug, Serialize)]
@@ -36,12 +36,12 @@ pub struct Preview {
     /// The first rows that would be rejected.
     pub rejected: Vec<RejectedRow>,
     /// How much of the file the preview covers.
-    pub looked_at: LookedAt,
+    pub looked_at: Coverage,
 }
 
 /// How much of a file a preview covers.
 #[derive(Debug, Serialize)]
-pub struct LookedAt {
+pub struct Coverage {
     /// Bytes as they were sent.
     pub bytes: u64,
     /// Rows, including those that would be rejected.
@@ -86,13 +86,13 @@ pub async fn preview(
                 None if file.is_cut => break,
                 None => reader.end(),
             },
-            Next::Row if rows.len() < SHOWN => {
+            Next::Row if rows.len() < MAX_ROWS => {
                 rows.push(reader.cells().map(str::to_owned).collect());
             }
             Next::Row => {}
             Next::Rejected(row) => {
                 rejected_count += 1;
-                if rejected.len() < SHOWN {
+                if rejected.len() < MAX_ROWS {
                     rejected.push(row.row);
                 }
             }
@@ -103,7 +103,7 @@ pub async fn preview(
         columns: reader.columns().to_vec(),
         rows,
         rejected,
-        looked_at: LookedAt {
+        looked_at: Coverage {
             bytes: file.file.source().bytes_received(),
             rows: reader.rows_read(),
             rejected: rejected_count,
@@ -112,7 +112,7 @@ pub async fn preview(
     })
 }
 
-/// A file that is cut after `MOST_BYTES`.
+/// A file that is cut after `MAX_BYTES`.
 struct Beginning<S> {
     file: Decompressor<S>,
     /// Whether the file was cut.
@@ -122,12 +122,12 @@ struct Beginning<S> {
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Beginning<S> {
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         // The limit applies to the decompressed bytes, too.
-        if self.file.decompressed() >= MOST_BYTES as u64 {
+        if self.file.decompressed() >= MAX_BYTES as u64 {
             self.is_cut = true;
             return Ok(None);
         }
         let next = self.file.next().await;
-        self.is_cut = self.file.source().bytes_received() >= MOST_BYTES as u64;
+        self.is_cut = self.file.source().bytes_received() >= MAX_BYTES as u64;
         match next {
             // A compressed file that was cut looks damaged at the cut.
             Err(refusal) if self.is_cut && refusal.failure.code == "damaged_compression" => {
@@ -142,20 +142,20 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Begi
     }
 }
 
-/// The first `MOST_BYTES` of a stream, which is not polled beyond them.
+/// The first `MAX_BYTES` of a stream, which is not polled beyond them.
 fn beginning(
     mut pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
 ) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send {
-    let mut left = MOST_BYTES;
+    let mut remaining = MAX_BYTES;
     stream::poll_fn(move |cx| {
-        if left == 0 {
+        if remaining == 0 {
             return Poll::Ready(None);
         }
         let piece = ready!(pieces.poll_next_unpin(cx));
         Poll::Ready(piece.map(|piece| {
             let mut piece = piece?;
-            piece.truncate(left);
-            left -= piece.len();
+            piece.truncate(remaining);
+            remaining -= piece.len();
             Ok(piece)
         }))
     })

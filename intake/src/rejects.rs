@@ -12,7 +12,7 @@ use carga_common::upload::Upload;
 use tokio::time::sleep;
 
 use crate::csv::Rejection;
-use crate::heartbeat::LiveUpload;
+use crate::heartbeat::UploadFigures;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
 
@@ -22,7 +22,7 @@ const GROUP_BYTES: usize = 1 << 20;
 
 /// Pending rows older than this are written with the next batch, so that clients see their
 /// number grow.
-const DUE: Duration = Duration::from_millis(250);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The longest time that a failed upload waits for its last rejected rows to be stored.
 const LAST_DEADLINE: Duration = Duration::from_secs(5);
@@ -32,66 +32,68 @@ const LAST_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct Rejects<'a> {
     store: &'a dyn Store,
     upload: &'a Upload,
-    live: Arc<LiveUpload>,
+    figures: Arc<UploadFigures>,
     policy: Policy,
     /// The most rejected rows that are kept of an upload.
-    most: u64,
+    max_rejects: u64,
     /// How long to wait for the store.
     deadline: Duration,
-    found: u64,
+    count: u64,
     pending: Vec<RejectedRow>,
     pending_bytes: usize,
-    flushed: Instant,
+    last_flush: Instant,
 }
 
 impl<'a> Rejects<'a> {
     pub(crate) fn new(
         store: &'a dyn Store,
         upload: &'a Upload,
-        live: Arc<LiveUpload>,
+        figures: Arc<UploadFigures>,
         policy: Policy,
         settings: &IntakeSettings,
     ) -> Self {
         Self {
             store,
             upload,
-            live,
+            figures,
             policy,
-            most: settings.limits.rejects,
+            max_rejects: settings.limits.rejects,
             deadline: settings.publish_deadline,
-            found: 0,
+            count: 0,
             pending: Vec::new(),
             pending_bytes: 0,
-            flushed: Instant::now(),
+            last_flush: Instant::now(),
         }
     }
 
-    pub(crate) fn live(&self) -> &LiveUpload {
-        &self.live
+    pub(crate) fn figures(&self) -> &UploadFigures {
+        &self.figures
     }
 
     /// The number of rejected rows so far.
-    pub(crate) fn found(&self) -> u64 {
-        self.found
+    pub(crate) fn count(&self) -> u64 {
+        self.count
     }
 
     /// Adds a rejected row. If that row fails the upload, stores all pending rows first.
     pub(crate) async fn push(&mut self, rejection: Rejection) -> Result<(), Refusal> {
-        self.found += 1;
-        let judged = self.policy.judge(&rejection, self.found, self.most);
+        self.count += 1;
+        let checked = self
+            .policy
+            .check_rejected(&rejection, self.count, self.max_rejects);
         let row = rejection.row;
         self.pending_bytes += row.size_bytes();
         self.pending.push(row);
         let is_full = self.pending.len() >= GROUP_ROWS || self.pending_bytes >= GROUP_BYTES;
-        if is_full || judged.is_err() {
+        if is_full || checked.is_err() {
             self.flush().await?;
         }
-        judged
+        checked
     }
 
     /// Stores all pending rows if the last write is a while ago.
     pub(crate) async fn flush_if_due(&mut self) -> Result<(), Refusal> {
-        if self.flushed.elapsed() < DUE {
+        if self.last_flush.elapsed() < FLUSH_INTERVAL {
             return Ok(());
         }
         self.flush().await
@@ -99,7 +101,7 @@ impl<'a> Rejects<'a> {
 
     /// Stores all pending rows.
     pub(crate) async fn flush(&mut self) -> Result<(), Refusal> {
-        self.flushed = Instant::now();
+        self.last_flush = Instant::now();
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -110,7 +112,7 @@ impl<'a> Rejects<'a> {
         }
         self.pending.clear();
         self.pending_bytes = 0;
-        self.live.set_rejected(self.found);
+        self.figures.set_rejected(self.count);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use futures::Stream;
 
 use crate::csv::{CsvReader, Exceeded, Next};
 use crate::decompress::Decompressor;
-use crate::heartbeat::LiveGuard;
+use crate::heartbeat::ActiveUpload;
 use crate::intake::Intake;
 use crate::open::FileBytes;
 use crate::policy::Policy;
@@ -28,7 +28,7 @@ impl Intake {
         reader: CsvReader,
         mut file: Decompressor<S>,
         upload: &Upload,
-        live: &LiveGuard,
+        active: &ActiveUpload,
         policy: Policy,
         trace: &TraceContext,
     ) -> Result<Seal, Refusal>
@@ -37,7 +37,7 @@ impl Intake {
     {
         let settings = self.settings.as_ref();
         let (id, epoch, columns) = (upload.id, upload.epoch, &upload.columns);
-        let figures = Arc::clone(&live.upload);
+        let figures = Arc::clone(&active.figures);
         let store = self.backends.store.as_ref();
         let budget = Arc::clone(&self.publish_budget);
         let mut rows = Rows {
@@ -67,7 +67,7 @@ impl Rows<'_> {
     async fn read_all(&mut self, file: &mut impl FileBytes) -> Result<(), Refusal> {
         loop {
             let next = self.reader.next()?;
-            self.rejects.live().set_rows(self.reader.rows_read());
+            self.rejects.figures().set_rows(self.reader.rows_read());
             match next {
                 Next::More => match file.next().await? {
                     Some(bytes) => self.reader.push(&bytes),
@@ -85,7 +85,7 @@ impl Rows<'_> {
         match self.encoder.push(row, cells) {
             Ok(None) => Ok(()),
             Ok(Some(batch)) => {
-                if self.rejects.live().has_ended() {
+                if self.rejects.figures().has_ended() {
                     return Err(Refusal::ended_meanwhile());
                 }
                 self.window.push(batch).await?;
@@ -117,8 +117,8 @@ impl Rows<'_> {
             self.window.push(batch).await?;
         }
         self.rejects.flush().await?;
-        let (rows, rejected) = (self.reader.rows_read(), self.rejects.found());
-        policy.judge_all(rejected, rows)?;
+        let (rows, rejected) = (self.reader.rows_read(), self.rejects.count());
+        policy.check_share(rejected, rows)?;
         self.window.finish().await?;
         let source = file.source();
         Ok(Seal {

@@ -10,7 +10,7 @@ use futures::stream::Fuse;
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 
-use crate::heartbeat::LiveUpload;
+use crate::heartbeat::UploadFigures;
 use crate::refusal::Refusal;
 
 /// The pieces of a file, as a stream. Its errors contain refusals.
@@ -22,7 +22,7 @@ pub(crate) struct FileSource<S> {
     hash: Sha256,
     max_bytes: u64,
     bytes_received: u64,
-    live: Option<Arc<LiveUpload>>,
+    figures: Option<Arc<UploadFigures>>,
 }
 
 impl<S> std::fmt::Debug for FileSource<S> {
@@ -41,14 +41,14 @@ impl<S: Stream> FileSource<S> {
             hash: Sha256::new(),
             max_bytes,
             bytes_received: 0,
-            live: None,
+            figures: None,
         }
     }
 
     /// Updates these figures with every piece from now on.
-    pub(crate) fn report_to(&mut self, live: Arc<LiveUpload>) {
-        live.set_bytes(self.bytes_received);
-        self.live = Some(live);
+    pub(crate) fn report_to(&mut self, figures: Arc<UploadFigures>) {
+        figures.set_bytes(self.bytes_received);
+        self.figures = Some(figures);
     }
 
     pub(crate) fn bytes_received(&self) -> u64 {
@@ -60,7 +60,7 @@ impl<S: Stream> FileSource<S> {
         self.hash.clone().finalize().into()
     }
 
-    fn take_in(&mut self, piece: &Bytes) -> Result<(), Refusal> {
+    fn count_piece(&mut self, piece: &Bytes) -> Result<(), Refusal> {
         self.bytes_received += piece.len() as u64;
         if self.bytes_received > self.max_bytes {
             return Err(Refusal::upload_too_large(
@@ -69,8 +69,8 @@ impl<S: Stream> FileSource<S> {
             ));
         }
         self.hash.update(piece);
-        if let Some(live) = &self.live {
-            live.set_bytes(self.bytes_received);
+        if let Some(figures) = &self.figures {
+            figures.set_bytes(self.bytes_received);
         }
         Ok(())
     }
@@ -84,7 +84,7 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin> FileSource<S> {
         while beginning.len() < bytes
             && let Some(piece) = self.pieces.next().await.transpose()?
         {
-            self.take_in(&piece)?;
+            self.count_piece(&piece)?;
             beginning = match beginning.is_empty() {
                 true => piece,
                 false => [&beginning[..], &piece].concat().into(),
@@ -106,7 +106,7 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin> Stream for FileSource<S> 
         let piece = ready!(this.pieces.poll_next_unpin(cx));
         Poll::Ready(piece.map(|piece| {
             let piece = piece.map_err(io::Error::other)?;
-            this.take_in(&piece).map_err(io::Error::other)?;
+            this.count_piece(&piece).map_err(io::Error::other)?;
             Ok(piece)
         }))
     }

@@ -36,7 +36,7 @@ struct Outcome {
     rows_read: u64,
     blank_lines: u64,
     /// The code of the fault that ended the reading.
-    given_up: Option<String>,
+    fault: Option<String>,
 }
 
 /// A file in memory that arrives in pieces of these sizes.
@@ -85,7 +85,7 @@ fn read(
         rejected: Vec::new(),
         rows_read: 0,
         blank_lines: 0,
-        given_up: None,
+        fault: None,
     };
     loop {
         match reader.next() {
@@ -100,7 +100,7 @@ fn read(
             Ok(Next::Rejected(rejection)) => outcome.rejected.push(rejection.row),
             Ok(Next::End) => break,
             Err(fault) => {
-                outcome.given_up = Some(fault.code.to_owned());
+                outcome.fault = Some(fault.code.to_owned());
                 break;
             }
         }
@@ -117,7 +117,7 @@ fn check_accounts(outcome: &Outcome) {
     let rejected = outcome.rejected.iter().map(|row| row.row);
     let mut numbers: Vec<u64> = stored.chain(rejected).collect();
     numbers.sort_unstable();
-    if outcome.given_up.is_none() {
+    if outcome.fault.is_none() {
         assert!(
             numbers.iter().copied().eq(1..=outcome.rows_read),
             "{numbers:?}"
@@ -219,7 +219,7 @@ proptest! {
         let mut line = 2;
         let (mut rows, mut faults) = (Vec::new(), Vec::new());
         for (number, (kind, word)) in (1..).zip(&plan) {
-            let place = (number, line, file.len() as u64);
+            let position = (number, line, file.len() as u64);
             line += 1;
             let (record, code) = match kind {
                 0 => (format!("{word}\n").into_bytes(), "too_few_fields"),
@@ -238,7 +238,7 @@ proptest! {
                 }
             };
             if !code.is_empty() {
-                faults.push((place, code));
+                faults.push((position, code));
             }
             file.extend(record);
         }
@@ -282,22 +282,22 @@ fn a_row_near_the_limit_leaves_the_rows_around_it_intact() {
                 let file = ["a,b", "1,one", &row, "2,two", "3,three", ""].join(line_end);
                 for sizes in [&[][..], &[1], &[LIMIT], &[LIMIT + 1], &[7, 3]] {
                     let outcome = read(file.as_bytes(), sizes, utf8(), limits).unwrap();
-                    let told = format!("{shape} {length} {line_end:?} {sizes:?}: {outcome:?}");
+                    let context = format!("{shape} {length} {line_end:?} {sizes:?}: {outcome:?}");
                     check_accounts(&outcome);
                     let found = rows(&outcome);
-                    assert_eq!(found.first().map(String::as_str), Some("one"), "{told}");
+                    assert_eq!(found.first().map(String::as_str), Some("one"), "{context}");
                     assert!(
                         found.ends_with(&["two".to_owned(), "three".to_owned()]),
-                        "{told}"
+                        "{context}"
                     );
                     let physical = file.split(line_end).count() - 1;
                     let most = physical as u64 - 1;
-                    assert!(outcome.rows_read <= most, "{told}");
+                    assert!(outcome.rows_read <= most, "{context}");
                     if shape == 0 {
                         // The limit counts bytes, including the line end.
                         let fits = row.len() + line_end.len() <= LIMIT;
-                        assert_eq!(outcome.rejected.is_empty(), fits, "{told}");
-                        assert_eq!(outcome.rows_read, 4, "{told}");
+                        assert_eq!(outcome.rejected.is_empty(), fits, "{context}");
+                        assert_eq!(outcome.rows_read, 4, "{context}");
                     }
                 }
             }
@@ -368,13 +368,13 @@ fn a_long_row_is_rejected_and_an_endless_row_fails_the_file() {
     let row_of = |length| [&b"a,b\n\""[..], &vec![b'x'; length], b"\n1,2\n"].concat();
     for sizes in [&[7][..], &[100], &[]] {
         let outcome = read(&row_of(10_000), sizes, utf8(), limits).unwrap();
-        assert_eq!(outcome.given_up, None);
+        assert_eq!(outcome.fault, None);
         assert_eq!(outcome.rejected[0].code, "row_too_large");
         assert!(outcome.rejected[0].message.contains("10002 bytes"));
         assert_eq!(outcome.rows, [(2, vec!["1".to_owned(), "2".to_owned()])]);
 
         let outcome = read(&row_of(20_000), sizes, utf8(), limits).unwrap();
-        assert_eq!(outcome.given_up.as_deref(), Some("row_too_large"));
+        assert_eq!(outcome.fault.as_deref(), Some("row_too_large"));
     }
 }
 

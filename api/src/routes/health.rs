@@ -15,7 +15,7 @@ use crate::query::no_options;
 use crate::state::ApiState;
 
 /// A dependency that takes longer to answer counts as unavailable.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Answers while the process runs. It asks no dependency, so that an outage elsewhere does not
 /// restart this process.
@@ -41,10 +41,10 @@ pub(crate) async fn ready(
     no_options(&query)?;
     let backends = state.backends();
     let (store, queue, archive, progress) = tokio::join!(
-        answers(backends.store.ping()),
-        answers(backends.queue.ping()),
-        answers(backends.archive.ping()),
-        answers(backends.progress_store.ping()),
+        is_available(backends.store.ping()),
+        is_available(backends.queue.ping()),
+        is_available(backends.archive.ping()),
+        is_available(backends.progress_store.ping()),
     );
     let draining = state.draining.is_cancelled();
     let ready = store && queue && archive && !draining;
@@ -54,7 +54,7 @@ pub(crate) async fn ready(
         (true, _, false) => "degraded",
         (true, _, true) => "ready",
     };
-    let word = |up: bool| if up { "ok" } else { "unavailable" };
+    let label = |up: bool| if up { "ok" } else { "unavailable" };
     let dependencies = [
         ("store", store),
         ("queue", queue),
@@ -63,7 +63,7 @@ pub(crate) async fn ready(
     ];
     let body = Readiness {
         status,
-        dependencies: dependencies.map(|(name, up)| (name, word(up))).into(),
+        dependencies: dependencies.map(|(name, up)| (name, label(up))).into(),
     };
     let code = if ready {
         StatusCode::OK
@@ -73,8 +73,8 @@ pub(crate) async fn ready(
     Ok((code, Json(body)).into_response())
 }
 
-async fn answers(ping: impl Future<Output = PortResult<()>>) -> bool {
-    match tokio::time::timeout(PATIENCE, ping).await {
+async fn is_available(ping: impl Future<Output = PortResult<()>>) -> bool {
+    match tokio::time::timeout(PING_TIMEOUT, ping).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             tracing::warn!(error = error.chain(), "a dependency is unavailable");

@@ -23,7 +23,7 @@ use crate::view::UploadView;
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 const DEFAULT_LIMIT: u32 = 20;
-const MOST: u32 = 100;
+const MAX_LIMIT: u32 = 100;
 
 pub(crate) async fn one(
     State(state): State<ApiState>,
@@ -58,13 +58,13 @@ pub(crate) async fn list(
     let mut query = parse(&query)?;
     // One upload more than requested shows whether there is a next page.
     query.limit += 1;
-    let mut found = state.backends().store.uploads(&query).await?;
-    let more = found.len() == query.limit as usize;
+    let mut listed = state.backends().store.uploads(&query).await?;
+    let more = listed.len() == query.limit as usize;
     if more {
-        found.pop();
+        listed.pop();
     }
-    let next_cursor = found.last().filter(|_| more).map(encode_cursor);
-    let views = found
+    let next_cursor = listed.last().filter(|_| more).map(encode_cursor);
+    let views = listed
         .into_iter()
         .map(|upload| UploadView::of(upload, state.backends()));
     let uploads = try_join_all(views).await?;
@@ -94,9 +94,11 @@ fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
                 parsed.limit = value
                     .parse()
                     .ok()
-                    .filter(|limit| (1..=MOST).contains(limit))
+                    .filter(|limit| (1..=MAX_LIMIT).contains(limit))
                     .ok_or_else(|| {
-                        malformed(format!("option `limit` takes a number from 1 to {MOST}"))
+                        malformed(format!(
+                            "option `limit` takes a number from 1 to {MAX_LIMIT}"
+                        ))
                     })?;
             }
             "cursor" => {

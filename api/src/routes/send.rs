@@ -9,7 +9,7 @@ use carga_common::upload::{Upload, UploadId};
 use carga_intake::options::Options;
 use carga_intake::refusal::Refusal;
 
-use crate::form::Encoding;
+use crate::form::BodyFormat;
 use crate::problem::ApiError;
 use crate::query::upload_id;
 use crate::receive::{IncomingRequest, receive};
@@ -37,14 +37,18 @@ pub(crate) async fn put(
     let id = upload_id(id)?;
     let options = Options::from_query(&query)?;
     if let Some(upload) = state.backends().store.upload(id).await? {
-        return again(state, upload, &options).await;
+        return answer_repeated(state, upload, &options).await;
     }
     send(state, id, options, request).await
 }
 
 /// Answers a repeated id with the upload's record, if the upload ended well and the client has
 /// announced the digest of the same file.
-async fn again(state: ApiState, upload: Upload, options: &Options) -> Result<Response, ApiError> {
+async fn answer_repeated(
+    state: ApiState,
+    upload: Upload,
+    options: &Options,
+) -> Result<Response, ApiError> {
     let same_file = upload
         .sha256
         .is_some_and(|sha256| options.announces(sha256));
@@ -64,12 +68,12 @@ async fn send(
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     state.refuse_when_stopping()?;
-    let encoding = Encoding::of(&parts.headers)?;
+    let body_format = BodyFormat::of(&parts.headers)?;
     let content_length = content_length(&parts.headers);
     let limit = state.settings().max_upload_bytes;
-    let overhead = match encoding {
-        Encoding::Form => FORM_OVERHEAD_BYTES,
-        Encoding::Raw(_) => 0,
+    let overhead = match body_format {
+        BodyFormat::Form => FORM_OVERHEAD_BYTES,
+        BodyFormat::Raw(_) => 0,
     };
     if let Some(length) = content_length
         && length > limit.saturating_add(overhead)
@@ -79,7 +83,7 @@ async fn send(
     let slot = state.upload_slot()?;
     let incoming = IncomingRequest {
         id,
-        encoding,
+        body_format,
         options,
         headers: parts.headers,
         content_length,

@@ -9,20 +9,20 @@ use super::syntax::{Field, Scan, Syntax};
 const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
 
 /// How many records are examined.
-const RECORDS: usize = 1000;
+const SAMPLE_RECORDS: usize = 1000;
 
 /// A file is UTF-8 with faults if it has at least this many valid sequences per invalid one.
-const MOSTLY: usize = 10;
+const VALID_PER_INVALID: usize = 10;
 
 /// A decision, and the evidence for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found<T> {
+pub(super) struct Decision<T> {
     pub(super) value: T,
     pub(super) evidence: String,
 }
 
-pub(super) fn found<T>(value: T, evidence: impl Into<String>) -> Found<T> {
-    Found {
+pub(super) fn decision<T>(value: T, evidence: impl Into<String>) -> Decision<T> {
+    Decision {
         value,
         evidence: evidence.into(),
     }
@@ -30,9 +30,9 @@ pub(super) fn found<T>(value: T, evidence: impl Into<String>) -> Found<T> {
 
 /// Detects the encoding of a file without a byte order mark. Unless the sample is the `whole`
 /// file, it may end in the middle of a character.
-pub(super) fn encoding(sample: &[u8], whole: bool) -> Found<&'static Encoding> {
+pub(super) fn encoding(sample: &[u8], whole: bool) -> Decision<&'static Encoding> {
     if sample.is_ascii() {
-        return found(UTF_8, format!("the first {} bytes are ASCII", sample.len()));
+        return decision(UTF_8, format!("the first {} bytes are ASCII", sample.len()));
     }
     let (mut valid, mut invalid) = (0, 0);
     let mut chunks = sample.utf8_chunks().peekable();
@@ -41,11 +41,11 @@ pub(super) fn encoding(sample: &[u8], whole: bool) -> Found<&'static Encoding> {
         let is_cut = !whole && chunks.peek().is_none();
         invalid += usize::from(!chunk.invalid().is_empty() && !is_cut);
     }
-    if valid >= MOSTLY * invalid {
+    if valid >= VALID_PER_INVALID * invalid {
         let evidence = format!(
             "{valid} valid and {invalid} invalid UTF-8 sequences at the beginning of the file"
         );
-        return found(UTF_8, evidence);
+        return decision(UTF_8, evidence);
     }
     let guess = guess(sample);
     let evidence = format!(
@@ -53,7 +53,7 @@ pub(super) fn encoding(sample: &[u8], whole: bool) -> Found<&'static Encoding> {
         valid + invalid,
         guess.name()
     );
-    found(guess, evidence)
+    decision(guess, evidence)
 }
 
 /// The most likely encoding of bytes that are not UTF-8.
@@ -77,10 +77,10 @@ struct Shape {
     /// Records after the first.
     rows: usize,
     /// Rows with as many fields as the first record.
-    even: usize,
+    equal_rows: usize,
     fields: usize,
     /// Fields that are quoted or contain no other delimiter.
-    clean: usize,
+    clean_fields: usize,
 }
 
 impl Shape {
@@ -91,14 +91,14 @@ impl Shape {
             return 0;
         }
         // The first record counts as a row of the right width.
-        let even = (self.even + 1) * 1000 / (self.rows + 1);
-        even * (self.clean * 1000 / self.fields.max(1))
+        let even = (self.equal_rows + 1) * 1000 / (self.rows + 1);
+        even * (self.clean_fields * 1000 / self.fields.max(1))
     }
 }
 
 /// Detects the delimiter: the one with which most rows are as wide as the first record, and the
 /// fewest fields contain another delimiter.
-pub(super) fn delimiter(text: &[u8], quote: Option<u8>, whole: bool) -> Found<char> {
+pub(super) fn delimiter(text: &[u8], quote: Option<u8>, whole: bool) -> Decision<char> {
     let quote_character = quote.map(char::from);
     let candidates = DELIMITERS.into_iter();
     let candidates = candidates.filter(|delimiter| Some(*delimiter) != quote_character);
@@ -113,13 +113,13 @@ pub(super) fn delimiter(text: &[u8], quote: Option<u8>, whole: bool) -> Found<ch
     let (delimiter, shape) = best;
     if shape.score() == 0 {
         let any = candidates.clone().next().unwrap_or(',');
-        return found(any, "no delimiter was found: the file has one column");
+        return decision(any, "no delimiter was found: the file has one column");
     }
     let evidence = format!(
         "{} of the first {} rows have {} fields like the first record",
-        shape.even, shape.rows, shape.width
+        shape.equal_rows, shape.rows, shape.width
     );
-    found(delimiter, evidence)
+    decision(delimiter, evidence)
 }
 
 fn shape(text: &[u8], delimiter: char, quote: Option<u8>, whole: bool) -> Shape {
@@ -130,22 +130,22 @@ fn shape(text: &[u8], delimiter: char, quote: Option<u8>, whole: bool) -> Shape 
         whole,
         |record, fields| {
             shape.fields += fields.len();
-            shape.clean += fields
+            shape.clean_fields += fields
                 .iter()
-                .filter(|field| looks_like_one(record, field, delimiter, quote))
+                .filter(|field| is_clean(record, field, delimiter, quote))
                 .count();
             if shape.width == 0 {
                 shape.width = fields.len();
             } else {
                 shape.rows += 1;
-                shape.even += usize::from(fields.len() == shape.width);
+                shape.equal_rows += usize::from(fields.len() == shape.width);
             }
         },
     );
     shape
 }
 
-fn looks_like_one(record: &[u8], field: &Field, delimiter: char, quote: Option<u8>) -> bool {
+fn is_clean(record: &[u8], field: &Field, delimiter: char, quote: Option<u8>) -> bool {
     let is_quoted = field.start > 0 && record.get(field.start - 1).copied() == quote;
     let text = &record[field.start..field.end];
     let others = DELIMITERS.iter().filter(|other| **other != delimiter);
@@ -168,25 +168,25 @@ pub(super) fn for_each_record(
     text: &[u8],
     syntax: Syntax,
     whole: bool,
-    mut look: impl FnMut(&[u8], &[Field]),
+    mut visit: impl FnMut(&[u8], &[Field]),
 ) {
     let mut rest = text;
     let mut fields = Vec::new();
-    for index in 0..RECORDS {
-        while let [b'\n' | b'\r', behind @ ..] = rest {
-            rest = behind;
+    for index in 0..SAMPLE_RECORDS {
+        while let [b'\n' | b'\r', after @ ..] = rest {
+            rest = after;
         }
         if rest.is_empty() {
             return;
         }
         match syntax.scan(rest, whole, &mut fields) {
             Scan::Whole(extent) => {
-                look(&rest[..extent.content], &fields);
+                visit(&rest[..extent.content], &fields);
                 rest = &rest[extent.next..];
             }
             Scan::Cut { .. } => {
                 if index == 0 {
-                    look(rest, &fields);
+                    visit(rest, &fields);
                 }
                 return;
             }
@@ -198,7 +198,7 @@ pub(super) fn for_each_record(
 mod tests {
     use super::*;
 
-    fn sniffed(text: &str) -> char {
+    fn detected(text: &str) -> char {
         delimiter(text.as_bytes(), Some(b'"'), true).value
     }
 
@@ -222,7 +222,7 @@ mod tests {
             ("", ','),
         ];
         for (text, delimiter) in cases {
-            assert_eq!(sniffed(text), delimiter, "{text}");
+            assert_eq!(detected(text), delimiter, "{text}");
         }
     }
 

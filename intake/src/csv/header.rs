@@ -13,12 +13,12 @@ pub(super) enum Trailing {
     No,
     Yes,
     /// Yes if the header has one.
-    AsTheHeader,
+    LikeHeader,
 }
 
 /// The prefix of the columns that the reject report adds. They are not stored, so a corrected
 /// report can be sent as it is.
-const OURS: &str = "_carga_";
+const REPORT_PREFIX: &str = "_carga_";
 
 /// The columns that every row must fit.
 #[derive(Debug)]
@@ -63,27 +63,31 @@ impl Header {
         trailing: Trailing,
         limit: Limit,
     ) -> Result<Self, FileFault> {
-        let ends_so = names.len() > 1 && names.last().is_some_and(|name| name.as_deref() == Ok(""));
-        if trailing != Trailing::No && ends_so {
+        let has_empty_last =
+            names.len() > 1 && names.last().is_some_and(|name| name.as_deref() == Ok(""));
+        if trailing != Trailing::No && has_empty_last {
             names.pop();
         }
         let trailing_delimiter = match trailing {
             Trailing::No => false,
             Trailing::Yes => true,
-            Trailing::AsTheHeader => ends_so,
+            Trailing::LikeHeader => has_empty_last,
         };
-        let is_ours = |name: &Result<String, String>| {
+        let is_report_column = |name: &Result<String, String>| {
             let name = name.as_ref();
-            name.is_ok_and(|name| name.starts_with(OURS))
+            name.is_ok_and(|name| name.starts_with(REPORT_PREFIX))
         };
-        check_count(names.iter().filter(|name| !is_ours(name)).count(), limit)?;
+        check_count(
+            names.iter().filter(|name| !is_report_column(name)).count(),
+            limit,
+        )?;
         let width = names.len();
         let (mut columns, mut stored) = (Vec::with_capacity(width), Vec::with_capacity(width));
         let mut seen = HashSet::with_capacity(width);
         for (index, name) in names.into_iter().enumerate() {
             let name = check_name(index + 1, name)?;
-            stored.push(!name.starts_with(OURS));
-            if name.starts_with(OURS) {
+            stored.push(!name.starts_with(REPORT_PREFIX));
+            if name.starts_with(REPORT_PREFIX) {
                 continue;
             }
             if !seen.insert(name.clone()) {
@@ -98,7 +102,7 @@ impl Header {
         }
         if columns.is_empty() {
             let message = format!(
-                "all column names begin with `{OURS}`; columns with this prefix are not stored"
+                "all column names begin with `{REPORT_PREFIX}`; columns with this prefix are not stored"
             );
             return Err(FileFault::new("no_columns", message));
         }
@@ -162,25 +166,26 @@ fn check_name(number: usize, name: Result<String, String>) -> Result<String, Fil
 /// name is empty, or rows have one field more than the header. In addition, nine rows in ten
 /// must have nothing in that field. The other rows are then rejected.
 pub(super) fn trailing_delimiter(text: &[u8], syntax: Syntax, whole: bool) -> Trailing {
-    const MOST_TENTHS: usize = 9;
+    const MIN_TENTHS: usize = 9;
     let mut header = None;
-    let (mut rows, mut ending_so) = (0_usize, 0);
+    let (mut rows, mut trailing_rows) = (0_usize, 0);
     detect::for_each_record(text, syntax, whole, |_, fields| {
         let is_empty = fields.last().is_some_and(|field| field.start == field.end);
         match header {
             None => header = Some((fields.len(), is_empty && fields.len() > 1)),
-            Some((width, header_ends_so)) => {
+            Some((width, header_has_trailing)) => {
                 // The width with the field after the trailing delimiter.
-                let width = width + usize::from(!header_ends_so);
+                let width = width + usize::from(!header_has_trailing);
                 rows += 1;
                 let is_there = fields.len() == width;
                 // If the header has the trailing delimiter, a row may lack it.
-                ending_so += usize::from(is_there && is_empty || header_ends_so && !is_there);
+                trailing_rows +=
+                    usize::from(is_there && is_empty || header_has_trailing && !is_there);
             }
         }
     });
-    let header_ends_so = header.is_some_and(|(_, ends_so)| ends_so);
-    match 10 * ending_so >= MOST_TENTHS * rows && (header_ends_so || rows > 0) {
+    let header_has_trailing = header.is_some_and(|(_, has_empty_last)| has_empty_last);
+    match 10 * trailing_rows >= MIN_TENTHS * rows && (header_has_trailing || rows > 0) {
         true => Trailing::Yes,
         false => Trailing::No,
     }

@@ -3,7 +3,7 @@
 use carga_common::upload::{Dialect, DialectEvidence};
 use encoding_rs::Encoding;
 
-use super::detect::{self, Found};
+use super::detect::{self, Decision};
 use super::fault::FileFault;
 use super::header::{Header, Trailing, trailing_delimiter};
 use super::limits::CsvLimits;
@@ -40,7 +40,7 @@ pub struct CsvOpening {
     limits: CsvLimits,
     /// The bytes that arrived before it was decided how to read them.
     sample: Vec<u8>,
-    over: bool,
+    ended: bool,
     /// Set once it is decided how to read the file.
     reading: Option<Reading>,
     blank_lines: u64,
@@ -53,7 +53,7 @@ impl CsvOpening {
             options,
             limits,
             sample: Vec::new(),
-            over: false,
+            ended: false,
             reading: None,
             blank_lines: 0,
         }
@@ -69,7 +69,7 @@ impl CsvOpening {
 
     /// Marks the end of the file.
     pub fn end(&mut self) {
-        self.over = true;
+        self.ended = true;
         if let Some(reading) = &mut self.reading {
             reading.end();
         }
@@ -81,14 +81,14 @@ impl CsvOpening {
         if self.reading.is_none() {
             // If nothing has to be detected, no sample is needed, and a slow client's header is
             // read as soon as it arrives.
-            let wanted = match self.is_told() {
+            let needed = match self.needs_no_detection() {
                 true => MARK_BYTES,
                 false => SAMPLE_BYTES,
             };
-            if self.sample.len() < wanted && !self.over {
+            if self.sample.len() < needed && !self.ended {
                 return Ok(None);
             }
-            self.reading = Some(self.begin());
+            self.reading = Some(self.start_reading());
             self.sample = Vec::new();
         }
         let Some(mut reading) = self.reading.take() else {
@@ -107,12 +107,12 @@ impl CsvOpening {
     }
 
     /// Whether the options leave nothing to detect.
-    fn is_told(&self) -> bool {
+    fn needs_no_detection(&self) -> bool {
         self.options.encoding.is_some() && self.options.delimiter.is_some()
     }
 
     /// Decides how to read the file.
-    fn begin(&self) -> Reading {
+    fn start_reading(&self) -> Reading {
         let whole = self.sample.len() < SAMPLE_BYTES;
         let (sample, rest) = self.sample.split_at(self.sample.len().min(SAMPLE_BYTES));
         let (encoding, mark_bytes) = self.decide_encoding(sample, whole);
@@ -122,11 +122,11 @@ impl CsvOpening {
         let delimiter = self.decide_delimiter(&text, whole);
         let syntax = Syntax::new(delimiter.value, self.quote());
         // Without a sample, the header alone decides.
-        let trailing = match self.is_told() {
-            true => Trailing::AsTheHeader,
+        let trailing = match self.needs_no_detection() {
+            true => Trailing::LikeHeader,
             false => trailing_delimiter(&text, syntax, whole),
         };
-        transcoder.decode(rest, self.over, &mut text);
+        transcoder.decode(rest, self.ended, &mut text);
         let quote = self.quote().map(char::from);
         let dialect = Dialect {
             compression: None,
@@ -157,11 +157,11 @@ impl CsvOpening {
     }
 
     /// Decides the encoding, and measures the byte order mark at the start of the file.
-    fn decide_encoding(&self, sample: &[u8], whole: bool) -> (Found<&'static Encoding>, usize) {
+    fn decide_encoding(&self, sample: &[u8], whole: bool) -> (Decision<&'static Encoding>, usize) {
         let mark = Encoding::for_bom(sample);
         let encoding = match (self.options.encoding, mark) {
-            (Some(encoding), _) => detect::found(encoding, "given"),
-            (None, Some((encoding, _))) => detect::found(encoding, "a byte order mark"),
+            (Some(encoding), _) => detect::decision(encoding, "given"),
+            (None, Some((encoding, _))) => detect::decision(encoding, "a byte order mark"),
             (None, None) => detect::encoding(sample, whole),
         };
         // A byte order mark of another encoding is part of the text.
@@ -169,9 +169,9 @@ impl CsvOpening {
         (encoding, mark.map_or(0, |(_, length)| length))
     }
 
-    fn decide_delimiter(&self, text: &[u8], whole: bool) -> Found<char> {
+    fn decide_delimiter(&self, text: &[u8], whole: bool) -> Decision<char> {
         match self.options.delimiter {
-            Some(delimiter) => detect::found(delimiter, "given"),
+            Some(delimiter) => detect::decision(delimiter, "given"),
             None => detect::delimiter(text, self.quote(), whole),
         }
     }
@@ -192,7 +192,7 @@ impl CsvOpening {
         let length = SourceLength::of(encoding);
         let mut records = Records::new(syntax, length, mark_bytes as u64, limit.value);
         *records.buffer() = text;
-        if self.over {
+        if self.ended {
             records.end();
         }
         records
@@ -242,7 +242,7 @@ impl Reading {
                     self.leading_rows = std::mem::take(blank_lines);
                 }
             }
-            self.records.limit(limits.row_bytes.value);
+            self.records.set_limit(limits.row_bytes.value);
             return Ok(true);
         }
     }

@@ -93,7 +93,7 @@ impl CsvReader {
                         if let BrokenKind::Endless { .. } = broken.kind {
                             return Err(FileFault::endless_row(row, &broken, limit));
                         }
-                        let rejected = reading.broken(row, broken, limit);
+                        let rejected = reading.rejected_broken(row, broken, limit);
                         return Ok(Next::Rejected(Box::new(rejected)));
                     }
                 },

@@ -11,14 +11,14 @@ use super::transcode::SourceLength;
 
 /// An incomplete record is scanned again with every piece until it is longer than this. From
 /// then on it is scanned only when it has doubled, so that the total time stays linear.
-const PATIENCE_BYTES: usize = 64 << 10;
+const RESCAN_BYTES: usize = 64 << 10;
 
 /// A record that is too long is skipped if it is at most this many times the limit. Beyond
 /// that, the file is not CSV.
-const LONGEST_SKIP: u64 = 16;
+const MAX_SKIP_FACTOR: u64 = 16;
 
 /// How many bytes are kept of a record that is too long.
-const SHOWN_BYTES: usize = 4 << 10;
+const KEPT_BYTES: usize = 4 << 10;
 
 /// A position in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,13 +89,13 @@ pub(super) struct Records {
     start: usize,
     /// The position of `start` in the file.
     position: Position,
-    over: bool,
+    ended: bool,
     fields: Vec<Field>,
     /// The current record, as a range of the buffer.
     record: Range<usize>,
     record_position: Position,
     /// The text is not scanned again before this many bytes are unread.
-    wanted: usize,
+    bytes_wanted: usize,
     skipping: Option<Skipping>,
 }
 
@@ -103,7 +103,7 @@ pub(super) struct Records {
 #[derive(Debug)]
 struct Skipping {
     position: Position,
-    shown: Vec<u8>,
+    kept: Vec<u8>,
     /// The number of bytes skipped so far.
     bytes: usize,
 }
@@ -119,17 +119,17 @@ impl Records {
             buffer: Vec::new(),
             start: 0,
             position,
-            over: false,
+            ended: false,
             fields: Vec::new(),
             record: 0..0,
             record_position: position,
-            wanted: 0,
+            bytes_wanted: 0,
             skipping: None,
         }
     }
 
     /// Sets the limit, in bytes, for the records that follow.
-    pub(super) fn limit(&mut self, limit: usize) {
+    pub(super) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
@@ -146,8 +146,8 @@ impl Records {
     }
 
     pub(super) fn end(&mut self) {
-        self.over = true;
-        self.wanted = 0;
+        self.ended = true;
+        self.bytes_wanted = 0;
     }
 
     pub(super) fn record(&self) -> &[u8] {
@@ -168,9 +168,9 @@ impl Records {
         }
         let rest = &self.buffer[self.start..];
         match rest {
-            [] if self.over => return Next::End,
+            [] if self.ended => return Next::End,
             [] => return Next::More,
-            [b'\r'] if !self.over => return Next::More,
+            [b'\r'] if !self.ended => return Next::More,
             [b'\n' | b'\r', ..] => {
                 self.record = self.start..self.start;
                 self.record_position = self.position;
@@ -184,30 +184,30 @@ impl Records {
                 self.advance(width, 1);
                 return Next::Blank;
             }
-            rest if rest.len() < self.wanted => return Next::More,
+            rest if rest.len() < self.bytes_wanted => return Next::More,
             _ => {}
         }
         // Looking beyond the limit would make the result depend on how the bytes arrive.
         let window = rest.len().min(self.limit.saturating_add(1));
         let is_full = window > self.limit;
-        let is_last = self.over && window == rest.len();
+        let is_last = self.ended && window == rest.len();
         match self.syntax.scan(&rest[..window], is_last, &mut self.fields) {
-            Scan::Whole(extent) if extent.next <= self.limit => self.take(extent),
-            Scan::Whole(extent) => self.pass_over(extent),
-            Scan::Cut { open_quote: None } if is_full => self.skip_from(window),
+            Scan::Whole(extent) if extent.next <= self.limit => self.yield_record(extent),
+            Scan::Whole(extent) => self.skip_complete(extent),
+            Scan::Cut { open_quote: None } if is_full => self.skip_window(window),
             Scan::Cut {
                 open_quote: Some(open),
-            } if is_full || is_last => self.unclosed(open, window),
+            } if is_full || is_last => self.report_unclosed(open, window),
             Scan::Cut { .. } => {
-                if rest.len() > PATIENCE_BYTES {
-                    self.wanted = (2 * rest.len()).min(self.limit.saturating_add(1));
+                if rest.len() > RESCAN_BYTES {
+                    self.bytes_wanted = (2 * rest.len()).min(self.limit.saturating_add(1));
                 }
                 Next::More
             }
         }
     }
 
-    fn take(&mut self, extent: Extent) -> Next {
+    fn yield_record(&mut self, extent: Extent) -> Next {
         let Extent {
             content,
             next,
@@ -221,16 +221,16 @@ impl Records {
     }
 
     /// Skips a record that is complete but longer than the limit.
-    fn pass_over(&mut self, extent: Extent) -> Next {
+    fn skip_complete(&mut self, extent: Extent) -> Next {
         let Extent {
             content,
             next,
             inner_lines,
             ..
         } = extent;
-        let passed_over = Skipping {
+        let skipping = Skipping {
             position: self.position,
-            shown: beginning(&self.buffer[self.start..][..content]),
+            kept: beginning(&self.buffer[self.start..][..content]),
             bytes: next,
         };
         self.advance(next, inner_lines + u64::from(next > content));
@@ -238,13 +238,13 @@ impl Records {
             BrokenKind::TooLong {
                 actual: next as u64,
             },
-            passed_over,
+            skipping,
         )
     }
 
     /// Reports the record up to the end of the line with the open quote. Reading continues on
     /// the next line, as if that quote had not been opened.
-    fn unclosed(&mut self, open: usize, window: usize) -> Next {
+    fn report_unclosed(&mut self, open: usize, window: usize) -> Next {
         let rest = &self.buffer[self.start..][..window];
         let is_all = window <= self.limit;
         let (content, next) = match line_end(&rest[open..]) {
@@ -253,7 +253,7 @@ impl Records {
                 (open + content, open + next)
             }
             None if is_all => (window, window),
-            _ => return self.skip_from(window),
+            _ => return self.skip_window(window),
         };
         let broken = Broken {
             kind: BrokenKind::UnclosedQuote,
@@ -266,13 +266,13 @@ impl Records {
     }
 
     /// Skips the window, and then the rest of its last line.
-    fn skip_from(&mut self, window: usize) -> Next {
+    fn skip_window(&mut self, window: usize) -> Next {
         let bytes = &self.buffer[self.start..][..window];
         // A CR at the end may be half of a CRLF, so it is left for the next call.
         let whole = whole_characters(&bytes[..window - usize::from(is_last_cr(bytes, window - 1))]);
         let skipping = Skipping {
             position: self.position,
-            shown: beginning(bytes),
+            kept: beginning(bytes),
             bytes: whole.len(),
         };
         let (passed, lines) = (whole.len(), line_ends(whole));
@@ -282,22 +282,22 @@ impl Records {
 
     fn skip(&mut self, mut skipping: Skipping) -> Next {
         let rest = &self.buffer[self.start..];
-        let found = line_end(rest).filter(|(at, _)| self.over || !is_last_cr(rest, *at));
+        let found = line_end(rest).filter(|(at, _)| self.ended || !is_last_cr(rest, *at));
         let (passed, lines) = match found {
             Some((_, next)) => (next, 1),
-            None if self.over => (rest.len(), 0),
+            None if self.ended => (rest.len(), 0),
             None => (rest.len() - usize::from(rest.ends_with(b"\r")), 0),
         };
         skipping.bytes += passed;
-        let (actual, longest) = (skipping.bytes as u64, self.limit as u64 * LONGEST_SKIP);
-        if actual > longest {
+        let (actual, max) = (skipping.bytes as u64, self.limit as u64 * MAX_SKIP_FACTOR);
+        if actual > max {
             let rest = rest.len();
-            self.over = true;
+            self.ended = true;
             self.advance(rest, 0);
-            return broken(BrokenKind::Endless { actual: longest }, skipping);
+            return broken(BrokenKind::Endless { actual: max }, skipping);
         }
         self.advance(passed, lines);
-        if found.is_some() || self.over {
+        if found.is_some() || self.ended {
             return broken(BrokenKind::TooLong { actual }, skipping);
         }
         self.skipping = Some(skipping);
@@ -309,7 +309,7 @@ impl Records {
         self.position.offset += self.length.measure(passed);
         self.start += bytes;
         self.position.line += lines;
-        self.wanted = 0;
+        self.bytes_wanted = 0;
     }
 }
 
@@ -330,7 +330,7 @@ fn whole_characters(bytes: &[u8]) -> &[u8] {
 
 /// The part that is kept of a record that is too long.
 fn beginning(bytes: &[u8]) -> Vec<u8> {
-    match bytes.get(..SHOWN_BYTES) {
+    match bytes.get(..KEPT_BYTES) {
         Some(bytes) => whole_characters(bytes).to_vec(),
         None => bytes.to_vec(),
     }
@@ -340,6 +340,6 @@ fn broken(kind: BrokenKind, skipping: Skipping) -> Next {
     Next::Broken(Broken {
         kind,
         position: skipping.position,
-        bytes: skipping.shown,
+        bytes: skipping.kept,
     })
 }

@@ -117,7 +117,7 @@ impl Reading {
         let record = self.records.record();
         if std::str::from_utf8(record).is_err() {
             let field = self.first_stored_field(|bytes| std::str::from_utf8(bytes).is_err());
-            let message = self.undecodable(field);
+            let message = self.undecodable_message(field);
             return Err(RowFault::of_field("undecodable", message, field));
         }
         if memchr::memchr(0, record).is_some() {
@@ -149,7 +149,7 @@ impl Reading {
         }
     }
 
-    fn undecodable(&self, field: Option<usize>) -> String {
+    fn undecodable_message(&self, field: Option<usize>) -> String {
         let bytes = field.map_or(self.records.record(), |field| {
             self.field(&self.fields()[field])
         });
@@ -220,7 +220,7 @@ impl Reading {
     }
 
     /// A broken record as a rejected row.
-    pub(super) fn broken(&self, row: u64, broken: Broken, limit: Limit) -> Rejection {
+    pub(super) fn rejected_broken(&self, row: u64, broken: Broken, limit: Limit) -> Rejection {
         let (code, mut message) = describe_broken(broken.kind, "row", limit);
         let actual = broken.kind.actual_bytes();
         if actual.is_some() {

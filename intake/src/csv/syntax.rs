@@ -62,9 +62,9 @@ impl Syntax {
         self.quote
     }
 
-    /// Finds the fields of the first record in `bytes`. `over` means that the file ends with
+    /// Finds the fields of the first record in `bytes`. `at_end` means that the file ends with
     /// them.
-    pub(super) fn scan(&self, bytes: &[u8], over: bool, fields: &mut Vec<Field>) -> Scan {
+    pub(super) fn scan(&self, bytes: &[u8], at_end: bool, fields: &mut Vec<Field>) -> Scan {
         fields.clear();
         let mut inner_lines = 0;
         let mut bad_quote = None;
@@ -76,7 +76,7 @@ impl Syntax {
                 doubled: false,
             };
             if bytes.get(at).is_some() && bytes.get(at).copied() == self.quote {
-                let Some((close, doubled)) = self.closing_quote(bytes, at + 1, over) else {
+                let Some((close, doubled)) = self.closing_quote(bytes, at + 1, at_end) else {
                     return Scan::Cut {
                         open_quote: Some(at),
                     };
@@ -85,27 +85,27 @@ impl Syntax {
                 field.doubled = doubled;
                 inner_lines += line_ends(&bytes[at + 1..close]);
                 at = close + 1;
-                let Some(stop) = self.stop(bytes, at, over) else {
+                let Some(field_end) = self.field_end(bytes, at, at_end) else {
                     return Scan::Cut { open_quote: None };
                 };
-                if stop > at {
+                if field_end > at {
                     bad_quote = bad_quote.or(Some(fields.len()));
                 }
                 field.end = close;
-                at = stop;
+                at = field_end;
             } else {
-                let Some(stop) = self.stop(bytes, at, over) else {
+                let Some(field_end) = self.field_end(bytes, at, at_end) else {
                     return Scan::Cut { open_quote: None };
                 };
-                field.end = stop;
-                at = stop;
+                field.end = field_end;
+                at = field_end;
             }
             fields.push(field);
             let next = match bytes.get(at..) {
                 None | Some([]) => at,
                 Some([b'\n', ..]) => at + 1,
                 Some([b'\r', b'\n', ..]) => at + 2,
-                Some([b'\r']) if !over => return Scan::Cut { open_quote: None },
+                Some([b'\r']) if !at_end => return Scan::Cut { open_quote: None },
                 Some([b'\r', ..]) => at + 1,
                 Some(_) => {
                     at += self.width;
@@ -123,7 +123,7 @@ impl Syntax {
 
     /// The end of an unquoted field: a delimiter, a line end, or the end of the file. `None` if
     /// more bytes are needed.
-    fn stop(&self, bytes: &[u8], mut at: usize, over: bool) -> Option<usize> {
+    fn field_end(&self, bytes: &[u8], mut at: usize, at_end: bool) -> Option<usize> {
         let first = self.encoded[0];
         while let Some(byte) = bytes.get(at) {
             if *byte == first {
@@ -134,7 +134,7 @@ impl Syntax {
                 if rest.starts_with(&self.encoded[..self.width]) {
                     return Some(at);
                 }
-                if !over && rest.len() < self.width {
+                if !at_end && rest.len() < self.width {
                     return None;
                 }
             } else if *byte == b'\n' || *byte == b'\r' {
@@ -142,12 +142,12 @@ impl Syntax {
             }
             at += 1;
         }
-        over.then_some(at)
+        at_end.then_some(at)
     }
 
     /// The index of the closing quote, and whether doubled quotes precede it. A quote that is
     /// the last byte may turn out to be a doubled one.
-    fn closing_quote(&self, bytes: &[u8], mut at: usize, over: bool) -> Option<(usize, bool)> {
+    fn closing_quote(&self, bytes: &[u8], mut at: usize, at_end: bool) -> Option<(usize, bool)> {
         let quote = self.quote?;
         let mut doubled = false;
         loop {
@@ -157,7 +157,7 @@ impl Syntax {
                     doubled = true;
                     at = close + 2;
                 }
-                None if !over => return None,
+                None if !at_end => return None,
                 _ => return Some((close, doubled)),
             }
         }
@@ -190,9 +190,9 @@ pub(super) fn line_end(bytes: &[u8]) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
 
-    fn scan(text: &str, over: bool) -> (Scan, Vec<Field>) {
+    fn scan(text: &str, at_end: bool) -> (Scan, Vec<Field>) {
         let mut fields = Vec::new();
-        let scan = Syntax::new(',', Some(b'"')).scan(text.as_bytes(), over, &mut fields);
+        let scan = Syntax::new(',', Some(b'"')).scan(text.as_bytes(), at_end, &mut fields);
         (scan, fields)
     }
 
@@ -246,8 +246,8 @@ mod tests {
 
     #[test]
     fn an_unclosed_quote_is_reported_with_its_index() {
-        for over in [false, true] {
-            let (found, _) = scan("a,\"b\nc,d\n", over);
+        for at_end in [false, true] {
+            let (found, _) = scan("a,\"b\nc,d\n", at_end);
             assert_eq!(
                 found,
                 Scan::Cut {

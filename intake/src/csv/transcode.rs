@@ -11,7 +11,7 @@ use encoding_rs::{DecoderResult, EncoderResult, Encoding, UTF_8, UTF_16BE, UTF_1
 const LOOK_BACK: usize = 8;
 
 /// How many bytes are decoded at once.
-const STEP: usize = 8 << 10;
+const STEP_BYTES: usize = 8 << 10;
 
 /// Decodes a file piece by piece.
 pub(super) struct Transcoder {
@@ -49,18 +49,18 @@ impl Transcoder {
         };
         let mut read = 0;
         loop {
-            let step = &bytes[read..bytes.len().min(read + STEP)];
+            let step = &bytes[read..bytes.len().min(read + STEP_BYTES)];
             let is_last = last && read + step.len() == bytes.len();
             let start = text.len();
             let room = decoder.max_utf8_buffer_length_without_replacement(step.len());
-            text.resize(start + room.unwrap_or(4 * STEP), 0);
-            let (result, taken, written) =
+            text.resize(start + room.unwrap_or(4 * STEP_BYTES), 0);
+            let (result, consumed, written) =
                 decoder.decode_to_utf8_without_replacement(step, &mut text[start..], is_last);
             text.truncate(start + written);
-            self.tail.extend_from_slice(&step[..taken]);
-            read += taken;
-            if let DecoderResult::Malformed(length, behind) = result {
-                let end = self.tail.len() - usize::from(behind);
+            self.tail.extend_from_slice(&step[..consumed]);
+            read += consumed;
+            if let DecoderResult::Malformed(length, after) = result {
+                let end = self.tail.len() - usize::from(after);
                 let start = end.saturating_sub(usize::from(length));
                 for byte in &self.tail[start..end] {
                     text.extend_from_slice(&mark(*byte));
@@ -154,7 +154,7 @@ pub(super) fn escaped(text: &[u8], encoding: &'static Encoding) -> String {
             escaped.push_str(part);
         }
         let invalid = &rest[chunk.valid().len()..];
-        let taken = match unmark(invalid).filter(|_| encoding != UTF_8) {
+        let consumed = match unmark(invalid).filter(|_| encoding != UTF_8) {
             Some(byte) => {
                 escape(&mut escaped, byte);
                 3
@@ -167,7 +167,7 @@ pub(super) fn escaped(text: &[u8], encoding: &'static Encoding) -> String {
                 chunk.invalid().len()
             }
         };
-        rest = &invalid[taken..];
+        rest = &invalid[consumed..];
     }
     escaped
 }
