@@ -1,8 +1,9 @@
-//! What is left of a body when the answer is ready.
+//! Drains what the handler has left unread of a request's body.
 //!
-//! A client in the middle of its upload does not look for an answer before it has sent more; closing the connection at once
-//! would show it a broken pipe instead of the reason. So a part of the rest is read and thrown away, and where that was
-//! not all of it, the connection is closed behind the answer.
+//! A client in the middle of its upload reads no answer before it has sent more. Closing the
+//! connection at once would show it a broken pipe instead of the reason. So a part of the rest
+//! is read and thrown away. If more than that is left, the connection is closed after the
+//! answer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,29 +18,30 @@ use futures::{Stream, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-/// This much is still read, for at most this long.
+/// How much of the rest is read, and for how long at most.
 const DRAIN_BYTES: usize = 8 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
-/// Drains what the handler left.
+/// Drains the rest of the body after the handler has answered.
 pub(crate) async fn layer(request: Request, next: Next) -> Response {
-    let waits_for_leave = request.headers().contains_key(header::EXPECT);
+    let expects_continue = request.headers().contains_key(header::EXPECT);
     let (parts, body) = request.into_parts();
-    let (give_back, leftover) = oneshot::channel();
-    let body = Body::from_stream(Lent {
+    let (give_back, unread) = oneshot::channel();
+    let body = Body::from_stream(BorrowedBody {
         body: Some(body.into_data_stream()),
-        begun: false,
+        was_polled: false,
         give_back: Some(give_back),
     });
     let mut response = next.run(Request::from_parts(parts, body)).await;
 
     let until = Instant::now() + DRAIN_TIME;
-    let whole = match timeout_at(until, leftover).await {
-        // Nothing was left.
+    let whole = match timeout_at(until, unread).await {
+        // The body was read to its end, so it was not given back.
         Ok(Err(_)) => true,
-        // A client that asked with `Expect: 100-continue` and has not been told to go on has sent nothing; reading would tell it.
-        Ok(Ok(left)) if waits_for_leave && !left.begun => false,
-        Ok(Ok(left)) => drain(left.body, until).await,
+        // A client that sent `Expect: 100-continue` waits for permission to send the body. If
+        // nothing was read, it has sent nothing, and reading now would give the permission.
+        Ok(Ok(unread)) if expects_continue && !unread.was_polled => false,
+        Ok(Ok(unread)) => drain(unread.body, until).await,
         Err(_) => false,
     };
     if !whole {
@@ -49,7 +51,7 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
     response
 }
 
-/// True when the body was read to its end.
+/// Returns true if the body was read to its end.
 async fn drain(mut body: BodyDataStream, until: Instant) -> bool {
     let mut drained = 0;
     while drained < DRAIN_BYTES {
@@ -62,23 +64,23 @@ async fn drain(mut body: BodyDataStream, until: Instant) -> bool {
     false
 }
 
-/// A body that comes back when it is dropped before its end.
-struct Lent {
+/// A body that is given back when it is dropped before its end.
+struct BorrowedBody {
     body: Option<BodyDataStream>,
-    begun: bool,
-    give_back: Option<oneshot::Sender<Leftover>>,
+    was_polled: bool,
+    give_back: Option<oneshot::Sender<UnreadBody>>,
 }
 
-struct Leftover {
+struct UnreadBody {
     body: BodyDataStream,
-    begun: bool,
+    was_polled: bool,
 }
 
-impl Stream for Lent {
+impl Stream for BorrowedBody {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.begun = true;
+        self.was_polled = true;
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
@@ -90,12 +92,12 @@ impl Stream for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for BorrowedBody {
     fn drop(&mut self) {
         if let (Some(body), Some(give_back)) = (self.body.take(), self.give_back.take()) {
-            let begun = self.begun;
-            // Nobody waits when the request itself was dropped.
-            let _ = give_back.send(Leftover { body, begun });
+            let was_polled = self.was_polled;
+            // Sending fails only if the request was dropped, and then no layer waits.
+            let _ = give_back.send(UnreadBody { body, was_polled });
         }
     }
 }

@@ -11,25 +11,25 @@ use axum_extra::extract::Multipart;
 use axum_extra::extract::multipart::{Field, MultipartError};
 use carga_common::sync::lock;
 use carga_intake::csv;
-use carga_intake::options::{Options, encoding_labelled};
+use carga_intake::options::{Options, encoding_for_label};
 use carga_intake::pieces::incomplete;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-/// An option is a word or two; this keeps somebody's file in the wrong field from filling the memory.
+/// The longest value of an option. A file in the wrong field must not fill the memory.
 const OPTION_BYTES: usize = 8 << 10;
 
 /// How the file is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
+pub(crate) enum BodyFormat {
     /// `multipart/form-data`
     Form,
     /// `text/csv`, with the charset it names.
     Raw(Option<&'static csv::Encoding>),
 }
 
-impl Encoding {
-    /// Decides before the body is read.
+impl BodyFormat {
+    /// Decides by the content type, before the body is read.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let value = headers.get(header::CONTENT_TYPE);
         let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
@@ -47,17 +47,17 @@ impl Encoding {
                 let Some(label) = charset else {
                     return Ok(Self::Raw(None));
                 };
-                let encoding = encoding_labelled(label).ok_or_else(|| {
+                let encoding = encoding_for_label(label).ok_or_else(|| {
                     refuse(
                         "unsupported_charset",
-                        format!("charset `{label}` is not known"),
+                        format!("unknown charset `{label}`; use a WHATWG label such as utf-8 or windows-1252"),
                     )
                 })?;
                 Ok(Self::Raw(Some(encoding)))
             }
             other => {
                 let message = format!(
-                    "content type `{other}` is not accepted: send multipart/form-data with a part named `file`, or text/csv"
+                    "content type `{other}` is not supported; send text/csv, or multipart/form-data with a part named `file`"
                 );
                 Err(refuse("unsupported_media_type", message))
             }
@@ -73,15 +73,15 @@ pub(crate) struct Form {
 }
 
 impl Form {
-    /// Looks at the head of the form only.
+    /// Takes the boundary from the content type. No part is read yet.
     pub(crate) async fn open(
         content_type: Option<&HeaderValue>,
         pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
     ) -> Result<Self, Refusal> {
         let body = Arc::new(Mutex::new(FormBody {
             pieces: Box::new(pieces),
-            outside: Some(0),
-            over: false,
+            outside_bytes: Some(0),
+            has_ended: false,
             pause: false,
         }));
         let shared = Arc::clone(&body);
@@ -91,7 +91,8 @@ impl Form {
             let headers = request.headers_mut();
             headers.insert(header::CONTENT_TYPE, content_type.clone());
         }
-        // The size is counted while the file streams; the default limit of 2 MiB is for handlers that buffer.
+        // The default limit of 2 MiB is for handlers that buffer. Here the file is streamed,
+        // and its size is limited on the way.
         DefaultBodyLimit::disable().apply(&mut request);
         let parts = Multipart::from_request(request, &()).await;
         let parts =
@@ -103,18 +104,19 @@ impl Form {
     pub(crate) async fn file(&mut self, options: &mut Options) -> Result<Field, Refusal> {
         loop {
             let Some(mut field) = self.next_part().await? else {
-                let message = "the form has no part named `file`";
+                let message =
+                    "the form has no part named `file`; send the file in a part with that name";
                 return Err(Refusal::malformed("missing_file", message));
             };
             let Some(name) = field.name().map(str::to_owned) else {
                 return Err(Refusal::malformed(
                     "unnamed_part",
-                    "a part of the form has no name",
+                    "a part of the form has no name; every part needs one",
                 ));
             };
             if name == "file" {
                 options.default_filename(field.file_name());
-                lock(&self.body).outside = None;
+                lock(&self.body).outside_bytes = None;
                 return Ok(field);
             }
             let mut value = Vec::new();
@@ -122,7 +124,7 @@ impl Form {
                 value.extend_from_slice(&piece);
                 if value.len() > OPTION_BYTES {
                     let message = format!(
-                        "form field `{name}` is too long for an option; a file goes into a part named `file`"
+                        "form field `{name}` is longer than {OPTION_BYTES} bytes; send a file in a part named `file`"
                     );
                     return Err(Refusal::malformed("option_too_long", message)
                         .exceeding(OPTION_BYTES as u64, value.len() as u64));
@@ -138,17 +140,19 @@ impl Form {
         }
     }
 
-    /// The file's part is over. Nothing but the closing boundary may follow, and the body must end as it said it would.
+    /// Checks what follows the file's part: only the closing boundary may, and the body must be
+    /// complete.
     pub(crate) async fn end(&mut self) -> Result<(), Refusal> {
-        lock(&self.body).outside = Some(0);
+        lock(&self.body).outside_bytes = Some(0);
         if let Some(field) = self.next_part().await? {
             let message = format!(
-                "part `{}` comes after the file; options go before it, and one request carries one file",
+                "part `{}` follows the file; send options before the file, and one file per request",
                 field.name().unwrap_or_default()
             );
             return Err(Refusal::unprocessable("part_after_file", message));
         }
-        // The parser is content with the closing boundary and does not look further.
+        // The parser stops at the closing boundary. Only the end of the body shows that it is
+        // complete.
         while let Some(piece) = poll_fn(|cx| lock(&self.body).poll_piece(cx)).await {
             piece?;
         }
@@ -174,41 +178,46 @@ impl Form {
     }
 }
 
-/// Outside the file a form is a few names and values; the parser would collect the rest of the body while it looks for a
-/// boundary.
+/// The most bytes of a form outside the file's part. Options need far less, and without a limit
+/// the parser would buffer the whole body in search of a boundary.
 const OUTSIDE_BYTES: usize = 256 << 10;
 
-/// The body as the form's parser sees it.
+/// The body as the form's parser reads it.
 struct FormBody {
     pieces: Box<dyn Stream<Item = Result<Bytes, Refusal>> + Unpin + Send>,
-    /// Bytes handed out while the parser is not in the file's part.
-    outside: Option<usize>,
-    /// The body has ended.
-    over: bool,
-    /// The parser takes pieces until there is none before it looks at them. A pause behind each keeps that to one.
+    /// The bytes given to the parser outside the file's part; `None` inside it.
+    outside_bytes: Option<usize>,
+    has_ended: bool,
+    /// The parser takes all pieces that are ready before it parses any. Returning `Pending`
+    /// once after each piece makes it parse them one by one.
     pause: bool,
 }
 
 impl std::fmt::Debug for FormBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FormBody")
-            .field("outside", &self.outside)
-            .field("over", &self.over)
+            .field("outside_bytes", &self.outside_bytes)
+            .field("has_ended", &self.has_ended)
             .finish_non_exhaustive()
     }
 }
 
 impl FormBody {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
-        if self.over {
+        if self.has_ended {
             return Poll::Ready(None);
         }
         if std::mem::take(&mut self.pause) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if let Some(actual) = self.outside.filter(|outside| *outside > OUTSIDE_BYTES) {
-            let message = "there is no part boundary where one should be; is the boundary of the content type right?";
+        if let Some(actual) = self
+            .outside_bytes
+            .filter(|outside_bytes| *outside_bytes > OUTSIDE_BYTES)
+        {
+            let message = format!(
+                "expected a part boundary within {OUTSIDE_BYTES} bytes; check the boundary in the content type"
+            );
             let refusal = Refusal::malformed("malformed_form", message);
             return Poll::Ready(Some(Err(
                 refusal.exceeding(OUTSIDE_BYTES as u64, actual as u64)
@@ -218,16 +227,18 @@ impl FormBody {
         match &piece {
             Some(Ok(bytes)) => {
                 self.pause = true;
-                self.outside = self.outside.map(|outside| outside + bytes.len());
+                self.outside_bytes = self
+                    .outside_bytes
+                    .map(|outside_bytes| outside_bytes + bytes.len());
             }
             Some(Err(_)) => {}
-            None => self.over = true,
+            None => self.has_ended = true,
         }
         Poll::Ready(piece)
     }
 }
 
-/// An error of the form: what the body itself said, an early end, or a form that is none.
+/// The refusal for a parser's error: the body's own refusal, an early end, or a malformed form.
 fn refusal(body: &Mutex<FormBody>, error: &MultipartError) -> Refusal {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
@@ -236,7 +247,7 @@ fn refusal(body: &Mutex<FormBody>, error: &MultipartError) -> Refusal {
         }
         cause = error.source();
     }
-    if lock(body).over {
+    if lock(body).has_ended {
         return incomplete(&error.body_text());
     }
     Refusal::malformed("malformed_form", error.body_text())

@@ -1,8 +1,9 @@
 //! Carga over HTTP.
 //!
-//! [`server`] listens and stops, `router` is the table of contents, `routes` extract and answer.
-//! `form` finds the file in a request, and `receive` hands it to the intake (`carga-intake`).
-//! [`problem`] makes answers of refusals, [`view`] shows an upload.
+//! [`server`] accepts connections and shuts down, and `router` is the table of contents. The
+//! handlers in `routes` parse a request, call one function, and answer. `form` finds the file
+//! in a request, and `receive` passes it to the intake (`carga-intake`). [`problem`] turns
+//! refusals into answers, and [`view`] shows an upload as JSON.
 
 mod drain_body;
 mod form;

@@ -1,4 +1,4 @@
-//! `carga-api`: takes CSV files over HTTP.
+//! `carga-api`: receives CSV files over HTTP.
 
 use anyhow::Context;
 use carga_api::server::Server;
@@ -7,8 +7,8 @@ use carga_common::settings::{Mode, Settings, log_settings};
 use carga_common::{healthcheck, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 
-/// Takes CSV files over HTTP and turns them into durable batches. Settings come from the environment; .env.example names
-/// them all.
+/// Receives CSV files over HTTP and turns them into durable batches. Settings come from the
+/// environment; .env.example lists them all.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {

@@ -1,5 +1,5 @@
-//! How a refusal becomes an answer: the one place that builds problem documents (RFC 9457) and the
-//! one place where a kind of refusal becomes an HTTP status.
+//! Turns refusals into answers. Only this module builds problem documents (RFC 9457), and only
+//! this module maps a kind of refusal to an HTTP status.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -16,7 +16,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// A refusal that only HTTP knows, with its status.
+    /// A refusal whose status does not follow from its kind.
     pub(crate) fn new(status: StatusCode, refusal: Refusal) -> Self {
         Self { status, refusal }
     }
@@ -70,7 +70,7 @@ pub(crate) struct Problem {
 }
 
 impl IntoResponse for ApiError {
-    /// Attaches the problem to the response. The outermost layer, which knows the request's id,
+    /// Attaches the problem to the response. The outermost layer knows the request's id and
     /// writes the body; see `request_id`.
     fn into_response(self) -> Response {
         let Self { status, refusal } = self;
@@ -101,7 +101,7 @@ impl IntoResponse for ApiError {
 }
 
 impl Problem {
-    /// Becomes the body of the response that this problem was attached to.
+    /// Writes the problem as the body of its response.
     pub(crate) fn write_into(self, response: &mut Response) {
         const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
         let (mut parts, body) = Json(self).into_response().into_parts();

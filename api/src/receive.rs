@@ -1,4 +1,4 @@
-//! A request's body, handed to the intake.
+//! Passes the body of a request to the intake.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -12,23 +12,23 @@ use carga_intake::refusal::Refusal;
 use futures::{Stream, TryStreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::form::{Encoding, Form};
+use crate::form::{BodyFormat, Form};
 
 /// A request whose body has not been read.
 #[derive(Debug)]
 pub(crate) struct IncomingRequest {
     pub(crate) id: UploadId,
-    pub(crate) encoding: Encoding,
+    pub(crate) body_format: BodyFormat,
     pub(crate) options: Options,
     pub(crate) headers: HeaderMap,
     pub(crate) content_length: Option<u64>,
     pub(crate) body: Body,
-    /// Kept until the upload has ended, even if its client disconnects long before.
+    /// Held until the upload has ended, even if the client disconnects long before.
     pub(crate) slot: OwnedSemaphorePermit,
 }
 
-/// Receives a whole upload, even if the client disconnects: a lost connection ends the upload in the
-/// same way as any other fault.
+/// Receives a whole upload, even if the client disconnects. A lost connection fails the upload
+/// like any other fault.
 pub(crate) async fn receive(intake: &Intake, request: IncomingRequest) -> Result<Upload, Refusal> {
     let id = request.id;
     let receiving = receive_body(intake.clone(), request);
@@ -38,7 +38,7 @@ pub(crate) async fn receive(intake: &Intake, request: IncomingRequest) -> Result
 async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload, Refusal> {
     let IncomingRequest {
         id,
-        encoding,
+        body_format,
         mut options,
         headers,
         content_length,
@@ -55,14 +55,15 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
         bytes_total,
         trace,
     };
-    match encoding {
-        // hyper has counted the body against its length, so one that ends without an error is whole.
-        Encoding::Raw(charset) => {
+    match body_format {
+        // hyper compares the body with its declared length, so a body without an error is
+        // complete.
+        BodyFormat::Raw(charset) => {
             options.default_encoding(charset);
             let incoming = incoming(options, content_length);
             intake.receive(incoming, body, async || Ok(())).await
         }
-        Encoding::Form => {
+        BodyFormat::Form => {
             let mut form = Form::open(headers.get(header::CONTENT_TYPE), body).await?;
             let file = form.file(&mut options).await?;
             let file = form.pieces(file);
@@ -81,5 +82,9 @@ pub(crate) fn body_pieces(
 ) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + use<> {
     let body = body.into_data_stream();
     let body = body.map_err(|error| incomplete(&error.to_string()));
-    pieces(body, intake.settings.body_idle, intake.out_of_time.clone())
+    pieces(
+        body,
+        intake.settings.body_idle,
+        intake.abort_uploads.clone(),
+    )
 }

@@ -1,4 +1,5 @@
-//! The outermost layer: a request's id, its span, and the bodies of its problem documents.
+//! The outermost layer: assigns the request's id, opens its span, and writes its problem
+//! document.
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
@@ -11,16 +12,16 @@ use crate::problem::Problem;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id taken over from a client; it goes into every log line.
-const LONGEST: usize = 128;
+/// The longest id that is accepted from a client. It is part of every log line.
+const MAX_ID_BYTES: usize = 128;
 
-/// Takes the client's id or makes one, and gives it back with the answer.
+/// Uses the client's id or generates one, and returns it with the answer.
 pub(crate) async fn layer(request: Request, next: Next) -> Response {
     let id = request
         .headers()
         .get(HEADER)
         .and_then(|id| id.to_str().ok())
-        .filter(|id| !id.is_empty() && id.len() <= LONGEST)
+        .filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES)
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
     let span = tracing::info_span!(
         "request",

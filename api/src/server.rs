@@ -1,4 +1,5 @@
-//! The HTTP server. Built first, run later, so that a caller knows the address before anything is served.
+//! The HTTP server. Binding and running are separate, so that a caller knows the address before
+//! requests are served.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use crate::router::router;
 use crate::state::ApiState;
 
-/// After the grace period uploads are cut off; this long they may take to record it, and answers to be sent.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Time allowed after the grace period to record failures and send answers.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client that was refused in the middle of its file has so long to notice.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long a connection is read after its last answer, so that the client notices the answer.
+const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// An API that listens and is not served yet.
+/// An API that has an address and serves no requests yet.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -36,7 +37,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the address of the settings. `stop` makes it drain and end.
+    /// Binds the address in the settings. Cancelling `stop` makes the server drain and stop.
     pub async fn bind(
         settings: &Settings,
         backends: Backends,
@@ -52,13 +53,14 @@ impl Server {
         })
     }
 
-    /// Where it listens; with port 0 in the settings, the port it was given.
+    /// The address that the server listens on. For port 0 in the settings, it has the actual
+    /// port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until told to stop. Then uploads in flight may finish within the grace period, while new ones are refused and
-    /// `/readyz` says so.
+    /// Serves until `stop` is cancelled. Uploads in flight may then finish within the grace
+    /// period, while new ones are refused and `/readyz` says so.
     pub async fn run(self) {
         let Self {
             listener,
@@ -79,18 +81,19 @@ impl Server {
             match accepted {
                 Ok((stream, _)) => serve(stream, app.clone(), header_timeout, &connections),
                 Err(error) => {
-                    // Usually too many open files; without a pause this would spin.
-                    tracing::warn!(%error, "a connection was not accepted");
+                    // The usual cause is too many open files. Without a pause, this loop would
+                    // spin.
+                    tracing::warn!(%error, "could not accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
         drop(listener);
-        if tokio::time::timeout(LAST_WORDS, connections.shutdown())
+        if tokio::time::timeout(CLOSE_TIMEOUT, connections.shutdown())
             .await
             .is_err()
         {
-            tracing::warn!("connections are still open and are dropped");
+            tracing::warn!("dropping connections that are still open");
         }
         heartbeat.abort();
     }
@@ -98,58 +101,62 @@ impl Server {
 
 fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: &GracefulShutdown) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "the connection is gone already");
+        tracing::debug!(%error, "the connection is already closed");
     }
-    let twin = stream.as_fd().try_clone_to_owned();
+    let duplicate = stream.as_fd().try_clone_to_owned();
     let connection = http1::Builder::new()
-        // The timeout works only with a timer, and without it a client may hold a connection by sending its head for ever.
+        // The header timeout needs a timer. Without that timeout, a client could hold a
+        // connection for ever by sending its head slowly.
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
     let connection = connections.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended badly");
+            tracing::debug!(%error, "a connection failed");
         }
-        if let Ok(twin) = twin {
-            linger(twin).await;
+        if let Ok(duplicate) = duplicate {
+            linger(duplicate).await;
         }
     });
 }
 
-/// Reads on for a moment where the answer is the last that was to be said. A socket that is closed with something unread in it
-/// is reset, and a reset overtakes the answer: a client in the middle of a large file would never see why it was refused.
-async fn linger(twin: OwnedFd) {
-    let Ok(mut rest) = TcpStream::from_std(twin.into()) else {
+/// Reads on for a moment after the last answer; nginx calls this a lingering close. Closing a
+/// socket with unread bytes resets the connection, and the reset overtakes the answer. A client
+/// in the middle of a large file would then never see why it was refused.
+async fn linger(duplicate: OwnedFd) {
+    let Ok(mut rest) = TcpStream::from_std(duplicate.into()) else {
         return;
     };
-    let mut thrown_away = vec![0; 16 << 10];
+    let mut discarded = vec![0; 16 << 10];
     let read_on =
-        async { while matches!(rest.read(&mut thrown_away).await, Ok(read) if read > 0) {} };
-    // The client may never end.
-    let _ = tokio::time::timeout(LINGER, read_on).await;
+        async { while matches!(rest.read(&mut discarded).await, Ok(read) if read > 0) {} };
+    // The client may never stop sending.
+    let _ = tokio::time::timeout(LINGER_TIME, read_on).await;
 }
 
-/// Ends when the server was told to stop and no upload is in flight any more. Uploads that outlast the grace period are
-/// failed.
+/// Returns when the server is stopping and no upload is in flight. Uploads that outlast the
+/// grace period are failed.
 async fn drain(state: &ApiState, grace: Duration) {
     state.draining.cancelled().await;
     let Intake {
-        tasks, out_of_time, ..
+        tasks,
+        abort_uploads,
+        ..
     } = &state.intake;
     tasks.close();
     if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
         return;
     }
     tracing::warn!(uploads = tasks.len(), "the grace period is over");
-    out_of_time.cancel();
-    if tokio::time::timeout(LAST_WORDS, tasks.wait())
+    abort_uploads.cancel();
+    if tokio::time::timeout(CLOSE_TIMEOUT, tasks.wait())
         .await
         .is_err()
     {
         tracing::warn!(
             uploads = tasks.len(),
-            "uploads could not be ended; their leases will run out"
+            "could not end all uploads; their leases will expire"
         );
     }
 }

@@ -9,14 +9,13 @@ use carga_intake::refusal::{Refusal, RefusalKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// Cheap to clone; one per process.
+/// The shared state; one per process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiState {
-    /// What receives uploads.
     pub(crate) intake: Intake,
-    /// A permit per upload at once.
+    /// One permit per upload that may be received at the same time.
     upload_slots: Arc<Semaphore>,
-    /// No new uploads are taken.
+    /// Cancelled when the server stops. New uploads are refused from then on.
     pub(crate) draining: CancellationToken,
 }
 
@@ -33,32 +32,33 @@ impl ApiState {
         }
     }
 
-    /// The ports.
     pub(crate) fn backends(&self) -> &Backends {
         &self.intake.backends
     }
 
-    /// What is accepted.
     pub(crate) fn settings(&self) -> &IntakeSettings {
         &self.intake.settings
     }
 
-    /// Refuses new work once the server stops.
+    /// Refuses a request if the server is stopping.
     pub(crate) fn refuse_when_stopping(&self) -> Result<(), Refusal> {
         match self.draining.is_cancelled() {
-            true => Err(Refusal::unavailable("stopping", "this server is stopping")),
+            true => Err(Refusal::unavailable(
+                "stopping",
+                "the server is stopping; retry later",
+            )),
             false => Ok(()),
         }
     }
 
-    /// Takes one of the permits for uploads at once.
+    /// Takes a permit to receive an upload, or refuses if all are taken.
     pub(crate) fn upload_slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         let slot = Arc::clone(&self.upload_slots).try_acquire_owned();
         slot.map_err(|_| {
-            let most = self.settings().max_uploads as u64;
-            let message = format!("{most} uploads are being received already (CARGA_MAX_UPLOADS)");
+            let limit = self.settings().max_uploads as u64;
+            let message = format!("already receiving {limit} uploads, the most allowed (CARGA_MAX_UPLOADS); retry later");
             let refusal = Refusal::new(RefusalKind::TooMany, "too_many_uploads", message);
-            refusal.exceeding(most, most + 1).retry_after(2)
+            refusal.exceeding(limit, limit + 1).retry_after(2)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! An upload as the API shows it. Field names are binding; see the HTTP contract.
+//! An upload as the API shows it. Field names are binding, because clients rely on them.
 
 use carga_common::backends::Backends;
 use carga_common::error::PortResult;
@@ -41,7 +41,7 @@ struct BytesView {
     total: Option<u64>,
 }
 
-/// `read` is the sum of all the others, always.
+/// `read` is always the sum of all other fields.
 #[derive(Debug, Serialize)]
 struct RowsView {
     read: u64,
@@ -63,7 +63,8 @@ struct BatchesView {
 }
 
 impl UploadView {
-    /// Puts the record and the live counters together. Without the counters' server the ledger is counted instead.
+    /// Combines the record with the live counters. If the progress store is unavailable, the
+    /// ledger is counted instead.
     pub(crate) async fn of(upload: Upload, backends: &Backends) -> PortResult<Self> {
         if upload.status.is_terminal() {
             return Ok(Self::new(upload, Counters::default(), false));
@@ -74,7 +75,7 @@ impl UploadView {
         Self::counted(upload, backends.store.as_ref(), true).await
     }
 
-    /// Puts the record and the ledger together.
+    /// Combines the record with counts from the ledger.
     pub async fn counted(upload: Upload, store: &dyn Store, degraded: bool) -> PortResult<Self> {
         let snapshot = store.progress(upload.key()).await?;
         let counters = Counters {
@@ -90,7 +91,7 @@ impl UploadView {
         Ok(Self::new(upload, counters, degraded))
     }
 
-    /// Only what the record says.
+    /// Shows the record alone.
     pub(crate) fn without_counters(upload: Upload) -> Self {
         Self::new(upload, Counters::default(), true)
     }
@@ -103,7 +104,7 @@ impl UploadView {
             _ => 0,
         };
         let rejected = upload.rows_rejected;
-        // A worker may have stored rows that the last heartbeat does not know of yet.
+        // A worker may have stored rows that the last heartbeat did not report yet.
         let read = known_read.max(inserted + rejected);
         let discarded = match upload.status {
             Status::Failed | Status::Cancelled | Status::Undone => read - rejected,
@@ -162,7 +163,8 @@ impl UploadView {
     }
 }
 
-/// How much of the upload is accounted for, to a tenth; unknown until the total is.
+/// The percentage of rows with a final outcome, to one decimal; `None` until the total is
+/// known.
 fn percent(upload: &Upload, rows: &RowsView) -> Option<f64> {
     upload.batches_total?;
     if rows.read == 0 {
@@ -172,7 +174,7 @@ fn percent(upload: &Upload, rows: &RowsView) -> Option<f64> {
     Some((accounted as f64 * 1000.0 / rows.read as f64).floor() / 10.0)
 }
 
-/// Rows stored per second since the upload began; unknown before the first.
+/// Rows stored per second since the upload began; `None` before the first.
 fn rate(upload: &Upload, inserted: u64) -> Option<u64> {
     let until = upload.finished_at.unwrap_or_else(Timestamp::now);
     let seconds = until.duration_since(upload.created_at).as_secs_f64();

@@ -1,7 +1,9 @@
-//! The way of a row through the pure core, without any I/O: read, encoded, decoded, archived, made ready for COPY.
+//! Measures the pure core without I/O: reading, encoding, decoding, archiving, and encoding for
+//! COPY.
 //!
-//! `core STAGE [TIMES]` stops behind a stage, so that the difference of two is what a stage costs. `bench/instructions.sh` counts
-//! their instructions; run it without a count for rows per second.
+//! `core STAGE [TIMES]` stops after a stage, so the difference between two stages is the cost
+//! of the later one. `bench/instructions.sh` counts their instructions. Run `core` directly to
+//! see rows per second.
 
 use std::fmt::Write as _;
 use std::slice::Chunks;
@@ -29,7 +31,7 @@ const fn limit(value: usize) -> Limit {
     Limit { value, setting }
 }
 
-/// As they come from a socket.
+/// The size of the pieces, as they arrive from a socket.
 const PIECE_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
@@ -73,9 +75,9 @@ fn main() {
     let (mut rows, mut bytes) = (0, 0);
     for _ in 0..times {
         for file in &files {
-            let made = run(file, stage);
-            rows += made.rows;
-            bytes += made.bytes;
+            let output = run(file, stage);
+            rows += output.rows;
+            bytes += output.bytes;
         }
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -103,12 +105,12 @@ fn quoted() -> Vec<u8> {
 }
 
 #[derive(Default)]
-struct Made {
+struct Output {
     rows: u64,
     bytes: usize,
 }
 
-fn run(file: &[u8], stage: Stage) -> Made {
+fn run(file: &[u8], stage: Stage) -> Output {
     let mut pieces = Pieces(file.chunks(PIECE_BYTES));
     let mut reader = open_in_memory(&mut pieces);
     let limits = BatchLimits {
@@ -117,7 +119,7 @@ fn run(file: &[u8], stage: Stage) -> Made {
     };
     let upload = UploadKey::first(UploadId::generate());
     let mut encoder = BatchEncoder::new(upload, reader.columns(), "", limits);
-    let mut made = Made::default();
+    let mut output = Output::default();
     loop {
         let next = reader
             .next()
@@ -130,22 +132,22 @@ fn run(file: &[u8], stage: Stage) -> Made {
             Next::End => break,
             Next::Rejected(rejected) => panic!("{rejected:?}"),
             Next::Row if stage == Stage::Read => {
-                made.bytes += reader.cells().map(str::len).sum::<usize>();
+                output.bytes += reader.cells().map(str::len).sum::<usize>();
             }
             Next::Row => {
                 let full = encoder.push(reader.rows_read(), reader.cells());
                 if let Some(batch) = full.unwrap_or_else(|error| panic!("{error}")) {
-                    store(batch, stage, &mut made);
+                    store(batch, stage, &mut output);
                 }
             }
         }
     }
     let (last, _) = encoder.finish();
     if let Some(batch) = last {
-        store(batch, stage, &mut made);
+        store(batch, stage, &mut output);
     }
-    made.rows = reader.rows_read();
-    made
+    output.rows = reader.rows_read();
+    output
 }
 
 /// A file in memory.
@@ -170,21 +172,21 @@ fn open_in_memory(pieces: &mut Pieces<'_>) -> CsvReader {
     }
 }
 
-fn store(batch: EncodedBatch, stage: Stage, made: &mut Made) {
-    made.bytes += batch.body.len();
+fn store(batch: EncodedBatch, stage: Stage, output: &mut Output) {
+    output.bytes += batch.body.len();
     if stage < Stage::Decode {
         return;
     }
     let batch = Batch::decode(batch.body).unwrap_or_else(|error| panic!("{error}"));
-    made.bytes += batch.row_count();
+    output.bytes += batch.row_count();
     if stage < Stage::Archive {
         return;
     }
-    made.bytes += batch_object(&batch).len();
+    output.bytes += batch_object(&batch).len();
     if stage < Stage::Copy {
         return;
     }
     let mut rows = Vec::with_capacity(2 * batch.size_bytes());
     copy::append_rows(&mut rows, &batch).unwrap_or_else(|error| panic!("{error}"));
-    made.bytes += rows.len();
+    output.bytes += rows.len();
 }

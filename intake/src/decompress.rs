@@ -1,4 +1,4 @@
-//! Undoes gzip and zstd. How much a file may become is limited while it is decompressed.
+//! Decompresses gzip and zstd, and limits the size of the result while it grows.
 
 use std::io::{self, ErrorKind};
 
@@ -14,16 +14,17 @@ use crate::open::FileBytes;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::source::FileSource;
 
-/// Decompressed at once.
+/// How many bytes are decompressed at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// The ratio of decompressed to sent bytes is enforced only above this size.
-const ANY_RATIO_BYTES: u64 = 16 << 20;
+const MIN_RATIO_BYTES: u64 = 16 << 20;
 
-/// 2^23: what every decoder has to support (RFC 8878, 3.1.1.1.2), and the memory that one upload can take with it.
+/// The largest zstd window, as a power of two: 8 MiB. Every decoder must support it (RFC 8878,
+/// 3.1.1.1.2), and it bounds the memory that one upload can take.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// The first bytes of formats that are often sent as CSV.
+/// The first bytes of other formats that are often sent by mistake.
 const NOT_CSV: [(&[u8], &str); 6] = [
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
@@ -36,63 +37,63 @@ const LONGEST_MAGIC: usize = 6;
 
 type Reader<S> = StreamReader<FileSource<S>, Bytes>;
 
-/// A file that may be compressed, as the bytes that are in it.
+/// A file that may be compressed. Yields its decompressed bytes.
 #[derive(Debug)]
 pub(crate) struct Decompressor<S> {
-    form: Form<S>,
+    format: Format<S>,
     limits: FileLimits,
     decompressed: u64,
 }
 
 #[derive(Debug)]
-enum Form<S> {
+enum Format<S> {
     Plain(FileSource<S>),
     Gzip(Box<GzipDecoder<Reader<S>>>),
     Zstd(Box<ZstdDecoder<Reader<S>>>),
 }
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
-    /// Looks at the first bytes.
+    /// Detects the compression from the first bytes, and refuses formats that are not CSV.
     pub(crate) async fn open(
         mut source: FileSource<S>,
         limits: FileLimits,
     ) -> Result<Self, Refusal> {
         let beginning = source.peek(LONGEST_MAGIC).await?;
-        let form = match &beginning[..] {
+        let format = match &beginning[..] {
             [0x1f, 0x8b, ..] => {
                 let mut decoder = GzipDecoder::new(StreamReader::new(source));
                 decoder.multiple_members(true);
-                Form::Gzip(Box::new(decoder))
+                Format::Gzip(Box::new(decoder))
             }
             [0x28, 0xb5, 0x2f, 0xfd, ..] => {
                 let window = [DParameter::window_log_max(ZSTD_WINDOW_LOG)];
                 let mut decoder = ZstdDecoder::with_params(StreamReader::new(source), &window);
                 decoder.multiple_members(true);
-                Form::Zstd(Box::new(decoder))
+                Format::Zstd(Box::new(decoder))
             }
             beginning => {
                 refuse_other_formats(beginning)?;
-                Form::Plain(source)
+                Format::Plain(source)
             }
         };
         Ok(Self {
-            form,
+            format,
             limits,
             decompressed: 0,
         })
     }
 
-    /// Bytes that came out of compression so far.
+    /// The number of decompressed bytes so far; 0 for a file that is not compressed.
     pub(crate) fn decompressed(&self) -> u64 {
         self.decompressed
     }
 
     /// The file as it was sent.
     pub(crate) fn source(&mut self) -> &mut FileSource<S> {
-        match &mut self.form {
-            Form::Plain(source) => source,
-            Form::Gzip(decoder) => decoder.get_mut().get_mut(),
-            Form::Zstd(decoder) => decoder.get_mut().get_mut(),
+        match &mut self.format {
+            Format::Plain(source) => source,
+            Format::Gzip(decoder) => decoder.get_mut().get_mut(),
+            Format::Zstd(decoder) => decoder.get_mut().get_mut(),
         }
     }
 
@@ -103,17 +104,17 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
             ..
         } = self.limits;
         let (actual, received) = (self.decompressed, self.source().bytes_received());
-        let by_ratio = received.saturating_mul(expansion).max(ANY_RATIO_BYTES);
-        let (limit, setting) = if expanded_bytes <= by_ratio {
+        let ratio_limit = received.saturating_mul(expansion).max(MIN_RATIO_BYTES);
+        let (limit, setting) = if expanded_bytes <= ratio_limit {
             (expanded_bytes, "CARGA_MAX_EXPANDED_BYTES")
         } else {
-            (by_ratio, "CARGA_MAX_EXPANSION")
+            (ratio_limit, "CARGA_MAX_EXPANSION")
         };
         if actual <= limit {
             return Ok(());
         }
         let message = format!(
-            "the first {received} bytes of the file expand to at least {actual}, the limit for them is {limit} ({setting})"
+            "the first {received} bytes of the file decompress to at least {actual} bytes; the limit is {limit} ({setting})"
         );
         let refusal = Refusal::new(RefusalKind::TooLarge, "expanded_too_large", message);
         Err(refusal.exceeding(limit, actual))
@@ -122,34 +123,34 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Decompressor<S> {
     fn compression(&self) -> Option<&'static str> {
-        match &self.form {
-            Form::Plain(_) => None,
-            Form::Gzip(_) => Some("gzip"),
-            Form::Zstd(_) => Some("zstd"),
+        match &self.format {
+            Format::Plain(_) => None,
+            Format::Gzip(_) => Some("gzip"),
+            Format::Zstd(_) => Some("zstd"),
         }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         let mut chunk = BytesMut::new();
-        let read = match &mut self.form {
-            Form::Plain(source) => {
+        let read = match &mut self.format {
+            Format::Plain(source) => {
                 return source
                     .next()
                     .await
                     .transpose()
                     .map_err(|error| refusal(error, ""));
             }
-            Form::Gzip(decoder) => {
+            Format::Gzip(decoder) => {
                 chunk.reserve(CHUNK_BYTES);
                 decoder.read_buf(&mut chunk).await
             }
-            Form::Zstd(decoder) => {
+            Format::Zstd(decoder) => {
                 chunk.reserve(CHUNK_BYTES);
                 decoder.read_buf(&mut chunk).await
             }
         };
-        let form = self.compression().unwrap_or_default();
-        let read = read.map_err(|error| refusal(error, form))?;
+        let format = self.compression().unwrap_or_default();
+        let read = read.map_err(|error| refusal(error, format))?;
         self.decompressed += read as u64;
         self.check()?;
         Ok((read > 0).then(|| chunk.freeze()))
@@ -164,31 +165,31 @@ fn refuse_other_formats(beginning: &[u8]) -> Result<(), Refusal> {
         None => Ok(()),
         Some((_, what)) => {
             let message = format!(
-                "the file is {what}, not CSV; export it as CSV, plain or with gzip or zstd"
+                "the file is {what}, not CSV; export it as CSV, optionally compressed with gzip or zstd"
             );
             Err(Refusal::new(RefusalKind::Unsupported, "not_csv", message))
         }
     }
 }
 
-/// What the source said, or what the decoder has found.
+/// The refusal that the source returned, or a new one for the decoder's error.
 fn refusal(error: io::Error, compression: &str) -> Refusal {
     let kind = error.kind();
     match error.downcast::<Refusal>() {
         Ok(refusal) => refusal,
         Err(error) => {
             let what = match kind {
-                ErrorKind::UnexpectedEof => "ends before its data does".to_owned(),
-                // zstd's own words for a window beyond the limit.
+                ErrorKind::UnexpectedEof => "is incomplete".to_owned(),
+                // zstd reports a window beyond the limit as an error about memory.
                 _ if error.to_string().contains("memory") => {
                     format!(
-                        "takes a window of more than {} MiB to expand",
+                        "needs a window of more than {} MiB to decompress",
                         (1 << ZSTD_WINDOW_LOG) >> 20
                     )
                 }
                 _ => format!("is damaged: {error}"),
             };
-            let message = format!("the {compression} file {what}; nothing of it is kept");
+            let message = format!("the {compression} file {what}; none of its rows are kept");
             Refusal::unprocessable("damaged_compression", message)
         }
     }

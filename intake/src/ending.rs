@@ -1,4 +1,4 @@
-//! How an upload leaves the intake: sealed, or failed with its reason on record.
+//! Ends an upload in the intake: seals it, or records why it failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +10,19 @@ use carga_common::store::{Seal, Store};
 use carga_common::upload::{Status, Upload, UploadId};
 use tokio::time::sleep;
 
-use crate::heartbeat::LiveGuard;
+use crate::heartbeat::ActiveUpload;
 use crate::intake::Intake;
 use crate::policy::OnDuplicate;
 use crate::refusal::Refusal;
 
-/// How long a client waits for its refusal while the database is away. After that the failure is not
-/// recorded here, and the upload ends when its lease expires.
+/// How long a client waits for its refusal while the database is unavailable. After that, the
+/// failure is not recorded here, and the upload ends when its lease expires.
 const RECORD_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Intake {
-    /// Finds out whether the same file was imported before, and whether that refuses this upload.
-    pub(crate) async fn compare(
+    /// Looks for an earlier upload of the same file, and refuses this one if its options say
+    /// so.
+    pub(crate) async fn check_duplicate(
         &self,
         upload: &Upload,
         seal: Seal,
@@ -31,15 +32,15 @@ impl Intake {
         let deadline = sleep(self.settings.publish_deadline);
         let same = || store.same_content(seal.sha256, upload.id);
         let duplicate_of = patiently(deadline, same).await?;
-        on_duplicate.judge(duplicate_of)?;
+        on_duplicate.check(duplicate_of)?;
         Ok(Seal {
             duplicate_of,
             ..seal
         })
     }
 
-    /// Seals the upload and returns it as it is now. All its batches are durable in the queue, so a
-    /// database that is away for a moment is worth waiting for.
+    /// Seals the upload and returns its new record. All its batches are durable in the queue,
+    /// so it is worth waiting for a database that is briefly unavailable.
     pub(crate) async fn seal(&self, upload: &Upload, seal: &Seal) -> Result<Upload, Refusal> {
         let store = self.backends.store.as_ref();
         let deadline = sleep(self.settings.publish_deadline);
@@ -60,14 +61,14 @@ impl Intake {
         })
     }
 
-    /// Completes the upload if its workers have stored everything already. No error here may become
-    /// a refusal: the file is accepted, and a client that sent it again would have its rows twice.
+    /// Completes the upload if the workers have stored everything already. No error here may
+    /// become a refusal: the file is accepted, and sending it again would store its rows twice.
     pub(crate) async fn finish(&self, sealed: Upload) -> Upload {
         let (store, archive) = (self.backends.store.as_ref(), self.backends.archive.as_ref());
         if let Err(error) = finish_if_complete(store, archive, sealed.id).await {
             tracing::warn!(
                 error = error.chain(),
-                "the upload is left to the workers to complete"
+                "could not complete the upload; a worker will complete it"
             );
         }
         match store.upload(sealed.id).await {
@@ -76,17 +77,17 @@ impl Intake {
         }
     }
 
-    /// Ends the upload as failed, and starts the removal of its rows. The client is told what the
-    /// record says, which differs from `refusal` when another process has ended the upload, or when
+    /// Records the upload as failed, and starts the removal of its rows. The client gets the
+    /// failure on record. That is not `refusal` if another process has ended the upload, or if
     /// a seal was committed and its answer was lost.
     pub(crate) async fn fail(
         &self,
         upload: Upload,
-        live: &LiveGuard,
+        active: &ActiveUpload,
         refusal: Refusal,
     ) -> Result<Upload, Refusal> {
         let id = upload.id;
-        let refusal = match self.record_failure(&upload, live, &refusal).await {
+        let refusal = match self.record_failure(&upload, active, &refusal).await {
             Ok(None) => {
                 let failure = &refusal.failure;
                 tracing::info!(code = failure.code, row = failure.row, "upload failed");
@@ -94,26 +95,24 @@ impl Intake {
                 self.tasks.spawn(remove_rows_later(store, id));
                 refusal
             }
-            Ok(Some(found)) if found.status == Status::Cancelled => {
-                let message = "the upload was cancelled; nothing of it is kept";
+            Ok(Some(ended)) if ended.status == Status::Cancelled => {
+                let message = "the upload was cancelled; none of its rows are kept";
                 Refusal::conflict("cancelled", message)
             }
-            Ok(Some(found)) => match found.failure {
-                None => return Ok(found),
+            Ok(Some(ended)) => match ended.failure {
+                None => return Ok(ended),
                 Some(failure) => Refusal { failure, ..refusal },
             },
-            // The upload was not sealed, since that needs room too. Its lease expires, and a sweeper
-            // ends it when there is room to.
+            // Sealing needs room too, so the upload was not sealed. Its lease will expire, and
+            // a sweeper will end it once there is room.
             Err(error) if error.kind() == ErrorKind::Full => {
                 tracing::error!(error = error.chain(), "no room to record the failure");
                 refusal
             }
-            // Its lease expires and a sweeper ends it, unless it was sealed.
+            // Unless the upload was sealed, its lease will expire and a sweeper will end it.
             Err(error) => {
-                tracing::error!(error = error.chain(), "the failure could not be recorded");
-                let message = format!(
-                    "it is not known yet what became of the upload; ask GET /uploads/{id} before you send the file again"
-                );
+                tracing::error!(error = error.chain(), "could not record the failure");
+                let message = format!("outcome unknown; check GET /uploads/{id} before retrying");
                 Refusal::unavailable("outcome_unknown", message)
             }
         };
@@ -124,13 +123,13 @@ impl Intake {
     async fn record_failure(
         &self,
         upload: &Upload,
-        live: &LiveGuard,
+        active: &ActiveUpload,
         refusal: &Refusal,
     ) -> Result<Option<Upload>, PortError> {
         let store = &self.backends.store;
         let key = upload.key();
-        let (failure, last) = (&refusal.failure, Some(live.upload.beat()));
-        let fail = || store.fail(key, failure, last);
+        let (failure, last_heartbeat) = (&refusal.failure, Some(active.figures.heartbeat()));
+        let fail = || store.fail(key, failure, last_heartbeat);
         match patiently(sleep(RECORD_DEADLINE), fail).await? {
             true => Ok(None),
             false => store.upload(key.id).await,
@@ -138,9 +137,10 @@ impl Intake {
     }
 }
 
-/// Removes the rows of an upload that ended without keeping them. What is left, the sweeper removes.
+/// Removes the rows of an upload that ended without keeping them. If this fails, the sweeper
+/// removes them.
 pub async fn remove_rows_later(store: Arc<dyn Store>, id: UploadId) {
     if let Err(error) = remove_rows(store.as_ref(), id).await {
-        tracing::warn!(upload.id = %id, error = error.chain(), "rows are left to the sweeper to remove");
+        tracing::warn!(upload.id = %id, error = error.chain(), "could not remove the rows; the sweeper will remove them");
     }
 }

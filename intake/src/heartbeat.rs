@@ -1,4 +1,5 @@
-//! Uploads being received in this process, and the heartbeat that puts their figures on record.
+//! The uploads that this process receives, and the heartbeat that renews their leases and
+//! stores their figures.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,24 +12,25 @@ use carga_common::upload::{UploadId, UploadKey};
 use futures::future::join_all;
 use tokio::time::MissedTickBehavior;
 
-/// An upload's figures, raised by its intake and read by the heartbeat.
+/// The figures of one upload, updated by its intake and read by the heartbeat.
 #[derive(Debug)]
-pub(crate) struct LiveUpload {
+pub(crate) struct UploadFigures {
     key: UploadKey,
     rows_read: AtomicU64,
     rows_rejected: AtomicU64,
     bytes_received: AtomicU64,
-    /// Somebody else has ended the upload: there is no point in receiving more of it.
+    /// Another process has ended the upload, so receiving more of it is pointless.
     ended: AtomicBool,
 }
 
-impl LiveUpload {
-    /// Figures are told apart, not compared, so no order among them is needed.
+impl UploadFigures {
+    /// Relaxed ordering is enough, because each figure is read on its own.
     pub(crate) fn set_rows(&self, rows: u64) {
         self.rows_read.store(rows, Ordering::Relaxed);
     }
 
-    /// Only what the store has: a figure that was shown must not go back.
+    /// Counts only rows that the store has, because a figure must not decrease once a client
+    /// has seen it.
     pub(crate) fn set_rejected(&self, rows: u64) {
         self.rows_rejected.store(rows, Ordering::Relaxed);
     }
@@ -41,7 +43,7 @@ impl LiveUpload {
         self.ended.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn beat(&self) -> Heartbeat {
+    pub(crate) fn heartbeat(&self) -> Heartbeat {
         Heartbeat {
             upload: self.key.id,
             rows_read: self.rows_read.load(Ordering::Relaxed),
@@ -51,55 +53,60 @@ impl LiveUpload {
     }
 }
 
-/// All of them.
+/// All uploads that this process receives.
 #[derive(Debug, Default)]
-pub(crate) struct LiveUploads {
-    uploads: Mutex<HashMap<UploadId, Arc<LiveUpload>>>,
+pub(crate) struct ActiveUploads {
+    uploads: Mutex<HashMap<UploadId, Arc<UploadFigures>>>,
 }
 
-impl LiveUploads {
-    /// Enters an upload; it leaves when the guard is dropped, and its lease is then no longer renewed.
-    pub(crate) fn enter(self: &Arc<Self>, key: UploadKey) -> LiveGuard {
-        let upload = Arc::new(LiveUpload {
+impl ActiveUploads {
+    /// Registers an upload. Dropping the guard removes it, and its lease is no longer renewed.
+    pub(crate) fn register(self: &Arc<Self>, key: UploadKey) -> ActiveUpload {
+        let figures = Arc::new(UploadFigures {
             key,
             rows_read: AtomicU64::new(0),
             rows_rejected: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         });
-        self.with(|uploads| uploads.insert(key.id, Arc::clone(&upload)));
-        LiveGuard {
+        self.with_uploads(|uploads| uploads.insert(key.id, Arc::clone(&figures)));
+        ActiveUpload {
             all: Arc::clone(self),
-            upload,
+            figures,
         }
     }
 
-    fn snapshot(&self) -> Vec<Arc<LiveUpload>> {
-        self.with(|uploads| uploads.values().cloned().collect())
+    fn snapshot(&self) -> Vec<Arc<UploadFigures>> {
+        self.with_uploads(|uploads| uploads.values().cloned().collect())
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<UploadId, Arc<LiveUpload>>) -> T) -> T {
+    fn with_uploads<T>(
+        &self,
+        work: impl FnOnce(&mut HashMap<UploadId, Arc<UploadFigures>>) -> T,
+    ) -> T {
         work(&mut lock(&self.uploads))
     }
 }
 
-/// Keeps an upload among the living.
+/// Keeps an upload registered.
 #[derive(Debug)]
-pub(crate) struct LiveGuard {
-    all: Arc<LiveUploads>,
-    pub(crate) upload: Arc<LiveUpload>,
+pub(crate) struct ActiveUpload {
+    all: Arc<ActiveUploads>,
+    pub(crate) figures: Arc<UploadFigures>,
 }
 
-impl Drop for LiveGuard {
+impl Drop for ActiveUpload {
     fn drop(&mut self) {
-        self.all.with(|uploads| uploads.remove(&self.upload.key.id));
+        self.all
+            .with_uploads(|uploads| uploads.remove(&self.figures.key.id));
     }
 }
 
-/// Renews all leases with one statement per tick, and only then raises the live counters: a poll never sees a figure that
-/// the store does not have, so losing the counters cannot make a figure go back.
-pub(crate) async fn beat_forever(
-    live: Arc<LiveUploads>,
+/// Renews all leases with one statement per tick, and updates the live counters only after
+/// that. A client never sees a figure that the store lacks, so losing the counters cannot make
+/// a figure decrease.
+pub(crate) async fn run_heartbeat(
+    active: Arc<ActiveUploads>,
     backends: Backends,
     every: std::time::Duration,
 ) {
@@ -107,15 +114,15 @@ pub(crate) async fn beat_forever(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let uploads = live.snapshot();
+        let uploads = active.snapshot();
         if uploads.is_empty() {
             continue;
         }
-        let beats: Vec<Heartbeat> = uploads.iter().map(|upload| upload.beat()).collect();
-        let renewed: HashSet<UploadId> = match backends.store.heartbeat(&beats).await {
+        let heartbeats: Vec<Heartbeat> = uploads.iter().map(|upload| upload.heartbeat()).collect();
+        let renewed: HashSet<UploadId> = match backends.store.heartbeat(&heartbeats).await {
             Ok(renewed) => renewed.into_iter().collect(),
             Err(error) => {
-                tracing::warn!(error = error.chain(), "leases were not renewed");
+                tracing::warn!(error = error.chain(), "could not renew the leases");
                 continue;
             }
         };
@@ -125,8 +132,8 @@ pub(crate) async fn beat_forever(
         {
             upload.ended.store(true, Ordering::Relaxed);
         }
-        let reports = uploads.iter().zip(&beats).map(|(upload, beat)| {
-            let (rows, bytes) = (beat.rows_read, beat.bytes_received);
+        let reports = uploads.iter().zip(&heartbeats).map(|(upload, heartbeat)| {
+            let (rows, bytes) = (heartbeat.rows_read, heartbeat.bytes_received);
             backends.progress.received(upload.key, rows, bytes)
         });
         join_all(reports).await;

@@ -1,4 +1,5 @@
-//! Receiving uploads: the state that all uploads of a process share, and how one begins and ends.
+//! Receives uploads: the state that they share in a process, and the steps from the first byte
+//! to the seal.
 
 use std::sync::Arc;
 
@@ -16,63 +17,64 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::decompress::Decompressor;
-use crate::heartbeat::{LiveUploads, beat_forever};
+use crate::heartbeat::{ActiveUploads, run_heartbeat};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
 use crate::refusal::Refusal;
 use crate::source::FileSource;
 
-/// What receives uploads. Cheap to clone; one per process.
+/// Receives uploads; one per process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Intake {
     /// The ports.
     pub backends: Backends,
-    /// What is accepted.
+    /// Limits and deadlines.
     pub settings: Arc<IntakeSettings>,
-    /// Work that outlives its request. A client that disconnects must not cut a seal short, and
-    /// nobody waits for the removal of rows.
+    /// Tasks that outlive their request. A client that disconnects must not interrupt a seal,
+    /// and no client waits for the removal of rows.
     pub tasks: TaskTracker,
-    /// The grace period is over: uploads still in flight fail now.
-    pub out_of_time: CancellationToken,
+    /// Cancelled when the grace period is over. Uploads that are still in flight then fail.
+    pub abort_uploads: CancellationToken,
     /// The uploads whose leases are renewed.
-    live: Arc<LiveUploads>,
-    /// A permit per byte of unconfirmed batches, shared by all uploads in the order they ask.
+    active: Arc<ActiveUploads>,
+    /// One permit per byte of unconfirmed batches. All uploads share them in the order of their
+    /// requests.
     pub(crate) publish_budget: Arc<Semaphore>,
 }
 
 /// What is known of an upload before its file is read.
 #[derive(Debug)]
 pub struct Incoming {
-    /// Its id.
+    /// The id of the upload.
     pub id: UploadId,
-    /// What the client said about the file.
+    /// The client's options for the file.
     pub options: Options,
-    /// The size of the file, where it is known.
+    /// The size of the file, if it is known.
     pub bytes_total: Option<u64>,
     /// The trace that the upload belongs to.
     pub trace: TraceContext,
 }
 
 impl Intake {
-    /// An intake whose heartbeat does not run yet.
+    /// An intake. Its heartbeat does not run before [`Self::heartbeat`] is polled.
     pub fn new(backends: Backends, settings: IntakeSettings) -> Self {
         Self {
             publish_budget: Arc::new(Semaphore::new(settings.publish_budget_bytes)),
             settings: Arc::new(settings),
             backends,
             tasks: TaskTracker::new(),
-            out_of_time: CancellationToken::new(),
-            live: Arc::default(),
+            abort_uploads: CancellationToken::new(),
+            active: Arc::default(),
         }
     }
 
-    /// Renews the leases of all uploads being received, for as long as it is polled.
+    /// Renews the leases of all uploads while it is polled.
     pub fn heartbeat(&self) -> impl Future<Output = ()> + Send + 'static {
         let every = self.settings.heartbeat;
-        beat_forever(Arc::clone(&self.live), self.backends.clone(), every)
+        run_heartbeat(Arc::clone(&self.active), self.backends.clone(), every)
     }
 
-    /// Runs `receiving` to its end on a task of its own, even if the client disconnects.
+    /// Runs `receiving` to its end on its own task, even if the client disconnects.
     pub async fn run_to_end(
         &self,
         id: UploadId,
@@ -86,8 +88,8 @@ impl Intake {
         })
     }
 
-    /// Receives a file from its first byte to the seal. When this returns an upload, every batch of
-    /// it is durable. `end` checks that the request ends where the file does.
+    /// Receives a file from its first byte to the seal. When it returns an upload, every batch
+    /// is durable. `end` checks that the request ends with the file.
     pub async fn receive(
         &self,
         incoming: Incoming,
@@ -102,23 +104,25 @@ impl Intake {
         let columns = reader.columns().to_vec();
         let upload = self.create(&incoming, columns, dialect).await?;
 
-        let live = self.live.enter(upload.key());
-        file.source().report_to(Arc::clone(&live.upload));
+        let active = self.active.register(upload.key());
+        file.source().report_to(Arc::clone(&active.figures));
         let Incoming { options, trace, .. } = incoming;
         let sealed = async {
             let policy = options.policy;
             let seal = self
-                .publish_rows(reader, file, &upload, &live, policy, &trace)
+                .publish_rows(reader, file, &upload, &active, policy, &trace)
                 .await?;
-            // The file's part is let go by now, so that the form can go on.
+            // `publish_rows` has dropped the file's part, so the rest of the form can be read.
             end().await?;
             options.check_sha256(seal.sha256)?;
-            let seal = self.compare(&upload, seal, options.on_duplicate).await?;
+            let seal = self
+                .check_duplicate(&upload, seal, options.on_duplicate)
+                .await?;
             self.seal(&upload, &seal).await
         };
         match sealed.await {
             Ok(sealed) => Ok(self.finish(sealed).await),
-            Err(refusal) => self.fail(upload, &live, refusal).await,
+            Err(refusal) => self.fail(upload, &active, refusal).await,
         }
     }
 
@@ -138,7 +142,7 @@ impl Intake {
         };
         let store = &self.backends.store;
         match store.create(&new).await {
-            // Another request with the same id came first.
+            // Another request has created this id first.
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 let other = store.upload(id).await?;
                 Err(Refusal::id_used(id, other.map(|upload| upload.status)))

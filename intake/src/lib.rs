@@ -1,14 +1,15 @@
-//! Carga's intake: the bytes of a file become rows, batches, and durable messages.
+//! Carga's intake: turns the bytes of a file into rows, batches and durable messages.
 //!
-//! Read it in the order in which a file passes through: `pieces` reads the body on a task of its
-//! own, `source` counts and hashes what was sent, `decompress` undoes gzip and zstd, [`csv`] makes
-//! rows of the bytes. `rows` puts them into batches, `publish` has each confirmed by the queue, and
-//! `rejects` stores the records that are not rows. `ending` seals the upload or fails it.
-//! [`intake`] puts these in a line; `heartbeat` renews the leases of the uploads in it.
+//! Read it in the order in which a file passes through. `pieces` reads the body on its own
+//! task, `source` counts and hashes the bytes as they were sent, and `decompress` decompresses
+//! gzip and zstd. [`csv`] parses the bytes into rows, `rows` puts the rows into batches, and
+//! `publish` waits until the queue has confirmed each batch. `rejects` stores the records that
+//! are not rows. `ending` seals the upload or fails it. [`intake`] runs these steps in order,
+//! and `heartbeat` renews the upload's lease meanwhile.
 //!
-//! [`options`] is the one table of what a client may say about its file, [`preview`] shows how a
-//! file would be read, and a [`refusal`] says why one is not taken. This crate knows no HTTP: a
-//! refusal has a kind, and `carga-api` makes a status of it.
+//! [`options`] is the one table of what a client may say about its file. [`preview`] shows how
+//! a file would be read, and a [`refusal`] says why a file is refused. This crate knows no
+//! HTTP: a refusal has a kind, and `carga-api` turns the kind into a status.
 
 pub mod csv;
 mod decompress;

@@ -1,4 +1,4 @@
-//! Files of this machine: the same intake, without HTTP.
+//! Receives local files through the same intake, without HTTP.
 
 use std::io;
 use std::time::Duration;
@@ -17,23 +17,23 @@ use crate::options::Options;
 use crate::pieces::pieces;
 use crate::refusal::Refusal;
 
-/// A pipe may be silent for as long as it likes.
+/// A local file has no idle timeout, because a pipe may be silent for any length of time.
 const NEVER: Duration = Duration::MAX;
 
 /// A file to receive.
 #[derive(Debug, Clone)]
 pub struct LocalFile {
-    /// The upload that it becomes.
+    /// The id of the upload.
     pub id: UploadId,
-    /// The name to keep for it.
+    /// The name that is recorded for the file.
     pub filename: Option<String>,
-    /// Its size, where it is known.
+    /// The size of the file, if it is known.
     pub bytes_total: Option<u64>,
-    /// Options by name, as in a request's query.
+    /// Options by name and value, as in a request's query.
     pub options: Vec<(String, String)>,
 }
 
-/// Receives files without HTTP.
+/// Receives local files.
 #[derive(Debug)]
 pub struct LocalIntake {
     intake: Intake,
@@ -41,17 +41,17 @@ pub struct LocalIntake {
 }
 
 impl LocalIntake {
-    /// `stop` fails the file that is being received.
+    /// Starts the heartbeat. Cancelling `stop` fails the file that is being received.
     pub fn start(settings: &IntakeSettings, backends: Backends, stop: CancellationToken) -> Self {
         let mut intake = Intake::new(backends, settings.clone());
-        intake.out_of_time = stop;
+        intake.abort_uploads = stop;
         Self {
             heartbeat: tokio::spawn(intake.heartbeat()),
             intake,
         }
     }
 
-    /// Receives a file to its end. When this returns an upload, every batch of it is durable.
+    /// Receives a whole file. When it returns an upload, every batch is durable.
     pub async fn receive(
         &self,
         file: LocalFile,
@@ -60,7 +60,7 @@ impl LocalIntake {
         let mut options = Options::from_query(&file.options)?;
         options.default_filename(file.filename.as_deref());
         let bytes = bytes.map_err(|error| unreadable(&error));
-        let pieces = pieces(bytes, NEVER, self.intake.out_of_time.clone());
+        let pieces = pieces(bytes, NEVER, self.intake.abort_uploads.clone());
         let incoming = Incoming {
             id: file.id,
             options,
@@ -70,7 +70,7 @@ impl LocalIntake {
         self.intake.receive(incoming, pieces, async || Ok(())).await
     }
 
-    /// Waits for the removal of rows of failed uploads.
+    /// Waits until the rows of failed uploads are removed.
     pub async fn finish(self) {
         self.intake.tasks.close();
         self.intake.tasks.wait().await;
@@ -80,6 +80,6 @@ impl LocalIntake {
 
 /// The file could not be read to its end.
 pub(crate) fn unreadable(error: &io::Error) -> Refusal {
-    let message = format!("the file cannot be read: {error}; nothing of it is kept");
+    let message = format!("cannot read the file: {error}; none of its rows are kept");
     Refusal::unprocessable("unreadable_file", message)
 }

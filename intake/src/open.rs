@@ -1,4 +1,4 @@
-//! Opening a file: how its bytes are read, and what its columns are.
+//! Opens a file: decides how to read its bytes, and reads the names of its columns.
 
 use bytes::Bytes;
 use carga_common::settings::FileLimits;
@@ -7,17 +7,17 @@ use carga_common::upload::Dialect;
 use crate::csv::{CsvLimits, CsvOpening, CsvOptions, CsvReader, Limit};
 use crate::refusal::Refusal;
 
-/// The bytes of a file, decompressed.
+/// The decompressed bytes of a file.
 pub trait FileBytes {
-    /// The next bytes, or none at the end.
+    /// The next bytes, or `None` at the end.
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Refusal>> + Send;
 
-    /// `gzip` or `zstd`, where the file was compressed.
+    /// `gzip` or `zstd`, if the file was compressed.
     fn compression(&self) -> Option<&'static str>;
 }
 
-/// Reads as much of a file as it takes to decide how to read it, and its header. The reader that is
-/// returned takes the rest. `Dialect` is the reader's, with the compression.
+/// Reads the beginning of a file, up to its header, and decides how to read the file. Returns a
+/// reader for the rest, and the dialect with the compression.
 pub async fn open(
     file: &mut impl FileBytes,
     options: CsvOptions,
@@ -40,7 +40,7 @@ pub async fn open(
     Ok((reader, dialect))
 }
 
-/// The settings' limits as the reader takes them, each with the name of its setting.
+/// The limits in the settings, each with the name of its setting.
 pub fn csv_limits(limits: &FileLimits) -> CsvLimits {
     let limit = |value, setting| Limit { value, setting };
     CsvLimits {

@@ -1,5 +1,5 @@
-//! What a client may say about its file: one table for the query, the form, the command line and
-//! the documentation.
+//! What a client may say about its file. One table serves the query, the form, the command line
+//! and the documentation.
 
 use carga_common::sha256::Sha256;
 
@@ -12,17 +12,17 @@ use crate::refusal::Refusal;
 pub struct OptionSpec {
     /// Its name in the query and the form.
     pub name: &'static str,
-    /// Its name on the command line; empty where the command line lacks it.
+    /// Its name on the command line; empty if the command line does not have it.
     pub flag: &'static str,
     /// What it does, as one phrase.
     pub help: &'static str,
     /// The values it takes.
     pub takes: &'static str,
-    /// What holds without it.
+    /// What applies if the option is not given.
     pub default: &'static str,
-    /// Stands for its value in the command line's help.
+    /// The placeholder for its value in the command line's help.
     pub placeholder: &'static str,
-    /// Sets it; `None` refuses the value.
+    /// Sets the option; `None` means that the value is not valid.
     set: fn(&mut Options, &str) -> Option<()>,
 }
 
@@ -32,10 +32,10 @@ pub const OPTIONS: [OptionSpec; 9] = [
         name: "delimiter",
         flag: "delimiter",
         help: "What separates fields",
-        takes: "`,`, `;`, `tab`, `|` or any one character but a line end",
+        takes: "`,`, `;`, `tab`, `|` or any one character except a line end",
         default: "detected",
         placeholder: "CHARACTER",
-        set: |options, value| put(&mut options.csv.delimiter, delimiter(value)),
+        set: |options, value| set_value(&mut options.csv.delimiter, delimiter(value)),
     },
     OptionSpec {
         name: "quote",
@@ -44,16 +44,16 @@ pub const OPTIONS: [OptionSpec; 9] = [
         takes: "one ASCII punctuation character, or `none`",
         default: "`\"`",
         placeholder: "CHARACTER",
-        set: |options, value| put(&mut options.csv.quote, quote(value)),
+        set: |options, value| set_value(&mut options.csv.quote, quote(value)),
     },
     OptionSpec {
         name: "encoding",
         flag: "encoding",
         help: "How bytes become text",
-        takes: "a label of the WHATWG Encoding Standard, as utf-8 or windows-1252",
+        takes: "a label of the WHATWG Encoding Standard, such as utf-8 or windows-1252",
         default: "detected",
         placeholder: "LABEL",
-        set: |options, value| put(&mut options.csv.encoding, encoding_labelled(value)),
+        set: |options, value| set_value(&mut options.csv.encoding, encoding_for_label(value)),
     },
     OptionSpec {
         name: "header",
@@ -64,19 +64,19 @@ pub const OPTIONS: [OptionSpec; 9] = [
         placeholder: "BOOL",
         set: |options, value| {
             let words = [("true", true), ("false", false)];
-            put(&mut options.csv.header, one_of(value, words))
+            set_value(&mut options.csv.header, parse_word(value, words))
         },
     },
     OptionSpec {
         name: "on_error",
         flag: "on-error",
-        help: "What a row that does not fit does: it is rejected by itself, or it fails the upload",
+        help: "Whether a row that does not fit is rejected by itself or fails the upload",
         takes: "`reject` or `abort`",
         default: "`reject`",
         placeholder: "ACTION",
         set: |options, value| {
             let words = [("reject", OnError::Reject), ("abort", OnError::Abort)];
-            options.policy.on_error = one_of(value, words)?;
+            options.policy.on_error = parse_word(value, words)?;
             Some(())
         },
     },
@@ -84,7 +84,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         name: "max_rejects",
         flag: "max-rejects",
         help: "How many rows may be rejected; more fail the upload",
-        takes: "a number of rows, or a percentage as `0.5%`",
+        takes: "a number of rows, or a percentage such as `0.5%`",
         default: "any number",
         placeholder: "NUMBER",
         set: |options, value| {
@@ -95,7 +95,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
     OptionSpec {
         name: "on_duplicate",
         flag: "on-duplicate",
-        help: "What a file does that was imported before: it is imported again, or refused",
+        help: "Whether a file that was imported before is imported again or refused",
         takes: "`allow` or `reject`",
         default: "`allow`",
         placeholder: "ACTION",
@@ -104,7 +104,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
                 ("allow", OnDuplicate::Allow),
                 ("reject", OnDuplicate::Reject),
             ];
-            options.on_duplicate = one_of(value, words)?;
+            options.on_duplicate = parse_word(value, words)?;
             Some(())
         },
     },
@@ -115,7 +115,7 @@ pub const OPTIONS: [OptionSpec; 9] = [
         takes: "a name",
         default: "the part's file name",
         placeholder: "NAME",
-        set: |options, value| put(&mut options.filename, Some(clean_filename(value))),
+        set: |options, value| set_value(&mut options.filename, Some(clean_filename(value))),
     },
     OptionSpec {
         name: "sha256",
@@ -124,24 +124,24 @@ pub const OPTIONS: [OptionSpec; 9] = [
         takes: "64 hexadecimal digits",
         default: "not checked",
         placeholder: "HEX",
-        set: |options, value| put(&mut options.sha256, value.parse().ok()),
+        set: |options, value| set_value(&mut options.sha256, value.parse().ok()),
     },
 ];
 
 /// The options of one upload.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The names of those that were given.
+    /// The names of the options that were given.
     given: Vec<&'static str>,
-    /// The name to keep for the file.
+    /// The name that is recorded for the file.
     pub(crate) filename: Option<String>,
     /// The SHA-256 that the file must have.
     pub sha256: Option<Sha256>,
     /// How to read the file.
     pub(crate) csv: CsvOptions,
-    /// What to do about rows that are rejected.
+    /// When rejected rows fail the upload.
     pub(crate) policy: Policy,
-    /// What to do about a file that was imported before.
+    /// What happens to a file that was imported before.
     pub(crate) on_duplicate: OnDuplicate,
 }
 
@@ -172,20 +172,20 @@ impl Options {
         (spec.set)(self, value).ok_or_else(|| Refusal::malformed_option(name, spec.takes))?;
         let quote = self.csv.quote.unwrap_or(Some(b'"')).map(char::from);
         if self.csv.delimiter.is_some() && self.csv.delimiter == quote {
-            let takes = "another character than `quote`";
+            let takes = "a character other than `quote`";
             return Err(Refusal::malformed_option("delimiter", takes));
         }
         Ok(())
     }
 
-    /// Takes the part's own file name where no option names one.
+    /// Uses the part's own file name if no option gives a name.
     pub fn default_filename(&mut self, name: Option<&str>) {
         if self.filename.is_none() {
             self.filename = name.map(clean_filename).filter(|name| !name.is_empty());
         }
     }
 
-    /// Takes the encoding that the request's head names where no option does.
+    /// Uses the encoding in the request's headers if no option gives an encoding.
     pub fn default_encoding(&mut self, encoding: Option<&'static Encoding>) {
         self.csv.encoding = self.csv.encoding.or(encoding);
     }
@@ -194,7 +194,7 @@ impl Options {
     pub(crate) fn check_sha256(&self, found: Sha256) -> Result<(), Refusal> {
         match self.sha256 {
             Some(announced) if announced != found => {
-                let message = format!("the file has SHA-256 {found}, {announced} was announced");
+                let message = format!("expected SHA-256 {announced}, found {found}");
                 Err(Refusal::unprocessable("sha256_mismatch", message))
             }
             _ => Ok(()),
@@ -203,38 +203,39 @@ impl Options {
 }
 
 impl Refusal {
-    /// The option is not known here; `known` lists those that are.
+    /// An unknown option. `known` lists the options of the route.
     pub fn unknown_option(name: &str, known: &[&str]) -> Self {
         let known = match known {
             [] => "none".to_owned(),
             known => known.join(", "),
         };
-        let message = format!("option `{name}` is not known here; known: {known}");
+        let message = format!("unknown option `{name}`; known options: {known}");
         Self::malformed("unknown_option", message)
     }
 
-    /// The option was given before.
+    /// An option that is given twice.
     pub fn repeated_option(name: &str) -> Self {
         Self::malformed("repeated_option", format!("option `{name}` is given twice"))
     }
 
-    /// The option does not take this value; `takes` says what it does take.
+    /// An option with an invalid value. `takes` describes the valid ones.
     pub fn malformed_option(name: &str, takes: &str) -> Self {
         Self::malformed("malformed_option", format!("option `{name}` takes {takes}"))
     }
 }
 
-/// The encoding that a label names. Labels of encodings that must not be decoded name none.
-pub fn encoding_labelled(label: &str) -> Option<&'static Encoding> {
+/// The encoding with this label. `None` if the label is unknown or its encoding must not be
+/// decoded.
+pub fn encoding_for_label(label: &str) -> Option<&'static Encoding> {
     Encoding::for_label_no_replacement(label.as_bytes())
 }
 
-fn put<T>(option: &mut Option<T>, value: Option<T>) -> Option<()> {
+fn set_value<T>(option: &mut Option<T>, value: Option<T>) -> Option<()> {
     *option = Some(value?);
     Some(())
 }
 
-fn one_of<T: Copy, const N: usize>(value: &str, words: [(&str, T); N]) -> Option<T> {
+fn parse_word<T: Copy, const N: usize>(value: &str, words: [(&str, T); N]) -> Option<T> {
     let found = words.iter().find(|(word, _)| *word == value);
     found.map(|(_, meaning)| *meaning)
 }
@@ -267,7 +268,8 @@ fn max_rejects(value: &str) -> Option<MaxRejects> {
     }
 }
 
-/// A label for people: without a path, and without what a terminal or the database cannot take.
+/// Removes control characters, which terminals and databases cannot take, and shortens the
+/// name.
 fn clean_filename(name: &str) -> String {
     name.chars()
         .filter(|c| !c.is_control())
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_taken_in_either_case_and_checked() {
+    fn a_digest_is_accepted_in_either_case_and_checked() {
         let mut options = Options::default();
         options.set("sha256", &"AB".repeat(32)).unwrap();
         assert!(options.check_sha256([0xab; 32].into()).is_ok());
@@ -300,12 +302,12 @@ mod tests {
     }
 
     #[test]
-    fn values_are_taken_as_the_contract_names_them() {
-        let taken = |name: &str, value: &str| {
+    fn option_values_are_parsed_as_the_contract_defines_them() {
+        let parsed = |name: &str, value: &str| {
             let mut options = Options::default();
             options.set(name, value).map(|()| options)
         };
-        let csv = |name: &str, value: &str| taken(name, value).unwrap().csv;
+        let csv = |name: &str, value: &str| parsed(name, value).unwrap().csv;
         assert_eq!(csv("delimiter", "tab").delimiter, Some('\t'));
         assert_eq!(csv("delimiter", "§").delimiter, Some('§'));
         assert_eq!(csv("quote", "'").quote, Some(Some(b'\'')));
@@ -315,7 +317,7 @@ mod tests {
             "windows-1252"
         );
         assert_eq!(csv("header", "false").header, Some(false));
-        let policy = |name: &str, value: &str| taken(name, value).unwrap().policy;
+        let policy = |name: &str, value: &str| parsed(name, value).unwrap().policy;
         assert_eq!(policy("on_error", "abort").on_error, OnError::Abort);
         assert_eq!(
             policy("max_rejects", "10").max_rejects,
@@ -342,7 +344,7 @@ mod tests {
             ("on_duplicate", "maybe"),
             ("sha256", "abc"),
         ] {
-            let refusal = taken(name, value).unwrap_err();
+            let refusal = parsed(name, value).unwrap_err();
             assert_eq!(refusal.failure.code, "malformed_option", "{name}={value}");
             assert!(refusal.failure.message.contains(name));
         }

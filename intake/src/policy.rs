@@ -1,43 +1,42 @@
-//! What is done about rows that are rejected, and about a file that was imported before.
+//! Decides when rejected rows fail an upload, and whether a file may be imported twice.
 
 use carga_common::upload::UploadId;
 
 use crate::csv::Rejection;
 use crate::refusal::Refusal;
 
-/// What a bad row does.
+/// What happens when a row is rejected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum OnError {
-    /// It is rejected by itself.
+    /// The upload continues.
     #[default]
     Reject,
-    /// It fails the upload.
+    /// The upload fails.
     Abort,
 }
 
-/// How many may be rejected before the upload fails.
+/// How many rows may be rejected before the upload fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) enum MaxRejects {
-    /// Any number.
     #[default]
     Any,
-    /// So many; judged as it happens.
+    /// A number of rows, checked after each rejected row.
     Rows(u64),
-    /// So many of a hundred; judged at the end.
+    /// A percentage of all rows, checked at the end of the file.
     Percent(f64),
 }
 
-/// What a file does that was imported before.
+/// What happens to a file that was imported before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum OnDuplicate {
-    /// It is imported again.
+    /// The file is imported again.
     #[default]
     Allow,
-    /// It fails the upload.
+    /// The upload fails.
     Reject,
 }
 
-/// The two that are about rows.
+/// The options about rejected rows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Policy {
     pub(crate) on_error: OnError,
@@ -45,8 +44,9 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// Whether the upload goes on after its latest rejected row. `kept` is the most that are kept of any upload.
-    pub(crate) fn judge(
+    /// Checks after each rejected row whether the upload may continue. `kept` is the largest
+    /// number of rejected rows that is kept of any upload.
+    pub(crate) fn check_rejected(
         &self,
         latest: &Rejection,
         rejected: u64,
@@ -64,29 +64,29 @@ impl Policy {
             refusal.exceeded = *exceeded;
             return Err(refusal);
         }
-        if let MaxRejects::Rows(most) = self.max_rejects
-            && rejected > most
+        if let MaxRejects::Rows(max) = self.max_rejects
+            && rejected > max
         {
-            let message = format!("more than {most} rows were rejected (max_rejects)");
-            return Err(too_many(message).exceeding(most, rejected));
+            let message = format!("more than {max} rows were rejected (max_rejects)");
+            return Err(too_many_rejects(message).exceeding(max, rejected));
         }
         if rejected > kept {
             let message = format!(
-                "more than {kept} rows were rejected, and no more are kept of an upload (CARGA_MAX_REJECTS)"
+                "more than {kept} rows were rejected, the most that are kept of an upload (CARGA_MAX_REJECTS)"
             );
-            return Err(too_many(message).exceeding(kept, rejected));
+            return Err(too_many_rejects(message).exceeding(kept, rejected));
         }
         Ok(())
     }
 
-    /// Whether the upload may end well.
-    pub(crate) fn judge_all(&self, rejected: u64, read: u64) -> Result<(), Refusal> {
+    /// Checks at the end of the file whether too many rows were rejected.
+    pub(crate) fn check_share(&self, rejected: u64, read: u64) -> Result<(), Refusal> {
         match self.max_rejects {
-            MaxRejects::Percent(most) if rejected as f64 * 100.0 > most * read as f64 => {
+            MaxRejects::Percent(max) if rejected as f64 * 100.0 > max * read as f64 => {
                 let message = format!(
-                    "{rejected} of {read} rows were rejected, more than {most} % (max_rejects)"
+                    "{rejected} of {read} rows were rejected, more than {max}% (max_rejects)"
                 );
-                Err(too_many(message))
+                Err(too_many_rejects(message))
             }
             _ => Ok(()),
         }
@@ -94,7 +94,7 @@ impl Policy {
 }
 
 impl OnDuplicate {
-    pub(crate) fn judge(self, earlier: Option<UploadId>) -> Result<(), Refusal> {
+    pub(crate) fn check(self, earlier: Option<UploadId>) -> Result<(), Refusal> {
         match (self, earlier) {
             (Self::Reject, Some(earlier)) => {
                 let message =
@@ -106,7 +106,7 @@ impl OnDuplicate {
     }
 }
 
-fn too_many(message: String) -> Refusal {
+fn too_many_rejects(message: String) -> Refusal {
     Refusal::unprocessable("too_many_rejects", message)
 }
 
@@ -115,14 +115,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentage_is_exceeded_by_more_than_it_and_by_nothing_of_an_empty_file() {
+    fn max_rejects_percent_allows_exactly_that_share_and_ignores_empty_files() {
         let policy = |percent| Policy {
             max_rejects: MaxRejects::Percent(percent),
             ..Policy::default()
         };
-        assert!(policy(10.0).judge_all(1, 10).is_ok());
-        assert!(policy(9.9).judge_all(1, 10).is_err());
-        assert!(policy(0.0).judge_all(0, 0).is_ok());
-        assert!(policy(0.0).judge_all(1, 1_000_000_000).is_err());
+        assert!(policy(10.0).check_share(1, 10).is_ok());
+        assert!(policy(9.9).check_share(1, 10).is_err());
+        assert!(policy(0.0).check_share(0, 0).is_ok());
+        assert!(policy(0.0).check_share(1, 1_000_000_000).is_err());
     }
 }

@@ -1,5 +1,4 @@
-//! Previews: the beginning of a file as an import would read it. The same code decides, and nothing
-//! is stored.
+//! Previews the beginning of a file with the code that an import runs, and stores nothing.
 
 use std::io;
 use std::task::{Poll, ready};
@@ -19,41 +18,41 @@ use crate::options::Options;
 use crate::refusal::Refusal;
 use crate::source::FileSource;
 
-/// No more of a file is read.
-const MOST_BYTES: usize = 1 << 20;
+/// The largest part of a file that is read.
+const MAX_BYTES: usize = 1 << 20;
 
-/// No more rows are shown, nor problems.
-const SHOWN: usize = 20;
+/// The largest number of rows that are shown, and of rejected rows.
+const MAX_ROWS: usize = 20;
 
-/// What an import of the file would begin with.
+/// The beginning of a file as an import would read it.
 #[derive(Debug, Serialize)]
 pub struct Preview {
     /// How the file would be read, and why.
     pub dialect: Dialect,
-    /// Its columns.
+    /// The names of the columns.
     pub columns: Vec<String>,
-    /// Its first rows as they would be stored.
+    /// The first rows as they would be stored.
     pub rows: Vec<Vec<String>>,
-    /// The first that would be rejected.
+    /// The first rows that would be rejected.
     pub rejected: Vec<RejectedRow>,
-    /// What was looked at.
-    pub looked_at: LookedAt,
+    /// How much of the file the preview covers.
+    pub looked_at: Coverage,
 }
 
-/// How much of a file a preview is about.
+/// How much of a file a preview covers.
 #[derive(Debug, Serialize)]
-pub struct LookedAt {
+pub struct Coverage {
     /// Bytes as they were sent.
     pub bytes: u64,
-    /// Rows, those that would be rejected included.
+    /// Rows, including those that would be rejected.
     pub rows: u64,
-    /// Of them, those that would be rejected.
+    /// Rows that would be rejected.
     pub rejected: u64,
-    /// It is all of the file.
+    /// Whether the preview covers the whole file.
     pub whole: bool,
 }
 
-/// Previews a file of this machine.
+/// Previews a local file.
 pub async fn preview_file(
     options: &[(String, String)],
     settings: &IntakeSettings,
@@ -83,17 +82,17 @@ pub async fn preview(
             Next::End => break,
             Next::More => match file.next().await? {
                 Some(bytes) => reader.push(&bytes),
-                // What is left is the beginning of a row.
+                // The file was cut, so the remaining bytes are only part of a row.
                 None if file.is_cut => break,
                 None => reader.end(),
             },
-            Next::Row if rows.len() < SHOWN => {
+            Next::Row if rows.len() < MAX_ROWS => {
                 rows.push(reader.cells().map(str::to_owned).collect());
             }
             Next::Row => {}
             Next::Rejected(row) => {
                 rejected_count += 1;
-                if rejected.len() < SHOWN {
+                if rejected.len() < MAX_ROWS {
                     rejected.push(row.row);
                 }
             }
@@ -104,7 +103,7 @@ pub async fn preview(
         columns: reader.columns().to_vec(),
         rows,
         rejected,
-        looked_at: LookedAt {
+        looked_at: Coverage {
             bytes: file.file.source().bytes_received(),
             rows: reader.rows_read(),
             rejected: rejected_count,
@@ -113,22 +112,22 @@ pub async fn preview(
     })
 }
 
-/// A file that ends after its first bytes.
+/// A file that is cut after `MAX_BYTES`.
 struct Beginning<S> {
     file: Decompressor<S>,
-    /// Whether there is more of it.
+    /// Whether the file was cut.
     is_cut: bool,
 }
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Beginning<S> {
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
-        // The limit holds for what is decompressed, too.
-        if self.file.decompressed() >= MOST_BYTES as u64 {
+        // The limit applies to the decompressed bytes, too.
+        if self.file.decompressed() >= MAX_BYTES as u64 {
             self.is_cut = true;
             return Ok(None);
         }
         let next = self.file.next().await;
-        self.is_cut = self.file.source().bytes_received() >= MOST_BYTES as u64;
+        self.is_cut = self.file.source().bytes_received() >= MAX_BYTES as u64;
         match next {
             // A compressed file that was cut looks damaged at the cut.
             Err(refusal) if self.is_cut && refusal.failure.code == "damaged_compression" => {
@@ -143,20 +142,20 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Begi
     }
 }
 
-/// The first pieces of a stream, cut to the byte, and not asked for more than that.
+/// The first `MAX_BYTES` of a stream, which is not polled beyond them.
 fn beginning(
     mut pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
 ) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send {
-    let mut left = MOST_BYTES;
+    let mut remaining = MAX_BYTES;
     stream::poll_fn(move |cx| {
-        if left == 0 {
+        if remaining == 0 {
             return Poll::Ready(None);
         }
         let piece = ready!(pieces.poll_next_unpin(cx));
         Poll::Ready(piece.map(|piece| {
             let mut piece = piece?;
-            piece.truncate(left);
-            left -= piece.len();
+            piece.truncate(remaining);
+            remaining -= piece.len();
             Ok(piece)
         }))
     })

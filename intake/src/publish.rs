@@ -1,4 +1,5 @@
-//! Publishing beside parsing: a window of unconfirmed batches per upload, a budget of bytes for the whole process.
+//! Publishes batches while the file is parsed. Each upload has a window of unconfirmed batches,
+//! and all uploads of a process share a budget in bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +16,14 @@ use tracing::Instrument;
 
 use crate::refusal::Refusal;
 
-/// The batches of one upload that are on their way. Dropping it gives up those that are not confirmed.
+/// The unconfirmed batches of one upload. Dropping the window abandons them.
 #[derive(Debug)]
 pub(crate) struct PublishWindow {
     publisher: Arc<dyn BatchPublisher>,
     budget: Arc<Semaphore>,
-    /// All of the budget: a batch that is larger waits for this much.
+    /// The whole budget. A batch that is larger than the budget waits for all of it.
     budget_bytes: u32,
-    /// Unconfirmed batches at most.
+    /// The largest number of unconfirmed batches.
     size: usize,
     deadline: Duration,
     in_flight: JoinSet<Result<(), PortError>>,
@@ -44,7 +45,8 @@ impl PublishWindow {
         }
     }
 
-    /// Starts publishing a batch as soon as window and budget have room. Fails as soon as an earlier one has failed.
+    /// Starts publishing a batch as soon as the window and the budget have room. Fails if an
+    /// earlier batch has failed.
     pub(crate) async fn push(&mut self, batch: EncodedBatch) -> Result<(), Refusal> {
         while self.in_flight.len() >= self.size
             && let Some(outcome) = self.in_flight.join_next().await
@@ -57,7 +59,7 @@ impl PublishWindow {
         let bytes = u32::try_from(batch.body.len())
             .unwrap_or(u32::MAX)
             .min(self.budget_bytes);
-        // One place in the queue for the budget, kept while earlier batches are confirmed.
+        // One request to the budget, which keeps its turn while earlier batches are confirmed.
         let budget = Arc::clone(&self.budget).acquire_many_owned(bytes);
         tokio::pin!(budget);
         let permit = loop {
@@ -68,10 +70,11 @@ impl PublishWindow {
         };
         let (publisher, deadline) = (Arc::clone(&self.publisher), self.deadline);
         let publish = async move {
-            // The budget is never closed; if it were, publishing without a permit would only cost memory.
+            // The budget is never closed. If it were, publishing without a permit would only
+            // cost memory.
             let _permit = permit;
-            // A lost connection, a silent broker or a full queue. The batch may be in the queue twice then, which the ledger
-            // takes care of.
+            // Retries after a lost connection, a silent broker or a full queue. The batch may
+            // then be in the queue twice, and the ledger makes the second delivery a no-op.
             patiently(sleep(deadline), || publisher.publish(&batch)).await
         };
         self.in_flight.spawn(publish.in_current_span());
@@ -93,12 +96,11 @@ fn confirmed(outcome: Result<Result<(), PortError>, JoinError>) -> Result<(), Re
         Ok(Err(error)) if error.kind() == ErrorKind::Full => Err(error.into()),
         Ok(Err(error)) => {
             tracing::error!(error = error.chain(), "a batch could not be published");
-            let message =
-                "the queue did not take the file; nothing of it is kept, send it again later";
+            let message = "the queue did not accept the file, and none of its rows are kept; send it again later";
             Err(Refusal::unavailable("queue_unavailable", message))
         }
         Err(panic) => {
-            tracing::error!(%panic, "publishing a batch broke off");
+            tracing::error!(%panic, "publishing a batch panicked");
             Err(Refusal::internal())
         }
     }

@@ -1,4 +1,4 @@
-//! Why something is refused: the one error of the intake.
+//! The one error of the intake: why a request or a file is refused.
 
 use carga_common::error::{ErrorKind, PortError};
 use carga_common::upload::{Failure, Status, UploadId};
@@ -8,42 +8,42 @@ use crate::csv::{Exceeded, FileFault};
 /// What the sender can do about a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// The request is not what the contract says: correct it.
+    /// The request is malformed: correct it.
     Malformed,
-    /// The file is not what it should be: correct it.
+    /// The file is faulty: correct it.
     Unprocessable,
-    /// The file is in a format that is not taken.
+    /// The format of the file is not supported: convert it.
     Unsupported,
     /// The file is larger than the limit.
     TooLarge,
-    /// The state of things forbids it.
+    /// The current state forbids the request.
     Conflict,
-    /// It does not exist.
+    /// The upload or the resource does not exist.
     NotFound,
-    /// Too much at once: try again soon.
+    /// Too many uploads at once: retry soon.
     TooMany,
-    /// A server is away: try again later.
+    /// A server that Carga needs is unavailable: retry later.
     Unavailable,
-    /// There is no room left to store it.
+    /// The storage is full: make room, then retry.
     Full,
-    /// A fault of Carga's; the log has the cause.
+    /// An internal error. The log has the cause.
     Internal,
 }
 
-/// A refusal: everything that the client is told.
+/// A refusal, with everything that the client learns about it.
 #[derive(Debug, Clone)]
 pub struct Refusal {
-    /// What the sender can do.
+    /// What the sender can do about it.
     pub kind: RefusalKind,
-    /// Code, message and position; an upload that fails by this refusal records the same.
+    /// Code, message and position. An upload that fails by this refusal records them.
     pub failure: Failure,
-    /// The limit, where one was exceeded.
+    /// The limit, if one was exceeded.
     pub exceeded: Option<Exceeded>,
-    /// When to try again.
+    /// After how many seconds to retry.
     pub retry_after_secs: Option<u32>,
     /// The upload that the refusal is about.
     pub upload: Option<UploadId>,
-    /// That upload's status, where the status is the reason.
+    /// The status of that upload, if the status is the reason.
     pub upload_status: Option<Status>,
 }
 
@@ -60,17 +60,17 @@ impl Refusal {
         }
     }
 
-    /// The request is not what the contract says.
+    /// A malformed request.
     pub fn malformed(code: &str, message: impl Into<String>) -> Self {
         Self::new(RefusalKind::Malformed, code, message)
     }
 
-    /// The file is not what it should be.
+    /// A faulty file.
     pub fn unprocessable(code: &str, message: impl Into<String>) -> Self {
         Self::new(RefusalKind::Unprocessable, code, message)
     }
 
-    /// The state of things forbids it.
+    /// The current state forbids the request.
     pub fn conflict(code: &str, message: impl Into<String>) -> Self {
         Self::new(RefusalKind::Conflict, code, message)
     }
@@ -80,29 +80,29 @@ impl Refusal {
         Self::new(RefusalKind::Unavailable, code, message).retry_after(5)
     }
 
-    /// There is no room for it.
+    /// The storage is full.
     pub fn storage_full() -> Self {
-        let message = "there is no room left to store the file; nothing of it is kept, make room and send it again";
+        let message = "no room left to store the file, and none of its rows are kept; make room and send it again";
         Self::new(RefusalKind::Full, "storage_full", message)
     }
 
-    /// A fault of Carga's; the log has the cause.
+    /// An internal error. The log has the cause.
     pub fn internal() -> Self {
-        let message = "something went wrong here; the log has the cause under this request id";
+        let message = "internal error; the server's log has the cause under this request id";
         Self::new(RefusalKind::Internal, "internal", message)
     }
 
     /// No upload has this id.
     pub fn no_such_upload(id: UploadId) -> Self {
-        let message = format!("there is no upload {id}");
+        let message = format!("upload {id} does not exist");
         Self::new(RefusalKind::NotFound, "upload_not_found", message)
     }
 
-    /// The id is taken, by an upload with this status if that is known.
+    /// The id is used by another upload, with this status if the status is known.
     pub fn id_used(id: UploadId, status: Option<Status>) -> Self {
         let message = match status {
-            Some(status) => format!("upload {id} exists already and is {status}"),
-            None => format!("upload {id} exists already"),
+            Some(status) => format!("upload {id} already exists and is {status}; use another id"),
+            None => format!("upload {id} already exists; use another id"),
         };
         Self {
             upload_status: status,
@@ -113,29 +113,33 @@ impl Refusal {
     /// The file is larger than the limit.
     pub fn upload_too_large(limit: u64, actual: u64) -> Self {
         let message = format!(
-            "the file has at least {actual} bytes, the limit is {limit} (CARGA_MAX_UPLOAD_BYTES)"
+            "the file has at least {actual} bytes; the limit is {limit} (CARGA_MAX_UPLOAD_BYTES)"
         );
         Self::new(RefusalKind::TooLarge, "upload_too_large", message).exceeding(limit, actual)
     }
 
-    /// Somebody else has ended the upload: a sweeper that found its lease expired, or a dead letter.
+    /// Another process has ended the upload: a sweeper after its lease expired, or a worker
+    /// with a dead letter.
     pub(crate) fn ended_meanwhile() -> Self {
-        Self::unprocessable("interrupted", "the upload has ended meanwhile")
+        Self::unprocessable(
+            "interrupted",
+            "the upload was ended while it was being received",
+        )
     }
 
-    /// Names the upload.
+    /// Adds the upload that the refusal is about.
     pub fn about(mut self, id: UploadId) -> Self {
         self.upload = Some(id);
         self
     }
 
-    /// Names the limit and what exceeded it.
+    /// Adds the limit and the value that exceeded it.
     pub fn exceeding(mut self, limit: u64, actual: u64) -> Self {
         self.exceeded = Some(Exceeded { limit, actual });
         self
     }
 
-    /// Says when to try again.
+    /// Adds the time after which to retry.
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_secs = Some(seconds);
         self
@@ -161,18 +165,17 @@ impl From<FileFault> for Refusal {
     }
 }
 
-/// The cause is logged here, once; the client learns no more than the kind.
+/// Logs the cause, once. The client learns only the kind.
 impl From<PortError> for Refusal {
     fn from(error: PortError) -> Self {
         match error.kind() {
             ErrorKind::Unavailable => {
-                tracing::warn!(error = error.chain(), "a dependency is away");
-                let message =
-                    "a server that Carga needs does not answer; send the file again later";
+                tracing::warn!(error = error.chain(), "a dependency is unavailable");
+                let message = "a server that Carga needs does not answer; retry later";
                 Self::unavailable("dependency_unavailable", message)
             }
             ErrorKind::Full => {
-                tracing::error!(error = error.chain(), "there is no room left");
+                tracing::error!(error = error.chain(), "no room left");
                 Self::storage_full()
             }
             _ => {

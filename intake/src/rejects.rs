@@ -1,5 +1,5 @@
-//! Rejected rows on their way into the store. They go there directly, not with the batches: they are to stay when the upload
-//! fails, and the fence keeps batches out then.
+//! Stores rejected rows. They go to the store directly and not with the batches: they must
+//! survive a failed upload, and the fence keeps batches of failed uploads out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,18 +12,19 @@ use carga_common::upload::Upload;
 use tokio::time::sleep;
 
 use crate::csv::Rejection;
-use crate::heartbeat::LiveUpload;
+use crate::heartbeat::UploadFigures;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
 
-/// Written together at most.
+/// The most rows that are written together, and the most bytes.
 const GROUP_ROWS: usize = 1000;
 const GROUP_BYTES: usize = 1 << 20;
 
-/// Rows that are pending are written after so long at the next batch, so that they are seen to grow with the others.
-const DUE: Duration = Duration::from_millis(250);
+/// Pending rows older than this are written with the next batch, so that clients see their
+/// number grow.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// An upload that has failed waits no longer than this for its last rejected rows.
+/// The longest time that a failed upload waits for its last rejected rows to be stored.
 const LAST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The rejected rows of an upload that is being received.
@@ -31,75 +32,76 @@ const LAST_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct Rejects<'a> {
     store: &'a dyn Store,
     upload: &'a Upload,
-    live: Arc<LiveUpload>,
+    figures: Arc<UploadFigures>,
     policy: Policy,
-    /// The most that are kept.
-    most: u64,
-    /// How long the store is waited for.
+    /// The most rejected rows that are kept of an upload.
+    max_rejects: u64,
+    /// How long to wait for the store.
     deadline: Duration,
-    found: u64,
+    count: u64,
     pending: Vec<RejectedRow>,
     pending_bytes: usize,
-    flushed: Instant,
+    last_flush: Instant,
 }
 
 impl<'a> Rejects<'a> {
     pub(crate) fn new(
         store: &'a dyn Store,
         upload: &'a Upload,
-        live: Arc<LiveUpload>,
+        figures: Arc<UploadFigures>,
         policy: Policy,
         settings: &IntakeSettings,
     ) -> Self {
         Self {
             store,
             upload,
-            live,
+            figures,
             policy,
-            most: settings.limits.rejects,
+            max_rejects: settings.limits.rejects,
             deadline: settings.publish_deadline,
-            found: 0,
+            count: 0,
             pending: Vec::new(),
             pending_bytes: 0,
-            flushed: Instant::now(),
+            last_flush: Instant::now(),
         }
     }
 
-    /// The figures of the upload.
-    pub(crate) fn live(&self) -> &LiveUpload {
-        &self.live
+    pub(crate) fn figures(&self) -> &UploadFigures {
+        &self.figures
     }
 
-    /// How many there are so far.
-    pub(crate) fn found(&self) -> u64 {
-        self.found
+    /// The number of rejected rows so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
     }
 
-    /// Takes one more. Fails where it is one too many, with all of them in the store.
+    /// Adds a rejected row. If that row fails the upload, stores all pending rows first.
     pub(crate) async fn push(&mut self, rejection: Rejection) -> Result<(), Refusal> {
-        self.found += 1;
-        let judged = self.policy.judge(&rejection, self.found, self.most);
+        self.count += 1;
+        let checked = self
+            .policy
+            .check_rejected(&rejection, self.count, self.max_rejects);
         let row = rejection.row;
         self.pending_bytes += row.size_bytes();
         self.pending.push(row);
         let is_full = self.pending.len() >= GROUP_ROWS || self.pending_bytes >= GROUP_BYTES;
-        if is_full || judged.is_err() {
+        if is_full || checked.is_err() {
             self.flush().await?;
         }
-        judged
+        checked
     }
 
-    /// Has them all in the store, if some have been pending for a while.
+    /// Stores all pending rows if the last write is a while ago.
     pub(crate) async fn flush_if_due(&mut self) -> Result<(), Refusal> {
-        if self.flushed.elapsed() < DUE {
+        if self.last_flush.elapsed() < FLUSH_INTERVAL {
             return Ok(());
         }
         self.flush().await
     }
 
-    /// Has them all in the store.
+    /// Stores all pending rows.
     pub(crate) async fn flush(&mut self) -> Result<(), Refusal> {
-        self.flushed = Instant::now();
+        self.last_flush = Instant::now();
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -110,15 +112,15 @@ impl<'a> Rejects<'a> {
         }
         self.pending.clear();
         self.pending_bytes = 0;
-        self.live.set_rejected(self.found);
+        self.figures.set_rejected(self.count);
         Ok(())
     }
 
-    /// The upload fails, for whatever reason: those that were found by then are to be readable.
+    /// Stores the pending rows of an upload that fails, so that they can be read.
     pub(crate) async fn flush_last(&mut self) {
         self.deadline = LAST_DEADLINE;
         if let Err(refusal) = self.flush().await {
-            tracing::warn!(%refusal, rows = self.pending.len(), "the last rejected rows of an upload that failed are not kept");
+            tracing::warn!(%refusal, rows = self.pending.len(), "could not store the last rejected rows of a failed upload");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Every row of a file into a batch or among the rejected rows, every batch confirmed.
+//! Reads the rows of a file into batches and rejected rows, and waits until every batch is
+//! confirmed.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use futures::Stream;
 
 use crate::csv::{CsvReader, Exceeded, Next};
 use crate::decompress::Decompressor;
-use crate::heartbeat::LiveGuard;
+use crate::heartbeat::ActiveUpload;
 use crate::intake::Intake;
 use crate::open::FileBytes;
 use crate::policy::Policy;
@@ -20,14 +21,14 @@ use crate::refusal::Refusal;
 use crate::rejects::Rejects;
 
 impl Intake {
-    /// Reads a file to its end. When this returns, every batch is confirmed and every rejected row is
-    /// in the store.
+    /// Reads a file to its end. When it returns, every batch is confirmed and every rejected
+    /// row is in the store.
     pub(crate) async fn publish_rows<S>(
         &self,
         reader: CsvReader,
         mut file: Decompressor<S>,
         upload: &Upload,
-        live: &LiveGuard,
+        active: &ActiveUpload,
         policy: Policy,
         trace: &TraceContext,
     ) -> Result<Seal, Refusal>
@@ -36,7 +37,7 @@ impl Intake {
     {
         let settings = self.settings.as_ref();
         let (key, columns) = (upload.key(), &upload.columns);
-        let figures = Arc::clone(&live.upload);
+        let figures = Arc::clone(&active.figures);
         let store = self.backends.store.as_ref();
         let budget = Arc::clone(&self.publish_budget);
         let mut rows = Rows {
@@ -53,7 +54,7 @@ impl Intake {
     }
 }
 
-/// The rows of one file on their way into the queue.
+/// Reads one file, and publishes its rows.
 struct Rows<'a> {
     reader: CsvReader,
     encoder: BatchEncoder,
@@ -66,7 +67,7 @@ impl Rows<'_> {
     async fn read_all(&mut self, file: &mut impl FileBytes) -> Result<(), Refusal> {
         loop {
             let next = self.reader.next()?;
-            self.rejects.live().set_rows(self.reader.rows_read());
+            self.rejects.figures().set_rows(self.reader.rows_read());
             match next {
                 Next::More => match file.next().await? {
                     Some(bytes) => self.reader.push(&bytes),
@@ -84,7 +85,7 @@ impl Rows<'_> {
         match self.encoder.push(row, cells) {
             Ok(None) => Ok(()),
             Ok(Some(batch)) => {
-                if self.rejects.live().has_ended() {
+                if self.rejects.figures().has_ended() {
                     return Err(Refusal::ended_meanwhile());
                 }
                 self.window.push(batch).await?;
@@ -102,7 +103,7 @@ impl Rows<'_> {
         }
     }
 
-    /// Publishes the last batch, and waits until all are confirmed.
+    /// Publishes the last batch, and waits until all batches are confirmed.
     async fn finish<S>(
         mut self,
         policy: Policy,
@@ -116,8 +117,8 @@ impl Rows<'_> {
             self.window.push(batch).await?;
         }
         self.rejects.flush().await?;
-        let (rows, rejected) = (self.reader.rows_read(), self.rejects.found());
-        policy.judge_all(rejected, rows)?;
+        let (rows, rejected) = (self.reader.rows_read(), self.rejects.count());
+        policy.check_share(rejected, rows)?;
         self.window.finish().await?;
         let source = file.source();
         Ok(Seal {

@@ -1,4 +1,4 @@
-//! The file's bytes as they were sent: counted, hashed, limited.
+//! Counts, hashes and limits the bytes of a file as they were sent.
 
 use std::io;
 use std::pin::Pin;
@@ -10,19 +10,19 @@ use futures::stream::Fuse;
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 
-use crate::heartbeat::LiveUpload;
+use crate::heartbeat::UploadFigures;
 use crate::refusal::Refusal;
 
-/// A stream of the pieces of a file. Its errors are refusals.
+/// The pieces of a file, as a stream. Its errors contain refusals.
 pub(crate) struct FileSource<S> {
-    /// Not asked again when it is over.
+    /// Fused, because it may be polled after its end.
     pieces: Fuse<S>,
-    /// What has been looked at and not been handed out.
+    /// Bytes that were peeked at and have not been yielded.
     peeked: Option<Bytes>,
     hash: Sha256,
     max_bytes: u64,
     bytes_received: u64,
-    live: Option<Arc<LiveUpload>>,
+    figures: Option<Arc<UploadFigures>>,
 }
 
 impl<S> std::fmt::Debug for FileSource<S> {
@@ -41,14 +41,14 @@ impl<S: Stream> FileSource<S> {
             hash: Sha256::new(),
             max_bytes,
             bytes_received: 0,
-            live: None,
+            figures: None,
         }
     }
 
-    /// From now on these figures are raised with every piece.
-    pub(crate) fn report_to(&mut self, live: Arc<LiveUpload>) {
-        live.set_bytes(self.bytes_received);
-        self.live = Some(live);
+    /// Updates these figures with every piece from now on.
+    pub(crate) fn report_to(&mut self, figures: Arc<UploadFigures>) {
+        figures.set_bytes(self.bytes_received);
+        self.figures = Some(figures);
     }
 
     pub(crate) fn bytes_received(&self) -> u64 {
@@ -61,7 +61,7 @@ impl<S: Stream> FileSource<S> {
         digest.into()
     }
 
-    fn take_in(&mut self, piece: &Bytes) -> Result<(), Refusal> {
+    fn count_piece(&mut self, piece: &Bytes) -> Result<(), Refusal> {
         self.bytes_received += piece.len() as u64;
         if self.bytes_received > self.max_bytes {
             return Err(Refusal::upload_too_large(
@@ -70,21 +70,22 @@ impl<S: Stream> FileSource<S> {
             ));
         }
         self.hash.update(piece);
-        if let Some(live) = &self.live {
-            live.set_bytes(self.bytes_received);
+        if let Some(figures) = &self.figures {
+            figures.set_bytes(self.bytes_received);
         }
         Ok(())
     }
 }
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin> FileSource<S> {
-    /// The first bytes of the file: so many, or all there are.
+    /// Reads the beginning of the file, without consuming it: at least `bytes` bytes, unless
+    /// the file is shorter.
     pub(crate) async fn peek(&mut self, bytes: usize) -> Result<Bytes, Refusal> {
         let mut beginning = Bytes::new();
         while beginning.len() < bytes
             && let Some(piece) = self.pieces.next().await.transpose()?
         {
-            self.take_in(&piece)?;
+            self.count_piece(&piece)?;
             beginning = match beginning.is_empty() {
                 true => piece,
                 false => [&beginning[..], &piece].concat().into(),
@@ -106,7 +107,7 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin> Stream for FileSource<S> 
         let piece = ready!(this.pieces.poll_next_unpin(cx));
         Poll::Ready(piece.map(|piece| {
             let piece = piece.map_err(io::Error::other)?;
-            this.take_in(&piece).map_err(io::Error::other)?;
+            this.count_piece(&piece).map_err(io::Error::other)?;
             Ok(piece)
         }))
     }

@@ -1,4 +1,5 @@
-//! Reading CSV: the same as everybody where everybody agrees, the same however the bytes arrive, and no row unaccounted for.
+//! The promises of the CSV reader: it reads a valid file as the `csv` crate does, the result
+//! does not depend on how the bytes arrive, and every row is accounted for.
 
 use std::io;
 use std::iter::Cycle;
@@ -29,7 +30,7 @@ const fn limit(value: usize) -> Limit {
     Limit { value, setting }
 }
 
-/// What came of a file.
+/// The result of reading a file.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     columns: Vec<String>,
@@ -37,8 +38,8 @@ struct Outcome {
     rejected: Vec<RejectedRow>,
     rows_read: u64,
     blank_lines: u64,
-    /// Why reading was given up.
-    given_up: Option<String>,
+    /// The code of the fault that ended the reading.
+    fault: Option<String>,
 }
 
 /// A file in memory that arrives in pieces of these sizes.
@@ -66,7 +67,8 @@ impl FileBytes for Pieces<'_> {
     }
 }
 
-/// Reads a file that arrives in pieces of these sizes, again and again; without any, in one.
+/// Reads a file that arrives in pieces of these sizes, repeated in a cycle. Without sizes, it
+/// arrives in one piece.
 fn read(
     file: &[u8],
     sizes: &[usize],
@@ -83,7 +85,7 @@ fn read(
         rejected: Vec::new(),
         rows_read: 0,
         blank_lines: 0,
-        given_up: None,
+        fault: None,
     };
     loop {
         match reader.next() {
@@ -98,7 +100,7 @@ fn read(
             Ok(Next::Rejected(rejection)) => outcome.rejected.push(rejection.row),
             Ok(Next::End) => break,
             Err(fault) => {
-                outcome.given_up = Some(fault.code.to_owned());
+                outcome.fault = Some(fault.code.to_owned());
                 break;
             }
         }
@@ -108,13 +110,14 @@ fn read(
     Ok(outcome)
 }
 
-/// Every row that was read is stored or rejected, each once; and what is rejected has its reason and its text.
+/// Checks that every row is stored or rejected exactly once, and that each rejected row has its
+/// reason and its text.
 fn check_accounts(outcome: &Outcome) {
     let stored = outcome.rows.iter().map(|(number, _)| *number);
     let rejected = outcome.rejected.iter().map(|row| row.row);
     let mut numbers: Vec<u64> = stored.chain(rejected).collect();
     numbers.sort_unstable();
-    if outcome.given_up.is_none() {
+    if outcome.fault.is_none() {
         assert!(
             numbers.iter().copied().eq(1..=outcome.rows_read),
             "{numbers:?}"
@@ -183,7 +186,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_sound_file_is_read_as_csv_async_reads_it(
+    fn a_valid_file_is_read_as_csv_async_reads_it(
         rows in prop::collection::vec(prop::collection::vec("[a-z ,\"\n\ré🦀;'\\\\]{0,8}", 3), 0..30),
         crlf in any::<bool>(),
         sizes in sizes(),
@@ -199,7 +202,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_read_the_same_however_they_arrive_and_are_accounted_for(
+    fn any_bytes_are_accounted_for_and_read_the_same_however_they_arrive(
         file in prop::collection::vec(prop_oneof![
             6 => prop::sample::select(b"ab,;\"\n\r".to_vec()),
             1 => any::<u8>(),
@@ -227,9 +230,10 @@ proptest! {
         }
     }
 
-    /// Known faults between sound rows: each is found, named, and placed; and nothing else is touched.
+    /// Mixes faulty records with valid ones. Each fault is reported with its code and position,
+    /// and nothing else is rejected.
     #[test]
-    fn every_fault_is_rejected_by_itself_with_its_line_and_offset(
+    fn every_faulty_record_is_rejected_alone_with_its_line_and_offset(
         plan in prop::collection::vec((0usize..7, "[a-zé]{1,6}"), 1..60),
         sizes in sizes(),
     ) {
@@ -237,7 +241,7 @@ proptest! {
         let mut line = 2;
         let (mut rows, mut faults) = (Vec::new(), Vec::new());
         for (number, (kind, word)) in (1..).zip(&plan) {
-            let place = (number, line, file.len() as u64);
+            let position = (number, line, file.len() as u64);
             line += 1;
             let (record, code) = match kind {
                 0 => (format!("{word}\n").into_bytes(), "too_few_fields"),
@@ -256,7 +260,7 @@ proptest! {
                 }
             };
             if !code.is_empty() {
-                faults.push((place, code));
+                faults.push((position, code));
             }
             file.extend(record);
         }
@@ -272,9 +276,9 @@ proptest! {
     }
 }
 
-/// Around the limit of a row it is easy to take a line end, or the row behind it, for a part of it.
+/// Near the limit, a reader could mistake a line end or the next row for a part of the row.
 #[test]
-fn a_row_at_the_limit_takes_nothing_of_the_rows_around_it() {
+fn a_row_near_the_limit_leaves_the_rows_around_it_intact() {
     const LIMIT: usize = 20;
     let limits = CsvLimits {
         row_bytes: limit(LIMIT),
@@ -296,26 +300,26 @@ fn a_row_at_the_limit_takes_nothing_of_the_rows_around_it() {
                 format!("\"a{line_end}\",\"{x}"),
             ];
             for (shape, row) in shapes.into_iter().enumerate() {
-                // Nothing behind it could close a quote.
+                // No later row has a quote that could close an open one.
                 let file = ["a,b", "1,one", &row, "2,two", "3,three", ""].join(line_end);
                 for sizes in [&[][..], &[1], &[LIMIT], &[LIMIT + 1], &[7, 3]] {
                     let outcome = read(file.as_bytes(), sizes, utf8(), limits).unwrap();
-                    let told = format!("{shape} {length} {line_end:?} {sizes:?}: {outcome:?}");
+                    let context = format!("{shape} {length} {line_end:?} {sizes:?}: {outcome:?}");
                     check_accounts(&outcome);
                     let found = rows(&outcome);
-                    assert_eq!(found.first().map(String::as_str), Some("one"), "{told}");
+                    assert_eq!(found.first().map(String::as_str), Some("one"), "{context}");
                     assert!(
                         found.ends_with(&["two".to_owned(), "three".to_owned()]),
-                        "{told}"
+                        "{context}"
                     );
                     let physical = file.split(line_end).count() - 1;
                     let most = physical as u64 - 1;
-                    assert!(outcome.rows_read <= most, "{told}");
+                    assert!(outcome.rows_read <= most, "{context}");
                     if shape == 0 {
-                        // In bytes with its line end.
+                        // The limit counts bytes, including the line end.
                         let fits = row.len() + line_end.len() <= LIMIT;
-                        assert_eq!(outcome.rejected.is_empty(), fits, "{told}");
-                        assert_eq!(outcome.rows_read, 4, "{told}");
+                        assert_eq!(outcome.rejected.is_empty(), fits, "{context}");
+                        assert_eq!(outcome.rows_read, 4, "{context}");
                     }
                 }
             }
@@ -324,7 +328,7 @@ fn a_row_at_the_limit_takes_nothing_of_the_rows_around_it() {
 }
 
 #[test]
-fn what_is_rejected_is_kept_as_it_came() {
+fn a_rejected_row_keeps_its_original_text() {
     let file = b"a,b\n1\n2,\"x\"y\n3,\xff\"\n4,\"x";
     let outcome = read(file, &[2], utf8(), LIMITS).unwrap();
     let kept = |row: &RejectedRow| {
@@ -337,7 +341,7 @@ fn what_is_rejected_is_kept_as_it_came() {
 }
 
 #[test]
-fn without_a_header_the_first_record_is_judged_like_any_other() {
+fn without_a_header_the_first_record_is_checked_like_any_other() {
     let options = CsvOptions {
         header: Some(false),
         ..utf8()
@@ -345,7 +349,7 @@ fn without_a_header_the_first_record_is_judged_like_any_other() {
     let outcome = read(b"\"a\"b,c\n1,2\n", &[1], options, LIMITS).unwrap();
     assert_eq!(outcome.rejected[0].code, "bad_quote");
     assert_eq!(outcome.rows, [(2, vec!["1".to_owned(), "2".to_owned()])]);
-    // Blank lines are rows where there is one column, before the first one too.
+    // If the file has one column, blank lines are rows, even before the first record.
     let outcome = read(b"\n\na\n\nb\n", &[1], options, LIMITS).unwrap();
     let cells: Vec<&str> = outcome
         .rows
@@ -356,9 +360,9 @@ fn without_a_header_the_first_record_is_judged_like_any_other() {
     assert_eq!((outcome.rows_read, outcome.blank_lines), (5, 0));
 }
 
-/// What is decided is decided by the first bytes, however many are there when it is.
+/// Detection examines the first bytes alone, however many have arrived when it runs.
 #[test]
-fn a_file_that_changes_its_looks_is_read_the_same_however_it_arrives() {
+fn detection_does_not_depend_on_how_the_file_arrives() {
     let ascii = "1;2\n".repeat(16_384 + 10);
     let later = b"caf\xe9,\xe9;\xe9\n1,2\n".repeat(10_000);
     let file = [&b"a;b\n"[..], ascii.as_bytes(), &later].concat();
@@ -377,7 +381,7 @@ fn a_file_that_changes_its_looks_is_read_the_same_however_it_arrives() {
 }
 
 #[test]
-fn a_long_row_is_passed_over_and_one_without_end_is_given_up() {
+fn a_long_row_is_rejected_and_an_endless_row_fails_the_file() {
     let limits = CsvLimits {
         row_bytes: limit(1000),
         field_bytes: limit(500),
@@ -386,19 +390,20 @@ fn a_long_row_is_passed_over_and_one_without_end_is_given_up() {
     let row_of = |length| [&b"a,b\n\""[..], &vec![b'x'; length], b"\n1,2\n"].concat();
     for sizes in [&[7][..], &[100], &[]] {
         let outcome = read(&row_of(10_000), sizes, utf8(), limits).unwrap();
-        assert_eq!(outcome.given_up, None);
+        assert_eq!(outcome.fault, None);
         assert_eq!(outcome.rejected[0].code, "row_too_large");
         assert!(outcome.rejected[0].message.contains("10002 bytes"));
         assert_eq!(outcome.rows, [(2, vec!["1".to_owned(), "2".to_owned()])]);
 
         let outcome = read(&row_of(20_000), sizes, utf8(), limits).unwrap();
-        assert_eq!(outcome.given_up.as_deref(), Some("row_too_large"));
+        assert_eq!(outcome.fault.as_deref(), Some("row_too_large"));
     }
 }
 
-/// Each quote that is not closed makes the reader look ahead as far as a row may go. That must not add up.
+/// Each unclosed quote makes the reader look ahead to the limit of a row. The total time must
+/// still be linear.
 #[test]
-fn many_quotes_that_are_not_closed_take_no_longer_than_the_file_is_long() {
+fn many_unclosed_quotes_are_read_in_linear_time() {
     let start = Instant::now();
     let line = format!("\"{}\n", "x".repeat(98));
     let file = ["a,b\n", &line.repeat(100_001)].concat();
@@ -412,10 +417,10 @@ fn many_quotes_that_are_not_closed_take_no_longer_than_the_file_is_long() {
     );
 }
 
-/// How long the fuzzing goes on, where CARGA_FUZZ_SECS does not say.
+/// How long to fuzz if CARGA_FUZZ_SECS is not set.
 const FUZZ_SECS: u64 = 10;
 
-/// A file from `fixtures/` with some bytes replaced, some left out, and some twice.
+/// A file from `fixtures/` with some bytes replaced, removed or repeated.
 fn mutated(fixtures: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let file = prop::sample::select(fixtures);
     let changes = prop::collection::vec(
@@ -449,9 +454,10 @@ fn mutated(fixtures: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Reads mutated files for a bounded time: nothing panics, no row is unaccounted for, and pieces make no difference.
+/// Reads mutated files for a limited time. The reader never panics, every row is accounted for,
+/// and the size of the pieces makes no difference.
 #[test]
-fn mutated_files_for_a_while() {
+fn mutated_files_are_accounted_for_and_read_the_same_in_pieces() {
     let seconds = std::env::var("CARGA_FUZZ_SECS").ok();
     let seconds = seconds.and_then(|seconds| seconds.parse().ok());
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(FUZZ_SECS));

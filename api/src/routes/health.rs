@@ -14,10 +14,11 @@ use crate::problem::ApiError;
 use crate::query::no_options;
 use crate::state::ApiState;
 
-/// A dependency that answers later than this is away.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A dependency that takes longer to answer counts as unavailable.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The process is up. Asks nobody, so that an outage elsewhere does not restart it.
+/// Answers while the process runs. It asks no dependency, so that an outage elsewhere does not
+/// restart this process.
 pub(crate) async fn live(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<&'static str, ApiError> {
@@ -31,7 +32,8 @@ struct Readiness {
     dependencies: BTreeMap<&'static str, &'static str>,
 }
 
-/// Whether uploads are taken. Live counters may be missing: Carga does without them.
+/// Reports whether uploads are accepted. Carga works without the live counters, so it may be
+/// ready while they are unavailable.
 pub(crate) async fn ready(
     State(state): State<ApiState>,
     Query(query): Query<Vec<(String, String)>>,
@@ -39,10 +41,10 @@ pub(crate) async fn ready(
     no_options(&query)?;
     let backends = state.backends();
     let (store, queue, archive, progress) = tokio::join!(
-        answers(backends.store.ping()),
-        answers(backends.queue.ping()),
-        answers(backends.archive.ping()),
-        answers(backends.progress_store.ping()),
+        is_available(backends.store.ping()),
+        is_available(backends.queue.ping()),
+        is_available(backends.archive.ping()),
+        is_available(backends.progress_store.ping()),
     );
     let draining = state.draining.is_cancelled();
     let ready = store && queue && archive && !draining;
@@ -52,7 +54,7 @@ pub(crate) async fn ready(
         (true, _, false) => "degraded",
         (true, _, true) => "ready",
     };
-    let word = |up: bool| if up { "ok" } else { "unavailable" };
+    let label = |up: bool| if up { "ok" } else { "unavailable" };
     let dependencies = [
         ("store", store),
         ("queue", queue),
@@ -61,7 +63,7 @@ pub(crate) async fn ready(
     ];
     let body = Readiness {
         status,
-        dependencies: dependencies.map(|(name, up)| (name, word(up))).into(),
+        dependencies: dependencies.map(|(name, up)| (name, label(up))).into(),
     };
     let code = if ready {
         StatusCode::OK
@@ -71,11 +73,11 @@ pub(crate) async fn ready(
     Ok((code, Json(body)).into_response())
 }
 
-async fn answers(ping: impl Future<Output = PortResult<()>>) -> bool {
-    match tokio::time::timeout(PATIENCE, ping).await {
+async fn is_available(ping: impl Future<Output = PortResult<()>>) -> bool {
+    match tokio::time::timeout(PING_TIMEOUT, ping).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
-            tracing::warn!(error = error.chain(), "a dependency is not ready");
+            tracing::warn!(error = error.chain(), "a dependency is unavailable");
             false
         }
         Err(_) => false,

@@ -1,4 +1,4 @@
-//! One file per group of routes: extract, call, answer.
+//! The handlers, one file per group of routes: parse, call, answer.
 
 pub(crate) mod exports;
 pub(crate) mod health;
@@ -12,15 +12,15 @@ use carga_intake::refusal::{Refusal, RefusalKind};
 
 use crate::problem::ApiError;
 
-/// What no route takes.
+/// Answers a request that no route matches.
 pub(crate) async fn not_found() -> ApiError {
-    let message = "there is nothing at this address";
+    let message = "no such resource";
     Refusal::new(RefusalKind::NotFound, "not_found", message).into()
 }
 
-/// A known address, another method.
+/// Answers a request for a known path with an unsupported method.
 pub(crate) async fn method_not_allowed() -> ApiError {
-    let message = "this address does not take this method";
+    let message = "this resource does not support this method";
     let refusal = Refusal::malformed("method_not_allowed", message);
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, refusal)
 }

@@ -6,12 +6,12 @@ use axum::http::header;
 use carga_intake::options::Options;
 use carga_intake::preview::{Preview, preview};
 
-use crate::form::{Encoding, Form};
+use crate::form::{BodyFormat, Form};
 use crate::problem::ApiError;
 use crate::receive::body_pieces;
 use crate::state::ApiState;
 
-/// Reads no more of the file than it shows; the rest of the body is left over.
+/// Reads only the beginning of the file. The rest of the body is left to `drain_body`.
 pub(crate) async fn post(
     State(state): State<ApiState>,
     Query(query): Query<Vec<(String, String)>>,
@@ -21,15 +21,15 @@ pub(crate) async fn post(
     state.refuse_when_stopping()?;
     let _slot = state.upload_slot()?;
     let (parts, body) = request.into_parts();
-    let encoding = Encoding::of(&parts.headers)?;
+    let body_format = BodyFormat::of(&parts.headers)?;
     let settings = state.settings();
     let pieces = body_pieces(&state.intake, body);
-    let preview = match encoding {
-        Encoding::Raw(charset) => {
+    let preview = match body_format {
+        BodyFormat::Raw(charset) => {
             options.default_encoding(charset);
             preview(pieces, &options, settings).await?
         }
-        Encoding::Form => {
+        BodyFormat::Form => {
             let mut form = Form::open(parts.headers.get(header::CONTENT_TYPE), pieces).await?;
             let file = form.file(&mut options).await?;
             preview(form.pieces(file), &options, settings).await?

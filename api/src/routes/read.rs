@@ -19,11 +19,11 @@ use crate::query::{no_options, upload_id};
 use crate::state::ApiState;
 use crate::view::UploadView;
 
-/// A client that polls may come again after a second.
+/// How many seconds a client should wait between two polls.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 const DEFAULT_LIMIT: u32 = 20;
-const MOST: u32 = 100;
+const MAX_LIMIT: u32 = 100;
 
 pub(crate) async fn one(
     State(state): State<ApiState>,
@@ -56,15 +56,15 @@ pub(crate) async fn list(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, ApiError> {
     let mut query = parse(&query)?;
-    // One more than asked for tells whether there is a next page.
+    // One upload more than requested shows whether there is a next page.
     query.limit += 1;
-    let mut found = state.backends().store.uploads(&query).await?;
-    let more = found.len() == query.limit as usize;
+    let mut listed = state.backends().store.uploads(&query).await?;
+    let more = listed.len() == query.limit as usize;
     if more {
-        found.pop();
+        listed.pop();
     }
-    let next_cursor = found.last().filter(|_| more).map(encode_cursor);
-    let views = found
+    let next_cursor = listed.last().filter(|_| more).map(encode_cursor);
+    let views = listed
         .into_iter()
         .map(|upload| UploadView::of(upload, state.backends()));
     let uploads = try_join_all(views).await?;
@@ -94,14 +94,16 @@ fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
                 parsed.limit = value
                     .parse()
                     .ok()
-                    .filter(|limit| (1..=MOST).contains(limit))
+                    .filter(|limit| (1..=MAX_LIMIT).contains(limit))
                     .ok_or_else(|| {
-                        malformed(format!("option `limit` takes a number from 1 to {MOST}"))
+                        malformed(format!(
+                            "option `limit` takes a number from 1 to {MAX_LIMIT}"
+                        ))
                     })?;
             }
             "cursor" => {
                 let position = decode_cursor(value).ok_or_else(|| {
-                    malformed("option `cursor` is none that a page here has given".to_owned())
+                    malformed("option `cursor` was not issued by this API; use the `next_cursor` of a page".to_owned())
                 })?;
                 parsed.before = Some(position);
             }
@@ -116,7 +118,7 @@ fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
     Ok(parsed)
 }
 
-/// Where a page ended: opaque to clients, so that it may change.
+/// The end of a page, as a cursor. It is opaque to clients, so that its format may change.
 fn encode_cursor(last: &Upload) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(format!("{} {}", last.created_at.as_microsecond(), last.id))
 }

@@ -42,7 +42,7 @@ async fn answer(
     let upload = upload.ok_or_else(|| Refusal::no_such_upload(id))?;
     if upload.status != reversal.outcome() {
         let message = format!(
-            "upload {id} is {}; only one that is {} can be {}",
+            "upload {id} is {}; only uploads that are {} can be {}",
             upload.status,
             reversal.applies_to(),
             reversal.outcome()

@@ -9,14 +9,14 @@ use carga_common::upload::{Upload, UploadId};
 use carga_intake::options::Options;
 use carga_intake::refusal::Refusal;
 
-use crate::form::Encoding;
+use crate::form::BodyFormat;
 use crate::problem::ApiError;
 use crate::query::upload_id;
 use crate::receive::{IncomingRequest, receive};
 use crate::state::ApiState;
 use crate::view::UploadView;
 
-/// A form's boundaries and part headers are well below this.
+/// How much larger than its file a form may be. Boundaries and part headers need far less.
 const FORM_OVERHEAD_BYTES: u64 = 64 << 10;
 
 pub(crate) async fn post(
@@ -37,13 +37,18 @@ pub(crate) async fn put(
     let id = upload_id(id)?;
     let options = Options::from_query(&query)?;
     if let Some(upload) = state.backends().store.upload(id).await? {
-        return again(state, upload, &options).await;
+        return answer_repeated(state, upload, &options).await;
     }
     send(state, id, options, request).await
 }
 
-/// The same id again: the upload it named, if it ended well and it is certain that the same file is meant.
-async fn again(state: ApiState, upload: Upload, options: &Options) -> Result<Response, ApiError> {
+/// Answers a repeated id with the upload's record, if the upload ended well and the client has
+/// announced the digest of the same file.
+async fn answer_repeated(
+    state: ApiState,
+    upload: Upload,
+    options: &Options,
+) -> Result<Response, ApiError> {
     let same_file = options.sha256.is_some() && options.sha256 == upload.sha256;
     if upload.status.keeps_rows() && same_file {
         let view = UploadView::of(upload, state.backends()).await?;
@@ -52,7 +57,7 @@ async fn again(state: ApiState, upload: Upload, options: &Options) -> Result<Res
     Err(Refusal::id_used(upload.id, Some(upload.status)).into())
 }
 
-/// What can be decided before the body is read is decided here.
+/// Refuses all that can be refused before the body is read, then receives the upload.
 async fn send(
     state: ApiState,
     id: UploadId,
@@ -61,12 +66,12 @@ async fn send(
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     state.refuse_when_stopping()?;
-    let encoding = Encoding::of(&parts.headers)?;
+    let body_format = BodyFormat::of(&parts.headers)?;
     let content_length = content_length(&parts.headers);
     let limit = state.settings().max_upload_bytes;
-    let overhead = match encoding {
-        Encoding::Form => FORM_OVERHEAD_BYTES,
-        Encoding::Raw(_) => 0,
+    let overhead = match body_format {
+        BodyFormat::Form => FORM_OVERHEAD_BYTES,
+        BodyFormat::Raw(_) => 0,
     };
     if let Some(length) = content_length
         && length > limit.saturating_add(overhead)
@@ -76,7 +81,7 @@ async fn send(
     let slot = state.upload_slot()?;
     let incoming = IncomingRequest {
         id,
-        encoding,
+        body_format,
         options,
         headers: parts.headers,
         content_length,
@@ -84,7 +89,7 @@ async fn send(
         slot,
     };
     let upload = receive(&state.intake, incoming).await?;
-    // Accepted is accepted, also when the database goes away in this very moment.
+    // The upload is already durable, so a failing database must not turn this into an error.
     let view = match UploadView::of(upload.clone(), state.backends()).await {
         Ok(view) => view,
         Err(_) => UploadView::without_counters(upload),

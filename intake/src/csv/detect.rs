@@ -1,36 +1,38 @@
-//! What a file's first bytes say about how to read it, and why.
+//! Detects the encoding and the delimiter from a file's first bytes, with the evidence for
+//! each.
 
 use encoding_rs::{Encoding, UTF_8};
 
 use super::syntax::{Field, Scan, Syntax};
 
-/// What is tried, in this order where nothing else decides.
+/// The delimiters that are tried. The first one wins a tie.
 const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
 
-/// Records looked at.
-const RECORDS: usize = 1000;
+/// How many records are examined.
+const SAMPLE_RECORDS: usize = 1000;
 
-/// Valid sequences for each invalid one, from which on a file is UTF-8 with faults rather than something else.
-const MOSTLY: usize = 10;
+/// A file is UTF-8 with faults if it has at least this many valid sequences per invalid one.
+const VALID_PER_INVALID: usize = 10;
 
 /// A decision, and the evidence for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found<T> {
+pub(super) struct Decision<T> {
     pub(super) value: T,
     pub(super) evidence: String,
 }
 
-pub(super) fn found<T>(value: T, evidence: impl Into<String>) -> Found<T> {
-    Found {
+pub(super) fn decision<T>(value: T, evidence: impl Into<String>) -> Decision<T> {
+    Decision {
         value,
         evidence: evidence.into(),
     }
 }
 
-/// The encoding of a file without a byte order mark. A sample that is not `whole` may end in the middle of a character.
-pub(super) fn encoding(sample: &[u8], whole: bool) -> Found<&'static Encoding> {
+/// Detects the encoding of a file without a byte order mark. Unless the sample is the `whole`
+/// file, it may end in the middle of a character.
+pub(super) fn encoding(sample: &[u8], whole: bool) -> Decision<&'static Encoding> {
     if sample.is_ascii() {
-        return found(UTF_8, format!("the first {} bytes are ASCII", sample.len()));
+        return decision(UTF_8, format!("the first {} bytes are ASCII", sample.len()));
     }
     let (mut valid, mut invalid) = (0, 0);
     let mut chunks = sample.utf8_chunks().peekable();
@@ -39,21 +41,22 @@ pub(super) fn encoding(sample: &[u8], whole: bool) -> Found<&'static Encoding> {
         let is_cut = !whole && chunks.peek().is_none();
         invalid += usize::from(!chunk.invalid().is_empty() && !is_cut);
     }
-    if valid >= MOSTLY * invalid {
-        let evidence =
-            format!("{valid} valid and {invalid} invalid UTF-8 sequences at its beginning");
-        return found(UTF_8, evidence);
+    if valid >= VALID_PER_INVALID * invalid {
+        let evidence = format!(
+            "{valid} valid and {invalid} invalid UTF-8 sequences at the beginning of the file"
+        );
+        return decision(UTF_8, evidence);
     }
     let guess = guess(sample);
     let evidence = format!(
-        "{invalid} of {} sequences of bytes beyond ASCII are not UTF-8; their frequencies are those of {}",
+        "{invalid} of {} non-ASCII sequences are not UTF-8; their frequencies suggest {}",
         valid + invalid,
         guess.name()
     );
-    found(guess, evidence)
+    decision(guess, evidence)
 }
 
-/// What some bytes most likely are, given that they are not UTF-8.
+/// The most likely encoding of bytes that are not UTF-8.
 pub(super) fn guess(bytes: &[u8]) -> &'static Encoding {
     use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
@@ -61,40 +64,41 @@ pub(super) fn guess(bytes: &[u8]) -> &'static Encoding {
     detector.guess(None, Utf8Detection::Deny)
 }
 
-/// A label as the API writes it.
+/// The encoding's label, as the API shows it.
 pub(super) fn label(encoding: &'static Encoding) -> String {
     encoding.name().to_ascii_lowercase()
 }
 
-/// How records look with one delimiter.
+/// What the records of a sample look like when they are split at one delimiter.
 #[derive(Debug, Default)]
 struct Shape {
     /// Fields of the first record.
     width: usize,
-    /// Records behind the first.
+    /// Records after the first.
     rows: usize,
-    /// Those with as many fields as the first.
-    even: usize,
+    /// Rows with as many fields as the first record.
+    equal_rows: usize,
     fields: usize,
-    /// Fields that are quoted, or have no other delimiter in them.
-    clean: usize,
+    /// Fields that are quoted or contain no other delimiter.
+    clean_fields: usize,
 }
 
 impl Shape {
-    /// In millionths: how many rows are as wide as the first, times how many fields look like one.
+    /// The share of rows as wide as the first record, times the share of clean fields, in
+    /// millionths.
     fn score(&self) -> usize {
         if self.width < 2 {
             return 0;
         }
-        // The first record counts for itself.
-        let even = (self.even + 1) * 1000 / (self.rows + 1);
-        even * (self.clean * 1000 / self.fields.max(1))
+        // The first record counts as a row of the right width.
+        let even = (self.equal_rows + 1) * 1000 / (self.rows + 1);
+        even * (self.clean_fields * 1000 / self.fields.max(1))
     }
 }
 
-/// The delimiter with which most rows have the width of the first one, and whose fields look least as if another one
-/// separated them.
-pub(super) fn delimiter(text: &[u8], quote: Option<u8>, whole: bool) -> Found<char> {
+/// Detects the delimiter: the one with which most rows are as wide as the first record, and the
+/// fewest fields contain another delimiter.
+pub(super) fn delimiter(text: &[u8], quote: Option<u8>, whole: bool) -> Decision<char> {
     let quote_character = quote.map(char::from);
     let candidates = DELIMITERS.into_iter();
     let candidates = candidates.filter(|delimiter| Some(*delimiter) != quote_character);
@@ -109,13 +113,13 @@ pub(super) fn delimiter(text: &[u8], quote: Option<u8>, whole: bool) -> Found<ch
     let (delimiter, shape) = best;
     if shape.score() == 0 {
         let any = candidates.clone().next().unwrap_or(',');
-        return found(any, "no delimiter was found: the file has one column");
+        return decision(any, "no delimiter was found: the file has one column");
     }
     let evidence = format!(
         "{} of the first {} rows have {} fields like the first record",
-        shape.even, shape.rows, shape.width
+        shape.equal_rows, shape.rows, shape.width
     );
-    found(delimiter, evidence)
+    decision(delimiter, evidence)
 }
 
 fn shape(text: &[u8], delimiter: char, quote: Option<u8>, whole: bool) -> Shape {
@@ -126,22 +130,22 @@ fn shape(text: &[u8], delimiter: char, quote: Option<u8>, whole: bool) -> Shape 
         whole,
         |record, fields| {
             shape.fields += fields.len();
-            shape.clean += fields
+            shape.clean_fields += fields
                 .iter()
-                .filter(|field| looks_like_one(record, field, delimiter, quote))
+                .filter(|field| is_clean(record, field, delimiter, quote))
                 .count();
             if shape.width == 0 {
                 shape.width = fields.len();
             } else {
                 shape.rows += 1;
-                shape.even += usize::from(fields.len() == shape.width);
+                shape.equal_rows += usize::from(fields.len() == shape.width);
             }
         },
     );
     shape
 }
 
-fn looks_like_one(record: &[u8], field: &Field, delimiter: char, quote: Option<u8>) -> bool {
+fn is_clean(record: &[u8], field: &Field, delimiter: char, quote: Option<u8>) -> bool {
     let is_quoted = field.start > 0 && record.get(field.start - 1).copied() == quote;
     let text = &record[field.start..field.end];
     let others = DELIMITERS.iter().filter(|other| **other != delimiter);
@@ -152,36 +156,37 @@ fn looks_like_one(record: &[u8], field: &Field, delimiter: char, quote: Option<u
             .all(|other| !text.contains(&(*other as u8)))
 }
 
-/// A number with a comma in it.
+/// Whether a field is a number that may have a decimal comma.
 fn is_decimal(text: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-.,".contains(byte);
     text.iter().all(is_part) && text.iter().filter(|byte| **byte == b',').count() <= 1
 }
 
-/// The records of a sample, blank lines left out. The last one counts only where it is whole, unless it is the only one.
+/// Visits the records of a sample, without blank lines. An incomplete record at the end is
+/// visited only if it is the first.
 pub(super) fn for_each_record(
     text: &[u8],
     syntax: Syntax,
     whole: bool,
-    mut look: impl FnMut(&[u8], &[Field]),
+    mut visit: impl FnMut(&[u8], &[Field]),
 ) {
     let mut rest = text;
     let mut fields = Vec::new();
-    for index in 0..RECORDS {
-        while let [b'\n' | b'\r', behind @ ..] = rest {
-            rest = behind;
+    for index in 0..SAMPLE_RECORDS {
+        while let [b'\n' | b'\r', after @ ..] = rest {
+            rest = after;
         }
         if rest.is_empty() {
             return;
         }
         match syntax.scan(rest, whole, &mut fields) {
             Scan::Whole(extent) => {
-                look(&rest[..extent.content], &fields);
+                visit(&rest[..extent.content], &fields);
                 rest = &rest[extent.next..];
             }
             Scan::Cut { .. } => {
                 if index == 0 {
-                    look(rest, &fields);
+                    visit(rest, &fields);
                 }
                 return;
             }
@@ -193,12 +198,12 @@ pub(super) fn for_each_record(
 mod tests {
     use super::*;
 
-    fn sniffed(text: &str) -> char {
+    fn detected(text: &str) -> char {
         delimiter(text.as_bytes(), Some(b'"'), true).value
     }
 
     #[test]
-    fn the_delimiter_is_the_one_that_makes_rows_of_one_width() {
+    fn the_delimiter_that_makes_rows_of_equal_width_is_detected() {
         let cases = [
             ("a,b,c\n1,2,3\n", ','),
             ("a;b;c\n1,5;2,5;3\n2,5;3,5;4\n", ';'),
@@ -217,12 +222,12 @@ mod tests {
             ("", ','),
         ];
         for (text, delimiter) in cases {
-            assert_eq!(sniffed(text), delimiter, "{text}");
+            assert_eq!(detected(text), delimiter, "{text}");
         }
     }
 
     #[test]
-    fn a_file_is_utf8_if_it_is_ascii_or_mostly_valid_and_otherwise_what_its_bytes_suggest() {
+    fn ascii_and_mostly_valid_samples_are_utf8_and_others_are_guessed() {
         let of = |bytes: &[u8]| encoding(bytes, true).value.name();
         assert_eq!(of(b"plain"), "UTF-8");
         assert_eq!(of("née à Besançon".as_bytes()), "UTF-8");

@@ -15,7 +15,6 @@ pub struct Exceeded {
 }
 
 impl Exceeded {
-    /// What `actual` exceeds.
     pub(super) fn new(limit: Limit, actual: u64) -> Self {
         Self {
             limit: limit.value as u64,
@@ -24,20 +23,20 @@ impl Exceeded {
     }
 }
 
-/// A fault of the whole file: reading stops.
+/// A fault that ends the reading of the whole file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileFault {
-    /// For programs.
+    /// The stable code, for programs.
     pub code: &'static str,
-    /// For people.
+    /// The explanation, for people.
     pub message: String,
-    /// The record, counted from 1 without the header.
+    /// The number of the record, from 1. The header does not count.
     pub row: Option<u64>,
     /// The physical line, from 1.
     pub line: Option<u64>,
     /// The column's name.
     pub column: Option<String>,
-    /// The limit, where one was exceeded.
+    /// The limit, if one was exceeded.
     pub exceeded: Option<Exceeded>,
 }
 
@@ -68,7 +67,7 @@ impl FileFault {
         self
     }
 
-    /// The header's record is broken.
+    /// A header that cannot be read.
     pub(super) fn broken_header(broken: &Broken, limit: Limit) -> Self {
         Self::broken(broken, "header", limit)
     }
@@ -93,9 +92,9 @@ impl FileFault {
 /// A record that is not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// What is kept of it.
+    /// The record as it is reported.
     pub row: RejectedRow,
-    /// The limit, where one was exceeded.
+    /// The limit, if one was exceeded.
     pub exceeded: Option<Exceeded>,
 }
 
@@ -104,15 +103,15 @@ pub struct Rejection {
 pub(super) struct RowFault {
     pub(super) code: &'static str,
     pub(super) message: String,
-    /// Its number in the record, from 0.
+    /// The index of the faulty field in the record, from 0.
     pub(super) field: Option<usize>,
-    /// Whether the record has a field for every column.
+    /// Whether the record has exactly one field per column.
     pub(super) fits: bool,
     pub(super) exceeded: Option<Exceeded>,
 }
 
 impl RowFault {
-    /// A fault of a record that has a field for every column.
+    /// A fault of a record that has exactly one field per column.
     pub(super) fn of_field(
         code: &'static str,
         message: impl Into<String>,
@@ -127,7 +126,7 @@ impl RowFault {
         }
     }
 
-    /// A fault of a record whose fields are not those of the columns.
+    /// A fault of a record whose fields do not match the columns.
     pub(super) fn of_record(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             fits: false,
@@ -136,7 +135,7 @@ impl RowFault {
     }
 }
 
-/// Code and message of a broken record; `record` says which kind: `header` or `row`.
+/// The code and the message for a broken record. `record` is `header` or `row`.
 pub(super) fn describe_broken(
     kind: BrokenKind,
     record: &'static str,
@@ -146,7 +145,7 @@ pub(super) fn describe_broken(
     match kind {
         BrokenKind::UnclosedQuote => {
             let message = format!(
-                "a quote is opened on this line and not closed within {value} bytes ({setting}) or before the file ends"
+                "a quote opened on this line is not closed within {value} bytes ({setting}) or before the end of the file"
             );
             ("unclosed_quote", message)
         }
@@ -156,7 +155,7 @@ pub(super) fn describe_broken(
                 _ => "header_too_large",
             };
             let message = format!(
-                "the {record} has at least {actual} bytes, the limit is {value} ({setting})"
+                "the {record} has at least {actual} bytes; the limit is {value} ({setting})"
             );
             (code, message)
         }

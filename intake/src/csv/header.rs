@@ -1,4 +1,4 @@
-//! The first record: the names of the columns, or how many there are.
+//! The header: the names of the columns, or their number if the file has no header.
 
 use std::collections::HashSet;
 
@@ -7,33 +7,33 @@ use super::fault::{Exceeded, FileFault};
 use super::limits::Limit;
 use super::syntax::Syntax;
 
-/// Whether rows end with a delimiter that separates nothing.
+/// Whether rows have a trailing delimiter: one after the last field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trailing {
     No,
     Yes,
-    /// If the header does.
-    AsTheHeader,
+    /// Yes if the header has one.
+    LikeHeader,
 }
 
-/// Columns of a report of rejected rows: a corrected report can be sent as it is.
-const OURS: &str = "_carga_";
+/// The prefix of the columns that the reject report adds. They are not stored, so a corrected
+/// report can be sent as it is.
+const REPORT_PREFIX: &str = "_carga_";
 
-/// What every row is measured against.
+/// The columns that every row must fit.
 #[derive(Debug)]
 pub(super) struct Header {
-    /// Those that are stored.
+    /// The names of the stored columns.
     pub(super) columns: Vec<String>,
-    /// Fields of a row, with those that are not stored.
+    /// The number of fields in a row, including those that are not stored.
     pub(super) width: usize,
-    /// Which fields are stored; none means all.
+    /// Which fields are stored; `None` if all are.
     pub(super) stored: Option<Vec<bool>>,
-    /// Rows end with a delimiter that separates nothing.
     pub(super) trailing_delimiter: bool,
 }
 
 impl Header {
-    /// Before it is read.
+    /// A placeholder until the header is read.
     pub(super) fn unread() -> Self {
         Self {
             columns: Vec::new(),
@@ -43,7 +43,7 @@ impl Header {
         }
     }
 
-    /// Columns without names.
+    /// The header of a file without one: the columns get numbered names.
     pub(super) fn numbered(count: usize, limit: Limit) -> Result<Self, FileFault> {
         check_count(count, limit)?;
         Ok(Self {
@@ -56,46 +56,54 @@ impl Header {
         })
     }
 
-    /// From the names. Where rows may end with a delimiter that separates nothing, a last one without a name is none.
+    /// A header with these names. If rows may have a trailing delimiter, an empty last name is
+    /// not a column.
     pub(super) fn named(
         mut names: Vec<Result<String, String>>,
         trailing: Trailing,
         limit: Limit,
     ) -> Result<Self, FileFault> {
-        let ends_so = names.len() > 1 && names.last().is_some_and(|name| name.as_deref() == Ok(""));
-        if trailing != Trailing::No && ends_so {
+        let has_empty_last =
+            names.len() > 1 && names.last().is_some_and(|name| name.as_deref() == Ok(""));
+        if trailing != Trailing::No && has_empty_last {
             names.pop();
         }
         let trailing_delimiter = match trailing {
             Trailing::No => false,
             Trailing::Yes => true,
-            Trailing::AsTheHeader => ends_so,
+            Trailing::LikeHeader => has_empty_last,
         };
-        let is_ours = |name: &Result<String, String>| {
+        let is_report_column = |name: &Result<String, String>| {
             let name = name.as_ref();
-            name.is_ok_and(|name| name.starts_with(OURS))
+            name.is_ok_and(|name| name.starts_with(REPORT_PREFIX))
         };
-        check_count(names.iter().filter(|name| !is_ours(name)).count(), limit)?;
+        check_count(
+            names.iter().filter(|name| !is_report_column(name)).count(),
+            limit,
+        )?;
         let width = names.len();
         let (mut columns, mut stored) = (Vec::with_capacity(width), Vec::with_capacity(width));
         let mut seen = HashSet::with_capacity(width);
         for (index, name) in names.into_iter().enumerate() {
             let name = check_name(index + 1, name)?;
-            stored.push(!name.starts_with(OURS));
-            if name.starts_with(OURS) {
+            stored.push(!name.starts_with(REPORT_PREFIX));
+            if name.starts_with(REPORT_PREFIX) {
                 continue;
             }
             if !seen.insert(name.clone()) {
                 let number = index + 1;
-                let message =
-                    format!("column {number} has the same name as an earlier one: `{name}`");
+                let message = format!(
+                    "column {number} repeats the name `{name}`; column names must be unique"
+                );
                 let fault = FileFault::new("duplicate_column_name", message);
                 return Err(fault.in_column(&name));
             }
             columns.push(name);
         }
         if columns.is_empty() {
-            let message = format!("all columns begin with `{OURS}`, and those are not stored");
+            let message = format!(
+                "all column names begin with `{REPORT_PREFIX}`; columns with this prefix are not stored"
+            );
             return Err(FileFault::new("no_columns", message));
         }
         Ok(Self {
@@ -112,7 +120,7 @@ impl Header {
         stored.is_none_or(|stored| stored.get(field).copied().unwrap_or(false))
     }
 
-    /// The name of the column that a field of a row is in.
+    /// The name of the column that a field belongs to; `None` if the field is not stored.
     pub(super) fn column_of(&self, field: usize) -> Option<&str> {
         let index = match &self.stored {
             None => field,
@@ -130,12 +138,12 @@ fn check_count(found: usize, limit: Limit) -> Result<(), FileFault> {
     if found <= value {
         return Ok(());
     }
-    let message = format!("the file has {found} columns, the limit is {value} ({setting})");
+    let message = format!("the file has {found} columns; the limit is {value} ({setting})");
     let fault = FileFault::new("too_many_columns", message);
     Err(fault.exceeding(Exceeded::new(limit, found as u64)))
 }
 
-/// A name; the error of one that is not UTF-8 is its escaped text.
+/// Checks a column's name. A name that is not UTF-8 arrives as `Err` with its escaped text.
 fn check_name(number: usize, name: Result<String, String>) -> Result<String, FileFault> {
     let name = name.map_err(|escaped| {
         let message = format!("the name of column {number} cannot be decoded: {escaped}");
@@ -148,34 +156,36 @@ fn check_name(number: usize, name: Result<String, String>) -> Result<String, Fil
         ));
     }
     if name.contains('\0') {
-        let message = format!("the name of column {number} has a NUL character");
+        let message = format!("the name of column {number} contains a NUL character");
         return Err(FileFault::new("nul_character", message));
     }
     Ok(name)
 }
 
-/// Whether the rows of a sample end with a delimiter that separates nothing: the header has no last name, or the rows have one
-/// field more than it; and nine in ten have nothing in that field. The others are then rejected for it.
+/// Detects whether the rows of a sample have a trailing delimiter. Either the header's last
+/// name is empty, or rows have one field more than the header. In addition, nine rows in ten
+/// must have nothing in that field. The other rows are then rejected.
 pub(super) fn trailing_delimiter(text: &[u8], syntax: Syntax, whole: bool) -> Trailing {
-    const MOST_TENTHS: usize = 9;
+    const MIN_TENTHS: usize = 9;
     let mut header = None;
-    let (mut rows, mut ending_so) = (0_usize, 0);
+    let (mut rows, mut trailing_rows) = (0_usize, 0);
     detect::for_each_record(text, syntax, whole, |_, fields| {
         let is_empty = fields.last().is_some_and(|field| field.start == field.end);
         match header {
             None => header = Some((fields.len(), is_empty && fields.len() > 1)),
-            Some((width, header_ends_so)) => {
-                // With the field behind the last delimiter.
-                let width = width + usize::from(!header_ends_so);
+            Some((width, header_has_trailing)) => {
+                // The width with the field after the trailing delimiter.
+                let width = width + usize::from(!header_has_trailing);
                 rows += 1;
                 let is_there = fields.len() == width;
-                // Where the header ends so, a row need not.
-                ending_so += usize::from(is_there && is_empty || header_ends_so && !is_there);
+                // If the header has the trailing delimiter, a row may lack it.
+                trailing_rows +=
+                    usize::from(is_there && is_empty || header_has_trailing && !is_there);
             }
         }
     });
-    let header_ends_so = header.is_some_and(|(_, ends_so)| ends_so);
-    match 10 * ending_so >= MOST_TENTHS * rows && (header_ends_so || rows > 0) {
+    let header_has_trailing = header.is_some_and(|(_, has_empty_last)| has_empty_last);
+    match 10 * trailing_rows >= MIN_TENTHS * rows && (header_has_trailing || rows > 0) {
         true => Trailing::Yes,
         false => Trailing::No,
     }

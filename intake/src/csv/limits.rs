@@ -1,6 +1,6 @@
-//! What a CSV file may not exceed.
+//! The limits of a CSV file.
 
-/// A limit, and the name of the setting that changes it. Messages quote the name.
+/// A limit, and the name of the setting that changes it. Messages quote that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     /// The largest value allowed.
@@ -9,15 +9,16 @@ pub struct Limit {
     pub setting: &'static str,
 }
 
-/// The limits of one file. A record that exceeds one is rejected; a header that does fails the file.
+/// The limits of one file. A record that exceeds a limit is rejected, and a header that exceeds
+/// one fails the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CsvLimits {
-    /// Columns, without those that are not stored.
+    /// Stored columns.
     pub columns: Limit,
-    /// Bytes of the header's record, in UTF-8.
+    /// Bytes of the header, in UTF-8.
     pub header_bytes: Limit,
     /// Bytes of one field, in UTF-8.
     pub field_bytes: Limit,
-    /// Bytes of one record, in UTF-8, with its line end.
+    /// Bytes of one record with its line end, in UTF-8.
     pub row_bytes: Limit,
 }

@@ -1,13 +1,14 @@
 //! The CSV reader: bytes in, rows and rejected rows out.
 //!
-//! Everything here computes over bytes that are pushed in, without I/O. So the server, the command
-//! line, the preview, the tests and the fuzzer all decide alike, and the rows depend on the bytes
-//! alone, never on how they arrived.
+//! This module computes over bytes that are pushed in and does no I/O. So the server, the
+//! command line, the preview, the tests and the fuzzer all decide alike. The rows depend on the
+//! bytes alone, never on how the bytes arrived.
 //!
 //! `opening` decides how to read a file from its first bytes (`detect`) and reads its `header`.
-//! `transcode` makes UTF-8 of all bytes, `syntax` finds the fields of one record, `records` iterates
-//! over records and skips malformed ones, `row` validates each, and `reader` yields them. `fault` says
-//! what was wrong. [`export`] writes rows and [`rejected_rows`] back as CSV or NDJSON.
+//! `transcode` turns all bytes into UTF-8, and `syntax` finds the fields of one record.
+//! `records` iterates over records and skips broken ones, `row` validates each record, and
+//! `reader` yields the rows. `fault` describes what is wrong. [`export`] writes rows as CSV or
+//! NDJSON, and so it does with [`rejected_rows`].
 
 mod detect;
 pub mod export;

@@ -1,9 +1,9 @@
-//! The beginning of a file: how to read it, and its header.
+//! Opens a file: decides how to read it, and reads its header.
 
 use carga_common::upload::{Dialect, DialectEvidence};
 use encoding_rs::Encoding;
 
-use super::detect::{self, Found};
+use super::detect::{self, Decision};
 use super::fault::FileFault;
 use super::header::{Header, Trailing, trailing_delimiter};
 use super::limits::CsvLimits;
@@ -13,22 +13,23 @@ use super::row::Reading;
 use super::syntax::{Field, Syntax};
 use super::transcode::{SourceLength, Transcoder};
 
-/// Bytes of a file that are looked at before anything is decided; never more, however many are there already.
+/// How many bytes detection examines. It never examines more, even if more have arrived,
+/// because the result must not depend on how the bytes arrive.
 const SAMPLE_BYTES: usize = 64 << 10;
 
 /// The longest byte order mark.
 const MARK_BYTES: usize = 3;
 
-/// What is said about a file beforehand. What is not is detected.
+/// What the client states about a file. Everything else is detected.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CsvOptions {
-    /// What separates fields.
+    /// The character that separates fields.
     pub delimiter: Option<char>,
-    /// What quotes them; `Some(None)` is nothing.
+    /// The character that quotes fields; `Some(None)` turns quoting off.
     pub quote: Option<Option<u8>>,
-    /// How its bytes become text.
+    /// The encoding of the file.
     pub encoding: Option<&'static Encoding>,
-    /// Whether the first record names the columns, which it does unless this says otherwise.
+    /// Whether the first record names the columns; `None` means that it does.
     pub header: Option<bool>,
 }
 
@@ -37,28 +38,28 @@ pub struct CsvOptions {
 pub struct CsvOpening {
     options: CsvOptions,
     limits: CsvLimits,
-    /// Too few bytes yet to decide how to read them.
+    /// The bytes that arrived before it was decided how to read them.
     sample: Vec<u8>,
-    over: bool,
-    /// Set when it is decided.
+    ended: bool,
+    /// Set once it is decided how to read the file.
     reading: Option<Reading>,
     blank_lines: u64,
 }
 
 impl CsvOpening {
-    /// A file of which nothing is known but `options`.
+    /// A file with these options and limits, of which no byte has arrived.
     pub fn new(options: CsvOptions, limits: CsvLimits) -> Self {
         Self {
             options,
             limits,
             sample: Vec::new(),
-            over: false,
+            ended: false,
             reading: None,
             blank_lines: 0,
         }
     }
 
-    /// Takes the next bytes of the file.
+    /// Adds the next bytes of the file.
     pub fn push(&mut self, bytes: &[u8]) {
         match &mut self.reading {
             None => self.sample.extend_from_slice(bytes),
@@ -66,27 +67,28 @@ impl CsvOpening {
         }
     }
 
-    /// There are no more bytes.
+    /// Marks the end of the file.
     pub fn end(&mut self) {
-        self.over = true;
+        self.ended = true;
         if let Some(reading) = &mut self.reading {
             reading.end();
         }
     }
 
-    /// Decides how to read the file and reads its header. None while that takes more bytes. A fault in the header is a fault
-    /// of the whole file.
+    /// Decides how to read the file, and reads its header. Returns `None` if more bytes are
+    /// needed. A fault in the header is a fault of the whole file.
     pub fn open(&mut self) -> Result<Option<CsvReader>, FileFault> {
         if self.reading.is_none() {
-            // What is known needs no sample, and a slow client's header is read as soon as it is here.
-            let wanted = match self.is_told() {
+            // If nothing has to be detected, no sample is needed, and a slow client's header is
+            // read as soon as it arrives.
+            let needed = match self.needs_no_detection() {
                 true => MARK_BYTES,
                 false => SAMPLE_BYTES,
             };
-            if self.sample.len() < wanted && !self.over {
+            if self.sample.len() < needed && !self.ended {
                 return Ok(None);
             }
-            self.reading = Some(self.begin());
+            self.reading = Some(self.start_reading());
             self.sample = Vec::new();
         }
         let Some(mut reading) = self.reading.take() else {
@@ -104,13 +106,13 @@ impl CsvOpening {
         }))
     }
 
-    /// Nothing is left to be detected.
-    fn is_told(&self) -> bool {
+    /// Whether the options leave nothing to detect.
+    fn needs_no_detection(&self) -> bool {
         self.options.encoding.is_some() && self.options.delimiter.is_some()
     }
 
     /// Decides how to read the file.
-    fn begin(&self) -> Reading {
+    fn start_reading(&self) -> Reading {
         let whole = self.sample.len() < SAMPLE_BYTES;
         let (sample, rest) = self.sample.split_at(self.sample.len().min(SAMPLE_BYTES));
         let (encoding, mark_bytes) = self.decide_encoding(sample, whole);
@@ -119,12 +121,12 @@ impl CsvOpening {
         transcoder.decode(&sample[mark_bytes..], false, &mut text);
         let delimiter = self.decide_delimiter(&text, whole);
         let syntax = Syntax::new(delimiter.value, self.quote());
-        // Without a sample only the header can tell.
-        let trailing = match self.is_told() {
-            true => Trailing::AsTheHeader,
+        // Without a sample, the header alone decides.
+        let trailing = match self.needs_no_detection() {
+            true => Trailing::LikeHeader,
             false => trailing_delimiter(&text, syntax, whole),
         };
-        transcoder.decode(rest, self.over, &mut text);
+        transcoder.decode(rest, self.ended, &mut text);
         let quote = self.quote().map(char::from);
         let dialect = Dialect {
             compression: None,
@@ -154,27 +156,27 @@ impl CsvOpening {
         }
     }
 
-    /// The encoding, and the length of the byte order mark that the file begins with.
-    fn decide_encoding(&self, sample: &[u8], whole: bool) -> (Found<&'static Encoding>, usize) {
+    /// Decides the encoding, and measures the byte order mark at the start of the file.
+    fn decide_encoding(&self, sample: &[u8], whole: bool) -> (Decision<&'static Encoding>, usize) {
         let mark = Encoding::for_bom(sample);
         let encoding = match (self.options.encoding, mark) {
-            (Some(encoding), _) => detect::found(encoding, "given"),
-            (None, Some((encoding, _))) => detect::found(encoding, "a byte order mark"),
+            (Some(encoding), _) => detect::decision(encoding, "given"),
+            (None, Some((encoding, _))) => detect::decision(encoding, "a byte order mark"),
             (None, None) => detect::encoding(sample, whole),
         };
-        // The mark of another encoding is text.
+        // A byte order mark of another encoding is part of the text.
         let mark = mark.filter(|(marked, _)| *marked == encoding.value);
         (encoding, mark.map_or(0, |(_, length)| length))
     }
 
-    fn decide_delimiter(&self, text: &[u8], whole: bool) -> Found<char> {
+    fn decide_delimiter(&self, text: &[u8], whole: bool) -> Decision<char> {
         match self.options.delimiter {
-            Some(delimiter) => detect::found(delimiter, "given"),
+            Some(delimiter) => detect::decision(delimiter, "given"),
             None => detect::delimiter(text, self.quote(), whole),
         }
     }
 
-    /// The file's records from the first one on.
+    /// The file's records, starting with the text decoded so far.
     fn records(
         &self,
         syntax: Syntax,
@@ -182,7 +184,7 @@ impl CsvOpening {
         mark_bytes: usize,
         text: Vec<u8>,
     ) -> Records {
-        // Without names the first record is a row like any other.
+        // Without a header, the first record is a row like any other.
         let limit = match self.has_header() {
             true => self.limits.header_bytes,
             false => self.limits.row_bytes,
@@ -190,7 +192,7 @@ impl CsvOpening {
         let length = SourceLength::of(encoding);
         let mut records = Records::new(syntax, length, mark_bytes as u64, limit.value);
         *records.buffer() = text;
-        if self.over {
+        if self.ended {
             records.end();
         }
         records
@@ -219,7 +221,7 @@ impl Reading {
                     continue;
                 }
                 NextRecord::End => {
-                    let message = "the file is empty: there is no header line";
+                    let message = "the file is empty; no header line found";
                     return Err(FileFault::new("empty_file", message));
                 }
                 NextRecord::Broken(broken) => {
@@ -235,11 +237,12 @@ impl Reading {
             if !self.dialect.header {
                 self.first_row = Some(bad_quote);
                 if self.header.width == 1 {
-                    // They are rows with an empty cell, as behind it.
+                    // If the file has one column, blank lines before the first record are rows,
+                    // too.
                     self.leading_rows = std::mem::take(blank_lines);
                 }
             }
-            self.records.limit(limits.row_bytes.value);
+            self.records.set_limit(limits.row_bytes.value);
             return Ok(true);
         }
     }
@@ -250,7 +253,9 @@ impl Reading {
         }
         if let Some(field) = bad_quote {
             let number = field + 1;
-            let message = format!("the name of column {number} has text behind its closing quote");
+            let message = format!(
+                "the name of column {number} has text after its closing quote; double the quotes inside a quoted name"
+            );
             return Err(FileFault::new("bad_quote", message));
         }
         let name = |field: &Field| {

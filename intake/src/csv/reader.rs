@@ -1,4 +1,4 @@
-//! Rows: each of the width of the header, each cell sound; or rejected, with its place and its text.
+//! Yields the rows that fit the header, and the rejected rows with their position and text.
 
 use carga_common::upload::Dialect;
 
@@ -7,16 +7,16 @@ use super::limits::CsvLimits;
 use super::records::{BrokenKind, Next as NextRecord};
 use super::row::Reading;
 
-/// What comes next.
+/// The result of [`CsvReader::next`].
 #[derive(Debug)]
 pub enum Next {
     /// A row: see [`CsvReader::cells`].
     Row,
-    /// A record that is no row.
+    /// A record that is not a row.
     Rejected(Box<Rejection>),
     /// More bytes are needed.
     More,
-    /// There is nothing more.
+    /// The file has ended.
     End,
 }
 
@@ -30,12 +30,13 @@ pub struct CsvReader {
 }
 
 impl CsvReader {
-    /// Takes the next bytes of the file. Only when there is nothing to read.
+    /// Adds the next bytes of the file. Call it only after [`Next::More`], because it discards
+    /// the current record.
     pub fn push(&mut self, bytes: &[u8]) {
         self.reading.push(bytes);
     }
 
-    /// There are no more bytes.
+    /// Marks the end of the file.
     pub fn end(&mut self) {
         self.reading.end();
     }
@@ -45,22 +46,22 @@ impl CsvReader {
         &self.reading.dialect
     }
 
-    /// The columns of a row.
+    /// The names of the columns, in the order of a row's cells.
     pub fn columns(&self) -> &[String] {
         &self.reading.header.columns
     }
 
-    /// Rows so far, with those that were rejected.
+    /// The number of rows read so far, including rejected rows.
     pub fn rows_read(&self) -> u64 {
         self.rows_read
     }
 
-    /// Lines so far that are no rows because there is nothing on them.
+    /// The number of blank lines so far that are not rows.
     pub fn blank_lines(&self) -> u64 {
         self.blank_lines
     }
 
-    /// The next row, of a file that is open. Fails where there is no point in reading on.
+    /// Reads the next row. An error means that the rest of the file cannot be read.
     #[expect(
         clippy::should_implement_trait,
         reason = "an iterator cannot ask for more bytes"
@@ -80,7 +81,7 @@ impl CsvReader {
                     NextRecord::More => return Ok(Next::More),
                     NextRecord::End => return Ok(Next::End),
                     NextRecord::Record { bad_quote } => bad_quote,
-                    // A cell that is empty, where there is but one.
+                    // If the file has one column, a blank line is a row with an empty cell.
                     NextRecord::Blank if reading.header.width == 1 => None,
                     NextRecord::Blank => {
                         self.blank_lines += 1;
@@ -92,7 +93,7 @@ impl CsvReader {
                         if let BrokenKind::Endless { .. } = broken.kind {
                             return Err(FileFault::endless_row(row, &broken, limit));
                         }
-                        let rejected = reading.broken(row, broken, limit);
+                        let rejected = reading.rejected_broken(row, broken, limit);
                         return Ok(Next::Rejected(Box::new(rejected)));
                     }
                 },
@@ -105,12 +106,13 @@ impl CsvReader {
         }
     }
 
-    /// The cells of the row at hand, in the order of the columns.
+    /// The cells of the current row, in the order of the columns.
     pub fn cells(&self) -> impl Iterator<Item = &str> {
         self.reading.cells()
     }
 
-    /// Makes a rejected row of the current row, which exceeds a limit that the reader does not know.
+    /// Turns the current row into a rejected row. The caller has found that it exceeds a limit
+    /// that the reader does not know.
     pub fn reject(&self, code: &'static str, message: String, exceeded: Exceeded) -> Rejection {
         let mut fault = RowFault::of_field(code, message, None);
         fault.exceeded = Some(exceeded);

@@ -1,72 +1,75 @@
-//! A stream of text as records. What is broken is set apart by itself and reading goes on behind it.
+//! Splits a stream of text into records. A broken record is reported by itself, and reading
+//! continues after it.
 //!
-//! Nothing here depends on how the bytes arrived: whether a record is too long is decided by looking at no more than the limit,
-//! however much of the file is there.
+//! Nothing here depends on how the bytes arrived. Whether a record is too long is decided
+//! without looking beyond the limit, however much of the file has arrived.
 
 use std::ops::Range;
 
 use super::syntax::{Extent, Field, Scan, Syntax, line_end, line_ends};
 use super::transcode::SourceLength;
 
-/// A record that is cut is looked at again with every piece, unless it is longer than this: then when it has doubled, so
-/// that a long one costs no more than its length.
-const PATIENCE_BYTES: usize = 64 << 10;
+/// An incomplete record is scanned again with every piece until it is longer than this. From
+/// then on it is scanned only when it has doubled, so that the total time stays linear.
+const RESCAN_BYTES: usize = 64 << 10;
 
-/// A row that is too long is passed over while it is not longer than so many times the limit. Beyond that the file is no CSV.
-const LONGEST_SKIP: u64 = 16;
+/// A record that is too long is skipped if it is at most this many times the limit. Beyond
+/// that, the file is not CSV.
+const MAX_SKIP_FACTOR: u64 = 16;
 
-/// How much of a row that is too long is kept to show.
-const SHOWN_BYTES: usize = 4 << 10;
+/// How many bytes are kept of a record that is too long.
+const KEPT_BYTES: usize = 4 << 10;
 
-/// Where something is in the text.
+/// A position in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     /// The physical line, from 1.
     pub(super) line: u64,
-    /// Bytes of the file before it.
+    /// The offset in bytes, before transcoding.
     pub(super) offset: u64,
 }
 
-/// What comes next.
+/// The result of [`Records::next`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A record; its bytes and fields are at hand until the next call.
+    /// A record. Its bytes and fields are available until the next call.
     Record {
-        /// The first field that has text behind its closing quote.
+        /// The index of the first field that has text after its closing quote.
         bad_quote: Option<usize>,
     },
-    /// A line with nothing on it.
+    /// An empty line.
     Blank,
-    /// Something that is not a record.
+    /// A record that cannot be read.
     Broken(Broken),
     /// More bytes are needed.
     More,
-    /// The file is over.
+    /// The file has ended.
     End,
 }
 
-/// What was set apart, and why.
+/// A record that cannot be read, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Broken {
     pub(super) kind: BrokenKind,
     pub(super) position: Position,
-    /// The bytes without their line end; only the first of a row that is too long.
+    /// The record without its line end. If the record is too long, only its beginning.
     pub(super) bytes: Vec<u8>,
 }
 
-/// Why a record is none.
+/// Why a record cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BrokenKind {
-    /// A quote is opened on its last line and never closed, or not within the limit of a row.
+    /// A quote is opened on the record's last line and is not closed before the limit or the
+    /// end of the file.
     UnclosedQuote,
-    /// It is longer than a row may be.
+    /// The record is longer than the limit.
     TooLong { actual: u64 },
-    /// It is so long that the file cannot be read.
+    /// The record is so long that the file is not CSV.
     Endless { actual: u64 },
 }
 
 impl BrokenKind {
-    /// The bytes of a record that is too long, as far as they were counted.
+    /// The length of a record that is too long, as far as it was counted.
     pub(super) fn actual_bytes(self) -> Option<u64> {
         match self {
             Self::UnclosedQuote => None,
@@ -75,38 +78,38 @@ impl BrokenKind {
     }
 }
 
-/// Finds one record after the other in the text that is appended to its buffer.
+/// Finds the records in the text that is appended to its buffer.
 #[derive(Debug)]
 pub(super) struct Records {
     syntax: Syntax,
     length: SourceLength,
     limit: usize,
     buffer: Vec<u8>,
-    /// What is before it has been read.
+    /// The text before this index of the buffer has been read.
     start: usize,
-    /// Where `start` is.
+    /// The position of `start` in the file.
     position: Position,
-    over: bool,
+    ended: bool,
     fields: Vec<Field>,
-    /// The record at hand.
+    /// The current record, as a range of the buffer.
     record: Range<usize>,
     record_position: Position,
-    /// Not worth a look before so many bytes are there.
-    wanted: usize,
+    /// The text is not scanned again before this many bytes are unread.
+    bytes_wanted: usize,
     skipping: Option<Skipping>,
 }
 
-/// A row that is too long, on the way to its end.
+/// A record that is too long and whose end has not been found yet.
 #[derive(Debug)]
 struct Skipping {
     position: Position,
-    shown: Vec<u8>,
-    /// What has been passed over so far.
+    kept: Vec<u8>,
+    /// The number of bytes skipped so far.
     bytes: usize,
 }
 
 impl Records {
-    /// `offset` bytes of the file were not text: a byte order mark.
+    /// `offset` is the length of the byte order mark, which is not part of the text.
     pub(super) fn new(syntax: Syntax, length: SourceLength, offset: u64, limit: usize) -> Self {
         let position = Position { line: 1, offset };
         Self {
@@ -116,17 +119,17 @@ impl Records {
             buffer: Vec::new(),
             start: 0,
             position,
-            over: false,
+            ended: false,
             fields: Vec::new(),
             record: 0..0,
             record_position: position,
-            wanted: 0,
+            bytes_wanted: 0,
             skipping: None,
         }
     }
 
-    /// From the next record on.
-    pub(super) fn limit(&mut self, limit: usize) {
+    /// Sets the limit, in bytes, for the records that follow.
+    pub(super) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
@@ -134,7 +137,8 @@ impl Records {
         self.syntax
     }
 
-    /// Where more text is to be appended. Only when there is nothing to read: what has been read is gone then.
+    /// The buffer to append text to. The call discards the text that has been read, including
+    /// the current record.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         self.buffer.drain(..self.start);
         self.start = 0;
@@ -142,8 +146,8 @@ impl Records {
     }
 
     pub(super) fn end(&mut self) {
-        self.over = true;
-        self.wanted = 0;
+        self.ended = true;
+        self.bytes_wanted = 0;
     }
 
     pub(super) fn record(&self) -> &[u8] {
@@ -164,9 +168,9 @@ impl Records {
         }
         let rest = &self.buffer[self.start..];
         match rest {
-            [] if self.over => return Next::End,
+            [] if self.ended => return Next::End,
             [] => return Next::More,
-            [b'\r'] if !self.over => return Next::More,
+            [b'\r'] if !self.ended => return Next::More,
             [b'\n' | b'\r', ..] => {
                 self.record = self.start..self.start;
                 self.record_position = self.position;
@@ -180,30 +184,30 @@ impl Records {
                 self.advance(width, 1);
                 return Next::Blank;
             }
-            rest if rest.len() < self.wanted => return Next::More,
+            rest if rest.len() < self.bytes_wanted => return Next::More,
             _ => {}
         }
-        // Whatever more is there must not be looked at.
+        // Looking beyond the limit would make the result depend on how the bytes arrive.
         let window = rest.len().min(self.limit.saturating_add(1));
         let is_full = window > self.limit;
-        let is_last = self.over && window == rest.len();
+        let is_last = self.ended && window == rest.len();
         match self.syntax.scan(&rest[..window], is_last, &mut self.fields) {
-            Scan::Whole(extent) if extent.next <= self.limit => self.take(extent),
-            Scan::Whole(extent) => self.pass_over(extent),
-            Scan::Cut { open_quote: None } if is_full => self.skip_from(window),
+            Scan::Whole(extent) if extent.next <= self.limit => self.yield_record(extent),
+            Scan::Whole(extent) => self.skip_complete(extent),
+            Scan::Cut { open_quote: None } if is_full => self.skip_window(window),
             Scan::Cut {
                 open_quote: Some(open),
-            } if is_full || is_last => self.unclosed(open, window),
+            } if is_full || is_last => self.report_unclosed(open, window),
             Scan::Cut { .. } => {
-                if rest.len() > PATIENCE_BYTES {
-                    self.wanted = (2 * rest.len()).min(self.limit.saturating_add(1));
+                if rest.len() > RESCAN_BYTES {
+                    self.bytes_wanted = (2 * rest.len()).min(self.limit.saturating_add(1));
                 }
                 Next::More
             }
         }
     }
 
-    fn take(&mut self, extent: Extent) -> Next {
+    fn yield_record(&mut self, extent: Extent) -> Next {
         let Extent {
             content,
             next,
@@ -216,17 +220,17 @@ impl Records {
         Next::Record { bad_quote }
     }
 
-    /// A record that ends where it is just too long.
-    fn pass_over(&mut self, extent: Extent) -> Next {
+    /// Skips a record that is complete but longer than the limit.
+    fn skip_complete(&mut self, extent: Extent) -> Next {
         let Extent {
             content,
             next,
             inner_lines,
             ..
         } = extent;
-        let passed_over = Skipping {
+        let skipping = Skipping {
             position: self.position,
-            shown: beginning(&self.buffer[self.start..][..content]),
+            kept: beginning(&self.buffer[self.start..][..content]),
             bytes: next,
         };
         self.advance(next, inner_lines + u64::from(next > content));
@@ -234,21 +238,22 @@ impl Records {
             BrokenKind::TooLong {
                 actual: next as u64,
             },
-            passed_over,
+            skipping,
         )
     }
 
-    /// The line with the opening quote is set apart, and what follows it is read as if that quote had not been.
-    fn unclosed(&mut self, open: usize, window: usize) -> Next {
+    /// Reports the record up to the end of the line with the open quote. Reading continues on
+    /// the next line, as if that quote had not been opened.
+    fn report_unclosed(&mut self, open: usize, window: usize) -> Next {
         let rest = &self.buffer[self.start..][..window];
         let is_all = window <= self.limit;
         let (content, next) = match line_end(&rest[open..]) {
-            // A CR that is the last byte in sight may have an LF behind it.
+            // A CR at the end of the window may be followed by an LF.
             Some((content, next)) if is_all || !is_last_cr(rest, open + content) => {
                 (open + content, open + next)
             }
             None if is_all => (window, window),
-            _ => return self.skip_from(window),
+            _ => return self.skip_window(window),
         };
         let broken = Broken {
             kind: BrokenKind::UnclosedQuote,
@@ -260,14 +265,14 @@ impl Records {
         Next::Broken(broken)
     }
 
-    /// What is in sight is passed over, and then the rest of its line.
-    fn skip_from(&mut self, window: usize) -> Next {
+    /// Skips the window, and then the rest of its last line.
+    fn skip_window(&mut self, window: usize) -> Next {
         let bytes = &self.buffer[self.start..][..window];
-        // Whether that CR ends a line or is half of a line end is for the next look.
+        // A CR at the end may be half of a CRLF, so it is left for the next call.
         let whole = whole_characters(&bytes[..window - usize::from(is_last_cr(bytes, window - 1))]);
         let skipping = Skipping {
             position: self.position,
-            shown: beginning(bytes),
+            kept: beginning(bytes),
             bytes: whole.len(),
         };
         let (passed, lines) = (whole.len(), line_ends(whole));
@@ -277,22 +282,22 @@ impl Records {
 
     fn skip(&mut self, mut skipping: Skipping) -> Next {
         let rest = &self.buffer[self.start..];
-        let found = line_end(rest).filter(|(at, _)| self.over || !is_last_cr(rest, *at));
+        let found = line_end(rest).filter(|(at, _)| self.ended || !is_last_cr(rest, *at));
         let (passed, lines) = match found {
             Some((_, next)) => (next, 1),
-            None if self.over => (rest.len(), 0),
+            None if self.ended => (rest.len(), 0),
             None => (rest.len() - usize::from(rest.ends_with(b"\r")), 0),
         };
         skipping.bytes += passed;
-        let (actual, longest) = (skipping.bytes as u64, self.limit as u64 * LONGEST_SKIP);
-        if actual > longest {
+        let (actual, max) = (skipping.bytes as u64, self.limit as u64 * MAX_SKIP_FACTOR);
+        if actual > max {
             let rest = rest.len();
-            self.over = true;
+            self.ended = true;
             self.advance(rest, 0);
-            return broken(BrokenKind::Endless { actual: longest }, skipping);
+            return broken(BrokenKind::Endless { actual: max }, skipping);
         }
         self.advance(passed, lines);
-        if found.is_some() || self.over {
+        if found.is_some() || self.ended {
             return broken(BrokenKind::TooLong { actual }, skipping);
         }
         self.skipping = Some(skipping);
@@ -304,18 +309,18 @@ impl Records {
         self.position.offset += self.length.measure(passed);
         self.start += bytes;
         self.position.line += lines;
-        self.wanted = 0;
+        self.bytes_wanted = 0;
     }
 }
 
-/// A CR with nothing behind it.
+/// Whether the byte at `at` is a CR, and the last byte.
 fn is_last_cr(bytes: &[u8], at: usize) -> bool {
     at + 1 == bytes.len() && bytes.last() == Some(&b'\r')
 }
 
-/// Without a character at the end that is cut.
+/// The bytes without an incomplete character at the end.
 fn whole_characters(bytes: &[u8]) -> &[u8] {
-    // Behind the first bytes of a character: its others, and those that stand for a byte that is none.
+    // UTF-8 continuation bytes, and the bytes that mark an undecodable one.
     let is_inner = |byte: &&u8| matches!(byte, 0x80..=0xbf | 0xf8..);
     let inner = bytes.iter().rev().take_while(is_inner).count();
     let ends = bytes.len() - inner;
@@ -323,9 +328,9 @@ fn whole_characters(bytes: &[u8]) -> &[u8] {
     &bytes[..ends - usize::from(first)]
 }
 
-/// What is kept of a row that is too long.
+/// The part that is kept of a record that is too long.
 fn beginning(bytes: &[u8]) -> Vec<u8> {
-    match bytes.get(..SHOWN_BYTES) {
+    match bytes.get(..KEPT_BYTES) {
         Some(bytes) => whole_characters(bytes).to_vec(),
         None => bytes.to_vec(),
     }
@@ -335,6 +340,6 @@ fn broken(kind: BrokenKind, skipping: Skipping) -> Next {
     Next::Broken(Broken {
         kind,
         position: skipping.position,
-        bytes: skipping.shown,
+        bytes: skipping.kept,
     })
 }

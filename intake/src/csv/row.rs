@@ -25,15 +25,16 @@ pub(super) struct Reading {
     pub(super) records: Records,
     pub(super) trailing: Trailing,
     pub(super) header: Header,
-    /// The first record is a row and has been read, with this of its fields having text behind its closing quote.
+    /// Set while the first record is a row that `next` has not yielded yet. The value is the
+    /// record's `bad_quote`.
     pub(super) first_row: Option<Option<usize>>,
-    /// Blank lines before it that are rows.
+    /// Blank lines before the first record that are rows and have not been yielded yet.
     pub(super) leading_rows: u64,
-    /// The row at hand is a blank line before the first record.
+    /// The current row is a blank line before the first record.
     pub(super) is_blank: bool,
-    /// The row at hand, as far as it is not in the file like that: cells with doubled quotes.
+    /// The cells of the current row that contain doubled quotes, unescaped and joined.
     pub(super) undoubled: String,
-    /// Where each of them ends.
+    /// The end of each of these cells in `undoubled`.
     pub(super) undoubled_ends: Vec<usize>,
 }
 
@@ -51,7 +52,7 @@ impl Reading {
         &self.records.record()[field.start..field.end]
     }
 
-    /// Fields of the record at hand, without one that is only a delimiter too many.
+    /// The fields of the current record, without the empty field after a trailing delimiter.
     fn fields(&self) -> &[Field] {
         let fields = self.records.fields();
         match fields.split_last() {
@@ -81,8 +82,7 @@ impl Reading {
 
     fn check_shape(&self, bad_quote: Option<usize>) -> Result<(), RowFault> {
         if let Some(field) = bad_quote {
-            let message =
-                "there is text behind the closing quote; a quote inside a quoted field is doubled";
+            let message = "the field has text after its closing quote; double the quotes inside a quoted field";
             let mut fault = RowFault::of_record("bad_quote", message);
             fault.field = Some(field);
             return Err(fault);
@@ -93,7 +93,7 @@ impl Reading {
             Ordering::Less => "too_few_fields",
             Ordering::Greater => "too_many_fields",
         };
-        let message = format!("the row has {found} fields, there are {expected} columns");
+        let message = format!("expected {expected} fields, found {found}");
         Err(RowFault::of_record(code, message))
     }
 
@@ -106,35 +106,36 @@ impl Reading {
             return Ok(());
         };
         let actual = self.field(&self.fields()[field]).len();
-        let message = format!("the field has {actual} bytes, the limit is {value} ({setting})");
+        let message = format!("the field has {actual} bytes; the limit is {value} ({setting})");
         let mut fault = RowFault::of_field("field_too_large", message, Some(field));
         fault.exceeded = Some(Exceeded::new(limit, actual as u64));
         Err(fault)
     }
 
-    /// Checks that the whole record is UTF-8 that databases store.
+    /// Checks that the record is UTF-8 without NUL characters, which databases do not store.
     fn check_text(&self) -> Result<(), RowFault> {
         let record = self.records.record();
         if std::str::from_utf8(record).is_err() {
             let field = self.first_stored_field(|bytes| std::str::from_utf8(bytes).is_err());
-            let message = self.undecodable(field);
+            let message = self.undecodable_message(field);
             return Err(RowFault::of_field("undecodable", message, field));
         }
         if memchr::memchr(0, record).is_some() {
             let field = self.first_stored_field(|bytes| bytes.contains(&0));
-            let message = "the field has a NUL character, which databases do not store as text";
+            let message =
+                "the field contains a NUL character, which databases cannot store as text";
             return Err(RowFault::of_field("nul_character", message, field));
         }
         Ok(())
     }
 
-    /// The number of the first field with a fault. Fields that are not stored are not looked at.
+    /// The index of the first stored field that is faulty.
     fn first_stored_field(&self, is_faulty: impl Fn(&[u8]) -> bool) -> Option<usize> {
         let mut fields = self.fields().iter().enumerate();
         fields.position(|(index, field)| self.header.stores(index) && is_faulty(self.field(field)))
     }
 
-    /// Makes one quote of two in the cells that have doubled ones.
+    /// Replaces doubled quotes by single ones in the cells that contain them.
     fn undouble_quotes(&mut self) {
         self.undoubled.clear();
         self.undoubled_ends.clear();
@@ -142,18 +143,18 @@ impl Reading {
         let record = self.records.record();
         for field in self.records.fields().iter().filter(|field| field.doubled) {
             let cell = undoubled(&record[field.start..field.end], quote);
-            // The record is UTF-8, and taking out ASCII characters leaves it so.
+            // The record is UTF-8, and removing ASCII characters keeps it valid.
             self.undoubled.push_str(&String::from_utf8_lossy(&cell));
             self.undoubled_ends.push(self.undoubled.len());
         }
     }
 
-    fn undecodable(&self, field: Option<usize>) -> String {
+    fn undecodable_message(&self, field: Option<usize>) -> String {
         let bytes = field.map_or(self.records.record(), |field| {
             self.field(&self.fields()[field])
         });
         let name = self.encoding.name();
-        let mut message = format!("the field has bytes that are not {name}");
+        let mut message = format!("the field contains bytes that are not valid {name}");
         if self.encoding == UTF_8 {
             let guess = detect::label(detect::guess(bytes));
             message.push_str(&format!(
@@ -164,7 +165,8 @@ impl Reading {
     }
 
     pub(super) fn cells(&self) -> impl Iterator<Item = &str> {
-        // `check` has seen that it is text, and fields are cut at characters.
+        // `check` has verified that the record is UTF-8, and fields begin and end at
+        // characters.
         let text = std::str::from_utf8(self.records.record()).unwrap_or_default();
         let mut undoubled_start = 0;
         let mut ends = self.undoubled_ends.iter();
@@ -218,7 +220,7 @@ impl Reading {
     }
 
     /// A broken record as a rejected row.
-    pub(super) fn broken(&self, row: u64, broken: Broken, limit: Limit) -> Rejection {
+    pub(super) fn rejected_broken(&self, row: u64, broken: Broken, limit: Limit) -> Rejection {
         let (code, mut message) = describe_broken(broken.kind, "row", limit);
         let actual = broken.kind.actual_bytes();
         if actual.is_some() {
@@ -244,7 +246,8 @@ impl Reading {
         escaped(bytes, self.encoding)
     }
 
-    /// A cell with its doubled quotes undone. It need not be UTF-8.
+    /// A cell with its doubled quotes replaced by single ones. It may contain bytes that are
+    /// not UTF-8.
     pub(super) fn cell_bytes(&self, field: &Field) -> Cow<'_, [u8]> {
         match field.doubled {
             false => Cow::Borrowed(self.field(field)),
@@ -253,13 +256,13 @@ impl Reading {
     }
 }
 
-/// Two quotes become one.
+/// Replaces doubled quotes by single ones.
 fn undoubled(bytes: &[u8], quote: Option<u8>) -> Vec<u8> {
     let mut undoubled = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some(at) = quote.and_then(|quote| memchr::memchr(quote, rest)) {
         undoubled.extend_from_slice(&rest[..=at]);
-        // Every quote between quotes has another behind it.
+        // Inside a quoted field, every quote is followed by a second one.
         rest = rest.get(at + 2..).unwrap_or_default();
     }
     undoubled.extend_from_slice(rest);

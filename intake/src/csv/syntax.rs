@@ -1,11 +1,12 @@
-//! Where the fields of one record are and where it ends.
+//! Finds the fields and the end of one record.
 //!
-//! RFC 4180 with what people really send: records end with LF, CRLF or CR; a quote inside a field that does not begin with
-//! one is text. Unlike lenient parsers it tells text behind a closing quote and a quote that is never closed.
+//! The syntax is RFC 4180, extended to what real files contain. Records end with LF, CRLF or
+//! CR, and a quote inside an unquoted field is text. Unlike lenient parsers, the scanner
+//! reports text after a closing quote, and a quote that is never closed.
 
 use memchr::{memchr, memchr2};
 
-/// What separates and what quotes.
+/// The delimiter and the quote of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Syntax {
     /// The delimiter in UTF-8; usually one byte.
@@ -14,34 +15,35 @@ pub(super) struct Syntax {
     quote: Option<u8>,
 }
 
-/// A field of a record: its text without its quotes, in bytes from the record's start.
+/// The span of a field's text without its quotes, in bytes from the start of the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Field {
     pub(super) start: usize,
     pub(super) end: usize,
-    /// There are doubled quotes in it.
+    /// The field contains doubled quotes.
     pub(super) doubled: bool,
 }
 
-/// What is found at the start of some bytes.
+/// The result of [`Syntax::scan`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scan {
-    /// A record.
+    /// A complete record.
     Whole(Extent),
-    /// The bytes end before the record does; inside the quote that was opened here, if it is inside one.
+    /// The bytes end before the record does. `open_quote` is the index of the quote that is
+    /// still open.
     Cut { open_quote: Option<usize> },
 }
 
-/// How far a record goes.
+/// The extent of a record, in bytes from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
-    /// Its bytes without its line end.
+    /// The length without the line end.
     pub(super) content: usize,
-    /// The same with it: where the next one begins.
+    /// The length with the line end, which is the start of the next record.
     pub(super) next: usize,
-    /// Line ends inside its quotes.
+    /// The number of line ends inside quoted fields.
     pub(super) inner_lines: u64,
-    /// The first field that has text behind its closing quote.
+    /// The index of the first field that has text after its closing quote.
     pub(super) bad_quote: Option<usize>,
 }
 
@@ -60,8 +62,9 @@ impl Syntax {
         self.quote
     }
 
-    /// Finds the fields of the record that `bytes` begin with. `over` says that the file ends where they do.
-    pub(super) fn scan(&self, bytes: &[u8], over: bool, fields: &mut Vec<Field>) -> Scan {
+    /// Finds the fields of the first record in `bytes`. `at_end` means that the file ends with
+    /// them.
+    pub(super) fn scan(&self, bytes: &[u8], at_end: bool, fields: &mut Vec<Field>) -> Scan {
         fields.clear();
         let mut inner_lines = 0;
         let mut bad_quote = None;
@@ -73,7 +76,7 @@ impl Syntax {
                 doubled: false,
             };
             if bytes.get(at).is_some() && bytes.get(at).copied() == self.quote {
-                let Some((close, doubled)) = self.closing_quote(bytes, at + 1, over) else {
+                let Some((close, doubled)) = self.closing_quote(bytes, at + 1, at_end) else {
                     return Scan::Cut {
                         open_quote: Some(at),
                     };
@@ -82,27 +85,27 @@ impl Syntax {
                 field.doubled = doubled;
                 inner_lines += line_ends(&bytes[at + 1..close]);
                 at = close + 1;
-                let Some(stop) = self.stop(bytes, at, over) else {
+                let Some(field_end) = self.field_end(bytes, at, at_end) else {
                     return Scan::Cut { open_quote: None };
                 };
-                if stop > at {
+                if field_end > at {
                     bad_quote = bad_quote.or(Some(fields.len()));
                 }
                 field.end = close;
-                at = stop;
+                at = field_end;
             } else {
-                let Some(stop) = self.stop(bytes, at, over) else {
+                let Some(field_end) = self.field_end(bytes, at, at_end) else {
                     return Scan::Cut { open_quote: None };
                 };
-                field.end = stop;
-                at = stop;
+                field.end = field_end;
+                at = field_end;
             }
             fields.push(field);
             let next = match bytes.get(at..) {
                 None | Some([]) => at,
                 Some([b'\n', ..]) => at + 1,
                 Some([b'\r', b'\n', ..]) => at + 2,
-                Some([b'\r']) if !over => return Scan::Cut { open_quote: None },
+                Some([b'\r']) if !at_end => return Scan::Cut { open_quote: None },
                 Some([b'\r', ..]) => at + 1,
                 Some(_) => {
                     at += self.width;
@@ -118,8 +121,9 @@ impl Syntax {
         }
     }
 
-    /// Where a field that is not quoted ends: at a delimiter, a line end, or the end of the file.
-    fn stop(&self, bytes: &[u8], mut at: usize, over: bool) -> Option<usize> {
+    /// The end of an unquoted field: a delimiter, a line end, or the end of the file. `None` if
+    /// more bytes are needed.
+    fn field_end(&self, bytes: &[u8], mut at: usize, at_end: bool) -> Option<usize> {
         let first = self.encoded[0];
         while let Some(byte) = bytes.get(at) {
             if *byte == first {
@@ -130,7 +134,7 @@ impl Syntax {
                 if rest.starts_with(&self.encoded[..self.width]) {
                     return Some(at);
                 }
-                if !over && rest.len() < self.width {
+                if !at_end && rest.len() < self.width {
                     return None;
                 }
             } else if *byte == b'\n' || *byte == b'\r' {
@@ -138,11 +142,12 @@ impl Syntax {
             }
             at += 1;
         }
-        over.then_some(at)
+        at_end.then_some(at)
     }
 
-    /// The closing quote, and whether there are doubled ones before it. A quote that is the last byte may be doubled.
-    fn closing_quote(&self, bytes: &[u8], mut at: usize, over: bool) -> Option<(usize, bool)> {
+    /// The index of the closing quote, and whether doubled quotes precede it. A quote that is
+    /// the last byte may turn out to be a doubled one.
+    fn closing_quote(&self, bytes: &[u8], mut at: usize, at_end: bool) -> Option<(usize, bool)> {
         let quote = self.quote?;
         let mut doubled = false;
         loop {
@@ -152,14 +157,14 @@ impl Syntax {
                     doubled = true;
                     at = close + 2;
                 }
-                None if !over => return None,
+                None if !at_end => return None,
                 _ => return Some((close, doubled)),
             }
         }
     }
 }
 
-/// LF, CRLF and CR each end a line.
+/// Counts the line ends: LF, CRLF and CR.
 pub(super) fn line_ends(bytes: &[u8]) -> u64 {
     let mut count = 0;
     let mut rest = bytes;
@@ -170,7 +175,7 @@ pub(super) fn line_ends(bytes: &[u8]) -> u64 {
     count
 }
 
-/// The first line end: where it is, and where the next line begins.
+/// The index of the first line end, and the index where the next line begins.
 pub(super) fn line_end(bytes: &[u8]) -> Option<(usize, usize)> {
     let at = memchr2(b'\n', b'\r', bytes)?;
     let width = if bytes[at..].starts_with(b"\r\n") {
@@ -185,9 +190,9 @@ pub(super) fn line_end(bytes: &[u8]) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
 
-    fn scan(text: &str, over: bool) -> (Scan, Vec<Field>) {
+    fn scan(text: &str, at_end: bool) -> (Scan, Vec<Field>) {
         let mut fields = Vec::new();
-        let scan = Syntax::new(',', Some(b'"')).scan(text.as_bytes(), over, &mut fields);
+        let scan = Syntax::new(',', Some(b'"')).scan(text.as_bytes(), at_end, &mut fields);
         (scan, fields)
     }
 
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_ends_with_every_kind_of_line_end_or_the_file() {
+    fn a_record_ends_at_lf_crlf_cr_or_the_end_of_the_file() {
         for (text, next) in [("a,b\nc", 4), ("a,b\r\nc", 5), ("a,b\rc", 4), ("a,b", 3)] {
             let (found, _) = scan(text, true);
             let Scan::Whole(extent) = found else {
@@ -210,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_go_on_is_not_decided_before_the_end_of_the_file() {
+    fn a_record_that_may_continue_is_cut_until_the_file_ends() {
         for text in ["a,b", "a,b\r", "a,\"b\""] {
             assert!(matches!(scan(text, false).0, Scan::Cut { .. }), "{text:?}");
             assert!(matches!(scan(text, true).0, Scan::Whole(_)), "{text:?}");
@@ -218,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_hold_delimiters_and_line_ends_and_doubled_quotes() {
+    fn quoted_fields_contain_delimiters_line_ends_and_doubled_quotes() {
         let text = "\"a,\r\nb\",\"c\"\"d\"\n";
         let (found, fields) = scan(text, false);
         let Scan::Whole(extent) = found else {
@@ -231,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_in_the_middle_is_text_and_text_behind_a_closing_quote_is_told() {
+    fn a_quote_in_an_unquoted_field_is_text_and_text_after_a_closing_quote_is_reported() {
         assert_eq!(texts("5\" pipe,x"), ["5\" pipe", "x"]);
         let (found, _) = scan("ok,\"a\"b,\"c\"\n", false);
         assert!(
@@ -240,9 +245,9 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_not_closed_is_told_by_its_place() {
-        for over in [false, true] {
-            let (found, _) = scan("a,\"b\nc,d\n", over);
+    fn an_unclosed_quote_is_reported_with_its_index() {
+        for at_end in [false, true] {
+            let (found, _) = scan("a,\"b\nc,d\n", at_end);
             assert_eq!(
                 found,
                 Scan::Cut {

@@ -1,22 +1,24 @@
-//! Bytes of any encoding as UTF-8, with nothing lost: a byte that is no character stays recognisable as that byte.
+//! Transcodes any encoding to UTF-8 without losing a byte.
 //!
-//! UTF-8 passes as it is. Everything else is decoded as it comes; a byte that the encoding does not know becomes three bytes
-//! that no UTF-8 has ([`mark`]), so the row that it is in is found to be broken, and can be shown as it came.
+//! UTF-8 passes unchanged, and everything else is decoded piece by piece. An undecodable byte
+//! becomes three bytes that are never UTF-8 ([`mark`]). So its row is rejected, and the report
+//! can show the byte.
 
 use encoding_rs::{DecoderResult, EncoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
-/// The longest malformed sequence with what follows it: see [`DecoderResult::Malformed`].
+/// The longest malformed sequence together with what follows it; see
+/// [`DecoderResult::Malformed`].
 const LOOK_BACK: usize = 8;
 
-/// How much is decoded at once.
-const STEP: usize = 8 << 10;
+/// How many bytes are decoded at once.
+const STEP_BYTES: usize = 8 << 10;
 
 /// Decodes a file piece by piece.
 pub(super) struct Transcoder {
     encoding: &'static Encoding,
-    /// None for UTF-8.
+    /// `None` for UTF-8, which needs no decoding.
     decoder: Option<encoding_rs::Decoder>,
-    /// The last bytes that went in.
+    /// The last bytes that were decoded, from which a malformed sequence is recovered.
     tail: Vec<u8>,
 }
 
@@ -29,7 +31,7 @@ impl std::fmt::Debug for Transcoder {
 }
 
 impl Transcoder {
-    /// A byte order mark is taken off before.
+    /// The caller has removed the byte order mark.
     pub(super) fn new(encoding: &'static Encoding) -> Self {
         let decodes = encoding != UTF_8;
         Self {
@@ -39,7 +41,7 @@ impl Transcoder {
         }
     }
 
-    /// Appends what `bytes` say to `text`. After `last` there is no more.
+    /// Decodes `bytes` and appends them to `text`. `last` marks the end of the file.
     pub(super) fn decode(&mut self, bytes: &[u8], last: bool, text: &mut Vec<u8>) {
         let Some(decoder) = &mut self.decoder else {
             text.extend_from_slice(bytes);
@@ -47,18 +49,18 @@ impl Transcoder {
         };
         let mut read = 0;
         loop {
-            let step = &bytes[read..bytes.len().min(read + STEP)];
+            let step = &bytes[read..bytes.len().min(read + STEP_BYTES)];
             let is_last = last && read + step.len() == bytes.len();
             let start = text.len();
             let room = decoder.max_utf8_buffer_length_without_replacement(step.len());
-            text.resize(start + room.unwrap_or(4 * STEP), 0);
-            let (result, taken, written) =
+            text.resize(start + room.unwrap_or(4 * STEP_BYTES), 0);
+            let (result, consumed, written) =
                 decoder.decode_to_utf8_without_replacement(step, &mut text[start..], is_last);
             text.truncate(start + written);
-            self.tail.extend_from_slice(&step[..taken]);
-            read += taken;
-            if let DecoderResult::Malformed(length, behind) = result {
-                let end = self.tail.len() - usize::from(behind);
+            self.tail.extend_from_slice(&step[..consumed]);
+            read += consumed;
+            if let DecoderResult::Malformed(length, after) = result {
+                let end = self.tail.len() - usize::from(after);
                 let start = end.saturating_sub(usize::from(length));
                 for byte in &self.tail[start..end] {
                     text.extend_from_slice(&mark(*byte));
@@ -72,7 +74,8 @@ impl Transcoder {
     }
 }
 
-/// A byte that is no character, as three that no UTF-8 has: eight bits in threes behind 0xf8.
+/// Encodes an undecodable byte as three bytes that are never UTF-8, each 0xf8 with three of its
+/// bits.
 fn mark(byte: u8) -> [u8; 3] {
     [0xf8 | byte >> 6, 0xf8 | byte >> 3 & 7, 0xf8 | byte & 7]
 }
@@ -83,7 +86,7 @@ fn unmark(bytes: &[u8]) -> Option<u8> {
     is_mark.then_some((high & 7) << 6 | (middle & 7) << 3 | low & 7)
 }
 
-/// Says where in the file a place in its text is.
+/// Measures how many bytes of the file a piece of decoded text takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SourceLength(&'static Encoding);
 
@@ -92,7 +95,7 @@ impl SourceLength {
         Self(encoding)
     }
 
-    /// How many bytes of the file became this text.
+    /// How many bytes of the file this text takes.
     pub(super) fn measure(&self, text: &[u8]) -> u64 {
         if self.0 == UTF_8 {
             return text.len() as u64;
@@ -105,9 +108,10 @@ impl SourceLength {
         length + marks / 3
     }
 
-    /// By encoding it again: exact but for the few characters that several sequences of bytes stand for.
+    /// Encodes the text again. The result is exact except for the few characters that have more
+    /// than one encoding.
     fn encoded_length(&self, text: &str) -> u64 {
-        // Characters for private use, which are decoded and not encoded, have two bytes.
+        // Private-use characters can be decoded but not encoded; they take two bytes.
         const UNMAPPABLE: usize = 2;
         let mut encoder = self.0.new_encoder();
         let mut buffer = [0; 1024];
@@ -136,7 +140,8 @@ impl SourceLength {
     }
 }
 
-/// Text for people: what is no character is written as `\xNN`, and so is NUL, which databases do not store.
+/// Text for people. Undecodable bytes are written as `\xNN`, and so is NUL, which databases do
+/// not store.
 pub(super) fn escaped(text: &[u8], encoding: &'static Encoding) -> String {
     let mut escaped = String::with_capacity(text.len());
     let escape = |escaped: &mut String, byte: u8| escaped.push_str(&format!("\\x{byte:02X}"));
@@ -149,7 +154,7 @@ pub(super) fn escaped(text: &[u8], encoding: &'static Encoding) -> String {
             escaped.push_str(part);
         }
         let invalid = &rest[chunk.valid().len()..];
-        let taken = match unmark(invalid).filter(|_| encoding != UTF_8) {
+        let consumed = match unmark(invalid).filter(|_| encoding != UTF_8) {
             Some(byte) => {
                 escape(&mut escaped, byte);
                 3
@@ -162,7 +167,7 @@ pub(super) fn escaped(text: &[u8], encoding: &'static Encoding) -> String {
                 chunk.invalid().len()
             }
         };
-        rest = &invalid[taken..];
+        rest = &invalid[consumed..];
     }
     escaped
 }
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn text_comes_out_the_same_however_its_bytes_arrive() {
+    fn decoded_text_does_not_depend_on_how_its_bytes_arrive() {
         let cases: [(&'static Encoding, &[u8], &str); 4] = [
             (UTF_8, "näme".as_bytes(), "näme"),
             (WINDOWS_1252, b"caf\xe9 \x80", "café €"),
@@ -203,8 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_that_is_no_character_is_shown_as_that_byte_and_counted_as_one() {
-        // 0x81 begins a character in Shift_JIS that 0xff does not end; half a surrogate pair; an odd byte at the end.
+    fn an_undecodable_byte_is_escaped_and_counted_as_one_byte() {
+        // In Shift_JIS, 0x81 begins a character that 0xff does not end. The UTF-16 cases are
+        // half a surrogate pair, and an odd byte at the end.
         let cases: [(&'static Encoding, &[u8], &str); 4] = [
             (UTF_8, b"a\xffb\0", "a\\xFFb\\x00"),
             (SHIFT_JIS, b"a\x81\xffb", "a\\x81\\xFFb"),

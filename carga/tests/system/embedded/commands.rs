@@ -145,7 +145,7 @@ fn a_bad_file_fails_with_code_row_and_line_and_the_others_are_imported_all_the_s
         .context("no failed upload")?;
     let problem = desk.refused(&["rows", failed], 1)?;
     ensure!(
-        problem.contains(failed) && problem.contains("3 fields"),
+        problem.contains(failed) && problem.contains("found 3"),
         "{problem}"
     );
     ensure!(desk.told(&["status", failed])?.contains("too_many_fields"));

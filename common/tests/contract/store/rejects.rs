@@ -15,7 +15,7 @@ fn rejected(row: u64) -> RejectedRow {
         offset: row * 10,
         column: None,
         code: "too_few_fields".to_owned(),
-        message: "the row has 1 field, there are 2 columns".to_owned(),
+        message: "expected 2 fields, found 1".to_owned(),
         raw: Some(format!("row {row}")),
         fields: None,
     }
