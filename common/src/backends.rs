@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::archive::{BatchArchive, FilesystemArchive, FilesystemArchiveSettings, S3Archive};
 use crate::error::PortResult;
+use crate::live_progress::LiveProgress;
 use crate::progress::{
-    LiveProgress, ProgressStore, RedisProgress, RedisSettings, SqliteProgress,
-    SqliteProgressSettings,
+    ProgressStore, RedisProgress, RedisSettings, SqliteProgress, SqliteProgressSettings,
 };
 use crate::queue::{BatchQueue, RabbitQueue, RabbitSettings, SqliteQueue, SqliteQueueSettings};
 use crate::settings::{ArchivePlace, PortSettings, ProgressPlace, QueuePlace, StorePlace};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use carga_common::archive::{ArchiveKey, batch_object};
 use carga_common::batch::Batch;
 use carga_common::error::{ErrorKind, PortError};
-use carga_common::patience::persistently;
 use carga_common::queue::Delivery;
+use carga_common::retry::retry_until_accepted;
 use carga_common::store::ArchivedBatch;
 use futures::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
@@ -82,7 +82,7 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
     // Not the fence, which is in the transaction; this only keeps a failed upload's objects out of the archive.
     let stopped = || context.stop.cancelled();
     let admits = || context.admissions.admits(backends.store.as_ref(), batch.id);
-    if !persistently(stopped(), admits).await? {
+    if !retry_until_accepted(stopped(), admits).await? {
         return Ok(Prepared::Pointless);
     }
     // Before the object is made: it is larger than its message. A closed semaphore would mean no limit, which is no reason to stop.
@@ -91,7 +91,7 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
     let object = batch_object(&batch);
     let (archive_bytes, archive_crc32) = (object.len() as u64, crc32fast::hash(&object));
     let mut waited = false;
-    let put = persistently(stopped(), || {
+    let put = retry_until_accepted(stopped(), || {
         let again = std::mem::replace(&mut waited, true);
         let (object, key) = (object.clone(), &key);
         async move {

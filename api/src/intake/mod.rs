@@ -22,9 +22,9 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use carga_common::batch::BatchEncoder;
-use carga_common::completion::{finish_if_complete, remove_rows};
 use carga_common::error::{ErrorKind, PortError};
-use carga_common::patience::patiently;
+use carga_common::lifecycle::{finish_if_complete, remove_rows};
+use carga_common::retry::retry_while_unavailable;
 use carga_common::store::{NewUpload, Seal, Store};
 use carga_common::telemetry::TraceContext;
 use carga_common::upload::{Dialect, Status, Upload, UploadId};
@@ -260,7 +260,7 @@ impl Intake {
         let store = self.state.backends.store.as_ref();
         let deadline = sleep(self.state.settings.publish_deadline);
         let same = || store.same_content(seal.sha256, upload.id);
-        let duplicate_of = patiently(deadline, same).await?;
+        let duplicate_of = retry_while_unavailable(deadline, same).await?;
         self.options.on_duplicate.judge(duplicate_of)?;
         Ok(Seal {
             duplicate_of,
@@ -274,7 +274,7 @@ impl Intake {
         let store = self.state.backends.store.as_ref();
         let deadline = sleep(self.state.settings.publish_deadline);
         let key = upload.key();
-        if !patiently(deadline, || store.seal(key, seal)).await? {
+        if !retry_while_unavailable(deadline, || store.seal(key, seal)).await? {
             return Err(ended_meanwhile());
         }
         Ok(Upload {
@@ -320,7 +320,9 @@ impl Intake {
         let last = Some(live.upload.beat());
         let recorded = async {
             let failure = &refusal.failure;
-            let ours = patiently(sleep(RECORD_DEADLINE), || store.fail(key, failure, last)).await?;
+            let ours =
+                retry_while_unavailable(sleep(RECORD_DEADLINE), || store.fail(key, failure, last))
+                    .await?;
             let found = if ours { None } else { store.upload(id).await? };
             Ok::<_, PortError>(found)
         };

@@ -10,7 +10,7 @@ use carga_api::intake::{LocalFile, LocalIntake};
 use carga_api::problem::ApiError;
 use carga_common::archive::ArchiveKey;
 use carga_common::backends::Backends;
-use carga_common::patience::patiently;
+use carga_common::retry::retry_while_unavailable;
 use carga_common::settings::Settings;
 use carga_common::shutdown;
 use carga_common::upload::{Failure, Status, Upload, UploadId, UploadKey};
@@ -164,7 +164,7 @@ impl Import {
             }
             self.show(id, meter).await;
             let look = || self.backends.store.upload(id);
-            let found = patiently(self.stop.cancelled(), look).await;
+            let found = retry_while_unavailable(self.stop.cancelled(), look).await;
             let found = found.with_context(|| {
                 format!("upload {id} is durable, do not import the file again; `carga status {id}` tells what became of it")
             })?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use carga_common::completion::{Reversal, remove_rows, reverse};
+use carga_common::lifecycle::{Reversal, remove_rows, reverse};
 use carga_common::settings::Settings;
 
 use super::{find, store_to_read};
