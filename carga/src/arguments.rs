@@ -68,12 +68,12 @@ pub(crate) enum Command {
     /// Show the latest uploads, or one in full
     Status {
         /// An upload's id, or `last`: the document that `GET /uploads/{id}` answers with
-        id: Option<Which>,
+        id: Option<UploadRef>,
     },
     /// Print the rows of an upload that has ended well
     Rows {
         /// The upload's id, or `last`
-        id: Which,
+        id: UploadRef,
         /// How to print them; in CSV an empty cell and no value look alike
         #[arg(long, value_enum, default_value_t = Format::Csv)]
         format: Format,
@@ -87,7 +87,7 @@ pub(crate) enum Command {
     /// import does not take: the corrected report is a file.
     Rejected {
         /// The upload's id, or `last`
-        id: Which,
+        id: UploadRef,
         /// How to print them
         #[arg(long, value_enum, default_value_t = Format::Csv)]
         format: Format,
@@ -98,12 +98,12 @@ pub(crate) enum Command {
     /// Stop an upload that has not ended; none of its rows are kept
     Cancel {
         /// The upload's id, or `last`
-        id: Which,
+        id: UploadRef,
     },
     /// Remove the rows of an upload that has ended well
     Undo {
         /// The upload's id, or `last`
-        id: Which,
+        id: UploadRef,
     },
     /// Bring the database's schema up to date, as every start does unless CARGA_MIGRATE=off
     Migrate,
@@ -160,12 +160,12 @@ impl FileOptions {
 
 /// Which upload is meant.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Which {
+pub(crate) enum UploadRef {
     Last,
     Id(UploadId),
 }
 
-impl FromStr for Which {
+impl FromStr for UploadRef {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

@@ -1,4 +1,4 @@
-//! The four ports, connected as the settings say: each to its server or to its file, in any mix.
+//! Connects the four ports as the settings say: each to its server or to its file, in any mix.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,47 +10,49 @@ use crate::progress::{
     ProgressStore, RedisProgress, RedisSettings, SqliteProgress, SqliteProgressSettings,
 };
 use crate::queue::{BatchQueue, RabbitQueue, RabbitSettings, SqliteQueue, SqliteQueueSettings};
-use crate::settings::{ArchivePlace, PortSettings, ProgressPlace, QueuePlace, StorePlace};
+use crate::settings::{
+    ArchiveLocation, PortSettings, ProgressLocation, QueueLocation, StoreLocation,
+};
 use crate::store::{PostgresSettings, PostgresStore, SqliteStore, SqliteStoreSettings, Store};
 
-/// Within the time that orchestrators leave after the grace period.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long connections may take to close. Orchestrators allow this much after the grace period.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who else may use the files of the embedded adapters.
+/// Whether other processes may use the files of the embedded adapters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
-    /// Other processes may.
-    Others,
-    /// Those in the data directory are ours alone: its lock is held.
-    Alone,
+pub enum Access {
+    /// Other processes may use them.
+    Shared,
+    /// Files in the data directory belong to this process: it holds the directory's lock.
+    Exclusive,
 }
 
-/// What api and worker work with.
+/// The four ports, connected.
 #[derive(Debug, Clone)]
 pub struct Backends {
-    /// Batches on their way.
+    /// Batches between the API and the workers.
     pub queue: Arc<dyn BatchQueue>,
     /// The system of record.
     pub store: Arc<dyn Store>,
-    /// Objects for good.
+    /// Batches as objects.
     pub archive: Arc<dyn BatchArchive>,
-    /// Live counters, with the store behind them.
+    /// Live counters, rebuilt from the store.
     pub progress: Arc<LiveProgress>,
-    /// The counters' own server, for health checks.
+    /// The counters without the store, for health checks.
     pub progress_store: Arc<dyn ProgressStore>,
 }
 
 impl Backends {
-    /// Connects to all but Redis, which may be away.
+    /// Connects all ports. Redis alone may be unavailable.
     pub async fn connect(
         settings: &PortSettings,
         program: &str,
-        sharing: Sharing,
+        access: Access,
     ) -> PortResult<Self> {
         let (store, queue, archive, progress_store) = tokio::try_join!(
             store(settings, program, settings.migrate),
-            queue(settings, program, sharing),
-            archive(settings, sharing),
+            queue(settings, program, access),
+            archive(settings, access),
             progress(settings),
         )?;
         let progress = LiveProgress::new(Arc::clone(&progress_store), Arc::clone(&store));
@@ -63,29 +65,29 @@ impl Backends {
         })
     }
 
-    /// Says goodbye to all that keep a connection, briefly: what does not answer is left.
+    /// Closes all connections, waiting at most `CLOSE_TIMEOUT`.
     pub async fn close(&self) {
-        let goodbye = async {
+        let closed = async {
             tokio::join!(
                 self.queue.close(),
                 self.store.close(),
                 self.progress_store.close()
             );
         };
-        if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
-            tracing::warn!("a server did not answer the goodbye");
+        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+            tracing::warn!("timed out closing connections");
         }
     }
 }
 
-/// The store alone.
+/// Connects the store alone.
 pub async fn store(
     settings: &PortSettings,
     program: &str,
     migrate: bool,
 ) -> PortResult<Arc<dyn Store>> {
-    Ok(match &settings.places.store {
-        StorePlace::Postgres(url) => {
+    Ok(match &settings.locations.store {
+        StoreLocation::Postgres(url) => {
             let settings = PostgresSettings {
                 url: url.expose().to_owned(),
                 program: program.to_owned(),
@@ -94,7 +96,7 @@ pub async fn store(
             };
             Arc::new(PostgresStore::connect(settings).await?)
         }
-        StorePlace::Sqlite(file) => {
+        StoreLocation::Sqlite(file) => {
             let file = file.clone();
             Arc::new(SqliteStore::open(SqliteStoreSettings { file, migrate }).await?)
         }
@@ -104,10 +106,10 @@ pub async fn store(
 async fn queue(
     settings: &PortSettings,
     program: &str,
-    sharing: Sharing,
+    access: Access,
 ) -> PortResult<Arc<dyn BatchQueue>> {
-    Ok(match &settings.places.queue {
-        QueuePlace::Rabbit(url) => {
+    Ok(match &settings.locations.queue {
+        QueueLocation::Rabbit(url) => {
             let settings = RabbitSettings {
                 url: url.expose().to_owned(),
                 queue: settings.queue.clone(),
@@ -116,43 +118,44 @@ async fn queue(
             };
             Arc::new(RabbitQueue::connect(settings).await?)
         }
-        QueuePlace::Sqlite(file) => {
+        QueueLocation::Sqlite(file) => {
             let settings = SqliteQueueSettings {
                 file: file.clone(),
                 publish_timeout: settings.publish_timeout,
-                sole_user: sharing == Sharing::Alone && settings.places.is_in_data_dir(file),
+                sole_user: access == Access::Exclusive && settings.locations.is_in_data_dir(file),
             };
             Arc::new(SqliteQueue::open(settings).await?)
         }
     })
 }
 
-async fn archive(settings: &PortSettings, sharing: Sharing) -> PortResult<Arc<dyn BatchArchive>> {
-    Ok(match &settings.places.archive {
-        ArchivePlace::S3 { bucket, prefix } => {
+async fn archive(settings: &PortSettings, access: Access) -> PortResult<Arc<dyn BatchArchive>> {
+    Ok(match &settings.locations.archive {
+        ArchiveLocation::S3 { bucket, prefix } => {
             let endpoint = settings.s3_endpoint.as_deref();
             Arc::new(S3Archive::connect(bucket, prefix, endpoint).await?)
         }
-        ArchivePlace::Directory(directory) => {
+        ArchiveLocation::Directory(directory) => {
             let settings = FilesystemArchiveSettings {
                 directory: directory.clone(),
-                sole_user: sharing == Sharing::Alone && settings.places.is_in_data_dir(directory),
+                sole_user: access == Access::Exclusive
+                    && settings.locations.is_in_data_dir(directory),
             };
             Arc::new(FilesystemArchive::open(settings).await?)
         }
     })
 }
 
-/// The counters' store alone.
+/// Connects the live counters alone.
 pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressStore>> {
     let ttl = settings.progress_ttl;
-    Ok(match &settings.places.progress {
-        ProgressPlace::Redis(url) => Arc::new(RedisProgress::new(RedisSettings {
+    Ok(match &settings.locations.progress {
+        ProgressLocation::Redis(url) => Arc::new(RedisProgress::new(RedisSettings {
             url: url.expose().to_owned(),
             prefix: settings.redis_prefix.clone(),
             ttl,
         })?),
-        ProgressPlace::Sqlite(file) => {
+        ProgressLocation::Sqlite(file) => {
             let file = file.clone();
             Arc::new(SqliteProgress::open(SqliteProgressSettings { file, ttl }).await?)
         }

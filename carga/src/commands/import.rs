@@ -188,7 +188,7 @@ impl Import {
     fn told(&self, error: &ApiError) -> String {
         let mut told = place(&error.refusal.failure);
         if error.refusal.failure.code == "storage_full"
-            && let Some(data_dir) = &self.settings.ports.places.data_dir
+            && let Some(data_dir) = &self.settings.ports.locations.data_dir
         {
             told.push_str(&format!(" (data directory {})", data_dir.display()));
         }
@@ -201,7 +201,7 @@ impl Import {
     /// Where everything is, and how to look at it.
     async fn report(&self, upload: &Upload, took: Duration) -> anyhow::Result<()> {
         let id = upload.id;
-        let places = &self.settings.ports.places;
+        let locations = &self.settings.ports.locations;
         let program = std::env::args()
             .next()
             .unwrap_or_else(|| "carga".to_owned());
@@ -241,11 +241,11 @@ impl Import {
             }
         )?;
         writeln!(output, "  upload   {id}")?;
-        writeln!(output, "  rows     {} (view upload_rows)", places.store)?;
+        writeln!(output, "  rows     {} (view upload_rows)", locations.store)?;
         writeln!(
             output,
             "  archive  {}/{}",
-            places.archive,
+            locations.archive,
             ArchiveKey::prefix(id)
         )?;
         writeln!(output, "  look at  {program} rows {id}")?;

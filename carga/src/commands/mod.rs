@@ -15,15 +15,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use carga_common::backends;
-use carga_common::settings::{Settings, StorePlace};
+use carga_common::settings::{Settings, StoreLocation};
 use carga_common::store::{Store, UploadQuery};
 use carga_common::upload::{Status, Upload};
 
-use crate::arguments::Which;
+use crate::arguments::UploadRef;
 
 /// The store, to look into: another process may be using it meanwhile.
 async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    if let StorePlace::Sqlite(file) = &settings.ports.places.store
+    if let StoreLocation::Sqlite(file) = &settings.ports.locations.store
         && !file.exists()
     {
         bail!(
@@ -38,8 +38,8 @@ async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 /// The upload that is meant; the last of those with one of some statuses, if any are given.
-async fn find(store: &dyn Store, which: Which, statuses: &[Status]) -> anyhow::Result<Upload> {
-    if let Which::Id(id) = which {
+async fn find(store: &dyn Store, upload: UploadRef, statuses: &[Status]) -> anyhow::Result<Upload> {
+    if let UploadRef::Id(id) = upload {
         let found = store.upload(id).await?;
         return found.with_context(|| format!("there is no upload {id}"));
     }

@@ -10,17 +10,17 @@ use carga_common::upload::{Status, UploadId};
 use futures::{StreamExt, TryStreamExt};
 
 use super::{find, store_to_read};
-use crate::arguments::{Format, Which};
+use crate::arguments::{Format, UploadRef};
 use crate::output::is_closed_pipe;
 
 pub(crate) async fn run(
     settings: &Settings,
-    which: Which,
+    upload: UploadRef,
     format: Format,
     spreadsheet_safe: bool,
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
-    let upload = find(store.as_ref(), which, &[]).await?;
+    let upload = find(store.as_ref(), upload, &[]).await?;
     anyhow::ensure!(
         upload.status != Status::Receiving,
         "upload {} is still being received, and more of its rows may be rejected",

@@ -7,16 +7,16 @@ use carga_common::lifecycle::{Reversal, remove_rows, reverse};
 use carga_common::settings::Settings;
 
 use super::{find, store_to_read};
-use crate::arguments::Which;
+use crate::arguments::UploadRef;
 use crate::output::print;
 
 pub(crate) async fn run(
     settings: &Settings,
-    which: Which,
+    upload: UploadRef,
     reversal: Reversal,
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
-    let id = find(store.as_ref(), which, &[]).await?.id;
+    let id = find(store.as_ref(), upload, &[]).await?.id;
     let upload = reverse(store.as_ref(), id, reversal).await?;
     let upload = upload.context("the upload is gone")?;
     ensure!(

@@ -10,17 +10,22 @@ use carga_common::upload::{Status, Upload};
 use futures::TryStreamExt;
 
 use super::{find, store_to_read};
-use crate::arguments::{Format, Which};
+use crate::arguments::{Format, UploadRef};
 use crate::output::is_closed_pipe;
 
 pub(crate) async fn run(
     settings: &Settings,
-    which: Which,
+    upload: UploadRef,
     format: Format,
     limit: Option<usize>,
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
-    let upload = find(store.as_ref(), which, &[Status::Completed, Status::Partial]).await?;
+    let upload = find(
+        store.as_ref(),
+        upload,
+        &[Status::Completed, Status::Partial],
+    )
+    .await?;
     if !upload.status.keeps_rows() {
         let id = upload.id;
         match &upload.failure {

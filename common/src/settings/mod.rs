@@ -2,7 +2,7 @@
 //!
 //! `.env.example` is the reference with the reasons; a test proves that it holds.
 
-mod places;
+mod locations;
 mod reader;
 mod secret;
 
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use places::{ArchivePlace, Places, ProgressPlace, QueuePlace, StorePlace};
+pub use locations::{ArchiveLocation, Locations, ProgressLocation, QueueLocation, StoreLocation};
 pub use reader::{Effective, SettingsError};
 pub use secret::SecretUrl;
 use tracing_subscriber::EnvFilter;
@@ -54,7 +54,7 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub struct PortSettings {
     /// Where they are.
-    pub places: Places,
+    pub locations: Locations,
     /// A custom S3 endpoint; none means AWS itself, or what the SDK's own variables say.
     pub s3_endpoint: Option<String>,
     /// What the names of the queues start with.
@@ -225,7 +225,7 @@ pub fn log_settings() -> LogSettings {
 
 fn ports(reader: &mut Reader<'_>, mode: Mode) -> PortSettings {
     PortSettings {
-        places: Places::read(reader, mode),
+        locations: Locations::read(reader, mode),
         // AWS_ENDPOINT is what some other tools call it.
         s3_endpoint: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
             .into_iter()

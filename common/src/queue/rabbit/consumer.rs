@@ -1,5 +1,5 @@
-//! Consuming: manual acknowledgement, a prefetch that keeps what is sent ahead in bounds, and a delivery that goes back when it is
-//! dropped.
+//! Consuming: manual acknowledgement, a prefetch bounded in bytes, and redelivery of a delivery that
+//! is dropped.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::super::{Deliveries, Delivery, Prefetch, RetryTier, Settlement};
-use super::ahead::Ahead;
+use super::prefetch::AdaptivePrefetch;
 use super::publisher::{ATTEMPT_HEADER, EPOCH_HEADER, Outgoing, Publisher, REASON_HEADER};
 use super::topology::Topology;
 use super::unavailable;
@@ -39,7 +39,7 @@ pub(super) async fn start(
         topology: topology.clone(),
         queue: queue.to_owned(),
         settling,
-        ahead: Ahead::new(prefetch),
+        prefetch: AdaptivePrefetch::new(prefetch),
         consuming: None,
         consumer: None,
         is_cancelled: false,
@@ -54,7 +54,7 @@ struct RabbitDeliveries {
     topology: Topology,
     queue: String,
     settling: Arc<Mutex<Publisher>>,
-    ahead: Ahead,
+    prefetch: AdaptivePrefetch,
     /// The next one, on its way.
     consuming: Option<JoinHandle<PortResult<Consumer>>>,
     /// None between the end of one that was cancelled and the next.
@@ -66,8 +66,11 @@ struct RabbitDeliveries {
 impl RabbitDeliveries {
     /// On a task of its own: were it given up half way, lapin would know a consumer that nobody reads and nobody cancels.
     fn consume(&self) -> JoinHandle<PortResult<Consumer>> {
-        let (channel, queue, count) =
-            (self.channel.clone(), self.queue.clone(), self.ahead.count());
+        let (channel, queue, count) = (
+            self.channel.clone(),
+            self.queue.clone(),
+            self.prefetch.count(),
+        );
         tokio::spawn(async move {
             let consumer = async {
                 // Not global: quorum queues refuse a prefetch shared by a whole channel.
@@ -116,7 +119,7 @@ impl RabbitDeliveries {
             return Ok(());
         };
         tracing::debug!(
-            prefetch = self.ahead.count(),
+            prefetch = self.prefetch.count(),
             "consuming with another prefetch"
         );
         let tag = consumer.tag();
@@ -151,7 +154,7 @@ impl Deliveries for RabbitDeliveries {
                 settling: Arc::clone(&self.settling),
             }),
         };
-        if self.ahead.note(delivery.body.len()) {
+        if self.prefetch.observe(delivery.body.len()) {
             self.cancel().await?;
         }
         Ok(delivery)

@@ -4,8 +4,8 @@
 //! acknowledgements must not wait behind that. lapin's own recovery stays off: it would not publish again what was
 //! unconfirmed, and the callers of this port know best what to repeat.
 
-mod ahead;
 mod consumer;
+mod prefetch;
 mod publisher;
 mod topology;
 
@@ -49,9 +49,9 @@ pub struct RabbitSettings {
 #[derive(Debug)]
 pub struct RabbitQueue {
     topology: Topology,
-    publishing: Arc<Link>,
+    publishing: Arc<Connector>,
     publish_timeout: Duration,
-    consuming: Link,
+    consuming: Connector,
     /// For what workers publish again. One message at a time, so that a return cannot be taken for another's.
     settling: Arc<Mutex<Publisher>>,
 }
@@ -60,14 +60,14 @@ impl RabbitQueue {
     /// Connects and makes sure that the queues are there.
     pub async fn connect(settings: RabbitSettings) -> PortResult<Self> {
         let topology = Topology::new(&settings.queue);
-        let link = |role: &str| Link {
+        let connector = |role: &str| Connector {
             url: settings.url.clone(),
             name: format!("{} {role}", settings.program),
             topology: topology.clone(),
             timeout: CONNECT_TIMEOUT.min(settings.publish_timeout / 2),
             connection: Mutex::default(),
         };
-        let publishing = Arc::new(link("publish"));
+        let publishing = Arc::new(connector("publish"));
         let settling = Publisher::new(
             Arc::clone(&publishing),
             &topology.batches,
@@ -75,7 +75,7 @@ impl RabbitQueue {
         );
         let queue = Self {
             publish_timeout: settings.publish_timeout,
-            consuming: link("consume"),
+            consuming: connector("consume"),
             settling: Arc::new(Mutex::new(settling)),
             publishing,
             topology,
@@ -103,9 +103,9 @@ impl RabbitQueue {
 #[async_trait]
 impl BatchQueue for RabbitQueue {
     fn publisher(&self) -> Arc<dyn BatchPublisher> {
-        let link = Arc::clone(&self.publishing);
+        let connector = Arc::clone(&self.publishing);
         Arc::new(Publisher::new(
-            link,
+            connector,
             &self.topology.batches,
             self.publish_timeout,
         ))
@@ -155,9 +155,9 @@ impl BatchQueue for RabbitQueue {
     }
 }
 
-/// One connection, made when it is needed and again when it was lost.
+/// One connection, opened when it is needed and again after it was lost.
 #[derive(Debug)]
-struct Link {
+struct Connector {
     url: String,
     name: String,
     topology: Topology,
@@ -166,7 +166,7 @@ struct Link {
     connection: Mutex<Option<Connection>>,
 }
 
-impl Link {
+impl Connector {
     /// A new channel. A connection that cannot give one in time (lost, or blocked by an alarm) is given up, so that the next
     /// call starts afresh.
     async fn channel(&self) -> PortResult<Channel> {

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::BatchPublisher;
-use super::{Link, close, unavailable};
+use super::{Connector, close, unavailable};
 use crate::batch::{BatchId, EncodedBatch};
 use crate::error::{ErrorKind, PortError, PortResult};
 
@@ -38,7 +38,7 @@ pub(super) struct Outgoing<'a> {
 /// within one, a return fails a batch of the right upload, whichever it is.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    link: Arc<Link>,
+    connector: Arc<Connector>,
     queue: String,
     timeout: Duration,
     slot: Mutex<Slot>,
@@ -67,9 +67,9 @@ impl BatchPublisher for Publisher {
 
 impl Publisher {
     /// A publisher whose batches go to `queue`.
-    pub(super) fn new(link: Arc<Link>, queue: &str, timeout: Duration) -> Self {
+    pub(super) fn new(connector: Arc<Connector>, queue: &str, timeout: Duration) -> Self {
         Self {
-            link,
+            connector,
             queue: queue.to_owned(),
             timeout,
             slot: Mutex::default(),
@@ -125,7 +125,7 @@ impl Publisher {
     }
 
     async fn open(&self) -> PortResult<Channel> {
-        let channel = self.link.channel().await?;
+        let channel = self.connector.channel().await?;
         // Without this a publish resolves to "not requested", which proves nothing.
         channel
             .confirm_select(ConfirmSelectOptions::default())

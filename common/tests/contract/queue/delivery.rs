@@ -9,7 +9,7 @@ use carga_common::batch::EncodedBatch;
 use carga_common::queue::{BatchQueue, Deliveries, Delivery, Prefetch, QueueDepth};
 
 use super::{
-    Mortal, PATIENCE, QueueFixture, check, check_nothing_is_left, lone_batch, next, publish,
+    Killable, PATIENCE, QueueFixture, check, check_nothing_is_left, lone_batch, next, publish,
     publish_with, seq_of, take, told, wait_for_depth,
 };
 
@@ -243,10 +243,10 @@ pub(super) async fn a_holder_that_has_closed_is_fenced<F: QueueFixture>(place: &
 pub(super) async fn a_holder_that_is_taken_for_dead_is_fenced<F: QueueFixture>(
     place: &F,
 ) -> Result<()> {
-    let Mortal {
+    let Killable {
         queue: stale,
         presume_dead,
-    } = place.open_mortal().await?;
+    } = place.open_killable().await?;
     let sent = lone_batch();
     stale.publisher().publish(&sent).await?;
     let held = take(stale.as_ref()).await?;

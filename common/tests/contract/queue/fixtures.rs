@@ -19,7 +19,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::{Mortal, QueueFixture};
+use super::{Killable, QueueFixture};
 use crate::suite::Fixture;
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,7 +66,7 @@ impl QueueFixture for Rabbit {
     }
 
     /// On connections that lead through this process, where they can be cut.
-    async fn open_mortal(&self) -> Result<Mortal> {
+    async fn open_killable(&self) -> Result<Killable> {
         let url = self.0.amqp_url();
         let (_, address) = url.split_once('@').context("a URL without a user")?;
         let broker = address.split('/').next().unwrap_or(address);
@@ -81,7 +81,7 @@ impl QueueFixture for Rabbit {
             ensure!(ended.is_err_and(|error| error.is_cancelled()));
             Ok(())
         };
-        Ok(Mortal {
+        Ok(Killable {
             queue,
             presume_dead: presume_dead.boxed(),
         })
@@ -127,7 +127,7 @@ impl QueueFixture for Sqlite {
         Ok(Arc::new(SqliteQueue::open(settings).await?))
     }
     /// A holder that has not been heard of for long enough is none.
-    async fn open_mortal(&self) -> Result<Mortal> {
+    async fn open_killable(&self) -> Result<Killable> {
         let queue = self.open().await?;
         let file = SqliteConnectOptions::new().filename(self.file());
         let presume_dead = async move {
@@ -138,7 +138,7 @@ impl QueueFixture for Sqlite {
             ensure!(forgotten.rows_affected() == 1, "{forgotten:?}");
             Ok(sqlx::Connection::close(connection).await?)
         };
-        Ok(Mortal {
+        Ok(Killable {
             queue,
             presume_dead: presume_dead.boxed(),
         })

@@ -80,12 +80,12 @@ trait QueueFixture: Fixture {
     /// One more handle on it, as another process would have.
     async fn open(&self) -> Result<Arc<dyn BatchQueue>>;
 
-    /// The same, of a process that can be taken for dead.
-    async fn open_mortal(&self) -> Result<Mortal>;
+    /// The same, of a process that the queue can be made to believe dead.
+    async fn open_killable(&self) -> Result<Killable>;
 }
 
-/// A handle, and what makes the queue believe that its process is dead, while it lives on and knows nothing of it.
-struct Mortal {
+/// A handle, and an action that makes the queue believe its process dead while the process lives on.
+struct Killable {
     queue: Arc<dyn BatchQueue>,
     presume_dead: BoxFuture<'static, Result<()>>,
 }

@@ -9,7 +9,7 @@ use super::{Mode, SecretUrl};
 
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StorePlace {
+pub enum StoreLocation {
     /// `postgres:`
     Postgres(SecretUrl),
     /// `sqlite:`
@@ -18,7 +18,7 @@ pub enum StorePlace {
 
 /// Where the queue is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum QueuePlace {
+pub enum QueueLocation {
     /// `amqp:` or `amqps:`
     Rabbit(SecretUrl),
     /// `sqlite:`
@@ -27,7 +27,7 @@ pub enum QueuePlace {
 
 /// Where the live counters are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProgressPlace {
+pub enum ProgressLocation {
     /// `redis:`
     Redis(SecretUrl),
     /// `sqlite:`
@@ -36,7 +36,7 @@ pub enum ProgressPlace {
 
 /// Where the archive is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ArchivePlace {
+pub enum ArchiveLocation {
     /// `s3://bucket/prefix`
     S3 {
         /// The bucket.
@@ -48,7 +48,7 @@ pub enum ArchivePlace {
     Directory(PathBuf),
 }
 
-impl fmt::Display for StorePlace {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Postgres(url) => url.fmt(f),
@@ -57,7 +57,7 @@ impl fmt::Display for StorePlace {
     }
 }
 
-impl fmt::Display for ArchivePlace {
+impl fmt::Display for ArchiveLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
@@ -69,26 +69,26 @@ impl fmt::Display for ArchivePlace {
 
 /// All four.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct Locations {
     /// `DATABASE_URL`
-    pub store: StorePlace,
+    pub store: StoreLocation,
     /// `AMQP_URL`
-    pub queue: QueuePlace,
+    pub queue: QueueLocation,
     /// `REDIS_URL`
-    pub progress: ProgressPlace,
+    pub progress: ProgressLocation,
     /// `ARCHIVE_URL`
-    pub archive: ArchivePlace,
+    pub archive: ArchiveLocation,
     /// `CARGA_DATA_DIR`, if anything is in it.
     pub data_dir: Option<PathBuf>,
 }
 
 /// What a variable says: another adapter's URL, or a file of ours.
-enum Place {
+enum Target {
     Server(SecretUrl),
     File(PathBuf),
 }
 
-impl Places {
+impl Locations {
     /// Whether something is directly in the data directory, whatever path leads there.
     pub fn is_in_data_dir(&self, path: &Path) -> bool {
         let data_dir = self.data_dir.as_deref();
@@ -107,20 +107,20 @@ impl Places {
             used: false,
         };
         let store = match finder.find(&DATABASE) {
-            Place::Server(url) => StorePlace::Postgres(url),
-            Place::File(file) => StorePlace::Sqlite(file),
+            Target::Server(url) => StoreLocation::Postgres(url),
+            Target::File(file) => StoreLocation::Sqlite(file),
         };
         let queue = match finder.find(&QUEUE) {
-            Place::Server(url) => QueuePlace::Rabbit(url),
-            Place::File(file) => QueuePlace::Sqlite(file),
+            Target::Server(url) => QueueLocation::Rabbit(url),
+            Target::File(file) => QueueLocation::Sqlite(file),
         };
         let progress = match finder.find(&PROGRESS) {
-            Place::Server(url) => ProgressPlace::Redis(url),
-            Place::File(file) => ProgressPlace::Sqlite(file),
+            Target::Server(url) => ProgressLocation::Redis(url),
+            Target::File(file) => ProgressLocation::Sqlite(file),
         };
         let archive = match finder.find(&ARCHIVE) {
-            Place::Server(url) => bucket(finder.reader, &url),
-            Place::File(directory) => ArchivePlace::Directory(directory),
+            Target::Server(url) => bucket(finder.reader, &url),
+            Target::File(directory) => ArchiveLocation::Directory(directory),
         };
         let used = finder.used;
         Self {
@@ -182,7 +182,7 @@ struct Finder<'a, 'b> {
 }
 
 impl Finder<'_, '_> {
-    fn find(&mut self, variable: &Variable) -> Place {
+    fn find(&mut self, variable: &Variable) -> Target {
         let Variable { name, example, .. } = variable;
         let default = self.data_dir.join(variable.default);
         let given = self.reader.secret(name);
@@ -198,22 +198,22 @@ impl Finder<'_, '_> {
                     _ => format!("{}:{}", variable.embedded, default.display()),
                 };
                 self.reader.note(name, shown, false);
-                return Place::File(default);
+                return Target::File(default);
             }
             (None, Mode::Distributed) => {
                 self.reader
                     .fault(format!("{name} is not set; example: {name}={example}"));
-                return Place::File(default);
+                return Target::File(default);
             }
         };
         if variable.servers.contains(&url.scheme()) {
-            return Place::Server(url);
+            return Target::Server(url);
         }
         if url.scheme() == variable.embedded {
             if let Some(path) = path(&url, variable.embedded) {
                 // Whoever names its files uses the directory as well, and must lock it.
                 self.used |= is_in(self.data_dir, &path);
-                return Place::File(path);
+                return Target::File(path);
             }
             self.reader.fault(format!(
                 "{name}={url}: names no {}; example: {name}={}",
@@ -228,7 +228,7 @@ impl Finder<'_, '_> {
                     "sqlite:///srv/carga.db"
                 },
             ));
-            return Place::File(default);
+            return Target::File(default);
         }
         let mut schemes = variable.servers.to_vec();
         schemes.push(variable.embedded);
@@ -236,7 +236,7 @@ impl Finder<'_, '_> {
             "{name}={url}: the scheme must be `{}`; example: {example}",
             schemes.join("` or `")
         ));
-        Place::File(default)
+        Target::File(default)
     }
 }
 
@@ -259,7 +259,7 @@ fn is_in(directory: &Path, path: &Path) -> bool {
     parent.and_then(real) == real(directory)
 }
 
-fn bucket(reader: &mut Reader<'_>, url: &SecretUrl) -> ArchivePlace {
+fn bucket(reader: &mut Reader<'_>, url: &SecretUrl) -> ArchiveLocation {
     let location = url.expose().trim_start_matches("s3://");
     let (bucket, prefix) = location.split_once('/').unwrap_or((location, ""));
     if bucket.is_empty() {
@@ -267,7 +267,7 @@ fn bucket(reader: &mut Reader<'_>, url: &SecretUrl) -> ArchivePlace {
             "ARCHIVE_URL={url}: names no bucket; example: s3://bucket/prefix"
         ));
     }
-    ArchivePlace::S3 {
+    ArchiveLocation::S3 {
         bucket: bucket.to_owned(),
         prefix: prefix.trim_matches('/').to_owned(),
     }
