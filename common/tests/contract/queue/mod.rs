@@ -186,11 +186,11 @@ async fn wait_for_depth(queue: &dyn BatchQueue, expected: QueueDepth) -> Result<
 
 /// Closes the handle and opens another, which must find nothing at all. Whatever was not settled for good would be back.
 async fn check_nothing_is_left<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
     queue: Arc<dyn BatchQueue>,
 ) -> Result<()> {
     queue.close().await;
-    let again = place.open().await?;
+    let again = fixture.open().await?;
     let depth = again.depth().await?;
     ensure!(depth == QueueDepth::default(), "{depth:?}");
     again.close().await;
