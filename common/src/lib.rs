@@ -11,7 +11,9 @@ pub mod archive;
 #[cfg(all(feature = "distributed", feature = "embedded"))]
 pub mod backends;
 pub mod batch;
+mod dialect;
 pub mod error;
+mod failure;
 pub mod lifecycle;
 pub mod live_progress;
 pub mod progress;

@@ -1,13 +1,15 @@
-//! Where the four ports are: a URL's scheme picks the adapter, and for `carga` no URL means a file in its data directory.
+//! Where the data of the four ports is. The scheme of a URL picks the adapter; for `carga`, an unset
+//! URL means a file in its data directory.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf, absolute};
 
+use super::mode::Mode;
 use super::reader::Reader;
-use super::{Mode, SecretUrl};
+use super::secret::SecretUrl;
 
-/// Where the store is.
+/// Where the store's data is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreLocation {
     /// `postgres:`
@@ -16,7 +18,7 @@ pub enum StoreLocation {
     Sqlite(PathBuf),
 }
 
-/// Where the queue is.
+/// Where the queue's data is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueLocation {
     /// `amqp:` or `amqps:`
@@ -25,7 +27,7 @@ pub enum QueueLocation {
     Sqlite(PathBuf),
 }
 
-/// Where the live counters are.
+/// Where the live counters' data is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProgressLocation {
     /// `redis:`
@@ -34,7 +36,7 @@ pub enum ProgressLocation {
     Sqlite(PathBuf),
 }
 
-/// Where the archive is.
+/// Where the archive's data is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArchiveLocation {
     /// `s3://bucket/prefix`
@@ -67,7 +69,7 @@ impl fmt::Display for ArchiveLocation {
     }
 }
 
-/// All four.
+/// Where the data of all four ports is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Locations {
     /// `DATABASE_URL`
@@ -78,18 +80,18 @@ pub struct Locations {
     pub progress: ProgressLocation,
     /// `ARCHIVE_URL`
     pub archive: ArchiveLocation,
-    /// `CARGA_DATA_DIR`, if anything is in it.
+    /// `CARGA_DATA_DIR`, if a port has its data there.
     pub data_dir: Option<PathBuf>,
 }
 
-/// What a variable says: another adapter's URL, or a file of ours.
+/// The value of a variable: a server's URL, or the path of an embedded adapter.
 enum Target {
     Server(SecretUrl),
     File(PathBuf),
 }
 
 impl Locations {
-    /// Whether something is directly in the data directory, whatever path leads there.
+    /// Whether a path is directly in the data directory, even if links lead there.
     pub fn is_in_data_dir(&self, path: &Path) -> bool {
         let data_dir = self.data_dir.as_deref();
         data_dir.is_some_and(|data_dir| is_in(data_dir, path))
@@ -133,7 +135,7 @@ impl Locations {
     }
 }
 
-/// A port's variable and what it may say.
+/// The variable of a port, and its valid values.
 struct Variable {
     name: &'static str,
     servers: &'static [&'static str],
@@ -177,70 +179,84 @@ struct Finder<'a, 'b> {
     reader: &'a mut Reader<'b>,
     mode: Mode,
     data_dir: &'a Path,
-    /// Something is in the data directory.
+    /// Whether a port has its data in the data directory.
     used: bool,
 }
 
 impl Finder<'_, '_> {
+    /// Where a port's data is. After a fault the default stands in, so that all faults are found.
     fn find(&mut self, variable: &Variable) -> Target {
-        let Variable { name, example, .. } = variable;
-        let default = self.data_dir.join(variable.default);
-        let given = self.reader.secret(name);
-        let url = match (given, self.mode) {
-            (Some(url), _) => url,
-            (None, Mode::Embedded) => {
-                self.used = true;
-                // As it could be given: a `file:` URL is absolute.
-                let shown = match absolute(&default) {
-                    Ok(absolute) if variable.embedded == "file" => {
-                        format!("file://{}", absolute.display())
-                    }
-                    _ => format!("{}:{}", variable.embedded, default.display()),
-                };
-                self.reader.note(name, shown, false);
-                return Target::File(default);
-            }
-            (None, Mode::Distributed) => {
-                self.reader
-                    .fault(format!("{name} is not set; example: {name}={example}"));
-                return Target::File(default);
-            }
+        let Some(url) = self.reader.secret(variable.name) else {
+            return self.unset(variable);
         };
         if variable.servers.contains(&url.scheme()) {
             return Target::Server(url);
         }
         if url.scheme() == variable.embedded {
-            if let Some(path) = path(&url, variable.embedded) {
-                // Whoever names its files uses the directory as well, and must lock it.
-                self.used |= is_in(self.data_dir, &path);
-                return Target::File(path);
-            }
-            self.reader.fault(format!(
-                "{name}={url}: names no {}; example: {name}={}",
-                if variable.embedded == "file" {
-                    "absolute directory"
-                } else {
-                    "file"
-                },
-                if variable.embedded == "file" {
-                    "file:///srv/archive"
-                } else {
-                    "sqlite:///srv/carga.db"
-                },
-            ));
-            return Target::File(default);
+            return self.embedded(variable, &url);
         }
+        let Variable { name, example, .. } = variable;
         let mut schemes = variable.servers.to_vec();
         schemes.push(variable.embedded);
         self.reader.fault(format!(
             "{name}={url}: the scheme must be `{}`; example: {example}",
             schemes.join("` or `")
         ));
+        Target::File(self.default(variable))
+    }
+
+    fn default(&self, variable: &Variable) -> PathBuf {
+        self.data_dir.join(variable.default)
+    }
+
+    /// An unset variable means the embedded adapter, or a fault.
+    fn unset(&mut self, variable: &Variable) -> Target {
+        let Variable { name, example, .. } = variable;
+        let default = self.default(variable);
+        match self.mode {
+            Mode::Embedded => {
+                self.used = true;
+                self.reader.note(name, variable.url_of(&default), false);
+            }
+            Mode::Distributed => {
+                let fault = format!("{name} is not set; example: {name}={example}");
+                self.reader.fault(fault);
+            }
+        }
         Target::File(default)
+    }
+
+    /// A URL of the embedded adapter.
+    fn embedded(&mut self, variable: &Variable, url: &SecretUrl) -> Target {
+        if let Some(path) = path(url, variable.embedded) {
+            // A file in the data directory makes the directory used, and then it must be locked.
+            self.used |= is_in(self.data_dir, &path);
+            return Target::File(path);
+        }
+        let name = variable.name;
+        let (missing, example) = match variable.embedded {
+            "file" => ("absolute directory", "file:///srv/archive"),
+            _ => ("file", "sqlite:///srv/carga.db"),
+        };
+        self.reader.fault(format!(
+            "{name}={url}: names no {missing}; example: {name}={example}"
+        ));
+        Target::File(self.default(variable))
     }
 }
 
-/// `sqlite:relative`, `sqlite://relative`, `sqlite:///absolute`; a directory must be absolute, as in every `file:` URL.
+impl Variable {
+    /// The URL that would give this path. A `file:` URL is absolute.
+    fn url_of(&self, path: &Path) -> String {
+        match absolute(path) {
+            Ok(absolute) if self.embedded == "file" => format!("file://{}", absolute.display()),
+            _ => format!("{}:{}", self.embedded, path.display()),
+        }
+    }
+}
+
+/// `sqlite:relative`, `sqlite://relative`, `sqlite:///absolute`; a directory must be absolute, as in
+/// every `file:` URL.
 fn path(url: &SecretUrl, scheme: &str) -> Option<PathBuf> {
     let rest = url.expose().strip_prefix(scheme)?.strip_prefix(':')?;
     let rest = rest.strip_prefix("//").unwrap_or(rest);
@@ -250,7 +266,7 @@ fn path(url: &SecretUrl, scheme: &str) -> Option<PathBuf> {
 }
 
 fn is_in(directory: &Path, path: &Path) -> bool {
-    // What is not there yet has no links in it.
+    // A path that does not exist yet has no links in it.
     let real = |path: &Path| fs::canonicalize(path).or_else(|_| absolute(path)).ok();
     let parent = path.parent().map(|parent| match parent.as_os_str() {
         name if name.is_empty() => Path::new("."),
