@@ -20,7 +20,6 @@ use super::super::{Deliveries, Delivery, Prefetch, RetryTier, Settlement};
 use super::prefetch::AdaptivePrefetch;
 use super::publisher::{ATTEMPT_HEADER, EPOCH_HEADER, Outgoing, Publisher, REASON_HEADER};
 use super::topology::Topology;
-use super::unavailable;
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::upload::Epoch;
@@ -83,7 +82,7 @@ impl RabbitDeliveries {
             };
             consumer
                 .await
-                .map_err(|error| unavailable(OPERATION, error))
+                .map_err(|error| PortError::unavailable(OPERATION, error))
         })
     }
 
@@ -104,7 +103,9 @@ impl RabbitDeliveries {
     async fn message(&mut self) -> PortResult<Message> {
         loop {
             match self.consumer().await?.next().await {
-                Some(message) => return message.map_err(|error| unavailable(OPERATION, error)),
+                Some(message) => {
+                    return message.map_err(|error| PortError::unavailable(OPERATION, error));
+                }
                 None if self.is_cancelled => self.consumer = None,
                 // By the broker; or its channel closed (an acknowledgement that took too long, a deleted queue).
                 None => return Err(PortError::unavailable(OPERATION, "the consumer has ended")),
@@ -127,7 +128,7 @@ impl RabbitDeliveries {
         self.channel
             .basic_cancel(tag, BasicCancelOptions::default())
             .await
-            .map_err(|error| unavailable(OPERATION, error))
+            .map_err(|error| PortError::unavailable(OPERATION, error))
     }
 }
 
@@ -238,7 +239,7 @@ impl RabbitSettlement {
             Ok(true) => Ok(()),
             // The channel died with the delivery still open: the broker gives it to somebody again.
             Ok(false) => Err(PortError::unavailable("queue.ack", "its channel is closed")),
-            Err(error) => Err(unavailable("queue.ack", error)),
+            Err(error) => Err(PortError::unavailable("queue.ack", error)),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::BatchPublisher;
-use super::{Connector, close, unavailable};
+use super::connector::{Connector, close};
 use crate::batch::{BatchId, EncodedBatch};
 use crate::error::{ErrorKind, PortError, PortResult};
 
@@ -87,7 +87,7 @@ impl Publisher {
         let (confirm, generation) = sent.map_err(|_| late())??;
         let failure = match timeout_at(deadline, confirm).await {
             Ok(Ok(confirmation)) => return settled(confirmation),
-            Ok(Err(error)) => unavailable(OPERATION, error),
+            Ok(Err(error)) => PortError::unavailable(OPERATION, error),
             Err(_) => late(),
         };
         self.give_up(generation).await;
@@ -119,7 +119,7 @@ impl Publisher {
         let confirm = channel
             .basic_publish(exchange, queue, options, message.body, properties(message))
             .await
-            .map_err(|error| unavailable(OPERATION, error))?;
+            .map_err(|error| PortError::unavailable(OPERATION, error))?;
         slot.channel = Some(channel);
         Ok((confirm, slot.generation))
     }
@@ -130,7 +130,7 @@ impl Publisher {
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await
-            .map_err(|error| unavailable(OPERATION, error))?;
+            .map_err(|error| PortError::unavailable(OPERATION, error))?;
         Ok(channel)
     }
 

@@ -7,7 +7,6 @@ use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::LONG;
 use super::messages::{self, End, HOLDER_LIFE, Message};
 use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
@@ -17,6 +16,9 @@ use crate::sqlite::{Database, WriteTransaction, port_error};
 /// commit takes some milliseconds.
 const GROUP_REQUESTS: usize = 128;
 const GROUP_BYTES: usize = 8 << 20;
+
+/// The queue is long from this many messages on: a quarter of a million rows.
+pub(super) const LONG: usize = 256;
 
 type Answer<T> = oneshot::Sender<PortResult<T>>;
 
@@ -77,7 +79,7 @@ impl Lease {
             return Ok(());
         };
         let (id, lease) = (self.id, self.number);
-        super::ask(&requests, "queue.settle", |done| Request::Settle {
+        ask(&requests, "queue.settle", |done| Request::Settle {
             id,
             lease,
             end,
@@ -99,6 +101,23 @@ impl Drop for Lease {
             let _ = requests.send(give_back((self.id, self.number)));
         }
     }
+}
+
+/// Sends a request to the writer, and waits for its commit.
+pub(super) async fn ask<T>(
+    requests: &mpsc::UnboundedSender<Request>,
+    operation: &'static str,
+    request: impl FnOnce(Answer<T>) -> Request,
+) -> PortResult<T> {
+    let (answer, answered) = oneshot::channel();
+    requests
+        .send(request(answer))
+        .map_err(|_| closed(operation))?;
+    answered.await.unwrap_or_else(|_| Err(closed(operation)))
+}
+
+pub(super) fn closed(operation: &'static str) -> PortError {
+    PortError::unavailable(operation, "the queue is closed")
 }
 
 #[derive(Debug)]
