@@ -1,5 +1,5 @@
-//! How uploads end: completion, the removal of rows, cancel and undo. Every process may run these at
-//! any time; the store decides.
+//! How uploads end: completion, the removal of rows, cancel and undo. Every process may run these
+//! at any time; the store decides.
 
 use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
@@ -7,8 +7,8 @@ use crate::error::{ErrorKind, PortError, PortResult};
 use crate::store::{Completion, Removal, Store};
 use crate::upload::{Failure, Status, Upload, UploadId};
 
-/// Ends the upload if all of it is stored: the manifest first, then the compare-and-set. Returns true
-/// when the upload has ended, by this call or before.
+/// Ends the upload if all of it is stored: the manifest first, then the compare-and-set. Returns
+/// true when the upload has ended, by this call or before.
 pub async fn finish_if_complete(
     store: &dyn Store,
     archive: &dyn BatchArchive,
@@ -76,8 +76,8 @@ async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
     })
 }
 
-/// Removes all rows of an upload that ended without keeping them. The sweeper resumes an interrupted
-/// removal. Another process that is removing them already is left to finish.
+/// Removes all rows of an upload that ended without keeping them. The sweeper resumes an
+/// interrupted removal. Another process that is removing them already is left to finish.
 pub async fn remove_rows(store: &dyn Store, id: UploadId) -> PortResult<()> {
     loop {
         match store.remove_rows(id).await? {
@@ -114,8 +114,8 @@ impl Reversal {
     }
 }
 
-/// Takes an upload back if its status allows it. Returns the upload as it is now, or none where the id
-/// is unknown. The rows are hidden then, and are still to be removed.
+/// Takes an upload back if its status allows it. Returns the upload as it is now, or none where the
+/// id is unknown. The rows are hidden then, and are still to be removed.
 pub async fn reverse(
     store: &dyn Store,
     id: UploadId,

@@ -1,5 +1,5 @@
-//! Live counters as the rest of Carga uses them: rebuilt from the ledger whenever they may be wrong,
-//! skipped while their server is away, and never an error.
+//! Live counters as the rest of Carga uses them: rebuilt from the ledger whenever they may be
+//! wrong, skipped while their server is away, and never an error.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

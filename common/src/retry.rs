@@ -8,9 +8,9 @@ use crate::error::{PortError, PortResult};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Repeats an operation while its server is *unavailable*, until `give_up` completes; then it returns
-/// the last error. The operation must be idempotent: an answer may be lost after the operation was
-/// carried out.
+/// Repeats an operation while its server is *unavailable*, until `give_up` completes; then it
+/// returns the last error. The operation must be idempotent: an answer may be lost after the
+/// operation was carried out.
 pub async fn retry_while_unavailable<T, F>(
     give_up: impl Future<Output = ()>,
     operation: impl FnMut() -> F,

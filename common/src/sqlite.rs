@@ -108,9 +108,9 @@ async fn open_writer(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePool>
     }
 }
 
-/// A transaction that writes. Dropped without a commit, it is rolled back by closing its connection:
-/// SQLite may have rolled back by itself (a full disk), and sqlx would still count a transaction that
-/// has ended.
+/// A transaction that writes. Dropped without a commit, it is rolled back by closing its
+/// connection: SQLite may have rolled back by itself (a full disk), and sqlx would still count a
+/// transaction that has ended.
 #[derive(Debug)]
 pub(crate) struct WriteTransaction {
     connection: PoolConnection<Sqlite>,

@@ -1,7 +1,7 @@
 //! Messages into rows, without a string per cell.
 //!
-//! The body stays one buffer, and a cell is a span in it. The archive copies a cell's JSON as it is,
-//! Postgres gets it unescaped, and only a cell with an escape has to be decoded.
+//! The body stays one buffer, and a cell is a span in it. The archive copies a cell's JSON as it
+//! is, Postgres gets it unescaped, and only a cell with an escape has to be decoded.
 
 mod scan;
 

@@ -1,5 +1,5 @@
-//! Where the data of the four ports is. The scheme of a URL picks the adapter; for `carga`, an unset
-//! URL means a file in its data directory.
+//! Where the data of the four ports is. The scheme of a URL picks the adapter; for `carga`, an
+//! unset URL means a file in its data directory.
 
 use std::fmt;
 use std::fs;
@@ -255,8 +255,8 @@ impl Variable {
     }
 }
 
-/// `sqlite:relative`, `sqlite://relative`, `sqlite:///absolute`; a directory must be absolute, as in
-/// every `file:` URL.
+/// `sqlite:relative`, `sqlite://relative`, `sqlite:///absolute`; a directory must be absolute, as
+/// in every `file:` URL.
 fn path(url: &SecretUrl, scheme: &str) -> Option<PathBuf> {
     let rest = url.expose().strip_prefix(scheme)?.strip_prefix(':')?;
     let rest = rest.strip_prefix("//").unwrap_or(rest);

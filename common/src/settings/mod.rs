@@ -1,5 +1,5 @@
-//! Settings: read once from the environment. All faults are reported together, each with the name of
-//! its variable.
+//! Settings: read once from the environment. All faults are reported together, each with the name
+//! of its variable.
 //!
 //! `.env.example` is the reference with the reasons; a test proves that it parses.
 

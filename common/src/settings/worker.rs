@@ -24,7 +24,8 @@ pub struct WorkerSettings {
     pub sweep: Duration,
     /// How long the archive of a failed upload is kept.
     pub archive_grace: Duration,
-    /// A file touched every few seconds while the worker lives, for health checks. `carga` needs none: it answers over HTTP.
+    /// A file touched every few seconds while the worker lives, for health checks. `carga` needs
+    /// none: it answers over HTTP.
     pub heartbeat_file: Option<PathBuf>,
 }
 

@@ -1,7 +1,7 @@
 //! Finds the rows of a message in one pass over its bytes.
 //!
-//! A general JSON parser cost more than archiving the rows. This one accepts only lists of texts and
-//! nulls, and records their spans.
+//! A general JSON parser cost more than archiving the rows. This one accepts only lists of texts
+//! and nulls, and records their spans.
 
 use std::fmt;
 

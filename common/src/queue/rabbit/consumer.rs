@@ -1,5 +1,5 @@
-//! Consuming: manual acknowledgement, a prefetch bounded in bytes, and redelivery of a delivery that
-//! is dropped.
+//! Consuming: manual acknowledgement, a prefetch bounded in bytes, and redelivery of a delivery
+//! that is dropped.
 
 use std::sync::Arc;
 

@@ -34,8 +34,8 @@ impl AdaptivePrefetch {
         self.count
     }
 
-    /// Observes the size of a message. True when the count has changed. It falls at once when it is too
-    /// high. It rises after the first message, and then only when it can double.
+    /// Observes the size of a message. True when the count has changed. It falls at once when it is
+    /// too high. It rises after the first message, and then only when it can double.
     pub(super) fn observe(&mut self, message_bytes: usize) -> bool {
         let is_first = self.expected_bytes == 0;
         let faded = self.expected_bytes - self.expected_bytes / 64;

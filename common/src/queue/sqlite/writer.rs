@@ -1,5 +1,5 @@
-//! The one task that writes. It takes all waiting requests, carries them out in one transaction, and
-//! answers after the commit.
+//! The one task that writes. It takes all waiting requests, carries them out in one transaction,
+//! and answers after the commit.
 
 use std::error::Error;
 
@@ -12,8 +12,8 @@ use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
 use crate::sqlite::{Database, WriteTransaction, port_error};
 
-/// Limits of one transaction: requests at most, and bytes of bodies after which no more are taken. A
-/// commit takes some milliseconds.
+/// Limits of one transaction: requests at most, and bytes of bodies after which no more are taken.
+/// A commit takes some milliseconds.
 const GROUP_REQUESTS: usize = 128;
 const GROUP_BYTES: usize = 8 << 20;
 
@@ -180,8 +180,8 @@ impl Writer {
         }
     }
 
-    /// Carries out a group in one transaction, and answers after the commit. Returns the answer that a
-    /// request to close waits for.
+    /// Carries out a group in one transaction, and answers after the commit. Returns the answer
+    /// that a request to close waits for.
     async fn carry_out(&mut self, group: Vec<Request>) -> Option<Answer<()>> {
         // Leasing makes no message available. If it woke the consumers, they would never rest.
         let changes = group
@@ -314,8 +314,8 @@ impl Writer {
 impl Pending {
     /// Answers with the outcome of the request, or with the failure of the whole transaction.
     fn send(self, failed: Option<&PortError>) {
-        // A caller that has stopped waiting needs no answer. The leases in an answer that is dropped
-        // are given back.
+        // A caller that has stopped waiting needs no answer. The leases in an answer that is
+        // dropped are given back.
         match (self, failed) {
             (Self::Done(Some(answer), result), None) => drop(answer.send(result)),
             (Self::Taken(answer, taken), None) => drop(answer.send(Ok(taken))),

@@ -84,7 +84,8 @@ trait QueueFixture: Fixture {
     async fn open_killable(&self) -> Result<Killable>;
 }
 
-/// A handle, and an action that makes the queue believe its process dead while the process lives on.
+/// A handle, and an action that makes the queue believe its process dead while the process lives
+/// on.
 struct Killable {
     queue: Arc<dyn BatchQueue>,
     presume_dead: BoxFuture<'static, Result<()>>,
