@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use carga_api::server::Server;
-use carga_common::backends::{Backends, Sharing};
+use carga_common::backends::{Access, Backends};
 use carga_common::settings::{Mode, Settings, log_settings};
 use carga_common::{healthcheck, shutdown, telemetry};
 use clap::{Parser, Subcommand};
@@ -31,7 +31,7 @@ async fn main() -> anyhow::Result<()> {
         return Ok(healthcheck::check(settings.intake.listen).await?);
     }
     let stop = shutdown::on_signal().context("listening for signals")?;
-    let backends = Backends::connect(&settings.ports, "carga-api", Sharing::Others)
+    let backends = Backends::connect(&settings.ports, "carga-api", Access::Shared)
         .await
         .context("connecting")?;
     let server = Server::bind(&settings, backends.clone(), stop)

@@ -1,9 +1,9 @@
 //! Carga in this process: its data directory, its ports, and the end of whatever its last life left open.
 
 use anyhow::Context;
-use carga_common::backends::{Backends, Sharing};
+use carga_common::backends::{Access, Backends};
 use carga_common::error::{ErrorKind, PortResult};
-use carga_common::settings::{PortSettings, Settings, StorePlace};
+use carga_common::settings::{PortSettings, Settings, StoreLocation};
 use carga_common::store::{Store, UploadQuery};
 use carga_common::upload::{Failure, Status};
 
@@ -22,11 +22,11 @@ impl Instance {
     /// Locks, connects, and recovers. `user` is what the lock tells others.
     pub(crate) async fn start(settings: Settings, user: &str) -> anyhow::Result<Self> {
         let data_dir = lock(&settings.ports, user)?;
-        let sharing = match data_dir {
-            Some(_) => Sharing::Alone,
-            None => Sharing::Others,
+        let access = match data_dir {
+            Some(_) => Access::Exclusive,
+            None => Access::Shared,
         };
-        let backends = Backends::connect(&settings.ports, "carga", sharing)
+        let backends = Backends::connect(&settings.ports, "carga", access)
             .await
             .map_err(|error| anyhow::anyhow!(error.chain()))
             .context("connecting")?;
@@ -49,15 +49,15 @@ impl Instance {
 
 /// Locks the data directory, if anything is in it.
 pub(crate) fn lock(ports: &PortSettings, user: &str) -> anyhow::Result<Option<DataDir>> {
-    let path = ports.places.data_dir.as_deref();
+    let path = ports.locations.data_dir.as_deref();
     path.map(|path| DataDir::lock(path, user)).transpose()
 }
 
 /// The store is in the locked directory, so nobody else receives uploads into it.
 fn store_is_ours(ports: &PortSettings) -> bool {
-    match &ports.places.store {
-        StorePlace::Sqlite(file) => ports.places.is_in_data_dir(file),
-        StorePlace::Postgres(_) => false,
+    match &ports.locations.store {
+        StoreLocation::Sqlite(file) => ports.locations.is_in_data_dir(file),
+        StoreLocation::Postgres(_) => false,
     }
 }
 

@@ -9,7 +9,7 @@ mod output;
 
 use std::process::ExitCode;
 
-use carga_common::completion::Reversal;
+use carga_common::lifecycle::Reversal;
 use carga_common::settings::{Mode, Settings, log_settings};
 use carga_common::{healthcheck, telemetry};
 use carga_intake::csv::rejected_rows::Formulas;
@@ -36,7 +36,7 @@ async fn start() -> ExitCode {
     let mut log = log_settings();
     if !matches!(command, Command::Serve) && std::env::var_os("CARGA_LOG").is_none() {
         // Commands speak for themselves, except of what they wait for.
-        log.filter = "error,carga_common::patience=warn".to_owned();
+        log.filter = "error,carga_common::retry=warn".to_owned();
     }
     telemetry::init(&log);
     match run(command).await {

@@ -1,4 +1,4 @@
-//! The four ports, connected as the settings say: each to its server or to its file, in any mix.
+//! Connects the four ports as the settings say: each to its server or to its file, in any mix.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use crate::error::PortResult;
     feature = "filesystem"
 )))]
 use crate::error::{ErrorKind, PortError};
-use crate::progress::{LiveProgress, ProgressStore};
+use crate::live_progress::LiveProgress;
+use crate::progress::ProgressStore;
 #[cfg(feature = "redis")]
 use crate::progress::{RedisProgress, RedisSettings};
 #[cfg(feature = "sqlite")]
@@ -28,51 +29,53 @@ use crate::queue::BatchQueue;
 use crate::queue::{RabbitQueue, RabbitSettings};
 #[cfg(feature = "sqlite")]
 use crate::queue::{SqliteQueue, SqliteQueueSettings};
-use crate::settings::{ArchivePlace, PortSettings, ProgressPlace, QueuePlace, StorePlace};
+use crate::settings::{
+    ArchiveLocation, PortSettings, ProgressLocation, QueueLocation, StoreLocation,
+};
 use crate::store::Store;
 #[cfg(feature = "postgres")]
 use crate::store::{PostgresSettings, PostgresStore};
 #[cfg(feature = "sqlite")]
 use crate::store::{SqliteStore, SqliteStoreSettings};
 
-/// Within the time that orchestrators leave after the grace period.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long connections may take to close. Orchestrators allow this much after the grace period.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who else may use the files of the embedded adapters.
+/// Whether other processes may use the files of the embedded adapters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
-    /// Other processes may.
-    Others,
-    /// Those in the data directory are ours alone: its lock is held.
-    Alone,
+pub enum Access {
+    /// Other processes may use them.
+    Shared,
+    /// Files in the data directory belong to this process: it holds the directory's lock.
+    Exclusive,
 }
 
-/// What api and worker work with.
+/// The four ports, connected.
 #[derive(Debug, Clone)]
 pub struct Backends {
-    /// Batches on their way.
+    /// Batches between the API and the workers.
     pub queue: Arc<dyn BatchQueue>,
     /// The system of record.
     pub store: Arc<dyn Store>,
-    /// Objects for good.
+    /// Batches as objects.
     pub archive: Arc<dyn BatchArchive>,
-    /// Live counters, with the store behind them.
+    /// Live counters, rebuilt from the store.
     pub progress: Arc<LiveProgress>,
-    /// The counters' own server, for health checks.
+    /// The counters without the store, for health checks.
     pub progress_store: Arc<dyn ProgressStore>,
 }
 
 impl Backends {
-    /// Connects to all but Redis, which may be away.
+    /// Connects all ports. Redis alone may be unavailable.
     pub async fn connect(
         settings: &PortSettings,
         program: &str,
-        sharing: Sharing,
+        access: Access,
     ) -> PortResult<Self> {
         let (store, queue, archive, progress_store) = tokio::try_join!(
             store(settings, program, settings.migrate),
-            queue(settings, program, sharing),
-            archive(settings, sharing),
+            queue(settings, program, access),
+            archive(settings, access),
             progress(settings),
         )?;
         let progress = LiveProgress::new(Arc::clone(&progress_store), Arc::clone(&store));
@@ -85,30 +88,30 @@ impl Backends {
         })
     }
 
-    /// Says goodbye to all that keep a connection, briefly: what does not answer is left.
+    /// Closes all connections, waiting at most `CLOSE_TIMEOUT`.
     pub async fn close(&self) {
-        let goodbye = async {
+        let closed = async {
             tokio::join!(
                 self.queue.close(),
                 self.store.close(),
                 self.progress_store.close()
             );
         };
-        if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
-            tracing::warn!("a server did not answer the goodbye");
+        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+            tracing::warn!("timed out closing connections");
         }
     }
 }
 
-/// The store alone.
+/// Connects the store alone.
 pub async fn store(
     settings: &PortSettings,
     program: &str,
     migrate: bool,
 ) -> PortResult<Arc<dyn Store>> {
-    match &settings.places.store {
+    match &settings.locations.store {
         #[cfg(feature = "postgres")]
-        StorePlace::Postgres(url) => {
+        StoreLocation::Postgres(url) => {
             let settings = PostgresSettings {
                 url: url.expose().to_owned(),
                 program: program.to_owned(),
@@ -118,7 +121,7 @@ pub async fn store(
             Ok(Arc::new(PostgresStore::connect(settings).await?))
         }
         #[cfg(feature = "sqlite")]
-        StorePlace::Sqlite(file) => {
+        StoreLocation::Sqlite(file) => {
             let file = file.clone();
             let store = SqliteStore::open(SqliteStoreSettings { file, migrate }).await?;
             Ok(Arc::new(store))
@@ -131,11 +134,11 @@ pub async fn store(
 async fn queue(
     settings: &PortSettings,
     program: &str,
-    sharing: Sharing,
+    access: Access,
 ) -> PortResult<Arc<dyn BatchQueue>> {
-    match &settings.places.queue {
+    match &settings.locations.queue {
         #[cfg(feature = "rabbit")]
-        QueuePlace::Rabbit(url) => {
+        QueueLocation::Rabbit(url) => {
             let settings = RabbitSettings {
                 url: url.expose().to_owned(),
                 queue: settings.queue.clone(),
@@ -145,45 +148,46 @@ async fn queue(
             Ok(Arc::new(RabbitQueue::connect(settings).await?))
         }
         #[cfg(feature = "sqlite")]
-        QueuePlace::Sqlite(file) => {
+        QueueLocation::Sqlite(file) => {
             let settings = SqliteQueueSettings {
                 file: file.clone(),
                 publish_timeout: settings.publish_timeout,
-                sole_user: sharing == Sharing::Alone && settings.places.is_in_data_dir(file),
+                sole_user: access == Access::Exclusive && settings.locations.is_in_data_dir(file),
             };
             Ok(Arc::new(SqliteQueue::open(settings).await?))
         }
         #[cfg(not(all(feature = "rabbit", feature = "sqlite")))]
-        place => Err(missing("queue.connect", (place, program, sharing))),
+        place => Err(missing("queue.connect", (place, program, access))),
     }
 }
 
-async fn archive(settings: &PortSettings, sharing: Sharing) -> PortResult<Arc<dyn BatchArchive>> {
-    match &settings.places.archive {
+async fn archive(settings: &PortSettings, access: Access) -> PortResult<Arc<dyn BatchArchive>> {
+    match &settings.locations.archive {
         #[cfg(feature = "s3")]
-        ArchivePlace::S3 { bucket, prefix } => {
+        ArchiveLocation::S3 { bucket, prefix } => {
             let endpoint = settings.s3_endpoint.as_deref();
             let archive = S3Archive::connect(bucket, prefix, endpoint).await?;
             Ok(Arc::new(archive))
         }
         #[cfg(feature = "filesystem")]
-        ArchivePlace::Directory(directory) => {
+        ArchiveLocation::Directory(directory) => {
             let settings = FilesystemArchiveSettings {
                 directory: directory.clone(),
-                sole_user: sharing == Sharing::Alone && settings.places.is_in_data_dir(directory),
+                sole_user: access == Access::Exclusive
+                    && settings.locations.is_in_data_dir(directory),
             };
             Ok(Arc::new(FilesystemArchive::open(settings).await?))
         }
         #[cfg(not(all(feature = "s3", feature = "filesystem")))]
-        place => Err(missing("archive.connect", (place, sharing))),
+        place => Err(missing("archive.connect", (place, access))),
     }
 }
 
-/// The counters' store alone.
+/// Connects the live counters alone.
 pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressStore>> {
-    match &settings.places.progress {
+    match &settings.locations.progress {
         #[cfg(feature = "redis")]
-        ProgressPlace::Redis(url) => {
+        ProgressLocation::Redis(url) => {
             let settings = RedisSettings {
                 url: url.expose().to_owned(),
                 prefix: settings.redis_prefix.clone(),
@@ -192,7 +196,7 @@ pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressSto
             Ok(Arc::new(RedisProgress::new(settings)?))
         }
         #[cfg(feature = "sqlite")]
-        ProgressPlace::Sqlite(file) => {
+        ProgressLocation::Sqlite(file) => {
             let settings = SqliteProgressSettings {
                 file: file.clone(),
                 ttl: settings.progress_ttl,

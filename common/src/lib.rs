@@ -1,20 +1,25 @@
 //! What Carga's API and worker share.
 //!
-//! Read it in this order: [`upload`] and [`batch`] say what is moved; the four ports say what it is moved through:
-//! [`queue`], [`archive`], [`store`], [`progress`]. Each port is a folder: its `mod.rs` is the contract with its promises, beside
-//! it stands one file or folder per technology. [`completion`] ends uploads, [`patience`] waits for servers. [`settings`] and [`telemetry`] are for the
-//! programs, [`backends`] connects the ports.
+//! Read it in this order. [`upload`] and [`batch`] are the data. The four ports move and keep it:
+//! [`queue`], [`archive`], [`store`], [`progress`]. Each port is a folder: its `mod.rs` is the
+//! contract with its promises, and each adapter is a file or folder beside it, named after its
+//! technology. Two use cases stand above the ports: [`lifecycle`] ends uploads, [`live_progress`]
+//! counts while they run. [`retry`] waits for servers. [`settings`] and [`telemetry`] serve the
+//! programs, and [`backends`] connects the ports.
 
 pub mod archive;
 pub mod backends;
 pub mod batch;
-pub mod completion;
+mod dialect;
 pub mod error;
+mod failure;
 pub mod healthcheck;
-pub mod patience;
+pub mod lifecycle;
+pub mod live_progress;
 pub mod progress;
 pub mod queue;
 pub mod rejects;
+pub mod retry;
 pub mod settings;
 pub mod sha256;
 pub mod shutdown;

@@ -72,17 +72,18 @@ impl Database {
         &self.writer
     }
 
-    /// Starts to write: nobody else does until this transaction ends.
-    pub(crate) async fn begin(&self) -> sqlx::Result<Writing> {
-        // Before it begins: a caller that stops waiting in the middle must not leave a transaction in the pool.
-        let mut writing = Writing {
+    /// Begins a transaction that writes. There is no other one until it ends.
+    pub(crate) async fn begin(&self) -> sqlx::Result<WriteTransaction> {
+        // Made before BEGIN: a caller that is cancelled in between must not leave a transaction in
+        // the pool.
+        let mut transaction = WriteTransaction {
             connection: self.writer.acquire().await?,
             committed: false,
         };
         sqlx::query("BEGIN IMMEDIATE")
-            .execute(&mut *writing)
+            .execute(&mut *transaction)
             .await?;
-        Ok(writing)
+        Ok(transaction)
     }
 
     pub(crate) async fn close(&self) {
@@ -107,15 +108,16 @@ async fn open_writer(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePool>
     }
 }
 
-/// A transaction that writes. Dropped without a commit it is rolled back, by closing its connection: SQLite may have rolled
-/// back by itself (a full disk), and sqlx would go on counting a transaction that is over.
+/// A transaction that writes. Dropped without a commit, it is rolled back by closing its
+/// connection: SQLite may have rolled back by itself (a full disk), and sqlx would still count a
+/// transaction that has ended.
 #[derive(Debug)]
-pub(crate) struct Writing {
+pub(crate) struct WriteTransaction {
     connection: PoolConnection<Sqlite>,
     committed: bool,
 }
 
-impl Writing {
+impl WriteTransaction {
     pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
         sqlx::query("COMMIT").execute(&mut *self.connection).await?;
         self.committed = true;
@@ -123,7 +125,7 @@ impl Writing {
     }
 }
 
-impl Deref for Writing {
+impl Deref for WriteTransaction {
     type Target = SqliteConnection;
 
     fn deref(&self) -> &SqliteConnection {
@@ -131,13 +133,13 @@ impl Deref for Writing {
     }
 }
 
-impl DerefMut for Writing {
+impl DerefMut for WriteTransaction {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
         &mut self.connection
     }
 }
 
-impl Drop for Writing {
+impl Drop for WriteTransaction {
     fn drop(&mut self) {
         if !self.committed {
             self.connection.close_on_drop();

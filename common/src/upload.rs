@@ -1,4 +1,4 @@
-//! What an upload is: its identity, its states, its figures.
+//! An upload: its identity, its status, its record.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +7,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crate::dialect::{Dialect, DialectEvidence};
+pub use crate::failure::Failure;
 use crate::sha256::Sha256;
 
-/// Names one upload: a UUIDv7 of ours, or any UUID the client chose with `PUT`.
+/// The id of an upload: a UUIDv7 made here, or any UUID that the client chose with `PUT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UploadId(Uuid);
@@ -97,23 +99,23 @@ impl fmt::Display for UploadKey {
     }
 }
 
-/// Where an upload stands. Every status but the first two is final within an epoch.
+/// The status of an upload. Every status but the first two is final within an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// The client is still sending.
     Receiving,
-    /// All of it is durable; workers store it.
+    /// The whole file is durable in the queue, and workers store it.
     Processing,
     /// Every row is stored.
     Completed,
-    /// It ended and some rows were rejected.
+    /// The upload ended, and some rows were rejected.
     Partial,
-    /// It failed; none of its rows are kept.
+    /// The upload failed; none of its rows are kept.
     Failed,
-    /// It was cancelled; none of its rows are kept.
+    /// The upload was cancelled; none of its rows are kept.
     Cancelled,
-    /// It was undone; none of its rows are kept.
+    /// The upload was undone; none of its rows are kept.
     Undone,
 }
 
@@ -129,12 +131,12 @@ impl Status {
         Status::Undone,
     ];
 
-    /// No further change without a new epoch.
+    /// Whether the status is final within its epoch.
     pub fn is_terminal(self) -> bool {
         !matches!(self, Status::Receiving | Status::Processing)
     }
 
-    /// It ended with its rows in place.
+    /// Whether the upload ended with its rows in place.
     pub fn keeps_rows(self) -> bool {
         matches!(self, Status::Completed | Status::Partial)
     }
@@ -159,10 +161,10 @@ impl fmt::Display for Status {
     }
 }
 
-/// A word that is no status.
+/// An unknown status name.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{0}` is no status; use one of receiving, processing, completed, partial, failed, cancelled, undone"
+    "`{0}` is not a status; use one of receiving, processing, completed, partial, failed, cancelled, undone"
 )]
 pub struct UnknownStatus(String);
 
@@ -177,106 +179,14 @@ impl FromStr for Status {
     }
 }
 
-/// Why an upload failed, and where in the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// Stable and meant for programs: `too_few_fields`, `interrupted`, ….
-    pub code: String,
-    /// Meant for people.
-    pub message: String,
-    /// The data row, counted from 1 without the header.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub row: Option<u64>,
-    /// The physical line of the file on which that row starts, counted from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<u64>,
-    /// The column's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub column: Option<String>,
-}
-
-impl Failure {
-    /// A failure of the whole upload, at no particular place.
-    pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self {
-            code: code.to_owned(),
-            message: message.into(),
-            row: None,
-            line: None,
-            column: None,
-        }
-    }
-
-    /// The same at a row and line.
-    pub fn at(mut self, row: u64, line: u64) -> Self {
-        self.row = Some(row);
-        self.line = Some(line);
-        self
-    }
-
-    /// The same in a column.
-    pub fn in_column(mut self, column: impl Into<String>) -> Self {
-        self.column = Some(column.into());
-        self
-    }
-}
-
-/// What spoke for the parts of a dialect that were not given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DialectEvidence {
-    /// For the encoding.
-    pub encoding: String,
-    /// For the delimiter.
-    pub delimiter: String,
-}
-
-/// How the file was read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dialect {
-    /// `gzip`, `zstd`, or none.
-    pub compression: Option<String>,
-    /// The WHATWG label, lower case.
-    pub encoding: String,
-    /// A byte order mark was there (and is no part of the first column's name).
-    pub bom: bool,
-    /// One character.
-    pub delimiter: String,
-    /// One character, or empty where nothing quotes.
-    pub quote: String,
-    /// The first record names the columns.
-    pub header: bool,
-    /// Rows end with a delimiter that separates nothing.
-    #[serde(default)]
-    pub trailing_delimiter: bool,
-    /// Why, where it was not given.
-    #[serde(default)]
-    pub evidence: Option<DialectEvidence>,
-}
-
-impl Dialect {
-    /// RFC 4180 as UTF-8 with a header.
-    pub fn rfc4180(bom: bool) -> Self {
-        Self {
-            compression: None,
-            encoding: "utf-8".to_owned(),
-            bom,
-            delimiter: ",".to_owned(),
-            quote: "\"".to_owned(),
-            header: true,
-            trailing_delimiter: false,
-            evidence: None,
-        }
-    }
-}
-
-/// An upload as the store knows it.
+/// The record of an upload.
 #[derive(Debug, Clone)]
 pub struct Upload {
-    /// Its identity.
+    /// A new UUID, or the one that the client chose.
     pub id: UploadId,
-    /// Counts `/retry` and `/undo`; starts at 1.
+    /// Raised by `/undo`.
     pub epoch: Epoch,
-    /// Where it stands.
+    /// The current status.
     pub status: Status,
     /// The client's name for the file: metadata, never part of a path.
     pub filename: Option<String>,
@@ -292,27 +202,27 @@ pub struct Upload {
     pub rows_read: u64,
     /// Rows rejected so far; a durable floor while receiving, exact afterwards.
     pub rows_rejected: u64,
-    /// Lines with nothing on them, which are no rows; known once sealed.
+    /// Empty lines, which are not records; known once sealed.
     pub blank_lines: Option<u64>,
     /// Batches of the whole upload, known once sealed.
     pub batches_total: Option<u32>,
     /// Batches kept as dead letters.
     pub batches_dead: u64,
-    /// Final count of stored rows; set when it completes.
+    /// The final count of stored rows, known once the upload has completed.
     pub rows_inserted: Option<u64>,
     /// SHA-256 of the file, known once sealed.
     pub sha256: Option<Sha256>,
     /// An earlier upload of the same content that has its rows in place.
     pub duplicate_of: Option<UploadId>,
-    /// Why it failed.
+    /// The reason, if the upload failed.
     pub failure: Option<Failure>,
-    /// Its rows are still being removed.
+    /// Whether rows are still to be removed.
     pub cleanup_pending: bool,
-    /// When it was created.
+    /// When the header was accepted.
     pub created_at: Timestamp,
-    /// When its record changed last.
+    /// When the record changed last.
     pub updated_at: Timestamp,
-    /// When it reached a final status.
+    /// When the upload reached a final status.
     pub finished_at: Option<Timestamp>,
 }
 

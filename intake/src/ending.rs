@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use carga_common::completion::{finish_if_complete, remove_rows};
 use carga_common::error::{ErrorKind, PortError};
-use carga_common::patience::patiently;
+use carga_common::lifecycle::{finish_if_complete, remove_rows};
+use carga_common::retry::retry_while_unavailable;
 use carga_common::store::{Seal, Store};
 use carga_common::upload::{Status, Upload, UploadId};
 use tokio::time::sleep;
@@ -31,7 +31,7 @@ impl Intake {
         let store = self.backends.store.as_ref();
         let deadline = sleep(self.settings.publish_deadline);
         let same = || store.same_content(seal.sha256, upload.id);
-        let duplicate_of = patiently(deadline, same).await?;
+        let duplicate_of = retry_while_unavailable(deadline, same).await?;
         on_duplicate.check(duplicate_of)?;
         Ok(Seal {
             duplicate_of,
@@ -45,7 +45,7 @@ impl Intake {
         let store = self.backends.store.as_ref();
         let deadline = sleep(self.settings.publish_deadline);
         let key = upload.key();
-        if !patiently(deadline, || store.seal(key, seal)).await? {
+        if !retry_while_unavailable(deadline, || store.seal(key, seal)).await? {
             return Err(Refusal::ended_meanwhile());
         }
         Ok(Upload {
@@ -130,7 +130,7 @@ impl Intake {
         let key = upload.key();
         let (failure, last_heartbeat) = (&refusal.failure, Some(active.figures.heartbeat()));
         let fail = || store.fail(key, failure, last_heartbeat);
-        match patiently(sleep(RECORD_DEADLINE), fail).await? {
+        match retry_while_unavailable(sleep(RECORD_DEADLINE), fail).await? {
             true => Ok(None),
             false => store.upload(key.id).await,
         }

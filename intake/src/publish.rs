@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use carga_common::batch::EncodedBatch;
 use carga_common::error::{ErrorKind, PortError};
-use carga_common::patience::patiently;
 use carga_common::queue::BatchPublisher;
+use carga_common::retry::retry_while_unavailable;
 use carga_common::settings::IntakeSettings;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
@@ -75,7 +75,7 @@ impl PublishWindow {
             let _permit = permit;
             // Retries after a lost connection, a silent broker or a full queue. The batch may
             // then be in the queue twice, and the ledger makes the second delivery a no-op.
-            patiently(sleep(deadline), || publisher.publish(&batch)).await
+            retry_while_unavailable(sleep(deadline), || publisher.publish(&batch)).await
         };
         self.in_flight.spawn(publish.in_current_span());
         Ok(())

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carga_common::patience::patiently;
 use carga_common::rejects::RejectedRow;
+use carga_common::retry::retry_while_unavailable;
 use carga_common::settings::IntakeSettings;
 use carga_common::store::Store;
 use carga_common::upload::Upload;
@@ -107,7 +107,7 @@ impl<'a> Rejects<'a> {
         }
         let key = self.upload.key();
         let reject = || self.store.reject(key, &self.pending);
-        if !patiently(sleep(self.deadline), reject).await? {
+        if !retry_while_unavailable(sleep(self.deadline), reject).await? {
             return Err(Refusal::ended_meanwhile());
         }
         self.pending.clear();

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carga_common::backends::Backends;
-use carga_common::completion::finish_if_complete;
+use carga_common::lifecycle::finish_if_complete;
 use carga_common::sync::lock;
 use carga_common::upload::UploadId;
 use futures::FutureExt;

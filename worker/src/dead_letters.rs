@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carga_common::batch::Batch;
-use carga_common::completion::remove_rows;
 use carga_common::error::PortResult;
-use carga_common::patience::persistently;
+use carga_common::lifecycle::remove_rows;
 use carga_common::queue::Delivery;
+use carga_common::retry::retry_until_accepted;
 use carga_common::store::{DeadBatch, Parked};
 use carga_common::upload::Failure;
 
@@ -43,7 +43,7 @@ async fn move_to_store(context: &Context, delivery: Delivery) {
         reason: reason.replace('\0', "\u{fffd}"),
         body: delivery.body.clone(),
     };
-    match persistently(context.stop.cancelled(), || park(context, &dead)).await {
+    match retry_until_accepted(context.stop.cancelled(), || park(context, &dead)).await {
         Ok(()) => {}
         Err(error) if error.is_passing() => return,
         Err(error) => {

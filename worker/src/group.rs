@@ -9,9 +9,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use carga_common::error::{ErrorKind, PortError, PortResult};
-use carga_common::patience::persistently;
 use carga_common::progress::StoredBatch;
 use carga_common::queue::Delivery;
+use carga_common::retry::retry_until_accepted;
 use carga_common::store::{ArchivedBatch, StoreOutcome};
 use carga_common::upload::UploadKey;
 use futures::FutureExt;
@@ -99,7 +99,7 @@ async fn store_group(context: &Context, group: Vec<Ready>) {
 
 async fn store(context: &Context, batches: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>> {
     let store = || context.backends.store.store(batches);
-    let stored = persistently(context.stop.cancelled(), store);
+    let stored = retry_until_accepted(context.stop.cancelled(), store);
     let stored = AssertUnwindSafe(stored).catch_unwind().await;
     stored.unwrap_or_else(|panic| {
         let reason = panic_reason(panic.as_ref());

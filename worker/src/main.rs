@@ -1,7 +1,7 @@
 //! `carga-worker`: archives and stores batches. Several can run side by side.
 
 use anyhow::Context;
-use carga_common::backends::{Backends, Sharing};
+use carga_common::backends::{Access, Backends};
 use carga_common::settings::{Mode, Settings, log_settings};
 use carga_common::{shutdown, telemetry};
 use carga_worker::heartbeat;
@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
         )?);
     }
     let stop = shutdown::on_signal().context("listening for signals")?;
-    let backends = Backends::connect(&settings.ports, "carga-worker", Sharing::Others)
+    let backends = Backends::connect(&settings.ports, "carga-worker", Access::Shared)
         .await
         .context("connecting")?;
     Runner::new(&settings, backends.clone(), stop).run().await;

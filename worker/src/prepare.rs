@@ -6,8 +6,8 @@ use std::sync::Arc;
 use carga_common::archive::{ArchiveKey, batch_object};
 use carga_common::batch::Batch;
 use carga_common::error::{ErrorKind, PortError};
-use carga_common::patience::persistently;
 use carga_common::queue::Delivery;
+use carga_common::retry::retry_until_accepted;
 use carga_common::store::ArchivedBatch;
 use futures::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
@@ -93,7 +93,7 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
             .admission_cache
             .admits(backends.store.as_ref(), batch.id)
     };
-    if !persistently(stopped(), admits).await? {
+    if !retry_until_accepted(stopped(), admits).await? {
         return Ok(Prepared::Discarded);
     }
     // Acquired before the object is encoded, because the object is larger than its message. The
@@ -103,7 +103,7 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
     let object = batch_object(&batch);
     let (archive_bytes, archive_crc32) = (object.len() as u64, crc32fast::hash(&object));
     let mut has_waited = false;
-    let put = persistently(stopped(), || {
+    let put = retry_until_accepted(stopped(), || {
         let is_retry = std::mem::replace(&mut has_waited, true);
         let (object, key) = (object.clone(), &key);
         async move {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use carga_common::completion::{finish_if_complete, remove_rows};
 use carga_common::error::PortResult;
+use carga_common::lifecycle::{finish_if_complete, remove_rows};
 use carga_common::store::Leftovers;
 use carga_common::upload::{Failure, UploadId};
 use tokio::task::JoinHandle;

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use bytes::Bytes;
 use carga_common::archive::{ArchiveKey, BatchArchive};
-use carga_common::backends::{Backends, Sharing};
+use carga_common::backends::{Access, Backends};
 use carga_common::batch::{BatchEncoder, BatchLimits};
 use carga_common::error::PortResult;
 use carga_common::settings::{Mode, Settings};
@@ -60,7 +60,7 @@ async fn import(panics: u32) -> Result<Upload> {
     let settings = Settings::read(Mode::Embedded, &|name| {
         (name == "CARGA_DATA_DIR").then(|| path.clone())
     })?;
-    let mut backends = Backends::connect(&settings.ports, "test", Sharing::Alone).await?;
+    let mut backends = Backends::connect(&settings.ports, "test", Access::Exclusive).await?;
     backends.archive = Arc::new(PanickingArchive {
         inner: Arc::clone(&backends.archive),
         panics_left: AtomicU32::new(panics),

@@ -5,7 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use carga_common::completion::{Reversal, reverse};
+use carga_common::lifecycle::{Reversal, reverse};
 use carga_intake::refusal::Refusal;
 use carga_intake::remove_rows_later;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use carga_common::archive::ArchiveKey;
 use carga_common::backends::Backends;
-use carga_common::patience::patiently;
+use carga_common::retry::retry_while_unavailable;
 use carga_common::settings::Settings;
 use carga_common::shutdown;
 use carga_common::upload::{Failure, Status, Upload, UploadId, UploadKey};
@@ -165,7 +165,7 @@ impl Import {
             }
             self.show(id, meter).await;
             let look = || self.backends.store.upload(id);
-            let found = patiently(self.stop.cancelled(), look).await;
+            let found = retry_while_unavailable(self.stop.cancelled(), look).await;
             let found = found.with_context(|| {
                 format!("upload {id} is durable, do not import the file again; `carga status {id}` tells what became of it")
             })?;
@@ -189,7 +189,7 @@ impl Import {
     fn describe(&self, refusal: &Refusal) -> String {
         let mut text = describe(&refusal.failure);
         if refusal.failure.code == "storage_full"
-            && let Some(data_dir) = &self.settings.ports.places.data_dir
+            && let Some(data_dir) = &self.settings.ports.locations.data_dir
         {
             text.push_str(&format!(" (data directory {})", data_dir.display()));
         }
@@ -202,7 +202,7 @@ impl Import {
     /// Where everything is, and how to look at it.
     async fn report(&self, upload: &Upload, took: Duration) -> anyhow::Result<()> {
         let id = upload.id;
-        let places = &self.settings.ports.places;
+        let locations = &self.settings.ports.locations;
         let program = std::env::args()
             .next()
             .unwrap_or_else(|| "carga".to_owned());
@@ -242,11 +242,11 @@ impl Import {
             }
         )?;
         writeln!(output, "  upload   {id}")?;
-        writeln!(output, "  rows     {} (view upload_rows)", places.store)?;
+        writeln!(output, "  rows     {} (view upload_rows)", locations.store)?;
         writeln!(
             output,
             "  archive  {}/{}",
-            places.archive,
+            locations.archive,
             ArchiveKey::prefix(id)
         )?;
         writeln!(output, "  look at  {program} rows {id}")?;

@@ -15,7 +15,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     store.close().await;
     let told = format!(
         "the schema of {} is up to date\n",
-        settings.ports.places.store
+        settings.ports.locations.store
     );
     print(told.as_bytes())?;
     Ok(ExitCode::SUCCESS)

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use carga_common::backends;
-use carga_common::settings::{Settings, StorePlace};
+use carga_common::settings::{Settings, StoreLocation};
 use carga_common::store::{Store, UploadQuery};
 use carga_common::upload::{Status, Upload};
 
@@ -22,7 +22,7 @@ use crate::arguments::UploadRef;
 
 /// The store, to look into: another process may be using it meanwhile.
 async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    if let StorePlace::Sqlite(file) = &settings.ports.places.store
+    if let StoreLocation::Sqlite(file) = &settings.ports.locations.store
         && !file.exists()
     {
         bail!(

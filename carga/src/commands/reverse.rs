@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use carga_common::completion::{Reversal, remove_rows, reverse};
+use carga_common::lifecycle::{Reversal, remove_rows, reverse};
 use carga_common::settings::Settings;
 
 use super::{find, store_to_read};
@@ -12,11 +12,11 @@ use crate::output::print;
 
 pub(crate) async fn run(
     settings: &Settings,
-    which: UploadRef,
+    upload: UploadRef,
     reversal: Reversal,
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
-    let id = find(store.as_ref(), which, &[]).await?.id;
+    let id = find(store.as_ref(), upload, &[]).await?.id;
     let upload = reverse(store.as_ref(), id, reversal).await?;
     let upload = upload.context("the upload is gone")?;
     ensure!(

@@ -30,8 +30,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         data_dir.serve_at(server.address());
     }
     let worker = Runner::new(&settings, backends.clone(), stop);
-    let places = &settings.ports.places;
-    tracing::info!(rows = %places.store, archive = %places.archive, "listening on http://{}", server.address());
+    let locations = &settings.ports.locations;
+    tracing::info!(rows = %locations.store, archive = %locations.archive, "listening on http://{}", server.address());
     tokio::join!(server.run(), worker.run());
     backends.close().await;
     tracing::info!("stopped");

@@ -14,10 +14,13 @@ use crate::output::print;
 
 const LATEST: u32 = 20;
 
-pub(crate) async fn run(settings: &Settings, which: Option<UploadRef>) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(
+    settings: &Settings,
+    upload: Option<UploadRef>,
+) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
-    let told = if let Some(which) = which {
-        let upload = find(store.as_ref(), which, &[]).await?;
+    let told = if let Some(upload) = upload {
+        let upload = find(store.as_ref(), upload, &[]).await?;
         let view = UploadView::counted(upload, store.as_ref(), false).await?;
         serde_json::to_string_pretty(&view)? + "\n"
     } else {

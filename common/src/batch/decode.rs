@@ -1,7 +1,7 @@
 //! Messages into rows, without a string per cell.
 //!
-//! The body stays one buffer; a cell is a place in it. The archive copies a cell's JSON text as it stands, Postgres gets it
-//! unescaped, and only a cell that has an escape in it costs a decoding.
+//! The body stays one buffer, and a cell is a span in it. The archive copies a cell's JSON as it
+//! is, Postgres gets it unescaped, and only a cell with an escape has to be decoded.
 
 mod scan;
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use self::scan::{Found, Kind, Place};
+use self::scan::{Found, Kind, Span};
 use super::{BatchId, MESSAGE_VERSION};
 use crate::upload::{Epoch, UploadId, UploadKey};
 
@@ -25,7 +25,7 @@ pub struct Batch {
     /// The W3C `traceparent` of the request it came with.
     pub trace: String,
     body: Bytes,
-    cells: Vec<Place>,
+    cells: Vec<Span>,
     /// First row numbers, and how many follow without a gap; as many as there are rows.
     runs: Vec<(u64, u32)>,
 }
@@ -121,7 +121,7 @@ impl Batch {
     pub fn rows(&self) -> impl Iterator<Item = impl Iterator<Item = Cell<'_>>> {
         self.cells
             .chunks_exact(self.columns.len())
-            .map(|row| row.iter().map(|place| self.cell(place)))
+            .map(|row| row.iter().map(|span| self.cell(span)))
     }
 
     /// Its rows in order, each as the JSON between the brackets of its list of cells.
@@ -131,9 +131,9 @@ impl Batch {
             .map(|row| &self.body[row[0].start as usize..row[row.len() - 1].end as usize])
     }
 
-    fn cell(&self, place: &Place) -> Cell<'_> {
-        let json = &self.body[place.start as usize..place.end as usize];
-        match place.kind {
+    fn cell(&self, span: &Span) -> Cell<'_> {
+        let json = &self.body[span.start as usize..span.end as usize];
+        match span.kind {
             Kind::Null => Cell::Null,
             Kind::Plain => Cell::Plain(json),
             Kind::Escaped => Cell::Escaped(json),
@@ -164,7 +164,7 @@ struct Envelope {
 /// What stands before the rows, written exactly so. No text can have it in it: a quote there is always behind a backslash.
 const ROWS: &[u8] = b",\"rows\":[";
 
-fn decode(body: &[u8]) -> Result<(Envelope, Vec<Place>), DecodeError> {
+fn decode(body: &[u8]) -> Result<(Envelope, Vec<Span>), DecodeError> {
     read(body).map_err(|error| {
         // A foreign version is told apart only now: looking first would read every good message twice.
         match serde_json::from_slice::<VersionOnly>(body) {
@@ -174,7 +174,7 @@ fn decode(body: &[u8]) -> Result<(Envelope, Vec<Place>), DecodeError> {
     })
 }
 
-fn read(body: &[u8]) -> Result<(Envelope, Vec<Place>), serde_json::Error> {
+fn read(body: &[u8]) -> Result<(Envelope, Vec<Span>), serde_json::Error> {
     let start = memchr::memmem::find(body, ROWS).map(|at| at + ROWS.len());
     let start = start.ok_or_else(|| serde_json::Error::custom("the message has no rows"))?;
     let Found {
@@ -197,8 +197,8 @@ fn read(body: &[u8]) -> Result<(Envelope, Vec<Place>), serde_json::Error> {
     // Half a surrogate pair is the one thing that JSON lets pass and text does not; it must not come up in the middle of a
     // COPY. Our own messages have hardly any `\u`.
     if has_unicode_escape {
-        for place in cells.iter().filter(|place| place.kind == Kind::Escaped) {
-            let json = &body[place.start as usize..place.end as usize];
+        for span in cells.iter().filter(|span| span.kind == Kind::Escaped) {
+            let json = &body[span.start as usize..span.end as usize];
             let _text: String = serde_json::from_slice(json)?;
         }
     }

@@ -8,7 +8,6 @@
 //!   added to them: the caller rebuilds them from the ledger.
 //! - Every key has an expiry, always.
 
-mod live;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "sqlite")]
@@ -18,7 +17,6 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-pub use live::LiveProgress;
 #[cfg(feature = "redis")]
 pub use redis::{RedisProgress, RedisSettings};
 #[cfg(feature = "sqlite")]

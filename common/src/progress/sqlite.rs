@@ -77,12 +77,12 @@ impl SqliteProgress {
         figures: (u64, u64),
         stored: &[StoredBatch],
     ) -> sqlx::Result<Presence> {
-        let mut writing = self.database.begin().await?;
-        let found = standing(&mut writing, upload).await?;
+        let mut transaction = self.database.begin().await?;
+        let found = standing(&mut transaction, upload).await?;
         if found == Standing::Ours {
-            self.add(&mut writing, upload, figures, stored).await?;
+            self.add(&mut transaction, upload, figures, stored).await?;
         }
-        writing.commit().await?;
+        transaction.commit().await?;
         Ok(match found {
             Standing::Absent => Presence::Absent,
             Standing::Ours | Standing::Newer => Presence::Present,
@@ -130,27 +130,27 @@ impl SqliteProgress {
     }
 
     async fn make(&self, upload: UploadKey, snapshot: &Snapshot) -> sqlx::Result<()> {
-        let mut writing = self.database.begin().await?;
-        let found = standing(&mut writing, upload).await?;
+        let mut transaction = self.database.begin().await?;
+        let found = standing(&mut transaction, upload).await?;
         if found == Standing::Absent {
             // Whatever has expired goes with it, so that nothing stays for ever.
             sqlx::query("DELETE FROM counters WHERE upload_id = $1 OR expires_at <= $2")
                 .bind(upload.id.to_string())
                 .bind(now_ms())
-                .execute(&mut *writing)
+                .execute(&mut *transaction)
                 .await?;
             sqlx::query("INSERT INTO counters VALUES ($1, $2, 0, 0, 0, 0, 0)")
                 .bind(upload.id.to_string())
                 .bind(upload.epoch.get())
-                .execute(&mut *writing)
+                .execute(&mut *transaction)
                 .await?;
         }
         if found != Standing::Newer {
             let figures = (snapshot.rows_read, snapshot.bytes_received);
-            self.add(&mut writing, upload, figures, &snapshot.stored)
+            self.add(&mut transaction, upload, figures, &snapshot.stored)
                 .await?;
         }
-        writing.commit().await
+        transaction.commit().await
     }
 }
 

@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::SecretUrl;
+use super::secret::SecretUrl;
+
+pub(super) const MIB: usize = 1 << 20;
 
 /// Everything that is wrong with the settings.
 #[derive(Debug, thiserror::Error)]

@@ -19,12 +19,12 @@ const SERVERS: [(&str, &str); 4] = [
 #[test]
 fn the_four_servers_are_enough_and_an_archive_url_names_bucket_and_prefix() {
     let settings = read(Mode::Distributed, &SERVERS).unwrap();
-    let archive = ArchivePlace::S3 {
+    let archive = ArchiveLocation::S3 {
         bucket: "bucket".to_owned(),
         prefix: "some/prefix".to_owned(),
     };
-    assert_eq!(settings.ports.places.archive, archive);
-    assert_eq!(settings.ports.places.data_dir, None);
+    assert_eq!(settings.ports.locations.archive, archive);
+    assert_eq!(settings.ports.locations.data_dir, None);
     assert!(settings.intake.listen.ip().is_loopback());
     // An API killed without a word is noticed within 90 seconds.
     let noticed = settings.worker.lease + settings.worker.sweep;
@@ -34,43 +34,47 @@ fn the_four_servers_are_enough_and_an_archive_url_names_bucket_and_prefix() {
 
 #[test]
 fn without_any_variable_carga_keeps_everything_in_its_data_directory() {
-    let places = read(Mode::Embedded, &[]).unwrap().ports.places;
-    let expected = Places {
-        store: StorePlace::Sqlite("carga-data/carga.db".into()),
-        queue: QueuePlace::Sqlite("carga-data/queue.db".into()),
-        progress: ProgressPlace::Sqlite("carga-data/progress.db".into()),
-        archive: ArchivePlace::Directory("carga-data/archive".into()),
+    let locations = read(Mode::Embedded, &[]).unwrap().ports.locations;
+    let expected = Locations {
+        store: StoreLocation::Sqlite("carga-data/carga.db".into()),
+        queue: QueueLocation::Sqlite("carga-data/queue.db".into()),
+        progress: ProgressLocation::Sqlite("carga-data/progress.db".into()),
+        archive: ArchiveLocation::Directory("carga-data/archive".into()),
         data_dir: Some("carga-data".into()),
     };
-    assert_eq!(places, expected);
+    assert_eq!(locations, expected);
 }
 
 #[test]
 fn a_url_s_scheme_picks_the_adapter_of_each_port_in_any_mix() {
-    let places = |variables: &[(&str, &str)]| read(Mode::Embedded, variables).unwrap().ports.places;
-    let mixed = places(&[SERVERS[0], ("CARGA_DATA_DIR", "/srv/carga")]);
-    assert!(matches!(mixed.store, StorePlace::Postgres(_)));
+    let locations =
+        |variables: &[(&str, &str)]| read(Mode::Embedded, variables).unwrap().ports.locations;
+    let mixed = locations(&[SERVERS[0], ("CARGA_DATA_DIR", "/srv/carga")]);
+    assert!(matches!(mixed.store, StoreLocation::Postgres(_)));
     assert_eq!(
         mixed.queue,
-        QueuePlace::Sqlite("/srv/carga/queue.db".into())
+        QueueLocation::Sqlite("/srv/carga/queue.db".into())
     );
     assert_eq!(mixed.data_dir, Some("/srv/carga".into()));
     // Nothing is in the data directory, so there is nothing to lock.
-    let all_named = places(&[
+    let all_named = locations(&[
         SERVERS[0],
         ("AMQP_URL", "sqlite:///srv/queue.db"),
         ("REDIS_URL", "sqlite:progress.db"),
         ("ARCHIVE_URL", "file:///srv/archive"),
     ]);
     assert_eq!(all_named.data_dir, None);
-    assert_eq!(all_named.queue, QueuePlace::Sqlite("/srv/queue.db".into()));
+    assert_eq!(
+        all_named.queue,
+        QueueLocation::Sqlite("/srv/queue.db".into())
+    );
     assert_eq!(
         all_named.progress,
-        ProgressPlace::Sqlite("progress.db".into())
+        ProgressLocation::Sqlite("progress.db".into())
     );
     assert_eq!(
         all_named.archive,
-        ArchivePlace::Directory("/srv/archive".into())
+        ArchiveLocation::Directory("/srv/archive".into())
     );
     for (name, wrong) in [
         ("DATABASE_URL", "sqlite::memory:"),

@@ -2,8 +2,9 @@
 //!
 //! # Promises
 //!
-//! - An upload completes only when every batch is in the ledger, and the rows of the ledger together
-//!   with the rejected rows are the rows that were read. It ends as `partial` if any was rejected.
+//! - An upload completes only when every batch is in the ledger, and the rows of the ledger
+//!   together with the rejected rows are the rows that were read. It ends as `partial` if any was
+//!   rejected.
 //! - An upload completes once, however many callers try at the same time.
 
 use std::fmt;

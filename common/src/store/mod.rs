@@ -1,18 +1,18 @@
 //! The store port: the system of record.
 //!
-//! It is cut by subject. Each subject is one trait whose module lists its promises, one file with the
-//! same name in each adapter, and one file or folder with the same name in the contract's cases.
-//! [`Store`] is the sum of the subjects: callers hold an `Arc<dyn Store>`.
+//! It is cut by subject. Each subject is one trait whose module lists its promises, one file with
+//! the same name in each adapter, and one file or folder with the same name in the contract's
+//! cases. [`Store`] is the sum of the subjects: callers hold an `Arc<dyn Store>`.
 //!
 //! | Subject | Trait | What it keeps |
 //! |---|---|---|
-//! | `uploads` | [`UploadStore`] | the record of an upload, its lease, every change of its status but one |
+//! | `uploads` | [`UploadStore`] | records, leases, changes of status |
 //! | `batches` | [`BatchStore`] | the ledger and the rows, behind the fence |
-//! | `completion` | [`CompletionStore`] | the change of status that ends an upload well |
+//! | `completion` | [`CompletionStore`] | the end of an upload whose rows are all accounted for |
 //! | `rows` | [`RowStore`] | rows as they are read back |
 //! | `rejects` | [`RejectStore`] | rejected rows with their reasons |
 //! | `dead_letters` | [`DeadLetterStore`] | batches that will not be tried again |
-//! | `maintenance` | [`MaintenanceStore`] | the work that remains after an upload has ended or a process has crashed |
+//! | `maintenance` | [`MaintenanceStore`] | work that remains after an end or a crash |
 //! | `connection` | [`StoreConnection`] | the connection itself |
 //!
 //! # Promises of every call

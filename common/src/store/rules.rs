@@ -18,8 +18,8 @@ pub(super) const SWEEP_LIMIT: i64 = 100;
 /// How long a sealed upload is left to its workers before the sweeper looks at it.
 pub(super) const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
 
-/// How long the archive of an undone upload is deleted again and again: a worker may have been about
-/// to write a batch or a manifest into it.
+/// How long the archive of an undone upload is deleted again and again: a worker may have been
+/// about to write a batch or a manifest into it.
 pub(super) const UNARCHIVE_AGAIN: Duration = Duration::from_secs(60);
 
 /// What decides whether batches of an upload may be stored.
@@ -40,7 +40,8 @@ impl Admission {
         self.epoch == id.upload.epoch && self.status.keeps_rows()
     }
 
-    /// Whether the batch is worth archiving. Of an unknown upload it is: the fence reports that one.
+    /// Whether the batch is worth archiving. Of an unknown upload it is: the fence reports that
+    /// one.
     pub(super) fn is_worthwhile(known: Option<Self>, id: BatchId) -> bool {
         known.is_none_or(|known| known.admits(id) || known.has_it(id))
     }

@@ -3,7 +3,7 @@
 //! # Promises
 //!
 //! - An id is taken once; creating it again is a *conflict*, whatever has become of its upload.
-//! - A status changes once: of two callers that try to end an upload, one is told that it did.
+//! - An upload ends once: of two callers that try, one gets true.
 //! - A call for another epoch changes nothing.
 //! - Figures on record never go down.
 //! - A page of the list follows the one before without a gap and without a repetition.
@@ -84,7 +84,8 @@ pub trait UploadStore: fmt::Debug + Send + Sync {
     /// that is missing has ended.
     async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>>;
 
-    /// `receiving` → `processing`, with the totals. False when the upload has ended in the meantime.
+    /// `receiving` → `processing`, with the totals. False when the upload has ended in the
+    /// meantime.
     async fn seal(&self, key: UploadKey, seal: &Seal) -> PortResult<bool>;
 
     /// Ends an upload as `failed`. Returns whether this call ended it. When it returns, no batch of

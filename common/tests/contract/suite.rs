@@ -15,7 +15,7 @@ pub(crate) trait Fixture: Sized {
     async fn end(self) -> Result<()>;
 }
 
-/// Runs a case in a place of its own.
+/// Runs a case on a fixture of its own.
 pub(crate) async fn run<F: Fixture>(case: impl AsyncFnOnce(&F) -> Result<()>) -> Result<()> {
     let fixture = F::start().await?;
     tokio::time::timeout(AT_MOST, case(&fixture))

@@ -22,7 +22,7 @@ async fn batches_that_a_killed_broker_did_not_confirm_are_published_again() -> R
     ensure!(sending.await??.status() == 202);
     app.completed(id, FLIGHTS_ROWS).await?;
     ensure!(
-        app.api.log().contains("waited, trying again"),
+        app.api.log().contains("retrying after a pause"),
         "nothing was published again"
     );
     app.close().await

@@ -61,7 +61,9 @@ async fn an_absent_archive_is_waited_for() -> Result<()> {
 fn nothing_was_retried(app: &App) {
     // Batches are in several hands, and not each of them needs the server in that very moment.
     let logs: Vec<String> = app.workers.iter().map(|worker| worker.log()).collect();
-    let met = logs.iter().any(|log| log.contains("waited, trying again"));
+    let met = logs
+        .iter()
+        .any(|log| log.contains("retrying after a pause"));
     assert!(met, "the outage was not met:\n{logs:?}");
     for log in logs {
         assert!(

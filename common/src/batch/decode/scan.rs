@@ -1,24 +1,25 @@
-//! The rows of a message, found in one pass over its bytes.
+//! Finds the rows of a message in one pass over its bytes.
 //!
-//! A JSON parser would do, and did: it cost more than archiving the rows. This one knows that there are lists of texts and nulls and
-//! nothing else, and only notes where they are.
+//! A general JSON parser cost more than archiving the rows. This one accepts only lists of texts
+//! and nulls, and records their spans.
 
 use std::fmt;
 
-/// Every cell of every row, one after the other.
+/// The cells of all rows.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) cells: Vec<Place>,
+    /// One span per cell, row after row.
+    pub(super) cells: Vec<Span>,
     pub(super) rows: usize,
-    /// Whether any text has a `\u`, and could be half a surrogate pair.
+    /// Whether any text has a `\u`, which could be half a surrogate pair.
     pub(super) has_unicode_escape: bool,
-    /// Where the list of rows ends: the place of its closing bracket.
+    /// The offset of the bracket that closes the list of rows.
     pub(super) end: usize,
 }
 
-/// Where a cell's JSON is. A message is under 8 MiB, so 32 bits are plenty.
+/// The bytes of a cell's JSON. A message is under 8 MiB, so 32 bits suffice.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Span {
     pub(super) start: u32,
     pub(super) end: u32,
     pub(super) kind: Kind,
@@ -27,13 +28,13 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Null,
-    /// A text that stands there as it is.
+    /// A text without an escape.
     Plain,
-    /// A text with a backslash in it.
+    /// A text with an escape.
     Escaped,
 }
 
-/// What was not as it should be, and where.
+/// A byte that does not belong into a list of rows.
 #[derive(Debug)]
 pub(super) struct Unexpected {
     at: usize,
@@ -108,7 +109,7 @@ impl Scanner<'_> {
     }
 
     /// A row with at least one cell.
-    fn row(&mut self, cells: &mut Vec<Place>) -> Result<(), Unexpected> {
+    fn row(&mut self, cells: &mut Vec<Span>) -> Result<(), Unexpected> {
         self.take(b'[', "a row")?;
         loop {
             cells.push(self.cell()?);
@@ -119,7 +120,7 @@ impl Scanner<'_> {
         }
     }
 
-    fn cell(&mut self) -> Result<Place, Unexpected> {
+    fn cell(&mut self) -> Result<Span, Unexpected> {
         let is_text = self.next_is(b'"');
         let start = self.at;
         let kind = match is_text {
@@ -130,7 +131,7 @@ impl Scanner<'_> {
             }
             false => return Err(self.expected("a text or null")),
         };
-        Ok(Place {
+        Ok(Span {
             start: start as u32,
             end: self.at as u32,
             kind,

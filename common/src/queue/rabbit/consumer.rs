@@ -1,5 +1,5 @@
-//! Consuming: manual acknowledgement, a prefetch that keeps what is sent ahead in bounds, and a delivery that goes back when it is
-//! dropped.
+//! Consuming: manual acknowledgement, a prefetch bounded in bytes, and redelivery of a delivery
+//! that is dropped.
 
 use std::sync::Arc;
 
@@ -17,10 +17,9 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::super::{Deliveries, Delivery, Prefetch, RetryTier, Settlement};
-use super::ahead::Ahead;
+use super::prefetch::AdaptivePrefetch;
 use super::publisher::{ATTEMPT_HEADER, EPOCH_HEADER, Outgoing, Publisher, REASON_HEADER};
 use super::topology::Topology;
-use super::unavailable;
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::upload::Epoch;
@@ -39,7 +38,7 @@ pub(super) async fn start(
         topology: topology.clone(),
         queue: queue.to_owned(),
         settling,
-        ahead: Ahead::new(prefetch),
+        prefetch: AdaptivePrefetch::new(prefetch),
         consuming: None,
         consumer: None,
         is_cancelled: false,
@@ -54,7 +53,7 @@ struct RabbitDeliveries {
     topology: Topology,
     queue: String,
     settling: Arc<Mutex<Publisher>>,
-    ahead: Ahead,
+    prefetch: AdaptivePrefetch,
     /// The next one, on its way.
     consuming: Option<JoinHandle<PortResult<Consumer>>>,
     /// None between the end of one that was cancelled and the next.
@@ -66,8 +65,11 @@ struct RabbitDeliveries {
 impl RabbitDeliveries {
     /// On a task of its own: were it given up half way, lapin would know a consumer that nobody reads and nobody cancels.
     fn consume(&self) -> JoinHandle<PortResult<Consumer>> {
-        let (channel, queue, count) =
-            (self.channel.clone(), self.queue.clone(), self.ahead.count());
+        let (channel, queue, count) = (
+            self.channel.clone(),
+            self.queue.clone(),
+            self.prefetch.count(),
+        );
         tokio::spawn(async move {
             let consumer = async {
                 // Not global: quorum queues refuse a prefetch shared by a whole channel.
@@ -80,7 +82,7 @@ impl RabbitDeliveries {
             };
             consumer
                 .await
-                .map_err(|error| unavailable(OPERATION, error))
+                .map_err(|error| PortError::unavailable(OPERATION, error))
         })
     }
 
@@ -101,7 +103,9 @@ impl RabbitDeliveries {
     async fn message(&mut self) -> PortResult<Message> {
         loop {
             match self.consumer().await?.next().await {
-                Some(message) => return message.map_err(|error| unavailable(OPERATION, error)),
+                Some(message) => {
+                    return message.map_err(|error| PortError::unavailable(OPERATION, error));
+                }
                 None if self.is_cancelled => self.consumer = None,
                 // By the broker; or its channel closed (an acknowledgement that took too long, a deleted queue).
                 None => return Err(PortError::unavailable(OPERATION, "the consumer has ended")),
@@ -116,7 +120,7 @@ impl RabbitDeliveries {
             return Ok(());
         };
         tracing::debug!(
-            prefetch = self.ahead.count(),
+            prefetch = self.prefetch.count(),
             "consuming with another prefetch"
         );
         let tag = consumer.tag();
@@ -124,7 +128,7 @@ impl RabbitDeliveries {
         self.channel
             .basic_cancel(tag, BasicCancelOptions::default())
             .await
-            .map_err(|error| unavailable(OPERATION, error))
+            .map_err(|error| PortError::unavailable(OPERATION, error))
     }
 }
 
@@ -151,7 +155,7 @@ impl Deliveries for RabbitDeliveries {
                 settling: Arc::clone(&self.settling),
             }),
         };
-        if self.ahead.note(delivery.body.len()) {
+        if self.prefetch.observe(delivery.body.len()) {
             self.cancel().await?;
         }
         Ok(delivery)
@@ -235,7 +239,7 @@ impl RabbitSettlement {
             Ok(true) => Ok(()),
             // The channel died with the delivery still open: the broker gives it to somebody again.
             Ok(false) => Err(PortError::unavailable("queue.ack", "its channel is closed")),
-            Err(error) => Err(unavailable("queue.ack", error)),
+            Err(error) => Err(PortError::unavailable("queue.ack", error)),
         }
     }
 }

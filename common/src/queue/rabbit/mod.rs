@@ -4,8 +4,9 @@
 //! acknowledgements must not wait behind that. lapin's own recovery stays off: it would not publish again what was
 //! unconfirmed, and the callers of this port know best what to repeat.
 
-mod ahead;
+mod connector;
 mod consumer;
+mod prefetch;
 mod publisher;
 mod topology;
 
@@ -15,19 +16,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::sync::Mutex;
 
+use self::connector::{Connector, close};
 use self::publisher::Publisher;
 use self::topology::Topology;
 use super::{BatchPublisher, BatchQueue, Deliveries, Prefetch, QueueDepth, RetryTier};
 use crate::error::{PortError, PortResult};
-
-/// Making a connection or a channel takes no longer than this (and no longer than half a publish may), or it has failed.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// AMQP's way of saying that nothing is wrong.
-const REPLY_SUCCESS: u16 = 200;
 
 /// Dead letters are few; a small prefetch keeps them in order of arrival and cheap to hold.
 const DEAD_LETTER_PREFETCH: u16 = 4;
@@ -49,9 +44,9 @@ pub struct RabbitSettings {
 #[derive(Debug)]
 pub struct RabbitQueue {
     topology: Topology,
-    publishing: Arc<Link>,
+    publishing: Arc<Connector>,
     publish_timeout: Duration,
-    consuming: Link,
+    consuming: Connector,
     /// For what workers publish again. One message at a time, so that a return cannot be taken for another's.
     settling: Arc<Mutex<Publisher>>,
 }
@@ -60,14 +55,12 @@ impl RabbitQueue {
     /// Connects and makes sure that the queues are there.
     pub async fn connect(settings: RabbitSettings) -> PortResult<Self> {
         let topology = Topology::new(&settings.queue);
-        let link = |role: &str| Link {
-            url: settings.url.clone(),
-            name: format!("{} {role}", settings.program),
-            topology: topology.clone(),
-            timeout: CONNECT_TIMEOUT.min(settings.publish_timeout / 2),
-            connection: Mutex::default(),
+        let connector = |role: &str| {
+            let name = format!("{} {role}", settings.program);
+            let timeout = settings.publish_timeout / 2;
+            Connector::new(settings.url.clone(), name, topology.clone(), timeout)
         };
-        let publishing = Arc::new(link("publish"));
+        let publishing = Arc::new(connector("publish"));
         let settling = Publisher::new(
             Arc::clone(&publishing),
             &topology.batches,
@@ -75,7 +68,7 @@ impl RabbitQueue {
         );
         let queue = Self {
             publish_timeout: settings.publish_timeout,
-            consuming: link("consume"),
+            consuming: connector("consume"),
             settling: Arc::new(Mutex::new(settling)),
             publishing,
             topology,
@@ -94,7 +87,7 @@ impl RabbitQueue {
         let declared = channel
             .queue_declare(queue.into(), options, FieldTable::default())
             .await
-            .map_err(|error| unavailable(OPERATION, error))?;
+            .map_err(|error| PortError::unavailable(OPERATION, error))?;
         close(channel).await;
         Ok(u64::from(declared.message_count()))
     }
@@ -103,9 +96,9 @@ impl RabbitQueue {
 #[async_trait]
 impl BatchQueue for RabbitQueue {
     fn publisher(&self) -> Arc<dyn BatchPublisher> {
-        let link = Arc::clone(&self.publishing);
+        let connector = Arc::clone(&self.publishing);
         Arc::new(Publisher::new(
-            link,
+            connector,
             &self.topology.batches,
             self.publish_timeout,
         ))
@@ -153,70 +146,4 @@ impl BatchQueue for RabbitQueue {
         self.publishing.close().await;
         self.consuming.close().await;
     }
-}
-
-/// One connection, made when it is needed and again when it was lost.
-#[derive(Debug)]
-struct Link {
-    url: String,
-    name: String,
-    topology: Topology,
-    /// Below the timeout of a publish, so that a connection that hangs is noticed and given up here.
-    timeout: Duration,
-    connection: Mutex<Option<Connection>>,
-}
-
-impl Link {
-    /// A new channel. A connection that cannot give one in time (lost, or blocked by an alarm) is given up, so that the next
-    /// call starts afresh.
-    async fn channel(&self) -> PortResult<Channel> {
-        const OPERATION: &str = "queue.connect";
-        let mut slot = self.connection.lock().await;
-        let opened = tokio::time::timeout(self.timeout, async {
-            if let Some(connection) = slot.as_ref().filter(|known| known.status().connected()) {
-                let channel = connection.create_channel().await;
-                return channel.map_err(|error| unavailable(OPERATION, error));
-            }
-            let properties =
-                ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-            let connection = Connection::connect(&self.url, properties)
-                .await
-                .map_err(|error| unavailable(OPERATION, error))?;
-            let channel = connection
-                .create_channel()
-                .await
-                .map_err(|error| unavailable(OPERATION, error))?;
-            self.topology.declare(&channel).await?;
-            *slot = Some(connection);
-            Ok(channel)
-        })
-        .await
-        .unwrap_or_else(|_| {
-            let reason = format!("no answer within {} ms", self.timeout.as_millis());
-            Err(PortError::unavailable(OPERATION, reason))
-        });
-        if opened.is_err() {
-            *slot = None;
-        }
-        opened
-    }
-
-    async fn close(&self) {
-        if let Some(connection) = self.connection.lock().await.take() {
-            let goodbye = connection.close(REPLY_SUCCESS, "done".into());
-            // Unanswered or refused, the broker notices the end of the connection by itself.
-            let _ = tokio::time::timeout(CONNECT_TIMEOUT, goodbye).await;
-        }
-    }
-}
-
-/// Closes a channel that is no longer needed; one that is broken already needs no closing.
-async fn close(channel: Channel) {
-    let _ =
-        tokio::time::timeout(CONNECT_TIMEOUT, channel.close(REPLY_SUCCESS, "done".into())).await;
-}
-
-/// Whatever breaks between us and the broker, a new connection may mend it.
-fn unavailable(operation: &'static str, error: lapin::Error) -> PortError {
-    PortError::unavailable(operation, error)
 }

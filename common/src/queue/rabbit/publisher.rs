@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::BatchPublisher;
-use super::{Link, close, unavailable};
+use super::connector::{Connector, close};
 use crate::batch::{BatchId, EncodedBatch};
 use crate::error::{ErrorKind, PortError, PortResult};
 
@@ -38,7 +38,7 @@ pub(super) struct Outgoing<'a> {
 /// within one, a return fails a batch of the right upload, whichever it is.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    link: Arc<Link>,
+    connector: Arc<Connector>,
     queue: String,
     timeout: Duration,
     slot: Mutex<Slot>,
@@ -67,9 +67,9 @@ impl BatchPublisher for Publisher {
 
 impl Publisher {
     /// A publisher whose batches go to `queue`.
-    pub(super) fn new(link: Arc<Link>, queue: &str, timeout: Duration) -> Self {
+    pub(super) fn new(connector: Arc<Connector>, queue: &str, timeout: Duration) -> Self {
         Self {
-            link,
+            connector,
             queue: queue.to_owned(),
             timeout,
             slot: Mutex::default(),
@@ -87,7 +87,7 @@ impl Publisher {
         let (confirm, generation) = sent.map_err(|_| late())??;
         let failure = match timeout_at(deadline, confirm).await {
             Ok(Ok(confirmation)) => return settled(confirmation),
-            Ok(Err(error)) => unavailable(OPERATION, error),
+            Ok(Err(error)) => PortError::unavailable(OPERATION, error),
             Err(_) => late(),
         };
         self.give_up(generation).await;
@@ -119,18 +119,18 @@ impl Publisher {
         let confirm = channel
             .basic_publish(exchange, queue, options, message.body, properties(message))
             .await
-            .map_err(|error| unavailable(OPERATION, error))?;
+            .map_err(|error| PortError::unavailable(OPERATION, error))?;
         slot.channel = Some(channel);
         Ok((confirm, slot.generation))
     }
 
     async fn open(&self) -> PortResult<Channel> {
-        let channel = self.link.channel().await?;
+        let channel = self.connector.channel().await?;
         // Without this a publish resolves to "not requested", which proves nothing.
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await
-            .map_err(|error| unavailable(OPERATION, error))?;
+            .map_err(|error| PortError::unavailable(OPERATION, error))?;
         Ok(channel)
     }
 

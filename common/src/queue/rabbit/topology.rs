@@ -13,7 +13,6 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ErrorKind as LapinErrorKind};
 
 use super::super::RetryTier;
-use super::unavailable;
 use crate::error::{ErrorKind, PortError, PortResult};
 
 /// Deliveries that end without a settlement (a crashed worker) before the broker calls a message dead. A crash charges every
@@ -111,6 +110,6 @@ async fn declare(channel: &Channel, queue: &str, arguments: FieldTable) -> PortR
             );
             Err(PortError::new(ErrorKind::Conflict, OPERATION, reason))
         }
-        _ => Err(unavailable(OPERATION, error)),
+        _ => Err(PortError::unavailable(OPERATION, error)),
     }
 }

@@ -10,8 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::super::{Deliveries, Delivery, Prefetch, RetryTier, Settlement};
 use super::messages::End;
-use super::writer::{Lease, Request, Taken};
-use super::{ask, closed};
+use super::writer::{Lease, Request, Taken, ask, closed};
 use crate::error::PortResult;
 use crate::sqlite::{Database, port_error};
 

@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use self::consumer::SqliteDeliveries;
 use self::messages::SCHEMA;
-use self::writer::{Request, Writer};
+use self::writer::{LONG, Request, Writer, ask, closed};
 use super::{BatchPublisher, BatchQueue, Deliveries, Prefetch, QueueDepth};
 use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
@@ -32,9 +32,6 @@ use crate::sqlite::{Database, now_ms, port_error};
 
 /// Dead letters are few; a small prefetch keeps them in order of arrival and cheap to hold.
 const DEAD_LETTER_PREFETCH: u16 = 4;
-
-/// Messages of which a queue is long: a quarter of a million rows.
-const LONG: usize = 256;
 
 /// For so long a publish waits at most: where nobody takes messages, the disk takes them.
 const LONG_QUEUE_PAUSE: Duration = Duration::from_millis(250);
@@ -208,23 +205,6 @@ impl BatchPublisher for SqlitePublisher {
                 Err(PortError::unavailable(OPERATION, reason))
             })
     }
-}
-
-/// Asks the writer, and waits for its commit.
-async fn ask<T>(
-    requests: &mpsc::UnboundedSender<Request>,
-    operation: &'static str,
-    request: impl FnOnce(oneshot::Sender<PortResult<T>>) -> Request,
-) -> PortResult<T> {
-    let (answer, answered) = oneshot::channel();
-    requests
-        .send(request(answer))
-        .map_err(|_| closed(operation))?;
-    answered.await.unwrap_or_else(|_| Err(closed(operation)))
-}
-
-fn closed(operation: &'static str) -> PortError {
-    PortError::unavailable(operation, "the queue is closed")
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The one task that writes. It takes all requests that wait, carries them out in one transaction, and answers after the
-//! commit.
+//! The one task that writes. It takes all waiting requests, carries them out in one transaction,
+//! and answers after the commit.
 
 use std::error::Error;
 
@@ -7,26 +7,29 @@ use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::LONG;
 use super::messages::{self, End, HOLDER_LIFE, Message};
 use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
-use crate::sqlite::{Database, port_error};
+use crate::sqlite::{Database, WriteTransaction, port_error};
 
-/// Requests in one transaction at most, and bytes of bodies after which no more are taken: a commit takes some milliseconds.
+/// Limits of one transaction: requests at most, and bytes of bodies after which no more are taken.
+/// A commit takes some milliseconds.
 const GROUP_REQUESTS: usize = 128;
 const GROUP_BYTES: usize = 8 << 20;
 
+/// The queue is long from this many messages on: a quarter of a million rows.
+pub(super) const LONG: usize = 256;
+
 type Answer<T> = oneshot::Sender<PortResult<T>>;
 
-/// What the writer is asked for.
+/// A request to the writer.
 #[derive(Debug)]
 pub(super) enum Request {
     Publish {
         batch: EncodedBatch,
         done: Answer<()>,
     },
-    /// Leases on up to so many messages.
+    /// Leases up to `most` messages.
     Take {
         dead: bool,
         most: usize,
@@ -36,11 +39,21 @@ pub(super) enum Request {
         id: i64,
         lease: i64,
         end: End,
-        /// Nobody waits for a delivery that was dropped.
+        /// None for a delivery that was dropped: nothing waits for its answer.
         done: Option<Answer<()>>,
     },
-    /// Gives back all leases; no further request is answered.
+    /// Gives back all leases. No further request is answered.
     Close { done: Answer<()> },
+}
+
+impl Request {
+    /// The message and the lease that the request settles.
+    fn settled_lease(&self) -> Option<(i64, i64)> {
+        match self {
+            Self::Settle { id, lease, .. } => Some((*id, *lease)),
+            _ => None,
+        }
+    }
 }
 
 /// A message that was leased, and the right to settle it.
@@ -60,13 +73,13 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Ends the delivery; fails when the lease is somebody else's by now.
+    /// Ends the delivery. Fails when another holder has the lease by now.
     pub(super) async fn settle(mut self, end: End) -> PortResult<()> {
         let Some(requests) = self.requests.take() else {
             return Ok(());
         };
         let (id, lease) = (self.id, self.number);
-        super::ask(&requests, "queue.settle", |done| Request::Settle {
+        ask(&requests, "queue.settle", |done| Request::Settle {
             id,
             lease,
             end,
@@ -75,7 +88,7 @@ impl Lease {
         .await
     }
 
-    /// It never came to be.
+    /// Drops a lease that was never committed.
     fn forget(mut self) {
         self.requests = None;
     }
@@ -90,16 +103,33 @@ impl Drop for Lease {
     }
 }
 
+/// Sends a request to the writer, and waits for its commit.
+pub(super) async fn ask<T>(
+    requests: &mpsc::UnboundedSender<Request>,
+    operation: &'static str,
+    request: impl FnOnce(Answer<T>) -> Request,
+) -> PortResult<T> {
+    let (answer, answered) = oneshot::channel();
+    requests
+        .send(request(answer))
+        .map_err(|_| closed(operation))?;
+    answered.await.unwrap_or_else(|_| Err(closed(operation)))
+}
+
+pub(super) fn closed(operation: &'static str) -> PortError {
+    PortError::unavailable(operation, "the queue is closed")
+}
+
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) database: Database,
-    /// Who we are in the leases.
+    /// The name of this process in the leases.
     pub(super) holder: String,
-    /// For the leases; weak, so that the writer ends with the last handle of the queue.
+    /// Weak, so that the writer ends with the last handle of the queue.
     pub(super) requests: mpsc::WeakUnboundedSender<Request>,
-    /// How many messages there are, as far as anybody wants to know.
+    /// Tells the consumers how many messages are available.
     pub(super) announce: watch::Sender<usize>,
-    /// Leases whose settlement could not be written: they are given back as soon as something can.
+    /// Leases whose settlement could not be committed. The next transaction gives them back.
     pub(super) orphans: Vec<(i64, i64)>,
 }
 
@@ -115,7 +145,7 @@ impl Writer {
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let first = tokio::select! {
-                // Renewals first: a lease whose holder nobody knows of is free.
+                // Renewals first: a lease is free once its holder has expired.
                 biased;
                 _ = renewals.tick() => {
                     if let Err(error) = self.renew().await {
@@ -150,65 +180,64 @@ impl Writer {
         }
     }
 
-    /// One transaction. Returns who asked to close, if anybody did.
+    /// Carries out a group in one transaction, and answers after the commit. Returns the answer
+    /// that a request to close waits for.
     async fn carry_out(&mut self, group: Vec<Request>) -> Option<Answer<()>> {
+        // Leasing makes no message available. If it woke the consumers, they would never rest.
+        let changes = group
+            .iter()
+            .any(|request| !matches!(request, Request::Take { .. }));
+        let leases: Vec<_> = group.iter().filter_map(Request::settled_lease).collect();
         let mut closing = None;
-        let mut pending = Vec::with_capacity(group.len());
-        let mut opened = None;
-        let mut failure: Option<sqlx::Error> = None;
-        let mut settled = Vec::new();
-        // Looking for messages makes none available: if it woke those who look, they would never rest.
-        let mut news = false;
+        let mut requests = Vec::with_capacity(group.len());
         for request in group {
-            news |= !matches!(request, Request::Take { .. });
-            if let Request::Settle { id, lease, .. } = &request {
-                settled.push((*id, *lease));
-            }
-            if let Request::Close { done } = request {
-                closing = Some(done);
-                continue;
-            }
-            // Once something has failed, so has the transaction: the rest is only told.
-            if failure.is_none() && opened.is_none() {
-                match self.database.begin().await {
-                    Ok(writing) => opened = Some(writing),
-                    Err(error) => failure = Some(error),
-                }
-            }
-            let connection = opened.as_deref_mut().filter(|_| failure.is_none());
-            match self.apply(connection, request).await {
-                (answer, Ok(())) => pending.push(answer),
-                (answer, Err(error)) => {
-                    pending.push(answer);
-                    failure = Some(error);
-                }
+            match request {
+                Request::Close { done } => closing = Some(done),
+                request => requests.push(request),
             }
         }
-        let mut messages = 0;
-        if let Some(mut writing) = opened
-            && failure.is_none()
-        {
-            let committed = async {
-                if news {
-                    messages = messages::count(&mut writing, LONG).await?;
-                }
-                writing.commit().await
-            };
-            failure = committed.await.err();
+
+        let (answers, committed) = self.transact(requests, changes).await;
+        let committed = committed.map_err(|error| port_error("queue.commit", error));
+        for answer in answers {
+            answer.send(committed.as_ref().err());
         }
-        let failed = failure.map(|error| port_error("queue.commit", error));
-        for answer in pending {
-            answer.send(failed.as_ref());
-        }
-        match failed {
-            None if news => drop(self.announce.send_replace(messages)),
-            None => {}
-            Some(_) => self.orphans = settled,
+        match committed {
+            Ok(available) if changes => drop(self.announce.send_replace(available)),
+            Ok(_) => {}
+            Err(_) => self.orphans = leases,
         }
         closing
     }
 
-    /// Carries out one request, or, without a connection, only prepares its answer.
+    /// Returns the answers to all requests, and how many messages are available after the commit.
+    async fn transact(
+        &self,
+        requests: Vec<Request>,
+        changes: bool,
+    ) -> (Vec<Pending>, sqlx::Result<usize>) {
+        let mut answers = Vec::with_capacity(requests.len());
+        if requests.is_empty() {
+            return (answers, Ok(0));
+        }
+        let mut transaction = self.database.begin().await;
+        for request in requests {
+            // After a failure the transaction is lost, and further requests only get an answer.
+            let connection = transaction.as_deref_mut().ok();
+            let (answer, applied) = self.apply(connection, request).await;
+            answers.push(answer);
+            if let Err(error) = applied {
+                transaction = Err(error);
+            }
+        }
+        let committed = match transaction {
+            Ok(transaction) => commit(transaction, changes).await,
+            Err(error) => Err(error),
+        };
+        (answers, committed)
+    }
+
+    /// Carries out one request. Without a connection, only prepares its answer.
     async fn apply(
         &self,
         connection: Option<&mut SqliteConnection>,
@@ -216,7 +245,7 @@ impl Writer {
     ) -> (Pending, sqlx::Result<()>) {
         match request {
             Request::Publish { batch, done } => {
-                // Whoever has given up waiting publishes again.
+                // A publisher that has given up waiting publishes again.
                 let is_wanted = !done.is_closed();
                 let done = Pending::Done(Some(done), Ok(()));
                 let Some(connection) = connection.filter(|_| is_wanted) else {
@@ -252,7 +281,7 @@ impl Writer {
                     Err(error) => (Pending::Done(done, Ok(())), Err(error)),
                 }
             }
-            // Handled by the caller, which ends with it.
+            // Handled by the caller.
             Request::Close { done } => (Pending::Done(Some(done), Ok(())), Ok(())),
         }
     }
@@ -270,34 +299,45 @@ impl Writer {
     }
 
     async fn renew(&self) -> sqlx::Result<()> {
-        let mut writing = self.database.begin().await?;
-        messages::renew(&mut writing, &self.holder).await?;
-        writing.commit().await
+        let mut transaction = self.database.begin().await?;
+        messages::renew(&mut transaction, &self.holder).await?;
+        transaction.commit().await
     }
 
     async fn leave(&self) -> sqlx::Result<()> {
-        let mut writing = self.database.begin().await?;
-        messages::leave(&mut writing, &self.holder).await?;
-        writing.commit().await
+        let mut transaction = self.database.begin().await?;
+        messages::leave(&mut transaction, &self.holder).await?;
+        transaction.commit().await
     }
 }
 
 impl Pending {
-    /// Answers, with the failure of the whole transaction if there was one.
+    /// Answers with the outcome of the request, or with the failure of the whole transaction.
     fn send(self, failed: Option<&PortError>) {
-        // Whoever does not wait any more needs no answer; leases in it go back by themselves.
+        // A caller that has stopped waiting needs no answer. The leases in an answer that is
+        // dropped are given back.
         match (self, failed) {
             (Self::Done(Some(answer), result), None) => drop(answer.send(result)),
             (Self::Taken(answer, taken), None) => drop(answer.send(Ok(taken))),
             (Self::Done(Some(answer), _), Some(error)) => drop(answer.send(Err(copy(error)))),
             (Self::Taken(answer, taken), Some(error)) => {
-                // What was leased in a transaction that failed was not leased.
+                // A transaction that failed leased nothing.
                 taken.into_iter().for_each(|taken| taken.lease.forget());
                 drop(answer.send(Err(copy(error))));
             }
             (Self::Done(None, _), _) => {}
         }
     }
+}
+
+/// Returns how many messages are available; they are counted only where they may have changed.
+async fn commit(mut transaction: WriteTransaction, changes: bool) -> sqlx::Result<usize> {
+    let available = match changes {
+        true => messages::count(&mut transaction, LONG).await?,
+        false => 0,
+    };
+    transaction.commit().await?;
+    Ok(available)
 }
 
 fn give_back((id, lease): (i64, i64)) -> Request {

@@ -96,8 +96,8 @@ async fn store(pool: &PgPool, group: &[ArchivedBatch]) -> sqlx::Result<Vec<Store
 }
 
 /// Shares the locks of all uploads of the group, in order, so that two groups never wait for each
-/// other in a circle. Reads their statuses in a statement of its own, whose snapshot is younger than
-/// the locks.
+/// other in a circle. Reads their statuses in a statement of its own, whose snapshot is younger
+/// than the locks.
 async fn fence(
     connection: &mut PgConnection,
     group: &[ArchivedBatch],

@@ -1,10 +1,10 @@
 //! The store on Postgres 14 and later.
 //!
-//! Every transaction that writes rows holds a *shared advisory* lock on its upload, and every change
-//! of status holds the exclusive one; the status is read in a statement after the lock, since READ
-//! COMMITTED takes a new snapshot per statement. Row locks would do the same and were tried: under
-//! load a change of status waited many seconds for them; with advisory locks it waits only for the
-//! transactions that have started.
+//! Every transaction that writes rows holds a *shared advisory* lock on its upload, and every
+//! change of status holds the exclusive one; the status is read in a statement after the lock,
+//! since READ COMMITTED takes a new snapshot per statement. Row locks would do the same and were
+//! tried: under load a change of status waited many seconds for them; with advisory locks it waits
+//! only for the transactions that have started.
 
 mod batches;
 mod completion;
@@ -126,8 +126,8 @@ fn key(id: Uuid, epoch: i32) -> UploadKey {
     }
 }
 
-/// The key of the advisory lock that fences an upload: its id folded to 64 bits. Two uploads with the
-/// same key only wait for each other.
+/// The key of the advisory lock that fences an upload: its id folded to 64 bits. Two uploads with
+/// the same key only wait for each other.
 fn fence_key(id: UploadId) -> i64 {
     let (high, low) = id.as_uuid().as_u64_pair();
     (high ^ low).cast_signed()
@@ -142,8 +142,8 @@ async fn share_status(connection: &mut PgConnection, key: i64) -> sqlx::Result<(
     Ok(())
 }
 
-/// Takes the exclusive lock for the rest of the transaction: every transaction that was storing rows
-/// of this upload has ended.
+/// Takes the exclusive lock for the rest of the transaction: every transaction that was storing
+/// rows of this upload has ended.
 async fn lock_status(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<()> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(fence_key(id))
@@ -153,8 +153,8 @@ async fn lock_status(connection: &mut PgConnection, id: UploadId) -> sqlx::Resul
 }
 
 /// Maps an error by its SQLSTATE. Errors that the data causes are *invalid*; errors that time, a
-/// restart or more room can cure are *unavailable*, and so is contention, since the same transaction
-/// may simply be run again.
+/// restart or more room can cure are *unavailable*, and so is contention, since the same
+/// transaction may simply be run again.
 fn port_error(operation: &'static str, error: sqlx::Error) -> PortError {
     let kind = match &error {
         sqlx::Error::Database(refusal) => match refusal.code().as_deref() {

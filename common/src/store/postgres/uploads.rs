@@ -241,7 +241,8 @@ async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> sqlx::Result<Vec<Uploa
     Ok(renewed.into_iter().map(UploadId::from).collect())
 }
 
-/// Ends an upload that does not keep its rows: as `failed` if there is a reason, else as `cancelled`.
+/// Ends an upload that does not keep its rows: as `failed` if there is a reason, else as
+/// `cancelled`.
 async fn end(
     pool: &PgPool,
     key: UploadKey,
@@ -250,7 +251,8 @@ async fn end(
 ) -> sqlx::Result<bool> {
     let mut transaction = pool.begin().await?;
     lock_status(&mut transaction, key.id).await?;
-    // Figures that a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
+    // Figures that a poll may have seen stay: the lease had them, and the ledger may be ahead of
+    // it.
     let ended = sqlx::query(
         "UPDATE uploads u
          SET status = CASE WHEN $3::jsonb IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = true, archive_pending = true,

@@ -169,9 +169,9 @@ async fn enter_in_ledger(
     Ok(entered.rows_affected() > 0)
 }
 
-/// One statement for all rows without a gap, so that SQLite's thread gets them in one piece. With them
-/// it gets the offset and the length of each row: if it took the JSON apart, it would write every row
-/// anew.
+/// One statement for all rows without a gap, so that SQLite's thread gets them in one piece. With
+/// them it gets the offset and the length of each row: if it took the JSON apart, it would write
+/// every row anew.
 async fn insert_rows(
     connection: &mut SqliteConnection,
     batch: &Batch,

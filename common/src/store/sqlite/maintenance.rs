@@ -28,7 +28,7 @@ impl MaintenanceStore for SqliteStore {
             })
         })
         .await?;
-        // Their leases are not renewed any more, but nobody has to wait until they expire.
+        // Their leases are not renewed any more. The sweeper need not wait until they expire.
         found.expired.extend(lock(&self.failing).iter().copied());
         Ok(found)
     }
@@ -53,8 +53,8 @@ impl MaintenanceStore for SqliteStore {
 }
 
 async fn expired(readers: &SqlitePool, lease: Duration) -> sqlx::Result<Vec<UploadKey>> {
-    // The first condition is that of the partial index, word for word: SQLite does not infer it from
-    // the second.
+    // The first condition is that of the partial index, word for word: SQLite does not infer it
+    // from the second.
     let found: Vec<(String, i32)> = sqlx::query_as(
         "SELECT u.id, u.epoch FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id
          WHERE u.status IN ('receiving', 'processing') AND u.status = 'receiving' AND coalesce(l.renewed_at, u.created_at) < $1

@@ -272,7 +272,8 @@ async fn heartbeat(database: &Database, beats: &[Heartbeat]) -> sqlx::Result<Vec
     Ok(renewed)
 }
 
-/// Ends an upload that does not keep its rows: as `failed` if there is a reason, else as `cancelled`.
+/// Ends an upload that does not keep its rows: as `failed` if there is a reason, else as
+/// `cancelled`.
 async fn end(
     database: &Database,
     key: UploadKey,
@@ -281,7 +282,8 @@ async fn end(
 ) -> sqlx::Result<bool> {
     let mut transaction = database.begin().await?;
     let rejected = rejects::count(&mut transaction, key.id).await?;
-    // Figures that a poll may have seen stay: the lease had them, and the ledger may be ahead of it.
+    // Figures that a poll may have seen stay: the lease had them, and the ledger may be ahead of
+    // it.
     let ended = sqlx::query(
         "UPDATE uploads
          SET status = CASE WHEN $3 IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = 1, archive_pending = 1,

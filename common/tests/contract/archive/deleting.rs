@@ -12,9 +12,9 @@ use super::{ArchiveFixture, key, put_batches};
 pub(super) async fn deleting_an_upload_deletes_its_objects_only_and_says_how_many<
     F: ArchiveFixture,
 >(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let archive = place.open().await?;
+    let archive = fixture.open().await?;
     let (failed, kept) = (UploadId::generate(), UploadId::generate());
     put_batches(archive.as_ref(), failed, 3).await?;
     put_batches(archive.as_ref(), kept, 2).await?;
@@ -25,45 +25,47 @@ pub(super) async fn deleting_an_upload_deletes_its_objects_only_and_says_how_man
         check_absent(archive.as_ref(), &key).await?;
     }
     let left = [key(kept, 1), key(kept, 2)].map(|key| key.to_string());
-    ensure!(place.keys().await? == left);
+    ensure!(fixture.keys().await? == left);
     // Again, and of one that never had any.
     ensure!(archive.delete_upload(failed).await? == 0);
     ensure!(archive.delete_upload(UploadId::generate()).await? == 0);
-    ensure!(place.keys().await? == left);
+    ensure!(fixture.keys().await? == left);
     Ok(())
 }
 
 /// Every worker looks for what is left over, and two may find the same.
 pub(super) async fn two_who_delete_at_once_do_not_disturb_each_other<F: ArchiveFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     const ROUNDS: usize = 5;
-    let (one, other) = (place.open().await?, place.open().await?);
+    let (one, other) = (fixture.open().await?, fixture.open().await?);
     for _ in 0..ROUNDS {
         let upload = UploadId::generate();
         put_batches(one.as_ref(), upload, 50).await?;
         let deletions = [one.delete_upload(upload), other.delete_upload(upload)];
         try_join_all(deletions).await?;
-        ensure!(place.keys().await?.is_empty());
+        ensure!(fixture.keys().await?.is_empty());
     }
     Ok(())
 }
 
 /// S3 lists and deletes a thousand at a time.
 pub(super) async fn an_upload_of_very_many_objects_is_deleted_whole<F: ArchiveFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     const OBJECTS: u32 = 1_100;
-    let archive = place.open().await?;
+    let archive = fixture.open().await?;
     let upload = UploadId::generate();
     put_batches(archive.as_ref(), upload, OBJECTS).await?;
     ensure!(archive.delete_upload(upload).await? == u64::from(OBJECTS));
-    ensure!(place.keys().await?.is_empty());
+    ensure!(fixture.keys().await?.is_empty());
     Ok(())
 }
 
-pub(super) async fn a_deleted_object_can_be_put_again<F: ArchiveFixture>(place: &F) -> Result<()> {
-    let archive = place.open().await?;
+pub(super) async fn a_deleted_object_can_be_put_again<F: ArchiveFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let archive = fixture.open().await?;
     let upload = UploadId::generate();
     put_batches(archive.as_ref(), upload, 1).await?;
     archive.delete_upload(upload).await?;

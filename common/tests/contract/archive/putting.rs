@@ -12,8 +12,8 @@ use futures::future::{try_join, try_join_all};
 
 use super::{ArchiveFixture, key, lone_key, put_batches};
 
-pub(super) async fn what_is_put_is_read_back<F: ArchiveFixture>(place: &F) -> Result<()> {
-    let archive = place.open().await?;
+pub(super) async fn what_is_put_is_read_back<F: ArchiveFixture>(fixture: &F) -> Result<()> {
+    let archive = fixture.open().await?;
     let upload = UploadId::generate();
     let objects = [
         (key(upload, 1), Bytes::from_static(b"[\n{\"a\":\"1\"}\n]\n")),
@@ -29,8 +29,8 @@ pub(super) async fn what_is_put_is_read_back<F: ArchiveFixture>(place: &F) -> Re
     Ok(())
 }
 
-pub(super) async fn any_bytes_come_back_as_they_were<F: ArchiveFixture>(place: &F) -> Result<()> {
-    let archive = place.open().await?;
+pub(super) async fn any_bytes_come_back_as_they_were<F: ArchiveFixture>(fixture: &F) -> Result<()> {
+    let archive = fixture.open().await?;
     let every_byte: Vec<u8> = (0..=u8::MAX).cycle().take(5 << 20).collect();
     let (key, body) = (lone_key(), Bytes::from(every_byte));
     archive.put(&key, body.clone()).await?;
@@ -38,30 +38,30 @@ pub(super) async fn any_bytes_come_back_as_they_were<F: ArchiveFixture>(place: &
     Ok(())
 }
 
-pub(super) async fn an_empty_object_is_an_object<F: ArchiveFixture>(place: &F) -> Result<()> {
-    let archive = place.open().await?;
+pub(super) async fn an_empty_object_is_an_object<F: ArchiveFixture>(fixture: &F) -> Result<()> {
+    let archive = fixture.open().await?;
     let key = lone_key();
     archive.put(&key, Bytes::new()).await?;
     ensure!(archive.get(&key).await?.is_empty());
-    ensure!(place.keys().await? == [key.as_str()]);
+    ensure!(fixture.keys().await? == [key.as_str()]);
     Ok(())
 }
 
 pub(super) async fn an_object_is_there_after_opening_again<F: ArchiveFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     let (key, body) = (lone_key(), Bytes::from_static(b"kept"));
-    let archive = place.open().await?;
+    let archive = fixture.open().await?;
     archive.put(&key, body.clone()).await?;
     drop(archive);
-    ensure!(place.open().await?.get(&key).await? == body);
+    ensure!(fixture.open().await?.get(&key).await? == body);
     Ok(())
 }
 
 pub(super) async fn an_object_lies_under_its_key_and_nothing_lies_beside_it<F: ArchiveFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let archive = place.open().await?;
+    let archive = fixture.open().await?;
     let upload = UploadId::generate();
     put_batches(archive.as_ref(), upload, 3).await?;
     // Once more, so that a draft of a put would show.
@@ -70,15 +70,15 @@ pub(super) async fn an_object_lies_under_its_key_and_nothing_lies_beside_it<F: A
     archive.put(&manifest, Bytes::from_static(b"{}")).await?;
     let expected = ["batch-000001", "batch-000002", "batch-000003", "manifest"];
     let expected = expected.map(|name| format!("uploads/{upload}/{name}.json"));
-    let found = place.keys().await?;
+    let found = fixture.keys().await?;
     ensure!(found == expected, "{found:?}");
     Ok(())
 }
 
 pub(super) async fn putting_the_same_again_changes_nothing<F: ArchiveFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let (one, other) = (place.open().await?, place.open().await?);
+    let (one, other) = (fixture.open().await?, fixture.open().await?);
     let (key, body) = (lone_key(), Bytes::from(vec![b'x'; 100_000]));
     for archive in [&one, &other, &one] {
         archive.put(&key, body.clone()).await?;
@@ -93,17 +93,17 @@ pub(super) async fn putting_the_same_again_changes_nothing<F: ArchiveFixture>(
     let (_, found) = try_join(try_join_all(puts), try_join_all(gets)).await?;
     ensure!(found.iter().all(|found| *found == body));
     ensure!(one.get(&key).await? == body);
-    ensure!(place.keys().await? == [key.as_str()]);
+    ensure!(fixture.keys().await? == [key.as_str()]);
     Ok(())
 }
 
 pub(super) async fn readers_see_the_whole_object_or_none<F: ArchiveFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     const ROUNDS: usize = 40;
     const READERS: usize = 3;
     const BYTES: usize = 2 << 20;
-    let archive = place.open().await?;
+    let archive = fixture.open().await?;
     let key = lone_key();
     let versions = [
         Bytes::from(vec![b'a'; BYTES]),
@@ -112,7 +112,7 @@ pub(super) async fn readers_see_the_whole_object_or_none<F: ArchiveFixture>(
     let over = Arc::new(AtomicBool::new(false));
     let readers = (0..READERS).map(|_| {
         let (over, key, versions) = (over.clone(), key.clone(), versions.clone());
-        let reader = place.open();
+        let reader = fixture.open();
         async move {
             let reader = reader.await?;
             anyhow::Ok(tokio::spawn(async move {
@@ -153,10 +153,10 @@ fn described(body: &[u8]) -> String {
     format!("torn: {of_a} of its {} bytes are of one put", body.len())
 }
 
-pub(super) async fn many_puts_at_once_are_all_there<F: ArchiveFixture>(place: &F) -> Result<()> {
+pub(super) async fn many_puts_at_once_are_all_there<F: ArchiveFixture>(fixture: &F) -> Result<()> {
     const UPLOADS: usize = 4;
     const BATCHES: u32 = 40;
-    let archive = place.open().await?;
+    let archive = fixture.open().await?;
     let uploads: Vec<_> = (0..UPLOADS).map(|_| UploadId::generate()).collect();
     let puts = uploads
         .iter()
@@ -168,29 +168,29 @@ pub(super) async fn many_puts_at_once_are_all_there<F: ArchiveFixture>(place: &F
             ensure!(archive.get(&key).await? == key.as_str(), "{key}");
         }
     }
-    ensure!(place.keys().await?.len() == UPLOADS * BATCHES as usize);
+    ensure!(fixture.keys().await?.len() == UPLOADS * BATCHES as usize);
     Ok(())
 }
 
 pub(super) async fn it_can_be_opened_while_another_puts<F: ArchiveFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     const OBJECTS: u32 = 300;
-    let archive = place.open().await?;
+    let archive = fixture.open().await?;
     let putting =
         tokio::spawn(
             async move { put_batches(archive.as_ref(), UploadId::generate(), OBJECTS).await },
         );
     while !putting.is_finished() {
-        place.open().await?;
+        fixture.open().await?;
     }
     putting.await??;
-    ensure!(place.keys().await?.len() == OBJECTS as usize);
+    ensure!(fixture.keys().await?.len() == OBJECTS as usize);
     Ok(())
 }
 
-pub(super) async fn an_absent_key_is_not_found<F: ArchiveFixture>(place: &F) -> Result<()> {
-    let archive = place.open().await?;
+pub(super) async fn an_absent_key_is_not_found<F: ArchiveFixture>(fixture: &F) -> Result<()> {
+    let archive = fixture.open().await?;
     let upload = UploadId::generate();
     check_absent(archive.as_ref(), &key(upload, 1)).await?;
     // Beside one that is there as well.
@@ -209,7 +209,7 @@ pub(super) async fn check_absent(archive: &dyn BatchArchive, key: &ArchiveKey) -
 }
 
 pub(super) async fn an_archive_within_reach_answers_a_ping<F: ArchiveFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    Ok(place.open().await?.ping().await?)
+    Ok(fixture.open().await?.ping().await?)
 }

@@ -9,9 +9,9 @@ use super::{LONG, ProgressFixture, check, snapshot, stored};
 use crate::sample::first;
 
 pub(super) async fn absent_counters_are_told_and_nothing_is_added<F: ProgressFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let progress = place.open(LONG).await?;
+    let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
     ensure!(progress.read(first(id)).await?.is_none());
     ensure!(progress.stored(first(id), &stored([1])).await? == Presence::Absent);
@@ -23,9 +23,9 @@ pub(super) async fn absent_counters_are_told_and_nothing_is_added<F: ProgressFix
 }
 
 pub(super) async fn a_batch_counted_twice_changes_nothing<F: ProgressFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let progress = place.open(LONG).await?;
+    let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
     progress.restore(first(id), &Snapshot::default()).await?;
     for _ in 0..3 {
@@ -34,15 +34,15 @@ pub(super) async fn a_batch_counted_twice_changes_nothing<F: ProgressFixture>(
         check(progress.as_ref(), first(id), (0, 0, 3)).await?;
     }
     // Another process reports one of them again, beside a new one.
-    let other = place.open(LONG).await?;
+    let other = fixture.open(LONG).await?;
     ensure!(other.stored(first(id), &stored([7, 8])).await? == Presence::Present);
     check(progress.as_ref(), first(id), (0, 0, 4)).await
 }
 
-pub(super) async fn concurrent_adds_are_exact<F: ProgressFixture>(place: &F) -> Result<()> {
+pub(super) async fn concurrent_adds_are_exact<F: ProgressFixture>(fixture: &F) -> Result<()> {
     const BATCHES: u32 = 40;
     let id = UploadId::generate();
-    let handles = [place.open(LONG).await?, place.open(LONG).await?];
+    let handles = [fixture.open(LONG).await?, fixture.open(LONG).await?];
     handles[0].restore(first(id), &Snapshot::default()).await?;
     // Each batch from several sides, some of them several at once, and a look at the ledger in between.
     let reports = (0..8u32).map(|number| {
@@ -70,8 +70,8 @@ pub(super) async fn concurrent_adds_are_exact<F: ProgressFixture>(place: &F) -> 
     Ok(())
 }
 
-pub(super) async fn figures_never_go_backwards<F: ProgressFixture>(place: &F) -> Result<()> {
-    let progress = place.open(LONG).await?;
+pub(super) async fn figures_never_go_backwards<F: ProgressFixture>(fixture: &F) -> Result<()> {
+    let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
     progress
         .restore(first(id), &snapshot(100, 1000, []))
@@ -90,14 +90,16 @@ pub(super) async fn figures_never_go_backwards<F: ProgressFixture>(place: &F) ->
     Ok(())
 }
 
-pub(super) async fn counters_are_made_from_a_snapshot<F: ProgressFixture>(place: &F) -> Result<()> {
-    let progress = place.open(LONG).await?;
+pub(super) async fn counters_are_made_from_a_snapshot<F: ProgressFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
     // Beyond what fits into 32 bits.
     let (rows, bytes) = (5_000_000_000, 500_000_000_000);
     let figures = snapshot(rows, bytes, [3, 1, 9]);
     progress.restore(first(id), &figures).await?;
-    let other = place.open(LONG).await?;
+    let other = fixture.open(LONG).await?;
     for progress in [progress, other] {
         check(progress.as_ref(), first(id), (rows, bytes, 3)).await?;
     }
@@ -105,9 +107,9 @@ pub(super) async fn counters_are_made_from_a_snapshot<F: ProgressFixture>(place:
 }
 
 pub(super) async fn restoring_adds_what_is_lacking_and_takes_nothing_away<F: ProgressFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let progress = place.open(LONG).await?;
+    let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
     progress
         .restore(first(id), &snapshot(100, 1000, [1, 2]))
@@ -124,10 +126,10 @@ pub(super) async fn restoring_adds_what_is_lacking_and_takes_nothing_away<F: Pro
 
 /// A file of 10 GiB has about so many batches.
 pub(super) async fn a_snapshot_of_a_very_long_ledger_is_restored<F: ProgressFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     const BATCHES: u32 = 20_000;
-    let progress = place.open(LONG).await?;
+    let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
     let ledger = snapshot(1, 1, 1..=BATCHES);
     progress.restore(first(id), &ledger).await?;
@@ -138,8 +140,8 @@ pub(super) async fn a_snapshot_of_a_very_long_ledger_is_restored<F: ProgressFixt
     check(progress.as_ref(), first(id), (1, 1, u64::from(BATCHES) + 1)).await
 }
 
-pub(super) async fn uploads_are_counted_apart<F: ProgressFixture>(place: &F) -> Result<()> {
-    let progress = place.open(LONG).await?;
+pub(super) async fn uploads_are_counted_apart<F: ProgressFixture>(fixture: &F) -> Result<()> {
+    let progress = fixture.open(LONG).await?;
     let (one, other) = (UploadId::generate(), UploadId::generate());
     progress.restore(first(one), &snapshot(1, 10, [1])).await?;
     ensure!(progress.read(first(other)).await?.is_none());
@@ -150,7 +152,7 @@ pub(super) async fn uploads_are_counted_apart<F: ProgressFixture>(place: &F) -> 
 }
 
 pub(super) async fn counters_within_reach_answer_a_ping<F: ProgressFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    Ok(place.open(LONG).await?.ping().await?)
+    Ok(fixture.open(LONG).await?.ping().await?)
 }

@@ -7,8 +7,8 @@ use carga_common::upload::UploadId;
 use super::{LONG, ProgressFixture, check, snapshot, stored};
 use crate::sample::{first, in_epoch};
 
-pub(super) async fn a_newer_epoch_begins_afresh<F: ProgressFixture>(place: &F) -> Result<()> {
-    let progress = place.open(LONG).await?;
+pub(super) async fn a_newer_epoch_begins_afresh<F: ProgressFixture>(fixture: &F) -> Result<()> {
+    let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
     progress
         .restore(first(id), &snapshot(100, 1000, [1, 2]))
@@ -28,8 +28,8 @@ pub(super) async fn a_newer_epoch_begins_afresh<F: ProgressFixture>(place: &F) -
     check(progress.as_ref(), in_epoch(id, 2), (0, 0, 1)).await
 }
 
-pub(super) async fn an_older_epoch_changes_nothing<F: ProgressFixture>(place: &F) -> Result<()> {
-    let progress = place.open(LONG).await?;
+pub(super) async fn an_older_epoch_changes_nothing<F: ProgressFixture>(fixture: &F) -> Result<()> {
+    let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
     progress
         .restore(in_epoch(id, 2), &snapshot(5, 50, [1]))

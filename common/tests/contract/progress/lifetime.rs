@@ -11,10 +11,10 @@ use super::{LONG, ProgressFixture, check, snapshot, stored};
 use crate::sample::first;
 
 pub(super) async fn counters_end_with_their_time_to_live<F: ProgressFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     let ttl = Duration::from_secs(1);
-    let (progress, lasting) = (place.open(ttl).await?, place.open(LONG).await?);
+    let (progress, lasting) = (fixture.open(ttl).await?, fixture.open(LONG).await?);
     let (id, other) = (UploadId::generate(), UploadId::generate());
     lasting.restore(first(other), &Snapshot::default()).await?;
     let made = Instant::now();
@@ -39,10 +39,10 @@ pub(super) async fn counters_end_with_their_time_to_live<F: ProgressFixture>(
 }
 
 pub(super) async fn every_change_renews_the_time_to_live<F: ProgressFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     let ttl = Duration::from_secs(2);
-    let progress = place.open(ttl).await?;
+    let progress = fixture.open(ttl).await?;
     let (read, counted) = (UploadId::generate(), UploadId::generate());
     progress.restore(first(read), &Snapshot::default()).await?;
     progress

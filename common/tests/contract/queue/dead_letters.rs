@@ -6,9 +6,9 @@ use carga_common::queue::{QueueDepth, RetryTier};
 use super::{QueueFixture, check, check_nothing_is_left, lone_batch, take, take_dead, told};
 
 pub(super) async fn a_dead_letter_is_kept_with_its_reason_id_and_body<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
     take(queue.as_ref()).await?.retry(RetryTier::First).await?;
@@ -17,7 +17,7 @@ pub(super) async fn a_dead_letter_is_kept_with_its_reason_id_and_body<F: QueueFi
     second.dead_letter("it does not fit").await?;
 
     queue.close().await;
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let only_dead = QueueDepth {
         dead: 1,
         ..QueueDepth::default()
@@ -31,11 +31,13 @@ pub(super) async fn a_dead_letter_is_kept_with_its_reason_id_and_body<F: QueueFi
         told(&dead)
     );
     dead.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_reason_comes_back_as_it_was_given<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
+pub(super) async fn a_reason_comes_back_as_it_was_given<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let queue = fixture.open().await?;
     let long = "store.store refused invalid data: ".repeat(300);
     for reason in ["", "row 3: \"é🦀\"\n\tis no number \\", &long] {
         queue.publisher().publish(&lone_batch()).await?;
@@ -44,11 +46,11 @@ pub(super) async fn a_reason_comes_back_as_it_was_given<F: QueueFixture>(place: 
         ensure!(dead.reason.as_deref() == Some(reason), "{}", told(&dead));
         dead.ack().await?;
     }
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_dropped_dead_letter_comes_again<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
+pub(super) async fn a_dropped_dead_letter_comes_again<F: QueueFixture>(fixture: &F) -> Result<()> {
+    let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
     take(queue.as_ref()).await?.dead_letter("no").await?;
@@ -60,21 +62,21 @@ pub(super) async fn a_dropped_dead_letter_comes_again<F: QueueFixture>(place: &F
     ensure!(dead.redelivered, "{}", told(&dead));
     ensure!(dead.reason.as_deref() == Some("no"), "{}", told(&dead));
     dead.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
 pub(super) async fn an_acknowledged_dead_letter_is_gone_for_good<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     queue.publisher().publish(&lone_batch()).await?;
     take(queue.as_ref()).await?.dead_letter("no").await?;
     take_dead(queue.as_ref()).await?.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn only_a_dead_letter_has_a_reason<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
+pub(super) async fn only_a_dead_letter_has_a_reason<F: QueueFixture>(fixture: &F) -> Result<()> {
+    let queue = fixture.open().await?;
     queue.publisher().publish(&lone_batch()).await?;
     let first = take(queue.as_ref()).await?;
     ensure!(first.reason.is_none(), "{}", told(&first));
@@ -82,5 +84,5 @@ pub(super) async fn only_a_dead_letter_has_a_reason<F: QueueFixture>(place: &F) 
     let second = take(queue.as_ref()).await?;
     ensure!(second.reason.is_none(), "{}", told(&second));
     second.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }

@@ -16,8 +16,8 @@ use super::{
 /// How long nothing must come where nothing may come.
 const A_WHILE: Duration = Duration::from_millis(500);
 
-pub(super) async fn a_dropped_delivery_comes_again<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
+pub(super) async fn a_dropped_delivery_comes_again<F: QueueFixture>(fixture: &F) -> Result<()> {
+    let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
     let first = take(queue.as_ref()).await?;
@@ -30,29 +30,31 @@ pub(super) async fn a_dropped_delivery_comes_again<F: QueueFixture>(place: &F) -
     drop(second);
     // Nobody settled it, so it is there for the next process as well.
     queue.close().await;
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let third = take(queue.as_ref()).await?;
     check(&third, &sent, 1)?;
     ensure!(third.redelivered, "{}", told(&third));
     third.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
 pub(super) async fn an_acknowledged_delivery_is_gone_for_good<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     queue.publisher().publish(&lone_batch()).await?;
     let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
     next(&mut deliveries).await?.ack().await?;
     ensure!(is_silent(&mut deliveries).await, "it came again");
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_delivery_has_one_holder_at_a_time<F: QueueFixture>(place: &F) -> Result<()> {
+pub(super) async fn a_delivery_has_one_holder_at_a_time<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
     const BATCHES: u32 = 60;
     const EACH: u16 = 5;
-    let (one, other) = (place.open().await?, place.open().await?);
+    let (one, other) = (fixture.open().await?, fixture.open().await?);
     publish(one.as_ref(), BATCHES).await?;
     let mut here = one.consume(Prefetch::of_batches(EACH)).await?;
     let mut there = other.consume(Prefetch::of_batches(EACH)).await?;
@@ -88,7 +90,7 @@ pub(super) async fn a_delivery_has_one_holder_at_a_time<F: QueueFixture>(place: 
     }
     ensure!(distinct(&seen) == BATCHES, "{seen:?}");
     other.close().await;
-    check_nothing_is_left(place, one).await
+    check_nothing_is_left(fixture, one).await
 }
 
 /// Adds to what was seen, and says how much that is.
@@ -108,9 +110,9 @@ fn distinct(seen: &Mutex<Vec<u32>>) -> u32 {
 }
 
 pub(super) async fn no_more_than_the_prefetch_are_unsettled<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     publish(queue.as_ref(), 5).await?;
     let mut deliveries = queue.consume(Prefetch::of_batches(2)).await?;
     let (first, second) = (next(&mut deliveries).await?, next(&mut deliveries).await?);
@@ -125,13 +127,15 @@ pub(super) async fn no_more_than_the_prefetch_are_unsettled<F: QueueFixture>(
     for _ in 4..=5 {
         next(&mut deliveries).await?.ack().await?;
     }
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn of_large_batches_fewer_are_unsettled<F: QueueFixture>(place: &F) -> Result<()> {
+pub(super) async fn of_large_batches_fewer_are_unsettled<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
     const MIB: usize = 1 << 20;
     const BATCHES: u32 = 12;
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     publish_with(queue.as_ref(), BATCHES, |_| vec![b'x'; MIB]).await?;
     let prefetch = Prefetch {
         batches: 10,
@@ -154,14 +158,16 @@ pub(super) async fn of_large_batches_fewer_are_unsettled<F: QueueFixture>(place:
     for delivery in held {
         delivery.ack().await?;
     }
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
 /// However often that changes how many may be unsettled.
-pub(super) async fn batches_of_all_sizes_come_once_each<F: QueueFixture>(place: &F) -> Result<()> {
+pub(super) async fn batches_of_all_sizes_come_once_each<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
     const KIB: usize = 1 << 10;
     const BATCHES: u32 = 240;
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let size = |seq| if seq % 60 < 5 { 700 * KIB } else { KIB };
     publish_with(queue.as_ref(), BATCHES, |seq| vec![b'x'; size(seq)]).await?;
     let prefetch = Prefetch {
@@ -188,13 +194,13 @@ pub(super) async fn batches_of_all_sizes_come_once_each<F: QueueFixture>(place: 
         delivery.ack().await?;
     }
     ensure!(seen.len() == BATCHES as usize, "{seen:?}");
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
 pub(super) async fn what_a_dropped_consumer_has_not_handed_out_goes_to_others<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let (one, other) = (place.open().await?, place.open().await?);
+    let (one, other) = (fixture.open().await?, fixture.open().await?);
     publish(one.as_ref(), 3).await?;
     let mut deliveries = one.consume(Prefetch::of_batches(10)).await?;
     next(&mut deliveries).await?.ack().await?;
@@ -206,14 +212,14 @@ pub(super) async fn what_a_dropped_consumer_has_not_handed_out_goes_to_others<F:
     second.ack().await?;
     third.ack().await?;
     other.close().await;
-    check_nothing_is_left(place, one).await
+    check_nothing_is_left(fixture, one).await
 }
 
 /// A worker that stops takes nothing more and still finishes what it has.
 pub(super) async fn a_delivery_can_be_settled_after_its_consumer_is_gone<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     publish(queue.as_ref(), 2).await?;
     let mut deliveries = queue.consume(Prefetch::of_batches(2)).await?;
     let (first, second) = (next(&mut deliveries).await?, next(&mut deliveries).await?);
@@ -226,39 +232,39 @@ pub(super) async fn a_delivery_can_be_settled_after_its_consumer_is_gone<F: Queu
     };
     wait_for_depth(queue.as_ref(), only_dead).await?;
     super::take_dead(queue.as_ref()).await?.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_holder_that_has_closed_is_fenced<F: QueueFixture>(place: &F) -> Result<()> {
-    let (stale, queue) = (place.open().await?, place.open().await?);
+pub(super) async fn a_holder_that_has_closed_is_fenced<F: QueueFixture>(fixture: &F) -> Result<()> {
+    let (stale, queue) = (fixture.open().await?, fixture.open().await?);
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
     let held = take(stale.as_ref()).await?;
     check(&held, &sent, 1)?;
     stale.close().await;
-    check_fenced(place, held, &sent, queue).await
+    check_fenced(fixture, held, &sent, queue).await
 }
 
 /// It may live on, with a delivery that is somebody else's by now.
 pub(super) async fn a_holder_that_is_taken_for_dead_is_fenced<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     let Killable {
         queue: stale,
         presume_dead,
-    } = place.open_killable().await?;
+    } = fixture.open_killable().await?;
     let sent = lone_batch();
     stale.publisher().publish(&sent).await?;
     let held = take(stale.as_ref()).await?;
     check(&held, &sent, 1)?;
     presume_dead.await?;
-    let queue = place.open().await?;
-    check_fenced(place, held, &sent, queue).await
+    let queue = fixture.open().await?;
+    check_fenced(fixture, held, &sent, queue).await
 }
 
 /// What the stale holder has is ours, and it cannot take it from us.
 async fn check_fenced<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
     held: Delivery,
     sent: &EncodedBatch,
     queue: Arc<dyn BatchQueue>,
@@ -273,13 +279,13 @@ async fn check_fenced<F: QueueFixture>(
     let again = take(queue.as_ref()).await?;
     check(&again, sent, 1)?;
     again.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
 pub(super) async fn the_deliveries_of_a_closed_handle_end_with_an_error<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
     queue.close().await;
     let ended = tokio::time::timeout(PATIENCE, deliveries.next()).await?;

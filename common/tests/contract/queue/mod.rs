@@ -80,11 +80,12 @@ trait QueueFixture: Fixture {
     /// One more handle on it, as another process would have.
     async fn open(&self) -> Result<Arc<dyn BatchQueue>>;
 
-    /// The same, of a process that can be taken for dead.
+    /// The same, of a process that the queue can be made to believe dead.
     async fn open_killable(&self) -> Result<Killable>;
 }
 
-/// A handle, and what makes the queue believe that its process is dead, while it lives on and knows nothing of it.
+/// A handle, and an action that makes the queue believe its process dead while the process lives
+/// on.
 struct Killable {
     queue: Arc<dyn BatchQueue>,
     presume_dead: BoxFuture<'static, Result<()>>,
@@ -186,11 +187,11 @@ async fn wait_for_depth(queue: &dyn BatchQueue, expected: QueueDepth) -> Result<
 
 /// Closes the handle and opens another, which must find nothing at all. Whatever was not settled for good would be back.
 async fn check_nothing_is_left<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
     queue: Arc<dyn BatchQueue>,
 ) -> Result<()> {
     queue.close().await;
-    let again = place.open().await?;
+    let again = fixture.open().await?;
     let depth = again.depth().await?;
     ensure!(depth == QueueDepth::default(), "{depth:?}");
     again.close().await;

@@ -18,26 +18,26 @@ use super::{
 use crate::sample::in_epoch;
 
 pub(super) async fn a_published_batch_is_there_after_opening_again<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
     queue.close().await;
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let delivery = take(queue.as_ref()).await?;
     check(&delivery, &sent, 1)?;
     ensure!(!delivery.redelivered, "{}", told(&delivery));
     delivery.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
 pub(super) async fn many_publishes_at_once_are_each_durable_once<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     const UPLOADS: u32 = 4;
     const BATCHES: u32 = 50;
-    let (one, other) = (place.open().await?, place.open().await?);
+    let (one, other) = (fixture.open().await?, fixture.open().await?);
     let mut publishes = Vec::new();
     let mut sent = BTreeSet::new();
     for number in 0..UPLOADS {
@@ -56,7 +56,7 @@ pub(super) async fn many_publishes_at_once_are_each_durable_once<F: QueueFixture
     one.close().await;
     other.close().await;
 
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let mut deliveries = queue.consume(Prefetch::of_batches(16)).await?;
     let mut found = BTreeSet::new();
     for _ in 0..UPLOADS * BATCHES {
@@ -70,15 +70,15 @@ pub(super) async fn many_publishes_at_once_are_each_durable_once<F: QueueFixture
         delivery.ack().await?;
     }
     ensure!(found == sent);
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
 /// It may slow its publishers down.
 pub(super) async fn a_queue_that_nobody_empties_takes_what_comes<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     const BATCHES: u32 = 400;
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let (publisher, upload) = (queue.publisher(), UploadId::generate());
     let batches: Vec<_> = (1..=BATCHES)
         .map(|seq| batch(upload, seq, "body"))
@@ -97,13 +97,13 @@ pub(super) async fn a_queue_that_nobody_empties_takes_what_comes<F: QueueFixture
     for _ in 0..BATCHES {
         next(&mut deliveries).await?.ack().await?;
     }
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
 pub(super) async fn a_waiting_consumer_gets_what_another_handle_publishes<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let (here, there) = (place.open().await?, place.open().await?);
+    let (here, there) = (fixture.open().await?, fixture.open().await?);
     let sent = lone_batch();
     let mut deliveries = here.consume(Prefetch::of_batches(1)).await?;
     let published = async {
@@ -114,11 +114,11 @@ pub(super) async fn a_waiting_consumer_gets_what_another_handle_publishes<F: Que
     check(&delivery, &sent, 1)?;
     delivery.ack().await?;
     there.close().await;
-    check_nothing_is_left(place, here).await
+    check_nothing_is_left(fixture, here).await
 }
 
-pub(super) async fn any_bytes_come_back_as_they_were<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
+pub(super) async fn any_bytes_come_back_as_they_were<F: QueueFixture>(fixture: &F) -> Result<()> {
+    let queue = fixture.open().await?;
     let every_byte: Vec<u8> = (0..=u8::MAX).cycle().take(1000).collect();
     let bodies = [
         Bytes::new(),
@@ -137,12 +137,14 @@ pub(super) async fn any_bytes_come_back_as_they_were<F: QueueFixture>(place: &F)
         delivery.ack().await?;
     }
     ensure!(found == BTreeSet::from(bodies));
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_body_of_5_mib_comes_back_whole<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
-    let body: Vec<u8> = (0..5 << 20).map(|place: u32| (place % 251) as u8).collect();
+pub(super) async fn a_body_of_5_mib_comes_back_whole<F: QueueFixture>(fixture: &F) -> Result<()> {
+    let queue = fixture.open().await?;
+    let body: Vec<u8> = (0..5 << 20)
+        .map(|fixture: u32| (fixture % 251) as u8)
+        .collect();
     let sent = batch(UploadId::generate(), 1, body);
     queue.publisher().publish(&sent).await?;
     let delivery = take(queue.as_ref()).await?;
@@ -152,11 +154,13 @@ pub(super) async fn a_body_of_5_mib_comes_back_whole<F: QueueFixture>(place: &F)
     let dead = take_dead(queue.as_ref()).await?;
     check(&dead, &sent, 1)?;
     dead.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_message_id_and_its_epoch_come_back<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
+pub(super) async fn a_message_id_and_its_epoch_come_back<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let queue = fixture.open().await?;
     let mut sent = lone_batch();
     // An id that a client chose, and the largest numbers there are.
     sent.id = BatchId {
@@ -167,14 +171,14 @@ pub(super) async fn a_message_id_and_its_epoch_come_back<F: QueueFixture>(place:
     let delivery = take(queue.as_ref()).await?;
     check(&delivery, &sent, 1)?;
     delivery.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
 /// A worker of an older build has nothing but the message to pass on, and must not lose anything of it.
 pub(super) async fn a_message_of_an_unknown_version_is_carried_unharmed<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let sent = batch(UploadId::generate(), 3, r#"{"v":7,"anything":{"é":[]}}"#);
     queue.publisher().publish(&sent).await?;
     let delivery = take(queue.as_ref()).await?;
@@ -191,11 +195,13 @@ pub(super) async fn a_message_of_an_unknown_version_is_carried_unharmed<F: Queue
     check(&dead, &sent, 1)?;
     ensure!(dead.reason == Some(unknown.to_string()), "{}", told(&dead));
     dead.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn depth_tells_ready_retrying_and_dead<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
+pub(super) async fn depth_tells_ready_retrying_and_dead<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let queue = fixture.open().await?;
     let depth = |ready, retrying, dead| QueueDepth {
         ready,
         retrying,
@@ -221,14 +227,16 @@ pub(super) async fn depth_tells_ready_retrying_and_dead<F: QueueFixture>(place: 
     held.ack().await?;
     wait_for_depth(queue.as_ref(), depth(2, 1, 1)).await?;
     queue.close().await;
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     wait_for_depth(queue.as_ref(), depth(2, 1, 1)).await?;
     queue.close().await;
     Ok(())
 }
 
-pub(super) async fn a_queue_within_reach_answers_a_ping<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
+pub(super) async fn a_queue_within_reach_answers_a_ping<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let queue = fixture.open().await?;
     queue.ping().await?;
     queue.close().await;
     Ok(())

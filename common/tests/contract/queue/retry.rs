@@ -16,9 +16,9 @@ const NEARLY_A_SECOND: Duration = Duration::from_millis(800);
 pub(super) async fn a_retried_delivery_waits_for_its_tier_and_comes_back_as_the_next_attempt<
     F: QueueFixture,
 >(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
     let first = take(queue.as_ref()).await?;
@@ -31,28 +31,28 @@ pub(super) async fn a_retried_delivery_waits_for_its_tier_and_comes_back_as_the_
     // A new attempt, not one that came back.
     ensure!(!second.redelivered, "{}", told(&second));
     second.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_wait_survives_opening_again<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
+pub(super) async fn a_wait_survives_opening_again<F: QueueFixture>(fixture: &F) -> Result<()> {
+    let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
     let first = take(queue.as_ref()).await?;
     let retried = Instant::now();
     first.retry(RetryTier::First).await?;
     queue.close().await;
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     let second = take(queue.as_ref()).await?;
     let waited = retried.elapsed();
     ensure!(waited > NEARLY_A_SECOND, "{waited:?}");
     check(&second, &sent, 2)?;
     second.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn every_retry_counts_one_attempt<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
+pub(super) async fn every_retry_counts_one_attempt<F: QueueFixture>(fixture: &F) -> Result<()> {
+    let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
     let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
@@ -64,11 +64,11 @@ pub(super) async fn every_retry_counts_one_attempt<F: QueueFixture>(place: &F) -
     let last = next(&mut deliveries).await?;
     check(&last, &sent, 4)?;
     last.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_redelivery_is_no_attempt<F: QueueFixture>(place: &F) -> Result<()> {
-    let queue = place.open().await?;
+pub(super) async fn a_redelivery_is_no_attempt<F: QueueFixture>(fixture: &F) -> Result<()> {
+    let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
     take(queue.as_ref()).await?.retry(RetryTier::First).await?;
@@ -81,13 +81,13 @@ pub(super) async fn a_redelivery_is_no_attempt<F: QueueFixture>(place: &F) -> Re
     check(&second, &sent, 2)?;
     ensure!(second.redelivered, "{}", told(&second));
     second.ack().await?;
-    check_nothing_is_left(place, queue).await
+    check_nothing_is_left(fixture, queue).await
 }
 
 pub(super) async fn a_long_wait_does_not_hold_back_a_short_one<F: QueueFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let queue = place.open().await?;
+    let queue = fixture.open().await?;
     publish(queue.as_ref(), 2).await?;
     let mut deliveries = queue.consume(Prefetch::of_batches(2)).await?;
     let (long, short) = (next(&mut deliveries).await?, next(&mut deliveries).await?);

@@ -12,16 +12,16 @@ use super::{
 use crate::sample::{self, first};
 
 pub(super) async fn an_upload_is_not_complete_while_a_batch_is_missing<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let batches = sample::batches(id, 3, 10)?;
     ensure!(store.seal(first(id), &seal(3, 30)).await?);
     // The one in the middle comes last.
-    for place_of_next in [2, 0, 1] {
+    for next in [2, 0, 1] {
         check_incomplete(store.as_ref(), id).await?;
-        store_new(store.as_ref(), &batches[place_of_next..=place_of_next]).await?;
+        store_new(store.as_ref(), &batches[next..=next]).await?;
     }
     let Completion::Ready(ready) = store.completion(id).await? else {
         anyhow::bail!("it is not ready");
@@ -43,9 +43,9 @@ async fn check_incomplete(store: &dyn Store, id: UploadId) -> Result<()> {
 }
 
 pub(super) async fn an_upload_is_not_complete_before_it_is_sealed<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     check_incomplete(store.as_ref(), id).await?;
     store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
@@ -53,8 +53,8 @@ pub(super) async fn an_upload_is_not_complete_before_it_is_sealed<F: StoreFixtur
     check_status(store.as_ref(), id, Status::Receiving).await
 }
 
-pub(super) async fn an_upload_without_rows_completes<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(super) async fn an_upload_without_rows_completes<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     ensure!(store.seal(first(id), &seal(0, 0)).await?);
     ensure!(matches!(store.completion(id).await?, Completion::Ready(_)));
@@ -65,11 +65,11 @@ pub(super) async fn an_upload_without_rows_completes<F: StoreFixture>(place: &F)
 
 /// Each looks after its own commit, as a worker does, and the API after the seal: the last of them sees everything.
 pub(super) async fn the_last_batches_at_once_complete_it_exactly_once<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     const ROUNDS: usize = 10;
     const BATCHES: u32 = 8;
-    let handles = [place.open().await?, place.open().await?];
+    let handles = [fixture.open().await?, fixture.open().await?];
     for _ in 0..ROUNDS {
         let id = begin(handles[0].as_ref()).await?;
         let batches = sample::batches(id, BATCHES, 5)?;
@@ -106,9 +106,9 @@ async fn finish(store: &dyn Store, id: UploadId) -> Result<bool> {
 }
 
 pub(super) async fn accounts_that_do_not_close_are_a_mismatch<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     // Two batches of ten rows are stored. Too few rows, too many, and a batch too much.
     for (batches, read) in [(2, 19), (2, 21), (1, 20)] {
         let id = begin(store.as_ref()).await?;
@@ -131,8 +131,8 @@ pub(super) async fn accounts_that_do_not_close_are_a_mismatch<F: StoreFixture>(
     Ok(())
 }
 
-pub(super) async fn an_upload_that_has_ended_says_so<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(super) async fn an_upload_that_has_ended_says_so<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     let completed = complete(store.as_ref(), 1, 10).await?;
     let failed = begin(store.as_ref()).await?;
     ensure!(store.seal(first(failed), &seal(0, 0)).await?);
@@ -146,9 +146,9 @@ pub(super) async fn an_upload_that_has_ended_says_so<F: StoreFixture>(place: &F)
 }
 
 pub(super) async fn a_completed_upload_tells_its_final_figures<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = complete(store.as_ref(), 3, 10).await?;
     let upload = find(store.as_ref(), id).await?;
     ensure!(upload.status == Status::Completed, "{upload:?}");

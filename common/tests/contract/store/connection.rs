@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use carga_common::error::{ErrorKind, PortResult};
-use carga_common::store::{Heartbeat, UploadQuery};
+use carga_common::store::{Heartbeat, Store, UploadQuery};
 use carga_common::upload::{Status, UploadId};
 use futures::future::try_join_all;
 
@@ -52,7 +52,7 @@ pub(super) async fn everything_is_there_after_opening_again<F: StoreFixture>(
 }
 
 pub(super) async fn many_can_open_it_at_once<F: StoreFixture>(fixture: &F) -> Result<()> {
-    // None of them is the first: whoever comes first makes the schema.
+    // All at once: whichever comes first makes the schema.
     let stores = try_join_all((0..4).map(|_| fixture.open())).await?;
     let id = begin(stores[0].as_ref()).await?;
     for store in &stores {
@@ -61,6 +61,7 @@ pub(super) async fn many_can_open_it_at_once<F: StoreFixture>(fixture: &F) -> Re
     Ok(())
 }
 
+/// The operation that the error of a call to a closed store names.
 fn operation<T>(outcome: PortResult<T>) -> Result<String> {
     let Err(error) = outcome else {
         anyhow::bail!("a closed store answered");
@@ -71,61 +72,72 @@ fn operation<T>(outcome: PortResult<T>) -> Result<String> {
     Ok(name.to_owned())
 }
 
-pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: &F) -> Result<()> {
-    const HOUR: Duration = Duration::from_secs(3600);
-    let store = fixture.open().await?;
-    let id = UploadId::generate();
-    let batch = sample::batch(id)?;
-    let dead = super::dead_letters::dead(None);
+type Calls = Vec<(&'static str, String)>;
+
+async fn calls_of_uploads(store: &dyn Store, id: UploadId) -> Result<Calls> {
+    let key = first(id);
+    let new = new_upload(id, sample::columns());
+    let last = failure();
     let query = UploadQuery {
         status: None,
         limit: 1,
         before: None,
     };
-    store.close().await;
-
-    let new = new_upload(id, sample::columns());
-    let failed = [
+    let same = store.same_content([7; 32].into(), id);
+    Ok(vec![
         ("create", operation(store.create(&new).await)?),
         ("heartbeat", operation(store.heartbeat(&[]).await)?),
-        ("seal", operation(store.seal(first(id), &seal(1, 1)).await)?),
-        (
-            "fail",
-            operation(store.fail(first(id), &failure(), None).await)?,
-        ),
-        ("cancel", operation(store.cancel(first(id)).await)?),
-        ("undo", operation(store.undo(first(id)).await)?),
-        (
-            "same_content",
-            operation(store.same_content([7; 32].into(), id).await)?,
-        ),
+        ("seal", operation(store.seal(key, &seal(1, 1)).await)?),
+        ("fail", operation(store.fail(key, &last, None).await)?),
+        ("cancel", operation(store.cancel(key).await)?),
+        ("undo", operation(store.undo(key).await)?),
+        ("same_content", operation(same.await)?),
         ("upload", operation(store.upload(id).await)?),
         ("uploads", operation(store.uploads(&query).await)?),
-        ("admits", operation(store.admits(batch.batch.id).await)?),
-        (
-            "store",
-            operation(store.store(std::slice::from_ref(&batch)).await)?,
-        ),
-        ("ledger", operation(store.ledger(first(id)).await)?),
-        ("progress", operation(store.progress(first(id)).await)?),
         ("completion", operation(store.completion(id).await)?),
-        ("complete", operation(store.complete(first(id)).await)?),
+        ("complete", operation(store.complete(key).await)?),
+    ])
+}
+
+async fn calls_of_rows(store: &dyn Store, id: UploadId) -> Result<Calls> {
+    let key = first(id);
+    let batch = sample::batch(id)?;
+    let group = std::slice::from_ref(&batch);
+    let dead = super::dead_letters::dead(None);
+    Ok(vec![
+        ("admits", operation(store.admits(batch.batch.id).await)?),
+        ("store", operation(store.store(group).await)?),
+        ("ledger", operation(store.ledger(key).await)?),
+        ("progress", operation(store.progress(key).await)?),
         ("row_page", operation(store.row_page(id, 0).await)?),
-        ("reject", operation(store.reject(first(id), &[]).await)?),
+        ("reject", operation(store.reject(key, &[]).await)?),
         (
             "rejected_page",
             operation(store.rejected_page(id, 0).await)?,
         ),
         ("park", operation(store.park(&dead).await)?),
+    ])
+}
+
+async fn calls_of_maintenance(store: &dyn Store, id: UploadId) -> Result<Calls> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let removed = store.archive_removed(id);
+    Ok(vec![
         ("leftovers", operation(store.leftovers(HOUR, HOUR).await)?),
         ("remove_rows", operation(store.remove_rows(id).await)?),
-        (
-            "archive_removed",
-            operation(store.archive_removed(id).await)?,
-        ),
+        ("archive_removed", operation(removed.await)?),
         ("ping", operation(store.ping().await)?),
-    ];
-    for (method, operation) in failed {
+    ])
+}
+
+pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
+    store.close().await;
+    let id = UploadId::generate();
+    let mut calls = calls_of_uploads(store.as_ref(), id).await?;
+    calls.extend(calls_of_rows(store.as_ref(), id).await?);
+    calls.extend(calls_of_maintenance(store.as_ref(), id).await?);
+    for (method, operation) in calls {
         ensure!(
             operation == format!("store.{method}"),
             "{method}: {operation}"
@@ -134,7 +146,8 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
     Ok(())
 }
 
-/// Corruption is reported as what it is: it does not look like an absent value or an unknown upload.
+/// Corruption is reported as what it is: it does not look like an absent value or an unknown
+/// upload.
 pub(super) async fn a_corrupt_value_fails_with_its_column_and_value<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {

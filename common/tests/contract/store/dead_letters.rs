@@ -27,9 +27,9 @@ fn dead_batch(upload: UploadId, epoch: i32, seq: u32) -> DeadBatch {
 }
 
 pub(super) async fn a_dead_batch_is_kept_once_and_counted<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let (store, other) = (place.open().await?, place.open().await?);
+    let (store, other) = (fixture.open().await?, fixture.open().await?);
     let (id, untouched) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     // The broker may hand one over twice, even to two workers at once.
     let letter = dead_batch(id, 1, 2);
@@ -48,9 +48,9 @@ pub(super) async fn a_dead_batch_is_kept_once_and_counted<F: StoreFixture>(
 }
 
 pub(super) async fn a_dead_copy_of_a_stored_batch_is_not_kept<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(id, 2, 5)?).await?;
     let copy = dead_batch(id, 1, 2);
@@ -62,9 +62,9 @@ pub(super) async fn a_dead_copy_of_a_stored_batch_is_not_kept<F: StoreFixture>(
 }
 
 pub(super) async fn a_dead_batch_that_names_no_upload_is_kept<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     ensure!(store.park(&dead(None)).await? == Parked::Kept);
     // Two of them are not the same one.
@@ -76,9 +76,9 @@ pub(super) async fn a_dead_batch_that_names_no_upload_is_kept<F: StoreFixture>(
 }
 
 pub(super) async fn an_upload_with_a_dead_batch_does_not_complete<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let batches = sample::batches(id, 2, 5)?;
     store_new(store.as_ref(), &batches[..1]).await?;

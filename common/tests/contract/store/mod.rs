@@ -148,8 +148,8 @@ trait StoreFixture: Fixture {
     /// Runs a statement without the adapter, and without the checks of the schema.
     async fn execute(&self, statement: &str) -> Result<()>;
 
-    /// Columns of `uploads` whose type lets an invalid value pass: the column, the value in SQL, and
-    /// the value as an error shows it.
+    /// Columns of `uploads` whose type lets an invalid value pass: the column, the value in SQL,
+    /// and the value as an error shows it.
     fn corrupt_values() -> &'static [(&'static str, &'static str, &'static str)];
 }
 

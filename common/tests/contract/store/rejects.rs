@@ -34,9 +34,9 @@ async fn all(store: &dyn Store, id: UploadId) -> Result<Vec<RejectedRow>> {
 }
 
 pub(super) async fn a_rejected_row_comes_back_as_it_was_given<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let in_a_column = RejectedRow {
         row: 1 << 35,
@@ -60,10 +60,10 @@ pub(super) async fn a_rejected_row_comes_back_as_it_was_given<F: StoreFixture>(
 }
 
 pub(super) async fn rejected_rows_come_in_order_and_each_once<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     const ROWS: u64 = 1200;
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let (id, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     let given: Vec<RejectedRow> = (1..=ROWS).map(rejected).collect();
     let (lower, upper) = given.split_at(500);
@@ -78,9 +78,9 @@ pub(super) async fn rejected_rows_come_in_order_and_each_once<F: StoreFixture>(
 }
 
 pub(super) async fn a_page_of_rejected_rows_is_bounded_in_bytes<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let wide = |row| RejectedRow {
         raw: Some("é".repeat(300_000)),
@@ -98,9 +98,9 @@ pub(super) async fn a_page_of_rejected_rows_is_bounded_in_bytes<F: StoreFixture>
 pub(super) async fn rejected_rows_stay_when_their_upload_fails_and_then_there_are_no_more<
     F: StoreFixture,
 >(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(id, 1, 10)?).await?;
     ensure!(
@@ -137,9 +137,9 @@ fn seal_with(rejected: u64) -> Seal {
 }
 
 pub(super) async fn an_upload_with_rejected_rows_ends_as_partial<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
     ensure!(store.reject(first(id), &[rejected(21)]).await?);
@@ -158,9 +158,9 @@ pub(super) async fn an_upload_with_rejected_rows_ends_as_partial<F: StoreFixture
 pub(super) async fn accounts_that_do_not_close_with_the_rejected_rows_are_a_mismatch<
     F: StoreFixture,
 >(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     // Rejected rows that were announced and are not there, and such that are there and were not announced.
     for (kept, announced, announced_rows) in [(1, 2, 22), (2, 1, 21), (1, 0, 20), (1, 0, 21)] {
         let id = begin(store.as_ref()).await?;
@@ -186,9 +186,9 @@ pub(super) async fn accounts_that_do_not_close_with_the_rejected_rows_are_a_mism
 }
 
 pub(super) async fn rows_keep_their_numbers_around_those_that_were_rejected<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let numbers = [2, 3, 5, 9, 10];
     store_new(store.as_ref(), &[sample::batch_of(id, 1, numbers)?]).await?;

@@ -76,21 +76,21 @@ async fn round_trip(
     Ok(())
 }
 
-pub(super) async fn every_text_comes_back_cell_by_cell<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(super) async fn every_text_comes_back_cell_by_cell<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     // Each at the beginning, in the middle and at the end of a row.
     let columns = ["a \"b\"", "ü,🦀", "\\"].map(String::from).to_vec();
-    let around = |place: usize| ODD[place % ODD.len()].to_owned();
-    let rows =
-        (0..ODD.len()).map(|place| vec![around(place), around(place + 1), around(place + 2)]);
+    let around = |index: usize| ODD[index % ODD.len()].to_owned();
+    let rows = (0..ODD.len())
+        .map(|fixture| vec![around(fixture), around(fixture + 1), around(fixture + 2)]);
     round_trip(store.as_ref(), columns, rows.collect()).await?;
     // And alone.
     let alone = ODD.iter().map(|text| vec![(*text).to_owned()]).collect();
     round_trip(store.as_ref(), vec!["only".to_owned()], alone).await
 }
 
-pub(super) async fn an_empty_cell_is_no_null<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(super) async fn an_empty_cell_is_no_null<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let message = r#"[[null,""],["",null],[null,null],["",""],["null","NULL"]]"#;
     let batch = sample::by_hand(id, 1, &sample::columns(), message)?;
@@ -115,8 +115,8 @@ fn check_fields(found: &[StoredRow], expected: &[Vec<Option<String>>]) -> Result
 }
 
 /// Our own encoder escapes little, another one may escape anything.
-pub(super) async fn every_escape_of_json_is_decoded<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(super) async fn every_escape_of_json_is_decoded<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let message = r#"[ [ "\u0041\u00e9\ud83e\udd80" , "\/\"\\" ],
         ["\b\f\n\r\t", "\u0001\u007f\u2028"] ]"#;
@@ -131,8 +131,8 @@ pub(super) async fn every_escape_of_json_is_decoded<F: StoreFixture>(place: &F) 
     check_fields(&rows(store.as_ref(), id).await?, &expected)
 }
 
-pub(super) async fn a_cell_of_1_mib_comes_back_whole<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(super) async fn a_cell_of_1_mib_comes_back_whole<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     let plain = "x".repeat(1 << 20);
     let escaped = "\"\\\n".repeat((1 << 20) / 3);
     let wide = "🦀".repeat((1 << 20) / 4);
@@ -141,9 +141,9 @@ pub(super) async fn a_cell_of_1_mib_comes_back_whole<F: StoreFixture>(place: &F)
 }
 
 pub(super) async fn a_batch_of_1000_rows_of_70_columns_comes_back_whole<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let columns = (1..=70).map(|number| format!("column {number}")).collect();
     let row = |row: usize| {
         (0..70)
@@ -154,9 +154,9 @@ pub(super) async fn a_batch_of_1000_rows_of_70_columns_comes_back_whole<F: Store
 }
 
 pub(super) async fn rows_come_in_order_whatever_order_they_were_stored_in<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let (id, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     let mut batches = sample::batches(id, 12, 10)?;
     let mut others = sample::batches(other, 12, 10)?;
@@ -174,9 +174,9 @@ pub(super) async fn rows_come_in_order_whatever_order_they_were_stored_in<F: Sto
 }
 
 pub(super) async fn rows_are_shown_only_of_an_upload_that_ended_well<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
     ensure!(rows(store.as_ref(), id).await?.is_empty(), "receiving");
@@ -189,7 +189,7 @@ pub(super) async fn rows_are_shown_only_of_an_upload_that_ended_well<F: StoreFix
     store_new(store.as_ref(), &sample::batches(failed, 2, 10)?).await?;
     fail(store.as_ref(), failed).await?;
     // They are still there, and out of sight.
-    ensure!(place.rows_in_table(failed).await? == 20);
+    ensure!(fixture.rows_in_table(failed).await? == 20);
     ensure!(rows(store.as_ref(), failed).await?.is_empty(), "failed");
     ensure!(rows(store.as_ref(), UploadId::generate()).await?.is_empty());
     Ok(())
@@ -198,9 +198,9 @@ pub(super) async fn rows_are_shown_only_of_an_upload_that_ended_well<F: StoreFix
 pub(super) async fn a_page_of_rows_has_several_batches_only_while_they_are_small<
     F: StoreFixture,
 >(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let small = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(small, 5, 10)?).await?;
     end_well(store.as_ref(), small, 5, 50).await?;
@@ -227,9 +227,9 @@ async fn page_lengths(store: &dyn Store, id: UploadId) -> Result<Vec<usize>> {
 }
 
 pub(super) async fn rows_removed_while_they_are_read_are_a_conflict<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = complete(store.as_ref(), 3, 10).await?;
     let page = store.row_page(id, 0).await?.context("no first page")?;
     ensure!(store.undo(first(id)).await?);

@@ -14,9 +14,9 @@ use crate::store::{
 };
 
 pub(crate) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let (store, other) = (place.open().await?, place.open().await?);
+    let (store, other) = (fixture.open().await?, fixture.open().await?);
     let id = begin(store.as_ref()).await?;
     let batches = sample::batches(id, 3, 100)?;
     store_new(store.as_ref(), &batches[..1]).await?;
@@ -29,18 +29,18 @@ pub(crate) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: St
     ensure!(rows(store.as_ref(), id).await?.is_empty());
     remove_all(store.as_ref(), id).await?;
     ensure!(store.store(&batches).await? == [StoreOutcome::Fenced; 3]);
-    ensure!(place.rows_in_table(id).await? == 0);
+    ensure!(fixture.rows_in_table(id).await? == 0);
     ensure!(store.ledger(first(id)).await?.is_empty());
     check_status(store.as_ref(), id, Status::Failed).await
 }
 
 /// Workers that are in the middle of storing while an upload fails, and rows that are removed at once.
 pub(crate) async fn no_batch_on_its_way_outlives_a_failure<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     const ROUNDS: usize = 10;
     const WORKERS: u32 = 4;
-    let handles = [place.open().await?, place.open().await?];
+    let handles = [fixture.open().await?, fixture.open().await?];
     let store = handles[0].as_ref();
     for round in 0..ROUNDS {
         let id = begin(store).await?;
@@ -64,7 +64,7 @@ pub(crate) async fn no_batch_on_its_way_outlives_a_failure<F: StoreFixture>(
         for fenced in try_join_all(workers).await? {
             fenced?;
         }
-        ensure!(place.rows_in_table(id).await? == 0);
+        ensure!(fixture.rows_in_table(id).await? == 0);
         ensure!(store.ledger(first(id)).await?.is_empty());
         ensure!(!find(store, id).await?.cleanup_pending);
     }
@@ -98,9 +98,9 @@ async fn store_until_fenced(
 
 /// What is not to be stored is not looked into: only a batch that could be stored can be invalid.
 pub(crate) async fn a_fenced_batch_is_not_judged_by_its_cells<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let (failed, unknown) = (begin(store.as_ref()).await?, UploadId::generate());
     let other = begin(store.as_ref()).await?;
     fail(store.as_ref(), failed).await?;
@@ -120,8 +120,8 @@ pub(crate) async fn a_fenced_batch_is_not_judged_by_its_cells<F: StoreFixture>(
     Ok(())
 }
 
-pub(crate) async fn a_batch_of_another_epoch_is_fenced<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(crate) async fn a_batch_of_another_epoch_is_fenced<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     let receiving = begin(store.as_ref()).await?;
     let completed = complete(store.as_ref(), 1, 1).await?;
     for (id, rows) in [(receiving, 0), (completed, 1)] {
@@ -132,18 +132,20 @@ pub(crate) async fn a_batch_of_another_epoch_is_fenced<F: StoreFixture>(place: &
             ensure!(outcomes == [StoreOutcome::Fenced], "{outcomes:?}");
             ensure!(store.ledger(in_epoch(id, epoch)).await?.is_empty());
         }
-        ensure!(place.rows_in_table(id).await? == rows);
+        ensure!(fixture.rows_in_table(id).await? == rows);
     }
     Ok(())
 }
 
-pub(crate) async fn a_batch_of_an_unknown_upload_is_told<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(crate) async fn a_batch_of_an_unknown_upload_is_told<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
     let id = UploadId::generate();
     let batch = sample::batch(id)?;
     let outcomes = store.store(std::slice::from_ref(&batch)).await?;
     ensure!(outcomes == [StoreOutcome::UnknownUpload], "{outcomes:?}");
-    ensure!(place.rows_in_table(id).await? == 0);
+    ensure!(fixture.rows_in_table(id).await? == 0);
     ensure!(store.ledger(first(id)).await?.is_empty());
     // It left nothing behind that would stand in its way.
     let new = crate::store::new_upload(id, sample::columns());

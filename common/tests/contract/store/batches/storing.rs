@@ -16,9 +16,9 @@ use crate::store::{
 };
 
 pub(crate) async fn a_group_has_an_outcome_for_each_batch_in_their_order<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let (one, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     let failed = begin(store.as_ref()).await?;
     fail(store.as_ref(), failed).await?;
@@ -44,7 +44,7 @@ pub(crate) async fn a_group_has_an_outcome_for_each_batch_in_their_order<F: Stor
     let outcomes = store.store(&batches).await?;
     ensure!(outcomes == expected, "{outcomes:?}");
     for (id, rows) in [(one, 6), (other, 2), (failed, 0), (unknown, 0)] {
-        ensure!(place.rows_in_table(id).await? == rows);
+        ensure!(fixture.rows_in_table(id).await? == rows);
     }
     ensure!(store.store(&[]).await?.is_empty());
     Ok(())
@@ -52,9 +52,9 @@ pub(crate) async fn a_group_has_an_outcome_for_each_batch_in_their_order<F: Stor
 
 /// A text with a NUL is valid JSON and no valid text of a database, so the batch that has one is never stored.
 pub(crate) async fn a_group_is_stored_whole_or_not_at_all<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let (one, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     let with_nul = r#"[["7","fine"],["8","not \u0000 fine"]]"#;
     let bad = sample::by_hand(one, 4, &sample::columns(), with_nul)?;
@@ -73,7 +73,7 @@ pub(crate) async fn a_group_is_stored_whole_or_not_at_all<F: StoreFixture>(
         );
         for id in [one, other] {
             ensure!(store.ledger(first(id)).await?.is_empty());
-            ensure!(place.rows_in_table(id).await? == 0);
+            ensure!(fixture.rows_in_table(id).await? == 0);
         }
     }
     // What was refused along with it goes in without it.
@@ -82,8 +82,8 @@ pub(crate) async fn a_group_is_stored_whole_or_not_at_all<F: StoreFixture>(
     check_sample_rows(store.as_ref(), one, 300).await
 }
 
-pub(crate) async fn a_replay_adds_nothing_and_says_so<F: StoreFixture>(place: &F) -> Result<()> {
-    let (store, other) = (place.open().await?, place.open().await?);
+pub(crate) async fn a_replay_adds_nothing_and_says_so<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let (store, other) = (fixture.open().await?, fixture.open().await?);
     let id = begin(store.as_ref()).await?;
     let batches = sample::batches(id, 2, 100)?;
     // Twice within one group.
@@ -93,7 +93,7 @@ pub(crate) async fn a_replay_adds_nothing_and_says_so<F: StoreFixture>(place: &F
     // Once more beside a new one, by somebody else.
     let outcomes = other.store(&batches).await?;
     ensure!(outcomes == [StoreOutcome::Replay, StoreOutcome::Stored]);
-    ensure!(place.rows_in_table(id).await? == 200);
+    ensure!(fixture.rows_in_table(id).await? == 200);
     // When it is sealed, and when it has ended.
     ensure!(store.seal(first(id), &seal(2, 200)).await?);
     ensure!(store.store(&batches).await? == [StoreOutcome::Replay; 2]);
@@ -104,10 +104,10 @@ pub(crate) async fn a_replay_adds_nothing_and_says_so<F: StoreFixture>(place: &F
 }
 
 pub(crate) async fn a_batch_that_two_have_at_once_is_stored_once<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
     const BATCHES: u32 = 12;
-    let handles = [place.open().await?, place.open().await?];
+    let handles = [fixture.open().await?, fixture.open().await?];
     let store = handles[0].as_ref();
     let uploads = [begin(store).await?, begin(store).await?];
     let mut all = Vec::new();
@@ -151,9 +151,9 @@ pub(crate) async fn a_batch_that_two_have_at_once_is_stored_once<F: StoreFixture
 
 /// We send none, but a message may say so.
 pub(crate) async fn a_batch_without_rows_is_stored_like_any_other<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let empty = sample::by_hand(id, 2, &sample::columns(), "[]")?;
     let group = [sample::batch(id)?, sample::archived(empty)];
@@ -164,16 +164,16 @@ pub(crate) async fn a_batch_without_rows_is_stored_like_any_other<F: StoreFixtur
 }
 
 pub(crate) async fn a_ledger_has_its_entries_in_order_with_their_figures<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let columns = sample::columns();
     // The last one is shorter.
     let mut batches = sample::batches_of(id, &columns, (1..=25).map(sample::cells), 10)?;
     batches[2].archive_bytes = 5_000_000_000;
-    for place_of_next in [1, 2, 0] {
-        store_new(store.as_ref(), &batches[place_of_next..=place_of_next]).await?;
+    for next in [1, 2, 0] {
+        store_new(store.as_ref(), &batches[next..=next]).await?;
     }
     let ledger = store.ledger(first(id)).await?;
     ensure!(ledger.len() == 3, "{ledger:?}");
@@ -189,9 +189,9 @@ pub(crate) async fn a_ledger_has_its_entries_in_order_with_their_figures<F: Stor
 }
 
 pub(crate) async fn the_progress_of_an_upload_is_its_ledger_and_its_figures<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let figures = Heartbeat {
         upload: id,
@@ -218,9 +218,9 @@ pub(crate) async fn the_progress_of_an_upload_is_its_ledger_and_its_figures<F: S
 
 /// Asked before an object is written. What may well be stored, or was, must not be held up here.
 pub(crate) async fn a_batch_is_admitted_while_it_can_be_stored<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let batch = |upload, epoch| BatchId {
         upload: in_epoch(upload, epoch),
         seq: 1,

@@ -31,9 +31,9 @@ async fn wait_until(
 }
 
 pub(crate) async fn a_receiving_upload_without_a_sign_of_life_is_expired<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     // Neither one that is sealed nor one that has ended has a lease.
     let sealed = begin(store.as_ref()).await?;
@@ -49,9 +49,9 @@ pub(crate) async fn a_receiving_upload_without_a_sign_of_life_is_expired<F: Stor
     Ok(())
 }
 
-pub(crate) async fn a_heartbeat_renews_the_lease<F: StoreFixture>(place: &F) -> Result<()> {
+pub(crate) async fn a_heartbeat_renews_the_lease<F: StoreFixture>(fixture: &F) -> Result<()> {
     let lease = Duration::from_secs(1);
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let expired = |found: &Leftovers| found.expired == [first(id)];
     wait_until(store.as_ref(), lease, LONG, expired).await?;
@@ -73,9 +73,9 @@ pub(crate) async fn a_heartbeat_renews_the_lease<F: StoreFixture>(place: &F) -> 
 }
 
 pub(crate) async fn a_sealed_upload_that_nobody_ends_is_unfinished<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     ensure!(store.seal(first(id), &seal(1, 1)).await?);
     begin(store.as_ref()).await?;
@@ -93,9 +93,9 @@ pub(crate) async fn a_sealed_upload_that_nobody_ends_is_unfinished<F: StoreFixtu
 }
 
 pub(crate) async fn an_upload_is_left_over_until_its_rows_are_removed<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let failed = [begin(store.as_ref()).await?, begin(store.as_ref()).await?];
     store_new(store.as_ref(), &sample::batches(failed[0], 2, 10)?).await?;
     begin(store.as_ref()).await?;
@@ -118,9 +118,9 @@ pub(crate) async fn an_upload_is_left_over_until_its_rows_are_removed<F: StoreFi
 }
 
 pub(crate) async fn an_archive_is_left_over_until_it_is_removed<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     complete(store.as_ref(), 1, 1).await?;
     fail(store.as_ref(), id).await?;

@@ -15,24 +15,24 @@ use crate::store::{
 const MANY: u32 = 120_000;
 
 pub(crate) async fn removal_can_be_stopped_in_the_middle_and_resumed_by_another<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let (store, other) = (place.open().await?, place.open().await?);
+    let (store, other) = (fixture.open().await?, fixture.open().await?);
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(id, MANY / 1000, 1000)?).await?;
-    ensure!(place.rows_in_table(id).await? == u64::from(MANY));
+    ensure!(fixture.rows_in_table(id).await? == u64::from(MANY));
     fail(store.as_ref(), id).await?;
     ensure!(rows(store.as_ref(), id).await?.is_empty());
 
     ensure!(store.remove_rows(id).await? == Removal::More);
-    let left = place.rows_in_table(id).await?;
+    let left = fixture.rows_in_table(id).await?;
     ensure!(0 < left && left < u64::from(MANY), "{left} rows are left");
     ensure!(find(store.as_ref(), id).await?.cleanup_pending);
     store.close().await;
 
     let resumed = remove_all(other.as_ref(), id).await?;
     ensure!(resumed > 0, "all the rest went at once");
-    ensure!(place.rows_in_table(id).await? == 0);
+    ensure!(fixture.rows_in_table(id).await? == 0);
     ensure!(other.ledger(first(id)).await?.is_empty());
     let upload = find(other.as_ref(), id).await?;
     ensure!(!upload.cleanup_pending, "{upload:?}");
@@ -42,9 +42,9 @@ pub(crate) async fn removal_can_be_stopped_in_the_middle_and_resumed_by_another<
 }
 
 pub(crate) async fn removal_leaves_the_rows_of_other_uploads_alone<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let completed = complete(store.as_ref(), 3, 10).await?;
     let (failed, receiving) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     let also_failed = begin(store.as_ref()).await?;
@@ -66,7 +66,10 @@ pub(crate) async fn removal_leaves_the_rows_of_other_uploads_alone<F: StoreFixtu
         (receiving, 30),
         (completed, 30),
     ] {
-        ensure!(place.rows_in_table(id).await? == left, "not {left} of {id}");
+        ensure!(
+            fixture.rows_in_table(id).await? == left,
+            "not {left} of {id}"
+        );
     }
     ensure!(find(store.as_ref(), also_failed).await?.cleanup_pending);
     ensure!(store.ledger(first(receiving)).await?.len() == 3);
@@ -78,15 +81,15 @@ pub(crate) async fn removal_leaves_the_rows_of_other_uploads_alone<F: StoreFixtu
 }
 
 pub(crate) async fn rows_that_are_to_be_kept_are_never_removed<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let completed = complete(store.as_ref(), 1, 10).await?;
     let receiving = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(receiving, 1, 10)?).await?;
     for id in [completed, receiving] {
         ensure!(store.remove_rows(id).await? == Removal::Done);
-        ensure!(place.rows_in_table(id).await? == 10);
+        ensure!(fixture.rows_in_table(id).await? == 10);
         ensure!(store.ledger(first(id)).await?.len() == 1);
     }
     let unknown = UploadId::generate();
@@ -96,9 +99,9 @@ pub(crate) async fn rows_that_are_to_be_kept_are_never_removed<F: StoreFixture>(
 }
 
 pub(crate) async fn two_who_remove_at_once_do_not_disturb_each_other<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let handles = [place.open().await?, place.open().await?];
+    let handles = [fixture.open().await?, fixture.open().await?];
     let store = handles[0].as_ref();
     let id = begin(store).await?;
     store_new(store, &sample::batches(id, MANY / 1000, 1000)?).await?;
@@ -119,7 +122,7 @@ pub(crate) async fn two_who_remove_at_once_do_not_disturb_each_other<F: StoreFix
         removed?;
     }
     remove_all(store, id).await?;
-    ensure!(place.rows_in_table(id).await? == 0);
+    ensure!(fixture.rows_in_table(id).await? == 0);
     ensure!(!find(store, id).await?.cleanup_pending);
     Ok(())
 }

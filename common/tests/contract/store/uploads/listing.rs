@@ -24,8 +24,8 @@ fn ids(uploads: &[Upload]) -> Vec<UploadId> {
     uploads.iter().map(|upload| upload.id).collect()
 }
 
-pub(crate) async fn uploads_are_listed_newest_first<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(crate) async fn uploads_are_listed_newest_first<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     ensure!(store.uploads(&ALL).await?.is_empty());
     let mut expected = Vec::new();
     for _ in 0..5 {
@@ -41,8 +41,8 @@ pub(crate) async fn uploads_are_listed_newest_first<F: StoreFixture>(place: &F) 
     Ok(())
 }
 
-pub(crate) async fn uploads_are_listed_by_status<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(crate) async fn uploads_are_listed_by_status<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     let receiving = [begin(store.as_ref()).await?, begin(store.as_ref()).await?];
     let sealed = begin(store.as_ref()).await?;
     ensure!(store.seal(first(sealed), &seal(1, 1)).await?);
@@ -68,19 +68,19 @@ pub(crate) async fn uploads_are_listed_by_status<F: StoreFixture>(place: &F) -> 
 }
 
 pub(crate) async fn pages_leave_nothing_out_and_repeat_nothing<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     create_some(store.as_ref()).await?;
     check_pages(store.as_ref()).await
 }
 
 pub(crate) async fn uploads_of_the_same_moment_are_listed_by_their_ids<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let created = create_some(store.as_ref()).await?;
-    place.execute(TIE).await?;
+    fixture.execute(TIE).await?;
     let whole = store.uploads(&ALL).await?;
     ensure!(ids(&whole).into_iter().eq(created.into_iter().rev()));
     check_pages(store.as_ref()).await

@@ -13,9 +13,9 @@ use crate::store::{
 };
 
 pub(crate) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let given = NewUpload {
         // An id that a client chose.
         id: Uuid::new_v4().into(),
@@ -52,8 +52,8 @@ pub(crate) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
     Ok(())
 }
 
-pub(crate) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(place: &F) -> Result<()> {
-    let (store, other) = (place.open().await?, place.open().await?);
+pub(crate) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let (store, other) = (fixture.open().await?, fixture.open().await?);
     let id = begin(store.as_ref()).await?;
     let second = new_upload(id, vec!["another".to_owned()]);
     for store in [&store, &other] {
@@ -68,8 +68,8 @@ pub(crate) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(place: &F
     check_status(store.as_ref(), id, Status::Failed).await
 }
 
-pub(crate) async fn an_upload_is_sealed_once<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(crate) async fn an_upload_is_sealed_once<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     ensure!(store.seal(first(id), &seal(3, 250)).await?);
     ensure!(!store.seal(first(id), &seal(9, 900)).await?);
@@ -82,8 +82,10 @@ pub(crate) async fn an_upload_is_sealed_once<F: StoreFixture>(place: &F) -> Resu
     Ok(())
 }
 
-pub(crate) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(crate) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     fail(store.as_ref(), id).await?;
     ensure!(!store.seal(first(id), &seal(3, 250)).await?);
@@ -94,8 +96,8 @@ pub(crate) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(place: 
     Ok(())
 }
 
-pub(crate) async fn a_failure_is_told_with_its_place<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(crate) async fn a_failure_is_told_with_its_place<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let failure = Failure::new("too_long", "the \"cell\" 🦀 is\ntoo long")
         .at(3_000_000_000, 5_000_000_000)
@@ -109,8 +111,8 @@ pub(crate) async fn a_failure_is_told_with_its_place<F: StoreFixture>(place: &F)
     Ok(())
 }
 
-pub(crate) async fn an_upload_ends_once<F: StoreFixture>(place: &F) -> Result<()> {
-    let (store, other) = (place.open().await?, place.open().await?);
+pub(crate) async fn an_upload_ends_once<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let (store, other) = (fixture.open().await?, fixture.open().await?);
     let id = begin(store.as_ref()).await?;
     let failure = failure();
     let fails = (0..8).map(|number| {
@@ -141,9 +143,9 @@ pub(crate) async fn an_upload_ends_once<F: StoreFixture>(place: &F) -> Result<()
 }
 
 pub(crate) async fn a_call_of_another_epoch_changes_nothing<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &[sample::batch(id)?]).await?;
     ensure!(!store.seal(in_epoch(id, 2), &seal(1, 1)).await?);
@@ -172,8 +174,8 @@ fn beat(upload: UploadId, rows_read: u64, bytes_received: u64) -> Heartbeat {
     }
 }
 
-pub(crate) async fn figures_on_record_never_go_down<F: StoreFixture>(place: &F) -> Result<()> {
-    let store = place.open().await?;
+pub(crate) async fn figures_on_record_never_go_down<F: StoreFixture>(fixture: &F) -> Result<()> {
+    let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     for (rows, bytes, expected) in [
         (100, 1000, (100, 1000)),
@@ -191,9 +193,9 @@ pub(crate) async fn figures_on_record_never_go_down<F: StoreFixture>(place: &F) 
 }
 
 pub(crate) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let (one, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     let (failed, sealed) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     fail(store.as_ref(), failed).await?;
@@ -211,9 +213,9 @@ pub(crate) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
 }
 
 pub(crate) async fn the_last_figures_of_a_failed_upload_are_kept<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let figures = async |last: Option<(u64, u64)>| -> Result<(u64, u64)> {
         let id = begin(store.as_ref()).await?;
         store.heartbeat(&[beat(id, 100, 1000)]).await?;

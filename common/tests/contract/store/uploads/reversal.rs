@@ -14,9 +14,9 @@ use crate::store::{
 const HOUR: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn a_cancelled_upload_stores_nothing_more_and_leaves_no_row<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let (receiving, sealed) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     ensure!(store.seal(first(sealed), &seal(2, 20)).await?);
     for id in [receiving, sealed] {
@@ -26,7 +26,7 @@ pub(crate) async fn a_cancelled_upload_stores_nothing_more_and_leaves_no_row<F: 
         ensure!(store.cancel(first(id)).await?);
         ensure!(store.store(&batches[1..]).await? == [StoreOutcome::Fenced]);
         remove_all(store.as_ref(), id).await?;
-        ensure!(place.rows_in_table(id).await? == 0);
+        ensure!(fixture.rows_in_table(id).await? == 0);
         let upload = find(store.as_ref(), id).await?;
         ensure!(
             upload.status == Status::Cancelled && upload.failure.is_none(),
@@ -44,9 +44,9 @@ pub(crate) async fn a_cancelled_upload_stores_nothing_more_and_leaves_no_row<F: 
 }
 
 pub(crate) async fn an_upload_that_has_ended_is_not_cancelled<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let (completed, failed) = (
         complete(store.as_ref(), 1, 10).await?,
         begin(store.as_ref()).await?,
@@ -61,9 +61,9 @@ pub(crate) async fn an_upload_that_has_ended_is_not_cancelled<F: StoreFixture>(
 }
 
 pub(crate) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let (id, other) = (
         complete(store.as_ref(), 2, 10).await?,
         complete(store.as_ref(), 2, 10).await?,
@@ -82,7 +82,7 @@ pub(crate) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixtur
     let leftovers = store.leftovers(HOUR, HOUR).await?;
     ensure!(leftovers.to_unarchive == [id], "{leftovers:?}");
     remove_all(store.as_ref(), id).await?;
-    ensure!(place.rows_in_table(id).await? == 0);
+    ensure!(fixture.rows_in_table(id).await? == 0);
     let upload = find(store.as_ref(), id).await?;
     ensure!(
         upload.status == Status::Undone && upload.key() == in_epoch(id, 2),
@@ -97,9 +97,9 @@ pub(crate) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixtur
 }
 
 pub(crate) async fn only_an_upload_that_ended_well_is_undone_and_only_once<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let (failed, receiving) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     fail(store.as_ref(), failed).await?;
     for id in [failed, receiving] {
@@ -113,9 +113,9 @@ pub(crate) async fn only_an_upload_that_ended_well_is_undone_and_only_once<F: St
 }
 
 pub(crate) async fn the_same_content_is_found_while_its_rows_are_in_place<F: StoreFixture>(
-    place: &F,
+    fixture: &F,
 ) -> Result<()> {
-    let store = place.open().await?;
+    let store = fixture.open().await?;
     let content = seal(1, 10).sha256;
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(id, 1, 10)?).await?;

@@ -1,16 +1,17 @@
-//! Waiting for a server that is away, or for room.
+//! Retries while a server is away or has no room.
 
 use std::time::Duration;
 
 use crate::error::{PortError, PortResult};
 
-/// Waits between attempts start here and double up to the longest.
+/// The pause between attempts doubles from the first up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Repeats an operation while its server is *unavailable*, until `give_up` is over: then the last error is returned. The
-/// operation must bear being done twice, since its answer may be what was lost.
-pub async fn patiently<T, F>(
+/// Repeats an operation while its server is *unavailable*, until `give_up` completes; then it
+/// returns the last error. The operation must be idempotent: an answer may be lost after the
+/// operation was carried out.
+pub async fn retry_while_unavailable<T, F>(
     give_up: impl Future<Output = ()>,
     operation: impl FnMut() -> F,
 ) -> PortResult<T>
@@ -20,8 +21,9 @@ where
     repeat(PortError::is_unavailable, give_up, operation).await
 }
 
-/// The same for what has been accepted and cannot be refused any more: it also waits for room.
-pub async fn persistently<T, F>(
+/// Like [`retry_while_unavailable`], and also while the server has no room. For data that has been
+/// accepted and can no longer be refused.
+pub async fn retry_until_accepted<T, F>(
     give_up: impl Future<Output = ()>,
     operation: impl FnMut() -> F,
 ) -> PortResult<T>
@@ -32,7 +34,7 @@ where
 }
 
 async fn repeat<T, F>(
-    is_worth_it: fn(&PortError) -> bool,
+    is_retryable: fn(&PortError) -> bool,
     give_up: impl Future<Output = ()>,
     mut operation: impl FnMut() -> F,
 ) -> PortResult<T>
@@ -43,14 +45,14 @@ where
     let mut pause = FIRST_PAUSE;
     loop {
         let error = match operation().await {
-            Err(error) if is_worth_it(&error) => error,
+            Err(error) if is_retryable(&error) => error,
             settled => return settled,
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = &mut give_up => return Err(error),
         }
-        tracing::warn!(error = error.chain(), "waited, trying again");
+        tracing::warn!(error = error.chain(), "retrying after a pause");
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -67,9 +69,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_absent_server_is_waited_for_and_no_longer_than_told() {
+    async fn an_unavailable_server_is_retried_until_the_deadline() {
         let mut calls = 0;
-        let answered = patiently(std::future::pending(), || {
+        let answered = retry_while_unavailable(std::future::pending(), || {
             calls += 1;
             let answer = if calls < 20 { away() } else { Ok(7) };
             async { answer }
@@ -79,27 +81,31 @@ mod tests {
 
         let started = Instant::now();
         let minute = Duration::from_secs(60);
-        let given_up = patiently(sleep(minute), || async { away::<()>() }).await;
+        let given_up = retry_while_unavailable(sleep(minute), || async { away::<()>() }).await;
         assert!(given_up.unwrap_err().is_unavailable());
         assert_eq!(started.elapsed(), minute);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn room_is_waited_for_only_where_nothing_can_be_refused_any_more() {
+    async fn a_full_server_is_retried_only_for_accepted_data() {
         let full =
             || async { Err::<(), _>(PortError::new(ErrorKind::Full, "store.store", "full")) };
         let started = Instant::now();
-        assert!(patiently(std::future::pending(), full).await.is_err());
+        assert!(
+            retry_while_unavailable(std::future::pending(), full)
+                .await
+                .is_err()
+        );
         assert!(started.elapsed().is_zero());
         let minute = Duration::from_secs(60);
-        assert!(persistently(sleep(minute), full).await.is_err());
+        assert!(retry_until_accepted(sleep(minute), full).await.is_err());
         assert_eq!(started.elapsed(), minute);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fault_is_not_repeated() {
+    async fn invalid_data_is_not_retried() {
         let started = Instant::now();
-        let fault = patiently(std::future::pending(), || async {
+        let fault = retry_while_unavailable(std::future::pending(), || async {
             Err::<(), _>(PortError::invalid("store.seal", "bad"))
         });
         assert!(!fault.await.unwrap_err().is_unavailable());

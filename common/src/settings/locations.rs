@@ -1,42 +1,44 @@
-//! Where the four ports are: a URL's scheme picks the adapter, and for `carga` no URL means a file in its data directory.
+//! Where the data of the four ports is. The scheme of a URL picks the adapter; for `carga`, an
+//! unset URL means a file in its data directory.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf, absolute};
 
+use super::mode::Mode;
 use super::reader::Reader;
-use super::{Mode, SecretUrl};
+use super::secret::SecretUrl;
 
-/// Where the store is.
+/// Where the store's data is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StorePlace {
+pub enum StoreLocation {
     /// `postgres:`
     Postgres(SecretUrl),
     /// `sqlite:`
     Sqlite(PathBuf),
 }
 
-/// Where the queue is.
+/// Where the queue's data is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum QueuePlace {
+pub enum QueueLocation {
     /// `amqp:` or `amqps:`
     Rabbit(SecretUrl),
     /// `sqlite:`
     Sqlite(PathBuf),
 }
 
-/// Where the live counters are.
+/// Where the live counters' data is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProgressPlace {
+pub enum ProgressLocation {
     /// `redis:`
     Redis(SecretUrl),
     /// `sqlite:`
     Sqlite(PathBuf),
 }
 
-/// Where the archive is.
+/// Where the archive's data is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ArchivePlace {
+pub enum ArchiveLocation {
     /// `s3://bucket/prefix`
     S3 {
         /// The bucket.
@@ -48,7 +50,7 @@ pub enum ArchivePlace {
     Directory(PathBuf),
 }
 
-impl fmt::Display for StorePlace {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Postgres(url) => url.fmt(f),
@@ -57,7 +59,7 @@ impl fmt::Display for StorePlace {
     }
 }
 
-impl fmt::Display for ArchivePlace {
+impl fmt::Display for ArchiveLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
@@ -67,29 +69,29 @@ impl fmt::Display for ArchivePlace {
     }
 }
 
-/// All four.
+/// Where the data of all four ports is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct Locations {
     /// `DATABASE_URL`
-    pub store: StorePlace,
+    pub store: StoreLocation,
     /// `AMQP_URL`
-    pub queue: QueuePlace,
+    pub queue: QueueLocation,
     /// `REDIS_URL`
-    pub progress: ProgressPlace,
+    pub progress: ProgressLocation,
     /// `ARCHIVE_URL`
-    pub archive: ArchivePlace,
-    /// `CARGA_DATA_DIR`, if anything is in it.
+    pub archive: ArchiveLocation,
+    /// `CARGA_DATA_DIR`, if a port has its data there.
     pub data_dir: Option<PathBuf>,
 }
 
-/// What a variable says: another adapter's URL, or a file of ours.
-enum Place {
+/// The value of a variable: a server's URL, or the path of an embedded adapter.
+enum Target {
     Server(SecretUrl),
     File(PathBuf),
 }
 
-impl Places {
-    /// Whether something is directly in the data directory, whatever path leads there.
+impl Locations {
+    /// Whether a path is directly in the data directory, even if links lead there.
     pub fn is_in_data_dir(&self, path: &Path) -> bool {
         let data_dir = self.data_dir.as_deref();
         data_dir.is_some_and(|data_dir| is_in(data_dir, path))
@@ -107,20 +109,20 @@ impl Places {
             used: false,
         };
         let store = match finder.find(&DATABASE) {
-            Place::Server(url) => StorePlace::Postgres(url),
-            Place::File(file) => StorePlace::Sqlite(file),
+            Target::Server(url) => StoreLocation::Postgres(url),
+            Target::File(file) => StoreLocation::Sqlite(file),
         };
         let queue = match finder.find(&QUEUE) {
-            Place::Server(url) => QueuePlace::Rabbit(url),
-            Place::File(file) => QueuePlace::Sqlite(file),
+            Target::Server(url) => QueueLocation::Rabbit(url),
+            Target::File(file) => QueueLocation::Sqlite(file),
         };
         let progress = match finder.find(&PROGRESS) {
-            Place::Server(url) => ProgressPlace::Redis(url),
-            Place::File(file) => ProgressPlace::Sqlite(file),
+            Target::Server(url) => ProgressLocation::Redis(url),
+            Target::File(file) => ProgressLocation::Sqlite(file),
         };
         let archive = match finder.find(&ARCHIVE) {
-            Place::Server(url) => bucket(finder.reader, &url),
-            Place::File(directory) => ArchivePlace::Directory(directory),
+            Target::Server(url) => bucket(finder.reader, &url),
+            Target::File(directory) => ArchiveLocation::Directory(directory),
         };
         let used = finder.used;
         Self {
@@ -133,7 +135,7 @@ impl Places {
     }
 }
 
-/// A port's variable and what it may say.
+/// The variable of a port, and its valid values.
 struct Variable {
     name: &'static str,
     servers: &'static [&'static str],
@@ -177,70 +179,84 @@ struct Finder<'a, 'b> {
     reader: &'a mut Reader<'b>,
     mode: Mode,
     data_dir: &'a Path,
-    /// Something is in the data directory.
+    /// Whether a port has its data in the data directory.
     used: bool,
 }
 
 impl Finder<'_, '_> {
-    fn find(&mut self, variable: &Variable) -> Place {
-        let Variable { name, example, .. } = variable;
-        let default = self.data_dir.join(variable.default);
-        let given = self.reader.secret(name);
-        let url = match (given, self.mode) {
-            (Some(url), _) => url,
-            (None, Mode::Embedded) => {
-                self.used = true;
-                // As it could be given: a `file:` URL is absolute.
-                let shown = match absolute(&default) {
-                    Ok(absolute) if variable.embedded == "file" => {
-                        format!("file://{}", absolute.display())
-                    }
-                    _ => format!("{}:{}", variable.embedded, default.display()),
-                };
-                self.reader.note(name, shown, false);
-                return Place::File(default);
-            }
-            (None, Mode::Distributed) => {
-                self.reader
-                    .fault(format!("{name} is not set; example: {name}={example}"));
-                return Place::File(default);
-            }
+    /// Where a port's data is. After a fault the default stands in, so that all faults are found.
+    fn find(&mut self, variable: &Variable) -> Target {
+        let Some(url) = self.reader.secret(variable.name) else {
+            return self.unset(variable);
         };
         if variable.servers.contains(&url.scheme()) {
-            return Place::Server(url);
+            return Target::Server(url);
         }
         if url.scheme() == variable.embedded {
-            if let Some(path) = path(&url, variable.embedded) {
-                // Whoever names its files uses the directory as well, and must lock it.
-                self.used |= is_in(self.data_dir, &path);
-                return Place::File(path);
-            }
-            self.reader.fault(format!(
-                "{name}={url}: names no {}; example: {name}={}",
-                if variable.embedded == "file" {
-                    "absolute directory"
-                } else {
-                    "file"
-                },
-                if variable.embedded == "file" {
-                    "file:///srv/archive"
-                } else {
-                    "sqlite:///srv/carga.db"
-                },
-            ));
-            return Place::File(default);
+            return self.embedded(variable, &url);
         }
+        let Variable { name, example, .. } = variable;
         let mut schemes = variable.servers.to_vec();
         schemes.push(variable.embedded);
         self.reader.fault(format!(
             "{name}={url}: the scheme must be `{}`; example: {example}",
             schemes.join("` or `")
         ));
-        Place::File(default)
+        Target::File(self.default(variable))
+    }
+
+    fn default(&self, variable: &Variable) -> PathBuf {
+        self.data_dir.join(variable.default)
+    }
+
+    /// An unset variable means the embedded adapter, or a fault.
+    fn unset(&mut self, variable: &Variable) -> Target {
+        let Variable { name, example, .. } = variable;
+        let default = self.default(variable);
+        match self.mode {
+            Mode::Embedded => {
+                self.used = true;
+                self.reader.note(name, variable.url_of(&default), false);
+            }
+            Mode::Distributed => {
+                let fault = format!("{name} is not set; example: {name}={example}");
+                self.reader.fault(fault);
+            }
+        }
+        Target::File(default)
+    }
+
+    /// A URL of the embedded adapter.
+    fn embedded(&mut self, variable: &Variable, url: &SecretUrl) -> Target {
+        if let Some(path) = path(url, variable.embedded) {
+            // A file in the data directory makes the directory used, and then it must be locked.
+            self.used |= is_in(self.data_dir, &path);
+            return Target::File(path);
+        }
+        let name = variable.name;
+        let (missing, example) = match variable.embedded {
+            "file" => ("absolute directory", "file:///srv/archive"),
+            _ => ("file", "sqlite:///srv/carga.db"),
+        };
+        self.reader.fault(format!(
+            "{name}={url}: names no {missing}; example: {name}={example}"
+        ));
+        Target::File(self.default(variable))
     }
 }
 
-/// `sqlite:relative`, `sqlite://relative`, `sqlite:///absolute`; a directory must be absolute, as in every `file:` URL.
+impl Variable {
+    /// The URL that would give this path. A `file:` URL is absolute.
+    fn url_of(&self, path: &Path) -> String {
+        match absolute(path) {
+            Ok(absolute) if self.embedded == "file" => format!("file://{}", absolute.display()),
+            _ => format!("{}:{}", self.embedded, path.display()),
+        }
+    }
+}
+
+/// `sqlite:relative`, `sqlite://relative`, `sqlite:///absolute`; a directory must be absolute, as
+/// in every `file:` URL.
 fn path(url: &SecretUrl, scheme: &str) -> Option<PathBuf> {
     let rest = url.expose().strip_prefix(scheme)?.strip_prefix(':')?;
     let rest = rest.strip_prefix("//").unwrap_or(rest);
@@ -250,7 +266,7 @@ fn path(url: &SecretUrl, scheme: &str) -> Option<PathBuf> {
 }
 
 fn is_in(directory: &Path, path: &Path) -> bool {
-    // What is not there yet has no links in it.
+    // A path that does not exist yet has no links in it.
     let real = |path: &Path| fs::canonicalize(path).or_else(|_| absolute(path)).ok();
     let parent = path.parent().map(|parent| match parent.as_os_str() {
         name if name.is_empty() => Path::new("."),
@@ -259,7 +275,7 @@ fn is_in(directory: &Path, path: &Path) -> bool {
     parent.and_then(real) == real(directory)
 }
 
-fn bucket(reader: &mut Reader<'_>, url: &SecretUrl) -> ArchivePlace {
+fn bucket(reader: &mut Reader<'_>, url: &SecretUrl) -> ArchiveLocation {
     let location = url.expose().trim_start_matches("s3://");
     let (bucket, prefix) = location.split_once('/').unwrap_or((location, ""));
     if bucket.is_empty() {
@@ -267,7 +283,7 @@ fn bucket(reader: &mut Reader<'_>, url: &SecretUrl) -> ArchivePlace {
             "ARCHIVE_URL={url}: names no bucket; example: s3://bucket/prefix"
         ));
     }
-    ArchivePlace::S3 {
+    ArchiveLocation::S3 {
         bucket: bucket.to_owned(),
         prefix: prefix.trim_matches('/').to_owned(),
     }

@@ -1,4 +1,5 @@
-//! How an upload ends well: manifest first, then the compare-and-set. Anybody may run this at any time.
+//! How uploads end: completion, the removal of rows, cancel and undo. Every process may run these
+//! at any time; the store decides.
 
 use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
@@ -6,7 +7,8 @@ use crate::error::{ErrorKind, PortError, PortResult};
 use crate::store::{Completion, Removal, Store};
 use crate::upload::{Failure, Status, Upload, UploadId};
 
-/// Ends the upload if everything of it is stored. Returns true when it is over, by this call or before.
+/// Ends the upload if all of it is stored: the manifest first, then the compare-and-set. Returns
+/// true when the upload has ended, by this call or before.
 pub async fn finish_if_complete(
     store: &dyn Store,
     archive: &dyn BatchArchive,
@@ -32,7 +34,7 @@ pub async fn finish_if_complete(
             rejected,
         } => {
             let message = format!(
-                "{read} rows were read, {stored} are stored and {rejected} rejected: this is a fault in Carga"
+                "{read} rows were read, {stored} are stored and {rejected} rejected: this is a bug in Carga"
             );
             tracing::error!(upload.id = %id, read, stored, rejected, "the accounts of an upload do not close");
             let failure = Failure::new("accounting_mismatch", message);
@@ -74,24 +76,28 @@ async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
     })
 }
 
-/// Removes all rows of an upload that ended without keeping them. What is interrupted, the sweeper resumes; where another
-/// process is at it, it is left to it.
+/// Removes all rows of an upload that ended without keeping them. The sweeper resumes an
+/// interrupted removal. Another process that is removing them already is left to finish.
 pub async fn remove_rows(store: &dyn Store, id: UploadId) -> PortResult<()> {
-    while store.remove_rows(id).await? == Removal::More {}
-    Ok(())
+    loop {
+        match store.remove_rows(id).await? {
+            Removal::More => {}
+            Removal::Done | Removal::Busy => return Ok(()),
+        }
+    }
 }
 
 /// How an upload is taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reversal {
-    /// One that has not ended.
+    /// For an upload that has not ended.
     Cancel,
-    /// One that has ended well.
+    /// For an upload that has ended well.
     Undo,
 }
 
 impl Reversal {
-    /// What the upload is then.
+    /// The status of the upload afterwards.
     pub fn outcome(self) -> Status {
         match self {
             Self::Cancel => Status::Cancelled,
@@ -99,7 +105,7 @@ impl Reversal {
         }
     }
 
-    /// What it must be before, for people.
+    /// The statuses to which it applies, for people.
     pub fn applies_to(self) -> &'static str {
         match self {
             Self::Cancel => "receiving or processing",
@@ -108,8 +114,8 @@ impl Reversal {
     }
 }
 
-/// Takes an upload back if its state allows it, and says what it is now; none if there is none. Its rows are out of sight then
-/// and are still to be removed.
+/// Takes an upload back if its status allows it. Returns the upload as it is now, or none where the
+/// id is unknown. The rows are hidden then, and are still to be removed.
 pub async fn reverse(
     store: &dyn Store,
     id: UploadId,
@@ -126,7 +132,8 @@ pub async fn reverse(
         if !applies {
             return Ok(Some(upload));
         }
-        // False where somebody was quicker: then it is in a state from which it does not come back here.
+        // False where another process ended the upload first. Its status is final then, so the next
+        // round returns.
         match reversal {
             Reversal::Cancel => store.cancel(upload.key()).await?,
             Reversal::Undo => store.undo(upload.key()).await?,

@@ -1,20 +1,22 @@
-//! Live counters as the rest of Carga uses them: rebuilt from the ledger whenever there is doubt, skipped while the
-//! server is away, never an error.
+//! Live counters as the rest of Carga uses them: rebuilt from the ledger whenever they may be
+//! wrong, skipped while their server is away, and never an error.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::error::PortResult;
+use crate::progress::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::store::Store;
 use crate::sync::lock;
 use crate::upload::{UploadId, UploadKey};
 
-/// After a failure the server is left alone for this long, so that an absent one does not slow every poll and every group.
+/// How long no call is made after a failure, so that an absent server does not slow down every poll
+/// and every group.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
-/// Uploads in doubt beyond this number are forgotten all at once; a restore too many is harmless, memory without bound is not.
+/// Above this number, doubtful uploads are forgotten all at once. A needless restore is harmless;
+/// unbounded memory is not.
 const MOST_DOUBTFUL: usize = 10_000;
 
 /// A [`ProgressStore`] with the store behind it.
@@ -25,7 +27,7 @@ pub struct LiveProgress {
     state: Mutex<State>,
 }
 
-/// What there is to report.
+/// A change of the counters.
 #[derive(Debug, Clone, Copy)]
 enum Report<'a> {
     Received { rows_read: u64, bytes_received: u64 },
@@ -34,10 +36,9 @@ enum Report<'a> {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Nothing is sent before this moment.
+    /// No call is made before this moment.
     paused_until: Option<Instant>,
-    /// Uploads of which a report of ours was lost or that were answered from the ledger: what the server has of them may
-    /// be too little.
+    /// Uploads whose counters may be too low, because a report was lost or not sent.
     doubtful: HashSet<UploadId>,
 }
 
@@ -51,7 +52,8 @@ impl LiveProgress {
         }
     }
 
-    /// Reports what the API has read. The store must know at least as much already: the counters are rebuilt from it.
+    /// Reports what the API has read. The store must have these figures already: the counters are
+    /// rebuilt from it.
     pub async fn received(&self, upload: UploadKey, rows_read: u64, bytes_received: u64) {
         let report = Report::Received {
             rows_read,
@@ -65,7 +67,7 @@ impl LiveProgress {
         self.report(upload, Report::Stored(batches)).await;
     }
 
-    /// The counters, or none while the server is away: then the ledger has to be asked.
+    /// The counters; none while the server is away, and then the caller counts the ledger.
     pub async fn read(&self, upload: UploadKey) -> Option<Counters> {
         if self.is_paused() {
             self.doubt(upload.id);
@@ -90,9 +92,9 @@ impl LiveProgress {
         }
         let outcome = async {
             if self.is_doubtful(upload.id) || self.send(upload, report).await? == Presence::Absent {
-                // The store has this report already: whoever reports has committed it first.
+                // The store has this report already: it is committed before it is reported.
                 self.restore(upload).await?;
-                // Another process may have made the counters from an older look at the store in the meantime.
+                // Another process may have rebuilt the counters from an older state of the store.
                 self.send(upload, report).await?;
             }
             Ok(())

@@ -1,0 +1,70 @@
+//! How the four ports are connected.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::locations::Locations;
+use super::mode::Mode;
+use super::reader::Reader;
+
+/// How the four ports are connected.
+#[derive(Debug, Clone)]
+pub struct PortSettings {
+    /// Where their data is.
+    pub locations: Locations,
+    /// A custom S3 endpoint; none means AWS, or the endpoint in the SDK's own variables.
+    pub s3_endpoint: Option<String>,
+    /// The prefix of the queues' names.
+    pub queue: String,
+    /// The prefix of the keys in Redis.
+    pub redis_prefix: String,
+    /// How long live counters outlive an upload's end.
+    pub progress_ttl: Duration,
+    /// Whether to bring the database's schema up to date at start.
+    pub migrate: bool,
+    /// Connections to the database.
+    pub database_connections: u32,
+    /// A publish without a confirm within this time has failed once.
+    pub publish_timeout: Duration,
+}
+
+impl PortSettings {
+    pub(super) fn read(reader: &mut Reader<'_>, mode: Mode) -> Self {
+        Self {
+            locations: Locations::read(reader, mode),
+            // Some other tools call it AWS_ENDPOINT.
+            s3_endpoint: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+                .into_iter()
+                .map(|name| reader.optional(name, None))
+                .fold(None, Option::or),
+            queue: reader.text("CARGA_QUEUE", "carga"),
+            redis_prefix: reader.text("CARGA_REDIS_PREFIX", "carga"),
+            progress_ttl: reader.seconds("CARGA_PROGRESS_TTL_SECS", 24 * 3600, 366 * 24 * 3600),
+            migrate: reader.parsed("CARGA_MIGRATE", Switch(true)).0,
+            database_connections: reader.number("CARGA_DATABASE_CONNECTIONS", 10, 2..=1000),
+            publish_timeout: reader.seconds("CARGA_PUBLISH_TIMEOUT_SECS", 10, 600),
+        }
+    }
+}
+
+/// `on` or `off`.
+struct Switch(bool);
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0 { "on" } else { "off" })
+    }
+}
+
+impl FromStr for Switch {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Self(true)),
+            "off" => Ok(Self(false)),
+            _ => Err("use `on` or `off`"),
+        }
+    }
+}
