@@ -99,14 +99,14 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
 
     fn check(&mut self) -> Result<(), Refusal> {
         let FileLimits {
-            expanded_bytes,
+            decompressed_bytes,
             expansion,
             ..
         } = self.limits;
         let (actual, received) = (self.decompressed, self.source().bytes_received());
         let ratio_limit = received.saturating_mul(expansion).max(MIN_RATIO_BYTES);
-        let (limit, setting) = if expanded_bytes <= ratio_limit {
-            (expanded_bytes, "CARGA_MAX_EXPANDED_BYTES")
+        let (limit, setting) = if decompressed_bytes <= ratio_limit {
+            (decompressed_bytes, "CARGA_MAX_DECOMPRESSED_BYTES")
         } else {
             (ratio_limit, "CARGA_MAX_EXPANSION")
         };

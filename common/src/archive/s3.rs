@@ -52,11 +52,17 @@ impl S3Archive {
             let region = Region::from_static(DEFAULT_REGION);
             config = config.into_builder().region(region).build();
         }
-        let custom_endpoint = config.endpoint_url().is_some();
-        // Servers of one's own rarely resolve `bucket.host`.
-        let settings = aws_sdk_s3::config::Builder::from(&config)
-            .force_path_style(custom_endpoint)
-            .build();
+        // The SDK takes an empty variable for an endpoint, as it stands in many an `.env` file.
+        let is_empty = |name: &str| std::env::var(name).is_ok_and(|value| value.is_empty());
+        let is_aws =
+            endpoint.is_none() && (is_empty("AWS_ENDPOINT_URL_S3") || is_empty("AWS_ENDPOINT_URL"));
+        let custom_endpoint = config.endpoint_url().is_some() && !is_aws;
+        let mut settings = aws_sdk_s3::config::Builder::from(&config);
+        if is_aws {
+            settings.set_endpoint_url(None);
+        }
+        // Servers other than AWS rarely resolve `bucket.host`.
+        let settings = settings.force_path_style(custom_endpoint).build();
         let archive = Self {
             client: Client::from_conf(settings),
             bucket: bucket.to_owned(),

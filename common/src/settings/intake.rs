@@ -36,9 +36,9 @@ pub struct IntakeSettings {
 /// How much anything in a file may be.
 #[derive(Debug, Clone, Copy)]
 pub struct FileLimits {
-    /// A file after it is expanded, in bytes.
-    pub expanded_bytes: u64,
-    /// How many bytes each byte of it may expand to, on the whole.
+    /// A decompressed file, in bytes.
+    pub decompressed_bytes: u64,
+    /// How many times larger a decompressed file may be than the file that was sent.
     pub expansion: u64,
     /// Columns.
     pub columns: usize,
@@ -59,7 +59,11 @@ impl IntakeSettings {
             max_uploads: reader.number("CARGA_MAX_UPLOADS", 64, 1..=100_000),
             max_upload_bytes: reader.number("CARGA_MAX_UPLOAD_BYTES", 10 << 30, 1..=1 << 50),
             limits: FileLimits {
-                expanded_bytes: reader.number("CARGA_MAX_EXPANDED_BYTES", 100 << 30, 1..=1 << 50),
+                decompressed_bytes: reader.number(
+                    "CARGA_MAX_DECOMPRESSED_BYTES",
+                    100 << 30,
+                    1..=1 << 50,
+                ),
                 expansion: reader.number("CARGA_MAX_EXPANSION", 200, 1..=100_000),
                 columns: reader.number("CARGA_MAX_COLUMNS", 1600, 1..=100_000),
                 header_bytes: reader.number("CARGA_MAX_HEADER_BYTES", MIB, 1..=16 * MIB),

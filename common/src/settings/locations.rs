@@ -140,6 +140,10 @@ struct Variable {
     name: &'static str,
     servers: &'static [&'static str],
     example: &'static str,
+    /// The server's adapter, and whether this build has it.
+    adapter: (&'static str, bool),
+    /// The variable with the server's password, for passwords that a URL cannot hold as they are.
+    password: Option<&'static str>,
     /// The scheme of the embedded adapter.
     embedded: &'static str,
     /// Its default in the data directory.
@@ -150,6 +154,8 @@ const DATABASE: Variable = Variable {
     name: "DATABASE_URL",
     servers: &["postgres", "postgresql"],
     example: "postgres://carga:carga@localhost/carga",
+    adapter: ("Postgres", cfg!(feature = "postgres")),
+    password: Some("DATABASE_PASSWORD"),
     embedded: "sqlite",
     default: "carga.db",
 };
@@ -157,6 +163,8 @@ const QUEUE: Variable = Variable {
     name: "AMQP_URL",
     servers: &["amqp", "amqps"],
     example: "amqp://carga:carga@localhost/%2f",
+    adapter: ("RabbitMQ", cfg!(feature = "rabbit")),
+    password: Some("AMQP_PASSWORD"),
     embedded: "sqlite",
     default: "queue.db",
 };
@@ -164,6 +172,8 @@ const PROGRESS: Variable = Variable {
     name: "REDIS_URL",
     servers: &["redis"],
     example: "redis://localhost",
+    adapter: ("Redis", cfg!(feature = "redis")),
+    password: Some("REDIS_PASSWORD"),
     embedded: "sqlite",
     default: "progress.db",
 };
@@ -171,6 +181,8 @@ const ARCHIVE: Variable = Variable {
     name: "ARCHIVE_URL",
     servers: &["s3"],
     example: "s3://bucket/prefix",
+    adapter: ("S3", cfg!(feature = "s3")),
+    password: None,
     embedded: "file",
     default: "archive",
 };
@@ -190,7 +202,7 @@ impl Finder<'_, '_> {
             return self.unset(variable);
         };
         if variable.servers.contains(&url.scheme()) {
-            return Target::Server(url);
+            return Target::Server(self.server(variable, url));
         }
         if url.scheme() == variable.embedded {
             return self.embedded(variable, &url);
@@ -203,6 +215,31 @@ impl Finder<'_, '_> {
             schemes.join("` or `")
         ));
         Target::File(self.default(variable))
+    }
+
+    /// A server's URL, with its password from the password's own variable.
+    fn server(&mut self, variable: &Variable, url: SecretUrl) -> SecretUrl {
+        let name = variable.name;
+        let (adapter, is_built) = variable.adapter;
+        if !is_built {
+            self.reader.fault(format!(
+                "{name}={url}: this build has no {adapter} adapter; rebuild with --features servers"
+            ));
+        }
+        let Some(password_name) = variable.password else {
+            return url;
+        };
+        if !url.has_sound_authority() {
+            // The URL is not shown: it is unclear which part of it is the password.
+            self.reader.fault(format!(
+                "{name}={}://***: malformed host or port; write `/`, `#` and `?` in a password as %2F, %23 and %3F, or set {password_name}",
+                url.scheme()
+            ));
+        }
+        match self.reader.password(password_name) {
+            Some(password) => url.with_password(&password),
+            None => url,
+        }
     }
 
     fn default(&self, variable: &Variable) -> PathBuf {

@@ -9,6 +9,9 @@ use super::secret::SecretUrl;
 
 pub(super) const MIB: usize = 1 << 20;
 
+/// Settings that were renamed in this release: their names, and the former ones, which still work.
+const RENAMED: [(&str, &str); 1] = [("CARGA_MAX_DECOMPRESSED_BYTES", "CARGA_MAX_EXPANDED_BYTES")];
+
 /// Everything that is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
 #[error("the settings do not hold:\n  {}", .0.join("\n  "))]
@@ -41,9 +44,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The variable's value; an empty one counts as not set, as in a `.env` file.
+    /// The variable's value, also under its former name. An empty value counts as not set, as in a
+    /// `.env` file.
     fn look_up(&self, name: &str) -> Option<String> {
-        (self.lookup)(name).filter(|value| !value.is_empty())
+        let value = |name: &str| (self.lookup)(name).filter(|value| !value.is_empty());
+        value(name).or_else(|| {
+            let (_, former) = RENAMED.iter().find(|(current, _)| *current == name)?;
+            let former_value = value(former)?;
+            tracing::warn!("{former} is now called {name}; the next release ignores {former}");
+            Some(former_value)
+        })
     }
 
     pub(super) fn fault(&mut self, fault: String) {
@@ -81,6 +91,14 @@ impl<'a> Reader<'a> {
         let url = SecretUrl::new(self.look_up(name)?);
         self.note(name, url.to_string(), true);
         Some(url)
+    }
+
+    /// A password, which is never shown.
+    pub(super) fn password(&mut self, name: &str) -> Option<String> {
+        let password = self.look_up(name);
+        let shown = password.as_ref().map(|_| "***".to_owned());
+        self.note(name, shown, password.is_some());
+        password
     }
 
     /// A value with a default.

@@ -17,6 +17,44 @@ impl SecretUrl {
         &self.0
     }
 
+    /// Whether the user, the host and the port can be told apart. A `/`, `#` or `?` in a password
+    /// ends them too early.
+    pub(super) fn has_sound_authority(&self) -> bool {
+        let Some((_, rest)) = self.0.split_once("://") else {
+            return true;
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, behind) = rest.split_at(end);
+        let (has_user, host) = match authority.rsplit_once('@') {
+            Some((_, host)) => (true, host),
+            None => (false, authority),
+        };
+        let port = match host.rsplit_once(':') {
+            // An IPv6 address without a port.
+            Some((_, port)) if port.ends_with(']') => "",
+            Some((_, port)) => port,
+            None => "",
+        };
+        let path = behind.split('?').next().unwrap_or_default();
+        (port.is_empty() || port.parse::<u16>().is_ok()) && (has_user || !path.contains('@'))
+    }
+
+    /// The URL with this password, percent-encoded, if the URL has none. Only Redis takes a password
+    /// without a user.
+    pub(super) fn with_password(self, password: &str) -> Self {
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return self;
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, behind) = rest.split_at(end);
+        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        if user.contains(':') || (user.is_empty() && scheme != "redis") {
+            return self;
+        }
+        let password = percent_encoded(password);
+        Self(format!("{scheme}://{user}:{password}@{host}{behind}"))
+    }
+
     /// The part before `:`.
     pub fn scheme(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()
@@ -33,6 +71,20 @@ impl fmt::Debug for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Every byte but the unreserved characters of RFC 3986 (2.3) as `%XX`.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// `scheme://user:secret@host` with the secret replaced. Everything between the first `:` of the user part and the last `@`
@@ -79,6 +131,52 @@ mod tests {
             let url = SecretUrl::new(url.to_owned());
             assert_eq!(url.to_string(), shown);
             assert_eq!(format!("{url:?}"), shown);
+        }
+    }
+
+    #[test]
+    fn a_password_with_any_character_is_put_into_a_url_that_has_none() {
+        for (url, complete) in [
+            (
+                "postgres://u@h:5432/db",
+                "postgres://u:p%40s%2Fs%3A%231%3F@h:5432/db",
+            ),
+            ("amqp://u@h/%2f", "amqp://u:p%40s%2Fs%3A%231%3F@h/%2f"),
+            ("redis://h:6379", "redis://:p%40s%2Fs%3A%231%3F@h:6379"),
+            // Another password, no user, a query.
+            ("postgres://u:other@h/db", "postgres://u:other@h/db"),
+            ("postgres://h/db", "postgres://h/db"),
+            (
+                "postgres://u@h?x=1",
+                "postgres://u:p%40s%2Fs%3A%231%3F@h?x=1",
+            ),
+        ] {
+            let url = SecretUrl::new(url.to_owned()).with_password("p@s/s:#1?");
+            assert_eq!(url.expose(), complete);
+        }
+    }
+
+    #[test]
+    fn a_password_that_ends_the_authority_too_early_is_noticed() {
+        let is_sound = |url: &str| SecretUrl::new(url.to_owned()).has_sound_authority();
+        for url in [
+            "postgres://u:pw@h:5432/db",
+            "postgres://u:p@ss@h/db",
+            "postgres://h/db?user=a@b",
+            "amqp://u:pw@[::1]:5672/%2f",
+            "redis://[::1]",
+            "redis://h",
+        ] {
+            assert!(is_sound(url), "{url}");
+        }
+        for url in [
+            "postgres://u:p/w@h/db",
+            "postgres://u:p#w@h/db",
+            "postgres://u:p?w@h/db",
+            "postgres://u:12/w@h/db",
+            "redis://h:port",
+        ] {
+            assert!(!is_sound(url), "{url}");
         }
     }
 }

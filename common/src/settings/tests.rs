@@ -187,3 +187,35 @@ fn the_example_file_holds_and_names_only_variables_that_exist() {
         );
     }
 }
+
+#[test]
+fn a_password_comes_from_its_own_variable_and_is_never_shown() {
+    let mut variables = SERVERS.to_vec();
+    variables[0] = ("DATABASE_URL", "postgres://carga@db/carga");
+    variables.push(("DATABASE_PASSWORD", "s3/cret"));
+    let settings = read(Mode::Distributed, &variables).unwrap();
+    let StoreLocation::Postgres(url) = &settings.ports.locations.store else {
+        panic!("{:?}", settings.ports.locations.store);
+    };
+    assert_eq!(url.expose(), "postgres://carga:s3%2Fcret@db/carga");
+    assert!(!format!("{settings:?}").contains("cret"));
+
+    variables[0] = ("DATABASE_URL", "postgres://carga:s3/cret@db/carga");
+    let fault = read(Mode::Distributed, &variables).unwrap_err().to_string();
+    assert!(
+        fault.contains("DATABASE_URL") && fault.contains("DATABASE_PASSWORD"),
+        "{fault}"
+    );
+    assert!(!fault.contains("cret"), "{fault}");
+}
+
+#[test]
+fn a_renamed_setting_works_under_its_former_name_unless_both_are_set() {
+    let limit = |variables: &[(&str, &str)]| {
+        let settings = read(Mode::Embedded, variables).unwrap();
+        settings.intake.limits.decompressed_bytes
+    };
+    let former = ("CARGA_MAX_EXPANDED_BYTES", "7");
+    assert_eq!(limit(&[former]), 7);
+    assert_eq!(limit(&[former, ("CARGA_MAX_DECOMPRESSED_BYTES", "8")]), 8);
+}

@@ -233,7 +233,7 @@ mod tests {
     fn an_error_of_the_store_ends_the_export_with_an_error() {
         let away = PortError::unavailable("store.rows", "away");
         let rows = stream::iter([Ok(row("x")), Err(away)]).boxed();
-        let form = RowForm::new(vec!["a".to_owned()]).unwrap();
+        let form = RowForm::new(["a", "b", "c"].map(String::from).to_vec()).unwrap();
         let pages = export(rows, form, Format::Csv).collect::<Vec<_>>();
         let pages = pages.now_or_never().unwrap();
         assert!(matches!(pages.last(), Some(Err(ExportError::Store(_)))));
