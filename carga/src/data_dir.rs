@@ -1,4 +1,4 @@
-//! The data directory: one process at a time.
+//! The data directory, which one process at a time may use.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Write};
@@ -10,8 +10,8 @@ use anyhow::{Context, bail};
 
 const LOCK_FILE: &str = "carga.lock";
 
-/// Held for as long as the process uses the directory. The operating system lets go of it when the process ends, however it
-/// ends.
+/// The locked data directory. The operating system releases the lock when the process ends,
+/// even after a crash.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
@@ -19,16 +19,18 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory if it is missing, and locks it. `user` says to others what it is locked for.
+    /// Creates the directory if it is missing, and locks it. The lock file names `user` to
+    /// other processes.
     pub(crate) fn lock(path: &Path, user: &str) -> anyhow::Result<Self> {
         let shown = path.display();
-        // Rows are nobody else's business.
+        // Rows may be confidential, so only the owner may open the directory.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.with_context(|| format!("making the data directory {shown} (CARGA_DATA_DIR)"))?;
-        // Its name is in its parent, and must be there after a power failure.
+        // The parent holds the directory's name; sync it, so that the name survives a power
+        // failure.
         let parent = File::open(path.join("..")).and_then(|parent| parent.sync_all());
         match parent {
-            // One that is not ours to read was there before.
+            // If the parent is not readable, the directory already existed.
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
                 return Err(error).with_context(|| format!("making {shown} durable"));
             }
@@ -63,14 +65,14 @@ impl DataDir {
         Ok(data_dir)
     }
 
-    /// From now on the directory is served at this address.
+    /// Adds the server's address to the lock file.
     pub(crate) fn serve_at(&mut self, address: SocketAddr) {
         self.say(&format!(
             "carga serve on http://{address} (send files there: curl -F file=@FILE http://{address}/uploads)"
         ));
     }
 
-    /// Only for people: a disk that is full must not keep anybody from starting.
+    /// The lock itself does not need this line, so a full disk must not prevent the start.
     fn say(&mut self, user: &str) {
         use std::io::Seek;
         let line = format!("process {}, {user}\n", std::process::id());

@@ -1,4 +1,4 @@
-//! `carga`: everything in one process, on files unless told otherwise.
+//! `carga`: API and worker in one process, on local files unless the settings name servers.
 
 mod arguments;
 mod commands;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(start());
-    // A pipe that is silent may still be read from, and nobody is to wait for it.
+    // A blocking read of stdin may still be running; do not wait for it.
     runtime.shutdown_background();
     code
 }
@@ -34,7 +34,7 @@ async fn start() -> ExitCode {
     let command = Arguments::parse().command.unwrap_or(Command::Serve);
     let mut log = log_settings();
     if !matches!(command, Command::Serve) && std::env::var_os("CARGA_LOG").is_none() {
-        // Commands speak for themselves, except of what they wait for.
+        // A command prints its own result, so the log has only errors and retries.
         log.filter = "error,carga_common::patience=warn".to_owned();
     }
     telemetry::init(&log);

@@ -1,5 +1,5 @@
-//! How far an import is: a bar on a terminal, a line now and then elsewhere. On standard error, so that standard output has the
-//! result alone.
+//! The progress of an import: a bar on a terminal, otherwise a line every few seconds. It goes
+//! to standard error, so that standard output has only the result.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use carga_common::progress::Counters;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
-/// Between lines where there is no terminal.
+/// Time between lines when standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows the progress of one file.
@@ -71,7 +71,7 @@ impl Meter {
         }
     }
 
-    /// Leaves the terminal to what comes next.
+    /// Clears the bar, so that later output starts on an empty line.
     pub(crate) fn finish(self) {
         if let Shown::Bar(bar) = self.shown {
             bar.finish_and_clear();

@@ -1,8 +1,9 @@
-//! Standard output, which may be a pipe that somebody has stopped reading: then there is nothing left to do, and nothing is wrong.
+//! Standard output. It may be a pipe whose reader, such as `head`, exits early; that is not an
+//! error.
 
 use std::io::{self, ErrorKind, Write};
 
-/// Writes all of it.
+/// Writes all of `text`. A closed pipe counts as success.
 pub(crate) fn print(text: &[u8]) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     match output.write_all(text).and_then(|()| output.flush()) {
@@ -11,7 +12,7 @@ pub(crate) fn print(text: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// The reader of a pipe has seen enough.
+/// Whether the write failed because the pipe's reader has closed it.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let io_kind = if let Some(error) = error.downcast_ref::<csv::Error>() {
         match error.kind() {

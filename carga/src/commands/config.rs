@@ -1,4 +1,4 @@
-//! `carga config`: in the form of an `.env` file, where a line that is commented out shows a default.
+//! `carga config`: the settings as an `.env` file, in which defaults are commented out.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use carga_common::settings::Settings;
 
 use crate::output::print;
 
-/// The SDK reads these by itself; what they say is told here, and what they keep secret is not.
+/// The AWS SDK reads these variables by itself. The flag marks secrets, which are masked.
 const AWS: [(&str, bool); 5] = [
     ("AWS_REGION", false),
     ("AWS_PROFILE", false),

@@ -1,4 +1,4 @@
-//! What `carga` can be told to do: one file each.
+//! The subcommands of `carga`, one file each.
 
 pub(crate) mod config;
 pub(crate) mod import;
@@ -21,7 +21,8 @@ use carga_common::upload::{Status, Upload};
 
 use crate::arguments::Which;
 
-/// The store, to look into: another process may be using it meanwhile.
+/// Connects to the store without locking the data directory, because a running server may use
+/// it at the same time.
 async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     if let StorePlace::Sqlite(file) = &settings.ports.places.store
         && !file.exists()
@@ -37,7 +38,8 @@ async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
         .context("connecting")
 }
 
-/// The upload that is meant; the last of those with one of some statuses, if any are given.
+/// The upload with the given id. For `last`, the latest upload, or the latest with one of
+/// `statuses` if there are any.
 async fn find(store: &dyn Store, which: Which, statuses: &[Status]) -> anyhow::Result<Upload> {
     if let Which::Id(id) = which {
         let found = store.upload(id).await?;

@@ -1,4 +1,5 @@
-//! `carga cancel` and `carga undo`. They work beside a running `carga serve`: the store is what decides.
+//! `carga cancel` and `carga undo`. Both work beside a running `carga serve`, because the
+//! store decides whether an upload may be reversed.
 
 use std::process::ExitCode;
 
@@ -30,7 +31,7 @@ pub(crate) async fn run(
     let now = store.upload(id).await?.context("the upload is gone")?;
     store.close().await;
     let rows = match now.cleanup_pending {
-        // A worker was quicker and is still at it.
+        // A worker has started to remove them and is not done.
         true => "its rows are being removed",
         false => "none of its rows are left",
     };

@@ -1,4 +1,4 @@
-//! Carga as a test sees it: something that answers HTTP, something that stores, and a place of their own.
+//! A running Carga: its processes, and requests to its HTTP API.
 
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -16,25 +16,27 @@ use crate::place::Place;
 /// Long enough for a debug build on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What leaves nothing to be detected.
+/// Options that name delimiter and encoding, so that Carga need not detect them.
 pub(crate) const TOLD: &str = "delimiter=,&encoding=utf-8";
 
-/// An upload on its way.
+/// A request that is being sent in the background.
 pub(crate) type Sending = tokio::task::JoinHandle<reqwest::Result<Response>>;
 
 pub(crate) struct App {
-    /// What answers: `carga-api`, or `carga serve`.
+    /// The process that answers HTTP: `carga-api` or `carga serve`.
     pub(crate) api: Running,
-    /// None when `carga serve` does their work.
+    /// Empty in embedded mode, where `carga serve` stores the rows itself.
     pub(crate) workers: Vec<Running>,
     pub(crate) url: String,
     pub(crate) client: Client,
-    /// The last to be dropped: a directory cannot be removed while somebody writes in it.
+    /// The last field, so that it is dropped last: a directory cannot be removed while a
+    /// process writes to it.
     pub(crate) place: Place,
 }
 
 impl App {
-    /// The programs with the settings of the place. One process does everything where it is embedded.
+    /// Starts the programs with the settings of `place`. In embedded mode one process does
+    /// everything and `workers` is ignored.
     pub(crate) async fn start(place: impl Into<Place>, workers: usize) -> Result<Self> {
         let place = place.into();
         let (api, url) = start_api(&place, &[]).await?;
@@ -51,18 +53,18 @@ impl App {
         Ok(app)
     }
 
-    /// Starts what answers again, after it has ended.
+    /// Starts the HTTP process again after it has ended.
     pub(crate) async fn restart(&mut self) -> Result<()> {
         self.restart_with(&[]).await
     }
 
-    /// The same with some more settings, for this life only.
+    /// Like `restart`, with further settings for this process only.
     pub(crate) async fn restart_with(&mut self, settings: &[(&str, &str)]) -> Result<()> {
         (self.api, self.url) = start_api(&self.place, settings).await?;
         Ok(())
     }
 
-    /// One more worker; nothing where one process does everything.
+    /// Starts one more worker; does nothing in embedded mode.
     pub(crate) async fn add_worker(&mut self) -> Result<()> {
         if !matches!(self.place, Place::Distributed(_)) {
             return Ok(());
@@ -76,12 +78,12 @@ impl App {
         Ok(())
     }
 
-    /// What stores: a worker, or `carga serve`.
+    /// The process that stores rows: the first worker or `carga serve`.
     pub(crate) fn storer(&mut self) -> &mut Running {
         self.workers.first_mut().unwrap_or(&mut self.api)
     }
 
-    /// Starts what stores again, after it has ended.
+    /// Starts the process that stores rows again after it has ended.
     pub(crate) async fn restart_storer(&mut self) -> Result<()> {
         match self.place {
             Place::Embedded(_) => self.restart().await,
@@ -92,7 +94,7 @@ impl App {
         }
     }
 
-    /// Ends everything and clears it away.
+    /// Kills the processes and removes everything that they stored.
     pub(crate) async fn close(self) -> Result<()> {
         let Self {
             place,
@@ -104,12 +106,12 @@ impl App {
         place.close().await
     }
 
-    /// Sends a raw body under an id of our own, so that it can be polled meanwhile.
+    /// Sends a raw body under an id chosen by the test, so that the upload can be polled meanwhile.
     pub(crate) async fn put(&self, id: Uuid, body: impl Into<Body>) -> Result<Response> {
         self.put_with(id, "", body).await
     }
 
-    /// The same with options.
+    /// Like `put`, with options in the query.
     pub(crate) async fn put_with(
         &self,
         id: Uuid,
@@ -126,8 +128,8 @@ impl App {
             .await?)
     }
 
-    /// Sends what `write` writes by curl, which looks for an answer while it still has megabytes to send; not every client does.
-    /// The answer's code and body.
+    /// Sends what `write` writes with curl, and returns the status code and body of the answer.
+    /// Unlike many clients, curl reads an answer that arrives before it has sent everything.
     pub(crate) async fn curl(
         &self,
         id: Uuid,
@@ -154,20 +156,20 @@ impl App {
         Ok((code.parse()?, serde_json::from_str(body)?))
     }
 
-    /// Sends on its way, while the test does something else. How to read it is told, so that the upload begins with its
-    /// header.
+    /// Sends in the background. The query names the dialect, so that the upload begins as soon
+    /// as its header arrives.
     pub(crate) fn sending(&self, id: Uuid, body: impl Into<Body>) -> Sending {
         let request = self.client.put(format!("{}/uploads/{id}?{TOLD}", self.url));
         let request = request.header("content-type", "text/csv").body(body);
         tokio::spawn(request.send())
     }
 
-    /// A connection for bytes that no client library would send.
+    /// Opens a raw connection, for bytes that no client library would send.
     pub(crate) async fn connect(&self) -> Result<TcpStream> {
         Ok(TcpStream::connect(self.url.trim_start_matches("http://")).await?)
     }
 
-    /// Polls until the upload is there.
+    /// Polls until the upload exists.
     pub(crate) async fn begun(&self, id: Uuid) -> Result<()> {
         eventually(PATIENCE, "the upload to be there", async || {
             self.upload(id).await.is_ok_and(|upload| upload.is_some())
@@ -175,7 +177,7 @@ impl App {
         .await
     }
 
-    /// Polls until more than so many batches of the upload are stored.
+    /// Polls until more than `batches` batches of the upload are stored.
     pub(crate) async fn stored_more_than(&self, id: Uuid, batches: i64) -> Result<()> {
         eventually(PATIENCE, "more batches to be stored", async || {
             let stored = self.place.batches_of(id).await;
@@ -194,7 +196,7 @@ impl App {
         Ok((status, answer.json().await?))
     }
 
-    /// The upload, or none while there is none.
+    /// The upload, or `None` if it does not exist.
     pub(crate) async fn upload(&self, id: Uuid) -> Result<Option<Value>> {
         let (status, body) = self.get(&format!("/uploads/{id}")).await?;
         if status == StatusCode::NOT_FOUND {
@@ -208,7 +210,7 @@ impl App {
         Ok(Some(body))
     }
 
-    /// Polls until the upload has ended. It may take as long as it likes, but something has to go on.
+    /// Polls until the upload has ended. The time limit applies to each change, not to their sum.
     pub(crate) async fn ended(&self, id: Uuid) -> Result<Value> {
         let mut last = Value::Null;
         loop {
@@ -227,7 +229,8 @@ impl App {
         }
     }
 
-    /// Ended as completed with exactly these rows, in the database too, each once.
+    /// Polls until the upload has ended. Fails unless it completed and its `rows` rows are in
+    /// the database, each once.
     pub(crate) async fn completed(&self, id: Uuid, rows: i64) -> Result<Value> {
         let upload = self.ended(id).await?;
         ensure!(upload["status"] == "completed", "ended as {upload}");
@@ -248,7 +251,7 @@ impl App {
         Ok(upload)
     }
 
-    /// Failed for this reason, and no row is left.
+    /// Polls until the upload has ended. Fails unless it failed with `code` and no row is left.
     pub(crate) async fn failed(&self, id: Uuid, code: &str) -> Result<Value> {
         let upload = self.ended(id).await?;
         ensure!(upload["status"] == "failed", "ended as {upload}");
@@ -261,7 +264,7 @@ impl App {
         Ok(upload)
     }
 
-    /// Polls until no row of the upload is left, which the upload says itself.
+    /// Polls until the upload reports that its rows are removed, and checks the database.
     pub(crate) async fn cleaned(&self, id: Uuid) -> Result<()> {
         let clean = async || {
             let upload = self.upload(id).await.ok().flatten();

@@ -1,4 +1,4 @@
-//! Files that turn out to be bad in the middle: what is answered, what the upload says, and that no row remains.
+//! Faults in the middle of a file: the answer and the upload name them, and no row remains.
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -16,8 +16,7 @@ in_both_modes! {
     a_part_after_the_file_and_a_wrong_digest_fail_the_upload,
 }
 
-/// A fault in the middle of the file: what it is called, and where it is. There are 2,500 good rows before it, so that
-/// two batches are on their way already.
+/// The bad row follows 2,500 good rows, so that two batches have been published before it.
 async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
     mode: Mode,
 ) -> Result<()> {
@@ -44,7 +43,7 @@ async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
             "undecodable",
             Some("note"),
         ),
-        // Two halves of one character are no text either.
+        // A character whose two bytes are in different cells is invalid in both.
         (
             Bytes::from_static(b"1,\xc3,\xa9,4\n"),
             422,
@@ -59,7 +58,7 @@ async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
         ),
     ];
     for line_end in ["\n", "\r\n"] {
-        // Two blank lines before the bad row: no rows, but lines.
+        // Two blank lines before the bad row count as lines but not as rows.
         let good = format!("{}\n\n", csv(2500)).replace('\n', line_end);
         for (bad, status, code, column) in &cases {
             let id = Uuid::now_v7();

@@ -1,4 +1,4 @@
-//! The HTTP contract beside sending files.
+//! The HTTP contract apart from file contents: ids, lists, limits, timeouts and health.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Files that are small on their way and enormous afterwards.
+//! Enormous input is refused early, and memory stays flat.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -15,10 +15,10 @@ in_both_modes! {
     a_field_of_two_gigabytes_is_refused_early_with_memory_flat,
 }
 
-/// More than any of these needs, and far less than they would take.
+/// More memory than reading needs, and far less than buffering the input would take.
 const FLAT: u64 = 100 << 20;
 
-/// By the real gzip.
+/// Compresses with the real gzip program.
 fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     let mut gzip = Command::new("gzip")
         .arg("-9c")
@@ -40,7 +40,7 @@ async fn ten_megabytes_that_expand_to_ten_gigabytes_are_refused_early_with_memor
     mode: Mode,
 ) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
-    // A thousand members of ten kilobytes, each of ten megabytes of rows that are all the same.
+    // A thousand gzip members of ten kilobytes, each of which decompresses to ten megabytes.
     let member = gzip("1,2\n".repeat(2_500_000).as_bytes())?;
     let file = [gzip(b"a,b\n")?, member.repeat(1000)].concat();
     ensure!((8 << 20..12 << 20).contains(&file.len()), "{}", file.len());
@@ -60,7 +60,7 @@ async fn ten_megabytes_that_expand_to_ten_gigabytes_are_refused_early_with_memor
     let detail = refused["detail"].as_str().context("no detail")?;
     ensure!(detail.contains("CARGA_MAX_EXPANSION"), "{refused}");
     let upload = app.failed(id, "expanded_too_large").await?;
-    // Early: at most the ratio's benefit of the doubt was read.
+    // Early: the ratio applies only above a minimum size, and not much more than that was read.
     ensure!(
         upload["rows"]["read"].as_u64() < Some(10_000_000),
         "{upload}"

@@ -1,4 +1,4 @@
-//! `fixtures/`: a small file for every trouble, each with what must come of it.
+//! `fixtures/`: small files with faults or unusual dialects, each with its expected outcome.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ in_both_modes! {
     every_trouble_has_the_outcome_that_is_written_beside_it,
 }
 
-/// What is written beside a file.
+/// The expected outcome of a file, read from the JSON file beside it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expected {
@@ -28,9 +28,9 @@ struct Expected {
     #[serde(default)]
     query: String,
     http: u16,
-    /// Of a refusal.
+    /// The error code, if the request is refused.
     code: Option<String>,
-    /// Of an upload.
+    /// The upload's status, if the request is accepted.
     status: Option<String>,
     #[serde(default)]
     dialect: BTreeMap<String, Value>,
@@ -74,7 +74,7 @@ async fn every_trouble_has_the_outcome_that_is_written_beside_it(mode: Mode) -> 
     app.close().await
 }
 
-/// Every file with what is written beside it.
+/// Every file with its expected outcome.
 fn cases() -> Result<Vec<(PathBuf, Expected)>> {
     let mut cases = Vec::new();
     for entry in fs::read_dir(fixtures::directory())? {
@@ -103,7 +103,7 @@ async fn check(app: &App, file: &Path, expected: &Expected) -> Result<()> {
     let answer = app.put_with(id, &expected.query, fs::read(file)?).await?;
     if let Some(code) = &expected.code {
         problem(answer, expected.http, code).await?;
-        // Nothing at all, or an upload that has failed and only says which rows it rejected.
+        // Either there is no upload, or it has failed and lists its rejected rows.
         if app.upload(id).await?.is_some() {
             app.failed(id, code).await?;
         }

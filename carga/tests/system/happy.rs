@@ -1,4 +1,4 @@
-//! The main job, whole.
+//! Files without faults are stored completely.
 
 use anyhow::{Context, Result, ensure};
 use carga_common::archive::Manifest;
@@ -76,7 +76,7 @@ async fn a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_th
         );
         let archived: Vec<serde_json::Map<String, Value>> = serde_json::from_slice(&object)?;
         ensure!(archived.len() == batch.rows as usize);
-        // One row per line, between the brackets.
+        // One row per line, and one line for each bracket.
         ensure!(object.iter().filter(|byte| **byte == b'\n').count() == archived.len() + 2);
         for archived in archived {
             let row = rows.next().context("more rows than the file has")?;
@@ -114,7 +114,7 @@ async fn quotes_line_breaks_empty_cells_and_leading_zeros_come_back_as_they_were
 ) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     let id = Uuid::now_v7();
-    // With a byte order mark and the line ends of Windows.
+    // With a byte order mark and CRLF line ends.
     let file = format!("\u{feff}{}", csv(2500)).replace('\n', "\r\n");
     ensure!(app.put(id, file).await?.status() == 202);
     let upload = app.completed(id, 2500).await?;

@@ -1,10 +1,12 @@
-//! The whole of Carga: the real programs, seen from outside.
+//! System tests: they run Carga's real programs as processes.
 //!
-//! A scenario here is written once and runs twice: `embedded`, as `carga serve` in a directory of its own, and `distributed`, as
-//! `carga-api` and `carga-worker` on real servers. What concerns one of them alone is in the folder of that name.
+//! Each scenario is written once and runs twice: `embedded`, with `carga serve` in its own
+//! directory, and `distributed`, with `carga-api` and `carga-worker` on real servers.
+//! Scenarios for one mode only are in the folder of that name.
 //!
-//! `place` says where a test's Carga keeps everything, `app` starts it and asks it, `files` and `answers` are what goes in and what
-//! comes out; every other file is a group of promises.
+//! `place` provides a test's directory or servers, and reads what Carga stored there. `app`
+//! starts Carga and sends requests. `files` makes the files to send, and `answers` checks the
+//! responses. Every other file is a group of promises.
 
 #[macro_use]
 mod place;

@@ -1,4 +1,4 @@
-//! Where the Carga of a test keeps everything, and how a test looks behind its back.
+//! The directory or servers that a test gives to Carga, and direct access to the data stored there.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// A new place that nobody else uses.
+    /// Makes a directory, or databases and queues, that no other test uses.
     pub(crate) async fn place(self) -> Result<Place> {
         Ok(match self {
             Self::Embedded => Place::Embedded(DataDir::new()?),
@@ -30,7 +30,7 @@ impl Mode {
     }
 }
 
-/// Makes a test of each scenario in each mode: `embedded::{scenario}` and `distributed::{scenario}`.
+/// Defines two tests per scenario: `embedded::{scenario}` and `distributed::{scenario}`.
 macro_rules! in_both_modes {
     ($($scenario:ident),+ $(,)?) => {
         in_both_modes! { @ embedded Embedded $($scenario)+ }
@@ -48,7 +48,7 @@ macro_rules! in_both_modes {
     };
 }
 
-/// A directory, or a corner of the servers.
+/// A test's own data directory, or its own database, queue and bucket on the shared servers.
 #[derive(Debug)]
 pub(crate) enum Place {
     Embedded(DataDir),
@@ -67,7 +67,7 @@ impl From<Scope> for Place {
     }
 }
 
-/// The rows of one upload in SQLite.
+/// A query for the rows of one upload in SQLite.
 macro_rules! in_sqlite {
     ($columns:literal) => {
         concat!(
@@ -86,7 +86,7 @@ impl Place {
         }
     }
 
-    /// The data directory, for tests that are embedded only.
+    /// The data directory; an error in distributed mode.
     pub(crate) fn directory(&self) -> Result<&DataDir> {
         match self {
             Self::Embedded(directory) => Ok(directory),
@@ -94,7 +94,7 @@ impl Place {
         }
     }
 
-    /// One more setting.
+    /// Adds one setting.
     #[must_use]
     pub(crate) fn with(self, key: &str, value: &str) -> Self {
         match self {
@@ -103,7 +103,7 @@ impl Place {
         }
     }
 
-    /// How many rows of the upload are stored, and how many different ones.
+    /// Counts the stored rows of the upload, and their distinct row numbers.
     pub(crate) async fn rows_of(&self, id: Uuid) -> Result<(i64, i64)> {
         Ok(match self {
             Self::Embedded(directory) => {
@@ -121,7 +121,7 @@ impl Place {
         })
     }
 
-    /// How many batches of the upload are stored.
+    /// Counts the stored batches of the upload.
     pub(crate) async fn batches_of(&self, id: Uuid) -> Result<i64> {
         const SQL: &str = "SELECT count(*) FROM batches WHERE upload_id = $1";
         let (batches,) = match self {
@@ -138,12 +138,12 @@ impl Place {
         Ok(batches)
     }
 
-    /// Fails unless the rows stored are these, cell by cell and in their order.
+    /// Fails unless the stored rows equal `expected`, cell by cell and in the same order.
     pub(crate) async fn holds(&self, id: Uuid, expected: &[StringRecord]) -> Result<()> {
         self.holds_numbered(id, (1..).zip(expected)).await
     }
 
-    /// The same with row numbers that have gaps.
+    /// Like `holds`, for row numbers that have gaps.
     pub(crate) async fn holds_numbered(
         &self,
         id: Uuid,
@@ -186,7 +186,7 @@ impl Place {
         Ok(())
     }
 
-    /// A row as the view shows it.
+    /// Reads a row from the view `upload_rows`.
     pub(crate) async fn shown(&self, id: Uuid, row_number: i64) -> Result<Value> {
         const SQL: &str = "SELECT data FROM upload_rows WHERE upload_id = $1 AND row_number = $2";
         let (Json(data),) = match self {
@@ -218,7 +218,7 @@ impl Place {
         }
     }
 
-    /// Clears it away.
+    /// Removes everything that the test stored.
     pub(crate) async fn close(self) -> Result<()> {
         match self {
             Self::Embedded(directory) => {

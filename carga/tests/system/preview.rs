@@ -1,4 +1,4 @@
-//! A look at a file before it is imported.
+//! Previews of a file before it is imported.
 
 use anyhow::{Result, ensure};
 use reqwest::multipart::{Form, Part};
@@ -21,7 +21,7 @@ async fn a_preview_shows_what_the_import_then_does_and_stores_nothing(mode: Mode
         .map(|row| format!("{row};caf\u{e9} {row}\n"))
         .collect();
     let text = format!("id;name\n{rows}31\n32;x;y\n");
-    // Windows-1252: these characters are one byte each, with the same number.
+    // In Windows-1252 each of these characters is one byte, equal to its code point.
     let file: Vec<u8> = text.chars().map(|c| c as u8).collect();
     let preview = async |body: reqwest::RequestBuilder| {
         let answer = body.send().await?;
@@ -55,7 +55,7 @@ async fn a_preview_shows_what_the_import_then_does_and_stores_nothing(mode: Mode
             && raw["looked_at"]["whole"] == true,
         "{raw}"
     );
-    // Nothing but that upload.
+    // Only the import created an upload.
     let (_, listed) = app.get("/uploads").await?;
     ensure!(
         listed["uploads"].as_array().map(Vec::len) == Some(1),
@@ -88,7 +88,7 @@ async fn no_more_than_the_first_mebibyte_is_looked_at(mode: Mode) -> Result<()> 
         "{}",
         preview["looked_at"]
     );
-    // The row that is cut is not a bad row.
+    // The row that the limit cuts off is not reported as rejected.
     ensure!(preview["rejected"] == json!([]), "{}", preview["rejected"]);
     ensure!(preview["columns"].as_array().map(Vec::len) == Some(19));
     app.close().await

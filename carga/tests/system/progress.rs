@@ -1,4 +1,4 @@
-//! Polling tells the truth at every moment.
+//! Polling shows correct figures at every moment.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ in_both_modes! {
     polling_an_upload_sees_it_grow_and_never_shrink,
 }
 
-/// What must never go back while an upload succeeds.
+/// Figures that must never decrease while an upload succeeds.
 pub(crate) const ALL_FIGURES: &[(&str, &str)] = &[
     ("rows", "read"),
     ("rows", "inserted"),
@@ -25,7 +25,7 @@ pub(crate) const ALL_FIGURES: &[(&str, &str)] = &[
     ("batches", "stored"),
 ];
 
-/// What a poller saw.
+/// What a poller has observed.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) statuses: Vec<String>,
@@ -33,7 +33,7 @@ pub(crate) struct Seen {
     pub(crate) degraded: bool,
 }
 
-/// Polls until the upload has ended; a figure that goes back, or accounts that do not close, are an error.
+/// Polls until the upload has ended. Fails if a figure decreases or the row counts do not add up.
 pub(crate) fn poll(
     app: &App,
     id: Uuid,

@@ -1,4 +1,4 @@
-//! What is refused before there is an upload: it leaves none.
+//! Requests that are refused before an upload begins; they leave no upload.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::multipart::{Form, Part};
@@ -14,7 +14,6 @@ in_both_modes! {
     a_form_without_its_boundary_is_refused_early_and_costs_no_memory,
 }
 
-/// Faults that are met before there is an upload.
 async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
     mode: Mode,
 ) -> Result<()> {
@@ -58,7 +57,7 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
         ensure!(problem["column"] == serde_json::json!(column), "{problem}");
         ensure!(app.upload(id).await?.is_none(), "{file:?} left an upload");
     }
-    // Not UTF-8, and a header of two mebibytes.
+    // A header that is not UTF-8, and one of two mebibytes.
     let no_text = &b"a,b\xff\n1,2\n"[..];
     let answer = app.put_with(Uuid::now_v7(), "encoding=utf-8", no_text);
     problem(answer.await?, 422, "undecodable").await?;
@@ -129,7 +128,7 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
     )
     .await?;
 
-    // The declared length is enough to refuse before a byte of the body is read.
+    // The declared length is enough to refuse the request before its body is read.
     let large = post()
         .header("content-type", "text/csv")
         .body(vec![b'a'; 2_000_001])
@@ -146,7 +145,7 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
     app.close().await
 }
 
-/// The parser of forms would keep the whole body in memory while it looks for a boundary.
+/// Without a limit, the form parser would buffer the whole body while it looks for a boundary.
 async fn a_form_without_its_boundary_is_refused_early_and_costs_no_memory(
     mode: Mode,
 ) -> Result<()> {
@@ -162,7 +161,8 @@ async fn a_form_without_its_boundary_is_refused_early_and_costs_no_memory(
             .post(url)
             .header("content-type", "multipart/form-data; boundary=B");
         let answer = request.body(paced(body, 1_000_000_000)).send().await;
-        // The rest of 60 MB is not read, so the answer may be lost with the connection.
+        // Carga does not read the rest of the 60 MB, so the connection may break before the
+        // answer arrives.
         if let Ok(answer) = answer {
             problem(answer, 400, "malformed_form").await?;
         }

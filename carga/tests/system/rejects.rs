@@ -1,4 +1,4 @@
-//! Rows that did not make it: reported, mended, sent again; and then everything is there.
+//! Rejected rows are reported, and the corrected report can be sent as a second upload.
 
 use anyhow::{Context, Result, ensure};
 use csv::StringRecord;
@@ -19,7 +19,7 @@ in_both_modes! {
 
 const ROWS: usize = 100_000;
 
-/// A good row, which a script can know from its number.
+/// A good row, whose cells follow from its number.
 fn good(number: usize) -> [String; 3] {
     [
         number.to_string(),
@@ -34,7 +34,7 @@ fn written(row: &[String; 3]) -> Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
-/// One in a hundred rows is bad, in turns in five ways.
+/// A file in which one row in a hundred has one of five faults, in turn.
 fn with_bad_rows() -> Result<Vec<u8>> {
     let mut file = b"id,name,note\n".to_vec();
     for number in 1..=ROWS {
@@ -93,7 +93,7 @@ async fn a_file_with_bad_rows_and_its_corrected_report_are_together_exactly_the_
         "{counts:?}"
     );
 
-    // The script: it mends the cells and leaves our columns as they are.
+    // Correct the cells as a user's script would, and keep the `_carga_` columns as they are.
     let mut mended = csv::Writer::from_writer(Vec::new());
     mended.write_record(&columns)?;
     let mut second_rows = Vec::new();
@@ -177,7 +177,7 @@ async fn too_many_rejected_rows_fail_the_upload_as_it_happens_and_stay_readable(
 ) -> Result<()> {
     let place = mode.place().await?.with("CARGA_MAX_REJECTS", "2000");
     let app = App::start(place, 1).await?;
-    // Good rows enough for several batches before the bad ones, and an end that is never reached.
+    // Enough good rows for several batches, then more bad rows than Carga will read.
     let good = files::csv(5000);
     let file = [
         good.as_str(),

@@ -1,4 +1,4 @@
-//! An upload that is given up, or taken back.
+//! Cancelling an upload before it has ended, and undoing it afterwards.
 
 use anyhow::{Context, Result, ensure};
 use carga_testkit::eventually;
@@ -22,7 +22,8 @@ async fn post(app: &App, id: Uuid, verb: &str) -> Result<Response> {
     Ok(post.send().await?)
 }
 
-/// 202, and the upload is what it should be and has no rows left.
+/// Cancels or undoes the upload. Fails unless the answer is 202, the upload's status is
+/// `status` and no row is left.
 async fn reversed(app: &App, id: Uuid, verb: &str, status: &str) -> Result<Value> {
     let answer = post(app, id, verb).await?;
     ensure!(answer.status() == 202, "{}", answer.text().await?);
@@ -60,10 +61,10 @@ async fn an_upload_is_cancelled_while_it_is_sent_and_while_it_is_stored(mode: Mo
     ensure!(app.put(stored, flights().await?).await?.status() == 202);
     app.stored_more_than(stored, 3).await?;
     reversed(&app, stored, "cancel", "cancelled").await?;
-    // Again is as good as once.
+    // Cancelling twice has the same effect as once.
     reversed(&app, stored, "cancel", "cancelled").await?;
 
-    // Whatever of them was still on its way is before this one.
+    // This upload is queued behind their last batches, so those are settled when it completes.
     let last = Uuid::now_v7();
     ensure!(app.put(last, csv(1000)).await?.status() == 202);
     app.completed(last, 1000).await?;

@@ -1,4 +1,4 @@
-//! SIGTERM: what is in flight may finish, nothing new is taken, and nothing is lost.
+//! SIGTERM: uploads in flight may finish, new ones are refused, and no row is lost.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn told_to_stop_while_storing_it_gives_back_what_it_has_not_begun_and_exit
     ensure!(exit.code() == Some(0), "{exit}");
     let stored = app.place.batches_of(id).await?;
     ensure!(stored < FLIGHTS_BATCHES, "it was told too late");
-    // What it had begun it finished, acknowledgements included.
+    // It stored and acknowledged every batch that it had begun.
     let log = app.storer().log();
     ensure!(
         !log.contains("will come again"),
@@ -85,7 +85,7 @@ async fn an_upload_that_outlasts_the_grace_period_fails_as_interrupted(mode: Mod
     app.close().await
 }
 
-/// An upload on its way, of which something has arrived.
+/// Starts to send an upload, and waits until its first rows have been read.
 async fn send_slowly(app: &App, id: Uuid, rows: usize, bytes_per_second: usize) -> Result<Sending> {
     let sending = app.sending(id, paced(csv(rows), bytes_per_second));
     eventually(PATIENCE, "some rows to be read", async || {

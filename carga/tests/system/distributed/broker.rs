@@ -50,7 +50,7 @@ async fn an_upload_whose_batches_the_broker_does_not_take_in_time_fails_with_503
         status == 503 && ready["dependencies"]["queue"] == "unavailable",
         "{ready}"
     );
-    // Back again, the same API and worker go on.
+    // After the broker's restart the same API and worker continue.
     rabbit.restart().await?;
     let id = Uuid::now_v7();
     let accepted = eventually(

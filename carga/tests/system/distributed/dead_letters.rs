@@ -1,4 +1,4 @@
-//! Messages that will never be batches, and batches that will never be stored.
+//! Dead letters: messages that are not batches, and batches that cannot be stored.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ async fn an_upload_with_a_dead_batch_fails_with_the_reason_and_leaves_no_row() -
     let id = Uuid::now_v7();
     let sending = app.sending(id, paced(csv(10_000), 200_000));
     app.stored_more_than(id, 1).await?;
-    // A cell that Postgres refuses: the API would never send it.
+    // Postgres cannot store this cell; the API would never publish it.
     let body = format!(
         r#"{{"v":2,"upload":"{id}","epoch":1,"seq":900,"trace":"","columns":["a"],"rows":[["\u0000"]],"runs":[[1,1]]}}"#
     );
@@ -69,7 +69,7 @@ async fn an_upload_with_a_dead_batch_fails_with_the_reason_and_leaves_no_row() -
         "{message}"
     );
     ensure!(upload["batches"]["dead"] == 1, "{upload}");
-    // The client is told as soon as its file is over.
+    // The client gets the failure when it has sent its file.
     let answer = sending.await??;
     ensure!(answer.status() == 422);
     ensure!(app.place.rows_of(id).await?.0 == 0);
@@ -84,7 +84,7 @@ async fn a_batch_sent_twice_is_stored_once() -> Result<()> {
     let id = Uuid::now_v7();
     let sending = app.sending(id, paced("a\n1\n2\n3\n4\n5\n6\n7\n8\n", 20));
     app.begun(id).await?;
-    // Batch 1 as the API will publish it, many times over and before it does.
+    // Publish batch 1 many times before the API publishes the same batch.
     let rows: Vec<String> = (1..=8).map(|row| format!(r#"["{row}"]"#)).collect();
     let body = format!(
         r#"{{"v":2,"upload":"{id}","epoch":1,"seq":1,"trace":"","columns":["a"],"rows":[{}],"runs":[[1,8]]}}"#,
@@ -101,7 +101,7 @@ async fn a_batch_sent_twice_is_stored_once() -> Result<()> {
     }
     let drained = async || queue.depth().await.is_ok_and(|depth| depth.ready == 0);
     eventually(Duration::from_secs(30), "the queue to be empty", drained).await?;
-    // What a worker has in hand it finishes before it stops; what it could not would be back.
+    // A worker settles its deliveries before it stops; an unsettled one would return to the queue.
     for worker in &mut app.workers {
         worker.terminate()?;
         worker.wait(Duration::from_secs(30)).await?;

@@ -1,4 +1,4 @@
-//! An upload that has failed stores nothing more, whatever is on its way.
+//! A failed upload stores no more rows, even if its batches are still in flight.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::files::{csv, paced_pieces, then};
 
-/// Failing, from the bad row to the last row removed.
+/// Limit from the first byte sent to the last row removed.
 const AT_MOST: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 50;
 
@@ -30,7 +30,7 @@ async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of
     for _ in 0..ROUNDS {
         let id = Uuid::now_v7();
         ids.push(id);
-        // The good rows slowly enough for the workers to be in the middle of them, then the bad one.
+        // The good rows are slow enough that workers are storing them when the bad row arrives.
         let good = paced_pieces(rows.clone(), 6_000_000);
         let bad = futures::stream::iter([Ok(Bytes::from_static(b"one,two\n"))]);
         let started = Instant::now();
@@ -43,7 +43,7 @@ async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of
         .fetch_one(&pool)
         .await?;
         app.cleaned(id).await?;
-        // Sending takes 0.1 s; what is left is failing and removing.
+        // Sending takes 0.1 s of this; the rest is failing the upload and removing its rows.
         slowest = slowest.max(started.elapsed());
         ensure!(
             finished < AT_MOST.as_secs_f64() && started.elapsed() < AT_MOST,
@@ -51,7 +51,7 @@ async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of
             started.elapsed()
         );
     }
-    // An upload after them is stored after their last batches: nothing of them is on its way any more.
+    // This upload is queued behind their last batches, so those are settled when it completes.
     let last = Uuid::now_v7();
     ensure!(app.put(last, rows).await?.status() == 202);
     app.completed(last, 12_000).await?;

@@ -12,7 +12,7 @@ use crate::progress::poll;
 
 #[tokio::test]
 async fn a_worker_killed_in_the_middle_loses_no_row_and_doubles_none() -> Result<()> {
-    // One batch per transaction and few in hand, so that there is a middle.
+    // One batch per transaction and few prefetched, so that the kill interrupts storing.
     let scope = Scope::new()
         .await?
         .with("CARGA_GROUP_BATCHES", "1")
@@ -45,7 +45,7 @@ async fn a_worker_killed_in_the_middle_loses_no_row_and_doubles_none() -> Result
 
 #[tokio::test]
 async fn an_api_killed_in_the_middle_leaves_a_failed_upload_and_no_rows() -> Result<()> {
-    // The default lease of 60 s and sweep of 10 s, twenty times as fast.
+    // Twenty times shorter than the defaults: a lease of 60 s and a sweep every 10 s.
     let scope = Scope::new()
         .await?
         .with("CARGA_LEASE_SECS", "3")
@@ -54,7 +54,7 @@ async fn an_api_killed_in_the_middle_leaves_a_failed_upload_and_no_rows() -> Res
     let id = Uuid::now_v7();
     let sending = app.sending(id, paced(flights().await?, 4_000_000));
     app.stored_more_than(id, 20).await?;
-    // Another API answers for it from now on, and no rows that it has told of are taken back.
+    // Another API answers the polls from now on. The figures shown by the first must not decrease.
     let mut killed_api =
         std::mem::replace(&mut app.api, Running::spawn(Binary::Api, &app.place.env())?);
     app.url = app.api.base_url(PATIENCE).await?;
@@ -89,7 +89,7 @@ async fn a_completion_lost_with_its_worker_is_made_up_by_the_sweeper() -> Result
     let id = Uuid::now_v7();
     ensure!(app.put(id, csv(3000)).await?.status() == 202);
     app.completed(id, 3000).await?;
-    // As if the worker had died after the last commit and before the check.
+    // The state after a worker's death between the last commit and the completion check.
     sqlx::query("UPDATE uploads SET status = 'processing', rows_inserted = NULL, finished_at = NULL WHERE id = $1")
         .bind(id)
         .execute(&pool)

@@ -1,4 +1,4 @@
-//! The same against the real LocalStack.
+//! An upload that is archived in the real LocalStack.
 
 use anyhow::{Result, ensure};
 use carga_testkit::{LocalStack, Scope};
@@ -10,7 +10,7 @@ use crate::files::{FLIGHTS_ROWS, flights};
 #[tokio::test]
 async fn the_whole_way_works_on_localstack() -> Result<()> {
     let localstack = LocalStack::start().await?;
-    // The bucket is not there: with a custom endpoint it is created.
+    // The bucket does not exist; with a custom endpoint Carga creates it.
     let app = App::start(Scope::new().await?.with_localstack(&localstack)?, 2).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, flights().await?).await?.status() == 202);

@@ -1,4 +1,5 @@
-//! Postgres and S3 go away while batches are stored: they are waited for, and no batch pays for it.
+//! Postgres and S3 go away while batches are stored: workers wait for them, and no batch is
+//! charged an attempt.
 
 use anyhow::{Result, ensure};
 use carga_testkit::{Postgres, S3, Scope};
@@ -21,7 +22,7 @@ async fn a_killed_postgres_is_waited_for() -> Result<()> {
     let mut app = App::start(scope, 0).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, flights().await?).await?.status() == 202);
-    // Only now, or they might be done by the time it is taken away.
+    // Workers start only now, so that they are not done before Postgres is killed.
     app.add_worker().await?;
     app.add_worker().await?;
     app.stored_more_than(id, 40).await?;
@@ -48,7 +49,7 @@ async fn an_absent_archive_is_waited_for() -> Result<()> {
     let sending = app.sending(id, paced(flights().await?, 10_000_000));
     app.stored_more_than(id, 40).await?;
     s3.kill()?;
-    // Receiving goes on without it.
+    // Receiving does not need the archive.
     ensure!(sending.await??.status() == 202);
     let upload = app.upload(id).await?.unwrap_or_default();
     ensure!(upload["status"] == "processing", "{upload}");
@@ -59,7 +60,7 @@ async fn an_absent_archive_is_waited_for() -> Result<()> {
 }
 
 fn nothing_was_retried(app: &App) {
-    // Batches are in several hands, and not each of them needs the server in that very moment.
+    // One worker that met the outage is enough: the others may not have needed the server then.
     let logs: Vec<String> = app.workers.iter().map(|worker| worker.log()).collect();
     let met = logs.iter().any(|log| log.contains("waited, trying again"));
     assert!(met, "the outage was not met:\n{logs:?}");

@@ -1,4 +1,4 @@
-//! Redis goes away, or has nothing, or has old things: the figures stay right.
+//! Redis goes away, is emptied or restores old data: the figures stay correct.
 
 use anyhow::{Result, ensure};
 use carga_testkit::{Redis, Scope};
@@ -18,7 +18,7 @@ async fn losing_redis_in_any_way_changes_nothing_and_no_figure_goes_back() -> Re
     app.stored_more_than(id, 20).await?;
     command(&redis, "FLUSHALL").await?;
     app.stored_more_than(id, 60).await?;
-    // A snapshot that will be old when it is loaded.
+    // Save a snapshot that will be outdated when Redis loads it.
     command(&redis, "SAVE").await?;
     app.stored_more_than(id, 100).await?;
     redis.kill()?;
@@ -60,7 +60,7 @@ async fn every_key_in_redis_expires() -> Result<()> {
     app.close().await
 }
 
-/// One inline command, and what comes back.
+/// Sends one inline command and returns the reply.
 async fn command(redis: &Redis, command: &str) -> Result<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", redis.port())).await?;

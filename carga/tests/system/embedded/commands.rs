@@ -1,4 +1,4 @@
-//! The command line: what it prints, and what its exit code says.
+//! The command line: its output and its exit codes.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::files::{self, csv};
 
-/// A directory to be in, as a newcomer is: there is no setting, and nothing has been imported.
+/// An empty working directory without settings, as a new user has it.
 struct Desk {
     directory: TempDir,
 }
@@ -166,7 +166,7 @@ fn a_wrong_name_is_told_before_anything_is_imported() -> Result<()> {
         "{problem}"
     );
     ensure!(!desk.directory.path().join("carga-data").exists());
-    // What the command line itself is wrong about has a code of its own.
+    // An invalid command line has its own exit code.
     desk.refused(&["import"], 2)?;
     desk.refused(&["rows", "first"], 2)?;
     Ok(())
@@ -204,7 +204,7 @@ fn a_reader_that_has_seen_enough_is_no_error() -> Result<()> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        // Nobody reads, and most is still to come.
+        // Close the pipe before the command has written most of its output.
         drop(printing.stdout.take());
         let output = printing.wait_with_output()?;
         ensure!(
@@ -263,7 +263,7 @@ async fn an_import_beside_a_running_server_is_refused_by_its_name_and_address() 
     for told in [data_dir.to_str().context("no text")?, &process, &app.url] {
         ensure!(problem.contains(told), "`{told}` is missing in:\n{problem}");
     }
-    // Looking disturbs nobody.
+    // Commands that only read work beside the server.
     let id = Uuid::now_v7();
     ensure!(app.put(id, csv(1500)).await?.status() == 202);
     app.completed(id, 1500).await?;

@@ -1,4 +1,5 @@
-//! No room left: a clear answer to whoever is sending, patience with what was accepted, and nothing broken afterwards.
+//! A full disk: new uploads are refused with 507, accepted ones wait for room, and no data is
+//! damaged.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::answers::problem;
 use crate::app::{App, PATIENCE};
 use crate::files::{self, csv, then};
 
-/// Room that a test takes away and gives back, in mebibytes.
+/// Disk space that a test occupies and frees again, in mebibytes.
 const BALLAST: usize = 24;
 
 #[tokio::test]
@@ -45,7 +46,7 @@ async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works
     disk.make_room()?;
     let upload = app.ended(refused).await?;
     ensure!(upload["status"] == "failed", "{upload}");
-    // Where there was no room to record why, its lease has run out.
+    // If the disk had no room to record the failure, the upload ended when its lease expired.
     let code = upload["error"]["code"].as_str().context("no code")?;
     ensure!(matches!(code, "storage_full" | "interrupted"), "{upload}");
     app.cleaned(refused).await?;
@@ -70,7 +71,7 @@ async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works
 async fn what_was_accepted_waits_for_room_and_is_then_stored_exactly() -> Result<()> {
     const ROWS: i64 = 60_000;
     let disk = SmallDisk::mount(64)?;
-    // Many batches, one at a time, so that there is time to fill the disk.
+    // Many batches, stored one at a time, so that the disk is full before the last one.
     let directory = DataDir::on(&disk)
         .with("CARGA_BATCH_ROWS", "250")
         .with("CARGA_GROUP_BATCHES", "1")
@@ -89,7 +90,7 @@ async fn what_was_accepted_waits_for_room_and_is_then_stored_exactly() -> Result
         upload["status"] == "processing",
         "filled too late: {upload}"
     );
-    // A new one is refused meanwhile. A record of it may just have found room in the log.
+    // A new upload is refused meanwhile. Its record may still have fitted into the write-ahead log.
     let other = Uuid::now_v7();
     problem(app.put(other, csv(10)).await?, 507, "storage_full").await?;
 
@@ -107,7 +108,8 @@ async fn what_was_accepted_waits_for_room_and_is_then_stored_exactly() -> Result
     app.close().await
 }
 
-/// Its sign of life cannot be written, so it is taken for dead; and it must not rise again and wait for batches that were fenced.
+/// The upload's heartbeat cannot be written, so its lease expires and its batches are fenced.
+/// It must not continue afterwards, because it would wait for those batches forever.
 #[tokio::test]
 async fn an_upload_in_silence_on_a_full_disk_ends_as_failed_however_lively_it_is_afterwards()
 -> Result<()> {
@@ -134,7 +136,7 @@ async fn an_upload_in_silence_on_a_full_disk_ends_as_failed_however_lively_it_is
     let upload = app.upload(id).await?.context("no upload")?;
     ensure!(upload["status"] == "receiving", "there was room: {upload}");
     disk.make_room()?;
-    // Whether it is ended before or after its last byte is chance; that it ends is not.
+    // The upload may end before or after its last byte, but it must end.
     let _ = go_on.send(());
     problem(sending.await??, 422, "interrupted").await?;
     app.failed(id, "interrupted").await?;
@@ -184,7 +186,7 @@ fn an_import_without_room_says_so_with_its_exit_code_and_works_when_there_is_som
     Ok(())
 }
 
-/// No batch has died of it, none is left, and every page of every database is sound.
+/// Fails unless there are no dead letters, the queue becomes empty and every database is intact.
 async fn nothing_is_broken(app: &App) -> Result<()> {
     let directory = app.place.directory()?;
     let count = async |database: &str, sql: &'static str| -> Result<i64> {

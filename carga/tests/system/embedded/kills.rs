@@ -1,4 +1,4 @@
-//! `kill -9`, again and again in one data directory, so that damage would add up.
+//! `kill -9`, repeated in one data directory, so that damage would accumulate.
 
 use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
@@ -15,24 +15,24 @@ use crate::files::{self, FLIGHTS_ROWS, flights, paced, paced_pieces, then};
 /// When to kill.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// More than so many batches are stored, and the file is still being sent.
+    /// More than this many batches are stored, and the file is still being sent.
     Sending(i64),
-    /// The client has handed over its last byte.
+    /// The client has written its last byte.
     LastByte,
-    /// The record has just become `processing`: whether the client has its answer already is chance.
+    /// The upload has just become `processing`; the client may or may not have its answer.
     Sealed,
-    /// The 202 is here, and more than so many fifths of what was left to store are stored.
+    /// The client has its 202, and this many fifths of the remaining batches are stored.
     Answered(i64),
 }
 
-/// Small batches, one per transaction and few in hand: so there is a middle.
+/// Small batches, few prefetched and one per transaction, so that a kill interrupts storing.
 const SLOWLY: [(&str, &str); 4] = [
     ("CARGA_BATCH_ROWS", "250"),
     ("CARGA_GROUP_BATCHES", "1"),
     ("CARGA_STORE_SESSIONS", "1"),
     ("CARGA_PREFETCH", "2"),
 ];
-/// Of the file, with these settings; the last one is not full.
+/// Batches of the flights file with these settings; the last one is not full.
 const BATCHES: i64 = FLIGHTS_ROWS / 250 + 1;
 
 const MOMENTS: [Moment; 12] = [
@@ -58,7 +58,7 @@ async fn killed_at_any_moment_it_completes_what_was_answered_fails_what_was_not_
     let (mut completed, mut failed) = (Vec::new(), Vec::new());
     let mut redelivered = false;
     for moment in MOMENTS {
-        // With nothing to do it can be killed as well.
+        // Kill an idle process too.
         app.api.kill9()?;
         app.restart_with(&SLOWLY).await?;
         let id = Uuid::now_v7();
@@ -86,7 +86,7 @@ async fn killed_at_any_moment_it_completes_what_was_answered_fails_what_was_not_
     app.close().await
 }
 
-/// Sends the file, kills at the moment, and says whether the client has its 202.
+/// Sends the file, kills Carga at the given moment, and returns whether the client has its 202.
 async fn killed(app: &mut App, id: Uuid, file: &Bytes, moment: Moment) -> Result<bool> {
     match moment {
         Moment::Sending(batches) => {
@@ -130,7 +130,7 @@ async fn killed(app: &mut App, id: Uuid, file: &Bytes, moment: Moment) -> Result
     }
 }
 
-/// Looks without a pause: between the seal and the answer there is little time.
+/// Polls without a pause, because the answer follows the seal immediately.
 async fn sealed(directory: &DataDir, id: Uuid) -> Result<()> {
     let mut carga = directory.open("carga.db").await?;
     let sealed = "SELECT 1 FROM uploads WHERE id = $1 AND status = 'processing'";
@@ -147,7 +147,8 @@ async fn answered(sending: Sending) -> Result<bool> {
     Ok(sending.await?.is_ok_and(|answer| answer.status() == 202))
 }
 
-/// The list, the view, the table, the queue and the archive know of the same uploads, and each of those is the file.
+/// Fails unless list, view, table and archive agree on the uploads, each completed upload
+/// equals the file, and the queue becomes empty.
 async fn everything_adds_up(
     app: &App,
     file: &[u8],
@@ -182,7 +183,7 @@ async fn everything_adds_up(
         .all(|(_, rows, different)| (*rows, *different) == (FLIGHTS_ROWS, FLIGHTS_ROWS));
     let ids = shown.iter().map(|(upload_id, ..)| upload_id.clone());
     ensure!(whole && ids.eq(completed.iter().map(Uuid::to_string)));
-    // One is compared with the file cell by cell, and the others with it.
+    // Compare the first upload with the file cell by cell, and the other uploads with the first.
     let first = completed[0];
     app.place.holds(first, &files::read(file)?.1).await?;
     let (all, like_the_first): (i64, i64) = sqlx::query_as(
@@ -200,7 +201,7 @@ async fn everything_adds_up(
     );
     carga.close().await?;
 
-    // What failed uploads left in the queue is taken out of it as well.
+    // The worker also discards the batches of failed uploads.
     eventually(PATIENCE, "the queue to be empty", async || {
         messages(directory)
             .await
