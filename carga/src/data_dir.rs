@@ -25,14 +25,15 @@ impl DataDir {
         let shown = path.display();
         // Rows may be confidential, so only the owner may open the directory.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.with_context(|| format!("making the data directory {shown} (CARGA_DATA_DIR)"))?;
+        made.with_context(|| format!("creating the data directory {shown} (CARGA_DATA_DIR)"))?;
         // The parent holds the directory's name; sync it, so that the name survives a power
         // failure.
         let parent = File::open(path.join("..")).and_then(|parent| parent.sync_all());
         match parent {
             // If the parent is not readable, the directory already existed.
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-                return Err(error).with_context(|| format!("making {shown} durable"));
+                return Err(error)
+                    .with_context(|| format!("syncing the parent directory of {shown}"));
             }
             _ => {}
         }
@@ -68,7 +69,7 @@ impl DataDir {
     /// Adds the server's address to the lock file.
     pub(crate) fn serve_at(&mut self, address: SocketAddr) {
         self.say(&format!(
-            "carga serve on http://{address} (send files there: curl -F file=@FILE http://{address}/uploads)"
+            "carga serve on http://{address} (to send a file: curl -F file=@FILE http://{address}/uploads)"
         ));
     }
 
@@ -82,7 +83,7 @@ impl DataDir {
             .and_then(|()| self.lock.rewind())
             .and_then(|()| self.lock.write_all(line.as_bytes()));
         if let Err(error) = written {
-            tracing::warn!(%error, directory = %self.path.display(), "the lock file does not say who holds it");
+            tracing::warn!(%error, directory = %self.path.display(), "cannot write the holder's name to the lock file");
         }
     }
 }

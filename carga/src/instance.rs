@@ -31,12 +31,12 @@ impl Instance {
         let backends = Backends::connect(&settings.ports, "carga", sharing)
             .await
             .map_err(|error| anyhow::anyhow!(error.chain()))
-            .context("connecting")?;
+            .context("connecting to the backends")?;
         if store_is_ours(&settings.ports) {
             match end_interrupted(backends.store.as_ref()).await {
                 // The sweeper ends them once the disk has room to record it.
                 Err(error) if error.kind() == ErrorKind::Full => {
-                    tracing::warn!(error = error.chain(), "interrupted uploads were not ended");
+                    tracing::warn!(error = error.chain(), "no room to end interrupted uploads");
                 }
                 ended => ended?,
             }
@@ -67,7 +67,7 @@ fn store_is_ours(ports: &PortSettings) -> bool {
 /// leases: waiting for them takes time, and a clock that was set back would keep them valid.
 /// The sweeper removes their rows.
 async fn end_interrupted(store: &dyn Store) -> PortResult<()> {
-    let message = "Carga was stopped in the middle of receiving the file; send it again";
+    let message = "Carga stopped while it was receiving the file; send the file again";
     let failure = Failure::new("interrupted", message);
     let receiving = UploadQuery {
         status: Some(Status::Receiving),
@@ -81,7 +81,7 @@ async fn end_interrupted(store: &dyn Store) -> PortResult<()> {
         }
         for Upload { id, epoch, .. } in found {
             store.fail(id, epoch, &failure, None).await?;
-            tracing::info!(upload.id = %id, "ended an upload that was interrupted");
+            tracing::info!(upload.id = %id, "ended an interrupted upload");
         }
     }
 }

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("carga: starting: {error}");
+            eprintln!("carga: cannot start the async runtime: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -28,14 +28,14 @@ async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
         && !file.exists()
     {
         bail!(
-            "nothing has been imported yet: there is no {}",
+            "nothing has been imported yet: {} does not exist",
             file.display()
         );
     }
     let store = backends::store(&settings.ports, "carga", false).await;
     store
         .map_err(|error| anyhow::anyhow!(error.chain()))
-        .context("connecting")
+        .context("connecting to the store")
 }
 
 /// The upload with the given id. For `last`, the latest upload, or the latest with one of
@@ -43,7 +43,7 @@ async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
 async fn find(store: &dyn Store, which: Which, statuses: &[Status]) -> anyhow::Result<Upload> {
     if let Which::Id(id) = which {
         let found = store.upload(id).await?;
-        return found.with_context(|| format!("there is no upload {id}"));
+        return found.with_context(|| format!("upload {id} does not exist"));
     }
     let any = [None];
     let statuses: Vec<Option<Status>> = statuses.iter().copied().map(Some).collect();
@@ -64,5 +64,5 @@ async fn find(store: &dyn Store, which: Which, statuses: &[Status]) -> anyhow::R
             .chain(found)
             .max_by_key(|upload| upload.created_at);
     }
-    latest.context("there is no such upload yet")
+    latest.context("no upload matches `last` yet")
 }

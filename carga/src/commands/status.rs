@@ -28,7 +28,7 @@ pub(crate) async fn run(settings: &Settings, which: Option<Which>) -> anyhow::Re
         };
         let mut table = format!(
             "{:36}  {:10}  {:>13}  {:20}  FILE\n",
-            "UPLOAD", "STATUS", "ROWS", "BEGUN"
+            "UPLOAD", "STATUS", "ROWS", "CREATED"
         );
         for upload in store.uploads(&query).await? {
             table.push_str(&line(&upload));

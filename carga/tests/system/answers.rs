@@ -17,7 +17,7 @@ pub(crate) async fn problem(answer: Response, status: u16, code: &str) -> Result
     let problem: Value = answer.json().await?;
     ensure!(
         found == status && problem["code"] == code,
-        "{status} {code} expected, {found}: {problem}"
+        "expected {status} {code}, found {found}: {problem}"
     );
     ensure!(media_type.is_some_and(|found| found == "application/problem+json"));
     ensure!(
@@ -52,7 +52,7 @@ pub(crate) fn check_accounts(upload: &Value) -> Result<()> {
     let sum: u64 = parts.into_iter().map(figure).sum::<Result<_>>()?;
     ensure!(
         figure("read")? == sum,
-        "the accounts do not close: {upload}"
+        "the row counts do not add up: {upload}"
     );
     Ok(())
 }

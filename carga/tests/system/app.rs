@@ -144,7 +144,7 @@ impl App {
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()?;
-            let input = curl.stdin.take().context("no standard input")?;
+            let input = curl.stdin.take().context("curl has no standard input")?;
             // Curl closes the pipe when it has its answer.
             let writing = std::thread::spawn(move || write(input));
             let sent = curl.wait_with_output()?;
@@ -171,7 +171,7 @@ impl App {
 
     /// Polls until the upload exists.
     pub(crate) async fn begun(&self, id: Uuid) -> Result<()> {
-        eventually(PATIENCE, "the upload to be there", async || {
+        eventually(PATIENCE, "the upload to exist", async || {
             self.upload(id).await.is_ok_and(|upload| upload.is_some())
         })
         .await
@@ -221,8 +221,8 @@ impl App {
                     .any(|field| last[field] != upload[field]);
                 is_news.then_some(upload)
             };
-            let changed = eventually(PATIENCE, "the upload to go on or to end", changed).await;
-            last = changed.with_context(|| format!("it stands still at {last}"))?;
+            let changed = eventually(PATIENCE, "the upload to progress or end", changed).await;
+            last = changed.with_context(|| format!("no progress since {last}"))?;
             if !last["finished_at"].is_null() {
                 return Ok(last);
             }
@@ -246,7 +246,7 @@ impl App {
         let (all, distinct) = self.place.rows_of(id).await?;
         ensure!(
             (all, distinct) == (rows, rows),
-            "{all} rows are stored, {distinct} different ones"
+            "expected {rows} distinct rows, found {all} rows, {distinct} of them distinct"
         );
         Ok(upload)
     }
@@ -272,7 +272,7 @@ impl App {
         };
         eventually(PATIENCE, "the rows to be removed", clean).await?;
         let (left, _) = self.place.rows_of(id).await?;
-        ensure!(left == 0, "{left} rows are left of a failed upload");
+        ensure!(left == 0, "{left} rows remain after cleanup");
         Ok(())
     }
 }

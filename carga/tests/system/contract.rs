@@ -151,7 +151,7 @@ async fn one_upload_too_many_is_told_so_before_its_body_is_read(mode: Mode) -> R
     ensure!(sending.await??.status() == 202);
     ensure!(
         app.put(second, csv(10)).await?.status() == 202,
-        "the place is free again"
+        "the first upload still counts against the limit"
     );
     app.completed(second, 10).await?;
     app.close().await
@@ -169,7 +169,10 @@ async fn a_client_that_never_ends_its_head_or_falls_silent_is_let_go(mode: Mode)
         .await?;
     let mut answer = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(10), slow.read_to_end(&mut answer)).await;
-    ensure!(closed.is_ok(), "a head without an end keeps its connection");
+    ensure!(
+        closed.is_ok(),
+        "the connection of an unfinished head stays open"
+    );
 
     let id = Uuid::now_v7();
     let mut silent = app.connect().await?;

@@ -60,7 +60,7 @@ async fn every_trouble_has_the_outcome_that_is_written_beside_it(mode: Mode) -> 
         .with("CARGA_MAX_ROW_BYTES", "4000");
     let app = App::start(place, 1).await?;
     let cases = cases()?;
-    ensure!(cases.len() > 50, "only {} cases are there", cases.len());
+    ensure!(cases.len() > 50, "found only {} cases", cases.len());
     let mut failed = Vec::new();
     for (file, expected) in cases {
         let name = file
@@ -116,7 +116,10 @@ async fn check(app: &App, file: &Path, expected: &Expected) -> Result<()> {
         answer.text().await?
     );
     let upload = app.ended(id).await?;
-    let wanted = expected.status.as_deref().context("no status is written")?;
+    let wanted = expected
+        .status
+        .as_deref()
+        .context("the JSON file has no status")?;
     ensure!(upload["status"] == wanted, "{upload}");
     for (field, value) in &expected.dialect {
         ensure!(
@@ -162,7 +165,7 @@ async fn check_rejected(app: &App, id: Uuid, expected: &Expected) -> Result<()> 
         .send()
         .await?;
     if report.status() == 404 {
-        ensure!(expected.rejected.is_empty(), "there is no report");
+        ensure!(expected.rejected.is_empty(), "no reject report");
         return Ok(());
     }
     let report = report.text().await?;

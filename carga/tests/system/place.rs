@@ -90,7 +90,7 @@ impl Place {
     pub(crate) fn directory(&self) -> Result<&DataDir> {
         match self {
             Self::Embedded(directory) => Ok(directory),
-            Self::Distributed(_) => bail!("there is no data directory on servers"),
+            Self::Distributed(_) => bail!("distributed mode has no data directory"),
         }
     }
 

@@ -48,7 +48,7 @@ pub(crate) fn poll(
             ticks.tick().await;
             let answer = client.get(&url).send().await?;
             if answer.status() == 404 {
-                ensure!(last.is_none(), "the upload was there and is gone");
+                ensure!(last.is_none(), "the upload existed and has vanished");
                 continue;
             }
             let terminal = answer.headers().get("retry-after").is_none();
@@ -60,7 +60,7 @@ pub(crate) fn poll(
                         (last[group][figure].as_u64(), upload[group][figure].as_u64());
                     ensure!(
                         before <= now,
-                        "{group}.{figure} went from {before:?} back to {now:?}"
+                        "{group}.{figure} decreased from {before:?} to {now:?}"
                     );
                 }
             }
@@ -97,7 +97,11 @@ async fn polling_an_upload_sees_it_grow_and_never_shrink(mode: Mode) -> Result<(
         "{:?}",
         seen.statuses
     );
-    ensure!(seen.reads.len() >= 5, "only {:?}", seen.reads);
+    ensure!(
+        seen.reads.len() >= 5,
+        "too few values seen: {:?}",
+        seen.reads
+    );
     ensure!(!seen.degraded);
     app.completed(id, FLIGHTS_ROWS).await?;
     app.close().await

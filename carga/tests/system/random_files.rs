@@ -228,7 +228,7 @@ async fn check(app: &App, plan: &Plan) -> Result<()> {
             && upload["rows"]["inserted"] == stored
             && upload["rows"]["rejected"] == rejected
             && upload["blank_lines"] == expected.blank_lines,
-        "{stored} and {rejected}, {} blank: {upload}",
+        "expected {stored} stored, {rejected} rejected and {} blank: {upload}",
         expected.blank_lines
     );
     let rows = expected.rows.iter().map(|(number, row)| (*number, row));

@@ -168,7 +168,7 @@ async fn a_form_without_its_boundary_is_refused_early_and_costs_no_memory(
         }
     }
     let peak = app.api.peak_rss_bytes()?;
-    ensure!(peak < 60 << 20, "the API took {peak} bytes");
+    ensure!(peak < 60 << 20, "the API's memory peaked at {peak} bytes");
     let empty = Form::new().part("file", Part::text("").file_name("empty.csv"));
     let answer = app
         .client

@@ -36,7 +36,10 @@ async fn told_to_stop_while_storing_it_gives_back_what_it_has_not_begun_and_exit
     let exit = app.storer().wait(Duration::from_secs(30)).await?;
     ensure!(exit.code() == Some(0), "{exit}");
     let stored = app.place.batches_of(id).await?;
-    ensure!(stored < FLIGHTS_BATCHES, "it was told too late");
+    ensure!(
+        stored < FLIGHTS_BATCHES,
+        "SIGTERM came too late: every batch was stored"
+    );
     // It stored and acknowledged every batch that it had begun.
     let log = app.storer().log();
     ensure!(
@@ -55,7 +58,7 @@ async fn told_to_stop_it_finishes_the_upload_in_flight_takes_no_other_and_exits_
     let id = Uuid::now_v7();
     let sending = send_slowly(&app, id, 20_000, 400_000).await?;
     app.api.terminate()?;
-    eventually(PATIENCE, "it to drain", async || {
+    eventually(PATIENCE, "the API to drain", async || {
         let ready = app.get("/readyz").await;
         ready.is_ok_and(|(status, ready)| status == 503 && ready["status"] == "draining")
     })

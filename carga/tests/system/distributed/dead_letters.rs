@@ -136,7 +136,7 @@ fn message(upload: Uuid, seq: u32, body: &str) -> EncodedBatch {
 }
 
 async fn parked(pool: &PgPool, upload: Uuid, seq: i32) -> Result<(Vec<u8>, String)> {
-    eventually(PATIENCE, "the dead letter to be kept", async || {
+    eventually(PATIENCE, "the dead letter to be parked", async || {
         sqlx::query_as("SELECT body, reason FROM parked_batches WHERE upload_id = $1 AND seq = $2")
             .bind(upload)
             .bind(seq)

@@ -59,7 +59,7 @@ async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of
         let (left, _) = app.place.rows_of(id).await?;
         ensure!(
             left == 0,
-            "{left} rows of upload {id} came in after it had failed"
+            "{left} rows of upload {id} were stored after it had failed"
         );
         ensure!(app.place.batches_of(id).await? == 0);
     }
@@ -70,7 +70,7 @@ async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of
         .sum();
     ensure!(
         fenced > 0,
-        "no batch met the fence: the test did not test (slowest round {slowest:?})"
+        "no batch was fenced, so the test proved nothing (slowest round {slowest:?})"
     );
     app.close().await
 }

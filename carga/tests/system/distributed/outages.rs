@@ -63,7 +63,7 @@ fn nothing_was_retried(app: &App) {
     // One worker that met the outage is enough: the others may not have needed the server then.
     let logs: Vec<String> = app.workers.iter().map(|worker| worker.log()).collect();
     let met = logs.iter().any(|log| log.contains("waited, trying again"));
-    assert!(met, "the outage was not met:\n{logs:?}");
+    assert!(met, "no worker met the outage:\n{logs:?}");
     for log in logs {
         assert!(
             !log.contains("a batch failed"),

@@ -29,7 +29,7 @@ async fn losing_redis_in_any_way_changes_nothing_and_no_figure_goes_back() -> Re
     redis.restart().await?;
     ensure!(sending.await??.status() == 202);
     let seen = poller.await??;
-    ensure!(seen.degraded, "the outage was not told");
+    ensure!(seen.degraded, "the outage was not reported as `degraded`");
     ensure!(seen.reads.len() >= 5);
     app.completed(id, FLIGHTS_ROWS).await?;
     app.close().await
@@ -54,7 +54,7 @@ async fn every_key_in_redis_expires() -> Result<()> {
         let seconds: i64 = ttl.trim().trim_start_matches(':').parse()?;
         ensure!(
             (80_000..=86_400).contains(&seconds),
-            "{key} lives for {seconds} s"
+            "{key} expires in {seconds} s"
         );
     }
     app.close().await

@@ -88,7 +88,7 @@ async fn what_was_accepted_waits_for_room_and_is_then_stored_exactly() -> Result
     let upload = app.upload(id).await?.context("no upload")?;
     ensure!(
         upload["status"] == "processing",
-        "filled too late: {upload}"
+        "the disk was filled too late: {upload}"
     );
     // A new upload is refused meanwhile. Its record may still have fitted into the write-ahead log.
     let other = Uuid::now_v7();
@@ -134,7 +134,10 @@ async fn an_upload_in_silence_on_a_full_disk_ends_as_failed_however_lively_it_is
     let given_up = "ending an interrupted upload";
     app.api.wait_for_log(given_up, PATIENCE).await?;
     let upload = app.upload(id).await?.context("no upload")?;
-    ensure!(upload["status"] == "receiving", "there was room: {upload}");
+    ensure!(
+        upload["status"] == "receiving",
+        "the failure found room on the disk: {upload}"
+    );
     disk.make_room()?;
     // The upload may end before or after its last byte, but it must end.
     let _ = go_on.send(());

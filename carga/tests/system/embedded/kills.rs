@@ -74,13 +74,13 @@ async fn killed_at_any_moment_it_completes_what_was_answered_fails_what_was_not_
                 app.completed(id, FLIGHTS_ROWS).await?;
                 completed.push(id);
             }
-            _ => bail!("killed at {moment:?}, answered: {answered}, and ended as {upload}"),
+            _ => bail!("killed at {moment:?} (answered: {answered}), the upload ended as {upload}"),
         }
         redelivered |= app.api.log().contains("redelivered=true");
     }
     ensure!(
         redelivered,
-        "no batch was delivered twice: the test did not test"
+        "no batch was redelivered, so the test proved nothing"
     );
     everything_adds_up(&app, &file, &completed, &failed).await?;
     app.close().await
@@ -197,7 +197,7 @@ async fn everything_adds_up(
     let total = FLIGHTS_ROWS * completed.len() as i64;
     ensure!(
         (all, like_the_first) == (total, total),
-        "{all} rows in the table instead of {total}, {like_the_first} of them right"
+        "expected {total} correct rows, found {all} rows, {like_the_first} of them correct"
     );
     carga.close().await?;
 
