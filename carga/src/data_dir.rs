@@ -93,7 +93,7 @@ mod tests {
     use super::DataDir;
 
     #[test]
-    fn a_second_user_is_refused_by_the_name_of_the_first_until_that_one_has_gone() {
+    fn a_locked_data_directory_names_its_holder() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data");
         let mut first = DataDir::lock(&path, "carga import").unwrap();

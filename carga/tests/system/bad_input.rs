@@ -11,13 +11,13 @@ use crate::files::{csv, paced};
 use crate::place::Mode;
 
 in_both_modes! {
-    a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row,
-    a_body_larger_than_the_limit_is_refused_with_limit_and_actual_also_when_its_length_was_not_told,
-    a_part_after_the_file_and_a_wrong_digest_fail_the_upload,
+    a_bad_row_fails_its_upload_with_code_and_position_and_leaves_no_row,
+    a_chunked_body_over_the_limit_is_refused_with_limit_and_actual_size,
+    a_form_part_after_the_file_or_a_wrong_digest_fails_the_upload,
 }
 
 /// The bad row follows 2,500 good rows, so that two batches have been published before it.
-async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
+async fn a_bad_row_fails_its_upload_with_code_and_position_and_leaves_no_row(
     mode: Mode,
 ) -> Result<()> {
     let scope = mode
@@ -96,7 +96,7 @@ async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
     app.close().await
 }
 
-async fn a_body_larger_than_the_limit_is_refused_with_limit_and_actual_also_when_its_length_was_not_told(
+async fn a_chunked_body_over_the_limit_is_refused_with_limit_and_actual_size(
     mode: Mode,
 ) -> Result<()> {
     let app = App::start(
@@ -116,7 +116,7 @@ async fn a_body_larger_than_the_limit_is_refused_with_limit_and_actual_also_when
     app.close().await
 }
 
-async fn a_part_after_the_file_and_a_wrong_digest_fail_the_upload(mode: Mode) -> Result<()> {
+async fn a_form_part_after_the_file_or_a_wrong_digest_fails_the_upload(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     let form = Form::new()
         .part("file", Part::text(csv(3000)).file_name("a.csv"))

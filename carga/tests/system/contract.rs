@@ -13,14 +13,14 @@ use crate::files::{csv, paced};
 use crate::place::Mode;
 
 in_both_modes! {
-    an_id_names_one_upload_and_only_the_same_file_gets_it_again,
-    uploads_are_listed_newest_first_page_by_page_and_by_status,
-    one_upload_too_many_is_told_so_before_its_body_is_read,
-    a_client_that_never_ends_its_head_or_falls_silent_is_let_go,
+    a_used_id_is_accepted_again_only_for_the_same_file,
+    uploads_are_listed_newest_first_in_pages_and_by_status,
+    an_upload_over_the_concurrency_limit_is_refused_before_its_body_is_read,
+    a_client_that_stalls_in_its_head_or_body_is_disconnected,
     health_names_every_dependency,
 }
 
-async fn an_id_names_one_upload_and_only_the_same_file_gets_it_again(mode: Mode) -> Result<()> {
+async fn a_used_id_is_accepted_again_only_for_the_same_file(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     let (id, file) = (Uuid::new_v4(), csv(2000));
     let digest = sha256_hex(&file);
@@ -72,7 +72,7 @@ async fn an_id_names_one_upload_and_only_the_same_file_gets_it_again(mode: Mode)
     app.close().await
 }
 
-async fn uploads_are_listed_newest_first_page_by_page_and_by_status(mode: Mode) -> Result<()> {
+async fn uploads_are_listed_newest_first_in_pages_and_by_status(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     let mut ids = Vec::new();
     for number in 0..7 {
@@ -138,7 +138,9 @@ async fn uploads_are_listed_newest_first_page_by_page_and_by_status(mode: Mode) 
     app.close().await
 }
 
-async fn one_upload_too_many_is_told_so_before_its_body_is_read(mode: Mode) -> Result<()> {
+async fn an_upload_over_the_concurrency_limit_is_refused_before_its_body_is_read(
+    mode: Mode,
+) -> Result<()> {
     let app = App::start(mode.place().await?.with("CARGA_MAX_UPLOADS", "1"), 1).await?;
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
     let sending = app.sending(first, paced(csv(3000), 90_000));
@@ -157,7 +159,7 @@ async fn one_upload_too_many_is_told_so_before_its_body_is_read(mode: Mode) -> R
     app.close().await
 }
 
-async fn a_client_that_never_ends_its_head_or_falls_silent_is_let_go(mode: Mode) -> Result<()> {
+async fn a_client_that_stalls_in_its_head_or_body_is_disconnected(mode: Mode) -> Result<()> {
     let scope = mode
         .place()
         .await?

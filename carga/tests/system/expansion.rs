@@ -11,8 +11,8 @@ use crate::files::csv;
 use crate::place::Mode;
 
 in_both_modes! {
-    ten_megabytes_that_expand_to_ten_gigabytes_are_refused_early_with_memory_flat,
-    a_field_of_two_gigabytes_is_refused_early_with_memory_flat,
+    a_gzip_bomb_of_ten_gigabytes_is_refused_early_with_flat_memory,
+    a_field_of_two_gigabytes_is_refused_early_with_flat_memory,
 }
 
 /// More memory than reading needs, and far less than buffering the input would take.
@@ -36,9 +36,7 @@ fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     Ok(packed)
 }
 
-async fn ten_megabytes_that_expand_to_ten_gigabytes_are_refused_early_with_memory_flat(
-    mode: Mode,
-) -> Result<()> {
+async fn a_gzip_bomb_of_ten_gigabytes_is_refused_early_with_flat_memory(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     // A thousand gzip members of ten kilobytes, each of which decompresses to ten megabytes.
     let member = gzip("1,2\n".repeat(2_500_000).as_bytes())?;
@@ -74,7 +72,7 @@ async fn ten_megabytes_that_expand_to_ten_gigabytes_are_refused_early_with_memor
     app.close().await
 }
 
-async fn a_field_of_two_gigabytes_is_refused_early_with_memory_flat(mode: Mode) -> Result<()> {
+async fn a_field_of_two_gigabytes_is_refused_early_with_flat_memory(mode: Mode) -> Result<()> {
     const PIECE: usize = 1 << 20;
     let app = App::start(mode.place().await?, 1).await?;
     let before = app.api.peak_rss_bytes()?;

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::place::Mode;
 
 in_both_modes! {
-    every_trouble_has_the_outcome_that_is_written_beside_it,
+    every_fixture_has_its_expected_outcome,
 }
 
 /// The expected outcome of a file, read from the JSON file beside it.
@@ -53,7 +53,7 @@ struct Rejected {
     column: Option<String>,
 }
 
-async fn every_trouble_has_the_outcome_that_is_written_beside_it(mode: Mode) -> Result<()> {
+async fn every_fixture_has_its_expected_outcome(mode: Mode) -> Result<()> {
     let place = mode.place().await?;
     let place = place
         .with("CARGA_MAX_FIELD_BYTES", "1000")

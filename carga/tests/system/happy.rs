@@ -12,15 +12,13 @@ use crate::files::{self, FLIGHTS_BATCHES, FLIGHTS_ROWS, csv, flights, paced};
 use crate::place::Mode;
 
 in_both_modes! {
-    a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_the_archive,
-    two_uploads_at_once_are_both_exact,
-    quotes_line_breaks_empty_cells_and_leading_zeros_come_back_as_they_were,
-    a_header_without_rows_completes_with_a_manifest,
+    a_file_sent_by_curl_is_stored_and_archived_cell_by_cell,
+    concurrent_uploads_are_both_stored_exactly,
+    quotes_line_breaks_empty_cells_and_leading_zeros_are_preserved,
+    a_file_with_only_a_header_completes_with_a_manifest,
 }
 
-async fn a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_the_archive(
-    mode: Mode,
-) -> Result<()> {
+async fn a_file_sent_by_curl_is_stored_and_archived_cell_by_cell(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 2).await?;
     let path = carga_testkit::fixtures::flights()?;
     let sent = Command::new("curl")
@@ -94,7 +92,7 @@ async fn a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_th
     app.close().await
 }
 
-async fn two_uploads_at_once_are_both_exact(mode: Mode) -> Result<()> {
+async fn concurrent_uploads_are_both_stored_exactly(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 2).await?;
     let file = flights().await?;
     let other = csv(40_000);
@@ -109,9 +107,7 @@ async fn two_uploads_at_once_are_both_exact(mode: Mode) -> Result<()> {
     app.close().await
 }
 
-async fn quotes_line_breaks_empty_cells_and_leading_zeros_come_back_as_they_were(
-    mode: Mode,
-) -> Result<()> {
+async fn quotes_line_breaks_empty_cells_and_leading_zeros_are_preserved(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     let id = Uuid::now_v7();
     // With a byte order mark and CRLF line ends.
@@ -131,7 +127,7 @@ async fn quotes_line_breaks_empty_cells_and_leading_zeros_come_back_as_they_were
     app.close().await
 }
 
-async fn a_header_without_rows_completes_with_a_manifest(mode: Mode) -> Result<()> {
+async fn a_file_with_only_a_header_completes_with_a_manifest(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     for header in ["a,b,c", "a,b,c\n", "\"a\",b,c\r\n\r\n"] {
         let id = Uuid::now_v7();

@@ -11,11 +11,11 @@ use crate::files::flights;
 use crate::place::Mode;
 
 in_both_modes! {
-    a_preview_shows_what_the_import_then_does_and_stores_nothing,
-    no_more_than_the_first_mebibyte_is_looked_at,
+    a_preview_agrees_with_the_import_and_stores_nothing,
+    a_preview_reads_only_the_first_mebibyte,
 }
 
-async fn a_preview_shows_what_the_import_then_does_and_stores_nothing(mode: Mode) -> Result<()> {
+async fn a_preview_agrees_with_the_import_and_stores_nothing(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     let rows: String = (1..=30)
         .map(|row| format!("{row};caf\u{e9} {row}\n"))
@@ -71,7 +71,7 @@ async fn a_preview_shows_what_the_import_then_does_and_stores_nothing(mode: Mode
     app.close().await
 }
 
-async fn no_more_than_the_first_mebibyte_is_looked_at(mode: Mode) -> Result<()> {
+async fn a_preview_reads_only_the_first_mebibyte(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     let post = app.client.post(format!("{}/uploads/preview", app.url));
     let post = post

@@ -14,7 +14,7 @@ use crate::files::{FLIGHTS_ROWS, flights, paced};
 use crate::place::Mode;
 
 in_both_modes! {
-    polling_an_upload_sees_it_grow_and_never_shrink,
+    polled_figures_grow_and_never_decrease,
 }
 
 /// Figures that must never decrease while an upload succeeds.
@@ -85,7 +85,7 @@ pub(crate) fn poll(
     })
 }
 
-async fn polling_an_upload_sees_it_grow_and_never_shrink(mode: Mode) -> Result<()> {
+async fn polled_figures_grow_and_never_decrease(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 2).await?;
     let id = Uuid::now_v7();
     let poller = poll(&app, id, ALL_FIGURES);

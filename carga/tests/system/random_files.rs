@@ -16,7 +16,7 @@ use crate::files::paced;
 use crate::place::Mode;
 
 in_both_modes! {
-    every_count_and_every_cell_of_a_random_file_is_what_an_independent_reading_says,
+    the_counts_and_cells_of_a_random_file_match_its_plan,
 }
 
 /// Number of files. They differ in size, delimiter, cells, encoding and line ends.
@@ -176,9 +176,7 @@ impl Plan {
     }
 }
 
-async fn every_count_and_every_cell_of_a_random_file_is_what_an_independent_reading_says(
-    mode: Mode,
-) -> Result<()> {
+async fn the_counts_and_cells_of_a_random_file_match_its_plan(mode: Mode) -> Result<()> {
     // The files are the same in every run; only the timing differs.
     let mut runner = TestRunner::deterministic();
     let mut app: Option<(u32, App)> = None;

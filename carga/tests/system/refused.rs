@@ -10,11 +10,11 @@ use crate::files::paced;
 use crate::place::Mode;
 
 in_both_modes! {
-    a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload,
-    a_form_without_its_boundary_is_refused_early_and_costs_no_memory,
+    an_invalid_request_is_refused_with_its_code_and_leaves_no_upload,
+    a_form_without_its_boundary_is_refused_early_with_flat_memory,
 }
 
-async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
+async fn an_invalid_request_is_refused_with_its_code_and_leaves_no_upload(
     mode: Mode,
 ) -> Result<()> {
     let app = App::start(
@@ -146,9 +146,7 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
 }
 
 /// Without a limit, the form parser would buffer the whole body while it looks for a boundary.
-async fn a_form_without_its_boundary_is_refused_early_and_costs_no_memory(
-    mode: Mode,
-) -> Result<()> {
+async fn a_form_without_its_boundary_is_refused_early_with_flat_memory(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 0).await?;
     let endless_head = format!(
         "--B\r\nContent-Disposition: form-data; name=\"{}",

@@ -11,10 +11,10 @@ use crate::files;
 use crate::place::Mode;
 
 in_both_modes! {
-    a_file_with_bad_rows_and_its_corrected_report_are_together_exactly_the_good_data,
-    the_report_is_csv_or_ndjson_and_safe_for_spreadsheets_if_asked,
-    too_many_rejected_rows_fail_the_upload_as_it_happens_and_stay_readable,
-    the_same_file_again_is_linked_to_the_first_or_refused,
+    a_file_with_bad_rows_and_its_corrected_report_store_every_row,
+    the_reject_report_is_csv_or_ndjson_and_escapes_formulas_on_request,
+    too_many_rejected_rows_fail_the_upload_at_once_and_stay_readable,
+    a_duplicate_file_is_linked_to_the_earlier_upload_or_refused,
 }
 
 const ROWS: usize = 100_000;
@@ -53,9 +53,7 @@ fn with_bad_rows() -> Result<Vec<u8>> {
     Ok(file)
 }
 
-async fn a_file_with_bad_rows_and_its_corrected_report_are_together_exactly_the_good_data(
-    mode: Mode,
-) -> Result<()> {
+async fn a_file_with_bad_rows_and_its_corrected_report_store_every_row(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     let first = Uuid::now_v7();
     ensure!(app.put(first, with_bad_rows()?).await?.status() == 202);
@@ -121,7 +119,9 @@ async fn a_file_with_bad_rows_and_its_corrected_report_are_together_exactly_the_
     app.close().await
 }
 
-async fn the_report_is_csv_or_ndjson_and_safe_for_spreadsheets_if_asked(mode: Mode) -> Result<()> {
+async fn the_reject_report_is_csv_or_ndjson_and_escapes_formulas_on_request(
+    mode: Mode,
+) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, "a,b\n=1+1,\0\n@x\n1,2\n").await?.status() == 202);
@@ -172,7 +172,7 @@ async fn the_report_is_csv_or_ndjson_and_safe_for_spreadsheets_if_asked(mode: Mo
     app.close().await
 }
 
-async fn too_many_rejected_rows_fail_the_upload_as_it_happens_and_stay_readable(
+async fn too_many_rejected_rows_fail_the_upload_at_once_and_stay_readable(
     mode: Mode,
 ) -> Result<()> {
     let place = mode.place().await?.with("CARGA_MAX_REJECTS", "2000");
@@ -207,7 +207,7 @@ async fn too_many_rejected_rows_fail_the_upload_as_it_happens_and_stay_readable(
     app.close().await
 }
 
-async fn the_same_file_again_is_linked_to_the_first_or_refused(mode: Mode) -> Result<()> {
+async fn a_duplicate_file_is_linked_to_the_earlier_upload_or_refused(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     let (first, second, third) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
     let file = files::csv(1200);

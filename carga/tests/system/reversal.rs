@@ -12,9 +12,9 @@ use crate::files::{csv, flights, paced};
 use crate::place::Mode;
 
 in_both_modes! {
-    an_upload_is_cancelled_while_it_is_sent_and_while_it_is_stored,
-    an_upload_is_undone_and_its_archive_with_it,
-    what_its_state_forbids_is_a_409_and_changes_nothing,
+    an_upload_can_be_cancelled_while_it_is_sent_and_while_it_is_stored,
+    undoing_an_upload_removes_its_rows_and_its_archive,
+    a_reversal_in_the_wrong_state_is_refused_with_409_and_changes_nothing,
 }
 
 async fn post(app: &App, id: Uuid, verb: &str) -> Result<Response> {
@@ -42,7 +42,9 @@ async fn reversed(app: &App, id: Uuid, verb: &str, status: &str) -> Result<Value
     Ok(upload)
 }
 
-async fn an_upload_is_cancelled_while_it_is_sent_and_while_it_is_stored(mode: Mode) -> Result<()> {
+async fn an_upload_can_be_cancelled_while_it_is_sent_and_while_it_is_stored(
+    mode: Mode,
+) -> Result<()> {
     let place = mode
         .place()
         .await?
@@ -75,7 +77,7 @@ async fn an_upload_is_cancelled_while_it_is_sent_and_while_it_is_stored(mode: Mo
     app.close().await
 }
 
-async fn an_upload_is_undone_and_its_archive_with_it(mode: Mode) -> Result<()> {
+async fn undoing_an_upload_removes_its_rows_and_its_archive(mode: Mode) -> Result<()> {
     let place = mode.place().await?.with("CARGA_SWEEP_MS", "500");
     let app = App::start(place, 1).await?;
     let (id, other) = (Uuid::now_v7(), Uuid::now_v7());
@@ -100,7 +102,9 @@ async fn an_upload_is_undone_and_its_archive_with_it(mode: Mode) -> Result<()> {
     app.close().await
 }
 
-async fn what_its_state_forbids_is_a_409_and_changes_nothing(mode: Mode) -> Result<()> {
+async fn a_reversal_in_the_wrong_state_is_refused_with_409_and_changes_nothing(
+    mode: Mode,
+) -> Result<()> {
     let app = App::start(mode.place().await?, 1).await?;
     let (completed, failed) = (Uuid::now_v7(), Uuid::now_v7());
     ensure!(app.put(completed, csv(10)).await?.status() == 202);

@@ -12,14 +12,12 @@ use crate::files::{FLIGHTS_BATCHES, FLIGHTS_ROWS, csv, flights, paced};
 use crate::place::Mode;
 
 in_both_modes! {
-    told_to_stop_while_storing_it_gives_back_what_it_has_not_begun_and_exits_0,
-    told_to_stop_it_finishes_the_upload_in_flight_takes_no_other_and_exits_0,
+    sigterm_while_storing_returns_unstarted_batches_and_exits_0,
+    sigterm_finishes_the_upload_in_flight_refuses_others_and_exits_0,
     an_upload_that_outlasts_the_grace_period_fails_as_interrupted,
 }
 
-async fn told_to_stop_while_storing_it_gives_back_what_it_has_not_begun_and_exits_0(
-    mode: Mode,
-) -> Result<()> {
+async fn sigterm_while_storing_returns_unstarted_batches_and_exits_0(mode: Mode) -> Result<()> {
     let place = mode
         .place()
         .await?
@@ -51,7 +49,7 @@ async fn told_to_stop_while_storing_it_gives_back_what_it_has_not_begun_and_exit
     app.close().await
 }
 
-async fn told_to_stop_it_finishes_the_upload_in_flight_takes_no_other_and_exits_0(
+async fn sigterm_finishes_the_upload_in_flight_refuses_others_and_exits_0(
     mode: Mode,
 ) -> Result<()> {
     let mut app = App::start(mode.place().await?, 1).await?;

@@ -9,12 +9,12 @@ use crate::files::csv;
 use crate::place::Mode;
 
 in_both_modes! {
-    a_body_that_ends_early_is_a_failure_wherever_it_ends,
-    a_raw_body_that_ends_early_is_a_failure,
+    a_truncated_form_fails_its_upload_wherever_it_ends,
+    a_truncated_raw_body_fails_its_upload,
 }
 
 /// A client that disconnects sees no answer, so the upload must record the failure.
-async fn a_body_that_ends_early_is_a_failure_wherever_it_ends(mode: Mode) -> Result<()> {
+async fn a_truncated_form_fails_its_upload_wherever_it_ends(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 2).await?;
     let file = csv(1500);
     let head = "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\r\n";
@@ -57,7 +57,7 @@ async fn a_body_that_ends_early_is_a_failure_wherever_it_ends(mode: Mode) -> Res
     app.close().await
 }
 
-async fn a_raw_body_that_ends_early_is_a_failure(mode: Mode) -> Result<()> {
+async fn a_truncated_raw_body_fails_its_upload(mode: Mode) -> Result<()> {
     let app = App::start(mode.place().await?, 2).await?;
     let file = csv(1500);
     for chunked in [false, true] {

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::files::{FLIGHTS_ROWS, csv, flights, paced};
 
 #[tokio::test]
-async fn batches_that_a_killed_broker_did_not_confirm_are_published_again() -> Result<()> {
+async fn unconfirmed_batches_are_published_again_after_the_broker_is_killed() -> Result<()> {
     let mut rabbit = Rabbit::start().await?;
     let app = App::start(Scope::new().await?.with_rabbit(&rabbit), 2).await?;
     let id = Uuid::now_v7();
@@ -29,8 +29,7 @@ async fn batches_that_a_killed_broker_did_not_confirm_are_published_again() -> R
 }
 
 #[tokio::test]
-async fn an_upload_whose_batches_the_broker_does_not_take_in_time_fails_with_503_and_no_rows()
--> Result<()> {
+async fn an_upload_fails_with_503_and_no_rows_if_the_broker_stays_away() -> Result<()> {
     let mut rabbit = Rabbit::start().await?;
     let scope = Scope::new()
         .await?

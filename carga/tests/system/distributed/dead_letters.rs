@@ -14,8 +14,7 @@ use crate::app::{App, PATIENCE};
 use crate::files::{csv, paced};
 
 #[tokio::test]
-async fn a_message_that_cannot_be_decoded_is_kept_with_its_reason_and_the_worker_lives_on()
--> Result<()> {
+async fn an_invalid_message_is_parked_with_its_reason_and_the_worker_continues() -> Result<()> {
     let scope = Scope::new().await?;
     let pool = scope.pool();
     let app = App::start(scope, 1).await?;
@@ -51,7 +50,7 @@ async fn a_message_that_cannot_be_decoded_is_kept_with_its_reason_and_the_worker
 }
 
 #[tokio::test]
-async fn an_upload_with_a_dead_batch_fails_with_the_reason_and_leaves_no_row() -> Result<()> {
+async fn an_upload_with_a_dead_letter_fails_with_its_reason_and_leaves_no_row() -> Result<()> {
     let app = App::start(Scope::new().await?, 2).await?;
     let queue = queue(&app).await?;
     let id = Uuid::now_v7();
@@ -78,7 +77,7 @@ async fn an_upload_with_a_dead_batch_fails_with_the_reason_and_leaves_no_row() -
 }
 
 #[tokio::test]
-async fn a_batch_sent_twice_is_stored_once() -> Result<()> {
+async fn a_batch_published_many_times_is_stored_once() -> Result<()> {
     let mut app = App::start(Scope::new().await?, 2).await?;
     let queue = queue(&app).await?;
     let id = Uuid::now_v7();

@@ -15,8 +15,8 @@ const AT_MOST: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 50;
 
 #[tokio::test]
-async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of_batches_in_flight()
--> Result<()> {
+async fn a_failed_upload_leaves_no_row_within_two_seconds_even_of_batches_in_flight() -> Result<()>
+{
     let scope = Scope::new()
         .await?
         .with("CARGA_BATCH_ROWS", "100")

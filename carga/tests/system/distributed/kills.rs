@@ -11,7 +11,7 @@ use crate::files::{FLIGHTS_BATCHES, FLIGHTS_ROWS, csv, flights, paced};
 use crate::progress::poll;
 
 #[tokio::test]
-async fn a_worker_killed_in_the_middle_loses_no_row_and_doubles_none() -> Result<()> {
+async fn a_killed_worker_loses_no_row_and_duplicates_no_row() -> Result<()> {
     // One batch per transaction and few prefetched, so that the kill interrupts storing.
     let scope = Scope::new()
         .await?
@@ -44,7 +44,7 @@ async fn a_worker_killed_in_the_middle_loses_no_row_and_doubles_none() -> Result
 }
 
 #[tokio::test]
-async fn an_api_killed_in_the_middle_leaves_a_failed_upload_and_no_rows() -> Result<()> {
+async fn a_killed_api_leaves_a_failed_upload_without_rows() -> Result<()> {
     // Twenty times shorter than the defaults: a lease of 60 s and a sweep every 10 s.
     let scope = Scope::new()
         .await?
@@ -85,7 +85,7 @@ async fn an_api_killed_in_the_middle_leaves_a_failed_upload_and_no_rows() -> Res
 }
 
 #[tokio::test]
-async fn a_completion_lost_with_its_worker_is_made_up_by_the_sweeper() -> Result<()> {
+async fn the_sweeper_completes_an_upload_whose_worker_died_before_its_check() -> Result<()> {
     let scope = Scope::new().await?.with("CARGA_SWEEP_MS", "500");
     let pool = scope.pool();
     let app = App::start(scope, 1).await?;

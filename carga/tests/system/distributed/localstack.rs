@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::files::{FLIGHTS_ROWS, flights};
 
 #[tokio::test]
-async fn the_whole_way_works_on_localstack() -> Result<()> {
+async fn an_upload_is_archived_on_localstack() -> Result<()> {
     let localstack = LocalStack::start().await?;
     // The bucket does not exist; with a custom endpoint Carga creates it.
     let app = App::start(Scope::new().await?.with_localstack(&localstack)?, 2).await?;

@@ -16,7 +16,7 @@ fn slowly(scope: Scope) -> Scope {
 }
 
 #[tokio::test]
-async fn a_killed_postgres_is_waited_for() -> Result<()> {
+async fn workers_wait_for_a_killed_postgres() -> Result<()> {
     let mut postgres = Postgres::start().await?;
     let scope = slowly(Scope::new().await?.with_postgres(&postgres).await?);
     let mut app = App::start(scope, 0).await?;
@@ -42,7 +42,7 @@ async fn a_killed_postgres_is_waited_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_absent_archive_is_waited_for() -> Result<()> {
+async fn workers_wait_for_a_killed_archive() -> Result<()> {
     let mut s3 = S3::start().await?;
     let app = App::start(slowly(Scope::new().await?.with_s3(&s3)?), 2).await?;
     let id = Uuid::now_v7();

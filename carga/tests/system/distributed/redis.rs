@@ -9,7 +9,7 @@ use crate::files::{FLIGHTS_ROWS, csv, flights, paced};
 use crate::progress::{ALL_FIGURES, poll};
 
 #[tokio::test]
-async fn losing_redis_in_any_way_changes_nothing_and_no_figure_goes_back() -> Result<()> {
+async fn no_figure_decreases_when_redis_is_emptied_killed_or_outdated() -> Result<()> {
     let mut redis = Redis::start().await?;
     let app = App::start(Scope::new().await?.with_redis(&redis), 2).await?;
     let id = Uuid::now_v7();

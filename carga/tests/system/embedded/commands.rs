@@ -67,7 +67,7 @@ fn id(upload: &Value) -> Result<&str> {
 }
 
 #[test]
-fn a_newcomer_imports_the_example_by_one_command_and_reads_the_same_rows_back() -> Result<()> {
+fn import_stores_the_example_and_rows_prints_it_unchanged() -> Result<()> {
     let desk = Desk::new()?;
     let example = repository().join("examples/flights.csv");
     let report = desk.told(&["import", example.to_str().context("no text")?])?;
@@ -105,7 +105,7 @@ fn a_newcomer_imports_the_example_by_one_command_and_reads_the_same_rows_back() 
 }
 
 #[test]
-fn standard_input_is_imported_like_a_file_of_any_size() -> Result<()> {
+fn standard_input_is_imported_like_a_file() -> Result<()> {
     let desk = Desk::new()?;
     let mut importing = desk
         .command(&["import", "-"])?
@@ -124,8 +124,7 @@ fn standard_input_is_imported_like_a_file_of_any_size() -> Result<()> {
 }
 
 #[test]
-fn a_bad_file_fails_with_code_row_and_line_and_the_others_are_imported_all_the_same() -> Result<()>
-{
+fn a_bad_file_fails_with_code_and_position_and_the_other_files_are_imported() -> Result<()> {
     let desk = Desk::new()?;
     desk.write("good.csv", csv(1500))?;
     desk.write("bad.csv", "id,name\n1,Ada\n2,Grace,Hopper\n")?;
@@ -153,7 +152,7 @@ fn a_bad_file_fails_with_code_row_and_line_and_the_others_are_imported_all_the_s
 }
 
 #[test]
-fn a_wrong_name_is_told_before_anything_is_imported() -> Result<()> {
+fn a_missing_file_is_reported_before_any_file_is_imported() -> Result<()> {
     let desk = Desk::new()?;
     desk.write("good.csv", csv(10))?;
     let problem = desk.refused(&["import", "good.csv", "missing.csv"], 1)?;
@@ -173,7 +172,7 @@ fn a_wrong_name_is_told_before_anything_is_imported() -> Result<()> {
 }
 
 #[test]
-fn an_upload_that_is_not_there_is_told() -> Result<()> {
+fn an_unknown_upload_is_reported() -> Result<()> {
     let desk = Desk::new()?;
     desk.told(&["migrate"])?;
     let id = Uuid::now_v7().to_string();
@@ -186,7 +185,7 @@ fn an_upload_that_is_not_there_is_told() -> Result<()> {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() -> Result<()> {
+fn a_closed_output_pipe_is_not_an_error() -> Result<()> {
     let desk = Desk::new()?;
     desk.write("long.csv", csv(20_000))?;
     desk.write("short.csv", csv(10))?;
@@ -216,7 +215,7 @@ fn a_reader_that_has_seen_enough_is_no_error() -> Result<()> {
 }
 
 #[test]
-fn the_settings_in_effect_are_told_with_defaults_marked_and_passwords_masked() -> Result<()> {
+fn config_prints_all_settings_marks_defaults_and_masks_passwords() -> Result<()> {
     let desk = Desk::new()?;
     let output = desk
         .command(&["config"])?
@@ -247,7 +246,7 @@ fn the_settings_in_effect_are_told_with_defaults_marked_and_passwords_masked() -
 }
 
 #[tokio::test]
-async fn an_import_beside_a_running_server_is_refused_by_its_name_and_address() -> Result<()> {
+async fn an_import_beside_a_running_server_fails_and_names_its_process_and_address() -> Result<()> {
     let app = App::start(DataDir::new()?, 0).await?;
     let desk = Desk::new()?;
     desk.write("good.csv", csv(10))?;
@@ -277,7 +276,7 @@ async fn an_import_beside_a_running_server_is_refused_by_its_name_and_address() 
 }
 
 #[tokio::test]
-async fn one_port_on_its_server_and_the_others_on_files_is_as_good() -> Result<()> {
+async fn an_import_works_with_rows_in_postgres_and_the_other_ports_on_files() -> Result<()> {
     let scope = Scope::new().await?;
     let desk = Desk::new()?;
     desk.write("good.csv", csv(3000))?;

@@ -19,7 +19,7 @@ use crate::files::{self, csv, then};
 const BALLAST: usize = 24;
 
 #[tokio::test]
-async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works() -> Result<()> {
+async fn a_full_disk_is_answered_with_507_and_uploads_work_once_there_is_room() -> Result<()> {
     let disk = SmallDisk::mount(72)?;
     let directory = DataDir::on(&disk)
         .with("CARGA_LEASE_SECS", "3")
@@ -68,7 +68,7 @@ async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works
 }
 
 #[tokio::test]
-async fn what_was_accepted_waits_for_room_and_is_then_stored_exactly() -> Result<()> {
+async fn an_accepted_upload_waits_for_room_and_is_then_stored_exactly() -> Result<()> {
     const ROWS: i64 = 60_000;
     let disk = SmallDisk::mount(64)?;
     // Many batches, stored one at a time, so that the disk is full before the last one.
@@ -111,8 +111,7 @@ async fn what_was_accepted_waits_for_room_and_is_then_stored_exactly() -> Result
 /// The upload's heartbeat cannot be written, so its lease expires and its batches are fenced.
 /// It must not continue afterwards, because it would wait for those batches forever.
 #[tokio::test]
-async fn an_upload_in_silence_on_a_full_disk_ends_as_failed_however_lively_it_is_afterwards()
--> Result<()> {
+async fn an_upload_whose_lease_expires_on_a_full_disk_fails_even_if_it_continues() -> Result<()> {
     let disk = SmallDisk::mount(48)?;
     let directory = DataDir::on(&disk)
         .with("CARGA_LEASE_SECS", "2")
@@ -152,7 +151,7 @@ async fn an_upload_in_silence_on_a_full_disk_ends_as_failed_however_lively_it_is
 }
 
 #[test]
-fn an_import_without_room_says_so_with_its_exit_code_and_works_when_there_is_some() -> Result<()> {
+fn an_import_without_room_exits_with_1_and_works_once_there_is_room() -> Result<()> {
     let disk = SmallDisk::mount(48)?;
     let directory = DataDir::on(&disk);
     let carga = |arguments: &[&str]| -> Result<_> {

@@ -51,8 +51,7 @@ const MOMENTS: [Moment; 12] = [
 ];
 
 #[tokio::test]
-async fn killed_at_any_moment_it_completes_what_was_answered_fails_what_was_not_and_doubles_no_row()
--> Result<()> {
+async fn a_kill_at_any_moment_loses_no_accepted_upload_and_duplicates_no_row() -> Result<()> {
     let mut app = App::start(DataDir::new()?, 0).await?;
     let file = flights().await?;
     let (mut completed, mut failed) = (Vec::new(), Vec::new());
