@@ -19,13 +19,13 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Creates the directory if it is missing, and locks it. The lock file names `user` to
+    /// Creates the directory if it is missing, and locks it. The lock file names `holder` to
     /// other processes.
-    pub(crate) fn lock(path: &Path, user: &str) -> anyhow::Result<Self> {
-        let shown = path.display();
+    pub(crate) fn lock(path: &Path, holder: &str) -> anyhow::Result<Self> {
+        let directory = path.display();
         // Rows may be confidential, so only the owner may open the directory.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.with_context(|| format!("creating the data directory {shown} (CARGA_DATA_DIR)"))?;
+        made.with_context(|| format!("creating the data directory {directory} (CARGA_DATA_DIR)"))?;
         // The parent holds the directory's name; sync it, so that the name survives a power
         // failure.
         let parent = File::open(path.join("..")).and_then(|parent| parent.sync_all());
@@ -33,7 +33,7 @@ impl DataDir {
             // If the parent is not readable, the directory already existed.
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
                 return Err(error)
-                    .with_context(|| format!("syncing the parent directory of {shown}"));
+                    .with_context(|| format!("syncing the parent directory of {directory}"));
             }
             _ => {}
         }
@@ -50,7 +50,7 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => {
                 let holder = io::read_to_string(&lock).unwrap_or_default();
                 bail!(
-                    "the data directory {shown} is in use by {}; stop it, or set CARGA_DATA_DIR to another directory",
+                    "the data directory {directory} is in use by {}; stop it, or set CARGA_DATA_DIR to another directory",
                     holder.trim()
                 );
             }
@@ -62,21 +62,21 @@ impl DataDir {
             path: path.to_owned(),
             lock,
         };
-        data_dir.say(user);
+        data_dir.write_holder(holder);
         Ok(data_dir)
     }
 
     /// Adds the server's address to the lock file.
-    pub(crate) fn serve_at(&mut self, address: SocketAddr) {
-        self.say(&format!(
+    pub(crate) fn record_address(&mut self, address: SocketAddr) {
+        self.write_holder(&format!(
             "carga serve on http://{address} (to send a file: curl -F file=@FILE http://{address}/uploads)"
         ));
     }
 
     /// The lock itself does not need this line, so a full disk must not prevent the start.
-    fn say(&mut self, user: &str) {
+    fn write_holder(&mut self, holder: &str) {
         use std::io::Seek;
-        let line = format!("process {}, {user}\n", std::process::id());
+        let line = format!("process {}, {holder}\n", std::process::id());
         let written = self
             .lock
             .set_len(0)
@@ -97,17 +97,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data");
         let mut first = DataDir::lock(&path, "carga import").unwrap();
-        first.serve_at(([127, 0, 0, 1], 8080).into());
+        first.record_address(([127, 0, 0, 1], 8080).into());
         let refused = DataDir::lock(&path, "carga import")
             .unwrap_err()
             .to_string();
-        let named = [
+        let expected = [
             format!("process {}", std::process::id()),
             "http://127.0.0.1:8080/uploads".to_owned(),
             path.display().to_string(),
         ];
-        for name in named {
-            assert!(refused.contains(&name), "{refused}");
+        for text in expected {
+            assert!(refused.contains(&text), "{refused}");
         }
         drop(first);
         DataDir::lock(&path, "carga import").unwrap();

@@ -21,9 +21,9 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// Locks the data directory, connects, and ends interrupted uploads. The lock file names
-    /// `user` to other processes.
-    pub(crate) async fn start(settings: Settings, user: &str) -> anyhow::Result<Self> {
-        let data_dir = lock(&settings.ports, user)?;
+    /// `holder` to other processes.
+    pub(crate) async fn start(settings: Settings, holder: &str) -> anyhow::Result<Self> {
+        let data_dir = lock(&settings.ports, holder)?;
         let sharing = match data_dir {
             Some(_) => Sharing::Alone,
             None => Sharing::Others,
@@ -32,7 +32,7 @@ impl Instance {
             .await
             .map_err(|error| anyhow::anyhow!(error.chain()))
             .context("connecting to the backends")?;
-        if store_is_ours(&settings.ports) {
+        if store_is_in_data_dir(&settings.ports) {
             match end_interrupted(backends.store.as_ref()).await {
                 // The sweeper ends them once the disk has room to record it.
                 Err(error) if error.kind() == ErrorKind::Full => {
@@ -50,13 +50,13 @@ impl Instance {
 }
 
 /// Locks the data directory, if any port keeps its data there.
-pub(crate) fn lock(ports: &PortSettings, user: &str) -> anyhow::Result<Option<DataDir>> {
+pub(crate) fn lock(ports: &PortSettings, holder: &str) -> anyhow::Result<Option<DataDir>> {
     let path = ports.places.data_dir.as_deref();
-    path.map(|path| DataDir::lock(path, user)).transpose()
+    path.map(|path| DataDir::lock(path, holder)).transpose()
 }
 
 /// Whether the store is in the locked directory, so that only this process receives uploads.
-fn store_is_ours(ports: &PortSettings) -> bool {
+fn store_is_in_data_dir(ports: &PortSettings) -> bool {
     match &ports.places.store {
         StorePlace::Sqlite(file) => ports.places.is_in_data_dir(file),
         StorePlace::Postgres(_) => false,

@@ -16,18 +16,18 @@ const AWS: [(&str, bool); 5] = [
 ];
 
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
-    let mut told = String::new();
+    let mut text = String::new();
     for setting in &settings.effective {
         let mark = if setting.given { "" } else { "# " };
         let value = setting.value.as_deref().unwrap_or_default();
-        told.push_str(&format!("{mark}{}={value}\n", setting.name));
+        text.push_str(&format!("{mark}{}={value}\n", setting.name));
     }
     for (name, secret) in AWS {
         if let Ok(value) = std::env::var(name) {
             let value = if secret { "***" } else { &value };
-            told.push_str(&format!("{name}={value}\n"));
+            text.push_str(&format!("{name}={value}\n"));
         }
     }
-    print(told.as_bytes())?;
+    print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

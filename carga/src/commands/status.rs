@@ -16,7 +16,7 @@ const LATEST: u32 = 20;
 
 pub(crate) async fn run(settings: &Settings, which: Option<Which>) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
-    let told = if let Some(which) = which {
+    let text = if let Some(which) = which {
         let upload = find(store.as_ref(), which, &[]).await?;
         let view = UploadView::counted(upload, store.as_ref(), false).await?;
         serde_json::to_string_pretty(&view)? + "\n"
@@ -36,7 +36,7 @@ pub(crate) async fn run(settings: &Settings, which: Option<Which>) -> anyhow::Re
         table
     };
     store.close().await;
-    print(told.as_bytes())?;
+    print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

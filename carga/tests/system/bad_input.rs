@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::answers::problem;
 use crate::app::App;
 use crate::files::{csv, paced};
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
     a_bad_row_fails_its_upload_with_code_and_position_and_leaves_no_row,
@@ -20,11 +20,11 @@ in_both_modes! {
 async fn a_bad_row_fails_its_upload_with_code_and_position_and_leaves_no_row(
     mode: Mode,
 ) -> Result<()> {
-    let scope = mode
-        .place()
+    let harness = mode
+        .harness()
         .await?
         .with("CARGA_MAX_UPLOAD_BYTES", "20000000");
-    let app = App::start(scope, 2).await?;
+    let app = App::start(harness, 2).await?;
     let mebibyte = 1 << 20;
     let long_field = format!("1,{},3,4\n", "x".repeat(mebibyte + 1));
     let long_row = format!("{0},{0},{0},{0}{0}\n", "x".repeat(mebibyte - 1));
@@ -68,9 +68,9 @@ async fn a_bad_row_fails_its_upload_with_code_and_position_and_leaves_no_row(
             let file = [good.as_bytes(), &bad].concat();
             let answer = app.put_with(id, "on_error=abort", file).await?;
             let problem = problem(answer, *status, code).await?;
-            let place = serde_json::json!([2501, 1 + 2500 * 2 + 2 + 1, column]);
+            let position = serde_json::json!([2501, 1 + 2500 * 2 + 2 + 1, column]);
             ensure!(
-                serde_json::json!([problem["row"], problem["line"], problem["column"]]) == place,
+                serde_json::json!([problem["row"], problem["line"], problem["column"]]) == position,
                 "{code}: {problem}"
             );
             ensure!(problem["upload"] == id.to_string(), "{problem}");
@@ -81,10 +81,10 @@ async fn a_bad_row_fails_its_upload_with_code_and_position_and_leaves_no_row(
                     "{problem}"
                 );
             }
-            let upload = app.failed(id, code).await?;
+            let upload = app.expect_failed(id, code).await?;
             let error = &upload["error"];
             ensure!(
-                serde_json::json!([error["row"], error["line"], error["column"]]) == place,
+                serde_json::json!([error["row"], error["line"], error["column"]]) == position,
                 "{code}: {error}"
             );
             ensure!(
@@ -100,7 +100,9 @@ async fn a_chunked_body_over_the_limit_is_refused_with_limit_and_actual_size(
     mode: Mode,
 ) -> Result<()> {
     let app = App::start(
-        mode.place().await?.with("CARGA_MAX_UPLOAD_BYTES", "200000"),
+        mode.harness()
+            .await?
+            .with("CARGA_MAX_UPLOAD_BYTES", "200000"),
         1,
     )
     .await?;
@@ -112,12 +114,12 @@ async fn a_chunked_body_over_the_limit_is_refused_with_limit_and_actual_size(
         problem["limit"] == 200_000 && problem["actual"].as_u64() > Some(200_000),
         "{problem}"
     );
-    app.failed(id, "upload_too_large").await?;
+    app.expect_failed(id, "upload_too_large").await?;
     app.close().await
 }
 
 async fn a_form_part_after_the_file_or_a_wrong_digest_fails_the_upload(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let form = Form::new()
         .part("file", Part::text(csv(3000)).file_name("a.csv"))
         .text("filename", "late.csv");
@@ -130,7 +132,7 @@ async fn a_form_part_after_the_file_or_a_wrong_digest_fails_the_upload(mode: Mod
             .context("no detail")?
             .contains("filename")
     );
-    app.failed(id, "part_after_file").await?;
+    app.expect_failed(id, "part_after_file").await?;
 
     let id = Uuid::now_v7();
     let put = app.client.put(format!(
@@ -144,6 +146,6 @@ async fn a_form_part_after_the_file_or_a_wrong_digest_fails_the_upload(mode: Mod
         .send()
         .await?;
     problem(answer, 422, "sha256_mismatch").await?;
-    app.failed(id, "sha256_mismatch").await?;
+    app.expect_failed(id, "sha256_mismatch").await?;
     app.close().await
 }

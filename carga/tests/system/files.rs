@@ -61,7 +61,7 @@ pub(crate) fn paced_pieces(
 }
 
 /// A body that sends one stream after the other.
-pub(crate) fn then(
+pub(crate) fn concatenated(
     first: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     second: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
 ) -> Body {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::answers::problem;
 use crate::app::App;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
     every_fixture_has_its_expected_outcome,
@@ -54,11 +54,11 @@ struct Rejected {
 }
 
 async fn every_fixture_has_its_expected_outcome(mode: Mode) -> Result<()> {
-    let place = mode.place().await?;
-    let place = place
+    let harness = mode.harness().await?;
+    let harness = harness
         .with("CARGA_MAX_FIELD_BYTES", "1000")
         .with("CARGA_MAX_ROW_BYTES", "4000");
-    let app = App::start(place, 1).await?;
+    let app = App::start(harness, 1).await?;
     let cases = cases()?;
     ensure!(cases.len() > 50, "found only {} cases", cases.len());
     let mut failed = Vec::new();
@@ -105,7 +105,7 @@ async fn check(app: &App, file: &Path, expected: &Expected) -> Result<()> {
         problem(answer, expected.http, code).await?;
         // Either there is no upload, or it has failed and lists its rejected rows.
         if app.upload(id).await?.is_some() {
-            app.failed(id, code).await?;
+            app.expect_failed(id, code).await?;
         }
         return check_rejected(app, id, expected).await;
     }
@@ -115,7 +115,7 @@ async fn check(app: &App, file: &Path, expected: &Expected) -> Result<()> {
         "{status}: {}",
         answer.text().await?
     );
-    let upload = app.ended(id).await?;
+    let upload = app.wait_until_ended(id).await?;
     let wanted = expected
         .status
         .as_deref()
@@ -153,7 +153,7 @@ async fn check(app: &App, file: &Path, expected: &Expected) -> Result<()> {
         .map(|(number, row)| (number as i64, StringRecord::from(row.clone())))
         .collect();
     let rows = rows.iter().map(|(number, row)| (*number, row));
-    app.place.holds_numbered(id, rows).await?;
+    app.harness.check_numbered_rows(id, rows).await?;
     check_rejected(app, id, expected).await
 }
 

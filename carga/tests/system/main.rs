@@ -4,28 +4,28 @@
 //! directory, and `distributed`, with `carga-api` and `carga-worker` on real servers.
 //! Scenarios for one mode only are in the folder of that name.
 //!
-//! `place` provides a test's directory or servers, and reads what Carga stored there. `app`
+//! `harness` provides a test's directory or servers, and reads what Carga stored there. `app`
 //! starts Carga and sends requests. `files` makes the files to send, and `answers` checks the
 //! responses. Every other file is a group of promises.
 
 #[macro_use]
-mod place;
+mod harness;
 mod answers;
 mod app;
 mod files;
 
 mod bad_input;
 mod contract;
-mod expansion;
 mod fixtures;
-mod happy;
+mod happy_path;
+mod oversized;
 mod preview;
 mod progress;
 mod random_files;
-mod refused;
+mod refused_requests;
 mod rejects;
 mod reversal;
-mod stopping;
+mod shutdown;
 mod truncated;
 
 mod distributed;

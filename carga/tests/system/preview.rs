@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::answers::problem;
 use crate::app::App;
 use crate::files::flights;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
     a_preview_agrees_with_the_import_and_stores_nothing,
@@ -16,7 +16,7 @@ in_both_modes! {
 }
 
 async fn a_preview_agrees_with_the_import_and_stores_nothing(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let rows: String = (1..=30)
         .map(|row| format!("{row};caf\u{e9} {row}\n"))
         .collect();
@@ -40,7 +40,7 @@ async fn a_preview_agrees_with_the_import_and_stores_nothing(mode: Mode) -> Resu
 
     let id = Uuid::now_v7();
     ensure!(app.put(id, file).await?.status() == 202);
-    let upload = app.ended(id).await?;
+    let upload = app.wait_until_ended(id).await?;
     ensure!(raw["dialect"] == upload["dialect"], "{raw}");
     ensure!(raw["columns"] == upload["columns"] && raw["columns"] == json!(["id", "name"]));
     let shown = raw["rows"].as_array().map(Vec::len);
@@ -72,7 +72,7 @@ async fn a_preview_agrees_with_the_import_and_stores_nothing(mode: Mode) -> Resu
 }
 
 async fn a_preview_reads_only_the_first_mebibyte(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let post = app.client.post(format!("{}/uploads/preview", app.url));
     let post = post
         .header("content-type", "text/csv")

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::answers::check_accounts;
 use crate::app::App;
 use crate::files::{FLIGHTS_ROWS, flights, paced};
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
     polled_figures_grow_and_never_decrease,
@@ -86,7 +86,7 @@ pub(crate) fn poll(
 }
 
 async fn polled_figures_grow_and_never_decrease(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 2).await?;
+    let app = App::start(mode.harness().await?, 2).await?;
     let id = Uuid::now_v7();
     let poller = poll(&app, id, ALL_FIGURES);
     let answer = app.put(id, paced(flights().await?, 8_000_000)).await?;
@@ -103,6 +103,6 @@ async fn polled_figures_grow_and_never_decrease(mode: Mode) -> Result<()> {
         seen.reads
     );
     ensure!(!seen.degraded);
-    app.completed(id, FLIGHTS_ROWS).await?;
+    app.expect_completed(id, FLIGHTS_ROWS).await?;
     app.close().await
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::files::paced;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
     the_counts_and_cells_of_a_random_file_match_its_plan,
@@ -113,7 +113,7 @@ impl Plan {
         format!("\"{}\"", cell.replace('"', "\"\""))
     }
 
-    fn written(&self) -> (Vec<u8>, Expected) {
+    fn render(&self) -> (Vec<u8>, Expected) {
         let Self {
             columns,
             delimiter,
@@ -192,8 +192,8 @@ async fn the_counts_and_cells_of_a_random_file_match_its_plan(mode: Mode) -> Res
                 app.close().await?;
             }
             let rows = plan.batch_rows.to_string();
-            let place = mode.place().await?.with("CARGA_BATCH_ROWS", &rows);
-            app = Some((0, App::start(place, 2).await?));
+            let harness = mode.harness().await?.with("CARGA_BATCH_ROWS", &rows);
+            app = Some((0, App::start(harness, 2).await?));
         }
         if let Some((files, app)) = &mut app {
             *files += 1;
@@ -207,13 +207,13 @@ async fn the_counts_and_cells_of_a_random_file_match_its_plan(mode: Mode) -> Res
 }
 
 async fn check(app: &App, plan: &Plan) -> Result<()> {
-    let (file, expected) = plan.written();
+    let (file, expected) = plan.render();
     let id = Uuid::now_v7();
     // In pieces that end at arbitrary bytes.
     let body = paced(file, 50_000_000 / 7);
     let answer = app.put_with(id, &plan.query(), body).await?;
     ensure!(answer.status() == 202, "{}", answer.text().await?);
-    let upload = app.ended(id).await?;
+    let upload = app.wait_until_ended(id).await?;
     let (stored, rejected) = (expected.rows.len(), expected.rejected.len());
     let status = if rejected == 0 {
         "completed"
@@ -230,7 +230,7 @@ async fn check(app: &App, plan: &Plan) -> Result<()> {
         expected.blank_lines
     );
     let rows = expected.rows.iter().map(|(number, row)| (*number, row));
-    app.place.holds_numbered(id, rows).await?;
+    app.harness.check_numbered_rows(id, rows).await?;
     let report = app.client.get(format!("{}/uploads/{id}/rejected", app.url));
     let report = report
         .header("accept", "application/x-ndjson")
@@ -253,9 +253,9 @@ async fn check(app: &App, plan: &Plan) -> Result<()> {
         let code = row["code"].as_str().unwrap_or_default().to_owned();
         found.insert(number, (code, row["offset"].as_u64().unwrap_or_default()));
     }
-    let told = found
+    let reported = found
         .iter()
         .map(|(row, (code, offset))| (*row, (code.as_str(), *offset)));
-    ensure!(told.eq(expected.rejected), "{found:?}");
+    ensure!(reported.eq(expected.rejected), "{found:?}");
     Ok(())
 }

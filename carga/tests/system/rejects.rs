@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::answers::{problem, sha256_hex};
 use crate::app::App;
 use crate::files;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
     a_file_with_bad_rows_and_its_corrected_report_store_every_row,
@@ -28,7 +28,7 @@ fn good(number: usize) -> [String; 3] {
     ]
 }
 
-fn written(row: &[String; 3]) -> Result<Vec<u8>> {
+fn encode(row: &[String; 3]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(row)?;
     Ok(writer.into_inner()?)
@@ -39,7 +39,7 @@ fn with_bad_rows() -> Result<Vec<u8>> {
     let mut file = b"id,name,note\n".to_vec();
     for number in 1..=ROWS {
         let row = match number {
-            bad if bad % 100 != 50 => written(&good(number))?,
+            bad if bad % 100 != 50 => encode(&good(number))?,
             bad => match bad / 100 % 5 {
                 0 => format!("{number},only\n").into_bytes(),
                 1 => format!("{number},one,two,three\n").into_bytes(),
@@ -54,10 +54,10 @@ fn with_bad_rows() -> Result<Vec<u8>> {
 }
 
 async fn a_file_with_bad_rows_and_its_corrected_report_store_every_row(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let first = Uuid::now_v7();
     ensure!(app.put(first, with_bad_rows()?).await?.status() == 202);
-    let upload = app.ended(first).await?;
+    let upload = app.wait_until_ended(first).await?;
     let bad = ROWS / 100;
     ensure!(upload["status"] == "partial", "{upload}");
     ensure!(
@@ -104,28 +104,28 @@ async fn a_file_with_bad_rows_and_its_corrected_report_store_every_row(mode: Mod
     }
     let second = Uuid::now_v7();
     ensure!(app.put(second, mended.into_inner()?).await?.status() == 202);
-    let upload = app.completed(second, bad as i64).await?;
+    let upload = app.expect_completed(second, bad as i64).await?;
     ensure!(
         upload["columns"] == serde_json::json!(["id", "name", "note"]),
         "{upload}"
     );
-    app.place.holds(second, &second_rows).await?;
+    app.harness.check_rows(second, &second_rows).await?;
     let first_rows: Vec<(i64, StringRecord)> = (1..=ROWS)
         .filter(|number| number % 100 != 50)
         .map(|number| (number as i64, StringRecord::from(good(number).to_vec())))
         .collect();
     let first_rows = first_rows.iter().map(|(number, row)| (*number, row));
-    app.place.holds_numbered(first, first_rows).await?;
+    app.harness.check_numbered_rows(first, first_rows).await?;
     app.close().await
 }
 
 async fn the_reject_report_is_csv_or_ndjson_and_escapes_formulas_on_request(
     mode: Mode,
 ) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, "a,b\n=1+1,\0\n@x\n1,2\n").await?.status() == 202);
-    app.ended(id).await?;
+    app.wait_until_ended(id).await?;
     let report = async |query: &str, accept: &str| {
         let get = app
             .client
@@ -175,8 +175,8 @@ async fn the_reject_report_is_csv_or_ndjson_and_escapes_formulas_on_request(
 async fn too_many_rejected_rows_fail_the_upload_at_once_and_stay_readable(
     mode: Mode,
 ) -> Result<()> {
-    let place = mode.place().await?.with("CARGA_MAX_REJECTS", "2000");
-    let app = App::start(place, 1).await?;
+    let harness = mode.harness().await?.with("CARGA_MAX_REJECTS", "2000");
+    let app = App::start(harness, 1).await?;
     // Enough good rows for several batches, then more bad rows than Carga will read.
     let good = files::csv(5000);
     let file = [
@@ -193,7 +193,7 @@ async fn too_many_rejected_rows_fail_the_upload_at_once_and_stay_readable(
             refused["limit"] == kept - 1 && refused["actual"] == kept,
             "{refused}"
         );
-        let upload = app.failed(id, "too_many_rejects").await?;
+        let upload = app.expect_failed(id, "too_many_rejects").await?;
         ensure!(upload["rows"]["rejected"] == kept, "{upload}");
         ensure!(upload["rows"]["discarded"] == 5000, "{upload}");
         let report = app.client.get(format!("{}/uploads/{id}/rejected", app.url));
@@ -208,19 +208,19 @@ async fn too_many_rejected_rows_fail_the_upload_at_once_and_stay_readable(
 }
 
 async fn a_duplicate_file_is_linked_to_the_earlier_upload_or_refused(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let (first, second, third) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
     let file = files::csv(1200);
     let digest = sha256_hex(&file);
     ensure!(app.put(first, file.clone()).await?.status() == 202);
-    let upload = app.completed(first, 1200).await?;
+    let upload = app.expect_completed(first, 1200).await?;
     ensure!(
         upload["duplicate_of"].is_null() && upload["sha256"] == digest,
         "{upload}"
     );
 
     ensure!(app.put(second, file.clone()).await?.status() == 202);
-    let upload = app.completed(second, 1200).await?;
+    let upload = app.expect_completed(second, 1200).await?;
     ensure!(upload["duplicate_of"] == first.to_string(), "{upload}");
 
     let answer = app
@@ -229,13 +229,13 @@ async fn a_duplicate_file_is_linked_to_the_earlier_upload_or_refused(mode: Mode)
     let refused = problem(answer, 409, "duplicate_file").await?;
     let detail = refused["detail"].as_str().context("no detail")?;
     ensure!(detail.contains(&second.to_string()), "{refused}");
-    app.failed(third, "duplicate_file").await?;
+    app.expect_failed(third, "duplicate_file").await?;
 
     let other = Uuid::now_v7();
     let answer = app
         .put_with(other, "on_duplicate=reject", files::csv(1201))
         .await?;
     ensure!(answer.status() == 202);
-    app.completed(other, 1201).await?;
+    app.expect_completed(other, 1201).await?;
     app.close().await
 }

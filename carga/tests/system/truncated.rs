@@ -4,9 +4,9 @@ use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
-use crate::app::{App, TOLD};
+use crate::app::{App, KNOWN_DIALECT};
 use crate::files::csv;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
     a_truncated_form_fails_its_upload_wherever_it_ends,
@@ -15,7 +15,7 @@ in_both_modes! {
 
 /// A client that disconnects sees no answer, so the upload must record the failure.
 async fn a_truncated_form_fails_its_upload_wherever_it_ends(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 2).await?;
+    let app = App::start(mode.harness().await?, 2).await?;
     let file = csv(1500);
     let head = "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\r\n";
     let form = format!("{head}{file}\r\n--B--\r\n");
@@ -33,12 +33,12 @@ async fn a_truncated_form_fails_its_upload_wherever_it_ends(mode: Mode) -> Resul
                 false => format!("content-length: {}", form.len()),
             };
             let request = format!(
-                "PUT /uploads/{id}?{TOLD} HTTP/1.1\r\nhost: carga\r\ncontent-type: multipart/form-data; boundary=B\r\n{length}\r\n\r\n"
+                "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: carga\r\ncontent-type: multipart/form-data; boundary=B\r\n{length}\r\n\r\n"
             );
             stream.write_all(request.as_bytes()).await?;
             stream.write_all(&piece(&form[..begun], chunked)).await?;
             // Once the header has been accepted, the upload exists and can record the failure.
-            app.begun(id)
+            app.wait_until_begun(id)
                 .await
                 .with_context(|| format!("cut at {cut}"))?;
             stream.write_all(&piece(&form[begun..cut], chunked)).await?;
@@ -50,7 +50,7 @@ async fn a_truncated_form_fails_its_upload_wherever_it_ends(mode: Mode) -> Resul
                 answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
                 "cut at {cut}: {answer}"
             );
-            let upload = app.failed(id, "incomplete_body").await;
+            let upload = app.expect_failed(id, "incomplete_body").await;
             upload.with_context(|| format!("cut at {cut}, chunked: {chunked}"))?;
         }
     }
@@ -58,7 +58,7 @@ async fn a_truncated_form_fails_its_upload_wherever_it_ends(mode: Mode) -> Resul
 }
 
 async fn a_truncated_raw_body_fails_its_upload(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 2).await?;
+    let app = App::start(mode.harness().await?, 2).await?;
     let file = csv(1500);
     for chunked in [false, true] {
         let id = Uuid::now_v7();
@@ -68,14 +68,14 @@ async fn a_truncated_raw_body_fails_its_upload(mode: Mode) -> Result<()> {
             false => format!("content-length: {}", file.len() + 1),
         };
         let request = format!(
-            "PUT /uploads/{id}?{TOLD} HTTP/1.1\r\nhost: carga\r\ncontent-type: text/csv\r\n{length}\r\n\r\n"
+            "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: carga\r\ncontent-type: text/csv\r\n{length}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
         // The body has every row. Only the last declared byte, or the last chunk, is missing.
         stream.write_all(&piece(&file, chunked)).await?;
-        app.begun(id).await?;
+        app.wait_until_begun(id).await?;
         stream.shutdown().await?;
-        app.failed(id, "incomplete_body").await?;
+        app.expect_failed(id, "incomplete_body").await?;
     }
     app.close().await
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use carga_testkit::{Binary, Running, Scope};
 use uuid::Uuid;
 
-use crate::app::{App, PATIENCE};
+use crate::app::{App, TIMEOUT};
 use crate::files::{FLIGHTS_BATCHES, FLIGHTS_ROWS, csv, flights, paced};
 use crate::progress::poll;
 
@@ -24,17 +24,17 @@ async fn a_killed_worker_loses_no_row_and_duplicates_no_row() -> Result<()> {
     let mut redelivered = false;
     for batches in [40, 120, 200] {
         app.add_worker().await?;
-        app.stored_more_than(id, batches).await?;
+        app.wait_for_more_batches(id, batches).await?;
         app.workers[0].kill9()?;
         let killed = app.workers.remove(0);
         redelivered |= killed.log().contains("redelivered=true");
         ensure!(
-            app.place.batches_of(id).await? < FLIGHTS_BATCHES,
+            app.harness.count_batches(id).await? < FLIGHTS_BATCHES,
             "the worker was killed too late"
         );
     }
     app.add_worker().await?;
-    app.completed(id, FLIGHTS_ROWS).await?;
+    app.expect_completed(id, FLIGHTS_ROWS).await?;
     redelivered |= app.workers[0].log().contains("redelivered=true");
     ensure!(
         redelivered,
@@ -52,12 +52,14 @@ async fn a_killed_api_leaves_a_failed_upload_without_rows() -> Result<()> {
         .with("CARGA_SWEEP_MS", "500");
     let mut app = App::start(scope, 2).await?;
     let id = Uuid::now_v7();
-    let sending = app.sending(id, paced(flights().await?, 4_000_000));
-    app.stored_more_than(id, 20).await?;
+    let sending = app.start_sending(id, paced(flights().await?, 4_000_000));
+    app.wait_for_more_batches(id, 20).await?;
     // Another API answers the polls from now on. The figures shown by the first must not decrease.
-    let mut killed_api =
-        std::mem::replace(&mut app.api, Running::spawn(Binary::Api, &app.place.env())?);
-    app.url = app.api.base_url(PATIENCE).await?;
+    let mut killed_api = std::mem::replace(
+        &mut app.api,
+        Running::spawn(Binary::Api, &app.harness.env())?,
+    );
+    app.url = app.api.base_url(TIMEOUT).await?;
     let poller = poll(&app, id, &[("rows", "read"), ("bytes", "received")]);
     killed_api.kill9()?;
     let killed = Instant::now();
@@ -71,7 +73,7 @@ async fn a_killed_api_leaves_a_failed_upload_without_rows() -> Result<()> {
         "{:?}",
         seen.statuses
     );
-    let upload = app.failed(id, "interrupted").await?;
+    let upload = app.expect_failed(id, "interrupted").await?;
     ensure!(
         killed.elapsed() < Duration::from_secs(30),
         "{:?}",
@@ -91,12 +93,12 @@ async fn the_sweeper_completes_an_upload_whose_worker_died_before_its_check() ->
     let app = App::start(scope, 1).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, csv(3000)).await?.status() == 202);
-    app.completed(id, 3000).await?;
+    app.expect_completed(id, 3000).await?;
     // The state after a worker's death between the last commit and the completion check.
     sqlx::query("UPDATE uploads SET status = 'processing', rows_inserted = NULL, finished_at = NULL WHERE id = $1")
         .bind(id)
         .execute(&pool)
         .await?;
-    app.completed(id, 3000).await?;
+    app.expect_completed(id, 3000).await?;
     app.close().await
 }

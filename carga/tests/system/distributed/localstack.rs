@@ -14,11 +14,11 @@ async fn an_upload_is_archived_on_localstack() -> Result<()> {
     let app = App::start(Scope::new().await?.with_localstack(&localstack)?, 2).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, flights().await?).await?.status() == 202);
-    app.completed(id, FLIGHTS_ROWS).await?;
-    let objects = app.place.objects().await?;
+    app.expect_completed(id, FLIGHTS_ROWS).await?;
+    let objects = app.harness.objects().await?;
     ensure!(objects.len() == 338, "{} objects", objects.len());
     let first = app
-        .place
+        .harness
         .object(&format!("uploads/{id}/batch-000001.json"))
         .await?;
     let first: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(&first)?;

@@ -9,7 +9,7 @@ use crate::answers::problem;
 use crate::app::App;
 use crate::files::{FLIGHTS_ROWS, flights, paced};
 
-fn slowly(scope: Scope) -> Scope {
+fn one_batch_at_a_time(scope: Scope) -> Scope {
     scope
         .with("CARGA_GROUP_BATCHES", "1")
         .with("CARGA_STORE_SESSIONS", "1")
@@ -18,14 +18,14 @@ fn slowly(scope: Scope) -> Scope {
 #[tokio::test]
 async fn workers_wait_for_a_killed_postgres() -> Result<()> {
     let mut postgres = Postgres::start().await?;
-    let scope = slowly(Scope::new().await?.with_postgres(&postgres).await?);
+    let scope = one_batch_at_a_time(Scope::new().await?.with_postgres(&postgres).await?);
     let mut app = App::start(scope, 0).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, flights().await?).await?.status() == 202);
     // Workers start only now, so that they are not done before Postgres is killed.
     app.add_worker().await?;
     app.add_worker().await?;
-    app.stored_more_than(id, 40).await?;
+    app.wait_for_more_batches(id, 40).await?;
     postgres.kill()?;
     let (status, _) = app.get("/readyz").await?;
     ensure!(status == 503);
@@ -36,30 +36,30 @@ async fn workers_wait_for_a_killed_postgres() -> Result<()> {
         .await?;
     problem(answer, 503, "dependency_unavailable").await?;
     postgres.restart().await?;
-    app.completed(id, FLIGHTS_ROWS).await?;
-    nothing_was_retried(&app);
+    app.expect_completed(id, FLIGHTS_ROWS).await?;
+    assert_no_batch_failed(&app);
     app.close().await
 }
 
 #[tokio::test]
 async fn workers_wait_for_a_killed_archive() -> Result<()> {
     let mut s3 = S3::start().await?;
-    let app = App::start(slowly(Scope::new().await?.with_s3(&s3)?), 2).await?;
+    let app = App::start(one_batch_at_a_time(Scope::new().await?.with_s3(&s3)?), 2).await?;
     let id = Uuid::now_v7();
-    let sending = app.sending(id, paced(flights().await?, 10_000_000));
-    app.stored_more_than(id, 40).await?;
+    let sending = app.start_sending(id, paced(flights().await?, 10_000_000));
+    app.wait_for_more_batches(id, 40).await?;
     s3.kill()?;
     // Receiving does not need the archive.
     ensure!(sending.await??.status() == 202);
     let upload = app.upload(id).await?.unwrap_or_default();
     ensure!(upload["status"] == "processing", "{upload}");
     s3.restart().await?;
-    app.completed(id, FLIGHTS_ROWS).await?;
-    nothing_was_retried(&app);
+    app.expect_completed(id, FLIGHTS_ROWS).await?;
+    assert_no_batch_failed(&app);
     app.close().await
 }
 
-fn nothing_was_retried(app: &App) {
+fn assert_no_batch_failed(app: &App) {
     // One worker that met the outage is enough: the others may not have needed the server then.
     let logs: Vec<String> = app.workers.iter().map(|worker| worker.log()).collect();
     let met = logs.iter().any(|log| log.contains("waited, trying again"));

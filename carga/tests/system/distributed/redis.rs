@@ -14,24 +14,24 @@ async fn no_figure_decreases_when_redis_is_emptied_killed_or_outdated() -> Resul
     let app = App::start(Scope::new().await?.with_redis(&redis), 2).await?;
     let id = Uuid::now_v7();
     let poller = poll(&app, id, ALL_FIGURES);
-    let sending = app.sending(id, paced(flights().await?, 4_000_000));
-    app.stored_more_than(id, 20).await?;
+    let sending = app.start_sending(id, paced(flights().await?, 4_000_000));
+    app.wait_for_more_batches(id, 20).await?;
     command(&redis, "FLUSHALL").await?;
-    app.stored_more_than(id, 60).await?;
+    app.wait_for_more_batches(id, 60).await?;
     // Save a snapshot that will be outdated when Redis loads it.
     command(&redis, "SAVE").await?;
-    app.stored_more_than(id, 100).await?;
+    app.wait_for_more_batches(id, 100).await?;
     redis.kill()?;
     redis.restart().await?;
-    app.stored_more_than(id, 140).await?;
+    app.wait_for_more_batches(id, 140).await?;
     redis.kill()?;
-    app.stored_more_than(id, 180).await?;
+    app.wait_for_more_batches(id, 180).await?;
     redis.restart().await?;
     ensure!(sending.await??.status() == 202);
     let seen = poller.await??;
     ensure!(seen.degraded, "the outage was not reported as `degraded`");
     ensure!(seen.reads.len() >= 5);
-    app.completed(id, FLIGHTS_ROWS).await?;
+    app.expect_completed(id, FLIGHTS_ROWS).await?;
     app.close().await
 }
 
@@ -42,7 +42,7 @@ async fn every_key_in_redis_expires() -> Result<()> {
     let id = Uuid::now_v7();
     let answer = app.put(id, paced(csv(20_000), 1_000_000)).await?;
     ensure!(answer.status() == 202);
-    app.completed(id, 20_000).await?;
+    app.expect_completed(id, 20_000).await?;
     let keys = command(&redis, "KEYS *").await?;
     let keys: Vec<&str> = keys
         .lines()

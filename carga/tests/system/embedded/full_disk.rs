@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::answers::problem;
-use crate::app::{App, PATIENCE};
-use crate::files::{self, csv, then};
+use crate::app::{App, TIMEOUT};
+use crate::files::{self, concatenated, csv};
 
 /// Disk space that a test occupies and frees again, in mebibytes.
 const BALLAST: usize = 24;
@@ -28,7 +28,7 @@ async fn a_full_disk_is_answered_with_507_and_uploads_work_once_there_is_room() 
     let app = App::start(directory, 0).await?;
     let before = Uuid::now_v7();
     ensure!(app.put(before, csv(2000)).await?.status() == 202);
-    app.completed(before, 2000).await?;
+    app.expect_completed(before, 2000).await?;
 
     disk.load(BALLAST)?;
     let refused = Uuid::now_v7();
@@ -44,14 +44,14 @@ async fn a_full_disk_is_answered_with_507_and_uploads_work_once_there_is_room() 
     ensure!(alive.status() == 200);
 
     disk.make_room()?;
-    let upload = app.ended(refused).await?;
+    let upload = app.wait_until_ended(refused).await?;
     ensure!(upload["status"] == "failed", "{upload}");
     // If the disk had no room to record the failure, the upload ended when its lease expired.
     let code = upload["error"]["code"].as_str().context("no code")?;
     ensure!(matches!(code, "storage_full" | "interrupted"), "{upload}");
-    app.cleaned(refused).await?;
-    eventually(PATIENCE, "its archive to be deleted", async || {
-        let objects = app.place.objects().await.unwrap_or_default();
+    app.wait_until_cleaned(refused).await?;
+    eventually(TIMEOUT, "its archive to be deleted", async || {
+        let objects = app.harness.objects().await.unwrap_or_default();
         let of_it = |key: &String| key.contains(&refused.to_string());
         !objects.is_empty() && !objects.iter().any(of_it)
     })
@@ -59,11 +59,11 @@ async fn a_full_disk_is_answered_with_507_and_uploads_work_once_there_is_room() 
 
     let after = Uuid::now_v7();
     ensure!(app.put(after, csv(3000)).await?.status() == 202);
-    app.completed(after, 3000).await?;
-    app.place
-        .holds(before, &files::read(csv(2000).as_bytes())?.1)
+    app.expect_completed(after, 3000).await?;
+    app.harness
+        .check_rows(before, &files::read(csv(2000).as_bytes())?.1)
         .await?;
-    nothing_is_broken(&app).await?;
+    check_intact(&app).await?;
     app.close().await
 }
 
@@ -84,7 +84,7 @@ async fn an_accepted_upload_waits_for_room_and_is_then_stored_exactly() -> Resul
     let id = Uuid::now_v7();
     ensure!(app.put(id, file.clone()).await?.status() == 202);
     disk.fill()?;
-    app.api.wait_for_log("found no room left", PATIENCE).await?;
+    app.api.wait_for_log("found no room left", TIMEOUT).await?;
     let upload = app.upload(id).await?.context("no upload")?;
     ensure!(
         upload["status"] == "processing",
@@ -95,16 +95,16 @@ async fn an_accepted_upload_waits_for_room_and_is_then_stored_exactly() -> Resul
     problem(app.put(other, csv(10)).await?, 507, "storage_full").await?;
 
     disk.make_room()?;
-    let upload = app.completed(id, ROWS).await?;
+    let upload = app.expect_completed(id, ROWS).await?;
     ensure!(upload["batches"]["dead"] == 0, "{upload}");
     if app.upload(other).await?.is_some() {
-        ensure!(app.ended(other).await?["status"] == "failed");
-        app.cleaned(other).await?;
+        ensure!(app.wait_until_ended(other).await?["status"] == "failed");
+        app.wait_until_cleaned(other).await?;
     }
-    app.place
-        .holds(id, &files::read(file.as_bytes())?.1)
+    app.harness
+        .check_rows(id, &files::read(file.as_bytes())?.1)
         .await?;
-    nothing_is_broken(&app).await?;
+    check_intact(&app).await?;
     app.close().await
 }
 
@@ -119,19 +119,19 @@ async fn an_upload_whose_lease_expires_on_a_full_disk_fails_even_if_it_continues
     let mut app = App::start(directory, 0).await?;
     let file = Bytes::from(csv(5000));
     let (part, rest) = (file.slice(..file.len() / 2), file.slice(file.len() / 2..));
-    let (go_on, gone_on) = oneshot::channel::<()>();
+    let (resume, resumed) = oneshot::channel::<()>();
     let rest = async move {
-        let _ = gone_on.await;
+        let _ = resumed.await;
         Ok(rest)
     };
     let id = Uuid::now_v7();
-    let body = then(stream::iter([Ok(part)]), stream::once(rest));
-    let sending = app.sending(id, body);
-    app.stored_more_than(id, 1).await?;
+    let body = concatenated(stream::iter([Ok(part)]), stream::once(rest));
+    let sending = app.start_sending(id, body);
+    app.wait_for_more_batches(id, 1).await?;
 
     disk.fill()?;
-    let given_up = "ending an interrupted upload";
-    app.api.wait_for_log(given_up, PATIENCE).await?;
+    let log_line = "ending an interrupted upload";
+    app.api.wait_for_log(log_line, TIMEOUT).await?;
     let upload = app.upload(id).await?.context("no upload")?;
     ensure!(
         upload["status"] == "receiving",
@@ -139,14 +139,14 @@ async fn an_upload_whose_lease_expires_on_a_full_disk_fails_even_if_it_continues
     );
     disk.make_room()?;
     // The upload may end before or after its last byte, but it must end.
-    let _ = go_on.send(());
+    let _ = resume.send(());
     problem(sending.await??, 422, "interrupted").await?;
-    app.failed(id, "interrupted").await?;
+    app.expect_failed(id, "interrupted").await?;
 
     let after = Uuid::now_v7();
     ensure!(app.put(after, file).await?.status() == 202);
-    app.completed(after, 5000).await?;
-    nothing_is_broken(&app).await?;
+    app.expect_completed(after, 5000).await?;
+    check_intact(&app).await?;
     app.close().await
 }
 
@@ -163,10 +163,10 @@ fn an_import_without_room_exits_with_1_and_works_once_there_is_room() -> Result<
     let file = file.to_str().context("no text")?;
     let output = carga(&["import", file])?;
     ensure!(output.status.code() == Some(1), "{output:?}");
-    let told = String::from_utf8(output.stderr)?;
+    let stderr = String::from_utf8(output.stderr)?;
     ensure!(
-        told.contains("storage_full") && told.contains("make room"),
-        "{told}"
+        stderr.contains("storage_full") && stderr.contains("make room"),
+        "{stderr}"
     );
 
     disk.make_room()?;
@@ -174,10 +174,10 @@ fn an_import_without_room_exits_with_1_and_works_once_there_is_room() -> Result<
     std::fs::write(&small, csv(2000))?;
     let output = carga(&["import", small.to_str().context("no text")?])?;
     ensure!(output.status.success(), "{output:?}");
-    let shown: Value = serde_json::from_slice(&carga(&["status", "last"])?.stdout)?;
+    let upload: Value = serde_json::from_slice(&carga(&["status", "last"])?.stdout)?;
     ensure!(
-        shown["status"] == "completed" && shown["rows"]["inserted"] == 2000,
-        "{shown}"
+        upload["status"] == "completed" && upload["rows"]["inserted"] == 2000,
+        "{upload}"
     );
     let listed = String::from_utf8(carga(&["status"])?.stdout)?;
     let of_flights = listed.lines().find(|line| line.ends_with("flights.csv"));
@@ -189,8 +189,8 @@ fn an_import_without_room_exits_with_1_and_works_once_there_is_room() -> Result<
 }
 
 /// Fails unless there are no dead letters, the queue becomes empty and every database is intact.
-async fn nothing_is_broken(app: &App) -> Result<()> {
-    let directory = app.place.directory()?;
+async fn check_intact(app: &App) -> Result<()> {
+    let directory = app.harness.directory()?;
     let count = async |database: &str, sql: &'static str| -> Result<i64> {
         use sqlx::Connection;
         let mut connection = directory.open(database).await?;

@@ -9,8 +9,8 @@ use sqlx::Connection;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::app::{App, PATIENCE, Sending};
-use crate::files::{self, FLIGHTS_ROWS, flights, paced, paced_pieces, then};
+use crate::app::{App, Sending, TIMEOUT};
+use crate::files::{self, FLIGHTS_ROWS, concatenated, flights, paced, paced_pieces};
 
 /// When to kill.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ enum Moment {
 }
 
 /// Small batches, few prefetched and one per transaction, so that a kill interrupts storing.
-const SLOWLY: [(&str, &str); 4] = [
+const SLOW_STORING: [(&str, &str); 4] = [
     ("CARGA_BATCH_ROWS", "250"),
     ("CARGA_GROUP_BATCHES", "1"),
     ("CARGA_STORE_SESSIONS", "1"),
@@ -59,18 +59,18 @@ async fn a_kill_at_any_moment_loses_no_accepted_upload_and_duplicates_no_row() -
     for moment in MOMENTS {
         // Kill an idle process too.
         app.api.kill9()?;
-        app.restart_with(&SLOWLY).await?;
+        app.restart_with(&SLOW_STORING).await?;
         let id = Uuid::now_v7();
-        let answered = killed(&mut app, id, &file, moment).await?;
+        let answered = send_and_kill(&mut app, id, &file, moment).await?;
         app.restart().await?;
-        let upload = app.ended(id).await?;
+        let upload = app.wait_until_ended(id).await?;
         match (moment, upload["status"].as_str()) {
             (Moment::LastByte | Moment::Sending(_), Some("failed")) if !answered => {
-                app.failed(id, "interrupted").await?;
+                app.expect_failed(id, "interrupted").await?;
                 failed.push(id);
             }
             (Moment::LastByte | Moment::Sealed | Moment::Answered(_), Some("completed")) => {
-                app.completed(id, FLIGHTS_ROWS).await?;
+                app.expect_completed(id, FLIGHTS_ROWS).await?;
                 completed.push(id);
             }
             _ => bail!("killed at {moment:?} (answered: {answered}), the upload ended as {upload}"),
@@ -81,43 +81,44 @@ async fn a_kill_at_any_moment_loses_no_accepted_upload_and_duplicates_no_row() -
         redelivered,
         "no batch was redelivered, so the test proved nothing"
     );
-    everything_adds_up(&app, &file, &completed, &failed).await?;
+    check_consistency(&app, &file, &completed, &failed).await?;
     app.close().await
 }
 
 /// Sends the file, kills Carga at the given moment, and returns whether the client has its 202.
-async fn killed(app: &mut App, id: Uuid, file: &Bytes, moment: Moment) -> Result<bool> {
+async fn send_and_kill(app: &mut App, id: Uuid, file: &Bytes, moment: Moment) -> Result<bool> {
     match moment {
         Moment::Sending(batches) => {
-            let sending = app.sending(id, paced(file.clone(), 3_000_000));
-            app.stored_more_than(id, batches).await?;
+            let sending = app.start_sending(id, paced(file.clone(), 3_000_000));
+            app.wait_for_more_batches(id, batches).await?;
             ensure!(!sending.is_finished(), "{moment:?} was too late");
             app.api.kill9()?;
-            answered(sending).await
+            was_accepted(sending).await
         }
         Moment::LastByte => {
-            let (tell, told) = oneshot::channel();
+            let (send_signal, signal) = oneshot::channel();
             let end = stream::once(async {
-                let _ = tell.send(());
+                let _ = send_signal.send(());
                 Ok(Bytes::new())
             });
             let all = paced_pieces(file.clone(), 200_000_000);
-            let sending = app.sending(id, then(all, end));
-            told.await?;
+            let sending = app.start_sending(id, concatenated(all, end));
+            signal.await?;
             app.api.kill9()?;
-            answered(sending).await
+            was_accepted(sending).await
         }
         Moment::Sealed => {
-            let sending = app.sending(id, file.clone());
-            tokio::time::timeout(PATIENCE, sealed(app.place.directory()?, id)).await??;
+            let sending = app.start_sending(id, file.clone());
+            tokio::time::timeout(TIMEOUT, wait_until_sealed(app.harness.directory()?, id))
+                .await??;
             app.api.kill9()?;
-            answered(sending).await
+            was_accepted(sending).await
         }
         Moment::Answered(fifths) => {
             ensure!(app.put(id, file.clone()).await?.status() == 202);
-            let stored = app.place.batches_of(id).await?;
+            let stored = app.harness.count_batches(id).await?;
             let left = BATCHES - stored;
-            app.stored_more_than(id, stored - 1 + left * fifths / 5)
+            app.wait_for_more_batches(id, stored - 1 + left * fifths / 5)
                 .await?;
             app.api.kill9()?;
             let log = app.api.log();
@@ -130,7 +131,7 @@ async fn killed(app: &mut App, id: Uuid, file: &Bytes, moment: Moment) -> Result
 }
 
 /// Polls without a pause, because the answer follows the seal immediately.
-async fn sealed(directory: &DataDir, id: Uuid) -> Result<()> {
+async fn wait_until_sealed(directory: &DataDir, id: Uuid) -> Result<()> {
     let mut carga = directory.open("carga.db").await?;
     let sealed = "SELECT 1 FROM uploads WHERE id = $1 AND status = 'processing'";
     while sqlx::query(sealed)
@@ -142,13 +143,13 @@ async fn sealed(directory: &DataDir, id: Uuid) -> Result<()> {
     Ok(carga.close().await?)
 }
 
-async fn answered(sending: Sending) -> Result<bool> {
+async fn was_accepted(sending: Sending) -> Result<bool> {
     Ok(sending.await?.is_ok_and(|answer| answer.status() == 202))
 }
 
 /// Fails unless list, view, table and archive agree on the uploads, each completed upload
 /// equals the file, and the queue becomes empty.
-async fn everything_adds_up(
+async fn check_consistency(
     app: &App,
     file: &[u8],
     completed: &[Uuid],
@@ -169,7 +170,7 @@ async fn everything_adds_up(
     expected.sort();
     ensure!(listed == expected, "{listed:?}");
 
-    let directory = app.place.directory()?;
+    let directory = app.harness.directory()?;
     let mut carga = directory.open("carga.db").await?;
     let shown: Vec<(String, i64, i64)> = sqlx::query_as(
         "SELECT upload_id, count(*) AS rows, count(DISTINCT row_number) AS different
@@ -184,7 +185,7 @@ async fn everything_adds_up(
     ensure!(whole && ids.eq(completed.iter().map(Uuid::to_string)));
     // Compare the first upload with the file cell by cell, and the other uploads with the first.
     let first = completed[0];
-    app.place.holds(first, &files::read(file)?.1).await?;
+    app.harness.check_rows(first, &files::read(file)?.1).await?;
     let (all, like_the_first): (i64, i64) = sqlx::query_as(
         "SELECT count(*), count(first.id)
          FROM rows LEFT JOIN rows first ON first.fields = rows.fields
@@ -201,7 +202,7 @@ async fn everything_adds_up(
     carga.close().await?;
 
     // The worker also discards the batches of failed uploads.
-    eventually(PATIENCE, "the queue to be empty", async || {
+    eventually(TIMEOUT, "the queue to be empty", async || {
         messages(directory)
             .await
             .is_ok_and(|messages| messages == 0)

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::answers::sha256_hex;
 use crate::app::App;
 use crate::files::{self, FLIGHTS_BATCHES, FLIGHTS_ROWS, csv, flights, paced};
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
     a_file_sent_by_curl_is_stored_and_archived_cell_by_cell,
@@ -19,7 +19,7 @@ in_both_modes! {
 }
 
 async fn a_file_sent_by_curl_is_stored_and_archived_cell_by_cell(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 2).await?;
+    let app = App::start(mode.harness().await?, 2).await?;
     let path = carga_testkit::fixtures::flights()?;
     let sent = Command::new("curl")
         .args(["--silent", "--fail-with-body", "-F"])
@@ -37,23 +37,23 @@ async fn a_file_sent_by_curl_is_stored_and_archived_cell_by_cell(mode: Mode) -> 
     ensure!(accepted["filename"] == "flights.csv", "{accepted}");
     ensure!(accepted["rows"]["read"] == FLIGHTS_ROWS, "{accepted}");
     let id: Uuid = accepted["id"].as_str().context("no id")?.parse()?;
-    let upload = app.completed(id, FLIGHTS_ROWS).await?;
+    let upload = app.expect_completed(id, FLIGHTS_ROWS).await?;
 
     let file = flights().await?;
     let (columns, rows) = files::read(&file)?;
     ensure!(rows.len() as i64 == FLIGHTS_ROWS);
     let digest = sha256_hex(&file);
     ensure!(upload["sha256"] == digest.as_str() && upload["bytes"]["received"] == file.len());
-    app.place.holds(id, &rows).await?;
+    app.harness.check_rows(id, &rows).await?;
 
-    let objects = app.place.objects().await?;
+    let objects = app.harness.objects().await?;
     ensure!(
         objects.len() as i64 == FLIGHTS_BATCHES + 1,
         "{} objects instead of the batches and a manifest",
         objects.len()
     );
     let manifest = app
-        .place
+        .harness
         .object(&format!("uploads/{id}/manifest.json"))
         .await?;
     let manifest: Manifest = serde_json::from_slice(&manifest)?;
@@ -67,7 +67,7 @@ async fn a_file_sent_by_curl_is_stored_and_archived_cell_by_cell(mode: Mode) -> 
             "{}",
             batch.key
         );
-        let object = app.place.object(&batch.key).await?;
+        let object = app.harness.object(&batch.key).await?;
         ensure!(
             batch.bytes == object.len() as u64
                 && batch.crc32 == format!("{:08x}", crc32fast::hash(&object))
@@ -93,7 +93,7 @@ async fn a_file_sent_by_curl_is_stored_and_archived_cell_by_cell(mode: Mode) -> 
 }
 
 async fn concurrent_uploads_are_both_stored_exactly(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 2).await?;
+    let app = App::start(mode.harness().await?, 2).await?;
     let file = flights().await?;
     let other = csv(40_000);
     let ids = [Uuid::now_v7(), Uuid::now_v7()];
@@ -102,24 +102,24 @@ async fn concurrent_uploads_are_both_stored_exactly(mode: Mode) -> Result<()> {
         app.put(ids[1], paced(other, 1_500_000))
     );
     ensure!(first?.status() == 202 && second?.status() == 202);
-    app.completed(ids[0], FLIGHTS_ROWS).await?;
-    app.completed(ids[1], 40_000).await?;
+    app.expect_completed(ids[0], FLIGHTS_ROWS).await?;
+    app.expect_completed(ids[1], 40_000).await?;
     app.close().await
 }
 
 async fn quotes_line_breaks_empty_cells_and_leading_zeros_are_preserved(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let id = Uuid::now_v7();
     // With a byte order mark and CRLF line ends.
     let file = format!("\u{feff}{}", csv(2500)).replace('\n', "\r\n");
     ensure!(app.put(id, file).await?.status() == 202);
-    let upload = app.completed(id, 2500).await?;
+    let upload = app.expect_completed(id, 2500).await?;
     ensure!(
         upload["columns"] == serde_json::json!(["id", "name", "note", "empty"]),
         "{upload}"
     );
     ensure!(upload["dialect"]["bom"] == true);
-    let data = app.place.shown(id, 2042).await?;
+    let data = app.harness.view_row(id, 2042).await?;
     let expected = serde_json::json!({
         "id": "0002042", "name": "näme 2042", "note": "a \"quoted\",\r\nnote", "empty": ""
     });
@@ -128,13 +128,13 @@ async fn quotes_line_breaks_empty_cells_and_leading_zeros_are_preserved(mode: Mo
 }
 
 async fn a_file_with_only_a_header_completes_with_a_manifest(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     for header in ["a,b,c", "a,b,c\n", "\"a\",b,c\r\n\r\n"] {
         let id = Uuid::now_v7();
         let answer = app.put(id, header).await?;
         ensure!(answer.status() == 202, "{header:?}");
-        app.completed(id, 0).await?;
-        let objects = app.place.objects().await?;
+        app.expect_completed(id, 0).await?;
+        let objects = app.harness.objects().await?;
         let of_upload = objects.iter().filter(|key| key.contains(&id.to_string()));
         ensure!(of_upload.eq([&format!("uploads/{id}/manifest.json")]));
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::files::csv;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
     a_gzip_bomb_of_ten_gigabytes_is_refused_early_with_flat_memory,
@@ -16,7 +16,7 @@ in_both_modes! {
 }
 
 /// More memory than reading needs, and far less than buffering the input would take.
-const FLAT: u64 = 100 << 20;
+const MAX_GROWTH_BYTES: u64 = 100 << 20;
 
 /// Compresses with the real gzip program.
 fn gzip(content: &[u8]) -> Result<Vec<u8>> {
@@ -37,7 +37,7 @@ fn gzip(content: &[u8]) -> Result<Vec<u8>> {
 }
 
 async fn a_gzip_bomb_of_ten_gigabytes_is_refused_early_with_flat_memory(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     // A thousand gzip members of ten kilobytes, each of which decompresses to ten megabytes.
     let member = gzip("1,2\n".repeat(2_500_000).as_bytes())?;
     let file = [gzip(b"a,b\n")?, member.repeat(1000)].concat();
@@ -57,24 +57,24 @@ async fn a_gzip_bomb_of_ten_gigabytes_is_refused_early_with_flat_memory(mode: Mo
     );
     let detail = refused["detail"].as_str().context("no detail")?;
     ensure!(detail.contains("CARGA_MAX_EXPANSION"), "{refused}");
-    let upload = app.failed(id, "expanded_too_large").await?;
+    let upload = app.expect_failed(id, "expanded_too_large").await?;
     // Early: the ratio applies only above a minimum size, and not much more than that was read.
     ensure!(
         upload["rows"]["read"].as_u64() < Some(10_000_000),
         "{upload}"
     );
     let grown = app.api.peak_rss_bytes()? - before;
-    ensure!(grown < FLAT, "memory grew by {grown} bytes");
+    ensure!(grown < MAX_GROWTH_BYTES, "memory grew by {grown} bytes");
 
     let sound = Uuid::now_v7();
     ensure!(app.put(sound, gzip(csv(3000).as_bytes())?).await?.status() == 202);
-    app.completed(sound, 3000).await?;
+    app.expect_completed(sound, 3000).await?;
     app.close().await
 }
 
 async fn a_field_of_two_gigabytes_is_refused_early_with_flat_memory(mode: Mode) -> Result<()> {
     const PIECE: usize = 1 << 20;
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let before = app.api.peak_rss_bytes()?;
     for quote in ["", "\""] {
         let id = Uuid::now_v7();
@@ -88,13 +88,13 @@ async fn a_field_of_two_gigabytes_is_refused_early_with_flat_memory(mode: Mode) 
             "{refused}"
         );
         ensure!(refused["row"] == 2 && refused["line"] == 3, "{refused}");
-        let upload = app.failed(id, "row_too_large").await?;
+        let upload = app.expect_failed(id, "row_too_large").await?;
         ensure!(
             upload["bytes"]["received"].as_u64() < Some(100 << 20),
             "{upload}"
         );
     }
     let grown = app.api.peak_rss_bytes()? - before;
-    ensure!(grown < FLAT, "memory grew by {grown} bytes");
+    ensure!(grown < MAX_GROWTH_BYTES, "memory grew by {grown} bytes");
     app.close().await
 }

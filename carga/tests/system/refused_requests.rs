@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::answers::problem;
 use crate::app::App;
 use crate::files::paced;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
     an_invalid_request_is_refused_with_its_code_and_leaves_no_upload,
@@ -18,7 +18,7 @@ async fn an_invalid_request_is_refused_with_its_code_and_leaves_no_upload(
     mode: Mode,
 ) -> Result<()> {
     let app = App::start(
-        mode.place()
+        mode.harness()
             .await?
             .with("CARGA_MAX_UPLOAD_BYTES", "2000000"),
         0,
@@ -147,7 +147,7 @@ async fn an_invalid_request_is_refused_with_its_code_and_leaves_no_upload(
 
 /// Without a limit, the form parser would buffer the whole body while it looks for a boundary.
 async fn a_form_without_its_boundary_is_refused_early_with_flat_memory(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 0).await?;
+    let app = App::start(mode.harness().await?, 0).await?;
     let endless_head = format!(
         "--B\r\nContent-Disposition: form-data; name=\"{}",
         "x".repeat(60_000_000)
