@@ -9,58 +9,63 @@ use carga_intake::options::{OPTIONS, OptionSpec};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
-/// Takes CSV files and accounts for every row of them: as rows in a database, and as JSON in an archive.
+/// Imports CSV files and accounts for every row: as rows in a database and as JSON in an archive.
 ///
-/// Without any settings everything is kept in ./carga-data: rows in a SQLite database, the archive as plain files. An upload is
-/// `completed` only when the rows stored are the rows read; one that fails leaves no rows behind, so the file can be mended
-/// and sent again.
+/// Without settings, all data is in ./carga-data: the rows in a SQLite database, the archive as
+/// plain files. An upload is `completed` only when every row read is stored. A failed upload leaves
+/// no rows, so you can correct the file and send it again.
 #[derive(Debug, Parser)]
 #[command(version, after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    /// What to do; without it, `serve`
+    /// The command; the default is `serve`
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
 
 const AFTER_HELP: &str = "\
 Examples:
-  carga import flights.csv                     import a file, and say where its rows are
-  gunzip -c flights.csv.gz | carga import -    the same from a pipe
-  carga rows last --limit 5                    look at the rows of the last upload that ended well
-  carga serve                                  take files over HTTP, on 127.0.0.1:8080
+  carga import flights.csv                     import a file and print where its rows are
+  gunzip -c flights.csv.gz | carga import -    import from a pipe
+  carga rows last --limit 5                    print five rows of the latest successful upload
+  carga serve                                  receive files over HTTP on 127.0.0.1:8080
   curl -F file=@flights.csv http://127.0.0.1:8080/uploads
 
-Settings are environment variables; `carga config` lists them with the values in effect. Some that matter:
-  CARGA_DATA_DIR     where everything is kept that has no place of its own (carga-data)
-  CARGA_LISTEN       where `serve` listens (127.0.0.1:8080)
-  DATABASE_URL       the rows: postgres://… or sqlite:///file
-  ARCHIVE_URL        the archive: s3://bucket/prefix or file:///directory
-  AMQP_URL, REDIS_URL  the queue and the live counters: amqp://…, redis://…, or sqlite:///file
+Settings are environment variables; `carga config` prints their values. The main ones:
+  CARGA_DATA_DIR     directory of all data whose location is not set below (carga-data)
+  CARGA_LISTEN       address of `serve` (127.0.0.1:8080)
+  DATABASE_URL       location of the rows: postgres://… or sqlite:///file
+  ARCHIVE_URL        location of the archive: s3://bucket/prefix or file:///directory
+  AMQP_URL           location of the queue: amqp://… or sqlite:///file
+  REDIS_URL          location of the live counters: redis://… or sqlite:///file
 
-Exit codes: 0 it is done, 1 it failed and the reason is on standard error, 2 the command line is wrong, 3 an import stored all
-rows but some that it rejected.";
+Exit codes:
+  0  success
+  1  failure; the reason is on standard error
+  2  invalid command line
+  3  an import stored every row except those that it rejected";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Take files over HTTP and store them, until Ctrl-C
+    /// Receive files over HTTP and store their rows, until Ctrl-C
     ///
-    /// Ctrl-C or SIGTERM refuses new uploads, lets those in flight finish within CARGA_GRACE_SECS, and ends. Whatever was
-    /// answered with 202 is durable and goes on with the next start.
+    /// After Ctrl-C or SIGTERM, new uploads are refused and uploads in flight have CARGA_GRACE_SECS
+    /// to finish. Uploads that were answered with 202 are durable; the next start continues them.
     Serve,
-    /// Import files, and wait until every row is stored
+    /// Import files and wait until every row is stored
     ///
-    /// Each file becomes an upload. One that fails leaves no rows; the others are imported all the same, and the exit code
-    /// tells that one has failed.
+    /// Each file becomes an upload. A failed upload leaves no rows. The other files are still
+    /// imported, and the exit code is 1.
     Import {
-        /// CSV files, plain or with gzip or zstd; `-` is standard input
+        /// CSV files, plain or compressed with gzip or zstd; `-` is standard input
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         #[command(flatten)]
         options: FileOptions,
     },
-    /// Show how a file would be read: the dialect and why, its first rows, its first problems
+    /// Show how a file would be read: its dialect with reasons, first rows and first faults
     ///
-    /// Reads at most the first MiB and stores nothing. The same code decides as in the import.
+    /// Reads at most the first MiB and stores nothing. The import detects the dialect by the same
+    /// code.
     Preview {
         /// A CSV file; `-` is standard input
         #[arg(value_name = "FILE")]
@@ -68,51 +73,52 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: FileOptions,
     },
-    /// Show the latest uploads, or one in full
+    /// List the latest uploads, or show one in full
     Status {
-        /// An upload's id, or `last`: the document that `GET /uploads/{id}` answers with
+        /// The upload's id, or `last`; prints the same JSON as `GET /uploads/{id}`
         id: Option<UploadRef>,
     },
-    /// Print the rows of an upload that has ended well
+    /// Print the rows of a `completed` or `partial` upload
     Rows {
         /// The upload's id, or `last`
         id: UploadRef,
-        /// How to print them; in CSV an empty cell and no value look alike
+        /// Output format; CSV prints an empty cell and a missing value alike
         #[arg(long, value_parser = format_parser(), default_value = "csv")]
         format: Format,
-        /// Only the first so many
+        /// Print at most this many rows
         #[arg(long, value_name = "ROWS")]
         limit: Option<usize>,
     },
-    /// Print the rows of an upload that were rejected, ready to be mended and imported
+    /// Print the rejected rows of an upload as a report that can be corrected and imported
     ///
-    /// The file's own columns first, then `_carga_row`, `_carga_line`, `_carga_column`, `_carga_message` and others, which an
-    /// import does not take: the corrected report is a file.
+    /// The file's own columns come first. Then come `_carga_row`, `_carga_line`, `_carga_column`,
+    /// `_carga_message` and others, which an import ignores.
     Rejected {
         /// The upload's id, or `last`
         id: UploadRef,
-        /// How to print them
+        /// Output format
         #[arg(long, value_parser = format_parser(), default_value = "csv")]
         format: Format,
-        /// Put an apostrophe before cells that a spreadsheet would run as a formula; this changes them
+        /// Put an apostrophe before cells that a spreadsheet would run as formulas; this changes
+        /// those cells
         #[arg(long)]
         spreadsheet_safe: bool,
     },
-    /// Stop an upload that has not ended; none of its rows are kept
+    /// Cancel an upload that has not ended, and remove its rows
     Cancel {
         /// The upload's id, or `last`
         id: UploadRef,
     },
-    /// Remove the rows of an upload that has ended well
+    /// Undo a `completed` or `partial` upload: remove its rows
     Undo {
         /// The upload's id, or `last`
         id: UploadRef,
     },
     /// Ask a running `carga serve` whether it is alive; for container health checks
     Healthcheck,
-    /// Bring the database's schema up to date, as every start does unless CARGA_MIGRATE=off
+    /// Bring the database schema up to date; `serve` and `import` do this unless CARGA_MIGRATE=off
     Migrate,
-    /// Print the settings in effect, passwords masked; a line that is commented out is a default
+    /// Print the settings, with defaults commented out and passwords masked
     Config,
 }
 
@@ -164,7 +170,7 @@ impl FromArgMatches for FileOptions {
     }
 }
 
-/// UploadRef upload is meant.
+/// The upload that a command is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum UploadRef {
     Last,

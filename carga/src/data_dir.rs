@@ -1,4 +1,4 @@
-//! The data directory: one process at a time.
+//! The data directory, which one process at a time may use.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Write};
@@ -10,8 +10,8 @@ use anyhow::{Context, bail};
 
 const LOCK_FILE: &str = "carga.lock";
 
-/// Held for as long as the process uses the directory. The operating system lets go of it when the process ends, however it
-/// ends.
+/// The locked data directory. The operating system releases the lock when the process ends,
+/// even after a crash.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
@@ -19,18 +19,21 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory if it is missing, and locks it. `user` says to others what it is locked for.
-    pub(crate) fn lock(path: &Path, user: &str) -> anyhow::Result<Self> {
-        let shown = path.display();
-        // Rows are nobody else's business.
+    /// Creates the directory if it is missing, and locks it. The lock file names `holder` to
+    /// other processes.
+    pub(crate) fn lock(path: &Path, holder: &str) -> anyhow::Result<Self> {
+        let directory = path.display();
+        // Rows may be confidential, so only the owner may open the directory.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.with_context(|| format!("making the data directory {shown} (CARGA_DATA_DIR)"))?;
-        // Its name is in its parent, and must be there after a power failure.
+        made.with_context(|| format!("creating the data directory {directory} (CARGA_DATA_DIR)"))?;
+        // The parent holds the directory's name; sync it, so that the name survives a power
+        // failure.
         let parent = File::open(path.join("..")).and_then(|parent| parent.sync_all());
         match parent {
-            // One that is not ours to read was there before.
+            // If the parent is not readable, the directory already existed.
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-                return Err(error).with_context(|| format!("making {shown} durable"));
+                return Err(error)
+                    .with_context(|| format!("syncing the parent directory of {directory}"));
             }
             _ => {}
         }
@@ -47,7 +50,7 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => {
                 let holder = io::read_to_string(&lock).unwrap_or_default();
                 bail!(
-                    "the data directory {shown} is in use by {}; stop it, or set CARGA_DATA_DIR to another directory",
+                    "the data directory {directory} is in use by {}; stop it, or set CARGA_DATA_DIR to another directory",
                     holder.trim()
                 );
             }
@@ -59,28 +62,28 @@ impl DataDir {
             path: path.to_owned(),
             lock,
         };
-        data_dir.say(user);
+        data_dir.write_holder(holder);
         Ok(data_dir)
     }
 
-    /// From now on the directory is served at this address.
-    pub(crate) fn serve_at(&mut self, address: SocketAddr) {
-        self.say(&format!(
-            "carga serve on http://{address} (send files there: curl -F file=@FILE http://{address}/uploads)"
+    /// Adds the server's address to the lock file.
+    pub(crate) fn record_address(&mut self, address: SocketAddr) {
+        self.write_holder(&format!(
+            "carga serve on http://{address} (to send a file: curl -F file=@FILE http://{address}/uploads)"
         ));
     }
 
-    /// Only for people: a disk that is full must not keep anybody from starting.
-    fn say(&mut self, user: &str) {
+    /// The lock itself does not need this line, so a full disk must not prevent the start.
+    fn write_holder(&mut self, holder: &str) {
         use std::io::Seek;
-        let line = format!("process {}, {user}\n", std::process::id());
+        let line = format!("process {}, {holder}\n", std::process::id());
         let written = self
             .lock
             .set_len(0)
             .and_then(|()| self.lock.rewind())
             .and_then(|()| self.lock.write_all(line.as_bytes()));
         if let Err(error) = written {
-            tracing::warn!(%error, directory = %self.path.display(), "the lock file does not say who holds it");
+            tracing::warn!(%error, directory = %self.path.display(), "cannot write the holder's name to the lock file");
         }
     }
 }
@@ -90,21 +93,21 @@ mod tests {
     use super::DataDir;
 
     #[test]
-    fn a_second_user_is_refused_by_the_name_of_the_first_until_that_one_has_gone() {
+    fn a_locked_data_directory_names_its_holder() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data");
         let mut first = DataDir::lock(&path, "carga import").unwrap();
-        first.serve_at(([127, 0, 0, 1], 8080).into());
+        first.record_address(([127, 0, 0, 1], 8080).into());
         let refused = DataDir::lock(&path, "carga import")
             .unwrap_err()
             .to_string();
-        let named = [
+        let expected = [
             format!("process {}", std::process::id()),
             "http://127.0.0.1:8080/uploads".to_owned(),
             path.display().to_string(),
         ];
-        for name in named {
-            assert!(refused.contains(&name), "{refused}");
+        for text in expected {
+            assert!(refused.contains(&text), "{refused}");
         }
         drop(first);
         DataDir::lock(&path, "carga import").unwrap();

@@ -1,4 +1,5 @@
-//! Carga in this process: its data directory, its ports, and the end of whatever its last life left open.
+//! The start of Carga in this process: it locks the data directory, connects the ports and
+//! ends the uploads that the previous process left open.
 
 use anyhow::Context;
 use carga_common::backends::{Access, Backends};
@@ -9,19 +10,20 @@ use carga_common::upload::{Failure, Status};
 
 use crate::data_dir::DataDir;
 
-/// Connected, and alone in its data directory.
+/// Connected backends, and the lock on the data directory.
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) settings: Settings,
     pub(crate) backends: Backends,
-    /// None when every port has a place of its own.
+    /// None when no port keeps its data in the data directory.
     pub(crate) data_dir: Option<DataDir>,
 }
 
 impl Instance {
-    /// Locks, connects, and recovers. `user` is what the lock tells others.
-    pub(crate) async fn start(settings: Settings, user: &str) -> anyhow::Result<Self> {
-        let data_dir = lock(&settings.ports, user)?;
+    /// Locks the data directory, connects, and ends interrupted uploads. The lock file names
+    /// `holder` to other processes.
+    pub(crate) async fn start(settings: Settings, holder: &str) -> anyhow::Result<Self> {
+        let data_dir = lock(&settings.ports, holder)?;
         let access = match data_dir {
             Some(_) => Access::Exclusive,
             None => Access::Shared,
@@ -29,12 +31,12 @@ impl Instance {
         let backends = Backends::connect(&settings.ports, "carga", access)
             .await
             .map_err(|error| anyhow::anyhow!(error.chain()))
-            .context("connecting")?;
-        if store_is_ours(&settings.ports) {
+            .context("connecting to the backends")?;
+        if store_is_in_data_dir(&settings.ports) {
             match end_interrupted(backends.store.as_ref()).await {
-                // The sweeper ends them as soon as there is room to write it down.
+                // The sweeper ends them once the disk has room to record it.
                 Err(error) if error.kind() == ErrorKind::Full => {
-                    tracing::warn!(error = error.chain(), "interrupted uploads were not ended");
+                    tracing::warn!(error = error.chain(), "no room to end interrupted uploads");
                 }
                 ended => ended?,
             }
@@ -47,24 +49,25 @@ impl Instance {
     }
 }
 
-/// Locks the data directory, if anything is in it.
-pub(crate) fn lock(ports: &PortSettings, user: &str) -> anyhow::Result<Option<DataDir>> {
+/// Locks the data directory, if any port keeps its data there.
+pub(crate) fn lock(ports: &PortSettings, holder: &str) -> anyhow::Result<Option<DataDir>> {
     let path = ports.locations.data_dir.as_deref();
-    path.map(|path| DataDir::lock(path, user)).transpose()
+    path.map(|path| DataDir::lock(path, holder)).transpose()
 }
 
-/// The store is in the locked directory, so nobody else receives uploads into it.
-fn store_is_ours(ports: &PortSettings) -> bool {
+/// Whether the store is in the locked directory, so that only this process receives uploads.
+fn store_is_in_data_dir(ports: &PortSettings) -> bool {
     match &ports.locations.store {
         StoreLocation::Sqlite(file) => ports.locations.is_in_data_dir(file),
         StoreLocation::Postgres(_) => false,
     }
 }
 
-/// Ends the uploads that a process was receiving when it died: their leases need not run out first, and a clock that was set
-/// back does not hide them. Their rows are for the sweeper.
+/// Ends the uploads that the previous process was receiving when it died. It ignores their
+/// leases: waiting for them takes time, and a clock that was set back would keep them valid.
+/// The sweeper removes their rows.
 async fn end_interrupted(store: &dyn Store) -> PortResult<()> {
-    let message = "Carga was stopped in the middle of receiving the file; send it again";
+    let message = "Carga stopped while it was receiving the file; send the file again";
     let failure = Failure::new("interrupted", message);
     let receiving = UploadQuery {
         status: Some(Status::Receiving),
@@ -78,7 +81,7 @@ async fn end_interrupted(store: &dyn Store) -> PortResult<()> {
         }
         for upload in found {
             store.fail(upload.key(), &failure, None).await?;
-            tracing::info!(upload.id = %upload.id, "ended an upload that was interrupted");
+            tracing::info!(upload.id = %upload.id, "ended an interrupted upload");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `carga`: everything in one process, on files unless told otherwise.
+//! `carga`: API and worker in one process, on local files unless the settings name servers.
 
 mod arguments;
 mod commands;
@@ -21,12 +21,12 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("carga: starting: {error}");
+            eprintln!("carga: cannot start the async runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
     let code = runtime.block_on(start());
-    // A pipe that is silent may still be read from, and nobody is to wait for it.
+    // A blocking read of stdin may still be running; do not wait for it.
     runtime.shutdown_background();
     code
 }
@@ -35,7 +35,7 @@ async fn start() -> ExitCode {
     let command = Arguments::parse().command.unwrap_or(Command::Serve);
     let mut log = log_settings();
     if !matches!(command, Command::Serve) && std::env::var_os("CARGA_LOG").is_none() {
-        // Commands speak for themselves, except of what they wait for.
+        // A command prints its own result, so the log has only errors and retries.
         log.filter = "error,carga_common::retry=warn".to_owned();
     }
     telemetry::init(&log);

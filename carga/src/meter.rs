@@ -1,5 +1,5 @@
-//! How far an import is: a bar on a terminal, a line now and then elsewhere. On standard error, so that standard output has the
-//! result alone.
+//! The progress of an import: a bar on a terminal, otherwise a line every few seconds. It goes
+//! to standard error, so that standard output has only the result.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use carga_common::progress::Counters;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
-/// Between lines where there is no terminal.
+/// Time between lines when standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows the progress of one file.
@@ -15,18 +15,18 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Meter {
     name: String,
     bytes_total: Option<u64>,
-    shown: Shown,
+    display: Display,
 }
 
 #[derive(Debug)]
-enum Shown {
+enum Display {
     Bar(ProgressBar),
     Lines { last: Instant },
 }
 
 impl Meter {
     pub(crate) fn start(name: &str, bytes_total: Option<u64>) -> Self {
-        let shown = if stderr().is_terminal() {
+        let display = if stderr().is_terminal() {
             let bar = match bytes_total {
                 Some(bytes) => ProgressBar::new(bytes)
                     .with_style(style("{prefix} [{bar:30}] {percent:>3}%  {msg}  {elapsed}")),
@@ -34,16 +34,16 @@ impl Meter {
                     .with_style(style("{prefix} {spinner} {msg}  {elapsed}")),
             };
             bar.set_prefix(name.to_owned());
-            Shown::Bar(bar)
+            Display::Bar(bar)
         } else {
-            Shown::Lines {
+            Display::Lines {
                 last: Instant::now(),
             }
         };
         Self {
             name: name.to_owned(),
             bytes_total,
-            shown,
+            display,
         }
     }
 
@@ -54,12 +54,12 @@ impl Meter {
             HumanCount(figures.rows_read),
             HumanCount(figures.rows_stored)
         );
-        match &mut self.shown {
-            Shown::Bar(bar) => {
+        match &mut self.display {
+            Display::Bar(bar) => {
                 bar.set_position(received);
                 bar.set_message(message);
             }
-            Shown::Lines { last } if last.elapsed() >= LINE_EVERY => {
+            Display::Lines { last } if last.elapsed() >= LINE_EVERY => {
                 *last = Instant::now();
                 let of = self
                     .bytes_total
@@ -67,13 +67,13 @@ impl Meter {
                 let of = of.unwrap_or_default();
                 eprintln!("{}: {}{of}, {message}", self.name, HumanBytes(received));
             }
-            Shown::Lines { .. } => {}
+            Display::Lines { .. } => {}
         }
     }
 
-    /// Leaves the terminal to what comes next.
+    /// Clears the bar, so that later output starts on an empty line.
     pub(crate) fn finish(self) {
-        if let Shown::Bar(bar) = self.shown {
+        if let Display::Bar(bar) = self.display {
             bar.finish_and_clear();
         }
     }

@@ -1,4 +1,4 @@
-//! `carga config`: in the form of an `.env` file, where a line that is commented out shows a default.
+//! `carga config`: the settings as an `.env` file, in which defaults are commented out.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use carga_common::settings::Settings;
 
 use crate::output::print;
 
-/// The SDK reads these by itself; what they say is told here, and what they keep secret is not.
+/// The AWS SDK reads these variables by itself. The flag marks secrets, which are masked.
 const AWS: [(&str, bool); 5] = [
     ("AWS_REGION", false),
     ("AWS_PROFILE", false),
@@ -16,18 +16,18 @@ const AWS: [(&str, bool); 5] = [
 ];
 
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
-    let mut told = String::new();
+    let mut text = String::new();
     for setting in &settings.effective {
         let mark = if setting.given { "" } else { "# " };
         let value = setting.value.as_deref().unwrap_or_default();
-        told.push_str(&format!("{mark}{}={value}\n", setting.name));
+        text.push_str(&format!("{mark}{}={value}\n", setting.name));
     }
     for (name, secret) in AWS {
         if let Ok(value) = std::env::var(name) {
             let value = if secret { "***" } else { &value };
-            told.push_str(&format!("{name}={value}\n"));
+            text.push_str(&format!("{name}={value}\n"));
         }
     }
-    print(told.as_bytes())?;
+    print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

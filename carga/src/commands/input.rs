@@ -10,10 +10,10 @@ use futures::Stream;
 use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 
-/// What is read of a file at once.
+/// Bytes per read.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// A file that is open.
+/// An open file, or standard input.
 pub(crate) struct Input {
     pub(crate) name: String,
     /// None for a pipe, which has no size.
@@ -24,7 +24,7 @@ pub(crate) struct Input {
 impl Input {
     pub(crate) async fn open(path: &Path) -> anyhow::Result<Self> {
         let (name, mut file) = if is_stdin(path) {
-            // A descriptor of our own, to be read like any other file.
+            // A duplicate of the descriptor, so that it can be read like any other file.
             let stdin = stdin().as_fd().try_clone_to_owned()?;
             let file = File::from_std(stdin.into());
             ("standard input".to_owned(), file)

@@ -13,10 +13,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let store = backends::store(&settings.ports, "carga", true).await;
     let store = store.map_err(|error| anyhow::anyhow!(error.chain()))?;
     store.close().await;
-    let told = format!(
+    let message = format!(
         "the schema of {} is up to date\n",
         settings.ports.locations.store
     );
-    print(told.as_bytes())?;
+    print(message.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! What `carga` can be told to do: one file each.
+//! The subcommands of `carga`, one file each.
 
 pub(crate) mod config;
 pub(crate) mod exports;
@@ -20,27 +20,29 @@ use carga_common::upload::{Status, Upload};
 
 use crate::arguments::UploadRef;
 
-/// The store, to look into: another process may be using it meanwhile.
+/// Connects to the store without locking the data directory, because a running server may use
+/// it at the same time.
 async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     if let StoreLocation::Sqlite(file) = &settings.ports.locations.store
         && !file.exists()
     {
         bail!(
-            "nothing has been imported yet: there is no {}",
+            "nothing has been imported yet: {} does not exist",
             file.display()
         );
     }
     let store = backends::store(&settings.ports, "carga", false).await;
     store
         .map_err(|error| anyhow::anyhow!(error.chain()))
-        .context("connecting")
+        .context("connecting to the store")
 }
 
-/// The upload that is meant; the last of those with one of some statuses, if any are given.
+/// The upload with the given id. For `last`, the latest upload, or the latest with one of
+/// `statuses` if there are any.
 async fn find(store: &dyn Store, which: UploadRef, statuses: &[Status]) -> anyhow::Result<Upload> {
     if let UploadRef::Id(id) = which {
         let found = store.upload(id).await?;
-        return found.with_context(|| format!("there is no upload {id}"));
+        return found.with_context(|| format!("upload {id} does not exist"));
     }
     let any = [None];
     let statuses: Vec<Option<Status>> = statuses.iter().copied().map(Some).collect();
@@ -61,5 +63,5 @@ async fn find(store: &dyn Store, which: UploadRef, statuses: &[Status]) -> anyho
             .chain(found)
             .max_by_key(|upload| upload.created_at);
     }
-    latest.context("there is no such upload yet")
+    latest.context("no upload matches `last` yet")
 }

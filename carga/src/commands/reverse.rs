@@ -1,4 +1,5 @@
-//! `carga cancel` and `carga undo`. They work beside a running `carga serve`: the store is what decides.
+//! `carga cancel` and `carga undo`. Both work beside a running `carga serve`, because the
+//! store decides whether an upload may be reversed.
 
 use std::process::ExitCode;
 
@@ -18,7 +19,7 @@ pub(crate) async fn run(
     let store = store_to_read(settings).await?;
     let id = find(store.as_ref(), upload, &[]).await?.id;
     let upload = reverse(store.as_ref(), id, reversal).await?;
-    let upload = upload.context("the upload is gone")?;
+    let upload = upload.with_context(|| format!("upload {id} no longer exists"))?;
     ensure!(
         upload.status == reversal.outcome(),
         "upload {id} is {}; only one that is {} can be {}",
@@ -27,12 +28,13 @@ pub(crate) async fn run(
         reversal.outcome()
     );
     remove_rows(store.as_ref(), id).await?;
-    let now = store.upload(id).await?.context("the upload is gone")?;
+    let now = store.upload(id).await?;
+    let now = now.with_context(|| format!("upload {id} no longer exists"))?;
     store.close().await;
     let rows = match now.cleanup_pending {
-        // A worker was quicker and is still at it.
+        // A worker has started to remove them and is not done.
         true => "its rows are being removed",
-        false => "none of its rows are left",
+        false => "all of its rows are removed",
     };
     print(format!("upload {id} is {}: {rows}\n", upload.status).as_bytes())?;
     Ok(ExitCode::SUCCESS)

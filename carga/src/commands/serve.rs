@@ -27,7 +27,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         .await
         .with_context(|| format!("listening on {} (CARGA_LISTEN)", settings.intake.listen))?;
     if let Some(data_dir) = &mut data_dir {
-        data_dir.serve_at(server.address());
+        data_dir.record_address(server.address());
     }
     let worker = Runner::new(&settings, backends.clone(), stop);
     let locations = &settings.ports.locations;

@@ -19,7 +19,7 @@ pub(crate) async fn run(
     upload: Option<UploadRef>,
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
-    let told = if let Some(upload) = upload {
+    let text = if let Some(upload) = upload {
         let upload = find(store.as_ref(), upload, &[]).await?;
         let view = UploadView::counted(upload, store.as_ref(), false).await?;
         serde_json::to_string_pretty(&view)? + "\n"
@@ -31,7 +31,7 @@ pub(crate) async fn run(
         };
         let mut table = format!(
             "{:36}  {:10}  {:>13}  {:20}  FILE\n",
-            "UPLOAD", "STATUS", "ROWS", "BEGUN"
+            "UPLOAD", "STATUS", "ROWS", "CREATED"
         );
         for upload in store.uploads(&query).await? {
             table.push_str(&line(&upload));
@@ -39,7 +39,7 @@ pub(crate) async fn run(
         table
     };
     store.close().await;
-    print(told.as_bytes())?;
+    print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

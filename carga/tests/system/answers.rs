@@ -1,11 +1,11 @@
-//! What Carga answers.
+//! Checks on the answers of the HTTP API.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Response;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// The answer as a problem document with this status and code.
+/// Reads the answer as a problem document. Fails unless it has this status and code.
 pub(crate) async fn problem(answer: Response, status: u16, code: &str) -> Result<Value> {
     let found = answer.status();
     let media_type = answer.headers().get("content-type").cloned();
@@ -17,7 +17,7 @@ pub(crate) async fn problem(answer: Response, status: u16, code: &str) -> Result
     let problem: Value = answer.json().await?;
     ensure!(
         found == status && problem["code"] == code,
-        "{status} {code} expected, {found}: {problem}"
+        "expected {status} {code}, found {found}: {problem}"
     );
     ensure!(media_type.is_some_and(|found| found == "application/problem+json"));
     ensure!(
@@ -33,7 +33,8 @@ pub(crate) async fn problem(answer: Response, status: u16, code: &str) -> Result
     Ok(problem)
 }
 
-/// read = inserted + updated + duplicate + rejected + dead + discarded + pending, in every answer.
+/// Checks that read = inserted + updated + duplicate + rejected + dead + discarded + pending,
+/// which every answer must satisfy.
 pub(crate) fn check_accounts(upload: &Value) -> Result<()> {
     let figure = |name: &str| {
         let figure = upload["rows"][name].as_u64();
@@ -51,12 +52,12 @@ pub(crate) fn check_accounts(upload: &Value) -> Result<()> {
     let sum: u64 = parts.into_iter().map(figure).sum::<Result<_>>()?;
     ensure!(
         figure("read")? == sum,
-        "the accounts do not close: {upload}"
+        "the row counts do not add up: {upload}"
     );
     Ok(())
 }
 
-/// A file's digest as an upload shows it.
+/// The file's digest in the notation of the API.
 pub(crate) fn sha256_hex(file: impl AsRef<[u8]>) -> String {
     let digest = Sha256::digest(file);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,4 +1,4 @@
-//! Carga as a test sees it: something that answers HTTP, something that stores, and a place of their own.
+//! A running Carga: its processes, and requests to its HTTP API.
 
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -11,39 +11,41 @@ use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::answers::check_accounts;
-use crate::place::Place;
+use crate::harness::Harness;
 
 /// Long enough for a debug build on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What leaves nothing to be detected.
-pub(crate) const TOLD: &str = "delimiter=,&encoding=utf-8";
+/// Options that name delimiter and encoding, so that Carga need not detect them.
+pub(crate) const KNOWN_DIALECT: &str = "delimiter=,&encoding=utf-8";
 
-/// An upload on its way.
+/// A request that is being sent in the background.
 pub(crate) type Sending = tokio::task::JoinHandle<reqwest::Result<Response>>;
 
 pub(crate) struct App {
-    /// What answers: `carga-api`, or `carga serve`.
+    /// The process that answers HTTP: `carga-api` or `carga serve`.
     pub(crate) api: Running,
-    /// None when `carga serve` does their work.
+    /// Empty in embedded mode, where `carga serve` stores the rows itself.
     pub(crate) workers: Vec<Running>,
     pub(crate) url: String,
     pub(crate) client: Client,
-    /// The last to be dropped: a directory cannot be removed while somebody writes in it.
-    pub(crate) place: Place,
+    /// The last field, so that it is dropped last: a directory cannot be removed while a
+    /// process writes to it.
+    pub(crate) harness: Harness,
 }
 
 impl App {
-    /// The programs with the settings of the place. One process does everything where it is embedded.
-    pub(crate) async fn start(place: impl Into<Place>, workers: usize) -> Result<Self> {
-        let place = place.into();
-        let (api, url) = start_api(&place, &[]).await?;
+    /// Starts the programs with the settings of `harness`. In embedded mode one process does
+    /// everything and `workers` is ignored.
+    pub(crate) async fn start(harness: impl Into<Harness>, workers: usize) -> Result<Self> {
+        let harness = harness.into();
+        let (api, url) = start_api(&harness, &[]).await?;
         let mut app = Self {
             api,
             workers: Vec::new(),
             url,
             client: Client::new(),
-            place,
+            harness,
         };
         for _ in 0..workers {
             app.add_worker().await?;
@@ -51,65 +53,65 @@ impl App {
         Ok(app)
     }
 
-    /// Starts what answers again, after it has ended.
+    /// Starts the HTTP process again after it has ended.
     pub(crate) async fn restart(&mut self) -> Result<()> {
         self.restart_with(&[]).await
     }
 
-    /// The same with some more settings, for this life only.
+    /// Like `restart`, with further settings for this process only.
     pub(crate) async fn restart_with(&mut self, settings: &[(&str, &str)]) -> Result<()> {
-        (self.api, self.url) = start_api(&self.place, settings).await?;
+        (self.api, self.url) = start_api(&self.harness, settings).await?;
         Ok(())
     }
 
-    /// One more worker; nothing where one process does everything.
+    /// Starts one more worker; does nothing in embedded mode.
     pub(crate) async fn add_worker(&mut self) -> Result<()> {
-        if !matches!(self.place, Place::Distributed(_)) {
+        if !matches!(self.harness, Harness::Distributed(_)) {
             return Ok(());
         }
         let file = std::env::temp_dir().join(format!("carga-alive-{}", Uuid::new_v4().simple()));
-        let mut env = self.place.env();
+        let mut env = self.harness.env();
         env.insert("CARGA_HEARTBEAT_FILE".into(), file.display().to_string());
         let mut worker = Running::spawn(Binary::Worker, &env)?;
-        worker.wait_for_log("worker ready", PATIENCE).await?;
+        worker.wait_for_log("worker ready", TIMEOUT).await?;
         self.workers.push(worker);
         Ok(())
     }
 
-    /// What stores: a worker, or `carga serve`.
-    pub(crate) fn storer(&mut self) -> &mut Running {
+    /// The process that stores rows: the first worker or `carga serve`.
+    pub(crate) fn storing_process(&mut self) -> &mut Running {
         self.workers.first_mut().unwrap_or(&mut self.api)
     }
 
-    /// Starts what stores again, after it has ended.
-    pub(crate) async fn restart_storer(&mut self) -> Result<()> {
-        match self.place {
-            Place::Embedded(_) => self.restart().await,
-            Place::Distributed(_) => {
+    /// Starts the process that stores rows again after it has ended.
+    pub(crate) async fn restart_storing_process(&mut self) -> Result<()> {
+        match self.harness {
+            Harness::Embedded(_) => self.restart().await,
+            Harness::Distributed(_) => {
                 self.workers.remove(0);
                 self.add_worker().await
             }
         }
     }
 
-    /// Ends everything and clears it away.
+    /// Kills the processes and removes everything that they stored.
     pub(crate) async fn close(self) -> Result<()> {
         let Self {
-            place,
+            harness,
             api,
             workers,
             ..
         } = self;
         drop((api, workers));
-        place.close().await
+        harness.close().await
     }
 
-    /// Sends a raw body under an id of our own, so that it can be polled meanwhile.
+    /// Sends a raw body under an id chosen by the test, so that the upload can be polled meanwhile.
     pub(crate) async fn put(&self, id: Uuid, body: impl Into<Body>) -> Result<Response> {
         self.put_with(id, "", body).await
     }
 
-    /// The same with options.
+    /// Like `put`, with options in the query.
     pub(crate) async fn put_with(
         &self,
         id: Uuid,
@@ -126,8 +128,8 @@ impl App {
             .await?)
     }
 
-    /// Sends what `write` writes by curl, which looks for an answer while it still has megabytes to send; not every client does.
-    /// The answer's code and body.
+    /// Sends what `write` writes with curl, and returns the status code and body of the answer.
+    /// Unlike many clients, curl reads an answer that arrives before it has sent everything.
     pub(crate) async fn curl(
         &self,
         id: Uuid,
@@ -142,7 +144,7 @@ impl App {
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()?;
-            let input = curl.stdin.take().context("no standard input")?;
+            let input = curl.stdin.take().context("curl has no standard input")?;
             // Curl closes the pipe when it has its answer.
             let writing = std::thread::spawn(move || write(input));
             let sent = curl.wait_with_output()?;
@@ -154,31 +156,33 @@ impl App {
         Ok((code.parse()?, serde_json::from_str(body)?))
     }
 
-    /// Sends on its way, while the test does something else. How to read it is told, so that the upload begins with its
-    /// header.
-    pub(crate) fn sending(&self, id: Uuid, body: impl Into<Body>) -> Sending {
-        let request = self.client.put(format!("{}/uploads/{id}?{TOLD}", self.url));
+    /// Sends in the background. The query names the dialect, so that the upload begins as soon
+    /// as its header arrives.
+    pub(crate) fn start_sending(&self, id: Uuid, body: impl Into<Body>) -> Sending {
+        let request = self
+            .client
+            .put(format!("{}/uploads/{id}?{KNOWN_DIALECT}", self.url));
         let request = request.header("content-type", "text/csv").body(body);
         tokio::spawn(request.send())
     }
 
-    /// A connection for bytes that no client library would send.
+    /// Opens a raw connection, for bytes that no client library would send.
     pub(crate) async fn connect(&self) -> Result<TcpStream> {
         Ok(TcpStream::connect(self.url.trim_start_matches("http://")).await?)
     }
 
-    /// Polls until the upload is there.
-    pub(crate) async fn begun(&self, id: Uuid) -> Result<()> {
-        eventually(PATIENCE, "the upload to be there", async || {
+    /// Polls until the upload exists.
+    pub(crate) async fn wait_until_begun(&self, id: Uuid) -> Result<()> {
+        eventually(TIMEOUT, "the upload to exist", async || {
             self.upload(id).await.is_ok_and(|upload| upload.is_some())
         })
         .await
     }
 
-    /// Polls until more than so many batches of the upload are stored.
-    pub(crate) async fn stored_more_than(&self, id: Uuid, batches: i64) -> Result<()> {
-        eventually(PATIENCE, "more batches to be stored", async || {
-            let stored = self.place.batches_of(id).await;
+    /// Polls until more than `batches` batches of the upload are stored.
+    pub(crate) async fn wait_for_more_batches(&self, id: Uuid, batches: i64) -> Result<()> {
+        eventually(TIMEOUT, "more batches to be stored", async || {
+            let stored = self.harness.count_batches(id).await;
             stored.is_ok_and(|stored| stored > batches)
         })
         .await
@@ -194,7 +198,7 @@ impl App {
         Ok((status, answer.json().await?))
     }
 
-    /// The upload, or none while there is none.
+    /// The upload, or `None` if it does not exist.
     pub(crate) async fn upload(&self, id: Uuid) -> Result<Option<Value>> {
         let (status, body) = self.get(&format!("/uploads/{id}")).await?;
         if status == StatusCode::NOT_FOUND {
@@ -208,8 +212,8 @@ impl App {
         Ok(Some(body))
     }
 
-    /// Polls until the upload has ended. It may take as long as it likes, but something has to go on.
-    pub(crate) async fn ended(&self, id: Uuid) -> Result<Value> {
+    /// Polls until the upload has ended. The time limit applies to each change, not to their sum.
+    pub(crate) async fn wait_until_ended(&self, id: Uuid) -> Result<Value> {
         let mut last = Value::Null;
         loop {
             let changed = async || {
@@ -219,17 +223,18 @@ impl App {
                     .any(|field| last[field] != upload[field]);
                 is_news.then_some(upload)
             };
-            let changed = eventually(PATIENCE, "the upload to go on or to end", changed).await;
-            last = changed.with_context(|| format!("it stands still at {last}"))?;
+            let changed = eventually(TIMEOUT, "the upload to progress or end", changed).await;
+            last = changed.with_context(|| format!("no progress since {last}"))?;
             if !last["finished_at"].is_null() {
                 return Ok(last);
             }
         }
     }
 
-    /// Ended as completed with exactly these rows, in the database too, each once.
-    pub(crate) async fn completed(&self, id: Uuid, rows: i64) -> Result<Value> {
-        let upload = self.ended(id).await?;
+    /// Polls until the upload has ended. Fails unless it completed and its `rows` rows are in
+    /// the database, each once.
+    pub(crate) async fn expect_completed(&self, id: Uuid, rows: i64) -> Result<Value> {
+        let upload = self.wait_until_ended(id).await?;
         ensure!(upload["status"] == "completed", "ended as {upload}");
         ensure!(
             upload["rows"]["inserted"] == rows,
@@ -240,52 +245,52 @@ impl App {
             upload["percent"] == 100.0 && upload["rows"]["pending"] == 0,
             "{upload}"
         );
-        let (all, distinct) = self.place.rows_of(id).await?;
+        let (all, distinct) = self.harness.count_rows(id).await?;
         ensure!(
             (all, distinct) == (rows, rows),
-            "{all} rows are stored, {distinct} different ones"
+            "expected {rows} distinct rows, found {all} rows, {distinct} of them distinct"
         );
         Ok(upload)
     }
 
-    /// Failed for this reason, and no row is left.
-    pub(crate) async fn failed(&self, id: Uuid, code: &str) -> Result<Value> {
-        let upload = self.ended(id).await?;
+    /// Polls until the upload has ended. Fails unless it failed with `code` and no row is left.
+    pub(crate) async fn expect_failed(&self, id: Uuid, code: &str) -> Result<Value> {
+        let upload = self.wait_until_ended(id).await?;
         ensure!(upload["status"] == "failed", "ended as {upload}");
         ensure!(
             upload["error"]["code"] == code,
             "failed with {}",
             upload["error"]
         );
-        self.cleaned(id).await?;
+        self.wait_until_cleaned(id).await?;
         Ok(upload)
     }
 
-    /// Polls until no row of the upload is left, which the upload says itself.
-    pub(crate) async fn cleaned(&self, id: Uuid) -> Result<()> {
+    /// Polls until the upload reports that its rows are removed, and checks the database.
+    pub(crate) async fn wait_until_cleaned(&self, id: Uuid) -> Result<()> {
         let clean = async || {
             let upload = self.upload(id).await.ok().flatten();
             upload.is_some_and(|upload| upload["cleanup_pending"] == false)
         };
-        eventually(PATIENCE, "the rows to be removed", clean).await?;
-        let (left, _) = self.place.rows_of(id).await?;
-        ensure!(left == 0, "{left} rows are left of a failed upload");
+        eventually(TIMEOUT, "the rows to be removed", clean).await?;
+        let (left, _) = self.harness.count_rows(id).await?;
+        ensure!(left == 0, "{left} rows remain after cleanup");
         Ok(())
     }
 }
 
-async fn start_api(place: &Place, settings: &[(&str, &str)]) -> Result<(Running, String)> {
-    let binary = match place {
-        Place::Embedded(_) => Binary::Carga,
-        Place::Distributed(_) => Binary::Api,
+async fn start_api(harness: &Harness, settings: &[(&str, &str)]) -> Result<(Running, String)> {
+    let binary = match harness {
+        Harness::Embedded(_) => Binary::Carga,
+        Harness::Distributed(_) => Binary::Api,
     };
-    let mut env = place.env();
+    let mut env = harness.env();
     env.extend(
         settings
             .iter()
             .map(|(key, value)| (key.to_string(), value.to_string())),
     );
     let mut api = Running::spawn(binary, &env)?;
-    let url = api.base_url(PATIENCE).await?;
+    let url = api.base_url(TIMEOUT).await?;
     Ok((api, url))
 }

@@ -1,4 +1,4 @@
-//! Files that turn out to be bad in the middle: what is answered, what the upload says, and that no row remains.
+//! Faults in the middle of a file: the answer and the upload name them, and no row remains.
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -8,24 +8,23 @@ use uuid::Uuid;
 use crate::answers::problem;
 use crate::app::App;
 use crate::files::{csv, paced};
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row,
-    a_body_larger_than_the_limit_is_refused_with_limit_and_actual_also_when_its_length_was_not_told,
-    a_part_after_the_file_and_a_wrong_digest_fail_the_upload,
+    a_bad_row_fails_its_upload_with_code_and_position_and_leaves_no_row,
+    a_chunked_body_over_the_limit_is_refused_with_limit_and_actual_size,
+    a_form_part_after_the_file_or_a_wrong_digest_fails_the_upload,
 }
 
-/// A fault in the middle of the file: what it is called, and where it is. There are 2,500 good rows before it, so that
-/// two batches are on their way already.
-async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
+/// The bad row follows 2,500 good rows, so that two batches have been published before it.
+async fn a_bad_row_fails_its_upload_with_code_and_position_and_leaves_no_row(
     mode: Mode,
 ) -> Result<()> {
-    let scope = mode
-        .place()
+    let harness = mode
+        .harness()
         .await?
         .with("CARGA_MAX_UPLOAD_BYTES", "20000000");
-    let app = App::start(scope, 2).await?;
+    let app = App::start(harness, 2).await?;
     let mebibyte = 1 << 20;
     let long_field = format!("1,{},3,4\n", "x".repeat(mebibyte + 1));
     let long_row = format!("{0},{0},{0},{0}{0}\n", "x".repeat(mebibyte - 1));
@@ -44,7 +43,7 @@ async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
             "undecodable",
             Some("note"),
         ),
-        // Two halves of one character are no text either.
+        // A character whose two bytes are in different cells is invalid in both.
         (
             Bytes::from_static(b"1,\xc3,\xa9,4\n"),
             422,
@@ -59,7 +58,7 @@ async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
         ),
     ];
     for line_end in ["\n", "\r\n"] {
-        // Two blank lines before the bad row: no rows, but lines.
+        // Two blank lines before the bad row count as lines but not as rows.
         let good = format!("{}\n\n", csv(2500)).replace('\n', line_end);
         for (bad, status, code, column) in &cases {
             let id = Uuid::now_v7();
@@ -69,9 +68,9 @@ async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
             let file = [good.as_bytes(), &bad].concat();
             let answer = app.put_with(id, "on_error=abort", file).await?;
             let problem = problem(answer, *status, code).await?;
-            let place = serde_json::json!([2501, 1 + 2500 * 2 + 2 + 1, column]);
+            let position = serde_json::json!([2501, 1 + 2500 * 2 + 2 + 1, column]);
             ensure!(
-                serde_json::json!([problem["row"], problem["line"], problem["column"]]) == place,
+                serde_json::json!([problem["row"], problem["line"], problem["column"]]) == position,
                 "{code}: {problem}"
             );
             ensure!(problem["upload"] == id.to_string(), "{problem}");
@@ -82,10 +81,10 @@ async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
                     "{problem}"
                 );
             }
-            let upload = app.failed(id, code).await?;
+            let upload = app.expect_failed(id, code).await?;
             let error = &upload["error"];
             ensure!(
-                serde_json::json!([error["row"], error["line"], error["column"]]) == place,
+                serde_json::json!([error["row"], error["line"], error["column"]]) == position,
                 "{code}: {error}"
             );
             ensure!(
@@ -97,11 +96,13 @@ async fn a_bad_row_fails_its_upload_with_code_row_and_line_and_leaves_no_row(
     app.close().await
 }
 
-async fn a_body_larger_than_the_limit_is_refused_with_limit_and_actual_also_when_its_length_was_not_told(
+async fn a_chunked_body_over_the_limit_is_refused_with_limit_and_actual_size(
     mode: Mode,
 ) -> Result<()> {
     let app = App::start(
-        mode.place().await?.with("CARGA_MAX_UPLOAD_BYTES", "200000"),
+        mode.harness()
+            .await?
+            .with("CARGA_MAX_UPLOAD_BYTES", "200000"),
         1,
     )
     .await?;
@@ -113,12 +114,12 @@ async fn a_body_larger_than_the_limit_is_refused_with_limit_and_actual_also_when
         problem["limit"] == 200_000 && problem["actual"].as_u64() > Some(200_000),
         "{problem}"
     );
-    app.failed(id, "upload_too_large").await?;
+    app.expect_failed(id, "upload_too_large").await?;
     app.close().await
 }
 
-async fn a_part_after_the_file_and_a_wrong_digest_fail_the_upload(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+async fn a_form_part_after_the_file_or_a_wrong_digest_fails_the_upload(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
     let form = Form::new()
         .part("file", Part::text(csv(3000)).file_name("a.csv"))
         .text("filename", "late.csv");
@@ -131,7 +132,7 @@ async fn a_part_after_the_file_and_a_wrong_digest_fail_the_upload(mode: Mode) ->
             .context("no detail")?
             .contains("filename")
     );
-    app.failed(id, "part_after_file").await?;
+    app.expect_failed(id, "part_after_file").await?;
 
     let id = Uuid::now_v7();
     let put = app.client.put(format!(
@@ -145,6 +146,6 @@ async fn a_part_after_the_file_and_a_wrong_digest_fail_the_upload(mode: Mode) ->
         .send()
         .await?;
     problem(answer, 422, "sha256_mismatch").await?;
-    app.failed(id, "sha256_mismatch").await?;
+    app.expect_failed(id, "sha256_mismatch").await?;
     app.close().await
 }

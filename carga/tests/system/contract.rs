@@ -1,4 +1,4 @@
-//! The HTTP contract beside sending files.
+//! The HTTP contract apart from file contents: ids, lists, limits, timeouts and health.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
 use crate::answers::{problem, sha256_hex};
-use crate::app::{App, TOLD};
+use crate::app::{App, KNOWN_DIALECT};
 use crate::files::{csv, paced};
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    an_id_names_one_upload_and_only_the_same_file_gets_it_again,
-    uploads_are_listed_newest_first_page_by_page_and_by_status,
-    one_upload_too_many_is_told_so_before_its_body_is_read,
-    a_client_that_never_ends_its_head_or_falls_silent_is_let_go,
+    a_used_id_is_accepted_again_only_for_the_same_file,
+    uploads_are_listed_newest_first_in_pages_and_by_status,
+    an_upload_over_the_concurrency_limit_is_refused_before_its_body_is_read,
+    a_client_that_stalls_in_its_head_or_body_is_disconnected,
     health_names_every_dependency,
 }
 
-async fn an_id_names_one_upload_and_only_the_same_file_gets_it_again(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+async fn a_used_id_is_accepted_again_only_for_the_same_file(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
     let (id, file) = (Uuid::new_v4(), csv(2000));
     let digest = sha256_hex(&file);
     let url = format!("{}/uploads/{id}", app.url);
@@ -32,7 +32,7 @@ async fn an_id_names_one_upload_and_only_the_same_file_gets_it_again(mode: Mode)
     };
 
     let sending = tokio::spawn(put(String::new()).body(paced(file.clone(), 60_000)).send());
-    app.begun(id).await?;
+    app.wait_until_begun(id).await?;
     let refused = problem(
         put(format!("?sha256={digest}"))
             .body(file.clone())
@@ -44,7 +44,7 @@ async fn an_id_names_one_upload_and_only_the_same_file_gets_it_again(mode: Mode)
     .await?;
     ensure!(refused["upload_status"] == "receiving", "{refused}");
     ensure!(sending.await??.status() == 202);
-    app.completed(id, 2000).await?;
+    app.expect_completed(id, 2000).await?;
 
     let again = put(format!("?sha256={digest}"))
         .body(file.clone())
@@ -68,12 +68,12 @@ async fn an_id_names_one_upload_and_only_the_same_file_gets_it_again(mode: Mode)
         .send()
         .await?;
     problem(other, 409, "id_used").await?;
-    ensure!(app.place.rows_of(id).await?.0 == 2000);
+    ensure!(app.harness.count_rows(id).await?.0 == 2000);
     app.close().await
 }
 
-async fn uploads_are_listed_newest_first_page_by_page_and_by_status(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+async fn uploads_are_listed_newest_first_in_pages_and_by_status(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
     let mut ids = Vec::new();
     for number in 0..7 {
         let id = Uuid::now_v7();
@@ -83,7 +83,7 @@ async fn uploads_are_listed_newest_first_page_by_page_and_by_status(mode: Mode) 
             "a,b\n1,2\n"
         };
         app.put(id, file).await?;
-        app.ended(id).await?;
+        app.wait_until_ended(id).await?;
         ids.insert(0, id.to_string());
     }
     let mut listed: Vec<String> = Vec::new();
@@ -138,11 +138,13 @@ async fn uploads_are_listed_newest_first_page_by_page_and_by_status(mode: Mode) 
     app.close().await
 }
 
-async fn one_upload_too_many_is_told_so_before_its_body_is_read(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?.with("CARGA_MAX_UPLOADS", "1"), 1).await?;
+async fn an_upload_over_the_concurrency_limit_is_refused_before_its_body_is_read(
+    mode: Mode,
+) -> Result<()> {
+    let app = App::start(mode.harness().await?.with("CARGA_MAX_UPLOADS", "1"), 1).await?;
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
-    let sending = app.sending(first, paced(csv(3000), 90_000));
-    app.begun(first).await?;
+    let sending = app.start_sending(first, paced(csv(3000), 90_000));
+    app.wait_until_begun(first).await?;
     let answer = app.put(second, csv(10)).await?;
     ensure!(answer.headers().contains_key("retry-after"));
     let refused = problem(answer, 429, "too_many_uploads").await?;
@@ -151,30 +153,33 @@ async fn one_upload_too_many_is_told_so_before_its_body_is_read(mode: Mode) -> R
     ensure!(sending.await??.status() == 202);
     ensure!(
         app.put(second, csv(10)).await?.status() == 202,
-        "the place is free again"
+        "the first upload still counts against the limit"
     );
-    app.completed(second, 10).await?;
+    app.expect_completed(second, 10).await?;
     app.close().await
 }
 
-async fn a_client_that_never_ends_its_head_or_falls_silent_is_let_go(mode: Mode) -> Result<()> {
-    let scope = mode
-        .place()
+async fn a_client_that_stalls_in_its_head_or_body_is_disconnected(mode: Mode) -> Result<()> {
+    let harness = mode
+        .harness()
         .await?
         .with("CARGA_HEADER_TIMEOUT_SECS", "1")
         .with("CARGA_BODY_IDLE_SECS", "1");
-    let app = App::start(scope, 1).await?;
+    let app = App::start(harness, 1).await?;
     let mut slow = app.connect().await?;
     slow.write_all(b"GET /livez HTTP/1.1\r\nhost: carga\r\n")
         .await?;
     let mut answer = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(10), slow.read_to_end(&mut answer)).await;
-    ensure!(closed.is_ok(), "a head without an end keeps its connection");
+    ensure!(
+        closed.is_ok(),
+        "the connection of an unfinished head stays open"
+    );
 
     let id = Uuid::now_v7();
     let mut silent = app.connect().await?;
     let head = format!(
-        "PUT /uploads/{id}?{TOLD} HTTP/1.1\r\nhost: carga\r\ncontent-type: text/csv\r\ncontent-length: 99\r\n\r\na,b\n1,2\n"
+        "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: carga\r\ncontent-type: text/csv\r\ncontent-length: 99\r\n\r\na,b\n1,2\n"
     );
     silent.write_all(head.as_bytes()).await?;
     let mut answer = String::new();
@@ -184,12 +189,12 @@ async fn a_client_that_never_ends_its_head_or_falls_silent_is_let_go(mode: Mode)
         read.is_ok() && answer.starts_with("HTTP/1.1 422"),
         "{answer}"
     );
-    app.failed(id, "body_timeout").await?;
+    app.expect_failed(id, "body_timeout").await?;
     app.close().await
 }
 
 async fn health_names_every_dependency(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let (status, ready) = app.get("/readyz").await?;
     let all = serde_json::json!({"store": "ok", "queue": "ok", "archive": "ok", "progress": "ok"});
     ensure!(

@@ -7,9 +7,9 @@ use carga_testkit::eventually;
 use uuid::Uuid;
 
 use crate::answers::problem;
-use crate::app::{App, PATIENCE};
+use crate::app::{App, TIMEOUT};
 use crate::files::{FLIGHTS_ROWS, csv, flights, read};
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
     stored_rows_are_downloaded_in_the_order_of_the_file,
@@ -18,7 +18,7 @@ in_both_modes! {
 }
 
 async fn stored_rows_are_downloaded_in_the_order_of_the_file(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 2).await?;
+    let app = App::start(mode.harness().await?, 2).await?;
     let file = flights().await?;
     let id = import(&app, file.clone()).await?;
     let answer = app.client.get(rows_url(&app, id)).send().await?;
@@ -57,7 +57,7 @@ async fn stored_rows_are_downloaded_in_the_order_of_the_file(mode: Mode) -> Resu
 }
 
 async fn only_an_upload_that_ended_well_has_rows_to_download(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let get = async |path: String| app.client.get(app.url.clone() + &path).send().await;
     let id = Uuid::now_v7();
     let unknown = get(format!("/uploads/{id}/rows")).await?;
@@ -86,7 +86,7 @@ async fn only_an_upload_that_ended_well_has_rows_to_download(mode: Mode) -> Resu
 }
 
 async fn a_client_that_disconnects_ends_the_download(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let id = import(&app, flights().await?).await?;
     let whole = processor_time(&app, async || {
         let answer = app.client.get(rows_url(&app, id)).send().await?;
@@ -110,7 +110,7 @@ async fn processor_time(app: &App, request: impl AsyncFnOnce() -> Result<()>) ->
     const WINDOW: Duration = Duration::from_millis(500);
     let before = app.api.id().tree_cpu();
     request().await?;
-    eventually(PATIENCE, "the API to be idle", async || {
+    eventually(TIMEOUT, "the API to be idle", async || {
         let start = app.api.id().tree_cpu();
         tokio::time::sleep(WINDOW).await;
         app.api.id().tree_cpu() - start < WINDOW / 10
@@ -123,7 +123,7 @@ async fn import(app: &App, file: impl Into<reqwest::Body>) -> Result<Uuid> {
     let id = Uuid::now_v7();
     let answer = app.put(id, file).await?;
     ensure!(answer.status() == 202, "{}", answer.text().await?);
-    ensure!(app.ended(id).await?["status"] == "completed");
+    ensure!(app.wait_until_ended(id).await?["status"] == "completed");
     Ok(id)
 }
 

@@ -1,4 +1,4 @@
-//! What tests send.
+//! The files that tests send, and the bodies that carry them.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use csv::StringRecord;
 use futures::{Stream, StreamExt, stream};
 use reqwest::Body;
 
-/// A file with `rows` rows of four columns, one of them in quotes with everything that quotes are for.
+/// A file with `rows` rows of four columns. One column is quoted and contains quotes, a comma
+/// and a line break.
 pub(crate) fn csv(rows: usize) -> String {
     let mut file = String::from("id,name,note,empty\n");
     for row in 1..=rows {
@@ -20,24 +21,24 @@ pub(crate) fn csv(rows: usize) -> String {
 }
 
 pub(crate) const FLIGHTS_ROWS: i64 = 336_776;
-/// The last one is not full.
+/// The last batch is not full.
 pub(crate) const FLIGHTS_BATCHES: i64 = 337;
 
-/// The real file.
+/// The flights file with all its rows.
 pub(crate) async fn flights() -> Result<Bytes> {
     let path = carga_testkit::fixtures::flights()?;
     let file = tokio::fs::read(path).await.context("reading the flights")?;
     Ok(file.into())
 }
 
-/// A file as an independent reader has it: its columns and its rows.
+/// The columns and rows of a file as the `csv` crate reads them, to compare Carga's with.
 pub(crate) fn read(file: &[u8]) -> Result<(Vec<String>, Vec<StringRecord>)> {
     let mut reader = csv::Reader::from_reader(file);
     let columns = reader.headers()?.iter().map(str::to_owned).collect();
     Ok((columns, reader.records().collect::<Result<_, _>>()?))
 }
 
-/// A body that comes at about this rate, so that there is time to look.
+/// A body that is sent at about this rate, so that the test can act meanwhile.
 pub(crate) fn paced(bytes: impl Into<Bytes>, bytes_per_second: usize) -> Body {
     Body::wrap_stream(paced_pieces(bytes.into(), bytes_per_second))
 }
@@ -59,8 +60,8 @@ pub(crate) fn paced_pieces(
     })
 }
 
-/// Everything that a stream still has, for a body made of parts.
-pub(crate) fn then(
+/// A body that sends one stream after the other.
+pub(crate) fn concatenated(
     first: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     second: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
 ) -> Body {

@@ -1,4 +1,4 @@
-//! `fixtures/`: a small file for every trouble, each with what must come of it.
+//! `fixtures/`: small files with faults or unusual dialects, each with its expected outcome.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,13 +13,13 @@ use uuid::Uuid;
 
 use crate::answers::problem;
 use crate::app::App;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    every_trouble_has_the_outcome_that_is_written_beside_it,
+    every_fixture_has_its_expected_outcome,
 }
 
-/// What is written beside a file.
+/// The expected outcome of a file, read from the JSON file beside it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expected {
@@ -28,9 +28,9 @@ struct Expected {
     #[serde(default)]
     query: String,
     http: u16,
-    /// Of a refusal.
+    /// The error code, if the request is refused.
     code: Option<String>,
-    /// Of an upload.
+    /// The upload's status, if the request is accepted.
     status: Option<String>,
     #[serde(default)]
     dialect: BTreeMap<String, Value>,
@@ -53,14 +53,14 @@ struct Rejected {
     column: Option<String>,
 }
 
-async fn every_trouble_has_the_outcome_that_is_written_beside_it(mode: Mode) -> Result<()> {
-    let place = mode.place().await?;
-    let place = place
+async fn every_fixture_has_its_expected_outcome(mode: Mode) -> Result<()> {
+    let harness = mode.harness().await?;
+    let harness = harness
         .with("CARGA_MAX_FIELD_BYTES", "1000")
         .with("CARGA_MAX_ROW_BYTES", "4000");
-    let app = App::start(place, 1).await?;
+    let app = App::start(harness, 1).await?;
     let cases = cases()?;
-    ensure!(cases.len() > 50, "only {} cases are there", cases.len());
+    ensure!(cases.len() > 50, "found only {} cases", cases.len());
     let mut failed = Vec::new();
     for (file, expected) in cases {
         let name = file
@@ -74,7 +74,7 @@ async fn every_trouble_has_the_outcome_that_is_written_beside_it(mode: Mode) -> 
     app.close().await
 }
 
-/// Every file with what is written beside it.
+/// Every file with its expected outcome.
 fn cases() -> Result<Vec<(PathBuf, Expected)>> {
     let mut cases = Vec::new();
     for entry in fs::read_dir(fixtures::directory())? {
@@ -103,9 +103,9 @@ async fn check(app: &App, file: &Path, expected: &Expected) -> Result<()> {
     let answer = app.put_with(id, &expected.query, fs::read(file)?).await?;
     if let Some(code) = &expected.code {
         problem(answer, expected.http, code).await?;
-        // Nothing at all, or an upload that has failed and only says which rows it rejected.
+        // Either there is no upload, or it has failed and lists its rejected rows.
         if app.upload(id).await?.is_some() {
-            app.failed(id, code).await?;
+            app.expect_failed(id, code).await?;
         }
         return check_rejected(app, id, expected).await;
     }
@@ -115,8 +115,11 @@ async fn check(app: &App, file: &Path, expected: &Expected) -> Result<()> {
         "{status}: {}",
         answer.text().await?
     );
-    let upload = app.ended(id).await?;
-    let wanted = expected.status.as_deref().context("no status is written")?;
+    let upload = app.wait_until_ended(id).await?;
+    let wanted = expected
+        .status
+        .as_deref()
+        .context("the JSON file has no status")?;
     ensure!(upload["status"] == wanted, "{upload}");
     for (field, value) in &expected.dialect {
         ensure!(
@@ -150,7 +153,7 @@ async fn check(app: &App, file: &Path, expected: &Expected) -> Result<()> {
         .map(|(number, row)| (number as i64, StringRecord::from(row.clone())))
         .collect();
     let rows = rows.iter().map(|(number, row)| (*number, row));
-    app.place.holds_numbered(id, rows).await?;
+    app.harness.check_numbered_rows(id, rows).await?;
     check_rejected(app, id, expected).await
 }
 
@@ -162,7 +165,7 @@ async fn check_rejected(app: &App, id: Uuid, expected: &Expected) -> Result<()> 
         .send()
         .await?;
     if report.status() == 404 {
-        ensure!(expected.rejected.is_empty(), "there is no report");
+        ensure!(expected.rejected.is_empty(), "no reject report");
         return Ok(());
     }
     let report = report.text().await?;

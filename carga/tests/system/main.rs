@@ -1,30 +1,32 @@
-//! The whole of Carga: the real programs, seen from outside.
+//! System tests: they run Carga's real programs as processes.
 //!
-//! A scenario here is written once and runs twice: `embedded`, as `carga serve` in a directory of its own, and `distributed`, as
-//! `carga-api` and `carga-worker` on real servers. What concerns one of them alone is in the folder of that name.
+//! Each scenario is written once and runs twice: `embedded`, with `carga serve` in its own
+//! directory, and `distributed`, with `carga-api` and `carga-worker` on real servers.
+//! Scenarios for one mode only are in the folder of that name.
 //!
-//! `place` says where a test's Carga keeps everything, `app` starts it and asks it, `files` and `answers` are what goes in and what
-//! comes out; every other file is a group of promises.
+//! `harness` provides a test's directory or servers, and reads what Carga stored there. `app`
+//! starts Carga and sends requests. `files` makes the files to send, and `answers` checks the
+//! responses. Every other file is a group of promises.
 
 #[macro_use]
-mod place;
+mod harness;
 mod answers;
 mod app;
 mod files;
 
 mod bad_input;
 mod contract;
-mod expansion;
 mod exports;
 mod fixtures;
-mod happy;
+mod happy_path;
+mod oversized;
 mod preview;
 mod progress;
 mod random_files;
-mod refused;
+mod refused_requests;
 mod rejects;
 mod reversal;
-mod stopping;
+mod shutdown;
 mod truncated;
 
 mod distributed;

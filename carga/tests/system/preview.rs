@@ -1,4 +1,4 @@
-//! A look at a file before it is imported.
+//! Previews of a file before it is imported.
 
 use anyhow::{Result, ensure};
 use reqwest::multipart::{Form, Part};
@@ -8,20 +8,20 @@ use uuid::Uuid;
 use crate::answers::problem;
 use crate::app::App;
 use crate::files::flights;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    a_preview_shows_what_the_import_then_does_and_stores_nothing,
-    no_more_than_the_first_mebibyte_is_looked_at,
+    a_preview_agrees_with_the_import_and_stores_nothing,
+    a_preview_reads_only_the_first_mebibyte,
 }
 
-async fn a_preview_shows_what_the_import_then_does_and_stores_nothing(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+async fn a_preview_agrees_with_the_import_and_stores_nothing(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
     let rows: String = (1..=30)
         .map(|row| format!("{row};caf\u{e9} {row}\n"))
         .collect();
     let text = format!("id;name\n{rows}31\n32;x;y\n");
-    // Windows-1252: these characters are one byte each, with the same number.
+    // In Windows-1252 each of these characters is one byte, equal to its code point.
     let file: Vec<u8> = text.chars().map(|c| c as u8).collect();
     let preview = async |body: reqwest::RequestBuilder| {
         let answer = body.send().await?;
@@ -40,7 +40,7 @@ async fn a_preview_shows_what_the_import_then_does_and_stores_nothing(mode: Mode
 
     let id = Uuid::now_v7();
     ensure!(app.put(id, file).await?.status() == 202);
-    let upload = app.ended(id).await?;
+    let upload = app.wait_until_ended(id).await?;
     ensure!(raw["dialect"] == upload["dialect"], "{raw}");
     ensure!(raw["columns"] == upload["columns"] && raw["columns"] == json!(["id", "name"]));
     let shown = raw["rows"].as_array().map(Vec::len);
@@ -55,7 +55,7 @@ async fn a_preview_shows_what_the_import_then_does_and_stores_nothing(mode: Mode
             && raw["looked_at"]["whole"] == true,
         "{raw}"
     );
-    // Nothing but that upload.
+    // Only the import created an upload.
     let (_, listed) = app.get("/uploads").await?;
     ensure!(
         listed["uploads"].as_array().map(Vec::len) == Some(1),
@@ -71,8 +71,8 @@ async fn a_preview_shows_what_the_import_then_does_and_stores_nothing(mode: Mode
     app.close().await
 }
 
-async fn no_more_than_the_first_mebibyte_is_looked_at(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+async fn a_preview_reads_only_the_first_mebibyte(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
     let post = app.client.post(format!("{}/uploads/preview", app.url));
     let post = post
         .header("content-type", "text/csv")
@@ -88,7 +88,7 @@ async fn no_more_than_the_first_mebibyte_is_looked_at(mode: Mode) -> Result<()> 
         "{}",
         preview["looked_at"]
     );
-    // The row that is cut is not a bad row.
+    // The row that the limit cuts off is not reported as rejected.
     ensure!(preview["rejected"] == json!([]), "{}", preview["rejected"]);
     ensure!(preview["columns"].as_array().map(Vec::len) == Some(19));
     app.close().await

@@ -1,4 +1,4 @@
-//! Polling tells the truth at every moment.
+//! Polling shows correct figures at every moment.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use uuid::Uuid;
 use crate::answers::check_accounts;
 use crate::app::App;
 use crate::files::{FLIGHTS_ROWS, flights, paced};
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    polling_an_upload_sees_it_grow_and_never_shrink,
+    polled_figures_grow_and_never_decrease,
 }
 
-/// What must never go back while an upload succeeds.
+/// Figures that must never decrease while an upload succeeds.
 pub(crate) const ALL_FIGURES: &[(&str, &str)] = &[
     ("rows", "read"),
     ("rows", "inserted"),
@@ -25,7 +25,7 @@ pub(crate) const ALL_FIGURES: &[(&str, &str)] = &[
     ("batches", "stored"),
 ];
 
-/// What a poller saw.
+/// What a poller has observed.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) statuses: Vec<String>,
@@ -33,7 +33,7 @@ pub(crate) struct Seen {
     pub(crate) degraded: bool,
 }
 
-/// Polls until the upload has ended; a figure that goes back, or accounts that do not close, are an error.
+/// Polls until the upload has ended. Fails if a figure decreases or the row counts do not add up.
 pub(crate) fn poll(
     app: &App,
     id: Uuid,
@@ -48,7 +48,7 @@ pub(crate) fn poll(
             ticks.tick().await;
             let answer = client.get(&url).send().await?;
             if answer.status() == 404 {
-                ensure!(last.is_none(), "the upload was there and is gone");
+                ensure!(last.is_none(), "the upload existed and has vanished");
                 continue;
             }
             let terminal = answer.headers().get("retry-after").is_none();
@@ -60,7 +60,7 @@ pub(crate) fn poll(
                         (last[group][figure].as_u64(), upload[group][figure].as_u64());
                     ensure!(
                         before <= now,
-                        "{group}.{figure} went from {before:?} back to {now:?}"
+                        "{group}.{figure} decreased from {before:?} to {now:?}"
                     );
                 }
             }
@@ -85,8 +85,8 @@ pub(crate) fn poll(
     })
 }
 
-async fn polling_an_upload_sees_it_grow_and_never_shrink(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 2).await?;
+async fn polled_figures_grow_and_never_decrease(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 2).await?;
     let id = Uuid::now_v7();
     let poller = poll(&app, id, ALL_FIGURES);
     let answer = app.put(id, paced(flights().await?, 8_000_000)).await?;
@@ -97,8 +97,12 @@ async fn polling_an_upload_sees_it_grow_and_never_shrink(mode: Mode) -> Result<(
         "{:?}",
         seen.statuses
     );
-    ensure!(seen.reads.len() >= 5, "only {:?}", seen.reads);
+    ensure!(
+        seen.reads.len() >= 5,
+        "too few values seen: {:?}",
+        seen.reads
+    );
     ensure!(!seen.degraded);
-    app.completed(id, FLIGHTS_ROWS).await?;
+    app.expect_completed(id, FLIGHTS_ROWS).await?;
     app.close().await
 }

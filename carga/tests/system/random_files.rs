@@ -1,4 +1,4 @@
-//! Random files with known faults, read once by the plan that made them and once by Carga.
+//! Random files with known faults: Carga must find what the plan of each file says.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::files::paced;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    every_count_and_every_cell_of_a_random_file_is_what_an_independent_reading_says,
+    the_counts_and_cells_of_a_random_file_match_its_plan,
 }
 
-/// So many files, of different sizes, delimiters, quotes, encodings and line ends.
+/// Number of files. They differ in size, delimiter, cells, encoding and line ends.
 const FILES: usize = 25;
 
 /// A record of a file: a row, a blank line, or one of the faults.
@@ -31,7 +31,7 @@ enum Record {
     TooMany,
     BadQuote,
     Nul,
-    /// Only in UTF-8: other encodings know every byte, or are not made here.
+    /// A fault in UTF-8 only: Windows-1252 can decode every byte.
     Undecodable,
 }
 
@@ -40,7 +40,7 @@ struct Plan {
     columns: usize,
     delimiter: char,
     line_end: &'static str,
-    /// Otherwise Windows-1252.
+    /// The encoding is Windows-1252 if false.
     is_utf8: bool,
     batch_rows: u32,
     records: Vec<Record>,
@@ -76,11 +76,11 @@ fn plan() -> impl Strategy<Value = Plan> {
     })
 }
 
-/// What the plan says must come of the file.
+/// The outcome that the plan predicts.
 #[derive(Debug, Default)]
 struct Expected {
     rows: Vec<(i64, StringRecord)>,
-    /// By row number: the code, and the byte at which it begins.
+    /// The code and byte offset of each rejected row, by row number.
     rejected: BTreeMap<u64, (&'static str, u64)>,
     blank_lines: u64,
 }
@@ -104,16 +104,16 @@ impl Plan {
         if self.is_utf8 {
             return text.as_bytes().to_vec();
         }
-        // Its characters up to 255 are one byte each with the same number, those that are used here at least.
+        // In Windows-1252 each character used here is one byte, equal to its code point.
         text.chars().map(|c| c as u8).collect()
     }
 
-    /// A cell in quotes, whether it needs them or not.
+    /// The cell in quotes, even if it does not need them.
     fn quoted(&self, cell: &str) -> String {
         format!("\"{}\"", cell.replace('"', "\"\""))
     }
 
-    fn written(&self) -> (Vec<u8>, Expected) {
+    fn render(&self) -> (Vec<u8>, Expected) {
         let Self {
             columns,
             delimiter,
@@ -176,10 +176,8 @@ impl Plan {
     }
 }
 
-async fn every_count_and_every_cell_of_a_random_file_is_what_an_independent_reading_says(
-    mode: Mode,
-) -> Result<()> {
-    // The same files at every run; what varies from run to run is who is quicker.
+async fn the_counts_and_cells_of_a_random_file_match_its_plan(mode: Mode) -> Result<()> {
+    // The files are the same in every run; only the timing differs.
     let mut runner = TestRunner::deterministic();
     let mut app: Option<(u32, App)> = None;
     for _ in 0..FILES {
@@ -187,14 +185,15 @@ async fn every_count_and_every_cell_of_a_random_file_is_what_an_independent_read
         let plan = tree
             .map_err(|reason| anyhow::anyhow!("{reason}"))?
             .current();
-        // One Carga for all that share a batch size would be quick; a new one now and then tries more of them.
+        // The batch size is fixed when Carga starts. A restart every five files tests several
+        // sizes and costs little time.
         if app.as_ref().is_none_or(|(files, _)| *files == 5) {
             if let Some((_, app)) = app.take() {
                 app.close().await?;
             }
             let rows = plan.batch_rows.to_string();
-            let place = mode.place().await?.with("CARGA_BATCH_ROWS", &rows);
-            app = Some((0, App::start(place, 2).await?));
+            let harness = mode.harness().await?.with("CARGA_BATCH_ROWS", &rows);
+            app = Some((0, App::start(harness, 2).await?));
         }
         if let Some((files, app)) = &mut app {
             *files += 1;
@@ -208,13 +207,13 @@ async fn every_count_and_every_cell_of_a_random_file_is_what_an_independent_read
 }
 
 async fn check(app: &App, plan: &Plan) -> Result<()> {
-    let (file, expected) = plan.written();
+    let (file, expected) = plan.render();
     let id = Uuid::now_v7();
-    // In pieces that fall anywhere.
+    // In pieces that end at arbitrary bytes.
     let body = paced(file, 50_000_000 / 7);
     let answer = app.put_with(id, &plan.query(), body).await?;
     ensure!(answer.status() == 202, "{}", answer.text().await?);
-    let upload = app.ended(id).await?;
+    let upload = app.wait_until_ended(id).await?;
     let (stored, rejected) = (expected.rows.len(), expected.rejected.len());
     let status = if rejected == 0 {
         "completed"
@@ -227,11 +226,11 @@ async fn check(app: &App, plan: &Plan) -> Result<()> {
             && upload["rows"]["inserted"] == stored
             && upload["rows"]["rejected"] == rejected
             && upload["blank_lines"] == expected.blank_lines,
-        "{stored} and {rejected}, {} blank: {upload}",
+        "expected {stored} stored, {rejected} rejected and {} blank: {upload}",
         expected.blank_lines
     );
     let rows = expected.rows.iter().map(|(number, row)| (*number, row));
-    app.place.holds_numbered(id, rows).await?;
+    app.harness.check_numbered_rows(id, rows).await?;
     let report = app.client.get(format!("{}/uploads/{id}/rejected", app.url));
     let report = report
         .header("accept", "application/x-ndjson")
@@ -254,9 +253,9 @@ async fn check(app: &App, plan: &Plan) -> Result<()> {
         let code = row["code"].as_str().unwrap_or_default().to_owned();
         found.insert(number, (code, row["offset"].as_u64().unwrap_or_default()));
     }
-    let told = found
+    let reported = found
         .iter()
         .map(|(row, (code, offset))| (*row, (code.as_str(), *offset)));
-    ensure!(told.eq(expected.rejected), "{found:?}");
+    ensure!(reported.eq(expected.rejected), "{found:?}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Rows that did not make it: reported, mended, sent again; and then everything is there.
+//! Rejected rows are reported, and the corrected report can be sent as a second upload.
 
 use anyhow::{Context, Result, ensure};
 use csv::StringRecord;
@@ -8,18 +8,18 @@ use uuid::Uuid;
 use crate::answers::{problem, sha256_hex};
 use crate::app::App;
 use crate::files;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    a_file_with_bad_rows_and_its_corrected_report_are_together_exactly_the_good_data,
-    the_report_is_csv_or_ndjson_and_safe_for_spreadsheets_if_asked,
-    too_many_rejected_rows_fail_the_upload_as_it_happens_and_stay_readable,
-    the_same_file_again_is_linked_to_the_first_or_refused,
+    a_file_with_bad_rows_and_its_corrected_report_store_every_row,
+    the_reject_report_is_csv_or_ndjson_and_escapes_formulas_on_request,
+    too_many_rejected_rows_fail_the_upload_at_once_and_stay_readable,
+    a_duplicate_file_is_linked_to_the_earlier_upload_or_refused,
 }
 
 const ROWS: usize = 100_000;
 
-/// A good row, which a script can know from its number.
+/// A good row, whose cells follow from its number.
 fn good(number: usize) -> [String; 3] {
     [
         number.to_string(),
@@ -28,18 +28,18 @@ fn good(number: usize) -> [String; 3] {
     ]
 }
 
-fn written(row: &[String; 3]) -> Result<Vec<u8>> {
+fn encode(row: &[String; 3]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(row)?;
     Ok(writer.into_inner()?)
 }
 
-/// One in a hundred rows is bad, in turns in five ways.
+/// A file in which one row in a hundred has one of five faults, in turn.
 fn with_bad_rows() -> Result<Vec<u8>> {
     let mut file = b"id,name,note\n".to_vec();
     for number in 1..=ROWS {
         let row = match number {
-            bad if bad % 100 != 50 => written(&good(number))?,
+            bad if bad % 100 != 50 => encode(&good(number))?,
             bad => match bad / 100 % 5 {
                 0 => format!("{number},only\n").into_bytes(),
                 1 => format!("{number},one,two,three\n").into_bytes(),
@@ -53,13 +53,11 @@ fn with_bad_rows() -> Result<Vec<u8>> {
     Ok(file)
 }
 
-async fn a_file_with_bad_rows_and_its_corrected_report_are_together_exactly_the_good_data(
-    mode: Mode,
-) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+async fn a_file_with_bad_rows_and_its_corrected_report_store_every_row(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
     let first = Uuid::now_v7();
     ensure!(app.put(first, with_bad_rows()?).await?.status() == 202);
-    let upload = app.ended(first).await?;
+    let upload = app.wait_until_ended(first).await?;
     let bad = ROWS / 100;
     ensure!(upload["status"] == "partial", "{upload}");
     ensure!(
@@ -93,7 +91,7 @@ async fn a_file_with_bad_rows_and_its_corrected_report_are_together_exactly_the_
         "{counts:?}"
     );
 
-    // The script: it mends the cells and leaves our columns as they are.
+    // Correct the cells as a user's script would, and keep the `_carga_` columns as they are.
     let mut mended = csv::Writer::from_writer(Vec::new());
     mended.write_record(&columns)?;
     let mut second_rows = Vec::new();
@@ -106,26 +104,28 @@ async fn a_file_with_bad_rows_and_its_corrected_report_are_together_exactly_the_
     }
     let second = Uuid::now_v7();
     ensure!(app.put(second, mended.into_inner()?).await?.status() == 202);
-    let upload = app.completed(second, bad as i64).await?;
+    let upload = app.expect_completed(second, bad as i64).await?;
     ensure!(
         upload["columns"] == serde_json::json!(["id", "name", "note"]),
         "{upload}"
     );
-    app.place.holds(second, &second_rows).await?;
+    app.harness.check_rows(second, &second_rows).await?;
     let first_rows: Vec<(i64, StringRecord)> = (1..=ROWS)
         .filter(|number| number % 100 != 50)
         .map(|number| (number as i64, StringRecord::from(good(number).to_vec())))
         .collect();
     let first_rows = first_rows.iter().map(|(number, row)| (*number, row));
-    app.place.holds_numbered(first, first_rows).await?;
+    app.harness.check_numbered_rows(first, first_rows).await?;
     app.close().await
 }
 
-async fn the_report_is_csv_or_ndjson_and_safe_for_spreadsheets_if_asked(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+async fn the_reject_report_is_csv_or_ndjson_and_escapes_formulas_on_request(
+    mode: Mode,
+) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, "a,b\n=1+1,\0\n@x\n1,2\n").await?.status() == 202);
-    app.ended(id).await?;
+    app.wait_until_ended(id).await?;
     let report = async |query: &str, accept: &str| {
         let get = app
             .client
@@ -172,12 +172,12 @@ async fn the_report_is_csv_or_ndjson_and_safe_for_spreadsheets_if_asked(mode: Mo
     app.close().await
 }
 
-async fn too_many_rejected_rows_fail_the_upload_as_it_happens_and_stay_readable(
+async fn too_many_rejected_rows_fail_the_upload_at_once_and_stay_readable(
     mode: Mode,
 ) -> Result<()> {
-    let place = mode.place().await?.with("CARGA_MAX_REJECTS", "2000");
-    let app = App::start(place, 1).await?;
-    // Good rows enough for several batches before the bad ones, and an end that is never reached.
+    let harness = mode.harness().await?.with("CARGA_MAX_REJECTS", "2000");
+    let app = App::start(harness, 1).await?;
+    // Enough good rows for several batches, then more bad rows than Carga will read.
     let good = files::csv(5000);
     let file = [
         good.as_str(),
@@ -193,7 +193,7 @@ async fn too_many_rejected_rows_fail_the_upload_as_it_happens_and_stay_readable(
             refused["limit"] == kept - 1 && refused["actual"] == kept,
             "{refused}"
         );
-        let upload = app.failed(id, "too_many_rejects").await?;
+        let upload = app.expect_failed(id, "too_many_rejects").await?;
         ensure!(upload["rows"]["rejected"] == kept, "{upload}");
         ensure!(upload["rows"]["discarded"] == 5000, "{upload}");
         let report = app.client.get(format!("{}/uploads/{id}/rejected", app.url));
@@ -207,20 +207,20 @@ async fn too_many_rejected_rows_fail_the_upload_as_it_happens_and_stay_readable(
     app.close().await
 }
 
-async fn the_same_file_again_is_linked_to_the_first_or_refused(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+async fn a_duplicate_file_is_linked_to_the_earlier_upload_or_refused(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
     let (first, second, third) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
     let file = files::csv(1200);
     let digest = sha256_hex(&file);
     ensure!(app.put(first, file.clone()).await?.status() == 202);
-    let upload = app.completed(first, 1200).await?;
+    let upload = app.expect_completed(first, 1200).await?;
     ensure!(
         upload["duplicate_of"].is_null() && upload["sha256"] == digest,
         "{upload}"
     );
 
     ensure!(app.put(second, file.clone()).await?.status() == 202);
-    let upload = app.completed(second, 1200).await?;
+    let upload = app.expect_completed(second, 1200).await?;
     ensure!(upload["duplicate_of"] == first.to_string(), "{upload}");
 
     let answer = app
@@ -229,13 +229,13 @@ async fn the_same_file_again_is_linked_to_the_first_or_refused(mode: Mode) -> Re
     let refused = problem(answer, 409, "duplicate_file").await?;
     let detail = refused["detail"].as_str().context("no detail")?;
     ensure!(detail.contains(&second.to_string()), "{refused}");
-    app.failed(third, "duplicate_file").await?;
+    app.expect_failed(third, "duplicate_file").await?;
 
     let other = Uuid::now_v7();
     let answer = app
         .put_with(other, "on_duplicate=reject", files::csv(1201))
         .await?;
     ensure!(answer.status() == 202);
-    app.completed(other, 1201).await?;
+    app.expect_completed(other, 1201).await?;
     app.close().await
 }

@@ -4,22 +4,23 @@ use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
-use crate::app::{App, TOLD};
+use crate::app::{App, KNOWN_DIALECT};
 use crate::files::csv;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    a_body_that_ends_early_is_a_failure_wherever_it_ends,
-    a_raw_body_that_ends_early_is_a_failure,
+    a_truncated_form_fails_its_upload_wherever_it_ends,
+    a_truncated_raw_body_fails_its_upload,
 }
 
-/// A client that hangs up sees no answer; the upload says what happened.
-async fn a_body_that_ends_early_is_a_failure_wherever_it_ends(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 2).await?;
+/// A client that disconnects sees no answer, so the upload must record the failure.
+async fn a_truncated_form_fails_its_upload_wherever_it_ends(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 2).await?;
     let file = csv(1500);
     let head = "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\r\n";
     let form = format!("{head}{file}\r\n--B--\r\n");
-    // In a row, at the end of the last one, and at every byte of the closing boundary but the line break behind it.
+    // The cuts are inside a row, at the end of the last row, and at every byte of the closing
+    // boundary except its final line break.
     let begun = head.len() + 20_000;
     let boundary = head.len() + file.len();
     let cuts = [begun + 10_007, boundary - 1].into_iter();
@@ -32,32 +33,32 @@ async fn a_body_that_ends_early_is_a_failure_wherever_it_ends(mode: Mode) -> Res
                 false => format!("content-length: {}", form.len()),
             };
             let request = format!(
-                "PUT /uploads/{id}?{TOLD} HTTP/1.1\r\nhost: carga\r\ncontent-type: multipart/form-data; boundary=B\r\n{length}\r\n\r\n"
+                "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: carga\r\ncontent-type: multipart/form-data; boundary=B\r\n{length}\r\n\r\n"
             );
             stream.write_all(request.as_bytes()).await?;
             stream.write_all(&piece(&form[..begun], chunked)).await?;
-            // The header has been accepted; from now on there is an upload to tell what happened.
-            app.begun(id)
+            // Once the header has been accepted, the upload exists and can record the failure.
+            app.wait_until_begun(id)
                 .await
                 .with_context(|| format!("cut at {cut}"))?;
             stream.write_all(&piece(&form[begun..cut], chunked)).await?;
             stream.shutdown().await?;
             let mut answer = String::new();
-            // Whether the answer still arrives is up to the connection; that it is no success is up to us.
+            // The answer may be lost with the connection, but it must not be a success.
             let _ = stream.read_to_string(&mut answer).await;
             ensure!(
                 answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
                 "cut at {cut}: {answer}"
             );
-            let upload = app.failed(id, "incomplete_body").await;
+            let upload = app.expect_failed(id, "incomplete_body").await;
             upload.with_context(|| format!("cut at {cut}, chunked: {chunked}"))?;
         }
     }
     app.close().await
 }
 
-async fn a_raw_body_that_ends_early_is_a_failure(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 2).await?;
+async fn a_truncated_raw_body_fails_its_upload(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 2).await?;
     let file = csv(1500);
     for chunked in [false, true] {
         let id = Uuid::now_v7();
@@ -67,14 +68,14 @@ async fn a_raw_body_that_ends_early_is_a_failure(mode: Mode) -> Result<()> {
             false => format!("content-length: {}", file.len() + 1),
         };
         let request = format!(
-            "PUT /uploads/{id}?{TOLD} HTTP/1.1\r\nhost: carga\r\ncontent-type: text/csv\r\n{length}\r\n\r\n"
+            "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: carga\r\ncontent-type: text/csv\r\n{length}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
-        // All rows, to the end of the last line. One byte is missing, or the last chunk.
+        // The body has every row. Only the last declared byte, or the last chunk, is missing.
         stream.write_all(&piece(&file, chunked)).await?;
-        app.begun(id).await?;
+        app.wait_until_begun(id).await?;
         stream.shutdown().await?;
-        app.failed(id, "incomplete_body").await?;
+        app.expect_failed(id, "incomplete_body").await?;
     }
     app.close().await
 }

@@ -1,4 +1,4 @@
-//! Messages that will never be batches, and batches that will never be stored.
+//! Dead letters: messages that are not batches, and batches that cannot be stored.
 
 use std::time::Duration;
 
@@ -11,12 +11,11 @@ use carga_testkit::{Scope, eventually};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::app::{App, PATIENCE};
+use crate::app::{App, TIMEOUT};
 use crate::files::{csv, paced};
 
 #[tokio::test]
-async fn a_message_that_cannot_be_decoded_is_kept_with_its_reason_and_the_worker_lives_on()
--> Result<()> {
+async fn an_invalid_message_is_parked_with_its_reason_and_the_worker_continues() -> Result<()> {
     let scope = Scope::new().await?;
     let pool = scope.pool();
     let app = App::start(scope, 1).await?;
@@ -46,46 +45,46 @@ async fn a_message_that_cannot_be_decoded_is_kept_with_its_reason_and_the_worker
     }
     let id = Uuid::now_v7();
     ensure!(app.put(id, csv(3000)).await?.status() == 202);
-    app.completed(id, 3000).await?;
+    app.expect_completed(id, 3000).await?;
     queue.close().await;
     app.close().await
 }
 
 #[tokio::test]
-async fn an_upload_with_a_dead_batch_fails_with_the_reason_and_leaves_no_row() -> Result<()> {
+async fn an_upload_with_a_dead_letter_fails_with_its_reason_and_leaves_no_row() -> Result<()> {
     let app = App::start(Scope::new().await?, 2).await?;
     let queue = queue(&app).await?;
     let id = Uuid::now_v7();
-    let sending = app.sending(id, paced(csv(10_000), 200_000));
-    app.stored_more_than(id, 1).await?;
-    // A cell that Postgres refuses: the API would never send it.
+    let sending = app.start_sending(id, paced(csv(10_000), 200_000));
+    app.wait_for_more_batches(id, 1).await?;
+    // Postgres cannot store this cell; the API would never publish it.
     let body = format!(
         r#"{{"v":2,"upload":"{id}","epoch":1,"seq":900,"trace":"","columns":["a"],"rows":[["\u0000"]],"runs":[[1,1]]}}"#
     );
     queue.publisher().publish(&message(id, 900, &body)).await?;
-    let upload = app.failed(id, "batch_dead").await?;
+    let upload = app.expect_failed(id, "batch_dead").await?;
     let message = upload["error"]["message"].as_str().unwrap_or_default();
     ensure!(
         message.contains("batch 900") && message.contains("0x00"),
         "{message}"
     );
     ensure!(upload["batches"]["dead"] == 1, "{upload}");
-    // The client is told as soon as its file is over.
+    // The client gets the failure when it has sent its file.
     let answer = sending.await??;
     ensure!(answer.status() == 422);
-    ensure!(app.place.rows_of(id).await?.0 == 0);
+    ensure!(app.harness.count_rows(id).await?.0 == 0);
     queue.close().await;
     app.close().await
 }
 
 #[tokio::test]
-async fn a_batch_sent_twice_is_stored_once() -> Result<()> {
+async fn a_batch_published_many_times_is_stored_once() -> Result<()> {
     let mut app = App::start(Scope::new().await?, 2).await?;
     let queue = queue(&app).await?;
     let id = Uuid::now_v7();
-    let sending = app.sending(id, paced("a\n1\n2\n3\n4\n5\n6\n7\n8\n", 20));
-    app.begun(id).await?;
-    // Batch 1 as the API will publish it, many times over and before it does.
+    let sending = app.start_sending(id, paced("a\n1\n2\n3\n4\n5\n6\n7\n8\n", 20));
+    app.wait_until_begun(id).await?;
+    // Publish batch 1 many times before the API publishes the same batch.
     let rows: Vec<String> = (1..=8).map(|row| format!(r#"["{row}"]"#)).collect();
     let body = format!(
         r#"{{"v":2,"upload":"{id}","epoch":1,"seq":1,"trace":"","columns":["a"],"rows":[{}],"runs":[[1,8]]}}"#,
@@ -96,25 +95,25 @@ async fn a_batch_sent_twice_is_stored_once() -> Result<()> {
         queue.publisher().publish(&batch).await?;
     }
     ensure!(sending.await??.status() == 202);
-    app.completed(id, 8).await?;
+    app.expect_completed(id, 8).await?;
     for _ in 0..20 {
         queue.publisher().publish(&batch).await?;
     }
     let drained = async || queue.depth().await.is_ok_and(|depth| depth.ready == 0);
     eventually(Duration::from_secs(30), "the queue to be empty", drained).await?;
-    // What a worker has in hand it finishes before it stops; what it could not would be back.
+    // A worker settles its deliveries before it stops; an unsettled one would return to the queue.
     for worker in &mut app.workers {
         worker.terminate()?;
         worker.wait(Duration::from_secs(30)).await?;
     }
     ensure!(queue.depth().await?.ready == 0);
-    app.completed(id, 8).await?;
+    app.expect_completed(id, 8).await?;
     queue.close().await;
     app.close().await
 }
 
 async fn queue(app: &App) -> Result<RabbitQueue> {
-    let env = app.place.env();
+    let env = app.harness.env();
     let settings = RabbitSettings {
         url: env["AMQP_URL"].clone(),
         queue: env["CARGA_QUEUE"].clone(),
@@ -136,7 +135,7 @@ fn message(upload: Uuid, seq: u32, body: &str) -> EncodedBatch {
 }
 
 async fn parked(pool: &PgPool, upload: Uuid, seq: i32) -> Result<(Vec<u8>, String)> {
-    eventually(PATIENCE, "the dead letter to be kept", async || {
+    eventually(TIMEOUT, "the dead letter to be parked", async || {
         sqlx::query_as("SELECT body, reason FROM parked_batches WHERE upload_id = $1 AND seq = $2")
             .bind(upload)
             .bind(seq)

@@ -1,4 +1,4 @@
-//! An upload that has failed stores nothing more, whatever is on its way.
+//! A failed upload stores no more rows, even if its batches are still in flight.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,15 @@ use carga_testkit::Scope;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::files::{csv, paced_pieces, then};
+use crate::files::{concatenated, csv, paced_pieces};
 
-/// Failing, from the bad row to the last row removed.
-const AT_MOST: Duration = Duration::from_secs(2);
+/// Limit from the first byte sent to the last row removed.
+const MAX_DURATION: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 50;
 
 #[tokio::test]
-async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of_batches_in_flight()
--> Result<()> {
+async fn a_failed_upload_leaves_no_row_within_two_seconds_even_of_batches_in_flight() -> Result<()>
+{
     let scope = Scope::new()
         .await?
         .with("CARGA_BATCH_ROWS", "100")
@@ -30,11 +30,13 @@ async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of
     for _ in 0..ROUNDS {
         let id = Uuid::now_v7();
         ids.push(id);
-        // The good rows slowly enough for the workers to be in the middle of them, then the bad one.
+        // The good rows are slow enough that workers are storing them when the bad row arrives.
         let good = paced_pieces(rows.clone(), 6_000_000);
         let bad = futures::stream::iter([Ok(Bytes::from_static(b"one,two\n"))]);
         let started = Instant::now();
-        let answer = app.put_with(id, "on_error=abort", then(good, bad)).await?;
+        let answer = app
+            .put_with(id, "on_error=abort", concatenated(good, bad))
+            .await?;
         ensure!(answer.status() == 422, "{}", answer.text().await?);
         let (finished,): (f64,) = sqlx::query_as(
             "SELECT extract(epoch FROM clock_timestamp() - finished_at)::float8 FROM uploads WHERE id = $1",
@@ -42,26 +44,26 @@ async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of
         .bind(id)
         .fetch_one(&pool)
         .await?;
-        app.cleaned(id).await?;
-        // Sending takes 0.1 s; what is left is failing and removing.
+        app.wait_until_cleaned(id).await?;
+        // Sending takes 0.1 s of this; the rest is failing the upload and removing its rows.
         slowest = slowest.max(started.elapsed());
         ensure!(
-            finished < AT_MOST.as_secs_f64() && started.elapsed() < AT_MOST,
+            finished < MAX_DURATION.as_secs_f64() && started.elapsed() < MAX_DURATION,
             "{:?}",
             started.elapsed()
         );
     }
-    // An upload after them is stored after their last batches: nothing of them is on its way any more.
+    // This upload is queued behind their last batches, so those are settled when it completes.
     let last = Uuid::now_v7();
     ensure!(app.put(last, rows).await?.status() == 202);
-    app.completed(last, 12_000).await?;
+    app.expect_completed(last, 12_000).await?;
     for id in ids {
-        let (left, _) = app.place.rows_of(id).await?;
+        let (left, _) = app.harness.count_rows(id).await?;
         ensure!(
             left == 0,
-            "{left} rows of upload {id} came in after it had failed"
+            "{left} rows of upload {id} were stored after it had failed"
         );
-        ensure!(app.place.batches_of(id).await? == 0);
+        ensure!(app.harness.count_batches(id).await? == 0);
     }
     let fenced: usize = app
         .workers
@@ -70,7 +72,7 @@ async fn failing_an_upload_under_four_workers_is_quick_and_leaves_no_row_even_of
         .sum();
     ensure!(
         fenced > 0,
-        "no batch met the fence: the test did not test (slowest round {slowest:?})"
+        "no batch was fenced, so the test proved nothing (slowest round {slowest:?})"
     );
     app.close().await
 }

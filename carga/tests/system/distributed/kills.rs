@@ -6,13 +6,13 @@ use anyhow::{Result, ensure};
 use carga_testkit::{Binary, Running, Scope};
 use uuid::Uuid;
 
-use crate::app::{App, PATIENCE};
+use crate::app::{App, TIMEOUT};
 use crate::files::{FLIGHTS_BATCHES, FLIGHTS_ROWS, csv, flights, paced};
 use crate::progress::poll;
 
 #[tokio::test]
-async fn a_worker_killed_in_the_middle_loses_no_row_and_doubles_none() -> Result<()> {
-    // One batch per transaction and few in hand, so that there is a middle.
+async fn a_killed_worker_loses_no_row_and_duplicates_no_row() -> Result<()> {
+    // One batch per transaction and few prefetched, so that the kill interrupts storing.
     let scope = Scope::new()
         .await?
         .with("CARGA_GROUP_BATCHES", "1")
@@ -24,51 +24,56 @@ async fn a_worker_killed_in_the_middle_loses_no_row_and_doubles_none() -> Result
     let mut redelivered = false;
     for batches in [40, 120, 200] {
         app.add_worker().await?;
-        app.stored_more_than(id, batches).await?;
+        app.wait_for_more_batches(id, batches).await?;
         app.workers[0].kill9()?;
         let killed = app.workers.remove(0);
         redelivered |= killed.log().contains("redelivered=true");
         ensure!(
-            app.place.batches_of(id).await? < FLIGHTS_BATCHES,
+            app.harness.count_batches(id).await? < FLIGHTS_BATCHES,
             "the worker was killed too late"
         );
     }
     app.add_worker().await?;
-    app.completed(id, FLIGHTS_ROWS).await?;
+    app.expect_completed(id, FLIGHTS_ROWS).await?;
     redelivered |= app.workers[0].log().contains("redelivered=true");
     ensure!(
         redelivered,
-        "no batch was delivered twice: the test did not test"
+        "no batch was redelivered, so the test proved nothing"
     );
     app.close().await
 }
 
 #[tokio::test]
-async fn an_api_killed_in_the_middle_leaves_a_failed_upload_and_no_rows() -> Result<()> {
-    // The default lease of 60 s and sweep of 10 s, twenty times as fast.
+async fn a_killed_api_leaves_a_failed_upload_without_rows() -> Result<()> {
+    // Twenty times shorter than the defaults: a lease of 60 s and a sweep every 10 s.
     let scope = Scope::new()
         .await?
         .with("CARGA_LEASE_SECS", "3")
         .with("CARGA_SWEEP_MS", "500");
     let mut app = App::start(scope, 2).await?;
     let id = Uuid::now_v7();
-    let sending = app.sending(id, paced(flights().await?, 4_000_000));
-    app.stored_more_than(id, 20).await?;
-    // Another API answers for it from now on, and no rows that it has told of are taken back.
-    let mut killed_api =
-        std::mem::replace(&mut app.api, Running::spawn(Binary::Api, &app.place.env())?);
-    app.url = app.api.base_url(PATIENCE).await?;
+    let sending = app.start_sending(id, paced(flights().await?, 4_000_000));
+    app.wait_for_more_batches(id, 20).await?;
+    // Another API answers the polls from now on. The figures shown by the first must not decrease.
+    let mut killed_api = std::mem::replace(
+        &mut app.api,
+        Running::spawn(Binary::Api, &app.harness.env())?,
+    );
+    app.url = app.api.base_url(TIMEOUT).await?;
     let poller = poll(&app, id, &[("rows", "read"), ("bytes", "received")]);
     killed_api.kill9()?;
     let killed = Instant::now();
-    ensure!(sending.await?.is_err(), "the client must notice");
+    ensure!(
+        sending.await?.is_err(),
+        "the client got an answer from the killed API"
+    );
     let seen = poller.await??;
     ensure!(
         seen.statuses == ["receiving", "failed"],
         "{:?}",
         seen.statuses
     );
-    let upload = app.failed(id, "interrupted").await?;
+    let upload = app.expect_failed(id, "interrupted").await?;
     ensure!(
         killed.elapsed() < Duration::from_secs(30),
         "{:?}",
@@ -82,18 +87,18 @@ async fn an_api_killed_in_the_middle_leaves_a_failed_upload_and_no_rows() -> Res
 }
 
 #[tokio::test]
-async fn a_completion_lost_with_its_worker_is_made_up_by_the_sweeper() -> Result<()> {
+async fn the_sweeper_completes_an_upload_whose_worker_died_before_its_check() -> Result<()> {
     let scope = Scope::new().await?.with("CARGA_SWEEP_MS", "500");
     let pool = scope.pool();
     let app = App::start(scope, 1).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, csv(3000)).await?.status() == 202);
-    app.completed(id, 3000).await?;
-    // As if the worker had died after the last commit and before the check.
+    app.expect_completed(id, 3000).await?;
+    // The state after a worker's death between the last commit and the completion check.
     sqlx::query("UPDATE uploads SET status = 'processing', rows_inserted = NULL, finished_at = NULL WHERE id = $1")
         .bind(id)
         .execute(&pool)
         .await?;
-    app.completed(id, 3000).await?;
+    app.expect_completed(id, 3000).await?;
     app.close().await
 }

@@ -1,4 +1,4 @@
-//! What concerns several processes on servers: any of them may go away.
+//! Scenarios for distributed mode only: any process or server may go away.
 
 mod broker;
 mod dead_letters;

@@ -1,4 +1,4 @@
-//! The command line: what it prints, and what its exit code says.
+//! The command line: its output and its exit codes.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -12,12 +12,12 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::files::{self, csv};
 
-/// A directory to be in, as a newcomer is: there is no setting, and nothing has been imported.
-struct Desk {
+/// An empty working directory without settings, as a new user has it.
+struct WorkingDir {
     directory: TempDir,
 }
 
-impl Desk {
+impl WorkingDir {
     fn new() -> Result<Self> {
         Ok(Self {
             directory: TempDir::new()?,
@@ -40,14 +40,14 @@ impl Desk {
     }
 
     /// Standard output of a command that succeeds.
-    fn told(&self, arguments: &[&str]) -> Result<String> {
+    fn stdout_of(&self, arguments: &[&str]) -> Result<String> {
         let output = self.run(arguments)?;
         ensure!(output.status.success(), "{arguments:?}: {output:?}");
         Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Standard error of a command that fails with this exit code.
-    fn refused(&self, arguments: &[&str], code: i32) -> Result<String> {
+    fn stderr_of(&self, arguments: &[&str], code: i32) -> Result<String> {
         let output = self.run(arguments)?;
         ensure!(
             output.status.code() == Some(code),
@@ -58,7 +58,7 @@ impl Desk {
 
     /// The upload that `status last` shows.
     fn last(&self) -> Result<Value> {
-        Ok(serde_json::from_str(&self.told(&["status", "last"])?)?)
+        Ok(serde_json::from_str(&self.stdout_of(&["status", "last"])?)?)
     }
 }
 
@@ -67,35 +67,38 @@ fn id(upload: &Value) -> Result<&str> {
 }
 
 #[test]
-fn a_newcomer_imports_the_example_by_one_command_and_reads_the_same_rows_back() -> Result<()> {
-    let desk = Desk::new()?;
+fn import_stores_the_example_and_rows_prints_it_unchanged() -> Result<()> {
+    let working_dir = WorkingDir::new()?;
     let example = repository().join("examples/flights.csv");
-    let report = desk.told(&["import", example.to_str().context("no text")?])?;
-    let upload = desk.last()?;
+    let report = working_dir.stdout_of(&["import", example.to_str().context("no text")?])?;
+    let upload = working_dir.last()?;
     let id = id(&upload)?;
-    for told in [
+    for expected in [
         "flights.csv: 2,500 rows",
         "2013,1,1,517,515,2,830,819,11,UA,1545,",
         "carga-data/carga.db",
         &format!("carga-data/archive/uploads/{id}/"),
         &format!("rows {id}"),
     ] {
-        ensure!(report.contains(told), "`{told}` is missing in:\n{report}");
+        ensure!(
+            report.contains(expected),
+            "`{expected}` is missing in:\n{report}"
+        );
     }
     ensure!(
         upload["status"] == "completed" && upload["rows"]["inserted"] == 2500,
         "{upload}"
     );
     ensure!(upload["filename"] == "flights.csv");
-    let listed = desk.told(&["status"])?;
+    let listed = working_dir.stdout_of(&["status"])?;
     ensure!(listed.contains(id) && listed.contains("completed") && listed.contains("2,500"));
 
     let file = std::fs::read(&example)?;
     for which in ["last", id] {
-        let printed = desk.told(&["rows", which])?;
+        let printed = working_dir.stdout_of(&["rows", which])?;
         ensure!(files::read(printed.as_bytes())? == files::read(&file)?);
     }
-    let two = desk.told(&["rows", id, "--format", "ndjson", "--limit", "2"])?;
+    let two = working_dir.stdout_of(&["rows", id, "--format", "ndjson", "--limit", "2"])?;
     let two: Vec<Value> = two
         .lines()
         .map(serde_json::from_str)
@@ -105,9 +108,9 @@ fn a_newcomer_imports_the_example_by_one_command_and_reads_the_same_rows_back() 
 }
 
 #[test]
-fn standard_input_is_imported_like_a_file_of_any_size() -> Result<()> {
-    let desk = Desk::new()?;
-    let mut importing = desk
+fn standard_input_is_imported_like_a_file() -> Result<()> {
+    let working_dir = WorkingDir::new()?;
+    let mut importing = working_dir
         .command(&["import", "-"])?
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -118,79 +121,86 @@ fn standard_input_is_imported_like_a_file_of_any_size() -> Result<()> {
     let output = importing.wait_with_output()?;
     ensure!(output.status.success(), "{output:?}");
     ensure!(String::from_utf8(output.stdout)?.contains("standard input: 20,000 rows"));
-    let printed = desk.told(&["rows", "last"])?;
+    let printed = working_dir.stdout_of(&["rows", "last"])?;
     ensure!(files::read(printed.as_bytes())? == files::read(csv(20_000).as_bytes())?);
     Ok(())
 }
 
 #[test]
-fn a_bad_file_fails_with_code_row_and_line_and_the_others_are_imported_all_the_same() -> Result<()>
-{
-    let desk = Desk::new()?;
-    desk.write("good.csv", csv(1500))?;
-    desk.write("bad.csv", "id,name\n1,Ada\n2,Grace,Hopper\n")?;
-    let problem = desk.refused(&["import", "--on-error", "abort", "bad.csv", "good.csv"], 1)?;
-    for told in ["bad.csv", "too_many_fields", "row 2", "line 3"] {
-        ensure!(problem.contains(told), "`{told}` is missing in:\n{problem}");
+fn a_bad_file_fails_with_code_and_position_and_the_other_files_are_imported() -> Result<()> {
+    let working_dir = WorkingDir::new()?;
+    working_dir.write("good.csv", csv(1500))?;
+    working_dir.write("bad.csv", "id,name\n1,Ada\n2,Grace,Hopper\n")?;
+    let problem =
+        working_dir.stderr_of(&["import", "--on-error", "abort", "bad.csv", "good.csv"], 1)?;
+    for expected in ["bad.csv", "too_many_fields", "row 2", "line 3"] {
+        ensure!(
+            problem.contains(expected),
+            "`{expected}` is missing in:\n{problem}"
+        );
     }
-    let good = desk.last()?;
+    let good = working_dir.last()?;
     ensure!(
         good["filename"] == "good.csv" && good["status"] == "completed",
         "{good}"
     );
-    let listed = desk.told(&["status"])?;
+    let listed = working_dir.stdout_of(&["status"])?;
     let failed = listed.lines().find(|line| line.contains("failed"));
     let failed = failed
         .and_then(|line| line.split(' ').next())
         .context("no failed upload")?;
-    let problem = desk.refused(&["rows", failed], 1)?;
+    let problem = working_dir.stderr_of(&["rows", failed], 1)?;
     ensure!(
         problem.contains(failed) && problem.contains("found 3"),
         "{problem}"
     );
-    ensure!(desk.told(&["status", failed])?.contains("too_many_fields"));
+    ensure!(
+        working_dir
+            .stdout_of(&["status", failed])?
+            .contains("too_many_fields")
+    );
     Ok(())
 }
 
 #[test]
-fn a_wrong_name_is_told_before_anything_is_imported() -> Result<()> {
-    let desk = Desk::new()?;
-    desk.write("good.csv", csv(10))?;
-    let problem = desk.refused(&["import", "good.csv", "missing.csv"], 1)?;
+fn a_missing_file_is_reported_before_any_file_is_imported() -> Result<()> {
+    let working_dir = WorkingDir::new()?;
+    working_dir.write("good.csv", csv(10))?;
+    let problem = working_dir.stderr_of(&["import", "good.csv", "missing.csv"], 1)?;
     ensure!(problem.contains("missing.csv"), "{problem}");
-    let problem = desk.refused(&["import", "."], 1)?;
+    let problem = working_dir.stderr_of(&["import", "."], 1)?;
     ensure!(problem.contains("is a directory"), "{problem}");
-    let problem = desk.refused(&["status"], 1)?;
+    let problem = working_dir.stderr_of(&["status"], 1)?;
     ensure!(
         problem.contains("nothing has been imported yet"),
         "{problem}"
     );
-    ensure!(!desk.directory.path().join("carga-data").exists());
-    // What the command line itself is wrong about has a code of its own.
-    desk.refused(&["import"], 2)?;
-    desk.refused(&["rows", "first"], 2)?;
+    ensure!(!working_dir.directory.path().join("carga-data").exists());
+    // An invalid command line has its own exit code.
+    working_dir.stderr_of(&["import"], 2)?;
+    working_dir.stderr_of(&["rows", "first"], 2)?;
     Ok(())
 }
 
 #[test]
-fn an_upload_that_is_not_there_is_told() -> Result<()> {
-    let desk = Desk::new()?;
-    desk.told(&["migrate"])?;
+fn an_unknown_upload_is_reported() -> Result<()> {
+    let working_dir = WorkingDir::new()?;
+    working_dir.stdout_of(&["migrate"])?;
     let id = Uuid::now_v7().to_string();
     for arguments in [["status", &id], ["rows", &id]] {
-        let problem = desk.refused(&arguments, 1)?;
+        let problem = working_dir.stderr_of(&arguments, 1)?;
         ensure!(problem.contains(&id), "{problem}");
     }
-    desk.refused(&["rows", "last"], 1)?;
+    working_dir.stderr_of(&["rows", "last"], 1)?;
     Ok(())
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() -> Result<()> {
-    let desk = Desk::new()?;
-    desk.write("long.csv", csv(20_000))?;
-    desk.write("short.csv", csv(10))?;
-    desk.told(&["import", "long.csv"])?;
+fn a_closed_output_pipe_is_not_an_error() -> Result<()> {
+    let working_dir = WorkingDir::new()?;
+    working_dir.write("long.csv", csv(20_000))?;
+    working_dir.write("short.csv", csv(10))?;
+    working_dir.stdout_of(&["import", "long.csv"])?;
     let commands: [&[&str]; 5] = [
         &["rows", "last"],
         &["rows", "last", "--format", "ndjson"],
@@ -199,12 +209,12 @@ fn a_reader_that_has_seen_enough_is_no_error() -> Result<()> {
         &["import", "short.csv"],
     ];
     for arguments in commands {
-        let mut printing = desk
+        let mut printing = working_dir
             .command(arguments)?
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        // Nobody reads, and most is still to come.
+        // Close the pipe before the command has written most of its output.
         drop(printing.stdout.take());
         let output = printing.wait_with_output()?;
         ensure!(
@@ -216,16 +226,16 @@ fn a_reader_that_has_seen_enough_is_no_error() -> Result<()> {
 }
 
 #[test]
-fn the_settings_in_effect_are_told_with_defaults_marked_and_passwords_masked() -> Result<()> {
-    let desk = Desk::new()?;
-    let output = desk
+fn config_prints_all_settings_marks_defaults_and_masks_passwords() -> Result<()> {
+    let working_dir = WorkingDir::new()?;
+    let output = working_dir
         .command(&["config"])?
         .env("DATABASE_URL", "postgres://carga:s3cret@db/carga")
         .env("AWS_SECRET_ACCESS_KEY", "s3cret")
         .output()?;
     ensure!(output.status.success(), "{output:?}");
-    let told = String::from_utf8(output.stdout)?;
-    ensure!(!told.contains("s3cret"), "{told}");
+    let printed = String::from_utf8(output.stdout)?;
+    ensure!(!printed.contains("s3cret"), "{printed}");
     for line in [
         "DATABASE_URL=postgres://carga:***@db/carga",
         "AWS_SECRET_ACCESS_KEY=***",
@@ -233,11 +243,11 @@ fn the_settings_in_effect_are_told_with_defaults_marked_and_passwords_masked() -
         "# CARGA_LISTEN=127.0.0.1:8080",
     ] {
         ensure!(
-            told.lines().any(|told| told == line),
-            "`{line}` is missing in:\n{told}"
+            printed.lines().any(|found| found == line),
+            "`{line}` is missing in:\n{printed}"
         );
     }
-    let output = desk
+    let output = working_dir
         .command(&["config"])?
         .env("CARGA_PREFETCH", "many")
         .output()?;
@@ -247,26 +257,29 @@ fn the_settings_in_effect_are_told_with_defaults_marked_and_passwords_masked() -
 }
 
 #[tokio::test]
-async fn an_import_beside_a_running_server_is_refused_by_its_name_and_address() -> Result<()> {
+async fn an_import_beside_a_running_server_fails_and_names_its_process_and_address() -> Result<()> {
     let app = App::start(DataDir::new()?, 0).await?;
-    let desk = Desk::new()?;
-    desk.write("good.csv", csv(10))?;
-    let data_dir = app.place.directory()?.path().to_path_buf();
+    let working_dir = WorkingDir::new()?;
+    working_dir.write("good.csv", csv(10))?;
+    let data_dir = app.harness.directory()?.path().to_path_buf();
     let beside = |arguments: &[&str]| -> Result<Output> {
-        let mut command = desk.command(arguments)?;
+        let mut command = working_dir.command(arguments)?;
         Ok(command.env("CARGA_DATA_DIR", &data_dir).output()?)
     };
     let output = beside(&["import", "good.csv"])?;
     ensure!(output.status.code() == Some(1), "{output:?}");
     let problem = String::from_utf8(output.stderr)?;
     let process = format!("process {}", app.api.pid());
-    for told in [data_dir.to_str().context("no text")?, &process, &app.url] {
-        ensure!(problem.contains(told), "`{told}` is missing in:\n{problem}");
+    for expected in [data_dir.to_str().context("no text")?, &process, &app.url] {
+        ensure!(
+            problem.contains(expected),
+            "`{expected}` is missing in:\n{problem}"
+        );
     }
-    // Looking disturbs nobody.
+    // Commands that only read work beside the server.
     let id = Uuid::now_v7();
     ensure!(app.put(id, csv(1500)).await?.status() == 202);
-    app.completed(id, 1500).await?;
+    app.expect_completed(id, 1500).await?;
     let output = beside(&["rows", &id.to_string()])?;
     ensure!(files::read(&output.stdout)? == files::read(csv(1500).as_bytes())?);
     let output = beside(&["status", "last"])?;
@@ -277,21 +290,21 @@ async fn an_import_beside_a_running_server_is_refused_by_its_name_and_address() 
 }
 
 #[tokio::test]
-async fn one_port_on_its_server_and_the_others_on_files_is_as_good() -> Result<()> {
+async fn an_import_works_with_rows_in_postgres_and_the_other_ports_on_files() -> Result<()> {
     let scope = Scope::new().await?;
-    let desk = Desk::new()?;
-    desk.write("good.csv", csv(3000))?;
+    let working_dir = WorkingDir::new()?;
+    working_dir.write("good.csv", csv(3000))?;
     let database = scope.database_url().to_owned();
-    let mut importing = desk.command(&["import", "good.csv"])?;
+    let mut importing = working_dir.command(&["import", "good.csv"])?;
     let output = importing.env("DATABASE_URL", &database).output()?;
     ensure!(output.status.success(), "{output:?}");
     let (rows,): (i64,) = sqlx::query_as("SELECT count(*) FROM upload_rows")
         .fetch_one(&scope.pool())
         .await?;
     ensure!(rows == 3000);
-    let files = desk.directory.path().join("carga-data");
+    let files = working_dir.directory.path().join("carga-data");
     ensure!(files.join("queue.db").exists() && !files.join("carga.db").exists());
-    let mut printing = desk.command(&["rows", "last"])?;
+    let mut printing = working_dir.command(&["rows", "last"])?;
     let output = printing.env("DATABASE_URL", &database).output()?;
     ensure!(files::read(&output.stdout)? == files::read(csv(3000).as_bytes())?);
     scope.close().await

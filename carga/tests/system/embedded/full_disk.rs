@@ -1,4 +1,5 @@
-//! No room left: a clear answer to whoever is sending, patience with what was accepted, and nothing broken afterwards.
+//! A full disk: new uploads are refused with 507, accepted ones wait for room, and no data is
+//! damaged.
 
 use std::time::Duration;
 
@@ -11,14 +12,14 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::answers::problem;
-use crate::app::{App, PATIENCE};
-use crate::files::{self, csv, then};
+use crate::app::{App, TIMEOUT};
+use crate::files::{self, concatenated, csv};
 
-/// Room that a test takes away and gives back, in mebibytes.
+/// Disk space that a test occupies and frees again, in mebibytes.
 const BALLAST: usize = 24;
 
 #[tokio::test]
-async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works() -> Result<()> {
+async fn a_full_disk_is_answered_with_507_and_uploads_work_once_there_is_room() -> Result<()> {
     let disk = SmallDisk::mount(72)?;
     let directory = DataDir::on(&disk)
         .with("CARGA_LEASE_SECS", "3")
@@ -27,7 +28,7 @@ async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works
     let app = App::start(directory, 0).await?;
     let before = Uuid::now_v7();
     ensure!(app.put(before, csv(2000)).await?.status() == 202);
-    app.completed(before, 2000).await?;
+    app.expect_completed(before, 2000).await?;
 
     disk.occupy(BALLAST)?;
     let refused = Uuid::now_v7();
@@ -43,14 +44,14 @@ async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works
     ensure!(alive.status() == 200);
 
     disk.make_room()?;
-    let upload = app.ended(refused).await?;
+    let upload = app.wait_until_ended(refused).await?;
     ensure!(upload["status"] == "failed", "{upload}");
-    // Where there was no room to record why, its lease has run out.
+    // If the disk had no room to record the failure, the upload ended when its lease expired.
     let code = upload["error"]["code"].as_str().context("no code")?;
     ensure!(matches!(code, "storage_full" | "interrupted"), "{upload}");
-    app.cleaned(refused).await?;
-    eventually(PATIENCE, "its archive to be deleted", async || {
-        let objects = app.place.objects().await.unwrap_or_default();
+    app.wait_until_cleaned(refused).await?;
+    eventually(TIMEOUT, "its archive to be deleted", async || {
+        let objects = app.harness.objects().await.unwrap_or_default();
         let of_it = |key: &String| key.contains(&refused.to_string());
         !objects.is_empty() && !objects.iter().any(of_it)
     })
@@ -58,19 +59,19 @@ async fn a_full_disk_is_a_507_and_when_there_is_room_again_the_next_upload_works
 
     let after = Uuid::now_v7();
     ensure!(app.put(after, csv(3000)).await?.status() == 202);
-    app.completed(after, 3000).await?;
-    app.place
-        .holds(before, &files::read(csv(2000).as_bytes())?.1)
+    app.expect_completed(after, 3000).await?;
+    app.harness
+        .check_rows(before, &files::read(csv(2000).as_bytes())?.1)
         .await?;
-    nothing_is_broken(&app).await?;
+    check_intact(&app).await?;
     app.close().await
 }
 
 #[tokio::test]
-async fn what_was_accepted_waits_for_room_and_is_then_stored_exactly() -> Result<()> {
+async fn an_accepted_upload_waits_for_room_and_is_then_stored_exactly() -> Result<()> {
     const ROWS: i64 = 60_000;
     let disk = SmallDisk::mount(64)?;
-    // Many batches, one at a time, so that there is time to fill the disk.
+    // Many batches, stored one at a time, so that the disk is full before the last one.
     let directory = DataDir::on(&disk)
         .with("CARGA_BATCH_ROWS", "250")
         .with("CARGA_GROUP_BATCHES", "1")
@@ -83,34 +84,34 @@ async fn what_was_accepted_waits_for_room_and_is_then_stored_exactly() -> Result
     let id = Uuid::now_v7();
     ensure!(app.put(id, file.clone()).await?.status() == 202);
     disk.fill()?;
-    app.api.wait_for_log("found no room left", PATIENCE).await?;
+    app.api.wait_for_log("found no room left", TIMEOUT).await?;
     let upload = app.upload(id).await?.context("no upload")?;
     ensure!(
         upload["status"] == "processing",
-        "filled too late: {upload}"
+        "the disk was filled too late: {upload}"
     );
-    // A new one is refused meanwhile. A record of it may just have found room in the log.
+    // A new upload is refused meanwhile. Its record may still have fitted into the write-ahead log.
     let other = Uuid::now_v7();
     problem(app.put(other, csv(10)).await?, 507, "storage_full").await?;
 
     disk.make_room()?;
-    let upload = app.completed(id, ROWS).await?;
+    let upload = app.expect_completed(id, ROWS).await?;
     ensure!(upload["batches"]["dead"] == 0, "{upload}");
     if app.upload(other).await?.is_some() {
-        ensure!(app.ended(other).await?["status"] == "failed");
-        app.cleaned(other).await?;
+        ensure!(app.wait_until_ended(other).await?["status"] == "failed");
+        app.wait_until_cleaned(other).await?;
     }
-    app.place
-        .holds(id, &files::read(file.as_bytes())?.1)
+    app.harness
+        .check_rows(id, &files::read(file.as_bytes())?.1)
         .await?;
-    nothing_is_broken(&app).await?;
+    check_intact(&app).await?;
     app.close().await
 }
 
-/// Its sign of life cannot be written, so it is taken for dead; and it must not rise again and wait for batches that were fenced.
+/// The upload's heartbeat cannot be written, so its lease expires and its batches are fenced.
+/// It must not continue afterwards, because it would wait for those batches forever.
 #[tokio::test]
-async fn an_upload_in_silence_on_a_full_disk_ends_as_failed_however_lively_it_is_afterwards()
--> Result<()> {
+async fn an_upload_whose_lease_expires_on_a_full_disk_fails_even_if_it_continues() -> Result<()> {
     let disk = SmallDisk::mount(48)?;
     let directory = DataDir::on(&disk)
         .with("CARGA_LEASE_SECS", "2")
@@ -118,36 +119,39 @@ async fn an_upload_in_silence_on_a_full_disk_ends_as_failed_however_lively_it_is
     let mut app = App::start(directory, 0).await?;
     let file = Bytes::from(csv(5000));
     let (part, rest) = (file.slice(..file.len() / 2), file.slice(file.len() / 2..));
-    let (go_on, gone_on) = oneshot::channel::<()>();
+    let (resume, resumed) = oneshot::channel::<()>();
     let rest = async move {
-        let _ = gone_on.await;
+        let _ = resumed.await;
         Ok(rest)
     };
     let id = Uuid::now_v7();
-    let body = then(stream::iter([Ok(part)]), stream::once(rest));
-    let sending = app.sending(id, body);
-    app.stored_more_than(id, 1).await?;
+    let body = concatenated(stream::iter([Ok(part)]), stream::once(rest));
+    let sending = app.start_sending(id, body);
+    app.wait_for_more_batches(id, 1).await?;
 
     disk.fill()?;
-    let given_up = "ending an interrupted upload";
-    app.api.wait_for_log(given_up, PATIENCE).await?;
+    let log_line = "ending an interrupted upload";
+    app.api.wait_for_log(log_line, TIMEOUT).await?;
     let upload = app.upload(id).await?.context("no upload")?;
-    ensure!(upload["status"] == "receiving", "there was room: {upload}");
+    ensure!(
+        upload["status"] == "receiving",
+        "the failure found room on the disk: {upload}"
+    );
     disk.make_room()?;
-    // Whether it is ended before or after its last byte is chance; that it ends is not.
-    let _ = go_on.send(());
+    // The upload may end before or after its last byte, but it must end.
+    let _ = resume.send(());
     problem(sending.await??, 422, "interrupted").await?;
-    app.failed(id, "interrupted").await?;
+    app.expect_failed(id, "interrupted").await?;
 
     let after = Uuid::now_v7();
     ensure!(app.put(after, file).await?.status() == 202);
-    app.completed(after, 5000).await?;
-    nothing_is_broken(&app).await?;
+    app.expect_completed(after, 5000).await?;
+    check_intact(&app).await?;
     app.close().await
 }
 
 #[test]
-fn an_import_without_room_says_so_with_its_exit_code_and_works_when_there_is_some() -> Result<()> {
+fn an_import_without_room_exits_with_1_and_works_once_there_is_room() -> Result<()> {
     let disk = SmallDisk::mount(48)?;
     let directory = DataDir::on(&disk);
     let carga = |arguments: &[&str]| -> Result<_> {
@@ -159,10 +163,10 @@ fn an_import_without_room_says_so_with_its_exit_code_and_works_when_there_is_som
     let file = file.to_str().context("no text")?;
     let output = carga(&["import", file])?;
     ensure!(output.status.code() == Some(1), "{output:?}");
-    let told = String::from_utf8(output.stderr)?;
+    let stderr = String::from_utf8(output.stderr)?;
     ensure!(
-        told.contains("storage_full") && told.contains("make room"),
-        "{told}"
+        stderr.contains("storage_full") && stderr.contains("make room"),
+        "{stderr}"
     );
 
     disk.make_room()?;
@@ -170,10 +174,10 @@ fn an_import_without_room_says_so_with_its_exit_code_and_works_when_there_is_som
     std::fs::write(&small, csv(2000))?;
     let output = carga(&["import", small.to_str().context("no text")?])?;
     ensure!(output.status.success(), "{output:?}");
-    let shown: Value = serde_json::from_slice(&carga(&["status", "last"])?.stdout)?;
+    let upload: Value = serde_json::from_slice(&carga(&["status", "last"])?.stdout)?;
     ensure!(
-        shown["status"] == "completed" && shown["rows"]["inserted"] == 2000,
-        "{shown}"
+        upload["status"] == "completed" && upload["rows"]["inserted"] == 2000,
+        "{upload}"
     );
     let listed = String::from_utf8(carga(&["status"])?.stdout)?;
     let of_flights = listed.lines().find(|line| line.ends_with("flights.csv"));
@@ -184,9 +188,9 @@ fn an_import_without_room_says_so_with_its_exit_code_and_works_when_there_is_som
     Ok(())
 }
 
-/// No batch has died of it, none is left, and every page of every database is sound.
-async fn nothing_is_broken(app: &App) -> Result<()> {
-    let directory = app.place.directory()?;
+/// Fails unless there are no dead letters, the queue becomes empty and every database is intact.
+async fn check_intact(app: &App) -> Result<()> {
+    let directory = app.harness.directory()?;
     let count = async |database: &str, sql: &'static str| -> Result<i64> {
         use sqlx::Connection;
         let mut connection = directory.open(database).await?;

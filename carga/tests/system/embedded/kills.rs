@@ -1,4 +1,4 @@
-//! `kill -9`, again and again in one data directory, so that damage would add up.
+//! `kill -9`, repeated in one data directory, so that damage would accumulate.
 
 use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
@@ -9,30 +9,30 @@ use sqlx::Connection;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::app::{App, PATIENCE, Sending};
-use crate::files::{self, FLIGHTS_ROWS, flights, paced, paced_pieces, then};
+use crate::app::{App, Sending, TIMEOUT};
+use crate::files::{self, FLIGHTS_ROWS, concatenated, flights, paced, paced_pieces};
 
 /// When to kill.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// More than so many batches are stored, and the file is still being sent.
+    /// More than this many batches are stored, and the file is still being sent.
     Sending(i64),
-    /// The client has handed over its last byte.
+    /// The client has written its last byte.
     LastByte,
-    /// The record has just become `processing`: whether the client has its answer already is chance.
+    /// The upload has just become `processing`; the client may or may not have its answer.
     Sealed,
-    /// The 202 is here, and more than so many fifths of what was left to store are stored.
+    /// The client has its 202, and this many fifths of the remaining batches are stored.
     Answered(i64),
 }
 
-/// Small batches, one per transaction and few in hand: so there is a middle.
-const SLOWLY: [(&str, &str); 4] = [
+/// Small batches, few prefetched and one per transaction, so that a kill interrupts storing.
+const SLOW_STORING: [(&str, &str); 4] = [
     ("CARGA_BATCH_ROWS", "250"),
     ("CARGA_GROUP_BATCHES", "1"),
     ("CARGA_STORE_SESSIONS", "1"),
     ("CARGA_PREFETCH", "2"),
 ];
-/// Of the file, with these settings; the last one is not full.
+/// Batches of the flights file with these settings; the last one is not full.
 const BATCHES: i64 = FLIGHTS_ROWS / 250 + 1;
 
 const MOMENTS: [Moment; 12] = [
@@ -51,74 +51,74 @@ const MOMENTS: [Moment; 12] = [
 ];
 
 #[tokio::test]
-async fn killed_at_any_moment_it_completes_what_was_answered_fails_what_was_not_and_doubles_no_row()
--> Result<()> {
+async fn a_kill_at_any_moment_loses_no_accepted_upload_and_duplicates_no_row() -> Result<()> {
     let mut app = App::start(DataDir::new()?, 0).await?;
     let file = flights().await?;
     let (mut completed, mut failed) = (Vec::new(), Vec::new());
     let mut redelivered = false;
     for moment in MOMENTS {
-        // With nothing to do it can be killed as well.
+        // Kill an idle process too.
         app.api.kill9()?;
-        app.restart_with(&SLOWLY).await?;
+        app.restart_with(&SLOW_STORING).await?;
         let id = Uuid::now_v7();
-        let answered = killed(&mut app, id, &file, moment).await?;
+        let answered = send_and_kill(&mut app, id, &file, moment).await?;
         app.restart().await?;
-        let upload = app.ended(id).await?;
+        let upload = app.wait_until_ended(id).await?;
         match (moment, upload["status"].as_str()) {
             (Moment::LastByte | Moment::Sending(_), Some("failed")) if !answered => {
-                app.failed(id, "interrupted").await?;
+                app.expect_failed(id, "interrupted").await?;
                 failed.push(id);
             }
             (Moment::LastByte | Moment::Sealed | Moment::Answered(_), Some("completed")) => {
-                app.completed(id, FLIGHTS_ROWS).await?;
+                app.expect_completed(id, FLIGHTS_ROWS).await?;
                 completed.push(id);
             }
-            _ => bail!("killed at {moment:?}, answered: {answered}, and ended as {upload}"),
+            _ => bail!("killed at {moment:?} (answered: {answered}), the upload ended as {upload}"),
         }
         redelivered |= app.api.log().contains("redelivered=true");
     }
     ensure!(
         redelivered,
-        "no batch was delivered twice: the test did not test"
+        "no batch was redelivered, so the test proved nothing"
     );
-    everything_adds_up(&app, &file, &completed, &failed).await?;
+    check_consistency(&app, &file, &completed, &failed).await?;
     app.close().await
 }
 
-/// Sends the file, kills at the moment, and says whether the client has its 202.
-async fn killed(app: &mut App, id: Uuid, file: &Bytes, moment: Moment) -> Result<bool> {
+/// Sends the file, kills Carga at the given moment, and returns whether the client has its 202.
+async fn send_and_kill(app: &mut App, id: Uuid, file: &Bytes, moment: Moment) -> Result<bool> {
     match moment {
         Moment::Sending(batches) => {
-            let sending = app.sending(id, paced(file.clone(), 3_000_000));
-            app.stored_more_than(id, batches).await?;
+            let sending = app.start_sending(id, paced(file.clone(), 3_000_000));
+            app.wait_for_more_batches(id, batches).await?;
             ensure!(!sending.is_finished(), "{moment:?} was too late");
             app.api.kill9()?;
-            answered(sending).await
+            was_accepted(sending).await
         }
         Moment::LastByte => {
-            let (tell, told) = oneshot::channel();
+            let (send_signal, signal) = oneshot::channel();
             let end = stream::once(async {
-                let _ = tell.send(());
+                let _ = send_signal.send(());
                 Ok(Bytes::new())
             });
             let all = paced_pieces(file.clone(), 200_000_000);
-            let sending = app.sending(id, then(all, end));
-            told.await?;
+            let sending = app.start_sending(id, concatenated(all, end));
+            signal.await?;
             app.api.kill9()?;
-            answered(sending).await
+            was_accepted(sending).await
         }
         Moment::Sealed => {
-            let sending = app.sending(id, file.clone());
-            tokio::time::timeout(PATIENCE, sealed(app.place.directory()?, id)).await??;
+            let sending = app.start_sending(id, file.clone());
+            tokio::time::timeout(TIMEOUT, wait_until_sealed(app.harness.directory()?, id))
+                .await??;
             app.api.kill9()?;
-            answered(sending).await
+            was_accepted(sending).await
         }
         Moment::Answered(fifths) => {
             ensure!(app.put(id, file.clone()).await?.status() == 202);
-            let stored = app.place.batches_of(id).await?;
+            let stored = app.harness.count_batches(id).await?;
             let left = BATCHES - stored;
-            app.stored_more_than(id, stored - 1 + left * fifths / 5)
+            app.wait_for_more_batches(id, stored - 1 + left * fifths / 5)
                 .await?;
             app.api.kill9()?;
             let log = app.api.log();
@@ -130,8 +130,8 @@ async fn killed(app: &mut App, id: Uuid, file: &Bytes, moment: Moment) -> Result
     }
 }
 
-/// Looks without a pause: between the seal and the answer there is little time.
-async fn sealed(directory: &DataDir, id: Uuid) -> Result<()> {
+/// Polls without a pause, because the answer follows the seal immediately.
+async fn wait_until_sealed(directory: &DataDir, id: Uuid) -> Result<()> {
     let mut carga = directory.open("carga.db").await?;
     let sealed = "SELECT 1 FROM uploads WHERE id = $1 AND status = 'processing'";
     while sqlx::query(sealed)
@@ -143,12 +143,13 @@ async fn sealed(directory: &DataDir, id: Uuid) -> Result<()> {
     Ok(carga.close().await?)
 }
 
-async fn answered(sending: Sending) -> Result<bool> {
+async fn was_accepted(sending: Sending) -> Result<bool> {
     Ok(sending.await?.is_ok_and(|answer| answer.status() == 202))
 }
 
-/// The list, the view, the table, the queue and the archive know of the same uploads, and each of those is the file.
-async fn everything_adds_up(
+/// Fails unless list, view, table and archive agree on the uploads, each completed upload
+/// equals the file, and the queue becomes empty.
+async fn check_consistency(
     app: &App,
     file: &[u8],
     completed: &[Uuid],
@@ -169,7 +170,7 @@ async fn everything_adds_up(
     expected.sort();
     ensure!(listed == expected, "{listed:?}");
 
-    let directory = app.place.directory()?;
+    let directory = app.harness.directory()?;
     let mut carga = directory.open("carga.db").await?;
     let shown: Vec<(String, i64, i64)> = sqlx::query_as(
         "SELECT upload_id, count(*) AS rows, count(DISTINCT row_number) AS different
@@ -182,9 +183,9 @@ async fn everything_adds_up(
         .all(|(_, rows, different)| (*rows, *different) == (FLIGHTS_ROWS, FLIGHTS_ROWS));
     let ids = shown.iter().map(|(upload_id, ..)| upload_id.clone());
     ensure!(whole && ids.eq(completed.iter().map(Uuid::to_string)));
-    // One is compared with the file cell by cell, and the others with it.
+    // Compare the first upload with the file cell by cell, and the other uploads with the first.
     let first = completed[0];
-    app.place.holds(first, &files::read(file)?.1).await?;
+    app.harness.check_rows(first, &files::read(file)?.1).await?;
     let (all, like_the_first): (i64, i64) = sqlx::query_as(
         "SELECT count(*), count(first.id)
          FROM rows LEFT JOIN rows first ON first.fields = rows.fields
@@ -196,12 +197,12 @@ async fn everything_adds_up(
     let total = FLIGHTS_ROWS * completed.len() as i64;
     ensure!(
         (all, like_the_first) == (total, total),
-        "{all} rows in the table instead of {total}, {like_the_first} of them right"
+        "expected {total} correct rows, found {all} rows, {like_the_first} of them correct"
     );
     carga.close().await?;
 
-    // What failed uploads left in the queue is taken out of it as well.
-    eventually(PATIENCE, "the queue to be empty", async || {
+    // The worker also discards the batches of failed uploads.
+    eventually(TIMEOUT, "the queue to be empty", async || {
         messages(directory)
             .await
             .is_ok_and(|messages| messages == 0)

@@ -1,4 +1,4 @@
-//! What concerns `carga` alone: one process and its data directory.
+//! Scenarios for embedded mode only: one process and its data directory.
 
 mod commands;
 mod full_disk;

@@ -1,4 +1,4 @@
-//! Where the Carga of a test keeps everything, and how a test looks behind its back.
+//! The directory or servers that a test gives to Carga, and direct access to the data stored there.
 
 use std::collections::BTreeMap;
 
@@ -21,16 +21,16 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// A new place that nobody else uses.
-    pub(crate) async fn place(self) -> Result<Place> {
+    /// Makes a directory, or databases and queues, that no other test uses.
+    pub(crate) async fn harness(self) -> Result<Harness> {
         Ok(match self {
-            Self::Embedded => Place::Embedded(DataDir::new()?),
-            Self::Distributed => Place::Distributed(Scope::new().await?),
+            Self::Embedded => Harness::Embedded(DataDir::new()?),
+            Self::Distributed => Harness::Distributed(Scope::new().await?),
         })
     }
 }
 
-/// Makes a test of each scenario in each mode: `embedded::{scenario}` and `distributed::{scenario}`.
+/// Defines two tests per scenario: `embedded::{scenario}` and `distributed::{scenario}`.
 macro_rules! in_both_modes {
     ($($scenario:ident),+ $(,)?) => {
         in_both_modes! { @ embedded Embedded $($scenario)+ }
@@ -41,33 +41,33 @@ macro_rules! in_both_modes {
             $(
                 #[tokio::test]
                 async fn $scenario() -> anyhow::Result<()> {
-                    super::$scenario($crate::place::Mode::$mode).await
+                    super::$scenario($crate::harness::Mode::$mode).await
                 }
             )+
         }
     };
 }
 
-/// A directory, or a corner of the servers.
+/// A test's own data directory, or its own database, queue and bucket on the shared servers.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum Harness {
     Embedded(DataDir),
     Distributed(Scope),
 }
 
-impl From<DataDir> for Place {
+impl From<DataDir> for Harness {
     fn from(directory: DataDir) -> Self {
         Self::Embedded(directory)
     }
 }
 
-impl From<Scope> for Place {
+impl From<Scope> for Harness {
     fn from(scope: Scope) -> Self {
         Self::Distributed(scope)
     }
 }
 
-/// The rows of one upload in SQLite.
+/// A query for the rows of one upload in SQLite.
 macro_rules! in_sqlite {
     ($columns:literal) => {
         concat!(
@@ -78,7 +78,7 @@ macro_rules! in_sqlite {
     };
 }
 
-impl Place {
+impl Harness {
     pub(crate) fn env(&self) -> BTreeMap<String, String> {
         match self {
             Self::Embedded(directory) => directory.env(),
@@ -86,15 +86,15 @@ impl Place {
         }
     }
 
-    /// The data directory, for tests that are embedded only.
+    /// The data directory; an error in distributed mode.
     pub(crate) fn directory(&self) -> Result<&DataDir> {
         match self {
             Self::Embedded(directory) => Ok(directory),
-            Self::Distributed(_) => bail!("there is no data directory on servers"),
+            Self::Distributed(_) => bail!("distributed mode has no data directory"),
         }
     }
 
-    /// One more setting.
+    /// Adds one setting.
     #[must_use]
     pub(crate) fn with(self, key: &str, value: &str) -> Self {
         match self {
@@ -103,14 +103,14 @@ impl Place {
         }
     }
 
-    /// How many rows of the upload are stored, and how many different ones.
-    pub(crate) async fn rows_of(&self, id: Uuid) -> Result<(i64, i64)> {
+    /// Counts the stored rows of the upload, and their distinct row numbers.
+    pub(crate) async fn count_rows(&self, id: Uuid) -> Result<(i64, i64)> {
         Ok(match self {
             Self::Embedded(directory) => {
                 let mut carga = directory.open("carga.db").await?;
                 let sql = in_sqlite!("count(*), count(DISTINCT r.row_number)");
                 let counted = sqlx::query_as(sql).bind(id.to_string());
-                closed(counted.fetch_one(&mut carga).await, carga).await?
+                close_after(counted.fetch_one(&mut carga).await, carga).await?
             }
             Self::Distributed(scope) => {
                 let sql =
@@ -121,14 +121,14 @@ impl Place {
         })
     }
 
-    /// How many batches of the upload are stored.
-    pub(crate) async fn batches_of(&self, id: Uuid) -> Result<i64> {
+    /// Counts the stored batches of the upload.
+    pub(crate) async fn count_batches(&self, id: Uuid) -> Result<i64> {
         const SQL: &str = "SELECT count(*) FROM batches WHERE upload_id = $1";
         let (batches,) = match self {
             Self::Embedded(directory) => {
                 let mut carga = directory.open("carga.db").await?;
                 let counted = sqlx::query_as(SQL).bind(id.to_string());
-                closed(counted.fetch_one(&mut carga).await, carga).await?
+                close_after(counted.fetch_one(&mut carga).await, carga).await?
             }
             Self::Distributed(scope) => {
                 let counted = sqlx::query_as(SQL).bind(id);
@@ -138,19 +138,19 @@ impl Place {
         Ok(batches)
     }
 
-    /// Fails unless the rows stored are these, cell by cell and in their order.
-    pub(crate) async fn holds(&self, id: Uuid, expected: &[StringRecord]) -> Result<()> {
-        self.holds_numbered(id, (1..).zip(expected)).await
+    /// Fails unless the stored rows equal `expected`, cell by cell and in the same order.
+    pub(crate) async fn check_rows(&self, id: Uuid, expected: &[StringRecord]) -> Result<()> {
+        self.check_numbered_rows(id, (1..).zip(expected)).await
     }
 
-    /// The same with row numbers that have gaps.
-    pub(crate) async fn holds_numbered(
+    /// Like `check_rows`, for row numbers that have gaps.
+    pub(crate) async fn check_numbered_rows(
         &self,
         id: Uuid,
         expected: impl IntoIterator<Item = (i64, &StringRecord)>,
     ) -> Result<()> {
         let mut expected = expected.into_iter();
-        let mut look = |number: i64, cells: &[String]| {
+        let mut check_row = |number: i64, cells: &[String]| {
             let (expected_number, row) = expected.next().context("more rows than the file has")?;
             ensure!(
                 number == expected_number && row.iter().eq(cells),
@@ -166,7 +166,7 @@ impl Place {
                     .bind(id.to_string())
                     .fetch(&mut carga);
                 while let Some((number, Json(cells))) = rows.try_next().await? {
-                    look(number, &cells)?;
+                    check_row(number, &cells)?;
                 }
                 drop(rows);
                 carga.close().await?;
@@ -178,7 +178,7 @@ impl Place {
                     .bind(id)
                     .fetch(&pool);
                 while let Some((number, cells)) = rows.try_next().await? {
-                    look(number, &cells)?;
+                    check_row(number, &cells)?;
                 }
             }
         }
@@ -186,14 +186,14 @@ impl Place {
         Ok(())
     }
 
-    /// A row as the view shows it.
-    pub(crate) async fn shown(&self, id: Uuid, row_number: i64) -> Result<Value> {
+    /// Reads a row from the view `upload_rows`.
+    pub(crate) async fn view_row(&self, id: Uuid, row_number: i64) -> Result<Value> {
         const SQL: &str = "SELECT data FROM upload_rows WHERE upload_id = $1 AND row_number = $2";
         let (Json(data),) = match self {
             Self::Embedded(directory) => {
                 let mut carga = directory.open("carga.db").await?;
                 let found = sqlx::query_as(SQL).bind(id.to_string()).bind(row_number);
-                closed(found.fetch_one(&mut carga).await, carga).await?
+                close_after(found.fetch_one(&mut carga).await, carga).await?
             }
             Self::Distributed(scope) => {
                 let found = sqlx::query_as(SQL).bind(id).bind(row_number);
@@ -218,7 +218,7 @@ impl Place {
         }
     }
 
-    /// Clears it away.
+    /// Removes everything that the test stored.
     pub(crate) async fn close(self) -> Result<()> {
         match self {
             Self::Embedded(directory) => {
@@ -230,7 +230,7 @@ impl Place {
     }
 }
 
-async fn closed<T>(answer: sqlx::Result<T>, connection: SqliteConnection) -> Result<T> {
+async fn close_after<T>(answer: sqlx::Result<T>, connection: SqliteConnection) -> Result<T> {
     connection.close().await?;
     Ok(answer?)
 }

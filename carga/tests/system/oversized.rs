@@ -1,4 +1,4 @@
-//! Files that are small on their way and enormous afterwards.
+//! Enormous input is refused early, and memory stays flat.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -8,17 +8,17 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::files::csv;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    ten_megabytes_that_expand_to_ten_gigabytes_are_refused_early_with_memory_flat,
-    a_field_of_two_gigabytes_is_refused_early_with_memory_flat,
+    a_gzip_bomb_of_ten_gigabytes_is_refused_early_with_flat_memory,
+    a_field_of_two_gigabytes_is_refused_early_with_flat_memory,
 }
 
-/// More than any of these needs, and far less than they would take.
-const FLAT: u64 = 100 << 20;
+/// More memory than reading needs, and far less than buffering the input would take.
+const MAX_GROWTH_BYTES: u64 = 100 << 20;
 
-/// By the real gzip.
+/// Compresses with the real gzip program.
 fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     let mut gzip = Command::new("gzip")
         .arg("-9c")
@@ -36,11 +36,9 @@ fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     Ok(packed)
 }
 
-async fn ten_megabytes_that_expand_to_ten_gigabytes_are_refused_early_with_memory_flat(
-    mode: Mode,
-) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
-    // A thousand members of ten kilobytes, each of ten megabytes of rows that are all the same.
+async fn a_gzip_bomb_of_ten_gigabytes_is_refused_early_with_flat_memory(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
+    // A thousand gzip members of ten kilobytes, each of which decompresses to ten megabytes.
     let member = gzip("1,2\n".repeat(2_500_000).as_bytes())?;
     let file = [gzip(b"a,b\n")?, member.repeat(1000)].concat();
     ensure!((8 << 20..12 << 20).contains(&file.len()), "{}", file.len());
@@ -59,24 +57,24 @@ async fn ten_megabytes_that_expand_to_ten_gigabytes_are_refused_early_with_memor
     );
     let detail = refused["detail"].as_str().context("no detail")?;
     ensure!(detail.contains("CARGA_MAX_EXPANSION"), "{refused}");
-    let upload = app.failed(id, "expanded_too_large").await?;
-    // Early: at most the ratio's benefit of the doubt was read.
+    let upload = app.expect_failed(id, "expanded_too_large").await?;
+    // Early: the ratio applies only above a minimum size, and not much more than that was read.
     ensure!(
         upload["rows"]["read"].as_u64() < Some(10_000_000),
         "{upload}"
     );
     let grown = app.api.peak_rss_bytes()? - before;
-    ensure!(grown < FLAT, "memory grew by {grown} bytes");
+    ensure!(grown < MAX_GROWTH_BYTES, "memory grew by {grown} bytes");
 
     let sound = Uuid::now_v7();
     ensure!(app.put(sound, gzip(csv(3000).as_bytes())?).await?.status() == 202);
-    app.completed(sound, 3000).await?;
+    app.expect_completed(sound, 3000).await?;
     app.close().await
 }
 
-async fn a_field_of_two_gigabytes_is_refused_early_with_memory_flat(mode: Mode) -> Result<()> {
+async fn a_field_of_two_gigabytes_is_refused_early_with_flat_memory(mode: Mode) -> Result<()> {
     const PIECE: usize = 1 << 20;
-    let app = App::start(mode.place().await?, 1).await?;
+    let app = App::start(mode.harness().await?, 1).await?;
     let before = app.api.peak_rss_bytes()?;
     for quote in ["", "\""] {
         let id = Uuid::now_v7();
@@ -90,13 +88,13 @@ async fn a_field_of_two_gigabytes_is_refused_early_with_memory_flat(mode: Mode) 
             "{refused}"
         );
         ensure!(refused["row"] == 2 && refused["line"] == 3, "{refused}");
-        let upload = app.failed(id, "row_too_large").await?;
+        let upload = app.expect_failed(id, "row_too_large").await?;
         ensure!(
             upload["bytes"]["received"].as_u64() < Some(100 << 20),
             "{upload}"
         );
     }
     let grown = app.api.peak_rss_bytes()? - before;
-    ensure!(grown < FLAT, "memory grew by {grown} bytes");
+    ensure!(grown < MAX_GROWTH_BYTES, "memory grew by {grown} bytes");
     app.close().await
 }

@@ -1,4 +1,4 @@
-//! The main job, whole.
+//! Files without faults are stored completely.
 
 use anyhow::{Context, Result, ensure};
 use carga_common::archive::Manifest;
@@ -9,19 +9,17 @@ use uuid::Uuid;
 use crate::answers::sha256_hex;
 use crate::app::App;
 use crate::files::{self, FLIGHTS_BATCHES, FLIGHTS_ROWS, csv, flights, paced};
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_the_archive,
-    two_uploads_at_once_are_both_exact,
-    quotes_line_breaks_empty_cells_and_leading_zeros_come_back_as_they_were,
-    a_header_without_rows_completes_with_a_manifest,
+    a_file_sent_by_curl_is_stored_and_archived_cell_by_cell,
+    concurrent_uploads_are_both_stored_exactly,
+    quotes_line_breaks_empty_cells_and_leading_zeros_are_preserved,
+    a_file_with_only_a_header_completes_with_a_manifest,
 }
 
-async fn a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_the_archive(
-    mode: Mode,
-) -> Result<()> {
-    let app = App::start(mode.place().await?, 2).await?;
+async fn a_file_sent_by_curl_is_stored_and_archived_cell_by_cell(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 2).await?;
     let path = carga_testkit::fixtures::flights()?;
     let sent = Command::new("curl")
         .args(["--silent", "--fail-with-body", "-F"])
@@ -39,23 +37,23 @@ async fn a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_th
     ensure!(accepted["filename"] == "flights.csv", "{accepted}");
     ensure!(accepted["rows"]["read"] == FLIGHTS_ROWS, "{accepted}");
     let id: Uuid = accepted["id"].as_str().context("no id")?.parse()?;
-    let upload = app.completed(id, FLIGHTS_ROWS).await?;
+    let upload = app.expect_completed(id, FLIGHTS_ROWS).await?;
 
     let file = flights().await?;
     let (columns, rows) = files::read(&file)?;
     ensure!(rows.len() as i64 == FLIGHTS_ROWS);
     let digest = sha256_hex(&file);
     ensure!(upload["sha256"] == digest.as_str() && upload["bytes"]["received"] == file.len());
-    app.place.holds(id, &rows).await?;
+    app.harness.check_rows(id, &rows).await?;
 
-    let objects = app.place.objects().await?;
+    let objects = app.harness.objects().await?;
     ensure!(
         objects.len() as i64 == FLIGHTS_BATCHES + 1,
         "{} objects instead of the batches and a manifest",
         objects.len()
     );
     let manifest = app
-        .place
+        .harness
         .object(&format!("uploads/{id}/manifest.json"))
         .await?;
     let manifest: Manifest = serde_json::from_slice(&manifest)?;
@@ -69,14 +67,14 @@ async fn a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_th
             "{}",
             batch.key
         );
-        let object = app.place.object(&batch.key).await?;
+        let object = app.harness.object(&batch.key).await?;
         ensure!(
             batch.bytes == object.len() as u64
                 && batch.crc32 == format!("{:08x}", crc32fast::hash(&object))
         );
         let archived: Vec<serde_json::Map<String, Value>> = serde_json::from_slice(&object)?;
         ensure!(archived.len() == batch.rows as usize);
-        // One row per line, between the brackets.
+        // One row per line, and one line for each bracket.
         ensure!(object.iter().filter(|byte| **byte == b'\n').count() == archived.len() + 2);
         for archived in archived {
             let row = rows.next().context("more rows than the file has")?;
@@ -94,8 +92,8 @@ async fn a_real_file_sent_by_curl_arrives_cell_by_cell_in_the_database_and_in_th
     app.close().await
 }
 
-async fn two_uploads_at_once_are_both_exact(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 2).await?;
+async fn concurrent_uploads_are_both_stored_exactly(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 2).await?;
     let file = flights().await?;
     let other = csv(40_000);
     let ids = [Uuid::now_v7(), Uuid::now_v7()];
@@ -104,26 +102,24 @@ async fn two_uploads_at_once_are_both_exact(mode: Mode) -> Result<()> {
         app.put(ids[1], paced(other, 1_500_000))
     );
     ensure!(first?.status() == 202 && second?.status() == 202);
-    app.completed(ids[0], FLIGHTS_ROWS).await?;
-    app.completed(ids[1], 40_000).await?;
+    app.expect_completed(ids[0], FLIGHTS_ROWS).await?;
+    app.expect_completed(ids[1], 40_000).await?;
     app.close().await
 }
 
-async fn quotes_line_breaks_empty_cells_and_leading_zeros_come_back_as_they_were(
-    mode: Mode,
-) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+async fn quotes_line_breaks_empty_cells_and_leading_zeros_are_preserved(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
     let id = Uuid::now_v7();
-    // With a byte order mark and the line ends of Windows.
+    // With a byte order mark and CRLF line ends.
     let file = format!("\u{feff}{}", csv(2500)).replace('\n', "\r\n");
     ensure!(app.put(id, file).await?.status() == 202);
-    let upload = app.completed(id, 2500).await?;
+    let upload = app.expect_completed(id, 2500).await?;
     ensure!(
         upload["columns"] == serde_json::json!(["id", "name", "note", "empty"]),
         "{upload}"
     );
     ensure!(upload["dialect"]["bom"] == true);
-    let data = app.place.shown(id, 2042).await?;
+    let data = app.harness.view_row(id, 2042).await?;
     let expected = serde_json::json!({
         "id": "0002042", "name": "näme 2042", "note": "a \"quoted\",\r\nnote", "empty": ""
     });
@@ -131,14 +127,14 @@ async fn quotes_line_breaks_empty_cells_and_leading_zeros_come_back_as_they_were
     app.close().await
 }
 
-async fn a_header_without_rows_completes_with_a_manifest(mode: Mode) -> Result<()> {
-    let app = App::start(mode.place().await?, 1).await?;
+async fn a_file_with_only_a_header_completes_with_a_manifest(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
     for header in ["a,b,c", "a,b,c\n", "\"a\",b,c\r\n\r\n"] {
         let id = Uuid::now_v7();
         let answer = app.put(id, header).await?;
         ensure!(answer.status() == 202, "{header:?}");
-        app.completed(id, 0).await?;
-        let objects = app.place.objects().await?;
+        app.expect_completed(id, 0).await?;
+        let objects = app.harness.objects().await?;
         let of_upload = objects.iter().filter(|key| key.contains(&id.to_string()));
         ensure!(of_upload.eq([&format!("uploads/{id}/manifest.json")]));
     }

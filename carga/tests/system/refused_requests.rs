@@ -1,4 +1,4 @@
-//! What is refused before there is an upload: it leaves none.
+//! Requests that are refused before an upload begins; they leave no upload.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::multipart::{Form, Part};
@@ -7,19 +7,18 @@ use uuid::Uuid;
 use crate::answers::problem;
 use crate::app::App;
 use crate::files::paced;
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload,
-    a_form_without_its_boundary_is_refused_early_and_costs_no_memory,
+    an_invalid_request_is_refused_with_its_code_and_leaves_no_upload,
+    a_form_without_its_boundary_is_refused_early_with_flat_memory,
 }
 
-/// Faults that are met before there is an upload.
-async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
+async fn an_invalid_request_is_refused_with_its_code_and_leaves_no_upload(
     mode: Mode,
 ) -> Result<()> {
     let app = App::start(
-        mode.place()
+        mode.harness()
             .await?
             .with("CARGA_MAX_UPLOAD_BYTES", "2000000"),
         0,
@@ -58,7 +57,7 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
         ensure!(problem["column"] == serde_json::json!(column), "{problem}");
         ensure!(app.upload(id).await?.is_none(), "{file:?} left an upload");
     }
-    // Not UTF-8, and a header of two mebibytes.
+    // A header that is not UTF-8, and one of two mebibytes.
     let no_text = &b"a,b\xff\n1,2\n"[..];
     let answer = app.put_with(Uuid::now_v7(), "encoding=utf-8", no_text);
     problem(answer.await?, 422, "undecodable").await?;
@@ -129,7 +128,7 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
     )
     .await?;
 
-    // The declared length is enough to refuse before a byte of the body is read.
+    // The declared length is enough to refuse the request before its body is read.
     let large = post()
         .header("content-type", "text/csv")
         .body(vec![b'a'; 2_000_001])
@@ -146,11 +145,9 @@ async fn a_request_that_cannot_begin_is_refused_by_name_and_leaves_no_upload(
     app.close().await
 }
 
-/// The parser of forms would keep the whole body in memory while it looks for a boundary.
-async fn a_form_without_its_boundary_is_refused_early_and_costs_no_memory(
-    mode: Mode,
-) -> Result<()> {
-    let app = App::start(mode.place().await?, 0).await?;
+/// Without a limit, the form parser would buffer the whole body while it looks for a boundary.
+async fn a_form_without_its_boundary_is_refused_early_with_flat_memory(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 0).await?;
     let endless_head = format!(
         "--B\r\nContent-Disposition: form-data; name=\"{}",
         "x".repeat(60_000_000)
@@ -162,13 +159,14 @@ async fn a_form_without_its_boundary_is_refused_early_and_costs_no_memory(
             .post(url)
             .header("content-type", "multipart/form-data; boundary=B");
         let answer = request.body(paced(body, 1_000_000_000)).send().await;
-        // The rest of 60 MB is not read, so the answer may be lost with the connection.
+        // Carga does not read the rest of the 60 MB, so the connection may break before the
+        // answer arrives.
         if let Ok(answer) = answer {
             problem(answer, 400, "malformed_form").await?;
         }
     }
     let peak = app.api.peak_rss_bytes()?;
-    ensure!(peak < 60 << 20, "the API took {peak} bytes");
+    ensure!(peak < 60 << 20, "the API's memory peaked at {peak} bytes");
     let empty = Form::new().part("file", Part::text("").file_name("empty.csv"));
     let answer = app
         .client

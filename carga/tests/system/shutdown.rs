@@ -1,4 +1,4 @@
-//! SIGTERM: what is in flight may finish, nothing new is taken, and nothing is lost.
+//! SIGTERM: uploads in flight may finish, new ones are refused, and no row is lost.
 
 use std::time::Duration;
 
@@ -7,55 +7,56 @@ use carga_testkit::eventually;
 use uuid::Uuid;
 
 use crate::answers::problem;
-use crate::app::{App, PATIENCE, Sending};
+use crate::app::{App, Sending, TIMEOUT};
 use crate::files::{FLIGHTS_BATCHES, FLIGHTS_ROWS, csv, flights, paced};
-use crate::place::Mode;
+use crate::harness::Mode;
 
 in_both_modes! {
-    told_to_stop_while_storing_it_gives_back_what_it_has_not_begun_and_exits_0,
-    told_to_stop_it_finishes_the_upload_in_flight_takes_no_other_and_exits_0,
+    sigterm_while_storing_returns_unstarted_batches_and_exits_0,
+    sigterm_finishes_the_upload_in_flight_refuses_others_and_exits_0,
     an_upload_that_outlasts_the_grace_period_fails_as_interrupted,
 }
 
-async fn told_to_stop_while_storing_it_gives_back_what_it_has_not_begun_and_exits_0(
-    mode: Mode,
-) -> Result<()> {
-    let place = mode
-        .place()
+async fn sigterm_while_storing_returns_unstarted_batches_and_exits_0(mode: Mode) -> Result<()> {
+    let harness = mode
+        .harness()
         .await?
         .with("CARGA_GROUP_BATCHES", "1")
         .with("CARGA_STORE_SESSIONS", "1")
         .with("CARGA_PREFETCH", "8")
         .with("CARGA_LOG", "carga_worker=debug,info");
-    let mut app = App::start(place, 0).await?;
+    let mut app = App::start(harness, 0).await?;
     let id = Uuid::now_v7();
     ensure!(app.put(id, flights().await?).await?.status() == 202);
     app.add_worker().await?;
-    app.stored_more_than(id, 20).await?;
-    app.storer().terminate()?;
-    let exit = app.storer().wait(Duration::from_secs(30)).await?;
+    app.wait_for_more_batches(id, 20).await?;
+    app.storing_process().terminate()?;
+    let exit = app.storing_process().wait(Duration::from_secs(30)).await?;
     ensure!(exit.code() == Some(0), "{exit}");
-    let stored = app.place.batches_of(id).await?;
-    ensure!(stored < FLIGHTS_BATCHES, "it was told too late");
-    // What it had begun it finished, acknowledgements included.
-    let log = app.storer().log();
+    let stored = app.harness.count_batches(id).await?;
+    ensure!(
+        stored < FLIGHTS_BATCHES,
+        "SIGTERM came too late: every batch was stored"
+    );
+    // It stored and acknowledged every batch that it had begun.
+    let log = app.storing_process().log();
     ensure!(
         !log.contains("will be redelivered"),
         "a stored batch was not acknowledged"
     );
-    app.restart_storer().await?;
-    app.completed(id, FLIGHTS_ROWS).await?;
+    app.restart_storing_process().await?;
+    app.expect_completed(id, FLIGHTS_ROWS).await?;
     app.close().await
 }
 
-async fn told_to_stop_it_finishes_the_upload_in_flight_takes_no_other_and_exits_0(
+async fn sigterm_finishes_the_upload_in_flight_refuses_others_and_exits_0(
     mode: Mode,
 ) -> Result<()> {
-    let mut app = App::start(mode.place().await?, 1).await?;
+    let mut app = App::start(mode.harness().await?, 1).await?;
     let id = Uuid::now_v7();
     let sending = send_slowly(&app, id, 20_000, 400_000).await?;
     app.api.terminate()?;
-    eventually(PATIENCE, "it to drain", async || {
+    eventually(TIMEOUT, "the API to drain", async || {
         let ready = app.get("/readyz").await;
         ready.is_ok_and(|(status, ready)| status == 503 && ready["status"] == "draining")
     })
@@ -66,13 +67,13 @@ async fn told_to_stop_it_finishes_the_upload_in_flight_takes_no_other_and_exits_
     ensure!(exit.code() == Some(0), "{exit}");
 
     app.restart().await?;
-    app.completed(id, 20_000).await?;
+    app.expect_completed(id, 20_000).await?;
     app.close().await
 }
 
 async fn an_upload_that_outlasts_the_grace_period_fails_as_interrupted(mode: Mode) -> Result<()> {
-    let place = mode.place().await?.with("CARGA_GRACE_SECS", "1");
-    let mut app = App::start(place, 1).await?;
+    let harness = mode.harness().await?.with("CARGA_GRACE_SECS", "1");
+    let mut app = App::start(harness, 1).await?;
     let id = Uuid::now_v7();
     let sending = send_slowly(&app, id, 40_000, 100_000).await?;
     app.api.terminate()?;
@@ -81,14 +82,14 @@ async fn an_upload_that_outlasts_the_grace_period_fails_as_interrupted(mode: Mod
     ensure!(exit.code() == Some(0), "{exit}");
 
     app.restart().await?;
-    app.failed(id, "interrupted").await?;
+    app.expect_failed(id, "interrupted").await?;
     app.close().await
 }
 
-/// An upload on its way, of which something has arrived.
+/// Starts to send an upload, and waits until its first rows have been read.
 async fn send_slowly(app: &App, id: Uuid, rows: usize, bytes_per_second: usize) -> Result<Sending> {
-    let sending = app.sending(id, paced(csv(rows), bytes_per_second));
-    eventually(PATIENCE, "some rows to be read", async || {
+    let sending = app.start_sending(id, paced(csv(rows), bytes_per_second));
+    eventually(TIMEOUT, "some rows to be read", async || {
         let upload = app.upload(id).await.ok().flatten();
         upload.is_some_and(|upload| upload["rows"]["read"].as_u64() > Some(0))
     })
