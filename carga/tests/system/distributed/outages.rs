@@ -62,7 +62,9 @@ async fn workers_wait_for_a_killed_archive() -> Result<()> {
 fn assert_no_batch_failed(app: &App) {
     // One worker that met the outage is enough: the others may not have needed the server then.
     let logs: Vec<String> = app.workers.iter().map(|worker| worker.log()).collect();
-    let met = logs.iter().any(|log| log.contains("retrying after a pause"));
+    let met = logs
+        .iter()
+        .any(|log| log.contains("retrying after a pause"));
     assert!(met, "no worker met the outage:\n{logs:?}");
     for log in logs {
         assert!(
