@@ -29,9 +29,12 @@ use crate::queue::BatchQueue;
 use crate::queue::{RabbitQueue, RabbitSettings};
 #[cfg(feature = "sqlite")]
 use crate::queue::{SqliteQueue, SqliteQueueSettings};
-use crate::settings::{
-    ArchiveLocation, PortSettings, ProgressLocation, QueueLocation, StoreLocation,
-};
+use crate::settings::PortSettings;
+#[allow(
+    unused_imports,
+    reason = "a build with one adapter names the location of its port alone"
+)]
+use crate::settings::{ArchiveLocation, ProgressLocation, QueueLocation, StoreLocation};
 use crate::store::Store;
 #[cfg(feature = "postgres")]
 use crate::store::{PostgresSettings, PostgresStore};

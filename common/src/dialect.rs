@@ -2,34 +2,35 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the parts of a dialect were found that the client did not give.
+/// How Carga detected the parts of a dialect that the client did not give.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DialectEvidence {
-    /// Why this encoding.
+    /// The reason for the encoding.
     pub encoding: String,
-    /// Why this delimiter.
+    /// The reason for the delimiter.
     pub delimiter: String,
 }
 
-/// How the file was read.
+/// How a file was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dialect {
-    /// `gzip`, `zstd`, or none.
+    /// `gzip`, `zstd` or none.
     pub compression: Option<String>,
-    /// The WHATWG label, lower case.
+    /// The WHATWG label in lower case.
     pub encoding: String,
-    /// Whether a byte order mark was there. It is not part of the first column's name.
+    /// Whether the file begins with a byte order mark, which is not part of the first column's
+    /// name.
     pub bom: bool,
     /// One character.
     pub delimiter: String,
-    /// One character, or empty where no character quotes.
+    /// One character, or empty if the file has no quoting.
     pub quote: String,
     /// Whether the first record names the columns.
     pub header: bool,
     /// Whether every row ends with a superfluous delimiter.
     #[serde(default)]
     pub trailing_delimiter: bool,
-    /// How the dialect was found, where the client did not give it.
+    /// How the parts that the client did not give were detected.
     #[serde(default)]
     pub evidence: Option<DialectEvidence>,
 }

@@ -1,7 +1,7 @@
 //! The one error type of all ports.
 //!
-//! A kind says what the caller can do about it; the driver's own error stays underneath as the source, so no driver
-//! type shows in a port and nothing is flattened to a string.
+//! A kind says what the caller can do. The driver's own error is kept as the source, so no
+//! port shows a driver's type and no error is flattened to a string.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,21 +9,21 @@ use std::fmt;
 /// What the caller of a port can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The server is away or busy: try again later, and charge no attempt for it.
+    /// The server is away or busy. Try again later, without counting an attempt.
     Unavailable,
-    /// There is no room left: somebody has to make some, and then it will do.
+    /// The disk or the queue is full. The call succeeds once there is room.
     Full,
-    /// This batch (or object, or record) will never be accepted as it is.
+    /// The data will never be accepted as it is.
     Invalid,
-    /// It clashes with what is already there.
+    /// The data clashes with existing data.
     Conflict,
-    /// There is no such thing.
+    /// The object or record does not exist.
     NotFound,
-    /// Anything else: a fault of ours or of the server's, worth a few attempts.
+    /// Any other fault, in Carga or in the server. A few more attempts may help.
     Internal,
 }
 
-/// An error of a port: which one, doing what, and what to do about it.
+/// An error of a port: its kind, its operation and its cause.
 #[derive(Debug)]
 pub struct PortError {
     kind: ErrorKind,
@@ -31,7 +31,7 @@ pub struct PortError {
     source: Box<dyn StdError + Send + Sync>,
 }
 
-/// What every call of a port returns.
+/// The result of every call of a port.
 pub type PortResult<T> = Result<T, PortError>;
 
 impl PortError {
@@ -48,7 +48,7 @@ impl PortError {
         }
     }
 
-    /// Shorthand for an error that time may cure.
+    /// An *unavailable* error.
     pub fn unavailable(
         operation: &'static str,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
@@ -56,7 +56,7 @@ impl PortError {
         Self::new(ErrorKind::Unavailable, operation, source)
     }
 
-    /// Shorthand for data that will never be accepted.
+    /// An *invalid* error.
     pub fn invalid(
         operation: &'static str,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
@@ -69,12 +69,13 @@ impl PortError {
         self.kind
     }
 
-    /// True when waiting is the right answer.
+    /// Whether the server is away or busy.
     pub fn is_unavailable(&self) -> bool {
         self.kind == ErrorKind::Unavailable
     }
 
-    /// True when it can do without a change of the data: the server comes back, or somebody makes room.
+    /// Whether the call can succeed later with the same data: the server comes back, or there
+    /// is room again.
     pub fn is_passing(&self) -> bool {
         matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Full)
     }

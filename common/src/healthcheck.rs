@@ -8,29 +8,29 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long the answer may take.
+/// The time within which the server must answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a server is not alive.
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
-    /// It cannot be reached.
+    /// The server cannot be reached.
     #[error("{address} cannot be reached")]
     Unreachable {
-        /// Where it should listen.
+        /// The address that was tried.
         address: SocketAddr,
-        /// What went wrong.
+        /// The network error.
         source: io::Error,
     },
-    /// It did not answer in time.
+    /// The server did not answer in time.
     #[error("{0} did not answer within {seconds} s", seconds = TIMEOUT.as_secs())]
     Silent(SocketAddr),
-    /// It gave another answer than 200.
+    /// The server answered with a status other than 200.
     #[error("{address} answered: {answer}")]
     Refused {
-        /// Where it listens.
+        /// The address that was tried.
         address: SocketAddr,
-        /// What it answered.
+        /// The answer as it was received.
         answer: String,
     },
 }

@@ -1,7 +1,8 @@
 //! The archive as plain files below a directory.
 //!
-//! An object is written beside its place, forced to disk, and renamed into it; then its directory is forced to disk as
-//! well, since that is where the name is. So a reader sees all of it or nothing, and after a power failure it is there.
+//! An object is written to a staging file, forced to disk and renamed to its key. Then its
+//! directory is forced to disk too, because the directory holds the name. So a reader sees the
+//! whole object or none, and the object survives a power failure.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind as IoErrorKind, Write};
@@ -17,18 +18,20 @@ use super::{ArchiveKey, BatchArchive};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::upload::UploadId;
 
-/// Where objects are written before they have their name; on the same file system, or a rename would be a copy.
+/// Staging files are on the same file system as the objects, because a rename cannot cross
+/// file systems.
 const STAGING: &str = "staging";
 
-/// What every key begins with.
+/// The first component of every key.
 const UPLOADS: &str = "uploads";
 
-/// Where the directory is and who uses it.
+/// The archive's directory and its access.
 #[derive(Debug, Clone)]
 pub struct FilesystemArchiveSettings {
-    /// The directory; it is made if it is missing.
+    /// The directory. It is created if it is missing.
     pub directory: PathBuf,
-    /// The caller has made sure that no other process uses it: whatever is not finished belongs to one that is gone.
+    /// The caller has made sure that no other process uses the directory. Every staging file
+    /// then belongs to a process that has ended.
     pub sole_user: bool,
 }
 
@@ -39,9 +42,9 @@ pub struct FilesystemArchive {
 }
 
 impl FilesystemArchive {
-    /// Opens the directory, and removes what a process that died had not finished.
+    /// Opens the directory, and removes the staging files of processes that have crashed.
     pub async fn open(settings: FilesystemArchiveSettings) -> PortResult<Self> {
-        // Nobody takes an hour for one object.
+        // No write takes an hour, so older staging files are abandoned.
         const HOUR: Duration = Duration::from_secs(3600);
         let abandoned_after = if settings.sole_user {
             Duration::ZERO
@@ -58,7 +61,7 @@ impl FilesystemArchive {
                 fs::create_dir_all(root.join(UPLOADS))?;
                 sync_directory(root)?;
                 match sync_directory(&root.join("..")) {
-                    // A parent that is not ours to read was there before.
+                    // A parent directory that this process may not read exists already.
                     Err(error) if error.kind() != IoErrorKind::PermissionDenied => Err(error),
                     _ => Ok(()),
                 }?;
@@ -69,7 +72,7 @@ impl FilesystemArchive {
         Ok(archive)
     }
 
-    /// Runs file operations where they may block.
+    /// Runs file operations on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -87,7 +90,8 @@ fn port_error(operation: &'static str, error: io::Error) -> PortError {
     let kind = match error.kind() {
         IoErrorKind::NotFound => ErrorKind::NotFound,
         IoErrorKind::StorageFull | IoErrorKind::QuotaExceeded => ErrorKind::Full,
-        // A mount that went away, a directory that lost its permissions: nothing about the object is wrong.
+        // The directory cannot be used, for example after an unmount. The object itself is
+        // valid.
         _ => ErrorKind::Unavailable,
     };
     PortError::new(kind, operation, error)
@@ -99,17 +103,18 @@ impl BatchArchive for FilesystemArchive {
         let key = key.clone();
         self.blocking("archive.put", move |root| {
             let place = root.join(key.as_str());
-            // A key has a directory, always.
+            // A key always has a parent directory.
             let directory = place.parent().unwrap_or(root);
             let staged = Staged::write(root, &body)?;
             fs::create_dir_all(directory)?;
             fs::rename(&staged.path, &place)?;
             sync_directory(directory)?;
-            // Also where somebody else has just made it and is not done yet.
+            // Another process may have created this directory without syncing it yet.
             sync_directory(&root.join(UPLOADS))
         })
         .await
-        // Nothing that is asked for can be missing here: somebody removed the directory itself.
+        // A write can only miss a directory, and only if the archive's own directory was
+        // removed.
         .map_err(|error| match error.kind() {
             ErrorKind::NotFound => PortError::unavailable("archive.put", error),
             _ => error,
@@ -132,7 +137,7 @@ impl BatchArchive for FilesystemArchive {
             };
             let mut deleted = 0;
             for entry in entries {
-                // Somebody else may be deleting the same.
+                // Another process may be deleting the same objects.
                 deleted += u64::from(if_there(fs::remove_file(entry?.path()))?.is_some());
             }
             if_there(fs::remove_dir(&directory))?;
@@ -148,7 +153,7 @@ impl BatchArchive for FilesystemArchive {
     }
 }
 
-/// A file on its way to its place; removed if it does not get there.
+/// A staging file. It is removed if it is never renamed.
 struct Staged {
     path: PathBuf,
 }
@@ -170,16 +175,17 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // Gone already, when it has been renamed.
+        // After the rename this finds no file.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Removes what has not been written to for so long; zero means all, whatever the clock says.
+/// Removes staging files that have not been written to for `abandoned_after`. Zero removes all
+/// of them, whatever their times.
 fn remove_abandoned(staging: &Path, abandoned_after: Duration) -> io::Result<()> {
     for entry in fs::read_dir(staging)? {
         let entry = entry?;
-        // What is not there any more has been renamed into its place just now.
+        // Another process may have renamed the file since the directory was listed.
         let Some(metadata) = if_there(entry.metadata())? else {
             continue;
         };
@@ -191,7 +197,7 @@ fn remove_abandoned(staging: &Path, abandoned_after: Duration) -> io::Result<()>
     Ok(())
 }
 
-/// None where there is no such file.
+/// `None` if the file does not exist.
 fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     match found {
         Err(error) if error.kind() == IoErrorKind::NotFound => Ok(None),
@@ -203,7 +209,7 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Proves that files can be made, without leaving one.
+/// Proves that files can be created, and removes the proof.
 fn writable(directory: &Path) -> io::Result<()> {
     let probe = directory.join(Uuid::new_v4().to_string());
     File::create_new(&probe)?;

@@ -4,7 +4,7 @@
 //!
 //! - `put` is atomic: readers see the whole object or none.
 //! - Putting the same key again is fine; keys and bytes are deterministic, so a repeat changes nothing.
-//! - Keys are ours, made from ids, never from a client's file name.
+//! - Keys are made from ids, never from a client's file name.
 //! - An absent key is *not found*.
 //! - A prefix without a manifest is not data: its upload failed or has not ended.
 
@@ -29,7 +29,7 @@ use crate::batch::BatchId;
 use crate::error::PortResult;
 use crate::upload::UploadId;
 
-/// Where the archive keeps something, below its own prefix.
+/// The key of an object, below the archive's own prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ArchiveKey(String);
 
@@ -44,7 +44,7 @@ impl ArchiveKey {
         Self(format!("uploads/{upload}/manifest.json"))
     }
 
-    /// What all objects of an upload start with.
+    /// The prefix of all objects of an upload.
     pub fn prefix(upload: UploadId) -> String {
         format!("uploads/{upload}/")
     }
@@ -70,9 +70,9 @@ pub trait BatchArchive: fmt::Debug + Send + Sync {
     /// Reads an object.
     async fn get(&self, key: &ArchiveKey) -> PortResult<Bytes>;
 
-    /// Deletes every object of an upload; says how many.
+    /// Deletes every object of an upload. Returns how many were deleted.
     async fn delete_upload(&self, upload: UploadId) -> PortResult<u64>;
 
-    /// Proves that it can be reached.
+    /// Proves that the archive can be reached.
     async fn ping(&self) -> PortResult<()>;
 }

@@ -1,4 +1,4 @@
-//! What the archive's objects look like.
+//! The format of the archive's objects.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -8,8 +8,8 @@ use crate::batch::{Batch, Cell, write_json};
 use crate::sha256::Sha256;
 use crate::upload::{Epoch, UploadId};
 
-/// A batch as a JSON array with one object per row and one row per line, so that DuckDB, Athena, jq and people can read it.
-/// The same batch always gives the same bytes.
+/// A batch as a JSON array with one object per row and one row per line, for DuckDB, Athena,
+/// jq and people. The same batch always gives the same bytes.
 pub fn batch_object(batch: &Batch) -> Bytes {
     let names: Vec<Vec<u8>> = batch.columns.iter().map(|name| name_prefix(name)).collect();
     let names_bytes: usize = names.iter().map(|name| name.len() + 1).sum();
@@ -41,8 +41,9 @@ fn name_prefix(name: &str) -> Vec<u8> {
     prefix
 }
 
-/// `manifest.json`: what an upload that ended has in the archive. Written before the upload is called complete; its bytes
-/// depend on the upload alone, so that any worker may write it again.
+/// `manifest.json`: the archive's record of an upload that has ended. It is written before the
+/// upload's status becomes final. Its bytes depend on the upload alone, so any worker may
+/// write it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The version of this layout.
@@ -59,11 +60,11 @@ pub struct Manifest {
     pub source_bytes: u64,
     /// When the upload was created.
     pub created_at: Timestamp,
-    /// The header.
+    /// The column names, in the order of the file.
     pub columns: Vec<String>,
     /// Rows in all batches.
     pub rows: u64,
-    /// Rows that were read and are in none of them; the store knows each with its reason.
+    /// Rows that were read and rejected. The store has each of them with its reason.
     pub rejected: u64,
     /// The batches in order.
     pub batches: Vec<ManifestBatch>,
@@ -72,15 +73,15 @@ pub struct Manifest {
 /// One object of an upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestBatch {
-    /// Its key below the archive's prefix.
+    /// The object's key below the archive's prefix.
     pub key: String,
-    /// `row_number` of its first row.
+    /// The batch's first row number.
     pub first_row: u64,
-    /// How many rows it has.
+    /// How many rows the object has.
     pub rows: u32,
-    /// Its size.
+    /// The size of the object.
     pub bytes: u64,
-    /// CRC-32 (IEEE) of its bytes, in hex: enough to notice a damaged object.
+    /// CRC-32 (IEEE) of the object in hex, to detect damage.
     pub crc32: String,
 }
 

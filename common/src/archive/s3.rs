@@ -1,4 +1,4 @@
-//! The archive on S3, or anything that speaks it.
+//! The archive on S3 or a server with the same API.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::{ArchiveKey, BatchArchive};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::upload::UploadId;
 
-/// The region when nothing names one; any will do for an S3 server of one's own.
+/// The region if none is configured. A self-hosted S3 server accepts any region.
 const DEFAULT_REGION: &str = "us-east-1";
 
 /// [`BatchArchive`] on S3.
@@ -165,8 +165,8 @@ impl S3Archive {
 #[async_trait]
 impl BatchArchive for S3Archive {
     async fn put(&self, key: &ArchiveKey, body: Bytes) -> PortResult<()> {
-        // From memory, so that the checksum goes into a header; a streaming body would send it as a trailer, which some
-        // S3 servers refuse.
+        // A body in memory lets the SDK send the checksum in a header. A streaming body would
+        // send it as a trailer, which some S3 servers refuse.
         self.client
             .put_object()
             .bucket(&self.bucket)
@@ -176,8 +176,8 @@ impl BatchArchive for S3Archive {
             .send()
             .await
             .map_err(|error| match port_error("archive.put", error) {
-                // Nothing but the bucket can be missing for a put, and that is no fault of the batch: a LocalStack that was
-                // restarted makes it again, and so can its owner.
+                // A put can only miss the bucket, so the batch is not at fault. The bucket can
+                // be created again, by its owner or by a LocalStack that restarts.
                 error if error.kind() == ErrorKind::NotFound => {
                     PortError::unavailable("archive.put", error)
                 }
@@ -224,7 +224,8 @@ impl BatchArchive for S3Archive {
     }
 }
 
-/// S3 away, slow or throttling is *unavailable*; an answer that names something absent is *not found*; the rest is ours.
+/// Maps an S3 error. A server that is away, slow or throttling is *unavailable*; an absent
+/// bucket or key is *not found*; every other error is *internal*.
 fn port_error<E>(operation: &'static str, error: SdkError<E>) -> PortError
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Messages into rows, without a string per cell.
+//! Decodes messages into rows, without a string per cell.
 //!
 //! The body stays one buffer, and a cell is a span in it. The archive copies a cell's JSON as it
 //! is, Postgres gets it unescaped, and only a cell with an escape has to be decoded.
@@ -18,25 +18,26 @@ use crate::upload::{Epoch, UploadId, UploadKey};
 /// A batch as a worker holds it.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Its name.
+    /// The batch's id.
     pub id: BatchId,
     /// The upload's columns.
     pub columns: Vec<String>,
-    /// The W3C `traceparent` of the request it came with.
+    /// The W3C `traceparent` of the request that sent the batch.
     pub trace: String,
     body: Bytes,
     cells: Vec<Span>,
-    /// First row numbers, and how many follow without a gap; as many as there are rows.
+    /// The first row number of each run without a gap, and how many rows the run has.
     runs: Vec<(u64, u32)>,
 }
 
-/// Why a message is no batch. It will never become one, so it is a dead letter.
+/// Why a message cannot be decoded. Another attempt gives the same error, so the message
+/// becomes a dead letter.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Written by a newer build, or by something else.
+    /// A newer build or another program wrote the message.
     #[error("message version {0} is not known here (this build reads version {MESSAGE_VERSION})")]
     UnknownVersion(u32),
-    /// Not the JSON it should be.
+    /// The message does not have the expected JSON.
     #[error("the message is malformed")]
     Malformed(#[from] serde_json::Error),
 }
@@ -46,14 +47,15 @@ pub enum DecodeError {
 pub enum Cell<'a> {
     /// No value.
     Null,
-    /// A text without an escape: what is between the quotes is the text.
+    /// A text without an escape: the bytes between the quotes.
     Plain(&'a [u8]),
-    /// A text with an escape.
+    /// A text with an escape: the bytes between the quotes.
     Escaped(&'a [u8]),
 }
 
 impl<'a> Cell<'a> {
-    /// The text itself, decoded only where it has an escape. Fails for an escape that is no Unicode.
+    /// The cell's text, decoded only if it has an escape. Fails for an escape that is not a
+    /// Unicode character.
     pub fn text(self) -> Result<Option<Cow<'a, [u8]>>, serde_json::Error> {
         match self {
             Cell::Null => Ok(None),
@@ -67,7 +69,7 @@ impl<'a> Cell<'a> {
 }
 
 impl Batch {
-    /// Reads a message body. Every row has as many cells as there are columns, or it is malformed.
+    /// Reads a message body. Every row must have one cell per column.
     pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
         decode(&body).map(|(envelope, cells)| Self {
             id: BatchId {
@@ -85,46 +87,48 @@ impl Batch {
         })
     }
 
-    /// How many rows it carries.
+    /// How many rows the batch has.
     pub fn row_count(&self) -> usize {
         self.cells.len() / self.columns.len()
     }
 
-    /// The `row_number` of its first row; 0 where it has none.
+    /// The `row_number` of the first row, or 0 if the batch is empty.
     pub fn first_row(&self) -> u64 {
         self.runs.first().map_or(0, |(first, _)| *first)
     }
 
-    /// The `row_number` of its last row; 0 where it has none.
+    /// The `row_number` of the last row, or 0 if the batch is empty.
     pub fn last_row(&self) -> u64 {
         let last = self.runs.last();
         last.map_or(0, |(first, count)| first + u64::from(*count) - 1)
     }
 
-    /// The row numbers of its rows: the first of each run without a gap, and how many they are. A rejected row leaves a gap.
+    /// The row numbers as runs without a gap: the first number of each run, and its length. A
+    /// rejected row leaves a gap.
     pub fn runs(&self) -> &[(u64, u32)] {
         &self.runs
     }
 
-    /// The row numbers of its rows in order.
+    /// The row numbers in the order of the rows.
     pub fn row_numbers(&self) -> impl Iterator<Item = u64> {
         let numbers = |(first, count): &(u64, u32)| *first..*first + u64::from(*count);
         self.runs.iter().flat_map(numbers)
     }
 
-    /// The size of the message, which bounds what it costs to hold and to store.
+    /// The size of the message. It bounds the memory that the batch needs and the cost of
+    /// storing it.
     pub fn size_bytes(&self) -> usize {
         self.body.len()
     }
 
-    /// Its rows in order, each as its cells in the order of the columns.
+    /// The rows in order, each as its cells in the order of the columns.
     pub fn rows(&self) -> impl Iterator<Item = impl Iterator<Item = Cell<'_>>> {
         self.cells
             .chunks_exact(self.columns.len())
             .map(|row| row.iter().map(|span| self.cell(span)))
     }
 
-    /// Its rows in order, each as the JSON between the brackets of its list of cells.
+    /// The rows in order, each as the JSON between the brackets of its list of cells.
     pub fn rows_json(&self) -> impl Iterator<Item = &[u8]> {
         self.cells
             .chunks_exact(self.columns.len())
@@ -161,12 +165,14 @@ struct Envelope {
     runs: Vec<(u64, u32)>,
 }
 
-/// What stands before the rows, written exactly so. No text can have it in it: a quote there is always behind a backslash.
+/// The bytes before the list of rows, exactly as the encoder writes them. No text contains
+/// these bytes, because JSON escapes a quote inside a text.
 const ROWS: &[u8] = b",\"rows\":[";
 
 fn decode(body: &[u8]) -> Result<(Envelope, Vec<Span>), DecodeError> {
     read(body).map_err(|error| {
-        // A foreign version is told apart only now: looking first would read every good message twice.
+        // The version is read only after a failure: reading it first would parse every message
+        // twice.
         match serde_json::from_slice::<VersionOnly>(body) {
             Ok(VersionOnly { v }) if v != MESSAGE_VERSION => DecodeError::UnknownVersion(v),
             _ => error.into(),
@@ -194,8 +200,8 @@ fn read(body: &[u8]) -> Result<(Envelope, Vec<Span>), serde_json::Error> {
     }
     check_runs(&envelope.runs, rows)?;
     std::str::from_utf8(&body[start..end]).map_err(serde_json::Error::custom)?;
-    // Half a surrogate pair is the one thing that JSON lets pass and text does not; it must not come up in the middle of a
-    // COPY. Our own messages have hardly any `\u`.
+    // JSON allows half a surrogate pair but a text does not. Finding it here keeps it out of a
+    // COPY that has started. Messages of this project rarely have `\u`.
     if has_unicode_escape {
         for span in cells.iter().filter(|span| span.kind == Kind::Escaped) {
             let json = &body[span.start as usize..span.end as usize];
@@ -205,7 +211,7 @@ fn read(body: &[u8]) -> Result<(Envelope, Vec<Span>), serde_json::Error> {
     Ok((envelope, cells))
 }
 
-/// Row numbers start at 1 and grow, and there is one for every row.
+/// Checks that row numbers start at 1 or later and grow, and that every row has one.
 fn check_runs(runs: &[(u64, u32)], rows: usize) -> Result<(), serde_json::Error> {
     let (mut next, mut count) = (1, 0);
     for (first, length) in runs {

@@ -1,35 +1,37 @@
-//! Rows into messages.
+//! Encodes rows into messages.
 //!
-//! The body is JSON with one row per line: `{"v":2,…,"columns":[…],"rows":[`, then a line per row, then `],"runs":[[1,1000]]}`: which
-//! row numbers they are (the decoder looks for `,"rows":[` as it stands here), since a rejected row leaves a gap. It is written straight into the buffer that is published; no
-//! value tree and no string is made for a cell.
+//! The body is JSON with one row per line: `{"v":2,…,"columns":[…],"rows":[`, a line per row,
+//! and `],"runs":[[1,1000]]}`. The runs give the row numbers, because a rejected row leaves a
+//! gap. The decoder searches for `,"rows":[` byte for byte. Rows are written straight into the
+//! buffer that is published, without a string or a value tree per cell.
 
 use bytes::Bytes;
 
 use super::{BatchId, MESSAGE_VERSION, write_json};
 use crate::upload::UploadKey;
 
-/// When a batch closes.
+/// The limits at which a batch closes.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
-    /// Rows of a full batch.
+    /// The most rows of a batch.
     pub rows: u32,
-    /// Encoded bytes of its rows beyond which it closes before the next row; also the most that one row may take.
+    /// The most encoded bytes of a batch's rows, and so of one row. A batch closes before the
+    /// row that would exceed this.
     pub bytes: usize,
 }
 
 /// A batch ready to publish.
 #[derive(Debug, Clone)]
 pub struct EncodedBatch {
-    /// Its name.
+    /// The batch's id, which is also its message id on the broker.
     pub id: BatchId,
-    /// How many rows it carries.
+    /// How many rows the batch has.
     pub rows: u32,
     /// The message body.
     pub body: Bytes,
 }
 
-/// One row is larger than a whole batch may be.
+/// A row is larger than a whole batch may be.
 #[derive(Debug, thiserror::Error)]
 #[error("the row takes {actual} bytes when encoded, the limit is {limit}")]
 pub struct RowTooLarge {
@@ -39,8 +41,8 @@ pub struct RowTooLarge {
     pub actual: usize,
 }
 
-/// Cuts a stream of rows into batches. Which rows share a batch depends on the rows alone, never on how the bytes of the
-/// file arrived.
+/// Cuts a stream of rows into batches. The cuts depend on the rows alone, never on how the
+/// bytes of the file arrived.
 #[derive(Debug)]
 pub struct BatchEncoder {
     limits: BatchLimits,
@@ -49,15 +51,17 @@ pub struct BatchEncoder {
     shared: Vec<u8>,
     /// The open batch: its envelope, then its rows.
     buffer: Vec<u8>,
-    /// Where the rows start in `buffer`.
+    /// The offset of the first row in `buffer`.
     rows_start: usize,
     rows: u32,
-    /// Row numbers of the open batch: first ones, and how many follow without a gap.
+    /// The row numbers of the open batch: the first number of each run without a gap, and its
+    /// length.
     runs: Vec<(u64, u32)>,
 }
 
 impl BatchEncoder {
-    /// Starts batch 1 of an upload. `trace` is the W3C `traceparent` that the message carries on.
+    /// Starts batch 1 of an upload. `trace` is the W3C `traceparent` that every message
+    /// carries.
     pub fn new(upload: UploadKey, columns: &[String], trace: &str, limits: BatchLimits) -> Self {
         let mut shared = b",\"trace\":".to_vec();
         write_json(&mut shared, trace);
@@ -77,8 +81,8 @@ impl BatchEncoder {
         encoder
     }
 
-    /// Adds a row; row numbers grow. Returns the batch that this row completed, or the one that had to close because the row
-    /// did not fit.
+    /// Adds a row. Row numbers must grow. Returns the batch that is now complete: the one with
+    /// this row if it is full, or the one before if this row did not fit.
     pub fn push<'a>(
         &mut self,
         row_number: u64,
@@ -116,14 +120,15 @@ impl BatchEncoder {
             _ => self.runs.push((row_number, 1)),
         }
         if self.rows == self.limits.rows {
-            // Never both reasons at once: a batch that overflowed has one row now, and a limit of one row leaves no batch
-            // open to overflow.
+            // At most one of the two conditions closes a batch: after an overflow the open
+            // batch has one row, and a limit of one row leaves no open batch that could
+            // overflow.
             full = Some(self.close());
         }
         Ok(full)
     }
 
-    /// The last batch, if rows are left, and how many batches there were in all.
+    /// Returns the last batch if rows are left, and the number of all batches.
     pub fn finish(mut self) -> (Option<EncodedBatch>, u32) {
         let last = (self.rows > 0).then(|| self.close());
         (last, self.id.seq - 1)
@@ -147,7 +152,7 @@ impl BatchEncoder {
     }
 
     fn open(&mut self, expected_bytes: usize) {
-        // An eighth more than the last batch, so that a typical one never grows its buffer.
+        // An eighth more than the last batch, so that the buffer rarely grows.
         self.buffer = Vec::with_capacity(expected_bytes + expected_bytes / 8);
         let BatchId { upload, seq } = self.id;
         let UploadKey { id, epoch } = upload;

@@ -1,7 +1,8 @@
-//! A batch: up to a thousand rows that travel, are archived and are stored together.
+//! A batch: up to a thousand rows that are sent, archived and stored together.
 //!
-//! [`BatchEncoder`] makes the message in the API, [`Batch::decode`] reads it in the worker. In between it is one buffer of bytes that
-//! nothing copies needlessly. Both are plain functions over bytes.
+//! [`BatchEncoder`] writes the message in the API, and [`Batch::decode`] reads it in the
+//! worker. Both are plain functions over bytes. Between them the message is one buffer that is
+//! rarely copied.
 
 mod decode;
 mod encode;
@@ -14,7 +15,8 @@ pub use encode::{BatchEncoder, BatchLimits, EncodedBatch, RowTooLarge};
 
 use crate::upload::{Epoch, UploadId, UploadKey};
 
-/// Appends a text or a list as JSON. Those always have a JSON form, and a `Vec` takes every byte.
+/// Appends a text or a list as JSON. This cannot fail: texts and lists always have a JSON
+/// form, and a `Vec` accepts every byte.
 pub(crate) fn write_json<T: serde::Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) {
     let written = serde_json::to_writer(&mut *buffer, value);
     debug_assert!(written.is_ok());
@@ -23,7 +25,7 @@ pub(crate) fn write_json<T: serde::Serialize + ?Sized>(buffer: &mut Vec<u8>, val
 /// The version of the message body that this build writes and reads.
 pub const MESSAGE_VERSION: u32 = 2;
 
-/// Names one batch: its upload and epoch, and its number in the file.
+/// The id of a batch: its upload and epoch, and its number in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BatchId {
     /// The upload, in the epoch in which the batch was made.
@@ -40,7 +42,7 @@ impl fmt::Display for BatchId {
 }
 
 impl BatchId {
-    /// Reads a message id back, for a message whose body may be unreadable.
+    /// Parses a message id, for a message whose body may be unreadable.
     pub fn from_message_id(text: &str, epoch: Epoch) -> Option<Self> {
         let (upload, seq) = text.split_once('/')?;
         let id = UploadId::from_str(upload).ok()?;

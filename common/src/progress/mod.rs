@@ -1,12 +1,13 @@
-//! The progress port: live counters for fast polling. Never the truth: status, totals and errors are the store's.
+//! The progress port: live counters for fast polling. Status, totals and errors are read from
+//! the store alone.
 //!
 //! # Promises
 //!
-//! - A batch counted twice changes nothing; concurrent adds are exact.
-//! - Counters never go backwards within an epoch; a report of an older epoch changes nothing.
-//! - Counters that are not there, or that an earlier life of the server left behind, are told as *absent*, and nothing is
-//!   added to them: the caller rebuilds them from the ledger.
-//! - Every key has an expiry, always.
+//! - A batch that is reported twice counts once, and concurrent reports are exact.
+//! - Counters never go down within an epoch, and a report for an older epoch changes nothing.
+//! - Counters that are missing, or that the server wrote before a restart, are *absent*. A
+//!   report adds nothing to absent counters: the caller rebuilds them from the ledger.
+//! - Every key expires.
 
 #[cfg(feature = "redis")]
 mod redis;
@@ -25,7 +26,7 @@ pub use sqlite::{SqliteProgress, SqliteProgressSettings};
 use crate::error::PortResult;
 use crate::upload::UploadKey;
 
-/// Figures of an upload that change all the time.
+/// The figures of an upload that change while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Rows the API has read.
@@ -38,39 +39,39 @@ pub struct Counters {
     pub batches_stored: u64,
 }
 
-/// A stored batch, as progress counts it.
+/// A stored batch, as the counters need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredBatch {
     /// The batch's number, from 1.
     pub seq: u32,
-    /// How many rows it has.
+    /// How many rows the batch has.
     pub rows: u32,
 }
 
-/// What the store knows of an upload: enough to make its counters anew.
+/// The store's figures of an upload, from which its counters can be rebuilt.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Rows read, as far as they are on record.
+    /// The rows read, as the store has recorded them.
     pub rows_read: u64,
-    /// Bytes received, as far as they are on record.
+    /// The bytes received, as the store has recorded them.
     pub bytes_received: u64,
     /// Every batch in the ledger.
     pub stored: Vec<StoredBatch>,
 }
 
-/// Whether the counters were there to be changed.
+/// Whether a report found counters to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// They were (or belong to a newer epoch, which an old report must not touch).
+    /// The counters exist. If they belong to a newer epoch, the report changed nothing.
     Present,
-    /// They were not; nothing was added.
+    /// The counters are missing, and the report changed nothing.
     Absent,
 }
 
 /// Live counters. See the module for its promises.
 #[async_trait]
 pub trait ProgressStore: fmt::Debug + Send + Sync {
-    /// Raises what the API has read and received to these figures.
+    /// Raises the rows read and the bytes received to these figures.
     async fn received(
         &self,
         upload: UploadKey,
@@ -78,18 +79,19 @@ pub trait ProgressStore: fmt::Debug + Send + Sync {
         bytes_received: u64,
     ) -> PortResult<Presence>;
 
-    /// Counts batches that are stored.
+    /// Counts stored batches.
     async fn stored(&self, upload: UploadKey, batches: &[StoredBatch]) -> PortResult<Presence>;
 
-    /// Makes the counters where they are absent, and adds what they lack of the snapshot where they are not.
+    /// Creates the counters if they are absent, and otherwise adds what they lack of the
+    /// snapshot.
     async fn restore(&self, upload: UploadKey, snapshot: &Snapshot) -> PortResult<()>;
 
-    /// The counters, or none when they are absent.
+    /// The counters, or `None` if they are absent.
     async fn read(&self, upload: UploadKey) -> PortResult<Option<Counters>>;
 
-    /// Proves that it can be reached.
+    /// Proves that the counters can be reached.
     async fn ping(&self) -> PortResult<()>;
 
-    /// Says goodbye.
+    /// Closes all connections.
     async fn close(&self);
 }

@@ -1,7 +1,9 @@
-//! Live counters in Redis: one hash and one bitmap per upload, changed by one atomic script each time.
+//! Live counters in Redis: one hash and one bitmap per upload, each change in one atomic
+//! script.
 //!
-//! The hash names the life (`run_id`) of the server it was written in. A Redis that came back with an old snapshot would
-//! otherwise answer with figures from the past; so what another life wrote counts as absent and is rebuilt.
+//! The hash names the server's `run_id`, which changes with every restart. A Redis that
+//! restarted from an old snapshot would otherwise answer with old figures. So a hash with
+//! another `run_id` counts as absent and is rebuilt.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -16,24 +18,24 @@ use crate::error::{ErrorKind, PortError, PortResult};
 use crate::sync::lock;
 use crate::upload::UploadKey;
 
-/// A poll waits no longer than this for figures it can do without.
+/// Live counters are optional, so a poll waits no longer than this for them.
 const TIMEOUT: Duration = Duration::from_millis(400);
 
-/// How to reach Redis and how to use it.
+/// The Redis server and its use.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
     /// `redis://…`
     pub url: String,
-    /// What every key starts with.
+    /// The prefix of every key.
     pub prefix: String,
-    /// How long an upload's keys outlive its last change.
+    /// How long the keys of an upload stay after their last change.
     pub ttl: Duration,
 }
 
 /// [`ProgressStore`] on Redis.
 pub struct RedisProgress {
     pool: Pool,
-    /// The server's life that the newest connection belongs to.
+    /// The `run_id` of the server that the newest connection reached.
     run_id: Arc<Mutex<String>>,
     prefix: String,
     ttl_ms: u64,
@@ -51,9 +53,10 @@ impl std::fmt::Debug for RedisProgress {
     }
 }
 
-/// What every script begins with. `KEYS`: the hash, the bitmap. `ARGV`: run id, epoch, time to live in milliseconds, ….
-/// `standing` is 0 for absent, 1 for ours, 2 for a newer epoch's. A hash that has lost its bitmap (evicted) would count
-/// twice, so it is as good as absent.
+/// The start of every script. `KEYS`: the hash, the bitmap. `ARGV`: run id, epoch, time to
+/// live in milliseconds, then the script's own. `standing` is 0 for absent counters, 1 for
+/// this epoch's, 2 for a newer epoch's. A hash without its bitmap (evicted) would count
+/// batches twice, so it counts as absent.
 const PRELUDE: &str = "
 local known = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'batches')
 local standing = 1
@@ -112,7 +115,8 @@ return { tonumber(f[1]), tonumber(f[2]), tonumber(f[3]), tonumber(f[4]) }
 ";
 
 impl RedisProgress {
-    /// Prepares the pool; connections are made when they are needed, since an absent Redis must not stop anything.
+    /// Prepares the pool. Connections open at first use, because a missing Redis must not stop
+    /// a program.
     pub fn new(settings: RedisSettings) -> PortResult<Self> {
         const OPERATION: &str = "progress.connect";
         let manager = Manager::new(settings.url.as_str())
@@ -155,11 +159,11 @@ impl RedisProgress {
         Ok(self.pool.get().await?)
     }
 
-    /// A call with the keys and the arguments that every script takes. Ask for the connection first: it is what tells
-    /// which life of the server this is.
+    /// A call with the keys and arguments that every script takes. Get the connection first:
+    /// connecting updates the `run_id`.
     fn call<'a>(&self, script: &'a Script, upload: UploadKey) -> ScriptInvocation<'a> {
         let UploadKey { id, epoch } = upload;
-        // The braces keep both keys in one slot of a cluster.
+        // The braces keep both keys in one slot of a Redis cluster.
         let mut call = script.key(format!("{}:{{{id}}}:counters", self.prefix));
         call.key(format!("{}:{{{id}}}:batches", self.prefix));
         let run_id = lock(&self.run_id);
@@ -274,7 +278,8 @@ enum Failure {
     Timeout,
 }
 
-/// Whatever goes wrong here is passing for the caller: live counters are never worth an error.
+/// Limits the time of a call. Every error becomes *unavailable*, because callers can do
+/// without live counters.
 async fn in_time<T>(
     operation: &'static str,
     work: impl Future<Output = Result<T, Failure>>,

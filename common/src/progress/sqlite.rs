@@ -1,6 +1,7 @@
-//! Live counters in SQLite: the same rules as in Redis, and a commit instead of a script.
+//! Live counters in SQLite, with the rules of the Redis adapter. A transaction replaces the
+//! script.
 //!
-//! What is committed survives a crash of the process and of the machine, so there is no earlier life to be wary of.
+//! A commit survives a crash of the process and of the machine, so no `run_id` is needed.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,12 +14,12 @@ use crate::error::PortResult;
 use crate::sqlite::{Database, call, now_ms};
 use crate::upload::UploadKey;
 
-/// Where the file is and how to use it.
+/// The file of the counters and its use.
 #[derive(Debug, Clone)]
 pub struct SqliteProgressSettings {
-    /// The file; it is made if it is missing, its directory is not.
+    /// The file. It is created if it is missing; its directory must exist.
     pub file: PathBuf,
-    /// How long an upload's counters outlive their last change.
+    /// How long the counters of an upload stay after their last change.
     pub ttl: Duration,
 }
 
@@ -29,7 +30,8 @@ pub struct SqliteProgress {
     ttl_ms: i64,
 }
 
-/// Nothing here is worth a migration: a file of another shape could be thrown away and would be rebuilt.
+/// Counters need no migration: a file with another schema can be deleted, and its counters are
+/// rebuilt.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS counters (
     upload_id      text PRIMARY KEY,
@@ -49,17 +51,17 @@ CREATE TABLE IF NOT EXISTS counted_batches (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// What is there of an upload's counters, seen from an epoch.
+/// The state of an upload's counters, as a call for an epoch finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Absent,
     Ours,
-    /// A newer epoch's.
+    /// The counters belong to a newer epoch.
     Newer,
 }
 
 impl SqliteProgress {
-    /// Opens the file, or makes it.
+    /// Opens the file, or creates it.
     pub async fn open(settings: SqliteProgressSettings) -> PortResult<Self> {
         const OPERATION: &str = "progress.connect";
         let database = Database::open(OPERATION, &settings.file).await?;
@@ -70,7 +72,7 @@ impl SqliteProgress {
         })
     }
 
-    /// Adds what one report says, if its counters are there.
+    /// Adds one report to the counters, if they exist.
     async fn report(
         &self,
         upload: UploadKey,
@@ -89,7 +91,7 @@ impl SqliteProgress {
         })
     }
 
-    /// Figures only rise, and a batch counts once.
+    /// Raises the figures, and counts each batch once.
     async fn add(
         &self,
         connection: &mut SqliteConnection,
@@ -133,7 +135,8 @@ impl SqliteProgress {
         let mut transaction = self.database.begin().await?;
         let found = standing(&mut transaction, upload).await?;
         if found == Standing::Absent {
-            // Whatever has expired goes with it, so that nothing stays for ever.
+            // Expired counters of other uploads are deleted here too, because nothing else
+            // deletes them.
             sqlx::query("DELETE FROM counters WHERE upload_id = $1 OR expires_at <= $2")
                 .bind(upload.id.to_string())
                 .bind(now_ms())

@@ -2,15 +2,20 @@
 //!
 //! # Promises
 //!
-//! - A publisher's `publish` returns when the batch is durable (a broker's confirm, a commit), never earlier, and never hangs: it has a
-//!   timeout. A publish that failed may still arrive, so a batch can come twice; the ledger makes the second one a no-op.
-//! - A delivery is settled once, by value: `ack`, `retry` or `dead_letter`. Dropping it unsettled means redelivery.
-//! - `retry` and `dead_letter` are durable before the original is given up.
-//! - Attempts are ours: a header counts the retries; the broker's own limit is only a backstop.
+//! - `publish` returns when the batch is durable (a broker's confirm, a commit) or when its
+//!   timeout has passed. A publish that failed may still arrive, so a batch can be delivered
+//!   twice; the ledger makes the second delivery a no-op.
+//! - A delivery is settled once, by value: `ack`, `retry` or `dead_letter`. A delivery that is
+//!   dropped unsettled is redelivered.
+//! - `retry` and `dead_letter` make the new message durable before they remove the original.
+//! - A header counts the attempts. The broker's own delivery limit is only a backstop.
 //! - A dead letter is kept with its reason.
-//! - One holder at a time while its connection lives. Order is not promised.
-//! - A consumer has no more unsettled than its [`Prefetch`] says, in number and in bytes; one that is larger than all of it comes all the
-//!   same. Where a broker counts messages only, what it had sent before their size changed comes on top.
+//! - A message has one holder at a time while the holder's connection lives. The order of
+//!   messages is not promised.
+//! - A consumer's unsettled messages stay within its [`Prefetch`], in number and in bytes. A
+//!   message that is larger than the whole prefetch is delivered alone. A broker that limits
+//!   only the number may exceed the bytes with messages that it sent before their size
+//!   changed.
 
 #[cfg(feature = "rabbit")]
 mod rabbit;
@@ -32,39 +37,39 @@ pub use sqlite::{SqliteQueue, SqliteQueueSettings};
 use crate::batch::{BatchId, EncodedBatch};
 use crate::error::PortResult;
 
-/// Carries batches. See the module for its promises.
+/// The queue of batches. See the module for its promises.
 #[async_trait]
 pub trait BatchQueue: fmt::Debug + Send + Sync {
-    /// A publisher for one upload's batches. Costs nothing until it is used.
+    /// A publisher for the batches of one upload. It opens nothing before its first publish.
     fn publisher(&self) -> Arc<dyn BatchPublisher>;
 
-    /// Starts taking batches, at most `prefetch` unsettled at a time.
+    /// Starts a consumer of batches.
     async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>>;
 
-    /// Starts taking dead letters, to be moved to the store.
+    /// Starts a consumer of dead letters, which a worker moves to the store.
     async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>>;
 
-    /// How many batches wait.
+    /// How many messages wait.
     async fn depth(&self) -> PortResult<QueueDepth>;
 
-    /// Proves that it can be reached.
+    /// Proves that the queue can be reached.
     async fn ping(&self) -> PortResult<()>;
 
-    /// Says goodbye to the broker.
+    /// Closes all connections.
     async fn close(&self);
 }
 
-/// What a consumer may have unsettled at a time.
+/// The most that a consumer may hold unsettled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefetch {
-    /// So many batches.
+    /// The most batches.
     pub batches: u16,
-    /// Fewer when their messages are more bytes than this.
+    /// The most bytes of their messages.
     pub bytes: usize,
 }
 
 impl Prefetch {
-    /// So many batches, whatever their size.
+    /// A limit on the number of batches, without one on their bytes.
     pub fn of_batches(batches: u16) -> Self {
         Self {
             batches,
@@ -73,33 +78,35 @@ impl Prefetch {
     }
 }
 
-/// Publishes batches of one upload. If the queue loses one in a way that cannot be told apart from its neighbours, one of
-/// *this* publisher's batches fails: all of an upload's batches confirmed means all of them durable.
+/// Publishes the batches of one upload. If the broker does not say which batch it lost, one of
+/// *this* publisher's batches fails. So all batches of an upload are durable once all of them
+/// are confirmed.
 #[async_trait]
 pub trait BatchPublisher: fmt::Debug + Send + Sync {
-    /// Makes a batch durable. Call it many times at once: the window is the caller's.
+    /// Makes a batch durable. Concurrent calls are allowed, and the caller limits their
+    /// number.
     async fn publish(&self, batch: &EncodedBatch) -> PortResult<()>;
 }
 
 /// How many messages wait in each queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueDepth {
-    /// Ready for a worker.
+    /// Messages that a worker can take now.
     pub ready: u64,
-    /// Waiting for their retry.
+    /// Messages that wait for their retry.
     pub retrying: u64,
-    /// Dead, not yet moved to the store.
+    /// Dead letters that are not in the store yet.
     pub dead: u64,
 }
 
 /// A stream of deliveries.
 #[async_trait]
 pub trait Deliveries: fmt::Debug + Send {
-    /// The next one. An error ends the stream: consume again.
+    /// The next delivery. An error ends the stream, and the caller starts a new consumer.
     async fn next(&mut self) -> PortResult<Delivery>;
 }
 
-/// How long a batch that failed waits before its next attempt.
+/// How long a failed batch waits before its next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryTier {
     /// One second.
@@ -114,16 +121,17 @@ impl RetryTier {
     /// All tiers in order.
     pub const ALL: [RetryTier; 3] = [RetryTier::First, RetryTier::Second, RetryTier::Third];
 
-    /// The one with the longest pause.
+    /// The tier with the longest delay.
     pub const LAST: RetryTier = RetryTier::Third;
 
-    /// The tier for a batch that has failed in `attempt` (counted from 1), or none when its attempts are spent.
+    /// The tier after a failure in `attempt` (counted from 1), or `None` if no attempt is
+    /// left.
     pub fn after(attempt: u32) -> Option<Self> {
         let index = usize::try_from(attempt).ok()?.checked_sub(1)?;
         Self::ALL.get(index).copied()
     }
 
-    /// How long it waits.
+    /// The delay of the tier.
     pub fn delay(self) -> Duration {
         Duration::from_secs(match self {
             RetryTier::First => 1,
@@ -133,47 +141,48 @@ impl RetryTier {
     }
 }
 
-/// A message in a worker's hands.
+/// A message that a worker holds.
 #[derive(Debug)]
 pub struct Delivery {
     /// The message.
     pub body: Bytes,
-    /// The batch it claims to be, as far as its properties tell; the body says it for sure.
+    /// The batch id in the message's properties, if they are readable. The body is
+    /// authoritative.
     pub id: Option<BatchId>,
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub attempt: u32,
-    /// It was delivered before and came back.
+    /// Whether the message was delivered before and returned.
     pub redelivered: bool,
-    /// Why it died, for a dead letter.
+    /// The reason, if this is a dead letter.
     pub reason: Option<String>,
     settlement: Box<dyn Settlement>,
 }
 
-/// The adapter's side of a delivery. Dropping it unsettled gives the message back.
+/// The adapter's part of a delivery. Dropping it unsettled returns the message.
 #[async_trait]
 pub trait Settlement: fmt::Debug + Send + Sync {
-    /// Done with it.
+    /// Removes the message.
     async fn ack(self: Box<Self>) -> PortResult<()>;
 
-    /// Once more after the tier's delay.
+    /// Delivers the message again after the tier's delay.
     async fn retry(self: Box<Self>, body: Bytes, tier: RetryTier) -> PortResult<()>;
 
-    /// Never again; keep it with the reason.
+    /// Moves the message to the dead letters, with the reason.
     async fn dead_letter(self: Box<Self>, body: Bytes, reason: &str) -> PortResult<()>;
 }
 
 impl Delivery {
-    /// Done with it.
+    /// Removes the message: its batch is stored.
     pub async fn ack(self) -> PortResult<()> {
         self.settlement.ack().await
     }
 
-    /// Once more after the tier's delay, as the next attempt.
+    /// Delivers the message again after the tier's delay, as the next attempt.
     pub async fn retry(self, tier: RetryTier) -> PortResult<()> {
         self.settlement.retry(self.body, tier).await
     }
 
-    /// Never again; keep it with the reason.
+    /// Moves the message to the dead letters, with the reason.
     pub async fn dead_letter(self, reason: &str) -> PortResult<()> {
         self.settlement.dead_letter(self.body, reason).await
     }

@@ -5,13 +5,13 @@
 
 use std::fmt;
 
-/// The cells of all rows.
+/// The cells of all rows of a message.
 #[derive(Debug)]
 pub(super) struct Found {
     /// One span per cell, row after row.
     pub(super) cells: Vec<Span>,
     pub(super) rows: usize,
-    /// Whether any text has a `\u`, which could be half a surrogate pair.
+    /// Whether any text has a `\u`, which may be half a surrogate pair.
     pub(super) has_unicode_escape: bool,
     /// The offset of the bracket that closes the list of rows.
     pub(super) end: usize,
@@ -34,7 +34,7 @@ pub(super) enum Kind {
     Escaped,
 }
 
-/// A byte that does not belong into a list of rows.
+/// A byte that is not allowed at its position in a list of rows.
 #[derive(Debug)]
 pub(super) struct Unexpected {
     at: usize,
@@ -47,14 +47,16 @@ impl fmt::Display for Unexpected {
     }
 }
 
-/// Reads `[cell,…],[cell,…]…]`: the list of rows behind its opening bracket. All rows have as many cells.
+/// Reads `[cell,…],[cell,…]…]`: the list of rows after its opening bracket. All rows must have
+/// the same number of cells.
 pub(super) fn scan(body: &[u8], start: usize) -> Result<Found, Unexpected> {
     let mut scanner = Scanner {
         body,
         at: start,
         has_unicode_escape: false,
     };
-    // Short cells take five bytes with their quotes and the comma. Of long ones there are fewer, and a vector grows.
+    // A guess: a short cell takes about eight bytes with its quotes and comma. The vector
+    // grows if the guess is too small.
     let mut cells = Vec::with_capacity((body.len() - start) / 8);
     let (mut rows, mut width) = (0, None);
     if !scanner.next_is(b']') {
@@ -92,7 +94,7 @@ impl Scanner<'_> {
         self.body.get(self.at).copied()
     }
 
-    /// Whether this is what comes next, behind any white space.
+    /// Whether `byte` follows after any white space.
     fn next_is(&mut self, byte: u8) -> bool {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
@@ -108,7 +110,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// A row with at least one cell.
+    /// Reads a row with at least one cell.
     fn row(&mut self, cells: &mut Vec<Span>) -> Result<(), Unexpected> {
         self.take(b'[', "a row")?;
         loop {
@@ -138,7 +140,7 @@ impl Scanner<'_> {
         })
     }
 
-    /// Passes a text with its quotes.
+    /// Skips a text with its quotes.
     fn text(&mut self) -> Result<Kind, Unexpected> {
         self.at += 1;
         let mut kind = Kind::Plain;
@@ -185,7 +187,8 @@ impl Scanner<'_> {
     }
 }
 
-/// Bytes that end a text or are not themselves in it: quote, backslash, control characters (RFC 8259, section 7).
+/// Bytes that end a text or must be escaped in it: quote, backslash and control characters
+/// (RFC 8259, section 7).
 const IS_SPECIAL: [bool; 256] = {
     let mut is_special = [false; 256];
     let mut control = 0;

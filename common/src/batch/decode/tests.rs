@@ -2,7 +2,7 @@ use super::super::{BatchEncoder, BatchLimits, EncodedBatch};
 use super::*;
 use proptest::prelude::*;
 
-/// Every row whose number is divisible by `gap` is left out.
+/// Leaves out every row whose number is divisible by `gap`.
 fn encode(
     columns: &[String],
     rows: &[Vec<String>],
@@ -149,7 +149,7 @@ fn columns_that_look_like_the_rows_are_columns() {
 }
 
 proptest! {
-    /// What serde_json makes of the rows is what the scanner must make of them.
+    /// The scanner must read the same rows as serde_json.
     #[test]
     fn rows_are_read_as_a_json_parser_reads_them(rows in "(\\[|\\]|,|\"|\"a\"|null|\\\\|\\\\u00e9|u12|x| |\n){0,12}|\\[\\[\"[ax\\\\nu\"0-9,]{0,6}\",(null|\"[^\"]{0,3}\")\\] ?\\]") {
         let parsed = serde_json::from_str::<Vec<Vec<Option<String>>>>(&rows);

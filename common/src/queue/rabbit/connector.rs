@@ -8,10 +8,10 @@ use tokio::sync::Mutex;
 use super::topology::Topology;
 use crate::error::{PortError, PortResult};
 
-/// How long a connection or a channel may take to open.
+/// The time limit for opening a connection or a channel.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The reply code of AMQP for success.
+/// AMQP's reply code for success.
 const REPLY_SUCCESS: u16 = 200;
 
 /// One connection, opened when it is needed and again after it was lost.
@@ -21,13 +21,14 @@ pub(super) struct Connector {
     /// The connection's name in the broker's list.
     name: String,
     topology: Topology,
-    /// Below the timeout of a publish, so that a hanging connection is given up here.
+    /// Shorter than the timeout of a publish, so that a connection that hangs is replaced
+    /// here.
     timeout: Duration,
     connection: Mutex<Option<Connection>>,
 }
 
 impl Connector {
-    /// Does not connect yet.
+    /// Prepares the connection, without connecting.
     pub(super) fn new(url: String, name: String, topology: Topology, timeout: Duration) -> Self {
         Self {
             url,

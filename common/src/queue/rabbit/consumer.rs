@@ -54,16 +54,18 @@ struct RabbitDeliveries {
     queue: String,
     settling: Arc<Mutex<Publisher>>,
     prefetch: AdaptivePrefetch,
-    /// The next one, on its way.
+    /// The consumer that is being started.
     consuming: Option<JoinHandle<PortResult<Consumer>>>,
-    /// None between the end of one that was cancelled and the next.
+    /// `None` after a consumer was cancelled, until the next one is started.
     consumer: Option<Consumer>,
-    /// We have cancelled it: it still hands out what had come, and then ends.
+    /// Whether this side has cancelled the consumer. It still yields the messages that had
+    /// arrived, and then ends.
     is_cancelled: bool,
 }
 
 impl RabbitDeliveries {
-    /// On a task of its own: were it given up half way, lapin would know a consumer that nobody reads and nobody cancels.
+    /// Starts a consumer on its own task. Dropping the future half way would leave lapin with
+    /// a consumer that is neither read nor cancelled.
     fn consume(&self) -> JoinHandle<PortResult<Consumer>> {
         let (channel, queue, count) = (
             self.channel.clone(),
@@ -72,9 +74,9 @@ impl RabbitDeliveries {
         );
         tokio::spawn(async move {
             let consumer = async {
-                // Not global: quorum queues refuse a prefetch shared by a whole channel.
+                // Per consumer: quorum queues refuse a prefetch for the whole channel.
                 channel.basic_qos(count, BasicQosOptions::default()).await?;
-                // An empty tag lets the broker choose one that is free.
+                // With an empty tag the broker chooses a free one.
                 let options = BasicConsumeOptions::default();
                 channel
                     .basic_consume(queue.into(), "".into(), options, FieldTable::default())
@@ -86,7 +88,7 @@ impl RabbitDeliveries {
         })
     }
 
-    /// The one there is, or a new one.
+    /// The current consumer, or a new one.
     async fn consumer(&mut self) -> PortResult<&mut Consumer> {
         if self.consumer.is_none() {
             let consuming = self.consuming.take().unwrap_or_else(|| self.consume());
@@ -107,14 +109,16 @@ impl RabbitDeliveries {
                     return message.map_err(|error| PortError::unavailable(OPERATION, error));
                 }
                 None if self.is_cancelled => self.consumer = None,
-                // By the broker; or its channel closed (an acknowledgement that took too long, a deleted queue).
+                // The broker cancelled the consumer, or its channel closed after a late
+                // acknowledgement or the deletion of the queue.
                 None => return Err(PortError::unavailable(OPERATION, "the consumer has ended")),
             }
         }
     }
 
-    /// A prefetch is for consumers to come, so a new one means a new consumer. Its messages are settled on the channel as before; what
-    /// the broker was about to send to the old one, it gives to the new one.
+    /// Cancels the consumer, because a new prefetch applies only to new consumers. Messages of
+    /// the old consumer are still settled on the channel. The broker gives its unsent messages
+    /// to the new one.
     async fn cancel(&mut self) -> PortResult<()> {
         let Some(consumer) = self.consumer.as_ref().filter(|_| !self.is_cancelled) else {
             return Ok(());
@@ -137,7 +141,8 @@ impl Deliveries for RabbitDeliveries {
     async fn next(&mut self) -> PortResult<Delivery> {
         let message = self.message().await?;
         let mut envelope = Envelope::of(&message.properties);
-        // A batch that comes back from its retry has died as well, in the broker's words: of its time to live.
+        // `x-death` alone does not mark a dead letter: a batch that returns from a retry queue
+        // has it too.
         let is_dead = self.queue == self.topology.dead;
         envelope.reason = envelope.reason.filter(|_| is_dead);
         let delivery = Delivery {
@@ -162,7 +167,7 @@ impl Deliveries for RabbitDeliveries {
     }
 }
 
-/// What a message's properties tell without its body.
+/// The properties of a message.
 struct Envelope {
     id: Option<BatchId>,
     attempt: u32,
@@ -186,9 +191,11 @@ impl Envelope {
             .and_then(|epoch| i32::try_from(epoch).ok())
             .map(Epoch::from);
         let message_id = properties.message_id().as_ref();
-        // A dead letter without a reason of ours was sent by the broker itself, which names its own.
+        // A dead letter without Carga's reason came from the broker, which gives its own in
+        // `x-death`.
         let by_broker = || {
-            // The latest death comes first; an earlier one may be the end of a retry's wait.
+            // The latest entry comes first. Older entries may come from the wait before a
+            // retry.
             let Some(AMQPValue::FieldArray(deaths)) = header("x-death") else {
                 return None;
             };
@@ -212,10 +219,10 @@ impl Envelope {
 
 #[derive(Debug)]
 struct RabbitSettlement {
-    /// Taken when it is settled.
+    /// `None` once the delivery is settled.
     acker: Option<Acker>,
-    /// lapin closes a channel with its last handle, and a delivery can be settled on its own channel only: a worker that
-    /// has stopped consuming still finishes what it has.
+    /// lapin closes a channel with its last handle, and a delivery is settled on its own
+    /// channel. This handle lets a worker that has stopped consuming settle what it holds.
     _channel: Channel,
     id: Option<BatchId>,
     attempt: u32,
@@ -224,8 +231,8 @@ struct RabbitSettlement {
 }
 
 impl RabbitSettlement {
-    /// Publishes a copy, and gives the original up once the copy is durable. A crash in between leaves both; the ledger
-    /// makes one of them a no-op.
+    /// Publishes a copy, and acknowledges the original once the copy is durable. A crash in
+    /// between leaves both; the ledger makes one of them a no-op.
     async fn replace(mut self: Box<Self>, copy: Outgoing<'_>) -> PortResult<()> {
         self.settling.lock().await.send_confirmed(copy).await?;
         self.acknowledge().await
@@ -237,7 +244,8 @@ impl RabbitSettlement {
         };
         match acker.ack(BasicAckOptions::default()).await {
             Ok(true) => Ok(()),
-            // The channel died with the delivery still open: the broker gives it to somebody again.
+            // The channel closed before the acknowledgement, so the broker redelivers the
+            // message.
             Ok(false) => Err(PortError::unavailable("queue.ack", "its channel is closed")),
             Err(error) => Err(PortError::unavailable("queue.ack", error)),
         }
@@ -280,7 +288,8 @@ impl Drop for RabbitSettlement {
         let Some(acker) = self.acker.take() else {
             return;
         };
-        // Outside a runtime the connection is going down as well, and that gives the message back.
+        // Without a runtime the connection closes too, and then the broker redelivers the
+        // message.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let requeue = BasicNackOptions {

@@ -1,8 +1,9 @@
 //! The queue on RabbitMQ.
 //!
-//! Publishing and consuming have a connection each: a broker under alarm stops reading from connections that publish, and
-//! acknowledgements must not wait behind that. lapin's own recovery stays off: it would not publish again what was
-//! unconfirmed, and the callers of this port know best what to repeat.
+//! Publishing and consuming have separate connections: a broker under an alarm stops reading
+//! from a connection that publishes, and that must not delay acknowledgements. lapin's
+//! recovery is off: it would not republish unconfirmed messages, and the callers of this port
+//! republish them.
 
 mod connector;
 mod consumer;
@@ -24,19 +25,19 @@ use self::topology::Topology;
 use super::{BatchPublisher, BatchQueue, Deliveries, Prefetch, QueueDepth, RetryTier};
 use crate::error::{PortError, PortResult};
 
-/// Dead letters are few; a small prefetch keeps them in order of arrival and cheap to hold.
+/// A small prefetch bounds the memory for dead letters and keeps their order.
 const DEAD_LETTER_PREFETCH: u16 = 4;
 
-/// How to reach RabbitMQ and how to use it.
+/// The RabbitMQ server and its use.
 #[derive(Debug, Clone)]
 pub struct RabbitSettings {
     /// `amqp://…`
     pub url: String,
-    /// What every queue's name starts with.
+    /// The prefix of every queue's name.
     pub queue: String,
-    /// Which program this is, for the broker's list of connections.
+    /// The program's name in the broker's list of connections.
     pub program: String,
-    /// A publish that is not confirmed within this time has failed.
+    /// A publish without a confirm within this time has failed.
     pub publish_timeout: Duration,
 }
 
@@ -47,12 +48,13 @@ pub struct RabbitQueue {
     publishing: Arc<Connector>,
     publish_timeout: Duration,
     consuming: Connector,
-    /// For what workers publish again. One message at a time, so that a return cannot be taken for another's.
+    /// For retries and dead letters. It sends one message at a time, so that a returned
+    /// message is never taken for another one.
     settling: Arc<Mutex<Publisher>>,
 }
 
 impl RabbitQueue {
-    /// Connects and makes sure that the queues are there.
+    /// Connects and declares the queues.
     pub async fn connect(settings: RabbitSettings) -> PortResult<Self> {
         let topology = Topology::new(&settings.queue);
         let connector = |role: &str| {

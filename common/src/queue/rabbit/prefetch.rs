@@ -1,24 +1,25 @@
-//! A prefetch in bytes, by a count that follows the size of the messages.
+//! Limits a consumer's unsettled bytes by a message count that follows the size of the
+//! messages.
 //!
-//! RabbitMQ's prefetch counts messages; it never implemented the size that AMQP defines beside the
-//! count (<https://www.rabbitmq.com/docs/specification>).
+//! RabbitMQ's prefetch counts messages. It does not implement AMQP's limit in bytes
+//! (<https://www.rabbitmq.com/docs/specification>).
 
 use super::super::Prefetch;
 
-/// The largest message there is: a batch of 6 MiB with its envelope.
+/// The largest message that Carga publishes: a batch of 6 MiB with its envelope.
 const LARGEST_MESSAGE: usize = 8 << 20;
 
 #[derive(Debug)]
 pub(super) struct AdaptivePrefetch {
     allowed: Prefetch,
-    /// The largest message seen, less a sixty-fourth of it for every message since. Zero before the
-    /// first message.
+    /// The largest message so far, reduced by a sixty-fourth with every message since. Zero
+    /// before the first message.
     expected_bytes: usize,
     count: u16,
 }
 
 impl AdaptivePrefetch {
-    /// Before the first message, every message may be as large as the largest.
+    /// Before the first message, every message is assumed to have the largest size.
     pub(super) fn new(allowed: Prefetch) -> Self {
         let mut prefetch = Self {
             allowed,
@@ -50,7 +51,7 @@ impl AdaptivePrefetch {
         change
     }
 
-    /// At least one: a message that is larger than everything allowed is taken alone.
+    /// At least one, so that a message larger than the whole limit is delivered alone.
     fn fitting(&self, message_bytes: usize) -> u16 {
         let fitting = self.allowed.bytes / message_bytes;
         let fitting = u16::try_from(fitting).unwrap_or(u16::MAX);

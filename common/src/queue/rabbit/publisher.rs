@@ -1,4 +1,4 @@
-//! Publishing: persistent, mandatory, confirmed, each with a timeout.
+//! Publishing: every message is persistent, mandatory, confirmed and timed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +32,11 @@ pub(super) struct Outgoing<'a> {
     pub(super) body: &'a Bytes,
 }
 
-/// A confirming channel, opened when it is needed and again when it broke.
+/// A channel with confirms, opened at first use and again after it broke.
 ///
-/// lapin hands a returned message to whichever confirm of its channel comes next. So a channel is never shared by uploads:
-/// within one, a return fails a batch of the right upload, whichever it is.
+/// lapin reports a returned message with the next confirm of its channel. So uploads never
+/// share a channel: a return then fails a batch of the right upload, although maybe not the
+/// right batch.
 #[derive(Debug)]
 pub(super) struct Publisher {
     connector: Arc<Connector>,
@@ -44,7 +45,7 @@ pub(super) struct Publisher {
     slot: Mutex<Slot>,
 }
 
-/// A place for a channel, and how many it has had.
+/// The current channel, and how many channels there have been.
 #[derive(Debug, Default)]
 struct Slot {
     channel: Option<Channel>,
@@ -66,7 +67,7 @@ impl BatchPublisher for Publisher {
 }
 
 impl Publisher {
-    /// A publisher whose batches go to `queue`.
+    /// A publisher to `queue`.
     pub(super) fn new(connector: Arc<Connector>, queue: &str, timeout: Duration) -> Self {
         Self {
             connector,
@@ -76,7 +77,7 @@ impl Publisher {
         }
     }
 
-    /// Returns when the broker has made the message durable.
+    /// Publishes a message, and returns when the broker has made it durable.
     pub(super) async fn send_confirmed(&self, message: Outgoing<'_>) -> PortResult<()> {
         let deadline = Instant::now() + self.timeout;
         let late = || {
@@ -94,9 +95,9 @@ impl Publisher {
         Err(failure)
     }
 
-    /// One at a time per channel: lapin numbers a message and queues its frames in two steps, and two messages that
-    /// overtook each other would get each other's confirm. A channel that fails in here, or whose publish is cut off by the
-    /// timeout, is not put back.
+    /// Sends one message at a time per channel. lapin numbers a message and queues its frames
+    /// in two steps, so two concurrent messages could get each other's confirm. A channel that
+    /// failed, or whose publish was cut off by the timeout, is not reused.
     async fn send(&self, message: Outgoing<'_>) -> PortResult<(PublisherConfirm, u64)> {
         let mut slot = self.slot.lock().await;
         let channel = match slot
@@ -110,7 +111,7 @@ impl Publisher {
                 self.open().await?
             }
         };
-        // `mandatory`: without it the broker confirms a message that no queue took.
+        // Without `mandatory` the broker confirms a message that reaches no queue.
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
@@ -134,8 +135,8 @@ impl Publisher {
         Ok(channel)
     }
 
-    /// Drops the channel that broke, unless another publish has replaced it already. What else is unconfirmed on it fails by
-    /// itself.
+    /// Drops a broken channel, unless another publish has replaced it. The other unconfirmed
+    /// publishes on the channel fail too.
     async fn give_up(&self, generation: u64) {
         let mut slot = self.slot.lock().await;
         if slot.generation == generation
@@ -167,7 +168,7 @@ fn properties(message: Outgoing<'_>) -> BasicProperties {
     properties.with_headers(headers)
 }
 
-/// Only a plain acknowledgement counts.
+/// Only a plain acknowledgement means that the message is durable.
 fn settled(confirmation: Confirmation) -> PortResult<()> {
     match confirmation {
         Confirmation::Ack(None) => Ok(()),
@@ -178,7 +179,7 @@ fn settled(confirmation: Confirmation) -> PortResult<()> {
             );
             Err(PortError::new(ErrorKind::Internal, OPERATION, reason))
         }
-        // The queue is full: nothing is wrong with the channel, and waiting helps.
+        // The queue is full. The channel is fine, and a later publish can succeed.
         Confirmation::Nack(None) => Err(PortError::new(
             ErrorKind::Unavailable,
             OPERATION,

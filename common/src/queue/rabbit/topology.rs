@@ -1,12 +1,14 @@
-//! The queues, each argument spelled out so that RabbitMQ 3.10 and 4.x behave the same.
+//! The queues. Every argument is explicit, so that RabbitMQ 3.10 and 4.x behave the same.
 //!
-//! - `{name}.batches`: what workers take. Too many deliveries without a settlement send a message to the dead letters.
-//! - `{name}.retry.{1,4,16}s`: one queue per tier, since messages expire only from a queue's head: with a time to live per
-//!   message a long wait would hold back a short one. Expired messages return to the batches.
+//! - `{name}.batches`: the batches for the workers. A message that is delivered too often
+//!   without being settled becomes a dead letter.
+//! - `{name}.retry.{1,4,16}s`: one queue per retry tier. Messages expire only at the head of a
+//!   queue, so different delays in one queue would block each other. Expired messages return
+//!   to the batches.
 //! - `{name}.dead`: dead letters, until a worker moves them to the store.
 //!
-//! The batches dead-letter to the final queue and never to a tier: a message that goes round through dead-lettering alone is
-//! dropped by the broker without a word.
+//! The batches dead-letter to `{name}.dead` and never to a tier: the broker silently drops a
+//! message that moves in a circle by dead-lettering alone.
 
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
@@ -15,11 +17,13 @@ use lapin::{Channel, ErrorKind as LapinErrorKind};
 use super::super::RetryTier;
 use crate::error::{ErrorKind, PortError, PortResult};
 
-/// Deliveries that end without a settlement (a crashed worker) before the broker calls a message dead. A crash charges every
-/// message the worker held, so this is generous; attempts proper are counted by us.
+/// Deliveries without a settlement before the broker makes a message a dead letter. The limit
+/// is generous, because a crashed worker adds one to every message that it held. A header
+/// counts the attempts that failed.
 const DELIVERY_LIMIT: i32 = 20;
 
-/// Bodies a queue holds before it refuses more; a refused publish is tried again, so a full queue slows clients down.
+/// The most bytes of bodies in a queue. A full queue refuses a publish, which is then retried,
+/// so clients slow down.
 const MAX_LENGTH_BYTES: i64 = 8 << 30;
 
 /// The names of the queues.
@@ -43,11 +47,13 @@ impl Topology {
         format!("{}.retry.{}s", self.name, tier.delay().as_secs())
     }
 
-    /// Makes what is missing. Declaring is idempotent, and every process declares the same.
+    /// Declares the queues. Declaring is idempotent, and every process declares the same
+    /// queues.
     pub(super) async fn declare(&self, channel: &Channel) -> PortResult<()> {
         let mut dead = quorum();
         dead.insert("x-overflow".into(), text("reject-publish"));
-        // There is nowhere further to send a dead letter, and RabbitMQ 4 would drop it after 20 returns by default.
+        // RabbitMQ 4 drops a message after 20 returns by default, and a dead letter has no
+        // further queue.
         dead.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
         declare(channel, &self.dead, dead).await?;
 
@@ -80,7 +86,7 @@ fn quorum() -> FieldTable {
     arguments
 }
 
-/// Dead-lettering with confirms. Without `reject-publish` RabbitMQ quietly falls back to at-most-once.
+/// Dead-lettering with confirms. Without `reject-publish` RabbitMQ silently uses at-most-once.
 fn dead_letter_to(arguments: &mut FieldTable, queue: &str) {
     arguments.insert("x-dead-letter-exchange".into(), text(""));
     arguments.insert("x-dead-letter-routing-key".into(), text(queue));

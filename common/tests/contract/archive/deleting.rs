@@ -9,9 +9,7 @@ use futures::future::try_join_all;
 use super::putting::check_absent;
 use super::{ArchiveFixture, key, put_batches};
 
-pub(super) async fn deleting_an_upload_deletes_its_objects_only_and_says_how_many<
-    F: ArchiveFixture,
->(
+pub(super) async fn deleting_an_upload_deletes_and_counts_only_its_objects<F: ArchiveFixture>(
     fixture: &F,
 ) -> Result<()> {
     let archive = fixture.open().await?;
@@ -34,7 +32,7 @@ pub(super) async fn deleting_an_upload_deletes_its_objects_only_and_says_how_man
 }
 
 /// Every worker looks for what is left over, and two may find the same.
-pub(super) async fn two_who_delete_at_once_do_not_disturb_each_other<F: ArchiveFixture>(
+pub(super) async fn concurrent_deletions_of_an_upload_succeed<F: ArchiveFixture>(
     fixture: &F,
 ) -> Result<()> {
     const ROUNDS: usize = 5;
@@ -50,7 +48,7 @@ pub(super) async fn two_who_delete_at_once_do_not_disturb_each_other<F: ArchiveF
 }
 
 /// S3 lists and deletes a thousand at a time.
-pub(super) async fn an_upload_of_very_many_objects_is_deleted_whole<F: ArchiveFixture>(
+pub(super) async fn an_upload_of_1100_objects_is_deleted_completely<F: ArchiveFixture>(
     fixture: &F,
 ) -> Result<()> {
     const OBJECTS: u32 = 1_100;

@@ -21,22 +21,22 @@ macro_rules! contract {
         mod $adapter {
             tests! { $fixture {
                 putting {
-                    what_is_put_is_read_back
-                    any_bytes_come_back_as_they_were
-                    an_empty_object_is_an_object
-                    an_object_is_there_after_opening_again
-                    an_object_lies_under_its_key_and_nothing_lies_beside_it
-                    putting_the_same_again_changes_nothing
+                    a_put_object_is_read_back
+                    an_object_of_any_bytes_is_read_back_unchanged
+                    an_empty_object_is_stored
+                    an_object_survives_reopening
+                    a_put_leaves_only_the_object_under_its_key
+                    putting_the_same_object_again_changes_nothing
                     readers_see_the_whole_object_or_none
-                    many_puts_at_once_are_all_there
-                    it_can_be_opened_while_another_puts
+                    concurrent_puts_are_all_stored
+                    an_archive_can_be_opened_while_another_handle_puts
                     an_absent_key_is_not_found
-                    an_archive_within_reach_answers_a_ping
+                    a_reachable_archive_answers_a_ping
                 }
                 deleting {
-                    deleting_an_upload_deletes_its_objects_only_and_says_how_many
-                    two_who_delete_at_once_do_not_disturb_each_other
-                    an_upload_of_very_many_objects_is_deleted_whole
+                    deleting_an_upload_deletes_and_counts_only_its_objects
+                    concurrent_deletions_of_an_upload_succeed
+                    an_upload_of_1100_objects_is_deleted_completely
                     a_deleted_object_can_be_put_again
                 }
             } }

@@ -12,7 +12,7 @@ use futures::future::{try_join, try_join_all};
 
 use super::{ArchiveFixture, key, lone_key, put_batches};
 
-pub(super) async fn what_is_put_is_read_back<F: ArchiveFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn a_put_object_is_read_back<F: ArchiveFixture>(fixture: &F) -> Result<()> {
     let archive = fixture.open().await?;
     let upload = UploadId::generate();
     let objects = [
@@ -29,7 +29,9 @@ pub(super) async fn what_is_put_is_read_back<F: ArchiveFixture>(fixture: &F) -> 
     Ok(())
 }
 
-pub(super) async fn any_bytes_come_back_as_they_were<F: ArchiveFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn an_object_of_any_bytes_is_read_back_unchanged<F: ArchiveFixture>(
+    fixture: &F,
+) -> Result<()> {
     let archive = fixture.open().await?;
     let every_byte: Vec<u8> = (0..=u8::MAX).cycle().take(5 << 20).collect();
     let (key, body) = (lone_key(), Bytes::from(every_byte));
@@ -38,7 +40,7 @@ pub(super) async fn any_bytes_come_back_as_they_were<F: ArchiveFixture>(fixture:
     Ok(())
 }
 
-pub(super) async fn an_empty_object_is_an_object<F: ArchiveFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn an_empty_object_is_stored<F: ArchiveFixture>(fixture: &F) -> Result<()> {
     let archive = fixture.open().await?;
     let key = lone_key();
     archive.put(&key, Bytes::new()).await?;
@@ -47,9 +49,7 @@ pub(super) async fn an_empty_object_is_an_object<F: ArchiveFixture>(fixture: &F)
     Ok(())
 }
 
-pub(super) async fn an_object_is_there_after_opening_again<F: ArchiveFixture>(
-    fixture: &F,
-) -> Result<()> {
+pub(super) async fn an_object_survives_reopening<F: ArchiveFixture>(fixture: &F) -> Result<()> {
     let (key, body) = (lone_key(), Bytes::from_static(b"kept"));
     let archive = fixture.open().await?;
     archive.put(&key, body.clone()).await?;
@@ -58,7 +58,7 @@ pub(super) async fn an_object_is_there_after_opening_again<F: ArchiveFixture>(
     Ok(())
 }
 
-pub(super) async fn an_object_lies_under_its_key_and_nothing_lies_beside_it<F: ArchiveFixture>(
+pub(super) async fn a_put_leaves_only_the_object_under_its_key<F: ArchiveFixture>(
     fixture: &F,
 ) -> Result<()> {
     let archive = fixture.open().await?;
@@ -75,7 +75,7 @@ pub(super) async fn an_object_lies_under_its_key_and_nothing_lies_beside_it<F: A
     Ok(())
 }
 
-pub(super) async fn putting_the_same_again_changes_nothing<F: ArchiveFixture>(
+pub(super) async fn putting_the_same_object_again_changes_nothing<F: ArchiveFixture>(
     fixture: &F,
 ) -> Result<()> {
     let (one, other) = (fixture.open().await?, fixture.open().await?);
@@ -153,7 +153,7 @@ fn described(body: &[u8]) -> String {
     format!("torn: {of_a} of its {} bytes are of one put", body.len())
 }
 
-pub(super) async fn many_puts_at_once_are_all_there<F: ArchiveFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn concurrent_puts_are_all_stored<F: ArchiveFixture>(fixture: &F) -> Result<()> {
     const UPLOADS: usize = 4;
     const BATCHES: u32 = 40;
     let archive = fixture.open().await?;
@@ -172,7 +172,7 @@ pub(super) async fn many_puts_at_once_are_all_there<F: ArchiveFixture>(fixture: 
     Ok(())
 }
 
-pub(super) async fn it_can_be_opened_while_another_puts<F: ArchiveFixture>(
+pub(super) async fn an_archive_can_be_opened_while_another_handle_puts<F: ArchiveFixture>(
     fixture: &F,
 ) -> Result<()> {
     const OBJECTS: u32 = 300;
@@ -208,7 +208,7 @@ pub(super) async fn check_absent(archive: &dyn BatchArchive, key: &ArchiveKey) -
     Ok(())
 }
 
-pub(super) async fn an_archive_within_reach_answers_a_ping<F: ArchiveFixture>(
+pub(super) async fn a_reachable_archive_answers_a_ping<F: ArchiveFixture>(
     fixture: &F,
 ) -> Result<()> {
     Ok(fixture.open().await?.ping().await?)

@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use super::{LONG, ProgressFixture, check, snapshot, stored};
 use crate::sample::first;
 
-pub(super) async fn absent_counters_are_told_and_nothing_is_added<F: ProgressFixture>(
+pub(super) async fn absent_counters_are_reported_and_nothing_is_added<F: ProgressFixture>(
     fixture: &F,
 ) -> Result<()> {
     let progress = fixture.open(LONG).await?;
@@ -70,7 +70,7 @@ pub(super) async fn concurrent_adds_are_exact<F: ProgressFixture>(fixture: &F) -
     Ok(())
 }
 
-pub(super) async fn figures_never_go_backwards<F: ProgressFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn counters_never_go_backwards<F: ProgressFixture>(fixture: &F) -> Result<()> {
     let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
     progress
@@ -90,7 +90,7 @@ pub(super) async fn figures_never_go_backwards<F: ProgressFixture>(fixture: &F) 
     Ok(())
 }
 
-pub(super) async fn counters_are_made_from_a_snapshot<F: ProgressFixture>(
+pub(super) async fn restore_creates_counters_from_a_snapshot<F: ProgressFixture>(
     fixture: &F,
 ) -> Result<()> {
     let progress = fixture.open(LONG).await?;
@@ -106,7 +106,7 @@ pub(super) async fn counters_are_made_from_a_snapshot<F: ProgressFixture>(
     Ok(())
 }
 
-pub(super) async fn restoring_adds_what_is_lacking_and_takes_nothing_away<F: ProgressFixture>(
+pub(super) async fn restore_adds_missing_figures_and_removes_none<F: ProgressFixture>(
     fixture: &F,
 ) -> Result<()> {
     let progress = fixture.open(LONG).await?;
@@ -125,7 +125,7 @@ pub(super) async fn restoring_adds_what_is_lacking_and_takes_nothing_away<F: Pro
 }
 
 /// A file of 10 GiB has about so many batches.
-pub(super) async fn a_snapshot_of_a_very_long_ledger_is_restored<F: ProgressFixture>(
+pub(super) async fn a_snapshot_of_20000_batches_is_restored<F: ProgressFixture>(
     fixture: &F,
 ) -> Result<()> {
     const BATCHES: u32 = 20_000;
@@ -140,7 +140,9 @@ pub(super) async fn a_snapshot_of_a_very_long_ledger_is_restored<F: ProgressFixt
     check(progress.as_ref(), first(id), (1, 1, u64::from(BATCHES) + 1)).await
 }
 
-pub(super) async fn uploads_are_counted_apart<F: ProgressFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn each_upload_has_its_own_counters<F: ProgressFixture>(
+    fixture: &F,
+) -> Result<()> {
     let progress = fixture.open(LONG).await?;
     let (one, other) = (UploadId::generate(), UploadId::generate());
     progress.restore(first(one), &snapshot(1, 10, [1])).await?;
@@ -151,7 +153,7 @@ pub(super) async fn uploads_are_counted_apart<F: ProgressFixture>(fixture: &F) -
     check(progress.as_ref(), first(other), (0, 0, 2)).await
 }
 
-pub(super) async fn counters_within_reach_answer_a_ping<F: ProgressFixture>(
+pub(super) async fn a_reachable_progress_store_answers_a_ping<F: ProgressFixture>(
     fixture: &F,
 ) -> Result<()> {
     Ok(fixture.open(LONG).await?.ping().await?)

@@ -7,7 +7,9 @@ use carga_common::upload::UploadId;
 use super::{LONG, ProgressFixture, check, snapshot, stored};
 use crate::sample::{first, in_epoch};
 
-pub(super) async fn a_newer_epoch_begins_afresh<F: ProgressFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn a_newer_epoch_starts_with_new_counters<F: ProgressFixture>(
+    fixture: &F,
+) -> Result<()> {
     let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
     progress
@@ -28,7 +30,9 @@ pub(super) async fn a_newer_epoch_begins_afresh<F: ProgressFixture>(fixture: &F)
     check(progress.as_ref(), in_epoch(id, 2), (0, 0, 1)).await
 }
 
-pub(super) async fn an_older_epoch_changes_nothing<F: ProgressFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn a_report_of_an_older_epoch_changes_nothing<F: ProgressFixture>(
+    fixture: &F,
+) -> Result<()> {
     let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
     progress

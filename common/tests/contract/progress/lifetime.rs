@@ -10,7 +10,7 @@ use carga_testkit::eventually;
 use super::{LONG, ProgressFixture, check, snapshot, stored};
 use crate::sample::first;
 
-pub(super) async fn counters_end_with_their_time_to_live<F: ProgressFixture>(
+pub(super) async fn counters_expire_after_their_time_to_live<F: ProgressFixture>(
     fixture: &F,
 ) -> Result<()> {
     let ttl = Duration::from_secs(1);

@@ -20,22 +20,22 @@ macro_rules! contract {
         mod $adapter {
             tests! { $fixture {
                 counting {
-                    absent_counters_are_told_and_nothing_is_added
+                    absent_counters_are_reported_and_nothing_is_added
                     a_batch_counted_twice_changes_nothing
                     concurrent_adds_are_exact
-                    figures_never_go_backwards
-                    counters_are_made_from_a_snapshot
-                    restoring_adds_what_is_lacking_and_takes_nothing_away
-                    a_snapshot_of_a_very_long_ledger_is_restored
-                    uploads_are_counted_apart
-                    counters_within_reach_answer_a_ping
+                    counters_never_go_backwards
+                    restore_creates_counters_from_a_snapshot
+                    restore_adds_missing_figures_and_removes_none
+                    a_snapshot_of_20000_batches_is_restored
+                    each_upload_has_its_own_counters
+                    a_reachable_progress_store_answers_a_ping
                 }
                 epochs {
-                    a_newer_epoch_begins_afresh
-                    an_older_epoch_changes_nothing
+                    a_newer_epoch_starts_with_new_counters
+                    a_report_of_an_older_epoch_changes_nothing
                 }
                 lifetime {
-                    counters_end_with_their_time_to_live
+                    counters_expire_after_their_time_to_live
                     every_change_renews_the_time_to_live
                 }
             } }

@@ -5,7 +5,7 @@ use carga_common::queue::{QueueDepth, RetryTier};
 
 use super::{QueueFixture, check, check_nothing_is_left, lone_batch, take, take_dead, told};
 
-pub(super) async fn a_dead_letter_is_kept_with_its_reason_id_and_body<F: QueueFixture>(
+pub(super) async fn a_dead_letter_keeps_its_reason_id_and_body<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     let queue = fixture.open().await?;
@@ -34,9 +34,7 @@ pub(super) async fn a_dead_letter_is_kept_with_its_reason_id_and_body<F: QueueFi
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_reason_comes_back_as_it_was_given<F: QueueFixture>(
-    fixture: &F,
-) -> Result<()> {
+pub(super) async fn a_reason_is_delivered_unchanged<F: QueueFixture>(fixture: &F) -> Result<()> {
     let queue = fixture.open().await?;
     let long = "store.store refused invalid data: ".repeat(300);
     for reason in ["", "row 3: \"é🦀\"\n\tis no number \\", &long] {
@@ -49,7 +47,9 @@ pub(super) async fn a_reason_comes_back_as_it_was_given<F: QueueFixture>(
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_dropped_dead_letter_comes_again<F: QueueFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn a_dropped_dead_letter_is_redelivered<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
     let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;

@@ -16,7 +16,7 @@ use super::{
 /// How long nothing must come where nothing may come.
 const A_WHILE: Duration = Duration::from_millis(500);
 
-pub(super) async fn a_dropped_delivery_comes_again<F: QueueFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn a_dropped_delivery_is_redelivered<F: QueueFixture>(fixture: &F) -> Result<()> {
     let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
@@ -109,7 +109,7 @@ fn distinct(seen: &Mutex<Vec<u32>>) -> u32 {
     seen.iter().collect::<BTreeSet<_>>().len() as u32
 }
 
-pub(super) async fn no_more_than_the_prefetch_are_unsettled<F: QueueFixture>(
+pub(super) async fn unsettled_deliveries_never_exceed_the_prefetch<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     let queue = fixture.open().await?;
@@ -130,7 +130,7 @@ pub(super) async fn no_more_than_the_prefetch_are_unsettled<F: QueueFixture>(
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn of_large_batches_fewer_are_unsettled<F: QueueFixture>(
+pub(super) async fn prefetch_limits_the_bytes_of_unsettled_deliveries<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     const MIB: usize = 1 << 20;
@@ -162,7 +162,7 @@ pub(super) async fn of_large_batches_fewer_are_unsettled<F: QueueFixture>(
 }
 
 /// However often that changes how many may be unsettled.
-pub(super) async fn batches_of_all_sizes_come_once_each<F: QueueFixture>(
+pub(super) async fn batches_of_mixed_sizes_are_delivered_once_each<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     const KIB: usize = 1 << 10;
@@ -197,7 +197,7 @@ pub(super) async fn batches_of_all_sizes_come_once_each<F: QueueFixture>(
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn what_a_dropped_consumer_has_not_handed_out_goes_to_others<F: QueueFixture>(
+pub(super) async fn batches_prefetched_by_a_dropped_consumer_go_to_another<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     let (one, other) = (fixture.open().await?, fixture.open().await?);
@@ -216,7 +216,7 @@ pub(super) async fn what_a_dropped_consumer_has_not_handed_out_goes_to_others<F:
 }
 
 /// A worker that stops takes nothing more and still finishes what it has.
-pub(super) async fn a_delivery_can_be_settled_after_its_consumer_is_gone<F: QueueFixture>(
+pub(super) async fn a_delivery_can_be_settled_after_its_consumer_is_dropped<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     let queue = fixture.open().await?;
@@ -235,7 +235,7 @@ pub(super) async fn a_delivery_can_be_settled_after_its_consumer_is_gone<F: Queu
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_holder_that_has_closed_is_fenced<F: QueueFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn a_closed_holder_is_fenced<F: QueueFixture>(fixture: &F) -> Result<()> {
     let (stale, queue) = (fixture.open().await?, fixture.open().await?);
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
@@ -246,9 +246,7 @@ pub(super) async fn a_holder_that_has_closed_is_fenced<F: QueueFixture>(fixture:
 }
 
 /// It may live on, with a delivery that is somebody else's by now.
-pub(super) async fn a_holder_that_is_taken_for_dead_is_fenced<F: QueueFixture>(
-    fixture: &F,
-) -> Result<()> {
+pub(super) async fn a_holder_presumed_dead_is_fenced<F: QueueFixture>(fixture: &F) -> Result<()> {
     let Killable {
         queue: stale,
         presume_dead,
@@ -282,7 +280,7 @@ async fn check_fenced<F: QueueFixture>(
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn the_deliveries_of_a_closed_handle_end_with_an_error<F: QueueFixture>(
+pub(super) async fn a_closed_handle_ends_its_deliveries_with_an_error<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     let queue = fixture.open().await?;

@@ -26,41 +26,41 @@ macro_rules! contract {
         mod $adapter {
             tests! { $fixture {
                 publishing {
-                    a_published_batch_is_there_after_opening_again
-                    many_publishes_at_once_are_each_durable_once
-                    a_queue_that_nobody_empties_takes_what_comes
-                    a_waiting_consumer_gets_what_another_handle_publishes
-                    any_bytes_come_back_as_they_were
-                    a_body_of_5_mib_comes_back_whole
-                    a_message_id_and_its_epoch_come_back
-                    a_message_of_an_unknown_version_is_carried_unharmed
-                    depth_tells_ready_retrying_and_dead
-                    a_queue_within_reach_answers_a_ping
+                    a_published_batch_survives_reopening
+                    concurrent_publishes_are_each_durable_once
+                    a_queue_without_a_consumer_accepts_every_publish
+                    a_waiting_consumer_receives_a_batch_from_another_handle
+                    a_body_of_any_bytes_is_delivered_unchanged
+                    a_body_of_5_mib_is_delivered_whole
+                    a_delivery_carries_its_batch_id_and_epoch
+                    a_message_of_an_unknown_version_is_delivered_unchanged
+                    depth_counts_ready_retrying_and_dead_messages
+                    a_reachable_queue_answers_a_ping
                 }
                 delivery {
-                    a_dropped_delivery_comes_again
+                    a_dropped_delivery_is_redelivered
                     an_acknowledged_delivery_is_gone_for_good
                     a_delivery_has_one_holder_at_a_time
-                    no_more_than_the_prefetch_are_unsettled
-                    of_large_batches_fewer_are_unsettled
-                    batches_of_all_sizes_come_once_each
-                    what_a_dropped_consumer_has_not_handed_out_goes_to_others
-                    a_delivery_can_be_settled_after_its_consumer_is_gone
-                    a_holder_that_has_closed_is_fenced
-                    a_holder_that_is_taken_for_dead_is_fenced
-                    the_deliveries_of_a_closed_handle_end_with_an_error
+                    unsettled_deliveries_never_exceed_the_prefetch
+                    prefetch_limits_the_bytes_of_unsettled_deliveries
+                    batches_of_mixed_sizes_are_delivered_once_each
+                    batches_prefetched_by_a_dropped_consumer_go_to_another
+                    a_delivery_can_be_settled_after_its_consumer_is_dropped
+                    a_closed_holder_is_fenced
+                    a_holder_presumed_dead_is_fenced
+                    a_closed_handle_ends_its_deliveries_with_an_error
                 }
                 retry {
-                    a_retried_delivery_waits_for_its_tier_and_comes_back_as_the_next_attempt
-                    a_wait_survives_opening_again
-                    every_retry_counts_one_attempt
-                    a_redelivery_is_no_attempt
-                    a_long_wait_does_not_hold_back_a_short_one
+                    a_retried_delivery_waits_for_its_tier_and_is_the_next_attempt
+                    a_retry_delay_survives_reopening
+                    every_retry_adds_one_attempt
+                    a_redelivery_does_not_count_as_an_attempt
+                    a_long_retry_delay_does_not_hold_back_a_short_one
                 }
                 dead_letters {
-                    a_dead_letter_is_kept_with_its_reason_id_and_body
-                    a_reason_comes_back_as_it_was_given
-                    a_dropped_dead_letter_comes_again
+                    a_dead_letter_keeps_its_reason_id_and_body
+                    a_reason_is_delivered_unchanged
+                    a_dropped_dead_letter_is_redelivered
                     an_acknowledged_dead_letter_is_gone_for_good
                     only_a_dead_letter_has_a_reason
                 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::sample::in_epoch;
 
-pub(super) async fn a_published_batch_is_there_after_opening_again<F: QueueFixture>(
+pub(super) async fn a_published_batch_survives_reopening<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     let queue = fixture.open().await?;
@@ -32,7 +32,7 @@ pub(super) async fn a_published_batch_is_there_after_opening_again<F: QueueFixtu
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn many_publishes_at_once_are_each_durable_once<F: QueueFixture>(
+pub(super) async fn concurrent_publishes_are_each_durable_once<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     const UPLOADS: u32 = 4;
@@ -74,7 +74,7 @@ pub(super) async fn many_publishes_at_once_are_each_durable_once<F: QueueFixture
 }
 
 /// It may slow its publishers down.
-pub(super) async fn a_queue_that_nobody_empties_takes_what_comes<F: QueueFixture>(
+pub(super) async fn a_queue_without_a_consumer_accepts_every_publish<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     const BATCHES: u32 = 400;
@@ -100,7 +100,7 @@ pub(super) async fn a_queue_that_nobody_empties_takes_what_comes<F: QueueFixture
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_waiting_consumer_gets_what_another_handle_publishes<F: QueueFixture>(
+pub(super) async fn a_waiting_consumer_receives_a_batch_from_another_handle<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     let (here, there) = (fixture.open().await?, fixture.open().await?);
@@ -117,7 +117,9 @@ pub(super) async fn a_waiting_consumer_gets_what_another_handle_publishes<F: Que
     check_nothing_is_left(fixture, here).await
 }
 
-pub(super) async fn any_bytes_come_back_as_they_were<F: QueueFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn a_body_of_any_bytes_is_delivered_unchanged<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
     let queue = fixture.open().await?;
     let every_byte: Vec<u8> = (0..=u8::MAX).cycle().take(1000).collect();
     let bodies = [
@@ -140,7 +142,7 @@ pub(super) async fn any_bytes_come_back_as_they_were<F: QueueFixture>(fixture: &
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_body_of_5_mib_comes_back_whole<F: QueueFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn a_body_of_5_mib_is_delivered_whole<F: QueueFixture>(fixture: &F) -> Result<()> {
     let queue = fixture.open().await?;
     let body: Vec<u8> = (0..5 << 20)
         .map(|fixture: u32| (fixture % 251) as u8)
@@ -157,7 +159,7 @@ pub(super) async fn a_body_of_5_mib_comes_back_whole<F: QueueFixture>(fixture: &
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_message_id_and_its_epoch_come_back<F: QueueFixture>(
+pub(super) async fn a_delivery_carries_its_batch_id_and_epoch<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     let queue = fixture.open().await?;
@@ -175,7 +177,7 @@ pub(super) async fn a_message_id_and_its_epoch_come_back<F: QueueFixture>(
 }
 
 /// A worker of an older build has nothing but the message to pass on, and must not lose anything of it.
-pub(super) async fn a_message_of_an_unknown_version_is_carried_unharmed<F: QueueFixture>(
+pub(super) async fn a_message_of_an_unknown_version_is_delivered_unchanged<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     let queue = fixture.open().await?;
@@ -198,7 +200,7 @@ pub(super) async fn a_message_of_an_unknown_version_is_carried_unharmed<F: Queue
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn depth_tells_ready_retrying_and_dead<F: QueueFixture>(
+pub(super) async fn depth_counts_ready_retrying_and_dead_messages<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     let queue = fixture.open().await?;
@@ -233,9 +235,7 @@ pub(super) async fn depth_tells_ready_retrying_and_dead<F: QueueFixture>(
     Ok(())
 }
 
-pub(super) async fn a_queue_within_reach_answers_a_ping<F: QueueFixture>(
-    fixture: &F,
-) -> Result<()> {
+pub(super) async fn a_reachable_queue_answers_a_ping<F: QueueFixture>(fixture: &F) -> Result<()> {
     let queue = fixture.open().await?;
     queue.ping().await?;
     queue.close().await;

@@ -13,7 +13,7 @@ use super::{
 /// A wait that is cut short by rounding is none that was forgotten.
 const NEARLY_A_SECOND: Duration = Duration::from_millis(800);
 
-pub(super) async fn a_retried_delivery_waits_for_its_tier_and_comes_back_as_the_next_attempt<
+pub(super) async fn a_retried_delivery_waits_for_its_tier_and_is_the_next_attempt<
     F: QueueFixture,
 >(
     fixture: &F,
@@ -34,7 +34,7 @@ pub(super) async fn a_retried_delivery_waits_for_its_tier_and_comes_back_as_the_
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_wait_survives_opening_again<F: QueueFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn a_retry_delay_survives_reopening<F: QueueFixture>(fixture: &F) -> Result<()> {
     let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
@@ -51,7 +51,7 @@ pub(super) async fn a_wait_survives_opening_again<F: QueueFixture>(fixture: &F) 
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn every_retry_counts_one_attempt<F: QueueFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn every_retry_adds_one_attempt<F: QueueFixture>(fixture: &F) -> Result<()> {
     let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
@@ -67,7 +67,9 @@ pub(super) async fn every_retry_counts_one_attempt<F: QueueFixture>(fixture: &F)
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_redelivery_is_no_attempt<F: QueueFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn a_redelivery_does_not_count_as_an_attempt<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
     let queue = fixture.open().await?;
     let sent = lone_batch();
     queue.publisher().publish(&sent).await?;
@@ -84,7 +86,7 @@ pub(super) async fn a_redelivery_is_no_attempt<F: QueueFixture>(fixture: &F) -> 
     check_nothing_is_left(fixture, queue).await
 }
 
-pub(super) async fn a_long_wait_does_not_hold_back_a_short_one<F: QueueFixture>(
+pub(super) async fn a_long_retry_delay_does_not_hold_back_a_short_one<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
     let queue = fixture.open().await?;

@@ -64,7 +64,7 @@ pub(super) async fn an_upload_without_rows_completes<F: StoreFixture>(fixture: &
 }
 
 /// Each looks after its own commit, as a worker does, and the API after the seal: the last of them sees everything.
-pub(super) async fn the_last_batches_at_once_complete_it_exactly_once<F: StoreFixture>(
+pub(super) async fn concurrent_last_batches_complete_an_upload_exactly_once<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     const ROUNDS: usize = 10;
@@ -105,7 +105,7 @@ async fn finish(store: &dyn Store, id: UploadId) -> Result<bool> {
     }
 }
 
-pub(super) async fn accounts_that_do_not_close_are_a_mismatch<F: StoreFixture>(
+pub(super) async fn row_counts_that_do_not_add_up_are_a_mismatch<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -131,7 +131,9 @@ pub(super) async fn accounts_that_do_not_close_are_a_mismatch<F: StoreFixture>(
     Ok(())
 }
 
-pub(super) async fn an_upload_that_has_ended_says_so<F: StoreFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn an_ended_upload_is_reported_as_ended<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
     let store = fixture.open().await?;
     let completed = complete(store.as_ref(), 1, 10).await?;
     let failed = begin(store.as_ref()).await?;
@@ -145,7 +147,7 @@ pub(super) async fn an_upload_that_has_ended_says_so<F: StoreFixture>(fixture: &
     check_status(store.as_ref(), failed, Status::Failed).await
 }
 
-pub(super) async fn a_completed_upload_tells_its_final_figures<F: StoreFixture>(
+pub(super) async fn a_completed_upload_has_its_final_figures<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;

@@ -14,18 +14,14 @@ use super::{
 };
 use crate::sample::{self, first};
 
-pub(super) async fn a_store_within_reach_answers_a_ping<F: StoreFixture>(
-    fixture: &F,
-) -> Result<()> {
+pub(super) async fn a_reachable_store_answers_a_ping<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     store.ping().await?;
     store.close().await;
     Ok(())
 }
 
-pub(super) async fn everything_is_there_after_opening_again<F: StoreFixture>(
-    fixture: &F,
-) -> Result<()> {
+pub(super) async fn committed_data_survives_reopening<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let completed = complete(store.as_ref(), 2, 5).await?;
     let failed = begin(store.as_ref()).await?;
@@ -51,7 +47,9 @@ pub(super) async fn everything_is_there_after_opening_again<F: StoreFixture>(
     check_sample_rows(store.as_ref(), receiving, 10).await
 }
 
-pub(super) async fn many_can_open_it_at_once<F: StoreFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn several_handles_can_open_a_new_store_at_once<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
     // All at once: whichever comes first makes the schema.
     let stores = try_join_all((0..4).map(|_| fixture.open())).await?;
     let id = begin(stores[0].as_ref()).await?;
@@ -148,7 +146,7 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
 
 /// Corruption is reported as what it is: it does not look like an absent value or an unknown
 /// upload.
-pub(super) async fn a_corrupt_value_fails_with_its_column_and_value<F: StoreFixture>(
+pub(super) async fn a_corrupt_value_is_reported_with_its_column<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     fn check<T>(outcome: PortResult<T>, column: &str, value: &str) -> Result<()> {

@@ -26,7 +26,7 @@ fn dead_batch(upload: UploadId, epoch: i32, seq: u32) -> DeadBatch {
     dead(Some(BatchId { upload, seq }))
 }
 
-pub(super) async fn a_dead_batch_is_kept_once_and_counted<F: StoreFixture>(
+pub(super) async fn a_dead_letter_is_kept_once_and_counted<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let (store, other) = (fixture.open().await?, fixture.open().await?);
@@ -47,7 +47,7 @@ pub(super) async fn a_dead_batch_is_kept_once_and_counted<F: StoreFixture>(
     check_status(store.as_ref(), id, Status::Receiving).await
 }
 
-pub(super) async fn a_dead_copy_of_a_stored_batch_is_not_kept<F: StoreFixture>(
+pub(super) async fn a_dead_letter_of_a_stored_batch_is_not_kept<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -61,7 +61,7 @@ pub(super) async fn a_dead_copy_of_a_stored_batch_is_not_kept<F: StoreFixture>(
     check_sample_rows(store.as_ref(), id, 10).await
 }
 
-pub(super) async fn a_dead_batch_that_names_no_upload_is_kept<F: StoreFixture>(
+pub(super) async fn a_dead_letter_without_an_upload_is_kept<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -75,7 +75,7 @@ pub(super) async fn a_dead_batch_that_names_no_upload_is_kept<F: StoreFixture>(
     Ok(())
 }
 
-pub(super) async fn an_upload_with_a_dead_batch_does_not_complete<F: StoreFixture>(
+pub(super) async fn an_upload_with_a_dead_letter_does_not_complete<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;

@@ -27,107 +27,107 @@ macro_rules! contract {
         mod $adapter {
             tests! { $fixture in uploads {
                 records {
-                    a_new_upload_is_recorded_as_it_was_given
-                    an_id_that_is_taken_is_a_conflict
+                    a_new_upload_is_recorded_with_every_given_field
+                    creating_an_existing_id_is_a_conflict
                     an_upload_is_sealed_once
-                    an_upload_that_failed_is_not_sealed
-                    a_failure_is_told_with_its_place
+                    a_failed_upload_is_not_sealed
+                    a_failure_is_recorded_with_its_position
                     an_upload_ends_once
-                    a_call_of_another_epoch_changes_nothing
+                    a_call_for_another_epoch_changes_nothing
                     figures_on_record_never_go_down
-                    a_heartbeat_tells_which_uploads_have_ended
-                    the_last_figures_of_a_failed_upload_are_kept
+                    a_heartbeat_renews_only_receiving_uploads
+                    a_failed_upload_keeps_its_highest_figures
                 }
                 listing {
                     uploads_are_listed_newest_first
                     uploads_are_listed_by_status
-                    pages_leave_nothing_out_and_repeat_nothing
-                    uploads_of_the_same_moment_are_listed_by_their_ids
+                    pages_neither_skip_nor_repeat_an_upload
+                    uploads_created_at_the_same_time_are_listed_by_id
                 }
                 reversal {
                     a_cancelled_upload_stores_nothing_more_and_leaves_no_row
-                    an_upload_that_has_ended_is_not_cancelled
+                    an_ended_upload_is_not_cancelled
                     an_undone_upload_leaves_no_row_and_no_archive
-                    only_an_upload_that_ended_well_is_undone_and_only_once
-                    the_same_content_is_found_while_its_rows_are_in_place
+                    an_upload_is_undone_once_and_only_if_it_ended_well
+                    same_content_is_found_only_while_its_rows_are_visible
                 }
             } }
             tests! { $fixture in batches {
                 storing {
-                    a_group_has_an_outcome_for_each_batch_in_their_order
+                    a_group_returns_one_outcome_per_batch_in_order
                     a_group_is_stored_whole_or_not_at_all
-                    a_replay_adds_nothing_and_says_so
-                    a_batch_that_two_have_at_once_is_stored_once
-                    a_batch_without_rows_is_stored_like_any_other
-                    a_ledger_has_its_entries_in_order_with_their_figures
-                    the_progress_of_an_upload_is_its_ledger_and_its_figures
+                    a_replay_adds_nothing_and_is_reported
+                    concurrent_stores_of_a_batch_store_it_once
+                    a_batch_without_rows_is_stored
+                    ledger_entries_are_in_order_and_complete
+                    progress_returns_the_ledger_and_the_recorded_figures
                     a_batch_is_admitted_while_it_can_be_stored
                 }
                 fence {
                     a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row
-                    no_batch_on_its_way_outlives_a_failure
-                    a_fenced_batch_is_not_judged_by_its_cells
+                    a_batch_being_stored_does_not_outlive_a_failure
+                    a_fenced_batch_is_not_validated
                     a_batch_of_another_epoch_is_fenced
-                    a_batch_of_an_unknown_upload_is_told
+                    a_batch_of_an_unknown_upload_is_reported
                 }
             } }
             tests! { $fixture {
                 connection {
-                    a_store_within_reach_answers_a_ping
-                    everything_is_there_after_opening_again
-                    many_can_open_it_at_once
+                    a_reachable_store_answers_a_ping
+                    committed_data_survives_reopening
+                    several_handles_can_open_a_new_store_at_once
                     a_failed_call_names_its_operation
-                    a_corrupt_value_fails_with_its_column_and_value
+                    a_corrupt_value_is_reported_with_its_column
                 }
                 completion {
                     an_upload_is_not_complete_while_a_batch_is_missing
                     an_upload_is_not_complete_before_it_is_sealed
                     an_upload_without_rows_completes
-                    the_last_batches_at_once_complete_it_exactly_once
-                    accounts_that_do_not_close_are_a_mismatch
-                    an_upload_that_has_ended_says_so
-                    a_completed_upload_tells_its_final_figures
+                    concurrent_last_batches_complete_an_upload_exactly_once
+                    row_counts_that_do_not_add_up_are_a_mismatch
+                    an_ended_upload_is_reported_as_ended
+                    a_completed_upload_has_its_final_figures
                 }
                 rows {
-                    every_text_comes_back_cell_by_cell
-                    an_empty_cell_is_no_null
-                    every_escape_of_json_is_decoded
-                    a_cell_of_1_mib_comes_back_whole
-                    a_batch_of_1000_rows_of_70_columns_comes_back_whole
-                    rows_come_in_order_whatever_order_they_were_stored_in
-                    rows_are_shown_only_of_an_upload_that_ended_well
-                    a_page_of_rows_has_several_batches_only_while_they_are_small
-                    rows_removed_while_they_are_read_are_a_conflict
+                    every_text_is_read_back_unchanged
+                    an_empty_cell_is_not_null
+                    every_json_escape_is_decoded
+                    a_cell_of_1_mib_is_read_back_whole
+                    a_batch_of_1000_rows_of_70_columns_is_read_back_whole
+                    rows_are_read_in_order_however_they_were_stored
+                    rows_are_visible_only_after_their_upload_ended_well
+                    a_page_of_rows_holds_several_batches_only_if_they_are_small
+                    the_next_page_of_an_undone_upload_is_a_conflict
                 }
                 rejects {
-                    a_rejected_row_comes_back_as_it_was_given
-                    rejected_rows_come_in_order_and_each_once
+                    a_rejected_row_is_read_back_unchanged
+                    rejected_rows_are_read_in_order_and_once_each
                     a_page_of_rejected_rows_is_bounded_in_bytes
-                    rejected_rows_stay_when_their_upload_fails_and_then_there_are_no_more
+                    a_failed_upload_keeps_its_rejected_rows_and_takes_no_more
                     an_upload_with_rejected_rows_ends_as_partial
-                    accounts_that_do_not_close_with_the_rejected_rows_are_a_mismatch
-                    rows_keep_their_numbers_around_those_that_were_rejected
+                    rejected_counts_that_do_not_add_up_are_a_mismatch
+                    rows_keep_their_numbers_around_rejected_rows
                 }
                 dead_letters {
-                    a_dead_batch_is_kept_once_and_counted
-                    a_dead_copy_of_a_stored_batch_is_not_kept
-                    a_dead_batch_that_names_no_upload_is_kept
-                    an_upload_with_a_dead_batch_does_not_complete
+                    a_dead_letter_is_kept_once_and_counted
+                    a_dead_letter_of_a_stored_batch_is_not_kept
+                    a_dead_letter_without_an_upload_is_kept
+                    an_upload_with_a_dead_letter_does_not_complete
                 }
             } }
             tests! { $fixture in maintenance {
                 leftovers {
-                    a_receiving_upload_without_a_sign_of_life_is_expired
+                    a_receiving_upload_without_heartbeats_expires
                     a_heartbeat_renews_the_lease
-                    a_sealed_upload_that_nobody_ends_is_unfinished
-                    an_upload_is_left_over_until_its_rows_are_removed
-                    an_archive_is_left_over_until_it_is_removed
+                    a_sealed_upload_without_an_end_is_unfinished
+                    a_failed_upload_is_listed_until_its_rows_are_removed
+                    the_archive_of_a_failed_upload_is_listed_until_it_is_removed
                 }
                 removal {
-                    removal_can_be_stopped_in_the_middle_and_resumed_by_another
-                    removal_leaves_the_rows_of_other_uploads_alone
-                    rows_that_are_to_be_kept_are_never_removed
-                    two_who_remove_at_once_do_not_disturb_each_other
+                    an_interrupted_removal_is_resumed_by_another_handle
+                    removal_keeps_the_rows_of_other_uploads
+                    rows_of_receiving_and_completed_uploads_are_never_removed
+                    concurrent_removals_of_an_upload_succeed
                 }
             } }
         }

@@ -33,7 +33,7 @@ async fn all(store: &dyn Store, id: UploadId) -> Result<Vec<RejectedRow>> {
     }
 }
 
-pub(super) async fn a_rejected_row_comes_back_as_it_was_given<F: StoreFixture>(
+pub(super) async fn a_rejected_row_is_read_back_unchanged<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -59,7 +59,7 @@ pub(super) async fn a_rejected_row_comes_back_as_it_was_given<F: StoreFixture>(
     Ok(())
 }
 
-pub(super) async fn rejected_rows_come_in_order_and_each_once<F: StoreFixture>(
+pub(super) async fn rejected_rows_are_read_in_order_and_once_each<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     const ROWS: u64 = 1200;
@@ -95,9 +95,7 @@ pub(super) async fn a_page_of_rejected_rows_is_bounded_in_bytes<F: StoreFixture>
     Ok(())
 }
 
-pub(super) async fn rejected_rows_stay_when_their_upload_fails_and_then_there_are_no_more<
-    F: StoreFixture,
->(
+pub(super) async fn a_failed_upload_keeps_its_rejected_rows_and_takes_no_more<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -155,9 +153,7 @@ pub(super) async fn an_upload_with_rejected_rows_ends_as_partial<F: StoreFixture
     Ok(())
 }
 
-pub(super) async fn accounts_that_do_not_close_with_the_rejected_rows_are_a_mismatch<
-    F: StoreFixture,
->(
+pub(super) async fn rejected_counts_that_do_not_add_up_are_a_mismatch<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -185,7 +181,7 @@ pub(super) async fn accounts_that_do_not_close_with_the_rejected_rows_are_a_mism
     Ok(())
 }
 
-pub(super) async fn rows_keep_their_numbers_around_those_that_were_rejected<F: StoreFixture>(
+pub(super) async fn rows_keep_their_numbers_around_rejected_rows<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;

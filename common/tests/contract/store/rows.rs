@@ -76,7 +76,7 @@ async fn round_trip(
     Ok(())
 }
 
-pub(super) async fn every_text_comes_back_cell_by_cell<F: StoreFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn every_text_is_read_back_unchanged<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     // Each at the beginning, in the middle and at the end of a row.
     let columns = ["a \"b\"", "ü,🦀", "\\"].map(String::from).to_vec();
@@ -89,7 +89,7 @@ pub(super) async fn every_text_comes_back_cell_by_cell<F: StoreFixture>(fixture:
     round_trip(store.as_ref(), vec!["only".to_owned()], alone).await
 }
 
-pub(super) async fn an_empty_cell_is_no_null<F: StoreFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn an_empty_cell_is_not_null<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let message = r#"[[null,""],["",null],[null,null],["",""],["null","NULL"]]"#;
@@ -115,7 +115,7 @@ fn check_fields(found: &[StoredRow], expected: &[Vec<Option<String>>]) -> Result
 }
 
 /// Our own encoder escapes little, another one may escape anything.
-pub(super) async fn every_escape_of_json_is_decoded<F: StoreFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn every_json_escape_is_decoded<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let message = r#"[ [ "\u0041\u00e9\ud83e\udd80" , "\/\"\\" ],
@@ -131,7 +131,7 @@ pub(super) async fn every_escape_of_json_is_decoded<F: StoreFixture>(fixture: &F
     check_fields(&rows(store.as_ref(), id).await?, &expected)
 }
 
-pub(super) async fn a_cell_of_1_mib_comes_back_whole<F: StoreFixture>(fixture: &F) -> Result<()> {
+pub(super) async fn a_cell_of_1_mib_is_read_back_whole<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let plain = "x".repeat(1 << 20);
     let escaped = "\"\\\n".repeat((1 << 20) / 3);
@@ -140,7 +140,7 @@ pub(super) async fn a_cell_of_1_mib_comes_back_whole<F: StoreFixture>(fixture: &
     round_trip(store.as_ref(), sample::columns(), stored.to_vec()).await
 }
 
-pub(super) async fn a_batch_of_1000_rows_of_70_columns_comes_back_whole<F: StoreFixture>(
+pub(super) async fn a_batch_of_1000_rows_of_70_columns_is_read_back_whole<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -153,7 +153,7 @@ pub(super) async fn a_batch_of_1000_rows_of_70_columns_comes_back_whole<F: Store
     round_trip(store.as_ref(), columns, (1..=1000).map(row).collect()).await
 }
 
-pub(super) async fn rows_come_in_order_whatever_order_they_were_stored_in<F: StoreFixture>(
+pub(super) async fn rows_are_read_in_order_however_they_were_stored<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -173,7 +173,7 @@ pub(super) async fn rows_come_in_order_whatever_order_they_were_stored_in<F: Sto
     Ok(())
 }
 
-pub(super) async fn rows_are_shown_only_of_an_upload_that_ended_well<F: StoreFixture>(
+pub(super) async fn rows_are_visible_only_after_their_upload_ended_well<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -195,9 +195,7 @@ pub(super) async fn rows_are_shown_only_of_an_upload_that_ended_well<F: StoreFix
     Ok(())
 }
 
-pub(super) async fn a_page_of_rows_has_several_batches_only_while_they_are_small<
-    F: StoreFixture,
->(
+pub(super) async fn a_page_of_rows_holds_several_batches_only_if_they_are_small<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -226,7 +224,7 @@ async fn page_lengths(store: &dyn Store, id: UploadId) -> Result<Vec<usize>> {
     Ok(lengths)
 }
 
-pub(super) async fn rows_removed_while_they_are_read_are_a_conflict<F: StoreFixture>(
+pub(super) async fn the_next_page_of_an_undone_upload_is_a_conflict<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;

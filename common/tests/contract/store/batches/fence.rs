@@ -35,7 +35,7 @@ pub(crate) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: St
 }
 
 /// Workers that are in the middle of storing while an upload fails, and rows that are removed at once.
-pub(crate) async fn no_batch_on_its_way_outlives_a_failure<F: StoreFixture>(
+pub(crate) async fn a_batch_being_stored_does_not_outlive_a_failure<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     const ROUNDS: usize = 10;
@@ -97,9 +97,7 @@ async fn store_until_fenced(
 }
 
 /// What is not to be stored is not looked into: only a batch that could be stored can be invalid.
-pub(crate) async fn a_fenced_batch_is_not_judged_by_its_cells<F: StoreFixture>(
-    fixture: &F,
-) -> Result<()> {
+pub(crate) async fn a_fenced_batch_is_not_validated<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let (failed, unknown) = (begin(store.as_ref()).await?, UploadId::generate());
     let other = begin(store.as_ref()).await?;
@@ -137,7 +135,7 @@ pub(crate) async fn a_batch_of_another_epoch_is_fenced<F: StoreFixture>(fixture:
     Ok(())
 }
 
-pub(crate) async fn a_batch_of_an_unknown_upload_is_told<F: StoreFixture>(
+pub(crate) async fn a_batch_of_an_unknown_upload_is_reported<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;

@@ -15,7 +15,7 @@ use crate::store::{
     StoreFixture, begin, check_sample_rows, complete, end_well, fail, seal, store_new,
 };
 
-pub(crate) async fn a_group_has_an_outcome_for_each_batch_in_their_order<F: StoreFixture>(
+pub(crate) async fn a_group_returns_one_outcome_per_batch_in_order<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -82,7 +82,9 @@ pub(crate) async fn a_group_is_stored_whole_or_not_at_all<F: StoreFixture>(
     check_sample_rows(store.as_ref(), one, 300).await
 }
 
-pub(crate) async fn a_replay_adds_nothing_and_says_so<F: StoreFixture>(fixture: &F) -> Result<()> {
+pub(crate) async fn a_replay_adds_nothing_and_is_reported<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
     let (store, other) = (fixture.open().await?, fixture.open().await?);
     let id = begin(store.as_ref()).await?;
     let batches = sample::batches(id, 2, 100)?;
@@ -103,7 +105,7 @@ pub(crate) async fn a_replay_adds_nothing_and_says_so<F: StoreFixture>(fixture: 
     check_sample_rows(store.as_ref(), id, 200).await
 }
 
-pub(crate) async fn a_batch_that_two_have_at_once_is_stored_once<F: StoreFixture>(
+pub(crate) async fn concurrent_stores_of_a_batch_store_it_once<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     const BATCHES: u32 = 12;
@@ -150,9 +152,7 @@ pub(crate) async fn a_batch_that_two_have_at_once_is_stored_once<F: StoreFixture
 }
 
 /// We send none, but a message may say so.
-pub(crate) async fn a_batch_without_rows_is_stored_like_any_other<F: StoreFixture>(
-    fixture: &F,
-) -> Result<()> {
+pub(crate) async fn a_batch_without_rows_is_stored<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let empty = sample::by_hand(id, 2, &sample::columns(), "[]")?;
@@ -163,7 +163,7 @@ pub(crate) async fn a_batch_without_rows_is_stored_like_any_other<F: StoreFixtur
     check_sample_rows(store.as_ref(), id, 1).await
 }
 
-pub(crate) async fn a_ledger_has_its_entries_in_order_with_their_figures<F: StoreFixture>(
+pub(crate) async fn ledger_entries_are_in_order_and_complete<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -188,7 +188,7 @@ pub(crate) async fn a_ledger_has_its_entries_in_order_with_their_figures<F: Stor
     Ok(())
 }
 
-pub(crate) async fn the_progress_of_an_upload_is_its_ledger_and_its_figures<F: StoreFixture>(
+pub(crate) async fn progress_returns_the_ledger_and_the_recorded_figures<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;

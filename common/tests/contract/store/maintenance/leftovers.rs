@@ -30,7 +30,7 @@ async fn wait_until(
     found.with_context(|| format!("{last:?}"))
 }
 
-pub(crate) async fn a_receiving_upload_without_a_sign_of_life_is_expired<F: StoreFixture>(
+pub(crate) async fn a_receiving_upload_without_heartbeats_expires<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -72,7 +72,7 @@ pub(crate) async fn a_heartbeat_renews_the_lease<F: StoreFixture>(fixture: &F) -
     .await
 }
 
-pub(crate) async fn a_sealed_upload_that_nobody_ends_is_unfinished<F: StoreFixture>(
+pub(crate) async fn a_sealed_upload_without_an_end_is_unfinished<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -92,7 +92,7 @@ pub(crate) async fn a_sealed_upload_that_nobody_ends_is_unfinished<F: StoreFixtu
     Ok(())
 }
 
-pub(crate) async fn an_upload_is_left_over_until_its_rows_are_removed<F: StoreFixture>(
+pub(crate) async fn a_failed_upload_is_listed_until_its_rows_are_removed<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -117,7 +117,9 @@ pub(crate) async fn an_upload_is_left_over_until_its_rows_are_removed<F: StoreFi
     Ok(())
 }
 
-pub(crate) async fn an_archive_is_left_over_until_it_is_removed<F: StoreFixture>(
+pub(crate) async fn the_archive_of_a_failed_upload_is_listed_until_it_is_removed<
+    F: StoreFixture,
+>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;

@@ -14,7 +14,7 @@ use crate::store::{
 /// More than is removed at once.
 const MANY: u32 = 120_000;
 
-pub(crate) async fn removal_can_be_stopped_in_the_middle_and_resumed_by_another<F: StoreFixture>(
+pub(crate) async fn an_interrupted_removal_is_resumed_by_another_handle<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let (store, other) = (fixture.open().await?, fixture.open().await?);
@@ -41,7 +41,7 @@ pub(crate) async fn removal_can_be_stopped_in_the_middle_and_resumed_by_another<
     Ok(())
 }
 
-pub(crate) async fn removal_leaves_the_rows_of_other_uploads_alone<F: StoreFixture>(
+pub(crate) async fn removal_keeps_the_rows_of_other_uploads<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -80,7 +80,7 @@ pub(crate) async fn removal_leaves_the_rows_of_other_uploads_alone<F: StoreFixtu
     Ok(())
 }
 
-pub(crate) async fn rows_that_are_to_be_kept_are_never_removed<F: StoreFixture>(
+pub(crate) async fn rows_of_receiving_and_completed_uploads_are_never_removed<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -98,7 +98,7 @@ pub(crate) async fn rows_that_are_to_be_kept_are_never_removed<F: StoreFixture>(
     end_well(store.as_ref(), receiving, 1, 10).await
 }
 
-pub(crate) async fn two_who_remove_at_once_do_not_disturb_each_other<F: StoreFixture>(
+pub(crate) async fn concurrent_removals_of_an_upload_succeed<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let handles = [fixture.open().await?, fixture.open().await?];

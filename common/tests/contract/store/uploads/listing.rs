@@ -67,7 +67,7 @@ pub(crate) async fn uploads_are_listed_by_status<F: StoreFixture>(fixture: &F) -
     Ok(())
 }
 
-pub(crate) async fn pages_leave_nothing_out_and_repeat_nothing<F: StoreFixture>(
+pub(crate) async fn pages_neither_skip_nor_repeat_an_upload<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -75,7 +75,7 @@ pub(crate) async fn pages_leave_nothing_out_and_repeat_nothing<F: StoreFixture>(
     check_pages(store.as_ref()).await
 }
 
-pub(crate) async fn uploads_of_the_same_moment_are_listed_by_their_ids<F: StoreFixture>(
+pub(crate) async fn uploads_created_at_the_same_time_are_listed_by_id<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;

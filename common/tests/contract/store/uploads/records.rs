@@ -12,7 +12,7 @@ use crate::store::{
     StoreFixture, begin, check_status, fail, failure, find, new_upload, seal, store_new,
 };
 
-pub(crate) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
+pub(crate) async fn a_new_upload_is_recorded_with_every_given_field<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -52,7 +52,9 @@ pub(crate) async fn a_new_upload_is_recorded_as_it_was_given<F: StoreFixture>(
     Ok(())
 }
 
-pub(crate) async fn an_id_that_is_taken_is_a_conflict<F: StoreFixture>(fixture: &F) -> Result<()> {
+pub(crate) async fn creating_an_existing_id_is_a_conflict<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
     let (store, other) = (fixture.open().await?, fixture.open().await?);
     let id = begin(store.as_ref()).await?;
     let second = new_upload(id, vec!["another".to_owned()]);
@@ -82,9 +84,7 @@ pub(crate) async fn an_upload_is_sealed_once<F: StoreFixture>(fixture: &F) -> Re
     Ok(())
 }
 
-pub(crate) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(
-    fixture: &F,
-) -> Result<()> {
+pub(crate) async fn a_failed_upload_is_not_sealed<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     fail(store.as_ref(), id).await?;
@@ -96,7 +96,9 @@ pub(crate) async fn an_upload_that_failed_is_not_sealed<F: StoreFixture>(
     Ok(())
 }
 
-pub(crate) async fn a_failure_is_told_with_its_place<F: StoreFixture>(fixture: &F) -> Result<()> {
+pub(crate) async fn a_failure_is_recorded_with_its_position<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let failure = Failure::new("too_long", "the \"cell\" 🦀 is\ntoo long")
@@ -142,7 +144,7 @@ pub(crate) async fn an_upload_ends_once<F: StoreFixture>(fixture: &F) -> Result<
     Ok(())
 }
 
-pub(crate) async fn a_call_of_another_epoch_changes_nothing<F: StoreFixture>(
+pub(crate) async fn a_call_for_another_epoch_changes_nothing<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -192,7 +194,7 @@ pub(crate) async fn figures_on_record_never_go_down<F: StoreFixture>(fixture: &F
     Ok(())
 }
 
-pub(crate) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
+pub(crate) async fn a_heartbeat_renews_only_receiving_uploads<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -212,7 +214,7 @@ pub(crate) async fn a_heartbeat_tells_which_uploads_have_ended<F: StoreFixture>(
     Ok(())
 }
 
-pub(crate) async fn the_last_figures_of_a_failed_upload_are_kept<F: StoreFixture>(
+pub(crate) async fn a_failed_upload_keeps_its_highest_figures<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;

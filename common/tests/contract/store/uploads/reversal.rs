@@ -43,9 +43,7 @@ pub(crate) async fn a_cancelled_upload_stores_nothing_more_and_leaves_no_row<F: 
     Ok(())
 }
 
-pub(crate) async fn an_upload_that_has_ended_is_not_cancelled<F: StoreFixture>(
-    fixture: &F,
-) -> Result<()> {
+pub(crate) async fn an_ended_upload_is_not_cancelled<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let (completed, failed) = (
         complete(store.as_ref(), 1, 10).await?,
@@ -96,7 +94,7 @@ pub(crate) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixtur
     Ok(())
 }
 
-pub(crate) async fn only_an_upload_that_ended_well_is_undone_and_only_once<F: StoreFixture>(
+pub(crate) async fn an_upload_is_undone_once_and_only_if_it_ended_well<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
@@ -112,7 +110,7 @@ pub(crate) async fn only_an_upload_that_ended_well_is_undone_and_only_once<F: St
     Ok(())
 }
 
-pub(crate) async fn the_same_content_is_found_while_its_rows_are_in_place<F: StoreFixture>(
+pub(crate) async fn same_content_is_found_only_while_its_rows_are_visible<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
