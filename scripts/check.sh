@@ -103,7 +103,7 @@ check_comment_width() {
 
 say "formatting"
 cargo fmt --all --check
-# check_comment_width
+check_comment_width
 
 say "layers and dependencies"
 check_layers

@@ -211,8 +211,8 @@ pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressSto
     }
 }
 
-/// This build lacks the adapter. The settings are refused before that by the name of their variable,
-/// so only a program that makes its settings by hand gets here.
+/// This build lacks the adapter. The settings are refused before that by the name of their
+/// variable, so only a program that makes its settings by hand gets here.
 #[cfg(not(all(
     feature = "postgres",
     feature = "rabbit",

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A record of a file that is no row, with everything it takes to find it, to mend it and to send it again.
+/// A record of a file that is no row, with everything it takes to find it, to mend it and to send
+/// it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedRow {
-    /// Which record of the file, counted from 1 without the header: its `row_number`, had it been stored.
+    /// Which record of the file, counted from 1 without the header: its `row_number`, had it been
+    /// stored.
     pub row: u64,
     /// The physical line on which it begins, from 1.
     pub line: u64,
@@ -17,7 +19,8 @@ pub struct RejectedRow {
     pub code: String,
     /// Meant for people.
     pub message: String,
-    /// The record as it came, where it does not fit the columns. What is no text is written as `\xNN`.
+    /// The record as it came, where it does not fit the columns. What is no text is written as
+    /// `\xNN`.
     pub raw: Option<String>,
     /// Its cells in the order of the columns, where it fits them.
     pub fields: Option<Vec<String>>,

@@ -1,7 +1,9 @@
-//! What the adapters on SQLite share: how a file is opened, one writer at a time, and what an error means.
+//! What the adapters on SQLite share: how a file is opened, one writer at a time, and what an
+//! error means.
 //!
-//! Every file is in WAL mode with `synchronous=FULL`: a commit is on disk when it returns, readers never wait for writers, and
-//! a process that dies leaves a log that the next one takes up.
+//! Every file is in WAL mode with `synchronous=FULL`: a commit is on disk when it returns,
+//! readers never wait for writers, and a process that dies leaves a log that the next one takes
+//! up.
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -19,8 +21,8 @@ use crate::error::{ErrorKind, PortError, PortResult};
 /// Another process in the same file (a copy, somebody's query with a lock) is waited for this long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pages in the log before they are moved to the file proper: 16 MiB. Longer logs spare writing a page that changes again;
-/// they also cost memory and disk.
+/// Pages in the log before they are moved to the file proper: 16 MiB. Longer logs spare writing a
+/// page that changes again; they also cost memory and disk.
 const CHECKPOINT_PAGES: &str = "4000";
 
 /// The log is cut back to this size when it has grown beyond it.
@@ -92,8 +94,9 @@ impl Database {
     }
 }
 
-/// Two who turn a new file to WAL at once do not wait for each other, whatever the busy timeout: SQLite upgrades a read lock for
-/// it, which could be a deadlock. So the one who is refused comes again.
+/// Two who turn a new file to WAL at once do not wait for each other, whatever the busy timeout:
+/// SQLite upgrades a read lock for it, which could be a deadlock. So the one who is refused comes
+/// again.
 async fn open_writer(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
     const PAUSE: Duration = Duration::from_millis(20);
     let start = Instant::now();
@@ -195,7 +198,8 @@ fn kind(error: &sqlx::Error) -> ErrorKind {
     const CANNOT_OPEN: u32 = 14;
     const TOO_BIG: u32 = 18;
     const CONSTRAINT: u32 = 19;
-    /// The log's index is mapped memory; SQLite claims its blocks first and says so when there are none.
+    /// The log's index is mapped memory; SQLite claims its blocks first and says so when there
+    /// are none.
     const IO_ERROR_SHM_SIZE: u32 = IO_ERROR | (19 << 8);
     match error {
         sqlx::Error::Database(refusal) => {

@@ -9,7 +9,8 @@ use crate::settings::{LogFormat, LogSettings};
 
 /// Starts logging to standard error. A second call in one process changes nothing.
 pub fn init(settings: &LogSettings) {
-    // A filter that does not hold is told with the other settings; until then everything of note is logged.
+    // A filter that does not hold is told with the other settings; until then everything of note
+    // is logged.
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -49,7 +50,8 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// `version-traceid-parentid-flags` in lower-case hex, of 2, 32, 16 and 2 digits (W3C Trace Context, section 3.2).
+/// `version-traceid-parentid-flags` in lower-case hex, of 2, 32, 16 and 2 digits (W3C Trace
+/// Context, section 3.2).
 fn is_traceparent(text: &str) -> bool {
     let lengths = text.split('-').map(str::len);
     lengths.eq([2, 32, 16, 2])

@@ -30,7 +30,8 @@ use crate::output::print;
 /// How often figures are looked at while a file is read.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How often the upload is looked at afterwards: the next file waits for its end, and there may be thousands of small ones.
+/// How often the upload is looked at afterwards: the next file waits for its end, and there may
+/// be thousands of small ones.
 const LOOK_FOR_THE_END_EVERY: Duration = Duration::from_millis(10);
 
 /// Rows shown of an import that is done.
@@ -41,7 +42,8 @@ pub(crate) async fn run(
     files: &[PathBuf],
     options: Vec<(String, String)>,
 ) -> anyhow::Result<ExitCode> {
-    // A name that is wrong is told before anything is imported. They are opened one by one: there may be thousands.
+    // A name that is wrong is told before anything is imported. They are opened one by one: there
+    // may be thousands.
     for file in files.iter().filter(|file| !is_stdin(file)) {
         let metadata = tokio::fs::metadata(file).await;
         let metadata = metadata.with_context(|| format!("opening {}", file.display()))?;

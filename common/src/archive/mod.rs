@@ -3,7 +3,8 @@
 //! # Promises
 //!
 //! - `put` is atomic: readers see the whole object or none.
-//! - Putting the same key again is fine; keys and bytes are deterministic, so a repeat changes nothing.
+//! - Putting the same key again is fine; keys and bytes are deterministic, so a repeat changes
+//!   nothing.
 //! - Keys are made from ids, never from a client's file name.
 //! - An absent key is *not found*.
 //! - A prefix without a manifest is not data: its upload failed or has not ended.

@@ -32,8 +32,8 @@ pub struct S3Archive {
 }
 
 impl S3Archive {
-    /// Reaches the bucket. With a custom endpoint (LocalStack, a server of one's own) a missing bucket is created; on AWS
-    /// itself that is the owner's business.
+    /// Reaches the bucket. With a custom endpoint (LocalStack, a server of one's own) a missing
+    /// bucket is created; on AWS itself that is the owner's business.
     pub async fn connect(bucket: &str, prefix: &str, endpoint: Option<&str>) -> PortResult<Self> {
         let mut config = aws_config::defaults(BehaviorVersion::latest())
             // The SDK has no operation timeout of its own, and a batch must not wait for ever.

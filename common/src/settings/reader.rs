@@ -1,4 +1,5 @@
-//! Reads variables one by one and collects what is wrong with them, so that all faults are told at once.
+//! Reads variables one by one and collects what is wrong with them, so that all faults are told
+//! at once.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

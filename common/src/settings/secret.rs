@@ -39,8 +39,8 @@ impl SecretUrl {
         (port.is_empty() || port.parse::<u16>().is_ok()) && (has_user || !path.contains('@'))
     }
 
-    /// The URL with this password, percent-encoded, if the URL has none. Only Redis takes a password
-    /// without a user.
+    /// The URL with this password, percent-encoded, if the URL has none. Only Redis takes a
+    /// password without a user.
     pub(super) fn with_password(self, password: &str) -> Self {
         let Some((scheme, rest)) = self.0.split_once("://") else {
             return self;
@@ -87,8 +87,9 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// `scheme://user:secret@host` with the secret replaced. Everything between the first `:` of the user part and the last `@`
-/// before the path counts as secret, so that an unescaped `@` in a password gives nothing away.
+/// `scheme://user:secret@host` with the secret replaced. Everything between the first `:` of the
+/// user part and the last `@` before the path counts as secret, so that an unescaped `@` in a
+/// password gives nothing away.
 fn masked(url: &str) -> String {
     // Names of files, which have no password to hide.
     if url.starts_with("sqlite:") || url.starts_with("file:") {
@@ -97,7 +98,8 @@ fn masked(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return "***".to_owned();
     };
-    // What a query says may be a password as well (`?password=`), and nothing in it is worth showing.
+    // What a query says may be a password as well (`?password=`), and nothing in it is worth
+    // showing.
     if let Some((address, _)) = rest.split_once('?') {
         return masked(&format!("{scheme}://{address}")) + "?***";
     }

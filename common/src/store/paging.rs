@@ -10,8 +10,8 @@ pub(super) const FIRST_SEQ: u32 = 1;
 /// Ledger entries that are read to make one page: its batches, and one that bounds their rows.
 pub(super) const LEDGER_LOOKAHEAD: i64 = 17;
 
-/// A page takes batches until their archived objects have this many bytes. A batch that is larger is
-/// a page by itself.
+/// A page takes batches until their archived objects have this many bytes. A batch that is larger
+/// is a page by itself.
 const PAGE_BYTES: u64 = 4 << 20;
 
 /// Higher than every row number.

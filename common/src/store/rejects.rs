@@ -24,8 +24,8 @@ pub trait RejectStore: fmt::Debug + Send + Sync {
     /// False when the upload has ended.
     async fn reject(&self, key: UploadKey, rows: &[RejectedRow]) -> PortResult<bool>;
 
-    /// The next rejected rows after number `after_row`, in order, whatever the upload's status; from
-    /// the start with 0. Empty when there are no more.
+    /// The next rejected rows after number `after_row`, in order, whatever the upload's status;
+    /// from the start with 0. Empty when there are no more.
     async fn rejected_page(&self, id: UploadId, after_row: u64) -> PortResult<Vec<RejectedRow>>;
 }
 

@@ -39,8 +39,8 @@ pub struct RowPage {
 /// Rows as they are read back. See the module for its promises.
 #[async_trait]
 pub trait RowStore: fmt::Debug + Send + Sync {
-    /// The rows of the batches after number `after_seq`, as many as make a page; from the start with
-    /// 0. `None` when there are no more, and for an upload that has not ended well.
+    /// The rows of the batches after number `after_seq`, as many as make a page; from the start
+    /// with 0. `None` when there are no more, and for an upload that has not ended well.
     async fn row_page(&self, id: UploadId, after_seq: u32) -> PortResult<Option<RowPage>>;
 }
 

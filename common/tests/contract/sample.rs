@@ -81,8 +81,8 @@ pub(crate) fn batch(upload: UploadId) -> Result<ArchivedBatch> {
     only.context("no batch was made")
 }
 
-/// A batch whose message is written by hand, since the encoder writes neither null nor every escape. `rows` is JSON: a list
-/// of lists.
+/// A batch whose message is written by hand, since the encoder writes neither null nor every
+/// escape. `rows` is JSON: a list of lists.
 pub(crate) fn by_hand(upload: UploadId, seq: u32, columns: &[String], rows: &str) -> Result<Batch> {
     let columns = serde_json::to_string(columns)?;
     let count = serde_json::from_str::<Vec<serde_json::Value>>(rows)?.len();

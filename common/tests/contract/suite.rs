@@ -11,7 +11,8 @@ const AT_MOST: Duration = Duration::from_secs(180);
 pub(crate) trait Fixture: Sized {
     async fn start() -> Result<Self>;
 
-    /// Gives back what it took. A case that fails does not get here, so that there is something to look at.
+    /// Gives back what it took. A case that fails does not get here, so that there is something
+    /// to look at.
     async fn end(self) -> Result<()>;
 }
 

@@ -1,9 +1,9 @@
 //! Everything that leaves Carga as CSV or NDJSON: stored rows and rejected rows.
 //!
 //! An export is a stream of pages of bytes. A page is made when it is asked for, so a client that
-//! reads slowly slows down the queries, one that disconnects ends them, and no more than a page is in
-//! memory. csv-async writes the CSV, each page into memory: its writer flushes when it is dropped, and
-//! a flush into memory never waits.
+//! reads slowly slows down the queries, one that disconnects ends them, and no more than a page
+//! is in memory. csv-async writes the CSV, each page into memory: its writer flushes when it is
+//! dropped, and a flush into memory never waits.
 
 use std::borrow::Cow;
 use std::io;

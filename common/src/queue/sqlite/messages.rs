@@ -1,4 +1,5 @@
-//! The queue's tables and every statement that changes them. Each function does its work in the caller's transaction.
+//! The queue's tables and every statement that changes them. Each function does its work in the
+//! caller's transaction.
 
 use std::time::Duration;
 
@@ -97,8 +98,9 @@ pub(super) async fn count(connection: &mut SqliteConnection, most: usize) -> sql
     Ok(count as usize)
 }
 
-/// Leases messages. Dead ones are asked for literally, since only then does SQLite use their index; the queue may be long.
-/// No time lies further ahead than a pause or a life is long, unless the clock was set back: then it is over as well.
+/// Leases messages. Dead ones are asked for literally, since only then does SQLite use their
+/// index; the queue may be long. No time lies further ahead than a pause or a life is long,
+/// unless the clock was set back: then it is over as well.
 macro_rules! lease {
     ($dead:literal) => {
         concat!(
@@ -118,7 +120,8 @@ macro_rules! lease {
     };
 }
 
-/// Leases up to so many messages to `holder`. Those that nobody survives are dead letters from then on, and not among them.
+/// Leases up to so many messages to `holder`. Those that nobody survives are dead letters from
+/// then on, and not among them.
 pub(super) async fn lease(
     connection: &mut SqliteConnection,
     holder: &str,

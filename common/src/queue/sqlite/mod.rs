@@ -1,14 +1,16 @@
 //! The queue in SQLite: one file, as durable as a broker and without one.
 //!
-//! - A publish, a lease and a settlement are writes, and one task makes them all: what waits for it shares a transaction, so
-//!   thirty-two publishes at once cost one `fsync`.
-//! - A delivery is a *lease*: the message names its holder and carries a number that grows with every delivery. A settlement
-//!   names that number, so whoever lost the lease in the meantime changes nothing (a fencing token).
+//! - A publish, a lease and a settlement are writes, and one task makes them all: what waits for
+//!   it shares a transaction, so thirty-two publishes at once cost one `fsync`.
+//! - A delivery is a *lease*: the message names its holder and carries a number that grows with
+//!   every delivery. A settlement names that number, so whoever lost the lease in the meantime
+//!   changes nothing (a fencing token).
 //! - A holder says every few seconds that it lives. The leases of one that does not are free.
-//! - A publish into a long queue waits a moment for it to become shorter. What is published faster than it is stored would only lie
-//!   on the disk, and make the file grow with every upload's length.
-//! - Bodies have a table of their own: SQLite writes a row anew when one of its columns changes, and a lease must not write a
-//!   hundred kilobytes.
+//! - A publish into a long queue waits a moment for it to become shorter. What is published
+//!   faster than it is stored would only lie on the disk, and make the file grow with every
+//!   upload's length.
+//! - Bodies have a table of their own: SQLite writes a row anew when one of its columns changes,
+//!   and a lease must not write a hundred kilobytes.
 
 mod consumer;
 mod messages;
@@ -46,7 +48,8 @@ pub struct SqliteQueueSettings {
     pub file: PathBuf,
     /// A publish that is not committed within this time has failed.
     pub publish_timeout: Duration,
-    /// The caller has made sure that no other process uses the file: whatever is leased belongs to one that is gone.
+    /// The caller has made sure that no other process uses the file: whatever is leased belongs
+    /// to one that is gone.
     pub sole_user: bool,
 }
 
@@ -55,7 +58,8 @@ pub struct SqliteQueueSettings {
 pub struct SqliteQueue {
     database: Database,
     requests: mpsc::UnboundedSender<Request>,
-    /// How many messages there are, [`LONG`] at most; announced whenever one may have become available or was settled.
+    /// How many messages there are, [`LONG`] at most; announced whenever one may have become
+    /// available or was settled.
     changes: watch::Receiver<usize>,
     publish_timeout: Duration,
 }

@@ -1,7 +1,7 @@
 //! Rows as Postgres' binary COPY format wants them (PostgreSQL manual, COPY, "Binary Format").
 //!
-//! Text would have to be escaped twice, once as an array literal and once for COPY; in binary a cell is its length and its
-//! bytes.
+//! Text would have to be escaped twice, once as an array literal and once for COPY; in binary a
+//! cell is its length and its bytes.
 
 use crate::batch::Batch;
 

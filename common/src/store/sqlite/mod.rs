@@ -68,7 +68,8 @@ impl SqliteStore {
     }
 }
 
-/// In one transaction, so that processes that start together take turns: sqlx has no lock for SQLite.
+/// In one transaction, so that processes that start together take turns: sqlx has no lock for
+/// SQLite.
 async fn migrate(database: &Database) -> Result<(), MigrateError> {
     let mut connection = database.writer().acquire().await?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;

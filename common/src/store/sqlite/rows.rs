@@ -1,5 +1,5 @@
-//! Rows as they are read back, along the ledger. A reader who takes an hour holds no transaction for
-//! an hour, which would keep the log from being cut back.
+//! Rows as they are read back, along the ledger. A reader who takes an hour holds no transaction
+//! for an hour, which would keep the log from being cut back.
 
 use async_trait::async_trait;
 use sqlx::types::Json;

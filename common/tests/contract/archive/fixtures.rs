@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use super::ArchiveFixture;
 use crate::suite::Fixture;
 
-/// What the AWS SDK reads from the environment of this process, which a test cannot change. Without a region it would ask the
-/// machine's cloud for one, at length.
+/// What the AWS SDK reads from the environment of this process, which a test cannot change.
+/// Without a region it would ask the machine's cloud for one, at length.
 const ENVIRONMENT: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"];
 
 /// Below this everything of ours lies in the bucket.

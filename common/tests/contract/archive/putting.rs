@@ -124,8 +124,8 @@ pub(super) async fn readers_see_the_whole_object_or_none<F: ArchiveFixture>(
                             seen += 1;
                         }
                         Err(error) if error.kind() == ErrorKind::NotFound && seen == 0 => {}
-                        // That is none. (s3s-fs keeps an object's checksum in a file beside it, and the SDK refuses an
-                        // object that does not fit to it.)
+                        // That is none. (s3s-fs keeps an object's checksum in a file beside it,
+                        // and the SDK refuses an object that does not fit to it.)
                         Err(error) if error.is_unavailable() => {}
                         Err(error) => return Err(error.into()),
                     }

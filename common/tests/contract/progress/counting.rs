@@ -44,7 +44,8 @@ pub(super) async fn concurrent_adds_are_exact<F: ProgressFixture>(fixture: &F) -
     let id = UploadId::generate();
     let handles = [fixture.open(LONG).await?, fixture.open(LONG).await?];
     handles[0].restore(first(id), &Snapshot::default()).await?;
-    // Each batch from several sides, some of them several at once, and a look at the ledger in between.
+    // Each batch from several sides, some of them several at once, and a look at the ledger in
+    // between.
     let reports = (0..8u32).map(|number| {
         let progress = handles[number as usize % handles.len()].clone();
         tokio::spawn(async move {

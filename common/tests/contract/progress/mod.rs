@@ -69,7 +69,8 @@ fn snapshot(rows_read: u64, bytes_received: u64, seqs: impl IntoIterator<Item = 
     }
 }
 
-/// The counters are there, with these figures: rows read, bytes received, batches stored, all of ten rows.
+/// The counters are there, with these figures: rows read, bytes received, batches stored, all of
+/// ten rows.
 async fn check(
     progress: &dyn ProgressStore,
     upload: UploadKey,

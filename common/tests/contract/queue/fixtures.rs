@@ -32,7 +32,8 @@ impl Fixture for Rabbit {
         Ok(Self(Scope::new().await?))
     }
 
-    /// The broker keeps a queue until somebody deletes it, and slows down with every hundred of them.
+    /// The broker keeps a queue until somebody deletes it, and slows down with every hundred of
+    /// them.
     async fn end(self) -> Result<()> {
         let connection =
             Connection::connect(self.0.amqp_url(), ConnectionProperties::default()).await?;

@@ -185,7 +185,8 @@ async fn wait_for_depth(queue: &dyn BatchQueue, expected: QueueDepth) -> Result<
     reached.with_context(|| format!("expected {expected:?}, found {last:?}"))
 }
 
-/// Closes the handle and opens another, which must find nothing at all. Whatever was not settled for good would be back.
+/// Closes the handle and opens another, which must find nothing at all. Whatever was not settled
+/// for good would be back.
 async fn check_nothing_is_left<F: QueueFixture>(
     fixture: &F,
     queue: Arc<dyn BatchQueue>,

@@ -176,7 +176,8 @@ pub(super) async fn a_delivery_carries_its_batch_id_and_epoch<F: QueueFixture>(
     check_nothing_is_left(fixture, queue).await
 }
 
-/// A worker of an older build has nothing but the message to pass on, and must not lose anything of it.
+/// A worker of an older build has nothing but the message to pass on, and must not lose anything
+/// of it.
 pub(super) async fn a_message_of_an_unknown_version_is_delivered_unchanged<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {

@@ -63,7 +63,8 @@ pub(super) async fn an_upload_without_rows_completes<F: StoreFixture>(fixture: &
     check_sample_rows(store.as_ref(), id, 0).await
 }
 
-/// Each looks after its own commit, as a worker does, and the API after the seal: the last of them sees everything.
+/// Each looks after its own commit, as a worker does, and the API after the seal: the last of
+/// them sees everything.
 pub(super) async fn concurrent_last_batches_complete_an_upload_exactly_once<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {

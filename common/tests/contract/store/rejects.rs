@@ -157,7 +157,8 @@ pub(super) async fn rejected_counts_that_do_not_add_up_are_a_mismatch<F: StoreFi
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    // Rejected rows that were announced and are not there, and such that are there and were not announced.
+    // Rejected rows that were announced and are not there, and such that are there and were not
+    // announced.
     for (kept, announced, announced_rows) in [(1, 2, 22), (2, 1, 21), (1, 0, 20), (1, 0, 21)] {
         let id = begin(store.as_ref()).await?;
         store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;

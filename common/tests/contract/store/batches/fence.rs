@@ -34,7 +34,8 @@ pub(crate) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: St
     check_status(store.as_ref(), id, Status::Failed).await
 }
 
-/// Workers that are in the middle of storing while an upload fails, and rows that are removed at once.
+/// Workers that are in the middle of storing while an upload fails, and rows that are removed at
+/// once.
 pub(crate) async fn a_batch_being_stored_does_not_outlive_a_failure<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {

@@ -50,7 +50,8 @@ pub(crate) async fn a_group_returns_one_outcome_per_batch_in_order<F: StoreFixtu
     Ok(())
 }
 
-/// A text with a NUL is valid JSON and no valid text of a database, so the batch that has one is never stored.
+/// A text with a NUL is valid JSON and no valid text of a database, so the batch that has one is
+/// never stored.
 pub(crate) async fn a_group_is_stored_whole_or_not_at_all<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
@@ -116,7 +117,8 @@ pub(crate) async fn concurrent_stores_of_a_batch_store_it_once<F: StoreFixture>(
     for id in uploads {
         all.extend(sample::batches(id, BATCHES, 20)?);
     }
-    // Everything from both ends, in groups, so that they meet with the same uploads in opposite orders.
+    // Everything from both ends, in groups, so that they meet with the same uploads in opposite
+    // orders.
     let workers = (0..6).map(|number| {
         let store = handles[number % 2].clone();
         let mut mine = all.clone();
