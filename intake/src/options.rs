@@ -282,6 +282,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_documentation_lists_exactly_these_options() {
+        let document = include_str!("../../docs/api.md");
+        let (_, table) = document.split_once("| Option |").unwrap();
+        let rows = table
+            .lines()
+            .skip(2)
+            .take_while(|line| line.starts_with('|'));
+        let documented: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        let mut names = OPTIONS.map(|spec| spec.name).to_vec();
+        names.sort_unstable();
+        let mut sorted = documented.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, names);
+    }
+
+    #[test]
     fn unknown_and_repeated_options_are_refused_by_name() {
         let mut options = Options::default();
         let refusal = options.set("dataset", "x").unwrap_err();

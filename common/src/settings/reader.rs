@@ -15,7 +15,7 @@ const RENAMED: [(&str, &str); 1] = [("CARGA_MAX_DECOMPRESSED_BYTES", "CARGA_MAX_
 
 /// Everything that is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
-#[error("the settings do not hold:\n  {}", .0.join("\n  "))]
+#[error("invalid settings:\n  {}", .0.join("\n  "))]
 pub struct SettingsError(pub(super) Vec<String>);
 
 /// A setting as it is in effect.
@@ -118,12 +118,27 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Like `parsed`, for numbers, whose own errors speak of digits.
+    fn parsed_number<T>(&mut self, name: &str, default: T) -> T
+    where
+        T: FromStr<Err: Display> + Display,
+    {
+        let is_number = |text: &String| text.bytes().all(|byte| b"0123456789-+".contains(&byte));
+        match self.look_up(name) {
+            Some(text) if !is_number(&text) => {
+                self.fault(format!("{name}={text}: not a number"));
+                default
+            }
+            _ => self.parsed(name, default),
+        }
+    }
+
     /// A number within bounds.
     pub(super) fn number<T>(&mut self, name: &str, default: T, range: RangeInclusive<T>) -> T
     where
         T: FromStr<Err: Display> + PartialOrd + Display + Copy,
     {
-        let value = self.parsed(name, default);
+        let value = self.parsed_number(name, default);
         if range.contains(&value) {
             return value;
         }
