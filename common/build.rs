@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
+    // Read when the script runs: two checkouts that share a target directory share the script, too.
+    let package = env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?;
+    let migrations = Path::new(&package).join("../migrations");
     println!("cargo:rerun-if-changed={}", migrations.display());
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
     for dialect in ["postgres", "sqlite"] {

@@ -29,7 +29,7 @@ pub(crate) async fn rows(
     let upload = find(&state, id).await?;
     if !upload.status.keeps_rows() {
         let message = format!(
-            "upload {id} is {}; only one that is completed or partial has rows",
+            "upload {id} is {}; only uploads that are completed or partial have rows",
             upload.status
         );
         return Err(wrong_state(&upload, message).into());

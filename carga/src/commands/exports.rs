@@ -31,8 +31,11 @@ pub(crate) async fn rows(
         let id = upload.id;
         match &upload.failure {
             Some(failure) => bail!("upload {id} failed and has no rows: {}", failure.message),
+            None if upload.status.is_terminal() => {
+                bail!("upload {id} is {} and has no rows", upload.status)
+            }
             None => bail!(
-                "upload {id} is {}: its rows are shown when it has ended",
+                "upload {id} is {}; its rows can be printed when it has ended",
                 upload.status
             ),
         }

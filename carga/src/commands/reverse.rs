@@ -22,7 +22,7 @@ pub(crate) async fn run(
     let upload = upload.with_context(|| format!("upload {id} no longer exists"))?;
     ensure!(
         upload.status == reversal.outcome(),
-        "upload {id} is {}; only one that is {} can be {}",
+        "upload {id} is {}; only uploads that are {} can be {}",
         upload.status,
         reversal.applies_to(),
         reversal.outcome()
