@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use carga_common::backends::Backends;
 use carga_common::settings::IntakeSettings;
+use carga_common::upload::{Upload, UploadId};
 use carga_intake::intake::Intake;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -38,6 +39,12 @@ impl ApiState {
 
     pub(crate) fn settings(&self) -> &IntakeSettings {
         &self.intake.settings
+    }
+
+    /// The record of an upload, or a refusal where there is none.
+    pub(crate) async fn upload(&self, id: UploadId) -> Result<Upload, Refusal> {
+        let upload = self.backends().store.upload(id).await?;
+        upload.ok_or_else(|| Refusal::no_such_upload(id))
     }
 
     /// Refuses a request if the server is stopping.

@@ -9,15 +9,6 @@ use crate::archive::S3Archive;
 #[cfg(feature = "filesystem")]
 use crate::archive::{FilesystemArchive, FilesystemArchiveSettings};
 use crate::error::PortResult;
-#[cfg(not(all(
-    feature = "postgres",
-    feature = "rabbit",
-    feature = "redis",
-    feature = "s3",
-    feature = "sqlite",
-    feature = "filesystem"
-)))]
-use crate::error::{ErrorKind, PortError};
 use crate::live_progress::LiveProgress;
 use crate::progress::ProgressStore;
 #[cfg(feature = "redis")]
@@ -130,7 +121,7 @@ pub async fn store(
             Ok(Arc::new(store))
         }
         #[cfg(not(all(feature = "postgres", feature = "sqlite")))]
-        place => Err(missing("store.connect", (place, program, migrate))),
+        location => Err(missing("store.connect", (location, program, migrate))),
     }
 }
 
@@ -160,7 +151,7 @@ async fn queue(
             Ok(Arc::new(SqliteQueue::open(settings).await?))
         }
         #[cfg(not(all(feature = "rabbit", feature = "sqlite")))]
-        place => Err(missing("queue.connect", (place, program, access))),
+        location => Err(missing("queue.connect", (location, program, access))),
     }
 }
 
@@ -182,7 +173,7 @@ async fn archive(settings: &PortSettings, access: Access) -> PortResult<Arc<dyn 
             Ok(Arc::new(FilesystemArchive::open(settings).await?))
         }
         #[cfg(not(all(feature = "s3", feature = "filesystem")))]
-        place => Err(missing("archive.connect", (place, access))),
+        location => Err(missing("archive.connect", (location, access))),
     }
 }
 
@@ -207,7 +198,7 @@ pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressSto
             Ok(Arc::new(SqliteProgress::open(settings).await?))
         }
         #[cfg(not(all(feature = "redis", feature = "sqlite")))]
-        place => Err(missing("progress.connect", place)),
+        location => Err(missing("progress.connect", location)),
     }
 }
 
@@ -221,7 +212,8 @@ pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressSto
     feature = "sqlite",
     feature = "filesystem"
 )))]
-fn missing(operation: &'static str, asked_for: impl std::fmt::Debug) -> PortError {
+fn missing(operation: &'static str, asked_for: impl std::fmt::Debug) -> crate::error::PortError {
+    use crate::error::{ErrorKind, PortError};
     let reason = format!("this build has no adapter for {asked_for:?}");
     PortError::new(ErrorKind::Internal, operation, reason)
 }

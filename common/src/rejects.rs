@@ -2,24 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A record of a file that is no row, with everything it takes to find it, to mend it and to send
-/// it again.
+/// A record that was not stored, with all that is needed to find, correct and resend it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedRow {
-    /// Which record of the file, counted from 1 without the header: its `row_number`, had it been
-    /// stored.
+    /// The record's number in the file, from 1 without the header.
     pub row: u64,
     /// The physical line on which it begins, from 1.
     pub line: u64,
-    /// The byte of the file (of what is compressed, if it is) at which it begins, from 0.
+    /// The byte of the decompressed file at which the record begins, from 0.
     pub offset: u64,
-    /// The column at fault, if it is one.
+    /// The name of the faulty column, if one column is at fault.
     pub column: Option<String>,
     /// Stable and meant for programs: `too_few_fields`, `undecodable`, ….
     pub code: String,
     /// Meant for people.
     pub message: String,
-    /// The record as it came, where it does not fit the columns. What is no text is written as
+    /// The record as it was sent, if it does not fit the columns. Undecodable bytes are written as
     /// `\xNN`.
     pub raw: Option<String>,
     /// Its cells in the order of the columns, where it fits them.

@@ -1,7 +1,7 @@
 //! The one error of the intake: why a request or a file is refused.
 
 use carga_common::error::{ErrorKind, PortError};
-use carga_common::upload::{Failure, Status, UploadId};
+use carga_common::upload::{Failure, Status, Upload, UploadId};
 
 use crate::csv::{Exceeded, FileFault};
 
@@ -96,6 +96,14 @@ impl Refusal {
     pub fn no_such_upload(id: UploadId) -> Self {
         let message = format!("upload {id} does not exist");
         Self::new(RefusalKind::NotFound, "upload_not_found", message)
+    }
+
+    /// The upload's status forbids it.
+    pub fn wrong_state(upload: &Upload, message: impl Into<String>) -> Self {
+        Self {
+            upload_status: Some(upload.status),
+            ..Self::conflict("wrong_state", message).about(upload.id)
+        }
     }
 
     /// The id is used by another upload, with this status if the status is known.

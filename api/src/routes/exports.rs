@@ -5,9 +5,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use carga_common::error::{ErrorKind, PortError};
 use carga_common::store::{rejected_rows, stored_rows};
-use carga_common::upload::{Status, Upload, UploadId};
+use carga_common::upload::{Status, UploadId};
 use carga_intake::csv::export::{ExportError, Format, RowForm, export};
 use carga_intake::csv::rejected_rows::{Formulas, RejectForm};
 use carga_intake::refusal::Refusal;
@@ -26,19 +25,16 @@ pub(crate) async fn rows(
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     let format = row_format(&query, &headers)?;
-    let upload = find(&state, id).await?;
+    let upload = state.upload(id).await?;
     if !upload.status.keeps_rows() {
         let message = format!(
             "upload {id} is {}; only uploads that are completed or partial have rows",
             upload.status
         );
-        return Err(wrong_state(&upload, message).into());
+        return Err(Refusal::wrong_state(&upload, message).into());
     }
     let rows = stored_rows(state.backends().store.clone(), id);
-    let form = RowForm::new(upload.columns).map_err(|error| {
-        let error = PortError::new(ErrorKind::Internal, "api.rows", error);
-        Refusal::from(error)
-    })?;
+    let form = RowForm::new(upload.columns);
     Ok(download(id, "rows", format, export(rows, form, format)))
 }
 
@@ -51,26 +47,15 @@ pub(crate) async fn rejected(
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     let (format, formulas) = reject_format(&query, &headers)?;
-    let upload = find(&state, id).await?;
+    let upload = state.upload(id).await?;
     if upload.status == Status::Receiving {
         let message =
             format!("upload {id} is still being received, and more of its rows may be rejected");
-        return Err(wrong_state(&upload, message).retry_after(1).into());
+        return Err(Refusal::wrong_state(&upload, message).retry_after(1).into());
     }
     let rows = rejected_rows(state.backends().store.clone(), id);
     let form = RejectForm::new(upload.columns, formulas);
     Ok(download(id, "rejected", format, export(rows, form, format)))
-}
-
-async fn find(state: &ApiState, id: UploadId) -> Result<Upload, Refusal> {
-    let upload = state.backends().store.upload(id).await?;
-    upload.ok_or_else(|| Refusal::no_such_upload(id))
-}
-
-fn wrong_state(upload: &Upload, message: String) -> Refusal {
-    let mut refusal = Refusal::conflict("wrong_state", message).about(upload.id);
-    refusal.upload_status = Some(upload.status);
-    refusal
 }
 
 /// `format`, or else what the request accepts.

@@ -32,8 +32,7 @@ pub(crate) async fn one(
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     no_options(&query)?;
-    let upload = state.backends().store.upload(id).await?;
-    let upload = upload.ok_or_else(|| Refusal::no_such_upload(id))?;
+    let upload = state.upload(id).await?;
     let view = UploadView::of(upload, state.backends()).await?;
     let ended = view.status.is_terminal();
     let mut response = Json(view).into_response();

@@ -47,9 +47,7 @@ async fn answer(
             reversal.applies_to(),
             reversal.outcome()
         );
-        let mut refusal = Refusal::conflict("wrong_state", message);
-        refusal.upload_status = Some(upload.status);
-        return Err(refusal.about(id).into());
+        return Err(Refusal::wrong_state(&upload, message).into());
     }
     let store = state.backends().store.clone();
     state.intake.tasks.spawn(remove_rows_later(store, id));

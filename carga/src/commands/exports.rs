@@ -74,11 +74,11 @@ pub(crate) async fn write_rows(
 ) -> anyhow::Result<()> {
     let rows = stored_rows(store, upload.id);
     let rows = rows.take(limit.unwrap_or(usize::MAX)).boxed();
-    let form = RowForm::new(upload.columns.clone())?;
+    let form = RowForm::new(upload.columns.clone());
     write(export(rows, form, format), output).await
 }
 
-/// A closed pipe is an end like any other: `| head` has read enough.
+/// Writes the pages until they end or the reader of a pipe closes it, as `head` does.
 async fn write(
     pages: impl Stream<Item = Result<Bytes, ExportError>>,
     mut output: impl Write,

@@ -42,8 +42,8 @@ pub(crate) async fn run(
     files: &[PathBuf],
     options: Vec<(String, String)>,
 ) -> anyhow::Result<ExitCode> {
-    // A name that is wrong is told before anything is imported. They are opened one by one: there
-    // may be thousands.
+    // A wrong name is reported before any file is imported. The files are opened one by one later,
+    // because there may be thousands.
     for file in files.iter().filter(|file| !is_stdin(file)) {
         let metadata = tokio::fs::metadata(file).await;
         let metadata = metadata.with_context(|| format!("opening {}", file.display()))?;

@@ -1,5 +1,5 @@
-//! Reads variables one by one and collects what is wrong with them, so that all faults are told
-//! at once.
+//! Reads the variables one by one and collects their faults, so that all faults are reported at
+//! once.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -108,29 +108,25 @@ impl<'a> Reader<'a> {
         name: &str,
         default: T,
     ) -> T {
+        self.parsed_or(name, default, |_, error| error.to_string())
+    }
+
+    /// A value with a default. `describe` says what is wrong with a text that is not a value.
+    fn parsed_or<T: FromStr + Display>(
+        &mut self,
+        name: &str,
+        default: T,
+        describe: impl FnOnce(&str, T::Err) -> String,
+    ) -> T {
         let default_text = default.to_string();
         let Some(text) = self.optional(name, default_text.as_str()) else {
             return default;
         };
         text.parse().unwrap_or_else(|error| {
-            self.fault(format!("{name}={text}: {error}"));
+            let reason = describe(&text, error);
+            self.fault(format!("{name}={text}: {reason}"));
             default
         })
-    }
-
-    /// Like `parsed`, for numbers, whose own errors speak of digits.
-    fn parsed_number<T>(&mut self, name: &str, default: T) -> T
-    where
-        T: FromStr<Err: Display> + Display,
-    {
-        let is_number = |text: &String| text.bytes().all(|byte| b"0123456789-+".contains(&byte));
-        match self.look_up(name) {
-            Some(text) if !is_number(&text) => {
-                self.fault(format!("{name}={text}: not a number"));
-                default
-            }
-            _ => self.parsed(name, default),
-        }
     }
 
     /// A number within bounds.
@@ -138,7 +134,12 @@ impl<'a> Reader<'a> {
     where
         T: FromStr<Err: Display> + PartialOrd + Display + Copy,
     {
-        let value = self.parsed_number(name, default);
+        let is_number = |text: &str| text.bytes().all(|byte| b"0123456789-+".contains(&byte));
+        // A number's own error speaks of digits, which helps only where most of them are right.
+        let value = self.parsed_or(name, default, |text, error: T::Err| match is_number(text) {
+            true => error.to_string(),
+            false => "not a number".to_owned(),
+        });
         if range.contains(&value) {
             return value;
         }

@@ -20,45 +20,68 @@ impl SecretUrl {
     /// Whether the user, the host and the port can be told apart. A `/`, `#` or `?` in a password
     /// ends them too early.
     pub(super) fn has_sound_authority(&self) -> bool {
-        let Some((_, rest)) = self.0.split_once("://") else {
+        let Some(parts) = self.parts() else {
             return true;
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, behind) = rest.split_at(end);
-        let (has_user, host) = match authority.rsplit_once('@') {
-            Some((_, host)) => (true, host),
-            None => (false, authority),
-        };
-        let port = match host.rsplit_once(':') {
+        let port = match parts.host.rsplit_once(':') {
             // An IPv6 address without a port.
             Some((_, port)) if port.ends_with(']') => "",
             Some((_, port)) => port,
             None => "",
         };
-        let path = behind.split('?').next().unwrap_or_default();
+        let path = parts.rest.split('?').next().unwrap_or_default();
+        let has_user = parts.user.is_some();
         (port.is_empty() || port.parse::<u16>().is_ok()) && (has_user || !path.contains('@'))
     }
 
     /// The URL with this password, percent-encoded, if the URL has none. Only Redis takes a
     /// password without a user.
     pub(super) fn with_password(self, password: &str) -> Self {
-        let Some((scheme, rest)) = self.0.split_once("://") else {
+        let Some(parts) = self.parts() else {
             return self;
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, behind) = rest.split_at(end);
-        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let Parts {
+            scheme, host, rest, ..
+        } = parts;
+        let user = parts.user.unwrap_or_default();
         if user.contains(':') || (user.is_empty() && scheme != "redis") {
             return self;
         }
         let password = percent_encoded(password);
-        Self(format!("{scheme}://{user}:{password}@{host}{behind}"))
+        Self(format!("{scheme}://{user}:{password}@{host}{rest}"))
+    }
+
+    fn parts(&self) -> Option<Parts<'_>> {
+        let (scheme, rest) = self.0.split_once("://")?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
+        };
+        Some(Parts {
+            scheme,
+            user,
+            host,
+            rest,
+        })
     }
 
     /// The part before `:`.
     pub fn scheme(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()
     }
+}
+
+/// `scheme://user@hostrest`
+struct Parts<'a> {
+    scheme: &'a str,
+    /// With the password, if there is one.
+    user: Option<&'a str>,
+    /// With the port, if there is one.
+    host: &'a str,
+    /// The path, the query and the fragment.
+    rest: &'a str,
 }
 
 impl fmt::Display for SecretUrl {

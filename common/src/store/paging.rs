@@ -55,7 +55,7 @@ pub(super) fn page_of(ledger: &[LedgerEntry], after_seq: u32) -> Option<LedgerRa
         rows: batches.iter().map(|batch| u64::from(batch.rows)).sum(),
     };
     if let Some(next) = ledger[taken..].iter().find(|next| next.rows > 0) {
-        page.last_row = next.first_row - 1;
+        page.last_row = next.first_row.saturating_sub(1);
     }
     Some(page)
 }

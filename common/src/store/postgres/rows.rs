@@ -34,8 +34,12 @@ impl RowStore for PostgresStore {
 /// within a minute. Without it, every page of an upload that was stored just now reads all of them.
 async fn summarize(pool: &PgPool) {
     let summarize = sqlx::query("SELECT brin_summarize_new_values('rows_by_number'::regclass)");
-    if let Err(error) = summarize.execute(pool).await {
-        tracing::debug!(%error, "the index on row numbers was not summarized; pages are read more slowly");
+    let summarized = call(OPERATION, summarize.execute(pool)).await;
+    if let Err(error) = summarized {
+        tracing::debug!(
+            error = error.chain(),
+            "the index on row numbers was not summarized; pages are read more slowly"
+        );
     }
 }
 
