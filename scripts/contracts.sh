@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Who keeps the contracts: counts the cases of each adapter, and fails if the adapters of a port do not all have the same, or if
-# an adapter has none. It looks at the names of the tests and runs none of them.
+# Counts the contract cases of each adapter. Fails if the adapters of a port have different cases,
+# or if an adapter has no cases. It lists the tests without running them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# A port's folder, which is also its module in the tests, and the trait that its adapters implement. The store has a trait per
-# subject; an adapter without one of them is no `Store` and does not compile where it is connected.
+# The folder of each port, which is also its module in the tests, and the trait that its adapters
+# implement. The store has one trait per subject, but one trait is enough here: an adapter that
+# lacks another one is not a `Store`, and connecting it does not compile.
 ports=(queue:BatchQueue progress:ProgressStore archive:BatchArchive store:UploadStore)
 
 tests=$(cargo test --locked --workspace --test contract -- --list)
@@ -27,30 +28,30 @@ cases_of() {
 }
 
 status=0
-complain() {
+report_failure() {
   printf 'contracts: %s\n' "$*" >&2
   status=1
 }
 
 while read -r case; do
-  [[ -z $case ]] || complain "${case%: test} is ignored: a promise is kept or it is none"
+  [[ -z $case ]] || report_failure "${case%: test} is ignored; a contract case must run on every adapter"
 done <<<"$ignored"
 
 printf '%-10s %-12s %s\n' port adapter cases
 for port in "${ports[@]}"; do
   trait=${port#*:} port=${port%:*}
   adapters=$({ adapters_in_source "$port" "$trait"; adapters_in_tests "$port"; } | sort -u | sed '/^$/d')
-  [[ -n $adapters ]] || complain "nothing implements $trait in common/src/$port"
+  [[ -n $adapters ]] || report_failure "no adapter implements $trait in common/src/$port"
   all=$(for adapter in $adapters; do cases_of "$port" "$adapter"; done | sort -u)
   for adapter in $adapters; do
     cases=$(cases_of "$port" "$adapter")
     if [[ -z $cases ]]; then
-      complain "$port::$adapter has no cases"
+      report_failure "$port::$adapter has no cases; add contract!($adapter on …) to common/tests/contract/$port/mod.rs"
       continue
     fi
     printf '%-10s %-12s %5d\n' "$port" "$adapter" "$(wc -l <<<"$cases")"
-    while read -r lacking; do
-      complain "$port::$adapter lacks $lacking"
+    while read -r missing; do
+      report_failure "$port::$adapter lacks the case $missing; list it in common/tests/contract/$port/mod.rs"
     done < <(comm -23 <(printf '%s\n' "$all") <(printf '%s\n' "$cases"))
   done
 done

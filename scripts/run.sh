@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the API and some workers on the services that `make services` started. Ctrl-C stops them all and waits until they have
-# finished what they were doing; a second Ctrl-C does not wait. If one of them ends by itself, the others are stopped too.
+# Runs the API and some workers on the services that `make services` started. Ctrl-C stops all
+# programs and waits until they have finished their work; a second Ctrl-C kills them. If one program
+# ends unexpectedly, the others are stopped too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,13 +10,13 @@ bin=${CARGO_TARGET_DIR:-target}/debug
 
 cargo build --workspace --bins
 if ! variables=$("$bin/carga-testkit" services env); then
-  echo "run: start the services first: make services" >&2
+  echo "run: the services are not running; start them with make services" >&2
   exit 1
 fi
 eval "$variables"
 
-alive=$(mktemp -d)
-trap 'rm -rf "$alive"' EXIT
+heartbeats=$(mktemp -d)
+trap 'rm -rf "$heartbeats"' EXIT
 
 pids=()
 stopping=
@@ -28,24 +29,25 @@ stop() {
   fi
 }
 
-# Each in a process group of its own, so that a terminal's Ctrl-C reaches this script only and nobody is asked twice.
+# Each program runs in its own process group, so that Ctrl-C in a terminal reaches this script only.
+# Otherwise every program would get the signal twice.
 set -m
 trap stop INT TERM HUP
 "$bin/carga-api" </dev/null &
 pids+=("$!")
 for ((n = 1; n <= workers; n++)); do
-  CARGA_HEARTBEAT_FILE=$alive/worker-$n "$bin/carga-worker" </dev/null &
+  CARGA_HEARTBEAT_FILE=$heartbeats/worker-$n "$bin/carga-worker" </dev/null &
   pids+=("$!")
 done
 
 status=0
 wait -n "${pids[@]}" || status=$?
 if [[ -z $stopping ]]; then
-  echo "run: one of them ended by itself (exit code $status), stopping the others" >&2
+  echo "run: a program ended unexpectedly (exit code $status); stopping the others" >&2
   [[ $status -ne 0 ]] || status=1
   stop
 else
-  # A signal woke us up: what counts is how they end.
+  # A signal ended the wait, so the exit code comes from the programs.
   status=0
 fi
 

@@ -1,4 +1,4 @@
-//! Connects the four ports as the settings say: each to its server or to its file, in any mix.
+//! Connects the four ports according to the settings: each to its server or to its file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,13 +38,14 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Whether other processes may use the files of the embedded adapters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Other processes may use them.
+    /// Other processes may use the files.
     Shared,
-    /// Files in the data directory belong to this process: it holds the directory's lock.
+    /// Only this process uses the files in the data directory, because it holds the lock of the
+    /// directory.
     Exclusive,
 }
 
-/// The four ports, connected.
+/// The connections of the four ports.
 #[derive(Debug, Clone)]
 pub struct Backends {
     /// Batches between the API and the workers.
@@ -60,7 +61,7 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// Connects all ports. Redis alone may be unavailable.
+    /// Connects all ports. Fails if a server other than Redis is unavailable.
     pub async fn connect(
         settings: &PortSettings,
         program: &str,
@@ -202,8 +203,8 @@ pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressSto
     }
 }
 
-/// This build lacks the adapter. The settings are refused before that by the name of their
-/// variable, so only a program that makes its settings by hand gets here.
+/// The error of a build without the adapter. Settings from the environment are checked earlier, so
+/// only a program that builds its own `PortSettings` gets this error.
 #[cfg(not(all(
     feature = "postgres",
     feature = "rabbit",
@@ -212,8 +213,8 @@ pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressSto
     feature = "sqlite",
     feature = "filesystem"
 )))]
-fn missing(operation: &'static str, asked_for: impl std::fmt::Debug) -> crate::error::PortError {
+fn missing(operation: &'static str, requested: impl std::fmt::Debug) -> crate::error::PortError {
     use crate::error::{ErrorKind, PortError};
-    let reason = format!("this build has no adapter for {asked_for:?}");
+    let reason = format!("this build has no adapter for {requested:?}; enable its Cargo feature");
     PortError::new(ErrorKind::Internal, operation, reason)
 }

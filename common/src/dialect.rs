@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 /// How Carga detected the parts of a dialect that the client did not give.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DialectEvidence {
-    /// The reason for the encoding.
+    /// The reason for the detected encoding.
     pub encoding: String,
-    /// The reason for the delimiter.
+    /// The reason for the detected delimiter.
     pub delimiter: String,
 }
 
-/// How a file was read.
+/// The dialect with which a file was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dialect {
-    /// `gzip`, `zstd` or none.
+    /// `gzip` or `zstd`, or `None` for a plain file.
     pub compression: Option<String>,
     /// The WHATWG label in lower case.
     pub encoding: String,

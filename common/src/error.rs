@@ -6,16 +6,16 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-/// What the caller of a port can do.
+/// The kind of an error, by what the caller can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The server is away or busy. Try again later, without counting an attempt.
     Unavailable,
     /// The disk or the queue is full. The call succeeds once there is room.
     Full,
-    /// The data will never be accepted as it is.
+    /// The data is invalid, and the same data never succeeds.
     Invalid,
-    /// The data clashes with existing data.
+    /// The data conflicts with existing data.
     Conflict,
     /// The object or record does not exist.
     NotFound,
@@ -64,7 +64,7 @@ impl PortError {
         Self::new(ErrorKind::Invalid, operation, source)
     }
 
-    /// What the caller can do.
+    /// The kind, which says what the caller can do.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -74,8 +74,7 @@ impl PortError {
         self.kind == ErrorKind::Unavailable
     }
 
-    /// Whether the call can succeed later with the same data: the server comes back, or there
-    /// is room again.
+    /// Whether the call can succeed later with the same data, when the server is back or has room.
     pub fn is_passing(&self) -> bool {
         matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Full)
     }
@@ -95,15 +94,15 @@ impl PortError {
 
 impl fmt::Display for PortError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
+        let outcome = match self.kind {
             ErrorKind::Unavailable => "is unavailable",
-            ErrorKind::Full => "found no room left",
-            ErrorKind::Invalid => "refused invalid data",
-            ErrorKind::Conflict => "met a conflict",
-            ErrorKind::NotFound => "found nothing",
+            ErrorKind::Full => "failed: no room left",
+            ErrorKind::Invalid => "failed: invalid data",
+            ErrorKind::Conflict => "failed: conflict",
+            ErrorKind::NotFound => "failed: not found",
             ErrorKind::Internal => "failed",
         };
-        write!(f, "{} {what}", self.operation)
+        write!(f, "{} {outcome}", self.operation)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why an upload failed, and at which position of the file.
+/// The reason of a failed upload, and its position in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Stable and meant for programs: `too_few_fields`, `interrupted`, ….
+    /// The stable code for programs: `too_few_fields`, `interrupted`, ….
     pub code: String,
-    /// Meant for people.
+    /// The explanation for people.
     pub message: String,
     /// The data row, counted from 1 without the header.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -15,7 +15,7 @@ pub struct Failure {
     /// The physical line of the file on which that row starts, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// The column's name.
+    /// The name of the faulty column.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
 }

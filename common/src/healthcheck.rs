@@ -1,5 +1,5 @@
-//! Asks a running server whether it is alive. Images without a shell have no curl either, so the
-//! programs ask themselves.
+//! Checks that a running server is alive. Container images without a shell have no curl, so each
+//! program has its own check.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 /// The time within which the server must answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why a server is not alive.
+/// The result of a failed health check.
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
     /// The server cannot be reached.
@@ -37,7 +37,7 @@ pub enum Unhealthy {
 
 /// Succeeds when the server that listens on `address` answers `GET /livez` with 200.
 pub async fn check(mut address: SocketAddr) -> Result<(), Unhealthy> {
-    // A server that listens on every address is asked on loopback.
+    // A server that listens on every address also listens on loopback.
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

@@ -3,8 +3,8 @@
 //! Read it in this order. [`upload`] and [`batch`] are the data. The four ports move and keep
 //! the data: [`queue`], [`archive`], [`store`], [`progress`]. Each port is a folder: its
 //! `mod.rs` is the contract with its promises, and each adapter is a file or folder named
-//! after its technology. Two use cases stand above the ports: [`lifecycle`] ends uploads, and
-//! [`live_progress`] counts rows and batches meanwhile. [`retry`] waits for servers.
+//! after its technology. Two use cases build on the ports: [`lifecycle`] ends uploads, and
+//! [`live_progress`] counts their rows and batches. [`retry`] waits for servers.
 //! [`settings`] and [`telemetry`] serve the programs, and [`backends`] connects the ports.
 
 pub mod archive;

@@ -1,5 +1,5 @@
-//! How uploads end: completion, the removal of rows, cancel and undo. Every process may run these
-//! at any time; the store decides.
+//! How uploads end: completion, the removal of rows, cancel and undo. Every process may call these
+//! functions at any time, because the store decides all races.
 
 use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
@@ -7,8 +7,8 @@ use crate::error::{ErrorKind, PortError, PortResult};
 use crate::store::{Completion, Removal, Store};
 use crate::upload::{Failure, Status, Upload, UploadId};
 
-/// Ends the upload if all of it is stored: the manifest first, then the compare-and-set. Returns
-/// true when the upload has ended, by this call or before.
+/// Completes the upload if all of it is stored: writes the manifest, then compares and sets the
+/// status. Returns whether the upload has ended, in this call or earlier.
 pub async fn finish_if_complete(
     store: &dyn Store,
     archive: &dyn BatchArchive,
@@ -34,9 +34,9 @@ pub async fn finish_if_complete(
             rejected,
         } => {
             let message = format!(
-                "{read} rows were read, {stored} are stored and {rejected} rejected: this is a bug in Carga"
+                "read {read} rows, but stored {stored} and rejected {rejected}; this is a bug in Carga, please report it"
             );
-            tracing::error!(upload.id = %id, read, stored, rejected, "the accounts of an upload do not close");
+            tracing::error!(upload.id = %id, read, stored, rejected, "the row counts of an upload do not match");
             let failure = Failure::new("accounting_mismatch", message);
             if let Some(upload) = store.upload(id).await? {
                 store.fail(upload.key(), &failure, None).await?;
@@ -76,8 +76,8 @@ async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
     })
 }
 
-/// Removes all rows of an upload that ended without keeping them. The sweeper resumes an
-/// interrupted removal. Another process that is removing them already is left to finish.
+/// Removes all rows of an upload that ended without keeping them. Returns early if another process
+/// is already removing the rows. The sweeper resumes an interrupted removal.
 pub async fn remove_rows(store: &dyn Store, id: UploadId) -> PortResult<()> {
     loop {
         match store.remove_rows(id).await? {
@@ -87,17 +87,17 @@ pub async fn remove_rows(store: &dyn Store, id: UploadId) -> PortResult<()> {
     }
 }
 
-/// How an upload is taken back.
+/// A reversal of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reversal {
-    /// For an upload that has not ended.
+    /// Cancels an upload that has not ended.
     Cancel,
-    /// For an upload that has ended well.
+    /// Undoes an upload that has kept its rows.
     Undo,
 }
 
 impl Reversal {
-    /// The status of the upload afterwards.
+    /// The status after the reversal.
     pub fn outcome(self) -> Status {
         match self {
             Self::Cancel => Status::Cancelled,
@@ -105,7 +105,7 @@ impl Reversal {
         }
     }
 
-    /// The statuses to which it applies, for people.
+    /// The statuses to which the reversal applies, for messages.
     pub fn applies_to(self) -> &'static str {
         match self {
             Self::Cancel => "receiving or processing",
@@ -114,8 +114,8 @@ impl Reversal {
     }
 }
 
-/// Takes an upload back if its status allows it. Returns the upload as it is now, or none where the
-/// id is unknown. The rows are hidden then, and are still to be removed.
+/// Reverses an upload if its status allows it. Returns the upload afterwards, or `None` if the id
+/// is unknown. The rows are then hidden, and the caller removes them with [`remove_rows`].
 pub async fn reverse(
     store: &dyn Store,
     id: UploadId,
@@ -132,8 +132,8 @@ pub async fn reverse(
         if !applies {
             return Ok(Some(upload));
         }
-        // False where another process ended the upload first. Its status is final then, so the next
-        // round returns.
+        // The next round returns the upload. Another process may have ended it first, and then its
+        // status is final.
         match reversal {
             Reversal::Cancel => store.cancel(upload.key()).await?,
             Reversal::Undo => store.undo(upload.key()).await?,

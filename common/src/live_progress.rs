@@ -1,5 +1,5 @@
-//! Live counters as the rest of Carga uses them: rebuilt from the ledger whenever they may be
-//! wrong, skipped while their server is away, and never an error.
+//! Live counters for the API and the workers. They are rebuilt from the ledger when they may be too
+//! low, and skipped while their server is away. They never cause an error.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -11,15 +11,15 @@ use crate::store::Store;
 use crate::sync::lock;
 use crate::upload::{UploadId, UploadKey};
 
-/// How long no call is made after a failure, so that an absent server does not slow down every poll
-/// and every group.
+/// The pause after a failed call, so that an absent server does not slow down every poll and every
+/// group of batches.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
-/// Above this number, doubtful uploads are forgotten all at once. A needless restore is harmless;
-/// unbounded memory is not.
-const MOST_DOUBTFUL: usize = 10_000;
+/// The most stale uploads. At this number the set is cleared, to bound its memory. Counters of a
+/// forgotten upload may stay too low until the upload ends.
+const MAX_STALE: usize = 10_000;
 
-/// A [`ProgressStore`] with the store behind it.
+/// A [`ProgressStore`] whose counters are rebuilt from a [`Store`].
 #[derive(Debug)]
 pub struct LiveProgress {
     progress: Arc<dyn ProgressStore>,
@@ -39,11 +39,11 @@ struct State {
     /// No call is made before this moment.
     paused_until: Option<Instant>,
     /// Uploads whose counters may be too low, because a report was lost or not sent.
-    doubtful: HashSet<UploadId>,
+    stale: HashSet<UploadId>,
 }
 
 impl LiveProgress {
-    /// Counters kept in `progress`, rebuilt from `store`.
+    /// Keeps the counters in `progress`, and rebuilds them from `store`.
     pub fn new(progress: Arc<dyn ProgressStore>, store: Arc<dyn Store>) -> Self {
         Self {
             progress,
@@ -52,8 +52,8 @@ impl LiveProgress {
         }
     }
 
-    /// Reports what the API has read. The store must have these figures already: the counters are
-    /// rebuilt from it.
+    /// Reports the figures of the API. The store must have them already, because the counters are
+    /// rebuilt from the store.
     pub async fn received(&self, upload: UploadKey, rows_read: u64, bytes_received: u64) {
         let report = Report::Received {
             rows_read,
@@ -67,14 +67,14 @@ impl LiveProgress {
         self.report(upload, Report::Stored(batches)).await;
     }
 
-    /// The counters; none while the server is away, and then the caller counts the ledger.
+    /// The counters, or `None` while the server is away. The caller then counts the ledger.
     pub async fn read(&self, upload: UploadKey) -> Option<Counters> {
         if self.is_paused() {
-            self.doubt(upload.id);
+            self.mark_stale(upload.id);
             return None;
         }
         let read = async {
-            if !self.is_doubtful(upload.id)
+            if !self.is_stale(upload.id)
                 && let Some(counters) = self.progress.read(upload).await?
             {
                 return Ok(Some(counters));
@@ -82,24 +82,24 @@ impl LiveProgress {
             self.restore(upload).await?;
             self.progress.read(upload).await
         };
-        self.settle(upload.id, read.await).flatten()
+        self.ok_or_pause(upload.id, read.await).flatten()
     }
 
     async fn report(&self, upload: UploadKey, report: Report<'_>) {
         if self.is_paused() {
-            self.doubt(upload.id);
+            self.mark_stale(upload.id);
             return;
         }
         let outcome = async {
-            if self.is_doubtful(upload.id) || self.send(upload, report).await? == Presence::Absent {
-                // The store has this report already: it is committed before it is reported.
+            if self.is_stale(upload.id) || self.send(upload, report).await? == Presence::Absent {
+                // The store has these figures already: a report follows its commit.
                 self.restore(upload).await?;
-                // Another process may have rebuilt the counters from an older state of the store.
+                // Another process may have rebuilt the counters from an older snapshot.
                 self.send(upload, report).await?;
             }
             Ok(())
         };
-        self.settle(upload.id, outcome.await);
+        self.ok_or_pause(upload.id, outcome.await);
     }
 
     async fn send(&self, upload: UploadKey, report: Report<'_>) -> PortResult<Presence> {
@@ -119,19 +119,23 @@ impl LiveProgress {
     async fn restore(&self, upload: UploadKey) -> PortResult<()> {
         let snapshot: Snapshot = self.store.progress(upload).await?;
         self.progress.restore(upload, &snapshot).await?;
-        self.with_state(|state| state.doubtful.remove(&upload.id));
+        self.with_state(|state| state.stale.remove(&upload.id));
         Ok(())
     }
 
-    fn settle<T>(&self, upload: UploadId, outcome: PortResult<T>) -> Option<T> {
+    fn ok_or_pause<T>(&self, upload: UploadId, outcome: PortResult<T>) -> Option<T> {
         match outcome {
             Ok(value) => Some(value),
             Err(error) => {
-                tracing::warn!(upload.id = %upload, error = error.chain(), "live counters are out of reach");
+                tracing::warn!(
+                    upload.id = %upload,
+                    error = error.chain(),
+                    "live counters are unavailable; progress is counted from the ledger"
+                );
                 self.with_state(|state| {
                     state.paused_until = Some(Instant::now() + PAUSE_AFTER_FAILURE);
                 });
-                self.doubt(upload);
+                self.mark_stale(upload);
                 None
             }
         }
@@ -145,16 +149,16 @@ impl LiveProgress {
         })
     }
 
-    fn is_doubtful(&self, upload: UploadId) -> bool {
-        self.with_state(|state| state.doubtful.contains(&upload))
+    fn is_stale(&self, upload: UploadId) -> bool {
+        self.with_state(|state| state.stale.contains(&upload))
     }
 
-    fn doubt(&self, upload: UploadId) {
+    fn mark_stale(&self, upload: UploadId) {
         self.with_state(|state| {
-            if state.doubtful.len() >= MOST_DOUBTFUL {
-                state.doubtful.clear();
+            if state.stale.len() >= MAX_STALE {
+                state.stale.clear();
             }
-            state.doubtful.insert(upload);
+            state.stale.insert(upload);
         });
     }
 

@@ -1,31 +1,31 @@
-//! Rows that were not stored, and why.
+//! Rejected rows.
 
 use serde::{Deserialize, Serialize};
 
-/// A record that was not stored, with all that is needed to find, correct and resend it.
+/// A record that was not stored, with its reason, its position and its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedRow {
     /// The record's number in the file, from 1 without the header.
     pub row: u64,
-    /// The physical line on which it begins, from 1.
+    /// The physical line on which the record begins, from 1.
     pub line: u64,
     /// The byte of the decompressed file at which the record begins, from 0.
     pub offset: u64,
     /// The name of the faulty column, if one column is at fault.
     pub column: Option<String>,
-    /// Stable and meant for programs: `too_few_fields`, `undecodable`, ….
+    /// The stable code for programs: `too_few_fields`, `undecodable`, ….
     pub code: String,
-    /// Meant for people.
+    /// The explanation for people.
     pub message: String,
     /// The record as it was sent, if it does not fit the columns. Undecodable bytes are written as
     /// `\xNN`.
     pub raw: Option<String>,
-    /// Its cells in the order of the columns, where it fits them.
+    /// The record's cells in the order of the columns, if it fits them.
     pub fields: Option<Vec<String>>,
 }
 
 impl RejectedRow {
-    /// About what it costs to hold and to store.
+    /// The approximate bytes in memory and in the store.
     pub fn size_bytes(&self) -> usize {
         let fields = self.fields.iter().flatten().map(String::len);
         size_of::<Self>()

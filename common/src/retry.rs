@@ -1,16 +1,15 @@
-//! Retries while a server is away or has no room.
+//! Retries of calls to a server that is away or has no room.
 
 use std::time::Duration;
 
 use crate::error::{PortError, PortResult};
 
-/// The pause between attempts doubles from the first up to the longest.
+/// The pause before the second attempt. Each further pause is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Repeats an operation while its server is *unavailable*, until `give_up` completes; then it
-/// returns the last error. The operation must be idempotent: an answer may be lost after the
-/// operation was carried out.
+/// Repeats an operation while its server is *unavailable*. Returns the last error once `give_up`
+/// completes. The operation must be idempotent, because the answer to a success may be lost.
 pub async fn retry_while_unavailable<T, F>(
     give_up: impl Future<Output = ()>,
     operation: impl FnMut() -> F,
@@ -21,8 +20,8 @@ where
     repeat(PortError::is_unavailable, give_up, operation).await
 }
 
-/// Like [`retry_while_unavailable`], and also while the server has no room. For data that has been
-/// accepted and can no longer be refused.
+/// Like [`retry_while_unavailable`], but also repeats while the server has no room. Use this for
+/// accepted data, which can no longer be refused.
 pub async fn retry_until_accepted<T, F>(
     give_up: impl Future<Output = ()>,
     operation: impl FnMut() -> F,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A SHA-256 digest. People and JSON write it as 64 hexadecimal digits, databases keep its bytes.
+/// A SHA-256 digest. JSON has it as 64 hexadecimal digits, and databases have its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sha256([u8; 32]);
 

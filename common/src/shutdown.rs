@@ -1,8 +1,8 @@
-//! Being asked to stop.
+//! Shutdown signals.
 
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by SIGTERM or Ctrl-C. A second one ends the process at once.
+/// Returns a token that SIGTERM or Ctrl-C cancels. A second signal ends the process at once.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
@@ -14,9 +14,8 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        tracing::info!(signal = name, "stopping");
+        tracing::info!(signal = name, "stopping; a second signal stops at once");
         cancelled.cancel();
-        // Once more means now.
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

@@ -1,9 +1,7 @@
-//! What the adapters on SQLite share: how a file is opened, one writer at a time, and what an
-//! error means.
+//! Opens files, serializes writers and maps errors for all adapters on SQLite.
 //!
-//! Every file is in WAL mode with `synchronous=FULL`: a commit is on disk when it returns,
-//! readers never wait for writers, and a process that dies leaves a log that the next one takes
-//! up.
+//! Every file is in WAL mode with `synchronous=FULL`. A commit is on disk when it returns, and
+//! readers never wait for writers. After a crash the next process recovers the log.
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -18,23 +16,23 @@ use sqlx::sqlite::{
 
 use crate::error::{ErrorKind, PortError, PortResult};
 
-/// Another process in the same file (a copy, somebody's query with a lock) is waited for this long.
+/// How long a call waits for the lock of another process, for example of a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pages in the log before they are moved to the file proper: 16 MiB. Longer logs spare writing a
-/// page that changes again; they also cost memory and disk.
+/// The length of the log in pages (16 MiB) at which a checkpoint copies it to the database file. A
+/// longer log saves writes of pages that change again, but costs memory and disk.
 const CHECKPOINT_PAGES: &str = "4000";
 
-/// The log is cut back to this size when it has grown beyond it.
+/// A checkpoint truncates a larger log to this size.
 const LOG_BYTES: &str = "67108864";
 
-/// Kibibytes of pages that a connection keeps.
+/// The page cache of a connection. A negative number is in KiB.
 const WRITER_CACHE: &str = "-16000";
 const READER_CACHE: &str = "-2000";
 
 const READERS: u32 = 4;
 
-/// One file, with one connection that writes and a few that read.
+/// One file, with one writing connection and a few reading ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     writer: SqlitePool,
@@ -42,7 +40,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens the file, or makes it. Its directory must be there.
+    /// Opens the file, or creates it. Its directory must exist.
     pub(crate) async fn open(operation: &'static str, file: &Path) -> PortResult<Self> {
         let options = SqliteConnectOptions::new()
             .filename(file)
@@ -50,19 +48,17 @@ impl Database {
             .pragma("journal_size_limit", LOG_BYTES)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .synchronous(SqliteSynchronous::Full);
-        let named = |error: sqlx::Error| {
-            let named = FileError {
-                file: file.display().to_string(),
-                source: error,
-            };
-            PortError::new(kind(&named.source), operation, named)
+        let file_error = |source: sqlx::Error| {
+            let kind = kind(&source);
+            let file = file.display().to_string();
+            PortError::new(kind, operation, FileError { file, source })
         };
         let writing = options
             .clone()
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .pragma("cache_size", WRITER_CACHE);
-        let writer = open_writer(&writing).await.map_err(named)?;
+        let writer = open_writer(&writing).await.map_err(file_error)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_lazy_with(options.pragma("cache_size", READER_CACHE));
@@ -74,10 +70,10 @@ impl Database {
         &self.writer
     }
 
-    /// Begins a transaction that writes. There is no other one until it ends.
+    /// Begins a write transaction. The next one waits until this one ends.
     pub(crate) async fn begin(&self) -> sqlx::Result<WriteTransaction> {
-        // Made before BEGIN: a caller that is cancelled in between must not leave a transaction in
-        // the pool.
+        // This value exists before BEGIN, so that a cancelled caller leaves no transaction in the
+        // pool.
         let mut transaction = WriteTransaction {
             connection: self.writer.acquire().await?,
             committed: false,
@@ -94,9 +90,8 @@ impl Database {
     }
 }
 
-/// Two who turn a new file to WAL at once do not wait for each other, whatever the busy timeout:
-/// SQLite upgrades a read lock for it, which could be a deadlock. So the one who is refused comes
-/// again.
+/// Opens the writer, and retries while the file is busy. SQLite ignores the busy timeout when two
+/// processes switch a new file to WAL at once, because upgrading both read locks could deadlock.
 async fn open_writer(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
     const PAUSE: Duration = Duration::from_millis(20);
     let start = Instant::now();
@@ -111,9 +106,8 @@ async fn open_writer(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePool>
     }
 }
 
-/// A transaction that writes. Dropped without a commit, it is rolled back by closing its
-/// connection: SQLite may have rolled back by itself (a full disk), and sqlx would still count a
-/// transaction that has ended.
+/// A write transaction. A drop without a commit rolls back by closing the connection. sqlx's own
+/// transactions lose count when SQLite rolls back by itself, for example on a full disk.
 #[derive(Debug)]
 pub(crate) struct WriteTransaction {
     connection: PoolConnection<Sqlite>,
@@ -198,20 +192,18 @@ fn kind(error: &sqlx::Error) -> ErrorKind {
     const CANNOT_OPEN: u32 = 14;
     const TOO_BIG: u32 = 18;
     const CONSTRAINT: u32 = 19;
-    /// The log's index is mapped memory; SQLite claims its blocks first and says so when there
-    /// are none.
+    /// The log's index is mapped memory. SQLite allocates its blocks in advance, and this code
+    /// means that the disk is full.
     const IO_ERROR_SHM_SIZE: u32 = IO_ERROR | (19 << 8);
     match error {
-        sqlx::Error::Database(refusal) => {
-            match result_code(error).map(|code| (code, code & 0xff)) {
-                Some((IO_ERROR_SHM_SIZE, _) | (_, FULL)) => ErrorKind::Full,
-                Some((_, BUSY | LOCKED | IO_ERROR | CANNOT_OPEN)) => ErrorKind::Unavailable,
-                Some((_, TOO_BIG)) => ErrorKind::Invalid,
-                Some((_, CONSTRAINT)) if refusal.is_unique_violation() => ErrorKind::Conflict,
-                Some((_, CONSTRAINT)) => ErrorKind::Invalid,
-                _ => ErrorKind::Internal,
-            }
-        }
+        sqlx::Error::Database(fault) => match result_code(error).map(|code| (code, code & 0xff)) {
+            Some((IO_ERROR_SHM_SIZE, _) | (_, FULL)) => ErrorKind::Full,
+            Some((_, BUSY | LOCKED | IO_ERROR | CANNOT_OPEN)) => ErrorKind::Unavailable,
+            Some((_, TOO_BIG)) => ErrorKind::Invalid,
+            Some((_, CONSTRAINT)) if fault.is_unique_violation() => ErrorKind::Conflict,
+            Some((_, CONSTRAINT)) => ErrorKind::Invalid,
+            _ => ErrorKind::Internal,
+        },
         sqlx::Error::Io(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
@@ -227,7 +219,7 @@ mod tests {
     /// SQLite before 3.51.3 can lose a committed transaction when two connections write and
     /// checkpoint one WAL file at once: <https://www.sqlite.org/wal.html#walresetbug>.
     #[tokio::test]
-    async fn the_linked_sqlite_is_free_of_the_wal_reset_bug() {
+    async fn the_linked_sqlite_has_the_fix_of_the_wal_reset_bug() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("version.db");
         let database = Database::open("test", &file).await.unwrap();

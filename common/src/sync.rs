@@ -1,9 +1,9 @@
-//! Locks that outlive a panic.
+//! Mutexes that ignore poisoning.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks for a moment, never across an await. Only for values that a panic cannot leave half
-/// changed: then a poisoned lock is as good as any.
+/// Locks a mutex and ignores poisoning. Use this only for values that a panic cannot leave half
+/// changed, and never hold the lock across an await.
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Logs, and the trace that a request's batches carry with them.
+//! Logs, and the trace context of a request's batches.
 
 use std::fmt;
 
@@ -9,8 +9,7 @@ use crate::settings::{LogFormat, LogSettings};
 
 /// Starts logging to standard error. A second call in one process changes nothing.
 pub fn init(settings: &LogSettings) {
-    // A filter that does not hold is told with the other settings; until then everything of note
-    // is logged.
+    // The settings report an invalid filter later, so logging starts with the default.
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -26,7 +25,7 @@ pub fn init(settings: &LogSettings) {
 pub struct TraceContext(String);
 
 impl TraceContext {
-    /// Goes on with the client's trace, or starts one.
+    /// Continues the client's trace, or starts one if the header is missing or invalid.
     pub fn from_header(traceparent: Option<&str>) -> Self {
         match traceparent {
             Some(text) if is_traceparent(text) => Self(text.to_owned()),
@@ -65,7 +64,7 @@ mod tests {
     use super::TraceContext;
 
     #[test]
-    fn a_client_s_trace_goes_on_and_nonsense_starts_a_new_one() {
+    fn a_valid_traceparent_is_kept_and_an_invalid_one_replaced() {
         let known = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(TraceContext::from_header(Some(known)).as_str(), known);
         for other in [None, Some("nonsense"), Some("00-xx-yy-01")] {

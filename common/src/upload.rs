@@ -1,4 +1,4 @@
-//! An upload: its identity, its status, its record.
+//! An upload: its identity, its status and its record.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,7 +48,8 @@ impl fmt::Display for UploadId {
     }
 }
 
-/// Counts how often an upload was taken back; statuses are final within an epoch. The first is 1.
+/// The epoch of an upload, counted from 1. An undo starts the next epoch. Statuses are final within
+/// an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(i32);
@@ -57,7 +58,7 @@ impl Epoch {
     /// The epoch of a new upload.
     pub const FIRST: Self = Self(1);
 
-    /// The number, as databases and messages carry it.
+    /// The number in databases and messages.
     pub fn get(self) -> i32 {
         self.0
     }
@@ -136,7 +137,7 @@ impl Status {
         !matches!(self, Status::Receiving | Status::Processing)
     }
 
-    /// Whether the upload ended with its rows in place.
+    /// Whether an upload with this status has ended and keeps its rows.
     pub fn keeps_rows(self) -> bool {
         matches!(self, Status::Completed | Status::Partial)
     }
@@ -184,15 +185,15 @@ impl FromStr for Status {
 pub struct Upload {
     /// A new UUID, or the one that the client chose.
     pub id: UploadId,
-    /// Raised by `/undo`.
+    /// The current epoch. An undo raises it.
     pub epoch: Epoch,
     /// The current status.
     pub status: Status,
-    /// The client's name for the file: metadata, never part of a path.
+    /// The client's name for the file. It is never part of a path.
     pub filename: Option<String>,
     /// How the file is read.
     pub dialect: Dialect,
-    /// The header.
+    /// The column names.
     pub columns: Vec<String>,
     /// File bytes announced by the client (a raw body's `Content-Length`).
     pub bytes_total: Option<u64>,
@@ -212,11 +213,11 @@ pub struct Upload {
     pub rows_inserted: Option<u64>,
     /// SHA-256 of the file, known once sealed.
     pub sha256: Option<Sha256>,
-    /// An earlier upload of the same content that has its rows in place.
+    /// An earlier upload with the same content whose rows are kept.
     pub duplicate_of: Option<UploadId>,
     /// The reason, if the upload failed.
     pub failure: Option<Failure>,
-    /// Whether rows are still to be removed.
+    /// Whether some of the upload's rows must still be removed.
     pub cleanup_pending: bool,
     /// When the header was accepted.
     pub created_at: Timestamp,

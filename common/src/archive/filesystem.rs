@@ -1,8 +1,8 @@
 //! The archive as plain files below a directory.
 //!
-//! An object is written to a staging file, forced to disk and renamed to its key. Then its
-//! directory is forced to disk too, because the directory holds the name. So a reader sees the
-//! whole object or none, and the object survives a power failure.
+//! `put` writes an object to a staging file, syncs the file and renames it to the object's key.
+//! Then it syncs the directory, which has the name. So a reader sees the whole object or none, and
+//! the object survives a power failure.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind as IoErrorKind, Write};
@@ -18,14 +18,14 @@ use super::{ArchiveKey, BatchArchive};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::upload::UploadId;
 
-/// Staging files are on the same file system as the objects, because a rename cannot cross
-/// file systems.
+/// The directory of the staging files. It is below the archive's directory, because a rename cannot
+/// cross file systems.
 const STAGING: &str = "staging";
 
 /// The first component of every key.
 const UPLOADS: &str = "uploads";
 
-/// The archive's directory and its access.
+/// Settings of the archive in a directory.
 #[derive(Debug, Clone)]
 pub struct FilesystemArchiveSettings {
     /// The directory. It is created if it is missing.
@@ -61,18 +61,18 @@ impl FilesystemArchive {
                 fs::create_dir_all(root.join(UPLOADS))?;
                 sync_directory(root)?;
                 match sync_directory(&root.join("..")) {
-                    // A parent directory that this process may not read exists already.
+                    // This process cannot have created a parent directory that it may not read.
                     Err(error) if error.kind() != IoErrorKind::PermissionDenied => Err(error),
                     _ => Ok(()),
                 }?;
                 remove_abandoned(&staging, abandoned_after)?;
-                writable(&staging)
+                check_writable(&staging)
             })
             .await?;
         Ok(archive)
     }
 
-    /// Runs file operations on a thread that may block.
+    /// Runs file operations on tokio's pool for blocking calls.
     async fn blocking<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -90,8 +90,7 @@ fn port_error(operation: &'static str, error: io::Error) -> PortError {
     let kind = match error.kind() {
         IoErrorKind::NotFound => ErrorKind::NotFound,
         IoErrorKind::StorageFull | IoErrorKind::QuotaExceeded => ErrorKind::Full,
-        // The directory cannot be used, for example after an unmount. The object itself is
-        // valid.
+        // The object is valid, but the directory cannot be used, for example after an unmount.
         _ => ErrorKind::Unavailable,
     };
     PortError::new(kind, operation, error)
@@ -102,19 +101,18 @@ impl BatchArchive for FilesystemArchive {
     async fn put(&self, key: &ArchiveKey, body: Bytes) -> PortResult<()> {
         let key = key.clone();
         self.blocking("archive.put", move |root| {
-            let place = root.join(key.as_str());
+            let path = root.join(key.as_str());
             // A key always has a parent directory.
-            let directory = place.parent().unwrap_or(root);
-            let staged = Staged::write(root, &body)?;
+            let directory = path.parent().unwrap_or(root);
+            let staged = StagingFile::write(root, &body)?;
             fs::create_dir_all(directory)?;
-            fs::rename(&staged.path, &place)?;
+            fs::rename(&staged.path, &path)?;
             sync_directory(directory)?;
             // Another process may have created this directory without syncing it yet.
             sync_directory(&root.join(UPLOADS))
         })
         .await
-        // A write can only miss a directory, and only if the archive's own directory was
-        // removed.
+        // A write fails with *not found* only if the archive's own directory was removed.
         .map_err(|error| match error.kind() {
             ErrorKind::NotFound => PortError::unavailable("archive.put", error),
             _ => error,
@@ -132,15 +130,15 @@ impl BatchArchive for FilesystemArchive {
     async fn delete_upload(&self, upload: UploadId) -> PortResult<u64> {
         self.blocking("archive.delete", move |root| {
             let directory = root.join(ArchiveKey::prefix(upload));
-            let Some(entries) = if_there(fs::read_dir(&directory))? else {
+            let Some(entries) = if_exists(fs::read_dir(&directory))? else {
                 return Ok(0);
             };
             let mut deleted = 0;
             for entry in entries {
                 // Another process may be deleting the same objects.
-                deleted += u64::from(if_there(fs::remove_file(entry?.path()))?.is_some());
+                deleted += u64::from(if_exists(fs::remove_file(entry?.path()))?.is_some());
             }
-            if_there(fs::remove_dir(&directory))?;
+            if_exists(fs::remove_dir(&directory))?;
             sync_directory(directory.parent().unwrap_or(root))?;
             Ok(deleted)
         })
@@ -148,17 +146,17 @@ impl BatchArchive for FilesystemArchive {
     }
 
     async fn ping(&self) -> PortResult<()> {
-        self.blocking("archive.ping", |root| writable(&root.join(STAGING)))
+        self.blocking("archive.ping", |root| check_writable(&root.join(STAGING)))
             .await
     }
 }
 
 /// A staging file. It is removed if it is never renamed.
-struct Staged {
+struct StagingFile {
     path: PathBuf,
 }
 
-impl Staged {
+impl StagingFile {
     fn write(root: &Path, body: &[u8]) -> io::Result<Self> {
         let path = root.join(STAGING).join(Uuid::new_v4().to_string());
         let staged = Self { path };
@@ -173,35 +171,35 @@ impl Staged {
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagingFile {
     fn drop(&mut self) {
-        // After the rename this finds no file.
+        // After the rename this call finds no file, and its error is expected.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Removes staging files that have not been written to for `abandoned_after`. Zero removes all
-/// of them, whatever their times.
+/// Removes staging files whose last write is at least `abandoned_after` ago. Zero removes all of
+/// them.
 fn remove_abandoned(staging: &Path, abandoned_after: Duration) -> io::Result<()> {
     for entry in fs::read_dir(staging)? {
         let entry = entry?;
         // Another process may have renamed the file since the directory was listed.
-        let Some(metadata) = if_there(entry.metadata())? else {
+        let Some(metadata) = if_exists(entry.metadata())? else {
             continue;
         };
         let age = metadata.modified()?.elapsed().unwrap_or_default();
         if age >= abandoned_after {
-            if_there(fs::remove_file(entry.path()))?;
+            if_exists(fs::remove_file(entry.path()))?;
         }
     }
     Ok(())
 }
 
 /// `None` if the file does not exist.
-fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
-    match found {
+fn if_exists<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
         Err(error) if error.kind() == IoErrorKind::NotFound => Ok(None),
-        found => found.map(Some),
+        outcome => outcome.map(Some),
     }
 }
 
@@ -209,8 +207,8 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Proves that files can be created, and removes the proof.
-fn writable(directory: &Path) -> io::Result<()> {
+/// Creates and removes a file, to prove that the directory is writable.
+fn check_writable(directory: &Path) -> io::Result<()> {
     let probe = directory.join(Uuid::new_v4().to_string());
     File::create_new(&probe)?;
     fs::remove_file(&probe)

@@ -1,13 +1,12 @@
-//! The archive port: every batch as a JSON object that people and tools can read.
+//! The archive port: every batch is a JSON object that people and tools can read.
 //!
 //! # Promises
 //!
 //! - `put` is atomic: readers see the whole object or none.
-//! - Putting the same key again is fine; keys and bytes are deterministic, so a repeat changes
-//!   nothing.
+//! - A repeated `put` changes nothing, because keys and bytes are deterministic.
 //! - Keys are made from ids, never from a client's file name.
-//! - An absent key is *not found*.
-//! - A prefix without a manifest is not data: its upload failed or has not ended.
+//! - `get` of an absent key fails with *not found*.
+//! - Readers ignore a prefix without a manifest, because its upload failed or has not ended.
 
 #[cfg(feature = "filesystem")]
 mod filesystem;
@@ -62,7 +61,7 @@ impl fmt::Display for ArchiveKey {
     }
 }
 
-/// Keeps objects for good. See the module for its promises.
+/// The archive of batches. See the module for its promises.
 #[async_trait]
 pub trait BatchArchive: fmt::Debug + Send + Sync {
     /// Writes an object.

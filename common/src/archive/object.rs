@@ -8,8 +8,8 @@ use crate::batch::{Batch, Cell, write_json};
 use crate::sha256::Sha256;
 use crate::upload::{Epoch, UploadId};
 
-/// A batch as a JSON array with one object per row and one row per line, for DuckDB, Athena,
-/// jq and people. The same batch always gives the same bytes.
+/// Encodes a batch as a JSON array with one object per row and one row per line. DuckDB, Athena and
+/// jq read this format. The same batch always gives the same bytes.
 pub fn batch_object(batch: &Batch) -> Bytes {
     let names: Vec<Vec<u8>> = batch.columns.iter().map(|name| name_prefix(name)).collect();
     let names_bytes: usize = names.iter().map(|name| name.len() + 1).sum();
@@ -41,14 +41,14 @@ fn name_prefix(name: &str) -> Vec<u8> {
     prefix
 }
 
-/// `manifest.json`: the archive's record of an upload that has ended. It is written before the
-/// upload's status becomes final. Its bytes depend on the upload alone, so any worker may
+/// The content of `manifest.json`, the archive's record of a completed upload. A worker writes it
+/// before the upload's status becomes final. Its bytes depend only on the upload, so any worker may
 /// write it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The version of this layout.
     pub version: u32,
-    /// The upload whose rows these are.
+    /// The id of the upload.
     pub upload: UploadId,
     /// The epoch in which the upload ended.
     pub epoch: Epoch,
@@ -64,7 +64,7 @@ pub struct Manifest {
     pub columns: Vec<String>,
     /// Rows in all batches.
     pub rows: u64,
-    /// Rows that were read and rejected. The store has each of them with its reason.
+    /// The number of rejected rows. The store has each rejected row with its reason.
     pub rejected: u64,
     /// The batches in order.
     pub batches: Vec<ManifestBatch>,

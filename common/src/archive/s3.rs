@@ -1,4 +1,4 @@
-//! The archive on S3 or a server with the same API.
+//! The archive on S3, or on a server with the same API.
 
 use std::time::Duration;
 
@@ -32,11 +32,11 @@ pub struct S3Archive {
 }
 
 impl S3Archive {
-    /// Reaches the bucket. With a custom endpoint (LocalStack, a server of one's own) a missing
-    /// bucket is created; on AWS itself that is the owner's business.
+    /// Connects, and checks that the bucket exists. At a custom endpoint, for example LocalStack, a
+    /// missing bucket is created. On AWS its owner must create it.
     pub async fn connect(bucket: &str, prefix: &str, endpoint: Option<&str>) -> PortResult<Self> {
         let mut config = aws_config::defaults(BehaviorVersion::latest())
-            // The SDK has no operation timeout of its own, and a batch must not wait for ever.
+            // By default the SDK has no operation timeout, and a batch must not wait forever.
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(Duration::from_secs(5))
@@ -52,7 +52,7 @@ impl S3Archive {
             let region = Region::from_static(DEFAULT_REGION);
             config = config.into_builder().region(region).build();
         }
-        // The SDK takes an empty variable for an endpoint, as it stands in many an `.env` file.
+        // Many `.env` files have an empty variable, which the SDK would use as the endpoint.
         let is_empty = |name: &str| std::env::var(name).is_ok_and(|value| value.is_empty());
         let is_aws =
             endpoint.is_none() && (is_empty("AWS_ENDPOINT_URL_S3") || is_empty("AWS_ENDPOINT_URL"));
@@ -81,7 +81,7 @@ impl S3Archive {
     }
 
     async fn create_bucket(&self, region: Option<&Region>) -> PortResult<()> {
-        // us-east-1 is the one region that must not be named.
+        // S3 refuses `us-east-1` as a location constraint, because it is the default.
         let location = region
             .map(Region::as_ref)
             .filter(|region| *region != DEFAULT_REGION)
@@ -101,7 +101,7 @@ impl S3Archive {
             Err(error)
                 if !matches!(
                     error.as_service_error(),
-                    // Another replica was quicker.
+                    // Another replica has created the bucket.
                     Some(
                         CreateBucketError::BucketAlreadyOwnedByYou(_)
                             | CreateBucketError::BucketAlreadyExists(_)
@@ -154,7 +154,12 @@ impl S3Archive {
                 .await
                 .map_err(|error| port_error(OPERATION, error))?;
             if let Some(error) = outcome.errors().first() {
-                let reason = format!("{:?} was not deleted: {:?}", error.key(), error.message());
+                let (key, message) = (error.key(), error.message());
+                let reason = format!(
+                    "could not delete `{}`: {}",
+                    key.unwrap_or_default(),
+                    message.unwrap_or_default()
+                );
                 return Err(PortError::new(ErrorKind::Internal, OPERATION, reason));
             }
         }
@@ -165,8 +170,8 @@ impl S3Archive {
 #[async_trait]
 impl BatchArchive for S3Archive {
     async fn put(&self, key: &ArchiveKey, body: Bytes) -> PortResult<()> {
-        // A body in memory lets the SDK send the checksum in a header. A streaming body would
-        // send it as a trailer, which some S3 servers refuse.
+        // The SDK sends the checksum of a body in memory as a header. The checksum of a streaming
+        // body would be a trailer, which some S3 servers refuse.
         self.client
             .put_object()
             .bucket(&self.bucket)
@@ -176,8 +181,8 @@ impl BatchArchive for S3Archive {
             .send()
             .await
             .map_err(|error| match port_error("archive.put", error) {
-                // A put can only miss the bucket, so the batch is not at fault. The bucket can
-                // be created again, by its owner or by a LocalStack that restarts.
+                // Only the bucket can be missing, and the batch is valid. The bucket's owner or a
+                // restart of LocalStack can create the bucket again.
                 error if error.kind() == ErrorKind::NotFound => {
                     PortError::unavailable("archive.put", error)
                 }
@@ -224,8 +229,8 @@ impl BatchArchive for S3Archive {
     }
 }
 
-/// Maps an S3 error. A server that is away, slow or throttling is *unavailable*; an absent
-/// bucket or key is *not found*; every other error is *internal*.
+/// Maps an S3 error. A server that is away, slow or throttling is *unavailable*. An absent bucket
+/// or key is *not found*. Every other error is *internal*.
 fn port_error<E>(operation: &'static str, error: SdkError<E>) -> PortError
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,

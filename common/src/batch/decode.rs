@@ -1,7 +1,7 @@
 //! Decodes messages into rows, without a string per cell.
 //!
-//! The body stays one buffer, and a cell is a span in it. The archive copies a cell's JSON as it
-//! is, Postgres gets it unescaped, and only a cell with an escape has to be decoded.
+//! The body stays one buffer, and a cell is a span of it. The archive copies the JSON of a cell
+//! unchanged. Postgres gets the text of a cell, and only a cell with an escape must be decoded.
 
 mod scan;
 
@@ -11,11 +11,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use self::scan::{Found, Kind, Span};
+use self::scan::{Kind, ScannedRows, Span};
 use super::{BatchId, MESSAGE_VERSION};
 use crate::upload::{Epoch, UploadId, UploadKey};
 
-/// A batch as a worker holds it.
+/// A decoded batch.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The batch's id.
@@ -26,18 +26,18 @@ pub struct Batch {
     pub trace: String,
     body: Bytes,
     cells: Vec<Span>,
-    /// The first row number of each run without a gap, and how many rows the run has.
+    /// The row numbers as runs without a gap: first number and length.
     runs: Vec<(u64, u32)>,
 }
 
-/// Why a message cannot be decoded. Another attempt gives the same error, so the message
-/// becomes a dead letter.
+/// The reason why a message cannot be decoded. Another attempt would give the same error, so the
+/// message becomes a dead letter.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// A newer build or another program wrote the message.
-    #[error("message version {0} is not known here (this build reads version {MESSAGE_VERSION})")]
+    #[error("message version {0} is unsupported: this build reads version {MESSAGE_VERSION}")]
     UnknownVersion(u32),
-    /// The message does not have the expected JSON.
+    /// The message is not the expected JSON.
     #[error("the message is malformed")]
     Malformed(#[from] serde_json::Error),
 }
@@ -54,7 +54,7 @@ pub enum Cell<'a> {
 }
 
 impl<'a> Cell<'a> {
-    /// The cell's text, decoded only if it has an escape. Fails for an escape that is not a
+    /// The cell's text. It is decoded only if it has an escape. Fails for an escape that is not a
     /// Unicode character.
     pub fn text(self) -> Result<Option<Cow<'a, [u8]>>, serde_json::Error> {
         match self {
@@ -115,8 +115,7 @@ impl Batch {
         self.runs.iter().flat_map(numbers)
     }
 
-    /// The size of the message. It bounds the memory that the batch needs and the cost of
-    /// storing it.
+    /// The size of the message, which bounds the memory of the batch and the cost of storing it.
     pub fn size_bytes(&self) -> usize {
         self.body.len()
     }
@@ -165,14 +164,13 @@ struct Envelope {
     runs: Vec<(u64, u32)>,
 }
 
-/// The bytes before the list of rows, exactly as the encoder writes them. No text contains
+/// The bytes before the list of rows, exactly as the encoder writes them. A text cannot contain
 /// these bytes, because JSON escapes a quote inside a text.
 const ROWS: &[u8] = b",\"rows\":[";
 
 fn decode(body: &[u8]) -> Result<(Envelope, Vec<Span>), DecodeError> {
     read(body).map_err(|error| {
-        // The version is read only after a failure: reading it first would parse every message
-        // twice.
+        // The version is read only after a failure, so that a good message is parsed once.
         match serde_json::from_slice::<VersionOnly>(body) {
             Ok(VersionOnly { v }) if v != MESSAGE_VERSION => DecodeError::UnknownVersion(v),
             _ => error.into(),
@@ -182,8 +180,8 @@ fn decode(body: &[u8]) -> Result<(Envelope, Vec<Span>), DecodeError> {
 
 fn read(body: &[u8]) -> Result<(Envelope, Vec<Span>), serde_json::Error> {
     let start = memchr::memmem::find(body, ROWS).map(|at| at + ROWS.len());
-    let start = start.ok_or_else(|| serde_json::Error::custom("the message has no rows"))?;
-    let Found {
+    let start = start.ok_or_else(|| serde_json::Error::custom("expected a list `rows`"))?;
+    let ScannedRows {
         cells,
         rows,
         has_unicode_escape,
@@ -191,17 +189,20 @@ fn read(body: &[u8]) -> Result<(Envelope, Vec<Span>), serde_json::Error> {
     } = scan::scan(body, start).map_err(serde_json::Error::custom)?;
     let envelope: Envelope = serde_json::from_slice(&[&body[..start], &body[end..]].concat())?;
     if envelope.v != MESSAGE_VERSION {
-        return Err(serde_json::Error::custom("not this version"));
+        return Err(serde_json::Error::custom("unsupported message version"));
     }
     let width = envelope.columns.len();
     if width == 0 || cells.len() != rows * width {
-        let message = format!("rows do not have the {width} cells of the columns");
+        let message = format!(
+            "expected {rows} rows of {width} cells, found {} cells",
+            cells.len()
+        );
         return Err(serde_json::Error::custom(message));
     }
     check_runs(&envelope.runs, rows)?;
     std::str::from_utf8(&body[start..end]).map_err(serde_json::Error::custom)?;
-    // JSON allows half a surrogate pair but a text does not. Finding it here keeps it out of a
-    // COPY that has started. Messages of this project rarely have `\u`.
+    // JSON allows half a surrogate pair, but a text does not. This check fails before a COPY has
+    // started. Carga's encoder rarely writes `\u`, so the check is rare too.
     if has_unicode_escape {
         for span in cells.iter().filter(|span| span.kind == Kind::Escaped) {
             let json = &body[span.start as usize..span.end as usize];
@@ -211,21 +212,24 @@ fn read(body: &[u8]) -> Result<(Envelope, Vec<Span>), serde_json::Error> {
     Ok((envelope, cells))
 }
 
-/// Checks that row numbers start at 1 or later and grow, and that every row has one.
+/// Checks that row numbers start at 1 or later, increase, and number every row.
 fn check_runs(runs: &[(u64, u32)], rows: usize) -> Result<(), serde_json::Error> {
     let (mut next, mut count) = (1, 0);
     for (first, length) in runs {
-        let behind = first.checked_add(u64::from(*length));
-        match behind.filter(|_| *first >= next && *length > 0) {
-            Some(behind) => next = behind,
-            None => return Err(serde_json::Error::custom("row numbers do not grow")),
+        let end = first.checked_add(u64::from(*length));
+        match end.filter(|_| *first >= next && *length > 0) {
+            Some(end) => next = end,
+            None => {
+                let message = format!("row numbers must increase: run [{first},{length}]");
+                return Err(serde_json::Error::custom(message));
+            }
         }
         count += *length as usize;
     }
     if count == rows {
         return Ok(());
     }
-    let message = format!("there are {rows} rows and {count} row numbers");
+    let message = format!("expected {rows} row numbers, found {count}");
     Err(serde_json::Error::custom(message))
 }
 

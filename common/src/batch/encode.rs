@@ -1,9 +1,9 @@
 //! Encodes rows into messages.
 //!
-//! The body is JSON with one row per line: `{"v":2,…,"columns":[…],"rows":[`, a line per row,
-//! and `],"runs":[[1,1000]]}`. The runs give the row numbers, because a rejected row leaves a
-//! gap. The decoder searches for `,"rows":[` byte for byte. Rows are written straight into the
-//! buffer that is published, without a string or a value tree per cell.
+//! The body is JSON with one row per line: `{"v":2,…,"columns":[…],"rows":[`, a line per row, and
+//! `],"runs":[[1,1000]]}`. The runs give the row numbers, because a rejected row leaves a gap. The
+//! decoder searches for the exact bytes `,"rows":[`. Rows are written directly into the published
+//! buffer, without a string or a value tree per cell.
 
 use bytes::Bytes;
 
@@ -15,8 +15,8 @@ use crate::upload::UploadKey;
 pub struct BatchLimits {
     /// The most rows of a batch.
     pub rows: u32,
-    /// The most encoded bytes of a batch's rows, and so of one row. A batch closes before the
-    /// row that would exceed this.
+    /// The most encoded bytes of a batch's rows, and so of one row. A batch closes before the row
+    /// that would exceed this limit.
     pub bytes: usize,
 }
 
@@ -31,37 +31,35 @@ pub struct EncodedBatch {
     pub body: Bytes,
 }
 
-/// A row is larger than a whole batch may be.
+/// A row exceeds the limit of a whole batch.
 #[derive(Debug, thiserror::Error)]
-#[error("the row takes {actual} bytes when encoded, the limit is {limit}")]
+#[error("the encoded row has {actual} bytes, the limit is {limit}")]
 pub struct RowTooLarge {
-    /// Encoded bytes allowed.
+    /// The limit in encoded bytes.
     pub limit: usize,
-    /// Encoded bytes needed.
+    /// The encoded bytes of the row.
     pub actual: usize,
 }
 
-/// Cuts a stream of rows into batches. The cuts depend on the rows alone, never on how the
-/// bytes of the file arrived.
+/// Cuts a stream of rows into batches. The cuts depend only on the rows, and never on the timing of
+/// the upload.
 #[derive(Debug)]
 pub struct BatchEncoder {
     limits: BatchLimits,
     id: BatchId,
-    /// `,"trace":"…","columns":[…],"rows":[`, the same in every batch.
+    /// The part that is the same in every batch: `,"trace":"…","columns":[…],"rows":[`.
     shared: Vec<u8>,
     /// The open batch: its envelope, then its rows.
     buffer: Vec<u8>,
     /// The offset of the first row in `buffer`.
     rows_start: usize,
     rows: u32,
-    /// The row numbers of the open batch: the first number of each run without a gap, and its
-    /// length.
+    /// The row numbers of the open batch as runs without a gap: first number and length.
     runs: Vec<(u64, u32)>,
 }
 
 impl BatchEncoder {
-    /// Starts batch 1 of an upload. `trace` is the W3C `traceparent` that every message
-    /// carries.
+    /// Starts batch 1 of an upload. `trace` is the W3C `traceparent` for every message.
     pub fn new(upload: UploadKey, columns: &[String], trace: &str, limits: BatchLimits) -> Self {
         let mut shared = b",\"trace\":".to_vec();
         write_json(&mut shared, trace);
@@ -81,8 +79,8 @@ impl BatchEncoder {
         encoder
     }
 
-    /// Adds a row. Row numbers must grow. Returns the batch that is now complete: the one with
-    /// this row if it is full, or the one before if this row did not fit.
+    /// Adds a row. Row numbers must increase. Returns the batch that this row completes: the batch
+    /// with this row if it is full, or the previous batch if this row did not fit.
     pub fn push<'a>(
         &mut self,
         row_number: u64,
@@ -109,7 +107,7 @@ impl BatchEncoder {
         }
         let mut full = None;
         if self.rows > 0 && self.buffer.len() - self.rows_start > self.limits.bytes {
-            // Byte 0 is the comma that follows a row; the first row of a batch has none.
+            // The first row of a batch has no comma before it, so byte 0 is skipped.
             let row = self.buffer.split_off(start);
             full = Some(self.close());
             self.buffer.extend_from_slice(&row[1..]);
@@ -120,15 +118,14 @@ impl BatchEncoder {
             _ => self.runs.push((row_number, 1)),
         }
         if self.rows == self.limits.rows {
-            // At most one of the two conditions closes a batch: after an overflow the open
-            // batch has one row, and a limit of one row leaves no open batch that could
-            // overflow.
+            // This never replaces a batch that the overflow has closed: the open batch then has one
+            // row, and under a limit of one row no open batch can overflow.
             full = Some(self.close());
         }
         Ok(full)
     }
 
-    /// Returns the last batch if rows are left, and the number of all batches.
+    /// Returns the last batch if it has rows, and the number of all batches.
     pub fn finish(mut self) -> (Option<EncodedBatch>, u32) {
         let last = (self.rows > 0).then(|| self.close());
         (last, self.id.seq - 1)

@@ -1,7 +1,7 @@
 //! A batch: up to a thousand rows that are sent, archived and stored together.
 //!
 //! [`BatchEncoder`] writes the message in the API, and [`Batch::decode`] reads it in the
-//! worker. Both are plain functions over bytes. Between them the message is one buffer that is
+//! worker. Both are plain functions over bytes. The message between them is one buffer, which is
 //! rarely copied.
 
 mod decode;
@@ -15,8 +15,8 @@ pub use encode::{BatchEncoder, BatchLimits, EncodedBatch, RowTooLarge};
 
 use crate::upload::{Epoch, UploadId, UploadKey};
 
-/// Appends a text or a list as JSON. This cannot fail: texts and lists always have a JSON
-/// form, and a `Vec` accepts every byte.
+/// Appends a text or a list as JSON. This cannot fail, because every text or list has a JSON form
+/// and a `Vec` accepts every byte.
 pub(crate) fn write_json<T: serde::Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) {
     let written = serde_json::to_writer(&mut *buffer, value);
     debug_assert!(written.is_ok());

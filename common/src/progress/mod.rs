@@ -1,12 +1,12 @@
-//! The progress port: live counters for fast polling. Status, totals and errors are read from
-//! the store alone.
+//! The progress port: live counters for fast polling. Status, totals and errors come from the store
+//! alone.
 //!
 //! # Promises
 //!
 //! - A batch that is reported twice counts once, and concurrent reports are exact.
 //! - Counters never go down within an epoch, and a report for an older epoch changes nothing.
-//! - Counters that are missing, or that the server wrote before a restart, are *absent*. A
-//!   report adds nothing to absent counters: the caller rebuilds them from the ledger.
+//! - Counters are *absent* if they are missing or older than the server's last restart. A report
+//!   adds nothing to absent counters. The caller rebuilds them from the ledger.
 //! - Every key expires.
 
 #[cfg(feature = "redis")]
@@ -26,7 +26,7 @@ pub use sqlite::{SqliteProgress, SqliteProgressSettings};
 use crate::error::PortResult;
 use crate::upload::UploadKey;
 
-/// The figures of an upload that change while it runs.
+/// The counters of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Rows the API has read.
@@ -39,7 +39,7 @@ pub struct Counters {
     pub batches_stored: u64,
 }
 
-/// A stored batch, as the counters need it.
+/// A report of one stored batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredBatch {
     /// The batch's number, from 1.
@@ -48,23 +48,23 @@ pub struct StoredBatch {
     pub rows: u32,
 }
 
-/// The store's figures of an upload, from which its counters can be rebuilt.
+/// The store's figures of an upload, to rebuild its counters.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// The rows read, as the store has recorded them.
+    /// The rows read, according to the store.
     pub rows_read: u64,
-    /// The bytes received, as the store has recorded them.
+    /// The bytes received, according to the store.
     pub bytes_received: u64,
     /// Every batch in the ledger.
     pub stored: Vec<StoredBatch>,
 }
 
-/// Whether a report found counters to change.
+/// Whether the counters of a report exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
     /// The counters exist. If they belong to a newer epoch, the report changed nothing.
     Present,
-    /// The counters are missing, and the report changed nothing.
+    /// The counters are absent, and the report changed nothing.
     Absent,
 }
 
@@ -82,8 +82,7 @@ pub trait ProgressStore: fmt::Debug + Send + Sync {
     /// Counts stored batches.
     async fn stored(&self, upload: UploadKey, batches: &[StoredBatch]) -> PortResult<Presence>;
 
-    /// Creates the counters if they are absent, and otherwise adds what they lack of the
-    /// snapshot.
+    /// Creates absent counters from the snapshot, or raises existing ones to it.
     async fn restore(&self, upload: UploadKey, snapshot: &Snapshot) -> PortResult<()>;
 
     /// The counters, or `None` if they are absent.

@@ -1,9 +1,7 @@
-//! Live counters in Redis: one hash and one bitmap per upload, each change in one atomic
-//! script.
+//! Live counters in Redis: one hash and one bitmap per upload. Each change is one atomic script.
 //!
-//! The hash names the server's `run_id`, which changes with every restart. A Redis that
-//! restarted from an old snapshot would otherwise answer with old figures. So a hash with
-//! another `run_id` counts as absent and is rebuilt.
+//! The hash has the server's `run_id`, which changes with every restart. A hash with another
+//! `run_id` counts as absent and is rebuilt, because Redis may have restarted from an old snapshot.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -18,24 +16,24 @@ use crate::error::{ErrorKind, PortError, PortResult};
 use crate::sync::lock;
 use crate::upload::UploadKey;
 
-/// Live counters are optional, so a poll waits no longer than this for them.
+/// The time limit of a call. It is short, because a poll can do without live counters.
 const TIMEOUT: Duration = Duration::from_millis(400);
 
-/// The Redis server and its use.
+/// Settings of the counters in Redis.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
     /// `redis://…`
     pub url: String,
     /// The prefix of every key.
     pub prefix: String,
-    /// How long the keys of an upload stay after their last change.
+    /// The time from the last change of an upload's keys to their expiry.
     pub ttl: Duration,
 }
 
 /// [`ProgressStore`] on Redis.
 pub struct RedisProgress {
     pool: Pool,
-    /// The `run_id` of the server that the newest connection reached.
+    /// The server's `run_id` at the newest connection.
     run_id: Arc<Mutex<String>>,
     prefix: String,
     ttl_ms: u64,
@@ -53,10 +51,13 @@ impl std::fmt::Debug for RedisProgress {
     }
 }
 
-/// The start of every script. `KEYS`: the hash, the bitmap. `ARGV`: run id, epoch, time to
-/// live in milliseconds, then the script's own. `standing` is 0 for absent counters, 1 for
-/// this epoch's, 2 for a newer epoch's. A hash without its bitmap (evicted) would count
-/// batches twice, so it counts as absent.
+/// The start of every script.
+///
+/// - `KEYS`: the hash, the bitmap.
+/// - `ARGV`: run id, epoch, time to live in milliseconds, then the script's own arguments.
+/// - `standing`: 0 for absent counters, 1 for counters of this epoch, 2 for those of a newer epoch.
+///
+/// A hash whose bitmap was evicted counts as absent, because it would count batches twice.
 const PRELUDE: &str = "
 local known = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'batches')
 local standing = 1
@@ -115,8 +116,7 @@ return { tonumber(f[1]), tonumber(f[2]), tonumber(f[3]), tonumber(f[4]) }
 ";
 
 impl RedisProgress {
-    /// Prepares the pool. Connections open at first use, because a missing Redis must not stop
-    /// a program.
+    /// Prepares the pool. Connections open at first use, so that a program starts without Redis.
     pub fn new(settings: RedisSettings) -> PortResult<Self> {
         const OPERATION: &str = "progress.connect";
         let manager = Manager::new(settings.url.as_str())
@@ -126,10 +126,10 @@ impl RedisProgress {
         let note_run_id = deadpool_redis::Hook::async_fn(move |connection: &mut _, _| {
             let newest = Arc::clone(&newest);
             Box::pin(async move {
-                let found = server_run_id(connection)
+                let run_id = server_run_id(connection)
                     .await
                     .map_err(deadpool_redis::HookError::Backend)?;
-                *lock(&newest) = found;
+                *lock(&newest) = run_id;
                 Ok(())
             })
         });
@@ -159,11 +159,11 @@ impl RedisProgress {
         Ok(self.pool.get().await?)
     }
 
-    /// A call with the keys and arguments that every script takes. Get the connection first:
-    /// connecting updates the `run_id`.
+    /// A call with the keys and arguments of every script. The caller gets its connection first,
+    /// because a new connection updates the `run_id`.
     fn call<'a>(&self, script: &'a Script, upload: UploadKey) -> ScriptInvocation<'a> {
         let UploadKey { id, epoch } = upload;
-        // The braces keep both keys in one slot of a Redis cluster.
+        // The braces put both keys into one slot of a Redis cluster.
         let mut call = script.key(format!("{}:{{{id}}}:counters", self.prefix));
         call.key(format!("{}:{{{id}}}:batches", self.prefix));
         let run_id = lock(&self.run_id);
@@ -272,14 +272,14 @@ fn presence(standing: i64) -> Presence {
 enum Failure {
     #[error("no connection to Redis")]
     Connect(#[from] deadpool_redis::PoolError),
-    #[error("Redis did not carry out the command")]
+    #[error("the Redis command failed")]
     Command(#[from] redis::RedisError),
     #[error("Redis did not answer within {} ms", TIMEOUT.as_millis())]
     Timeout,
 }
 
-/// Limits the time of a call. Every error becomes *unavailable*, because callers can do
-/// without live counters.
+/// Limits the time of a call. Every error becomes *unavailable*, because callers can do without
+/// live counters.
 async fn in_time<T>(
     operation: &'static str,
     work: impl Future<Output = Result<T, Failure>>,

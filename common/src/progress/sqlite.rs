@@ -1,25 +1,24 @@
-//! Live counters in SQLite, with the rules of the Redis adapter. A transaction replaces the
-//! script.
-//!
-//! A commit survives a crash of the process and of the machine, so no `run_id` is needed.
+//! Live counters in SQLite, with the rules of the Redis adapter. Transactions replace the scripts.
+//! Commits survive a crash, so counters need no `run_id`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 
 use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call, now_ms};
 use crate::upload::UploadKey;
 
-/// The file of the counters and its use.
+/// Settings of the counters in SQLite.
 #[derive(Debug, Clone)]
 pub struct SqliteProgressSettings {
     /// The file. It is created if it is missing; its directory must exist.
     pub file: PathBuf,
-    /// How long the counters of an upload stay after their last change.
+    /// The time from the last change of an upload's counters to their expiry.
     pub ttl: Duration,
 }
 
@@ -30,8 +29,8 @@ pub struct SqliteProgress {
     ttl_ms: i64,
 }
 
-/// Counters need no migration: a file with another schema can be deleted, and its counters are
-/// rebuilt.
+/// The schema has no migrations, because a file with another schema can be deleted. The counters
+/// are then rebuilt.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS counters (
     upload_id      text PRIMARY KEY,
@@ -51,11 +50,12 @@ CREATE TABLE IF NOT EXISTS counted_batches (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// The state of an upload's counters, as a call for an epoch finds it.
+/// The state of an upload's counters for a call in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Absent,
-    Ours,
+    /// The counters belong to the epoch of the call.
+    Current,
     /// The counters belong to a newer epoch.
     Newer,
 }
@@ -81,17 +81,17 @@ impl SqliteProgress {
     ) -> sqlx::Result<Presence> {
         let mut transaction = self.database.begin().await?;
         let found = standing(&mut transaction, upload).await?;
-        if found == Standing::Ours {
+        if found == Standing::Current {
             self.add(&mut transaction, upload, figures, stored).await?;
         }
         transaction.commit().await?;
         Ok(match found {
             Standing::Absent => Presence::Absent,
-            Standing::Ours | Standing::Newer => Presence::Present,
+            Standing::Current | Standing::Newer => Presence::Present,
         })
     }
 
-    /// Raises the figures, and counts each batch once.
+    /// Raises the figures, and counts each batch only once.
     async fn add(
         &self,
         connection: &mut SqliteConnection,
@@ -131,12 +131,11 @@ impl SqliteProgress {
         Ok(())
     }
 
-    async fn make(&self, upload: UploadKey, snapshot: &Snapshot) -> sqlx::Result<()> {
+    async fn rebuild(&self, upload: UploadKey, snapshot: &Snapshot) -> sqlx::Result<()> {
         let mut transaction = self.database.begin().await?;
         let found = standing(&mut transaction, upload).await?;
         if found == Standing::Absent {
-            // Expired counters of other uploads are deleted here too, because nothing else
-            // deletes them.
+            // This also deletes the expired counters of all other uploads.
             sqlx::query("DELETE FROM counters WHERE upload_id = $1 OR expires_at <= $2")
                 .bind(upload.id.to_string())
                 .bind(now_ms())
@@ -165,9 +164,19 @@ async fn standing(connection: &mut SqliteConnection, upload: UploadKey) -> sqlx:
             .fetch_optional(connection)
             .await?;
     Ok(match found {
-        Some((known,)) if known == upload.epoch.get() => Standing::Ours,
+        Some((known,)) if known == upload.epoch.get() => Standing::Current,
         Some((known,)) if known > upload.epoch.get() => Standing::Newer,
         _ => Standing::Absent,
+    })
+}
+
+/// The counters in a row. A negative count is corrupt, and the error names its column.
+fn counters(row: &SqliteRow) -> sqlx::Result<Counters> {
+    Ok(Counters {
+        rows_read: row.try_get("rows_read")?,
+        bytes_received: row.try_get("bytes_received")?,
+        rows_stored: row.try_get("rows_stored")?,
+        batches_stored: row.try_get("batches_stored")?,
     })
 }
 
@@ -189,12 +198,12 @@ impl ProgressStore for SqliteProgress {
     }
 
     async fn restore(&self, upload: UploadKey, snapshot: &Snapshot) -> PortResult<()> {
-        let report = self.make(upload, snapshot);
+        let report = self.rebuild(upload, snapshot);
         call("progress.restore", report).await
     }
 
     async fn read(&self, upload: UploadKey) -> PortResult<Option<Counters>> {
-        let found = sqlx::query_as(
+        let found = sqlx::query(
             "SELECT rows_read, bytes_received, rows_stored, batches_stored
              FROM counters WHERE upload_id = $1 AND epoch = $2 AND expires_at > $3",
         )
@@ -202,21 +211,13 @@ impl ProgressStore for SqliteProgress {
         .bind(upload.epoch.get())
         .bind(now_ms())
         .fetch_optional(&self.database.readers);
-        let found: Option<(i64, i64, i64, i64)> = call("progress.read", found).await?;
-        Ok(
-            found.map(|(rows_read, bytes, rows_stored, batches)| Counters {
-                rows_read: rows_read.cast_unsigned(),
-                bytes_received: bytes.cast_unsigned(),
-                rows_stored: rows_stored.cast_unsigned(),
-                batches_stored: batches.cast_unsigned(),
-            }),
-        )
+        let read = async { found.await?.as_ref().map(counters).transpose() };
+        call("progress.read", read).await
     }
 
     async fn ping(&self) -> PortResult<()> {
-        let counters =
-            sqlx::query("SELECT 1 FROM counters LIMIT 1").execute(&self.database.readers);
-        call("progress.ping", counters).await?;
+        let found = sqlx::query("SELECT 1 FROM counters LIMIT 1").execute(&self.database.readers);
+        call("progress.ping", found).await?;
         Ok(())
     }
 

@@ -4,18 +4,17 @@
 //!
 //! - `publish` returns when the batch is durable (a broker's confirm, a commit) or when its
 //!   timeout has passed. A publish that failed may still arrive, so a batch can be delivered
-//!   twice; the ledger makes the second delivery a no-op.
+//!   twice. The ledger makes the second delivery a no-op.
 //! - A delivery is settled once, by value: `ack`, `retry` or `dead_letter`. A delivery that is
 //!   dropped unsettled is redelivered.
 //! - `retry` and `dead_letter` make the new message durable before they remove the original.
 //! - A header counts the attempts. The broker's own delivery limit is only a backstop.
 //! - A dead letter is kept with its reason.
-//! - A message has one holder at a time while the holder's connection lives. The order of
-//!   messages is not promised.
+//! - A message has one holder at a time, until the holder's connection ends. Messages may arrive
+//!   in any order.
 //! - A consumer's unsettled messages stay within its [`Prefetch`], in number and in bytes. A
-//!   message that is larger than the whole prefetch is delivered alone. A broker that limits
-//!   only the number may exceed the bytes with messages that it sent before their size
-//!   changed.
+//!   message that is larger than the whole prefetch is delivered alone. A broker that limits only
+//!   the number can exceed the bytes: its limit follows a change of the size with a delay.
 
 #[cfg(feature = "rabbit")]
 mod rabbit;
@@ -40,7 +39,7 @@ use crate::error::PortResult;
 /// The queue of batches. See the module for its promises.
 #[async_trait]
 pub trait BatchQueue: fmt::Debug + Send + Sync {
-    /// A publisher for the batches of one upload. It opens nothing before its first publish.
+    /// A publisher for the batches of one upload. It connects at its first publish.
     fn publisher(&self) -> Arc<dyn BatchPublisher>;
 
     /// Starts a consumer of batches.
@@ -49,7 +48,7 @@ pub trait BatchQueue: fmt::Debug + Send + Sync {
     /// Starts a consumer of dead letters, which a worker moves to the store.
     async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>>;
 
-    /// How many messages wait.
+    /// Counts the waiting messages.
     async fn depth(&self) -> PortResult<QueueDepth>;
 
     /// Proves that the queue can be reached.
@@ -69,7 +68,7 @@ pub struct Prefetch {
 }
 
 impl Prefetch {
-    /// A limit on the number of batches, without one on their bytes.
+    /// Limits the number of batches, but not their bytes.
     pub fn of_batches(batches: u16) -> Self {
         Self {
             batches,
@@ -78,13 +77,12 @@ impl Prefetch {
     }
 }
 
-/// Publishes the batches of one upload. If the broker does not say which batch it lost, one of
-/// *this* publisher's batches fails. So all batches of an upload are durable once all of them
-/// are confirmed.
+/// Publishes the batches of one upload. A broker may report a lost batch without its id. Then any
+/// one of *this* publisher's batches fails. So all batches of an upload are durable once all of
+/// them are confirmed.
 #[async_trait]
 pub trait BatchPublisher: fmt::Debug + Send + Sync {
-    /// Makes a batch durable. Concurrent calls are allowed, and the caller limits their
-    /// number.
+    /// Makes a batch durable. The caller limits the number of concurrent calls.
     async fn publish(&self, batch: &EncodedBatch) -> PortResult<()>;
 }
 
@@ -144,10 +142,10 @@ impl RetryTier {
 /// A message that a worker holds.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The message.
+    /// The message body.
     pub body: Bytes,
-    /// The batch id in the message's properties, if they are readable. The body is
-    /// authoritative.
+    /// The batch id in the message's properties, if it is readable. If it differs from the id in
+    /// the body, the body counts.
     pub id: Option<BatchId>,
     /// The number of this attempt, from 1.
     pub attempt: u32,
@@ -193,7 +191,7 @@ mod tests {
     use super::RetryTier;
 
     #[test]
-    fn a_batch_is_retried_after_1_4_and_16_seconds_and_then_no_more() {
+    fn a_batch_is_retried_after_1_4_and_16_seconds() {
         let delays: Vec<_> = (1..=4)
             .map(|attempt| RetryTier::after(attempt).map(|tier| tier.delay().as_secs()))
             .collect();

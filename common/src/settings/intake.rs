@@ -9,46 +9,46 @@ use crate::batch::BatchLimits;
 /// What the API accepts.
 #[derive(Debug, Clone)]
 pub struct IntakeSettings {
-    /// Where it listens.
+    /// The address that the API listens on.
     pub listen: SocketAddr,
-    /// Uploads at once; one more is answered 429.
+    /// Concurrent uploads; a further one is answered with 429.
     pub max_uploads: usize,
-    /// The largest file.
+    /// The size of the largest file that a client may send.
     pub max_upload_bytes: u64,
-    /// What may be in it.
+    /// Limits on the contents of a file.
     pub limits: FileLimits,
     /// When a batch closes.
     pub batch: BatchLimits,
-    /// Unconfirmed batches of one upload.
+    /// How many batches of one upload may be unconfirmed.
     pub publish_window: usize,
-    /// Bytes of unconfirmed batches of all uploads together.
+    /// How many bytes the unconfirmed batches of all uploads may have together.
     pub publish_budget_bytes: usize,
-    /// How long a batch is published again before its upload fails.
+    /// How long publishing a batch is retried before its upload fails.
     pub publish_deadline: Duration,
-    /// A client may be silent for this long.
+    /// How long a client may send nothing before its upload fails.
     pub body_idle: Duration,
-    /// A client has this long for its request's head.
+    /// How long a client may take to send the head of a request.
     pub header_timeout: Duration,
-    /// How often figures are put on record and leases renewed.
+    /// How often leases are renewed and the figures of receiving uploads are recorded.
     pub heartbeat: Duration,
 }
 
-/// How much anything in a file may be.
+/// Limits on one file.
 #[derive(Debug, Clone, Copy)]
 pub struct FileLimits {
-    /// A decompressed file, in bytes.
+    /// The size of a decompressed file, in bytes.
     pub decompressed_bytes: u64,
     /// How many times larger a decompressed file may be than the file that was sent.
     pub expansion: u64,
-    /// Columns.
+    /// The number of columns.
     pub columns: usize,
-    /// The first record, in bytes.
+    /// The length of the first record, in bytes.
     pub header_bytes: usize,
-    /// A cell without its quotes, in bytes.
+    /// The length of a cell without its quotes, in bytes.
     pub field_bytes: usize,
-    /// A record with its line end, in bytes.
+    /// The length of a record with its line end, in bytes.
     pub row_bytes: usize,
-    /// Rejected rows kept of one upload.
+    /// How many rejected rows are kept per upload.
     pub rejects: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Where the data of the four ports is. The scheme of a URL picks the adapter; for `carga`, an
+//! Where the data of the four ports is. The scheme of a URL selects the adapter; for `carga`, an
 //! unset URL means a file in its data directory.
 
 use std::fmt;
@@ -91,7 +91,7 @@ enum Target {
 }
 
 impl Locations {
-    /// Whether a path is directly in the data directory, even if links lead there.
+    /// Whether a path is directly in the data directory, after following symbolic links.
     pub fn is_in_data_dir(&self, path: &Path) -> bool {
         let data_dir = self.data_dir.as_deref();
         data_dir.is_some_and(|data_dir| is_in(data_dir, path))
@@ -108,19 +108,19 @@ impl Locations {
             data_dir: &data_dir,
             used: false,
         };
-        let store = match finder.find(&DATABASE) {
+        let store = match finder.locate(&DATABASE) {
             Target::Server(url) => StoreLocation::Postgres(url),
             Target::File(file) => StoreLocation::Sqlite(file),
         };
-        let queue = match finder.find(&QUEUE) {
+        let queue = match finder.locate(&QUEUE) {
             Target::Server(url) => QueueLocation::Rabbit(url),
             Target::File(file) => QueueLocation::Sqlite(file),
         };
-        let progress = match finder.find(&PROGRESS) {
+        let progress = match finder.locate(&PROGRESS) {
             Target::Server(url) => ProgressLocation::Redis(url),
             Target::File(file) => ProgressLocation::Sqlite(file),
         };
-        let archive = match finder.find(&ARCHIVE) {
+        let archive = match finder.locate(&ARCHIVE) {
             Target::Server(url) => bucket(finder.reader, &url),
             Target::File(directory) => ArchiveLocation::Directory(directory),
         };
@@ -142,11 +142,11 @@ struct Variable {
     example: &'static str,
     /// The server's adapter, and whether this build has it.
     adapter: (&'static str, bool),
-    /// The variable with the server's password, for passwords that a URL cannot hold as they are.
+    /// The variable for a password that would need escapes in a URL.
     password: Option<&'static str>,
     /// The scheme of the embedded adapter.
     embedded: &'static str,
-    /// Its default in the data directory.
+    /// The default file name in the data directory.
     default: &'static str,
 }
 
@@ -196,8 +196,9 @@ struct Finder<'a, 'b> {
 }
 
 impl Finder<'_, '_> {
-    /// Where a port's data is. After a fault the default stands in, so that all faults are found.
-    fn find(&mut self, variable: &Variable) -> Target {
+    /// Locates the data of a port. After a fault it returns the default, so that the faults of the
+    /// other ports are found too.
+    fn locate(&mut self, variable: &Variable) -> Target {
         let Some(url) = self.reader.secret(variable.name) else {
             return self.unset(variable);
         };
@@ -217,7 +218,7 @@ impl Finder<'_, '_> {
         Target::File(self.default(variable))
     }
 
-    /// A server's URL, with its password from the password's own variable.
+    /// A server's URL, with the password from its separate variable.
     fn server(&mut self, variable: &Variable, url: SecretUrl) -> SecretUrl {
         let name = variable.name;
         let (adapter, is_built) = variable.adapter;
@@ -229,7 +230,7 @@ impl Finder<'_, '_> {
         let Some(password_name) = variable.password else {
             return url;
         };
-        if !url.has_sound_authority() {
+        if !url.has_valid_authority() {
             // The URL is not shown: it is unclear which part of it is the password.
             self.reader.fault(format!(
                 "{name}={}://***: malformed host or port; write `/`, `#` and `?` in a password as %2F, %23 and %3F, or set {password_name}",
@@ -253,7 +254,7 @@ impl Finder<'_, '_> {
         match self.mode {
             Mode::Embedded => {
                 self.used = true;
-                self.reader.note(name, variable.url_of(&default), false);
+                self.reader.record(name, variable.url_of(&default), false);
             }
             Mode::Distributed => {
                 let fault = format!("{name} is not set; example: {name}={example}");
@@ -266,24 +267,24 @@ impl Finder<'_, '_> {
     /// A URL of the embedded adapter.
     fn embedded(&mut self, variable: &Variable, url: &SecretUrl) -> Target {
         if let Some(path) = path(url, variable.embedded) {
-            // A file in the data directory makes the directory used, and then it must be locked.
+            // A process must lock the data directory if it uses a file in it.
             self.used |= is_in(self.data_dir, &path);
             return Target::File(path);
         }
         let name = variable.name;
         let (missing, example) = match variable.embedded {
-            "file" => ("absolute directory", "file:///srv/archive"),
-            _ => ("file", "sqlite:///srv/carga.db"),
+            "file" => ("an absolute directory", "file:///srv/archive"),
+            _ => ("a file", "sqlite:///srv/carga.db"),
         };
         self.reader.fault(format!(
-            "{name}={url}: names no {missing}; example: {name}={example}"
+            "{name}={url}: must name {missing}; example: {name}={example}"
         ));
         Target::File(self.default(variable))
     }
 }
 
 impl Variable {
-    /// The URL that would give this path. A `file:` URL is absolute.
+    /// The URL of this path. A `file:` URL is always absolute.
     fn url_of(&self, path: &Path) -> String {
         match absolute(path) {
             Ok(absolute) if self.embedded == "file" => format!("file://{}", absolute.display()),
@@ -292,8 +293,8 @@ impl Variable {
     }
 }
 
-/// `sqlite:relative`, `sqlite://relative`, `sqlite:///absolute`; a directory must be absolute, as
-/// in every `file:` URL.
+/// Parses `sqlite:relative`, `sqlite://relative` and `sqlite:///absolute`. The path of a `file:`
+/// URL must be absolute.
 fn path(url: &SecretUrl, scheme: &str) -> Option<PathBuf> {
     let rest = url.expose().strip_prefix(scheme)?.strip_prefix(':')?;
     let rest = rest.strip_prefix("//").unwrap_or(rest);
@@ -303,7 +304,7 @@ fn path(url: &SecretUrl, scheme: &str) -> Option<PathBuf> {
 }
 
 fn is_in(directory: &Path, path: &Path) -> bool {
-    // A path that does not exist yet has no links in it.
+    // A path that does not exist yet cannot be resolved and has no links.
     let real = |path: &Path| fs::canonicalize(path).or_else(|_| absolute(path)).ok();
     let parent = path.parent().map(|parent| match parent.as_os_str() {
         name if name.is_empty() => Path::new("."),
@@ -317,7 +318,7 @@ fn bucket(reader: &mut Reader<'_>, url: &SecretUrl) -> ArchiveLocation {
     let (bucket, prefix) = location.split_once('/').unwrap_or((location, ""));
     if bucket.is_empty() {
         reader.fault(format!(
-            "ARCHIVE_URL={url}: names no bucket; example: s3://bucket/prefix"
+            "ARCHIVE_URL={url}: must name a bucket; example: ARCHIVE_URL=s3://bucket/prefix"
         ));
     }
     ArchiveLocation::S3 {

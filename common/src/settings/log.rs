@@ -15,14 +15,14 @@ const DEFAULT_FILTER: &str = "info,sqlx::postgres::notice=warn";
 pub struct LogSettings {
     /// A `tracing` filter: `info`, `carga_worker=debug,info`, ….
     pub filter: String,
-    /// For people or for machines.
+    /// Whether log lines are text or JSON.
     pub format: LogFormat,
 }
 
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
     /// One JSON object per line.
     Json,
@@ -62,7 +62,7 @@ impl LogSettings {
     }
 }
 
-/// The log settings alone, so that faults of the other settings can be logged.
+/// Reads the log settings alone, so that faults of the other settings can be logged.
 pub fn log_settings() -> LogSettings {
     let lookup = |name: &str| std::env::var(name).ok();
     LogSettings::read(&mut Reader::new(&lookup))

@@ -34,7 +34,7 @@ pub struct Settings {
     pub log: LogSettings,
     /// What the API accepts.
     pub intake: IntakeSettings,
-    /// How the worker works.
+    /// Limits and intervals of the worker.
     pub worker: WorkerSettings,
     /// How long a process may take to finish its work after a signal to stop.
     pub grace: Duration,
@@ -70,7 +70,7 @@ impl Settings {
             ));
         }
         let batch = settings.intake.batch.bytes;
-        // A batch may close just before a row as large as a whole batch.
+        // A row as large as a whole batch closes the batch before it, so both must fit.
         if settings.intake.publish_budget_bytes < 2 * batch {
             reader.fault(format!(
                 "CARGA_PUBLISH_BUDGET_BYTES={}: must be at least twice CARGA_BATCH_BYTES ({batch})",

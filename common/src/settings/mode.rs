@@ -1,10 +1,10 @@
 //! The two ways to run.
 
-/// What an unset URL means to a program.
+/// What a program does if the URL of a port is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// A fault: `carga-api` and `carga-worker` need all four servers.
+    /// It reports a fault: `carga-api` and `carga-worker` need all four servers.
     Distributed,
-    /// The embedded adapter: `carga` needs none.
+    /// It uses the embedded adapter: `carga` needs no server.
     Embedded,
 }

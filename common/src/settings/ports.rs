@@ -11,21 +11,21 @@ use super::reader::Reader;
 /// How the four ports are connected.
 #[derive(Debug, Clone)]
 pub struct PortSettings {
-    /// Where their data is.
+    /// Where the data of each port is.
     pub locations: Locations,
-    /// A custom S3 endpoint; none means AWS, or the endpoint in the SDK's own variables.
+    /// A custom S3 endpoint; `None` leaves the choice to the AWS SDK.
     pub s3_endpoint: Option<String>,
     /// The prefix of the queues' names.
     pub queue: String,
     /// The prefix of the keys in Redis.
     pub redis_prefix: String,
-    /// How long live counters outlive an upload's end.
+    /// How long live counters are kept after their last change.
     pub progress_ttl: Duration,
     /// Whether to bring the database's schema up to date at start.
     pub migrate: bool,
-    /// Connections to the database.
+    /// The maximum number of connections to the database.
     pub database_connections: u32,
-    /// A publish without a confirm within this time has failed once.
+    /// How long one attempt to publish a batch waits for its confirm.
     pub publish_timeout: Duration,
 }
 
@@ -33,7 +33,7 @@ impl PortSettings {
     pub(super) fn read(reader: &mut Reader<'_>, mode: Mode) -> Self {
         Self {
             locations: Locations::read(reader, mode),
-            // Some other tools call it AWS_ENDPOINT.
+            // Some other tools read the endpoint from AWS_ENDPOINT.
             s3_endpoint: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
                 .into_iter()
                 .map(|name| reader.optional(name, None))

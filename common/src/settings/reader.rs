@@ -10,7 +10,7 @@ use super::secret::SecretUrl;
 
 pub(super) const MIB: usize = 1 << 20;
 
-/// Settings that were renamed in this release: their names, and the former ones, which still work.
+/// Settings that this release renamed: the current name, and the former name, which still works.
 const RENAMED: [(&str, &str); 1] = [("CARGA_MAX_DECOMPRESSED_BYTES", "CARGA_MAX_EXPANDED_BYTES")];
 
 /// Everything that is wrong with the settings.
@@ -23,13 +23,13 @@ pub struct SettingsError(pub(super) Vec<String>);
 pub struct Effective {
     /// The variable.
     pub name: String,
-    /// Its value, with secrets masked; none when it is not set and has no default.
+    /// Its value, with secrets masked; `None` if it is not set and has no default.
     pub value: Option<String>,
-    /// It was set, and is not the default.
+    /// Whether the variable is set; otherwise the value is the default.
     pub given: bool,
 }
 
-/// Looks up variables, and notes what they say and what is wrong with them.
+/// Looks up variables, and collects their effective values and their faults.
 pub(super) struct Reader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     effective: Vec<Effective>,
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
         self.faults.push(fault);
     }
 
-    pub(super) fn note(&mut self, name: &str, value: impl Into<Option<String>>, given: bool) {
+    pub(super) fn record(&mut self, name: &str, value: impl Into<Option<String>>, given: bool) {
         self.effective.push(Effective {
             name: name.to_owned(),
             value: value.into(),
@@ -69,7 +69,8 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// A value as it stands, with the default for the notes.
+    /// The unparsed text of a variable. The default is only recorded as the effective value; it is
+    /// not returned.
     pub(super) fn optional<'d>(
         &mut self,
         name: &str,
@@ -77,7 +78,7 @@ impl<'a> Reader<'a> {
     ) -> Option<String> {
         let value = self.look_up(name);
         let default = default.into().map(str::to_owned);
-        self.note(name, value.clone().or(default), value.is_some());
+        self.record(name, value.clone().or(default), value.is_some());
         value
     }
 
@@ -87,10 +88,10 @@ impl<'a> Reader<'a> {
             .unwrap_or_else(|| default.to_owned())
     }
 
-    /// A URL that may hold a password.
+    /// A URL that may contain a password.
     pub(super) fn secret(&mut self, name: &str) -> Option<SecretUrl> {
         let url = SecretUrl::new(self.look_up(name)?);
-        self.note(name, url.to_string(), true);
+        self.record(name, url.to_string(), true);
         Some(url)
     }
 
@@ -98,7 +99,7 @@ impl<'a> Reader<'a> {
     pub(super) fn password(&mut self, name: &str) -> Option<String> {
         let password = self.look_up(name);
         let shown = password.as_ref().map(|_| "***".to_owned());
-        self.note(name, shown, password.is_some());
+        self.record(name, shown, password.is_some());
         password
     }
 
@@ -111,7 +112,7 @@ impl<'a> Reader<'a> {
         self.parsed_or(name, default, |_, error| error.to_string())
     }
 
-    /// A value with a default. `describe` says what is wrong with a text that is not a value.
+    /// A value with a default. `describe` gives the reason why a text cannot be parsed.
     fn parsed_or<T: FromStr + Display>(
         &mut self,
         name: &str,
@@ -135,7 +136,7 @@ impl<'a> Reader<'a> {
         T: FromStr<Err: Display> + PartialOrd + Display + Copy,
     {
         let is_number = |text: &str| text.bytes().all(|byte| b"0123456789-+".contains(&byte));
-        // A number's own error speaks of digits, which helps only where most of them are right.
+        // The parser reports an invalid digit, which is misleading for a word such as `many`.
         let value = self.parsed_or(name, default, |text, error: T::Err| match is_number(text) {
             true => error.to_string(),
             false => "not a number".to_owned(),
@@ -160,7 +161,7 @@ impl<'a> Reader<'a> {
         Duration::from_millis(self.number(name, default, 1..=most))
     }
 
-    /// Everything read, as it is in effect, or all faults.
+    /// All effective settings, or all faults.
     pub(super) fn finish(self) -> Result<Vec<Effective>, SettingsError> {
         if self.faults.is_empty() {
             Ok(self.effective)

@@ -2,29 +2,29 @@
 
 use std::fmt;
 
-/// A URL that shows its password to nobody but the driver.
+/// A URL whose password is masked wherever the URL is printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(String);
 
 impl SecretUrl {
-    /// Takes a URL as it is.
+    /// Wraps a URL without checking it.
     pub fn new(url: String) -> Self {
         Self(url)
     }
 
-    /// The whole URL, for the driver alone.
+    /// The URL with its password, for the driver only.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether the user, the host and the port can be told apart. A `/`, `#` or `?` in a password
-    /// ends them too early.
-    pub(super) fn has_sound_authority(&self) -> bool {
+    /// False if a `/`, `#` or `?` in a password seems to end the authority too early: then the port
+    /// is not a number, or the path contains an `@`.
+    pub(super) fn has_valid_authority(&self) -> bool {
         let Some(parts) = self.parts() else {
             return true;
         };
         let port = match parts.host.rsplit_once(':') {
-            // An IPv6 address without a port.
+            // The colon belongs to an IPv6 address without a port.
             Some((_, port)) if port.ends_with(']') => "",
             Some((_, port)) => port,
             None => "",
@@ -34,7 +34,7 @@ impl SecretUrl {
         (port.is_empty() || port.parse::<u16>().is_ok()) && (has_user || !path.contains('@'))
     }
 
-    /// The URL with this password, percent-encoded, if the URL has none. Only Redis takes a
+    /// Adds this password, percent-encoded, unless the URL has one already. Only Redis accepts a
     /// password without a user.
     pub(super) fn with_password(self, password: &str) -> Self {
         let Some(parts) = self.parts() else {
@@ -76,9 +76,9 @@ impl SecretUrl {
 /// `scheme://user@hostrest`
 struct Parts<'a> {
     scheme: &'a str,
-    /// With the password, if there is one.
+    /// The user, and the password if there is one.
     user: Option<&'a str>,
-    /// With the port, if there is one.
+    /// The host, and the port if there is one.
     host: &'a str,
     /// The path, the query and the fragment.
     rest: &'a str,
@@ -96,7 +96,7 @@ impl fmt::Debug for SecretUrl {
     }
 }
 
-/// Every byte but the unreserved characters of RFC 3986 (2.3) as `%XX`.
+/// Writes every byte as `%XX` except the unreserved characters of RFC 3986 (2.3).
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -110,19 +110,18 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// `scheme://user:secret@host` with the secret replaced. Everything between the first `:` of the
-/// user part and the last `@` before the path counts as secret, so that an unescaped `@` in a
-/// password gives nothing away.
+/// Replaces the secret in `scheme://user:secret@host`. Everything between the first `:` of the user
+/// part and the last `@` counts as the secret, so that a password with an unescaped `@` is masked
+/// whole.
 fn masked(url: &str) -> String {
-    // Names of files, which have no password to hide.
+    // A file name contains no password.
     if url.starts_with("sqlite:") || url.starts_with("file:") {
         return url.to_owned();
     }
     let Some((scheme, rest)) = url.split_once("://") else {
         return "***".to_owned();
     };
-    // What a query says may be a password as well (`?password=`), and nothing in it is worth
-    // showing.
+    // A query may contain a password as well (`?password=`), so the whole query is masked.
     if let Some((address, _)) = rest.split_once('?') {
         return masked(&format!("{scheme}://{address}")) + "?***";
     }
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_with_any_character_is_put_into_a_url_that_has_none() {
+    fn a_password_with_special_characters_is_added_to_a_url_without_one() {
         for (url, complete) in [
             (
                 "postgres://u@h:5432/db",
@@ -168,7 +167,7 @@ mod tests {
             ),
             ("amqp://u@h/%2f", "amqp://u:p%40s%2Fs%3A%231%3F@h/%2f"),
             ("redis://h:6379", "redis://:p%40s%2Fs%3A%231%3F@h:6379"),
-            // Another password, no user, a query.
+            // A URL with another password, one without a user, and one with a query.
             ("postgres://u:other@h/db", "postgres://u:other@h/db"),
             ("postgres://h/db", "postgres://h/db"),
             (
@@ -182,8 +181,8 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_ends_the_authority_too_early_is_noticed() {
-        let is_sound = |url: &str| SecretUrl::new(url.to_owned()).has_sound_authority();
+    fn an_authority_that_a_password_ends_too_early_is_invalid() {
+        let is_valid = |url: &str| SecretUrl::new(url.to_owned()).has_valid_authority();
         for url in [
             "postgres://u:pw@h:5432/db",
             "postgres://u:p@ss@h/db",
@@ -192,7 +191,7 @@ mod tests {
             "redis://[::1]",
             "redis://h",
         ] {
-            assert!(is_sound(url), "{url}");
+            assert!(is_valid(url), "{url}");
         }
         for url in [
             "postgres://u:p/w@h/db",
@@ -201,7 +200,7 @@ mod tests {
             "postgres://u:12/w@h/db",
             "redis://h:port",
         ] {
-            assert!(!is_sound(url), "{url}");
+            assert!(!is_valid(url), "{url}");
         }
     }
 }

@@ -26,14 +26,14 @@ fn the_four_servers_are_enough_and_an_archive_url_names_bucket_and_prefix() {
     assert_eq!(settings.ports.locations.archive, archive);
     assert_eq!(settings.ports.locations.data_dir, None);
     assert!(settings.intake.listen.ip().is_loopback());
-    // An API killed without a word is noticed within 90 seconds.
-    let noticed = settings.worker.lease + settings.worker.sweep;
-    assert!(noticed < Duration::from_secs(90));
+    // The sweeper fails the uploads of a killed API within 90 seconds.
+    let failed_after = settings.worker.lease + settings.worker.sweep;
+    assert!(failed_after < Duration::from_secs(90));
     assert!(!format!("{settings:?}").contains("pw"));
 }
 
 #[test]
-fn without_any_variable_carga_keeps_everything_in_its_data_directory() {
+fn without_variables_carga_keeps_all_data_in_its_data_directory() {
     let locations = read(Mode::Embedded, &[]).unwrap().ports.locations;
     let expected = Locations {
         store: StoreLocation::Sqlite("carga-data/carga.db".into()),
@@ -46,7 +46,7 @@ fn without_any_variable_carga_keeps_everything_in_its_data_directory() {
 }
 
 #[test]
-fn a_url_s_scheme_picks_the_adapter_of_each_port_in_any_mix() {
+fn the_scheme_of_each_url_selects_its_adapter() {
     let locations =
         |variables: &[(&str, &str)]| read(Mode::Embedded, variables).unwrap().ports.locations;
     let mixed = locations(&[SERVERS[0], ("CARGA_DATA_DIR", "/srv/carga")]);
@@ -56,7 +56,7 @@ fn a_url_s_scheme_picks_the_adapter_of_each_port_in_any_mix() {
         QueueLocation::Sqlite("/srv/carga/queue.db".into())
     );
     assert_eq!(mixed.data_dir, Some("/srv/carga".into()));
-    // Nothing is in the data directory, so there is nothing to lock.
+    // No file is in the data directory, so it need not be locked.
     let all_named = locations(&[
         SERVERS[0],
         ("AMQP_URL", "sqlite:///srv/queue.db"),
@@ -86,34 +86,37 @@ fn a_url_s_scheme_picks_the_adapter_of_each_port_in_any_mix() {
             .unwrap_err()
             .to_string();
         assert!(
-            fault.contains(&format!("{name}={wrong}: names no")),
+            fault.contains(&format!("{name}={wrong}: must name")),
             "{fault}"
         );
     }
 }
 
 #[test]
-fn what_is_in_effect_is_told_with_its_origin_and_without_passwords() {
+fn effective_settings_show_their_origin_and_mask_passwords() {
     let given = [SERVERS[0], ("CARGA_PREFETCH", "7")];
     let effective = read(Mode::Embedded, &given).unwrap().effective;
-    let told = |name: &str| {
+    let value_and_origin = |name: &str| {
         let found = effective.iter().find(|setting| setting.name == name);
         let found = found.unwrap();
         (found.value.as_deref().unwrap_or("(none)"), found.given)
     };
     assert_eq!(
-        told("DATABASE_URL"),
+        value_and_origin("DATABASE_URL"),
         ("postgres://carga:***@db/carga", true)
     );
-    assert_eq!(told("CARGA_PREFETCH"), ("7", true));
-    assert_eq!(told("AMQP_URL"), ("sqlite:carga-data/queue.db", false));
-    assert_eq!(told("CARGA_MIGRATE"), ("on", false));
-    assert_eq!(told("CARGA_BATCH_ROWS"), ("1000", false));
-    assert_eq!(told("CARGA_HEARTBEAT_FILE"), ("(none)", false));
+    assert_eq!(value_and_origin("CARGA_PREFETCH"), ("7", true));
+    assert_eq!(
+        value_and_origin("AMQP_URL"),
+        ("sqlite:carga-data/queue.db", false)
+    );
+    assert_eq!(value_and_origin("CARGA_MIGRATE"), ("on", false));
+    assert_eq!(value_and_origin("CARGA_BATCH_ROWS"), ("1000", false));
+    assert_eq!(value_and_origin("CARGA_HEARTBEAT_FILE"), ("(none)", false));
 }
 
 #[test]
-fn every_fault_is_told_at_once_with_its_variable() {
+fn all_faults_are_reported_at_once_with_their_variables() {
     let error = read(
         Mode::Distributed,
         &[
@@ -135,7 +138,7 @@ fn every_fault_is_told_at_once_with_its_variable() {
         "DATABASE_URL=mysql://u:***@db/carga",
         "AMQP_URL is not set",
         "REDIS_URL is not set",
-        "ARCHIVE_URL=s3:///prefix: names no bucket",
+        "ARCHIVE_URL=s3:///prefix: must name a bucket",
         "CARGA_PREFETCH=many",
         "CARGA_BATCH_ROWS=0: must be between 1 and 100000",
         "CARGA_MIGRATE=perhaps: use `on` or `off`",
@@ -149,11 +152,11 @@ fn every_fault_is_told_at_once_with_its_variable() {
 }
 
 #[test]
-fn the_example_file_holds_and_names_only_variables_that_exist() {
+fn the_example_file_is_valid_and_names_exactly_the_variables_that_are_read() {
     let example = include_str!("../../../.env.example");
     let mut variables = HashMap::new();
     for line in example.lines() {
-        // A commented-out assignment shows a default; it must hold as well.
+        // A commented-out assignment shows a default, which must be valid as well.
         let line = line.trim_start_matches("# ").trim();
         if let Some((name, value)) = line.split_once('=')
             && name
@@ -163,20 +166,20 @@ fn the_example_file_holds_and_names_only_variables_that_exist() {
             variables.entry(name).or_insert(value);
         }
     }
-    let asked = std::cell::RefCell::new(Vec::new());
+    let looked_up = std::cell::RefCell::new(Vec::new());
     for mode in [Mode::Distributed, Mode::Embedded] {
         let settings = Settings::read(mode, &|name| {
-            asked.borrow_mut().push(name.to_owned());
+            looked_up.borrow_mut().push(name.to_owned());
             variables.get(name).map(|value| (*value).to_owned())
         });
         settings.unwrap();
     }
     for name in variables.keys().filter(|name| name.starts_with("CARGA_")) {
         // This one is for Docker Compose.
-        let known = *name == "CARGA_WORKERS" || asked.borrow().iter().any(|asked| asked == name);
+        let known = *name == "CARGA_WORKERS" || looked_up.borrow().iter().any(|read| read == name);
         assert!(known, "{name} is in .env.example but nothing reads it");
     }
-    for name in asked
+    for name in looked_up
         .borrow()
         .iter()
         .filter(|name| name.starts_with("CARGA_"))

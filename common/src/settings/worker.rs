@@ -1,4 +1,4 @@
-//! How the worker works.
+//! Limits and intervals of the worker.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use super::mode::Mode;
 use super::reader::{MIB, Reader};
 use crate::queue::Prefetch;
 
-/// How the worker works.
+/// Limits and intervals of the worker.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
-    /// What is in hand at most. It bounds the worker's memory.
+    /// The most deliveries that a worker holds unsettled. They bound the worker's memory.
     pub prefetch: Prefetch,
-    /// Archive writes at once.
+    /// Concurrent writes to the archive.
     pub archive_concurrency: usize,
-    /// Batches stored in one transaction at most.
+    /// The maximum number of batches in one transaction.
     pub group_batches: usize,
-    /// Transactions at once.
+    /// Concurrent transactions that store batches.
     pub store_sessions: usize,
-    /// A receiving upload whose API has been silent for this long has failed.
+    /// A receiving upload fails when its API has sent no heartbeat for this long.
     pub lease: Duration,
-    /// How often the sweeper looks for what was left behind.
+    /// How often the sweeper runs.
     pub sweep: Duration,
     /// How long the archive of a failed upload is kept.
     pub archive_grace: Duration,
-    /// A file touched every few seconds while the worker lives, for health checks. `carga` needs
-    /// none: it answers over HTTP.
+    /// A file that a running worker touches every few seconds, for health checks. `carga` needs no
+    /// such file, since it answers health checks over HTTP.
     pub heartbeat_file: Option<PathBuf>,
 }
 

@@ -4,9 +4,9 @@
 //!
 //! - `store` is one transaction for a group of batches: their ledger entries and all their rows, or
 //!   nothing.
-//! - A batch is stored once. A replay adds nothing and says so.
-//! - The fence: once an upload has failed, no batch of it is stored any more, not even one that is
-//!   already being stored.
+//! - A batch is stored once. A replay adds nothing and is reported as a replay.
+//! - The fence: after an upload has failed, none of its batches is stored. This includes a batch
+//!   whose transaction is already running.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ pub struct ArchivedBatch {
     pub archive_crc32: u32,
 }
 
-/// What became of a batch.
+/// The outcome of storing one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreOutcome {
     /// This call stored its rows.
@@ -46,7 +46,7 @@ pub enum StoreOutcome {
 pub struct LedgerEntry {
     /// The batch's number, from 1.
     pub seq: u32,
-    /// `row_number` of the first row; 0 where the batch has no rows.
+    /// The `row_number` of the first row; 0 if the batch has no rows.
     pub first_row: u64,
     /// How many rows the batch has.
     pub rows: u32,
@@ -59,14 +59,15 @@ pub struct LedgerEntry {
 /// The ledger and the rows. See the module for its promises.
 #[async_trait]
 pub trait BatchStore: fmt::Debug + Send + Sync {
-    /// Whether a batch of this upload and epoch can still be stored. The fence in `store` decides;
-    /// this only saves writing an object in vain.
+    /// Whether a batch of this upload and epoch can still be stored. This check only avoids
+    /// archiving a batch in vain; the fence in `store` decides.
     async fn admits(&self, id: BatchId) -> PortResult<bool>;
 
-    /// Stores a group of batches in one transaction. Returns the outcome of each, in their order.
+    /// Stores a group of batches in one transaction. Returns one outcome per batch, in the order of
+    /// the group.
     async fn store(&self, group: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>>;
 
-    /// The ledger of an upload, by batch number.
+    /// The ledger of an upload, in the order of the batch numbers.
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>>;
 
     /// The figures from which live counters can be rebuilt.

@@ -23,8 +23,7 @@ pub enum Completion {
     Incomplete,
     /// The upload has ended already.
     Ended,
-    /// Every batch is stored, and yet the rows are not those that were read. The upload must not
-    /// complete.
+    /// Every batch is stored, but the row counts do not add up. The upload must not complete.
     Mismatch {
         /// The rows that were read.
         read: u64,
@@ -41,7 +40,7 @@ pub trait CompletionStore: fmt::Debug + Send + Sync {
     /// Whether the upload can end.
     async fn completion(&self, id: UploadId) -> PortResult<Completion>;
 
-    /// `processing` → `completed`, or `partial` where rows were rejected, if every row is accounted
-    /// for. Returns whether this call ended the upload.
+    /// Moves an upload from `processing` to `completed`, or to `partial` if rows were rejected. It
+    /// does so only if every row is accounted for. Returns whether this call ended the upload.
     async fn complete(&self, key: UploadKey) -> PortResult<bool>;
 }

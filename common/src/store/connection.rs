@@ -2,9 +2,9 @@
 //!
 //! # Promises
 //!
-//! - A store within reach answers a ping.
-//! - Several processes can open the store at once; the first of them makes the schema.
-//! - Everything committed is there after opening again.
+//! - A reachable store answers a ping.
+//! - Several processes can open the store at once; the first of them creates the schema.
+//! - Committed data survives reopening.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::error::PortResult;
 /// The connection to the store. See the module for its promises.
 #[async_trait]
 pub trait StoreConnection: fmt::Debug + Send + Sync {
-    /// Proves that the store can be reached.
+    /// Checks that the store can be reached.
     async fn ping(&self) -> PortResult<()>;
 
     /// Closes all connections. Every later call fails.

@@ -3,7 +3,7 @@
 //! # Promises
 //!
 //! - A dead letter is kept once with its message, and counted in the record of its upload.
-//! - A dead copy of a stored batch is not kept: no row is missing.
+//! - A dead letter whose batch is already stored is not kept, since no row is missing.
 //! - An upload with a dead letter does not complete.
 
 use std::fmt;
@@ -14,25 +14,25 @@ use bytes::Bytes;
 use crate::batch::BatchId;
 use crate::error::PortResult;
 
-/// A dead letter on its way into the store.
+/// A dead letter to be stored.
 #[derive(Debug, Clone)]
 pub struct DeadBatch {
-    /// The batch, unless the message does not say.
+    /// The id of the batch; `None` if the message has no valid id.
     pub id: Option<BatchId>,
     /// How often the batch was tried.
     pub attempts: u32,
     /// Why it will not be tried again.
     pub reason: String,
-    /// The message.
+    /// The message, not decoded.
     pub body: Bytes,
 }
 
-/// What parking a dead letter means for its upload.
+/// The outcome of storing a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parked {
     /// The dead letter is kept, and its upload cannot complete.
     Kept,
-    /// The batch is stored already, so its copy was not kept.
+    /// The batch is already stored, so the dead letter was not kept.
     AlreadyStored,
 }
 

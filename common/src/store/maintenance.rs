@@ -2,10 +2,10 @@
 //!
 //! # Promises
 //!
-//! - Removing rows starts with the status, so that they are hidden at once, and can be resumed at
-//!   any point by any process.
+//! - The rows of an upload are hidden as soon as its status changes. Any process can resume their
+//!   removal at any point.
 //! - Rows of an upload that ended well are never removed.
-//! - A crash leaves nothing behind that `leftovers` does not find.
+//! - `leftovers` finds everything that a crash leaves behind.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub enum Removal {
     Busy,
 }
 
-/// What the sweeper has to look at.
+/// The uploads that need the sweeper.
 #[derive(Debug, Clone, Default)]
 pub struct Leftovers {
     /// Receiving uploads whose lease has expired, with their epochs.
@@ -39,17 +39,17 @@ pub struct Leftovers {
     pub to_unarchive: Vec<UploadId>,
 }
 
-/// What remains to be done. See the module for its promises.
+/// The work of the sweeper. See the module for its promises.
 #[async_trait]
 pub trait MaintenanceStore: fmt::Debug + Send + Sync {
-    /// What a crash may have left behind. An upload has expired when its last heartbeat is older
-    /// than `lease`; the archive of a failed upload is deleted after `archive_grace`.
+    /// Lists the uploads that need the sweeper. An upload has expired when its last heartbeat is
+    /// older than `lease`; the archive of a failed upload is deleted after `archive_grace`.
     async fn leftovers(&self, lease: Duration, archive_grace: Duration) -> PortResult<Leftovers>;
 
-    /// Removes some of the rows of an upload that ended without keeping them.
+    /// Removes some of the rows of an upload that failed, was cancelled or was undone.
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal>;
 
-    /// Records that the archive of an upload without rows is gone. An upload that was undone just
-    /// now stays left over all the same: a worker may have been about to write into its archive.
+    /// Records that the archive of an upload was deleted. An upload that was undone a moment ago
+    /// stays in `to_unarchive`, since a worker may still write to its archive.
     async fn archive_removed(&self, id: UploadId) -> PortResult<()>;
 }

@@ -1,15 +1,15 @@
 //! The store port: the system of record.
 //!
-//! It is cut by subject. Each subject is one trait whose module lists its promises, one file with
-//! the same name in each adapter, and one file or folder with the same name in the contract's
-//! cases. [`Store`] is the sum of the subjects: callers hold an `Arc<dyn Store>`.
+//! The port is divided by subject. Each subject is one trait whose module lists its promises, one
+//! file with the same name in each adapter, and one file or folder with the same name in the
+//! contract's cases. [`Store`] is the sum of the subjects: callers hold an `Arc<dyn Store>`.
 //!
 //! | Subject | Trait | What it keeps |
 //! |---|---|---|
 //! | `uploads` | [`UploadStore`] | records, leases, changes of status |
-//! | `batches` | [`BatchStore`] | the ledger and the rows, behind the fence |
+//! | `batches` | [`BatchStore`] | the ledger and the rows, guarded by the fence |
 //! | `completion` | [`CompletionStore`] | the end of an upload whose rows are all accounted for |
-//! | `rows` | [`RowStore`] | rows as they are read back |
+//! | `rows` | [`RowStore`] | reading stored rows |
 //! | `rejects` | [`RejectStore`] | rejected rows with their reasons |
 //! | `dead_letters` | [`DeadLetterStore`] | batches that will not be tried again |
 //! | `maintenance` | [`MaintenanceStore`] | work that remains after an end or a crash |

@@ -1,13 +1,15 @@
-//! Which rows make a page: those of whole batches, cut by the size that the ledger records.
+//! Divides the rows of an upload into pages of whole batches, by the sizes in the ledger.
 
 use super::{LedgerEntry, RowPage, StoredRow};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::upload::Upload;
 
-/// The number of an upload's first batch. It is a page by itself, so that the first rows come soon.
+/// The number of an upload's first batch, which is a page by itself so that the first rows arrive
+/// soon.
 pub(super) const FIRST_SEQ: u32 = 1;
 
-/// Ledger entries that are read to make one page: its batches, and one that bounds their rows.
+/// How many ledger entries are read for one page: its batches, and one more that bounds their row
+/// numbers.
 pub(super) const LEDGER_LOOKAHEAD: i64 = 17;
 
 /// A page takes batches until their archived objects have this many bytes. A batch that is larger
@@ -17,32 +19,33 @@ const PAGE_BYTES: u64 = 4 << 20;
 /// Higher than every row number.
 const LAST_ROW: u64 = i64::MAX.cast_unsigned();
 
-/// The rows of one batch or several consecutive ones.
+/// The rows of one or more consecutive batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LedgerRange {
     /// The number of the last batch.
     pub(super) last_seq: u32,
-    /// The first row number, or 0 where no batch has rows.
+    /// The first row number, or 0 if no batch has rows.
     pub(super) first_row: u64,
-    /// No row number of these batches is higher.
+    /// An upper bound of the row numbers.
     pub(super) last_row: u64,
-    /// How many rows there are.
+    /// The number of rows.
     pub(super) rows: u64,
 }
 
-/// The batches of the page that begins the ledger's next entries. A batch's row numbers have gaps
-/// where rows were rejected, so its last one is only known to be below the next batch's first.
+/// Takes the batches of the next page from the ledger entries after `after_seq`. Rejected rows
+/// leave gaps between row numbers, so the last row number of a batch is not known; it is below the
+/// first row number of the next batch.
 pub(super) fn page_of(ledger: &[LedgerEntry], after_seq: u32) -> Option<LedgerRange> {
     let is_first = after_seq < FIRST_SEQ;
-    let is_cut = ledger.len() as i64 == LEDGER_LOOKAHEAD;
-    let most = match (is_first, is_cut) {
+    let may_have_more = ledger.len() as i64 == LEDGER_LOOKAHEAD;
+    let max_batches = match (is_first, may_have_more) {
         (true, _) => 1,
         (false, true) => ledger.len() - 1,
         (false, false) => ledger.len(),
     };
     let first = ledger.first()?;
     let (mut taken, mut bytes) = (1, first.archive_bytes);
-    while taken < most && bytes + ledger[taken].archive_bytes <= PAGE_BYTES {
+    while taken < max_batches && bytes + ledger[taken].archive_bytes <= PAGE_BYTES {
         bytes += ledger[taken].archive_bytes;
         taken += 1;
     }
@@ -61,8 +64,8 @@ pub(super) fn page_of(ledger: &[LedgerEntry], after_seq: u32) -> Option<LedgerRa
 }
 
 impl LedgerRange {
-    /// Makes a page of the rows that were read for this range. Fewer rows than the ledger records
-    /// were removed in the meantime.
+    /// Makes a page of the rows that were read for this range. Fewer rows than in the ledger mean
+    /// that rows were removed in the meantime.
     pub(super) fn page(
         &self,
         operation: &'static str,
@@ -76,7 +79,8 @@ impl LedgerRange {
     }
 }
 
-/// A ledger without further entries is the end, unless the upload lost its rows between two pages.
+/// Checks that the ledger has no further entries because all rows were read, and not because the
+/// rows were removed between two pages.
 pub(super) fn check_ended(
     operation: &'static str,
     upload: Option<Upload>,
@@ -118,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_page_has_one_batch_and_later_ones_as_many_as_are_small() {
+    fn the_first_page_has_one_batch_and_later_pages_have_several_small_ones() {
         let ledger = ledger(&[
             (1, 10, MIB),
             (11, 10, MIB),
@@ -138,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn gaps_of_rejected_rows_belong_to_the_batch_before() {
+    fn row_numbers_of_rejected_rows_belong_to_the_preceding_batch() {
         let ledger = ledger(&[(5, 10, 1), (0, 0, 0), (40, 10, 4 * MIB)]);
         assert_eq!(shape(page_of(&ledger, 9)), Some((2, 5, 39, 10)));
     }
 
     #[test]
-    fn the_last_entry_in_sight_only_bounds_the_page_when_there_may_be_more() {
+    fn the_last_of_17_entries_bounds_the_page_and_is_not_part_of_it() {
         let batches: Vec<_> = (0..17).map(|batch| (batch * 10 + 1, 10, 1)).collect();
         assert_eq!(
             shape(page_of(&ledger(&batches), 9)),

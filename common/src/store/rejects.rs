@@ -2,9 +2,9 @@
 //!
 //! # Promises
 //!
-//! - A rejected row is kept once, with everything that is known of it.
-//! - A rejected row stays when its upload fails or is undone: it is the reason for that.
-//! - A page of rejected rows is bounded in bytes, whatever their size.
+//! - A rejected row is kept once, with all its fields.
+//! - Rejected rows are kept when their upload fails or is undone, since they may be the reason.
+//! - A page of rejected rows is bounded in bytes, however large the rows are.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,17 +20,17 @@ use crate::upload::{UploadId, UploadKey};
 /// Rejected rows. See the module for its promises.
 #[async_trait]
 pub trait RejectStore: fmt::Debug + Send + Sync {
-    /// Keeps rejected rows of a receiving upload. Rows that the store has already stay as they are.
-    /// False when the upload has ended.
+    /// Stores rejected rows of a receiving upload. Rejected rows that are already stored do not
+    /// change. Returns false if the upload is not receiving any more.
     async fn reject(&self, key: UploadKey, rows: &[RejectedRow]) -> PortResult<bool>;
 
-    /// The next rejected rows after number `after_row`, in order, whatever the upload's status;
-    /// from the start with 0. Empty when there are no more.
+    /// The page of rejected rows after number `after_row`, in order; 0 starts at the beginning. The
+    /// page is empty after the last rejected row. The status of the upload does not matter.
     async fn rejected_page(&self, id: UploadId, after_row: u64) -> PortResult<Vec<RejectedRow>>;
 }
 
-/// All rejected rows of an upload in order, page by page: a slow reader holds no connection and no
-/// transaction.
+/// All rejected rows of an upload, in order. They are read page by page, so that a slow reader
+/// holds no connection and no transaction.
 pub fn rejected_rows(
     store: Arc<dyn RejectStore>,
     id: UploadId,

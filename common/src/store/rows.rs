@@ -1,12 +1,13 @@
-//! Rows as they are read back.
+//! Reading stored rows.
 //!
 //! # Promises
 //!
-//! - A cell is read back as it was stored: an empty cell is not a null, and no text is changed.
-//! - Rows come in the order of the file, whatever order they were stored in.
-//! - Only an upload that ended well shows its rows.
-//! - A page holds the rows of whole batches, and more than one batch only while they are small.
-//! - Rows that are removed while they are read end the reading with a *conflict*, never early.
+//! - A cell is read back unchanged, and an empty cell differs from a null.
+//! - Rows are read in the order of the file, even if they were stored in another order.
+//! - The rows of an upload are visible only after it ended well, as `completed` or `partial`.
+//! - A page has the rows of whole batches, and of several batches only if they are small.
+//! - If rows are removed while they are being read, the next page is a *conflict*. A reader never
+//!   takes the removal for the end of the rows.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::error::PortResult;
 use crate::upload::UploadId;
 
-/// A row as it is read back.
+/// A stored row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRow {
     /// The record's number in the file, from 1.
@@ -32,20 +33,20 @@ pub struct StoredRow {
 pub struct RowPage {
     /// The rows, in the order of the file.
     pub rows: Vec<StoredRow>,
-    /// The number of the last batch, from which the next page goes on.
+    /// The number of the last batch; the next page starts after it.
     pub last_seq: u32,
 }
 
-/// Rows as they are read back. See the module for its promises.
+/// Reading stored rows. See the module for its promises.
 #[async_trait]
 pub trait RowStore: fmt::Debug + Send + Sync {
-    /// The rows of the batches after number `after_seq`, as many as make a page; from the start
-    /// with 0. `None` when there are no more, and for an upload that has not ended well.
+    /// The page of rows after batch number `after_seq`; 0 starts at the beginning. Returns `None`
+    /// after the last page, and for an upload that did not end well.
     async fn row_page(&self, id: UploadId, after_seq: u32) -> PortResult<Option<RowPage>>;
 }
 
-/// All rows of an upload in order, page by page: a slow reader holds no connection and no
-/// transaction, and one that stops reading stops the queries.
+/// All rows of an upload, in order. They are read page by page, so that a slow reader holds no
+/// connection and no transaction. The queries stop when the stream is dropped.
 pub fn stored_rows(
     store: Arc<dyn RowStore>,
     id: UploadId,

@@ -1,4 +1,4 @@
-//! The decisions that every adapter makes alike: plain functions over values, without I/O.
+//! The decisions that all adapters share, as pure functions.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -7,22 +7,22 @@ use super::{ArchivedBatch, Completion, StoreOutcome};
 use crate::batch::{Batch, BatchId};
 use crate::upload::{Epoch, Status, Upload, UploadId};
 
-/// How many rows one transaction deletes: few enough to let other writers in between, and enough to
-/// scan dead rows seldom.
+/// How many rows one transaction deletes. A larger number blocks other writers for longer; a
+/// smaller number scans dead rows more often.
 pub(super) const CHUNK_ROWS: i64 = 50_000;
 
-/// How many uploads of each kind the sweeper takes in one round. Unfinished uploads come in random
-/// order, so that uploads which wait for the end of an outage do not hide the others.
+/// How many uploads of each kind the sweeper takes in one round. Unfinished uploads are chosen at
+/// random, so that uploads which wait for the end of an outage do not crowd out the others.
 pub(super) const SWEEP_LIMIT: i64 = 100;
 
-/// How long a sealed upload is left to its workers before the sweeper looks at it.
+/// How long the workers have to complete a sealed upload before the sweeper checks it.
 pub(super) const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
 
-/// How long the archive of an undone upload is deleted again and again: a worker may have been
-/// about to write a batch or a manifest into it.
+/// How long the sweeper repeats deleting the archive of an undone upload, since a worker may still
+/// write a batch or a manifest to it.
 pub(super) const UNARCHIVE_AGAIN: Duration = Duration::from_secs(60);
 
-/// What decides whether batches of an upload may be stored.
+/// The state of an upload that decides whether its batches may be stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Admission {
     pub(super) epoch: Epoch,
@@ -36,19 +36,19 @@ impl Admission {
     }
 
     /// Whether the upload has ended with all its rows, including those of this batch.
-    fn has_it(&self, id: BatchId) -> bool {
+    fn has_stored(&self, id: BatchId) -> bool {
         self.epoch == id.upload.epoch && self.status.keeps_rows()
     }
 
-    /// Whether the batch is worth archiving. Of an unknown upload it is: the fence reports that
-    /// one.
-    pub(super) fn is_worthwhile(known: Option<Self>, id: BatchId) -> bool {
-        known.is_none_or(|known| known.admits(id) || known.has_it(id))
+    /// Whether the batch should be archived. A batch of an unknown upload should be, so that it
+    /// reaches the fence, which reports it.
+    pub(super) fn is_worth_archiving(known: Option<Self>, id: BatchId) -> bool {
+        known.is_none_or(|known| known.admits(id) || known.has_stored(id))
     }
 }
 
-/// The outcome of each batch of a group, and the batches whose rows are to be written: those that
-/// are new in the ledger.
+/// Returns the outcome of each batch of a group, and the batches that are new in the ledger, whose
+/// rows must be written.
 pub(super) fn outcomes<'a>(
     group: &'a [ArchivedBatch],
     admissions: &HashMap<UploadId, Admission>,
@@ -59,9 +59,9 @@ pub(super) fn outcomes<'a>(
         .get(&batch.id.upload.id)
     {
         None => StoreOutcome::UnknownUpload,
-        Some(known) if known.has_it(batch.id) => StoreOutcome::Replay,
+        Some(known) if known.has_stored(batch.id) => StoreOutcome::Replay,
         Some(known) if !known.admits(batch.id) => StoreOutcome::Fenced,
-        // Removed here, so that a batch which is in the group twice is written once.
+        // Removing the id makes sure that a batch which is in the group twice is written once.
         Some(_) if entered.remove(&batch.id) => {
             new.push(batch);
             StoreOutcome::Stored

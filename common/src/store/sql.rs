@@ -1,4 +1,4 @@
-//! What both SQL adapters share of sqlx, whatever the dialect.
+//! Helpers around sqlx that both SQL adapters share.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -14,8 +14,8 @@ use crate::progress::StoredBatch;
 use crate::rejects::RejectedRow;
 use crate::sha256::Sha256;
 
-/// Most rejected rows that one statement reads back, and the bytes at which a page ends earlier. A
-/// page exceeds these by one row at most.
+/// The most rejected rows on a page, and the size at which a page ends earlier. Only the last row
+/// of a page may exceed the size.
 pub(super) const REJECT_PAGE_ROWS: i64 = 256;
 pub(super) const REJECT_PAGE_BYTES: i64 = 1 << 20;
 
@@ -51,7 +51,7 @@ pub(super) fn migrated(
         MigrateError::Execute(error) => port_error(OPERATION, error),
         MigrateError::VersionMissing(version) => {
             let reason = format!(
-                "the database has migration {version}, which this build does not know: a newer build set it up"
+                "the database has migration {version}, which this build does not know; start the newer version that added it"
             );
             PortError::new(ErrorKind::Conflict, OPERATION, reason)
         }
@@ -59,12 +59,12 @@ pub(super) fn migrated(
     })
 }
 
-/// An error for data that the database can never hold. Both adapters map it to *invalid*.
+/// An error for data that the database can never store. Both adapters map it to *invalid*.
 pub(super) fn invalid(reason: impl Into<sqlx::error::BoxDynError>) -> sqlx::Error {
     sqlx::Error::Encode(reason.into())
 }
 
-/// A count for a column. Counts are far below 2^63.
+/// Converts a count for a column. Counts are far below 2^63, so none is cut.
 pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -86,7 +86,7 @@ fn corrupt(column: &'static str, value: impl Display, reason: impl Display) -> s
     }))
 }
 
-/// The value of a text column.
+/// Parses the value of a text column.
 pub(super) fn parsed<T>(column: &'static str, text: &str) -> sqlx::Result<T>
 where
     T: FromStr<Err: Display>,
@@ -94,12 +94,12 @@ where
     text.parse().map_err(|error| corrupt(column, text, error))
 }
 
-/// A count in a column.
+/// Converts the value of a column that counts.
 pub(super) fn count<N>(column: &'static str, value: N) -> sqlx::Result<N::Unsigned>
 where
     N: Count,
 {
-    N::Unsigned::try_from(value).map_err(|_| corrupt(column, value, "a count is not negative"))
+    N::Unsigned::try_from(value).map_err(|_| corrupt(column, value, "a count cannot be negative"))
 }
 
 /// The type of a column that counts.
@@ -115,7 +115,7 @@ impl Count for i32 {
     type Unsigned = u32;
 }
 
-/// The digest in a column of bytes.
+/// Converts the value of a column that has a digest.
 pub(super) fn digest(column: &'static str, bytes: Vec<u8>) -> sqlx::Result<Sha256> {
     let digest: Result<[u8; 32], _> = bytes.try_into();
     digest.map(Sha256::from).map_err(|bytes| {
@@ -124,7 +124,8 @@ pub(super) fn digest(column: &'static str, bytes: Vec<u8>) -> sqlx::Result<Sha25
     })
 }
 
-/// `row_number`, `line`, `byte_offset`, `column_name`, `code`, `message`, `raw`, `fields`.
+/// The columns `row_number`, `line`, `byte_offset`, `column_name`, `code`, `message`, `raw` and
+/// `fields`.
 pub(super) type RejectedRecord = (
     i64,
     i64,
@@ -136,7 +137,7 @@ pub(super) type RejectedRecord = (
     Option<Json<Vec<String>>>,
 );
 
-/// A rejected row of these columns.
+/// Makes a rejected row of these columns.
 pub(super) fn rejected_row(record: RejectedRecord) -> sqlx::Result<RejectedRow> {
     let (row, line, offset, column, code, message, raw, fields) = record;
     Ok(RejectedRow {
@@ -151,7 +152,7 @@ pub(super) fn rejected_row(record: RejectedRecord) -> sqlx::Result<RejectedRow> 
     })
 }
 
-/// `seq`, `first_row`, `rows`, `archive_bytes`, `archive_crc32`.
+/// The columns `seq`, `first_row`, `rows`, `archive_bytes` and `archive_crc32`.
 pub(super) type LedgerRecord = (i32, i64, i32, i64, i64);
 
 pub(super) fn ledger_entry(record: LedgerRecord) -> sqlx::Result<LedgerEntry> {
@@ -166,7 +167,7 @@ pub(super) fn ledger_entry(record: LedgerRecord) -> sqlx::Result<LedgerEntry> {
     })
 }
 
-/// `seq`, `rows`.
+/// Makes a stored batch of the columns `seq` and `rows`.
 pub(super) fn stored_batch((seq, rows): (i32, i32)) -> sqlx::Result<StoredBatch> {
     Ok(StoredBatch {
         seq: count("seq", seq)?,

@@ -1,12 +1,12 @@
-//! The records of uploads: how they begin, what is known of them, and how they end.
+//! The records of uploads, from their creation to their end.
 //!
 //! # Promises
 //!
-//! - An id is taken once; creating it again is a *conflict*, whatever has become of its upload.
-//! - An upload ends once: of two callers that try, one gets true.
+//! - Creating an upload with an existing id is a *conflict*, even after that upload has ended.
+//! - An upload ends once: of several concurrent callers, exactly one gets true.
 //! - A call for another epoch changes nothing.
-//! - Figures on record never go down.
-//! - A page of the list follows the one before without a gap and without a repetition.
+//! - Recorded figures never go down.
+//! - Consecutive pages of the list neither skip nor repeat an upload.
 
 use std::fmt;
 
@@ -34,11 +34,11 @@ pub struct NewUpload {
 /// The totals of an upload whose last byte has been read.
 #[derive(Debug, Clone, Copy)]
 pub struct Seal {
-    /// Rows read, including those that were rejected.
+    /// Rows read, including rejected rows.
     pub rows: u64,
-    /// Rows rejected; the store has all of them.
+    /// Rejected rows; all of them are already stored.
     pub rejected: u64,
-    /// Empty lines, which are no records.
+    /// Empty lines, which do not count as records.
     pub blank_lines: u64,
     /// Batches published and confirmed.
     pub batches: u32,
@@ -57,7 +57,7 @@ pub struct Heartbeat {
     pub upload: UploadId,
     /// Rows read so far.
     pub rows_read: u64,
-    /// Rejected rows so far; the store has all of them.
+    /// Rejected rows so far; all of them are already stored.
     pub rows_rejected: u64,
     /// Bytes received so far.
     pub bytes_received: u64,
@@ -68,7 +68,7 @@ pub struct Heartbeat {
 pub struct UploadQuery {
     /// Only uploads with this status.
     pub status: Option<Status>,
-    /// The length of the list at most.
+    /// The maximum length of the list.
     pub limit: u32,
     /// Only uploads older than this one, by creation and then by id.
     pub before: Option<(jiff::Timestamp, UploadId)>,
@@ -77,20 +77,20 @@ pub struct UploadQuery {
 /// The records of uploads. See the module for its promises.
 #[async_trait]
 pub trait UploadStore: fmt::Debug + Send + Sync {
-    /// Records a new upload as `receiving`, with its lease. *Conflict* when the id is taken.
+    /// Records a new upload as `receiving`, with its lease. An existing id is a *conflict*.
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload>;
 
-    /// Renews leases and records figures. Returns the uploads whose lease was renewed: an upload
+    /// Renews leases and records figures. Returns the uploads whose lease was renewed; an upload
     /// that is missing has ended.
     async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>>;
 
-    /// `receiving` → `processing`, with the totals. False when the upload has ended in the
-    /// meantime.
+    /// Moves an upload from `receiving` to `processing` and records its totals. Returns false if
+    /// the upload has ended in the meantime.
     async fn seal(&self, key: UploadKey, seal: &Seal) -> PortResult<bool>;
 
-    /// Ends an upload as `failed`. Returns whether this call ended it. When it returns, no batch of
-    /// the upload is being stored or ever will be; its rows are hidden and wait for
-    /// [`remove_rows`](super::MaintenanceStore::remove_rows).
+    /// Ends an upload as `failed`. Returns whether this call ended it. After this call no batch of
+    /// the upload is being stored, and none will be stored. Its rows are hidden until
+    /// [`remove_rows`](super::MaintenanceStore::remove_rows) removes them.
     async fn fail(
         &self,
         key: UploadKey,
@@ -98,18 +98,18 @@ pub trait UploadStore: fmt::Debug + Send + Sync {
         last: Option<Heartbeat>,
     ) -> PortResult<bool>;
 
-    /// Ends an upload as `cancelled`, and is like `fail` otherwise.
+    /// Ends an upload as `cancelled`; everything else is as in `fail`.
     async fn cancel(&self, key: UploadKey) -> PortResult<bool>;
 
-    /// Takes back an upload that ended well: `undone`, in the next epoch. Returns whether this call
-    /// did it. The upload's rows are hidden then and wait for
-    /// [`remove_rows`](super::MaintenanceStore::remove_rows).
+    /// Undoes an upload that ended well: it becomes `undone`, in the next epoch. Returns whether
+    /// this call undid it. Its rows are hidden until
+    /// [`remove_rows`](super::MaintenanceStore::remove_rows) removes them.
     async fn undo(&self, key: UploadKey) -> PortResult<bool>;
 
-    /// The latest other upload of this content that has its rows in place.
-    async fn same_content(&self, sha256: Sha256, but: UploadId) -> PortResult<Option<UploadId>>;
+    /// The latest upload with this content whose rows are visible, other than `except`.
+    async fn same_content(&self, sha256: Sha256, except: UploadId) -> PortResult<Option<UploadId>>;
 
-    /// One upload; none where the id is unknown.
+    /// One upload; `None` if the id is unknown.
     async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>>;
 
     /// Uploads, newest first.

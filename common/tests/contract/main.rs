@@ -1,9 +1,10 @@
 //! The contracts of the four ports.
 //!
-//! Every promise of a port is one case: a small function that knows the port and nothing of its
-//! adapters. A port lists its cases once and makes a test of each for every adapter, so that all
-//! adapters have the same tests: `queue::rabbit::a_dropped_delivery_is_redelivered`,
-//! `queue::sqlite::a_dropped_delivery_is_redelivered`. `scripts/contracts.sh` shows who keeps what.
+//! Every promise of a port is one case: a small function that uses the port and knows no adapter. A
+//! port lists its cases once, and each case becomes one test per adapter:
+//! `queue::rabbit::a_dropped_delivery_is_redelivered`,
+//! `queue::sqlite::a_dropped_delivery_is_redelivered`. `scripts/contracts.sh` counts the cases of
+//! each adapter.
 
 #[macro_use]
 mod suite;

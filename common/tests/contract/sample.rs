@@ -6,7 +6,7 @@ use carga_common::batch::{Batch, BatchEncoder, BatchLimits};
 use carga_common::store::ArchivedBatch;
 use carga_common::upload::{UploadId, UploadKey};
 
-/// The key of an upload that was never taken back.
+/// The key of an upload in its first epoch.
 pub(crate) fn first(id: UploadId) -> UploadKey {
     UploadKey::first(id)
 }
@@ -19,17 +19,17 @@ pub(crate) fn in_epoch(id: UploadId, epoch: i32) -> UploadKey {
     }
 }
 
-/// The columns of samples that say nothing else.
+/// The columns of a sample, unless a case has its own.
 pub(crate) fn columns() -> Vec<String> {
     ["number", "name"].map(String::from).to_vec()
 }
 
-/// What the row with this number has in those columns.
+/// The cells of the sample row with this number.
 pub(crate) fn cells(row_number: u64) -> Vec<String> {
     vec![row_number.to_string(), format!("name of {row_number}")]
 }
 
-/// The batches of an upload's rows, `per_batch` in each, ready to be stored.
+/// Batches of `per_batch` rows each, ready to be stored.
 pub(crate) fn batches_of(
     upload: UploadId,
     columns: &[String],
@@ -50,7 +50,7 @@ pub(crate) fn batches_of(
     decoded.map(|batch| Ok(archived(batch?))).collect()
 }
 
-/// So many batches of sample rows.
+/// `count` batches of `per_batch` sample rows each.
 pub(crate) fn batches(upload: UploadId, count: u32, per_batch: u32) -> Result<Vec<ArchivedBatch>> {
     let rows = (1..=u64::from(count) * u64::from(per_batch)).map(cells);
     batches_of(upload, &columns(), rows, per_batch)
@@ -70,19 +70,25 @@ pub(crate) fn batch_of(
     for number in row_numbers {
         encoder.push(number, cells(number).iter().map(String::as_str))?;
     }
-    let mut batch = Batch::decode(encoder.finish().0.context("no rows")?.body)?;
+    let mut batch = Batch::decode(
+        encoder
+            .finish()
+            .0
+            .context("the encoder made no batch")?
+            .body,
+    )?;
     batch.id.seq = seq;
     Ok(archived(batch))
 }
 
-/// The only batch of an upload of one row.
+/// The batch of an upload with one row.
 pub(crate) fn batch(upload: UploadId) -> Result<ArchivedBatch> {
     let only = batches(upload, 1, 1)?.pop();
-    only.context("no batch was made")
+    only.context("the encoder made no batch")
 }
 
-/// A batch whose message is written by hand, since the encoder writes neither null nor every
-/// escape. `rows` is JSON: a list of lists.
+/// A batch whose rows are given as JSON, a list of lists: the encoder writes no nulls and few
+/// escapes.
 pub(crate) fn by_hand(upload: UploadId, seq: u32, columns: &[String], rows: &str) -> Result<Batch> {
     let columns = serde_json::to_string(columns)?;
     let count = serde_json::from_str::<Vec<serde_json::Value>>(rows)?.len();
@@ -94,7 +100,7 @@ pub(crate) fn by_hand(upload: UploadId, seq: u32, columns: &[String], rows: &str
     Ok(Batch::decode(Bytes::from(message))?)
 }
 
-/// The batch as if its object were in the archive; its figures tell one batch from another.
+/// The batch as if its object were archived, with figures that differ from batch to batch.
 pub(crate) fn archived(batch: Batch) -> ArchivedBatch {
     ArchivedBatch {
         archive_bytes: batch.size_bytes() as u64,

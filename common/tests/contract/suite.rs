@@ -1,32 +1,32 @@
-//! How a case becomes a test.
+//! Runs a contract case as a test.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Enough for the slowest case on a busy machine; what takes longer hangs.
-const AT_MOST: Duration = Duration::from_secs(180);
+/// Longer than the slowest case takes on a busy machine.
+const CASE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Where one case runs: a corner of a server, or a directory, that nobody else uses.
+/// What one case runs on: a directory or a part of a server that no other case uses.
 pub(crate) trait Fixture: Sized {
     async fn start() -> Result<Self>;
 
-    /// Gives back what it took. A case that fails does not get here, so that there is something
-    /// to look at.
+    /// Removes the fixture's data. This is not called after a failed case, so that its data can be
+    /// examined.
     async fn end(self) -> Result<()>;
 }
 
-/// Runs a case on a fixture of its own.
+/// Runs a case on a new fixture.
 pub(crate) async fn run<F: Fixture>(case: impl AsyncFnOnce(&F) -> Result<()>) -> Result<()> {
     let fixture = F::start().await?;
-    tokio::time::timeout(AT_MOST, case(&fixture))
+    tokio::time::timeout(CASE_TIMEOUT, case(&fixture))
         .await
-        .context("the case hangs")??;
+        .with_context(|| format!("the case did not end within {CASE_TIMEOUT:?}"))??;
     fixture.end().await
 }
 
-/// One test per case, on one fixture. `$file` is the module of the case, beside the list or, for a
-/// subject with several files, in its folder (`in uploads`).
+/// Makes one test per case. `$file` is the module of the case. A subject with several modules has
+/// them in a folder, which `in` names.
 macro_rules! tests {
     ($fixture:ident { $($file:ident { $($case:ident)* })* }) => {
         $($(

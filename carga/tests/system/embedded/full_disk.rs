@@ -84,7 +84,9 @@ async fn an_accepted_upload_waits_for_room_and_is_then_stored_exactly() -> Resul
     let id = Uuid::now_v7();
     ensure!(app.put(id, file.clone()).await?.status() == 202);
     disk.fill()?;
-    app.api.wait_for_log("found no room left", TIMEOUT).await?;
+    app.api
+        .wait_for_log("failed: no room left", TIMEOUT)
+        .await?;
     let upload = app.upload(id).await?.context("no upload")?;
     ensure!(
         upload["status"] == "processing",

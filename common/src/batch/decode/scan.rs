@@ -1,17 +1,17 @@
 //! Finds the rows of a message in one pass over its bytes.
 //!
-//! A general JSON parser cost more than archiving the rows. This one accepts only lists of texts
-//! and nulls, and records their spans.
+//! A general JSON parser took more time than archiving the rows. This scanner accepts only lists of
+//! texts and nulls, and records their spans.
 
 use std::fmt;
 
 /// The cells of all rows of a message.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct ScannedRows {
     /// One span per cell, row after row.
     pub(super) cells: Vec<Span>,
     pub(super) rows: usize,
-    /// Whether any text has a `\u`, which may be half a surrogate pair.
+    /// Whether any text has a `\u` escape, which may be half a surrogate pair.
     pub(super) has_unicode_escape: bool,
     /// The offset of the bracket that closes the list of rows.
     pub(super) end: usize,
@@ -49,14 +49,14 @@ impl fmt::Display for Unexpected {
 
 /// Reads `[cell,…],[cell,…]…]`: the list of rows after its opening bracket. All rows must have
 /// the same number of cells.
-pub(super) fn scan(body: &[u8], start: usize) -> Result<Found, Unexpected> {
+pub(super) fn scan(body: &[u8], start: usize) -> Result<ScannedRows, Unexpected> {
     let mut scanner = Scanner {
         body,
         at: start,
         has_unicode_escape: false,
     };
-    // A guess: a short cell takes about eight bytes with its quotes and comma. The vector
-    // grows if the guess is too small.
+    // A short cell has about eight bytes with its quotes and comma. The vector grows if this guess
+    // is too small.
     let mut cells = Vec::with_capacity((body.len() - start) / 8);
     let (mut rows, mut width) = (0, None);
     if !scanner.next_is(b']') {
@@ -65,7 +65,7 @@ pub(super) fn scan(body: &[u8], start: usize) -> Result<Found, Unexpected> {
             scanner.row(&mut cells)?;
             let found = cells.len() - before;
             if *width.get_or_insert(found) != found {
-                return Err(scanner.expected("a row as wide as the others"));
+                return Err(scanner.expected("a row with as many cells as the first row"));
             }
             rows += 1;
             if !scanner.next_is(b',') {
@@ -75,7 +75,7 @@ pub(super) fn scan(body: &[u8], start: usize) -> Result<Found, Unexpected> {
         }
     }
     scanner.take(b']', "another row or the end of the rows")?;
-    Ok(Found {
+    Ok(ScannedRows {
         cells,
         rows,
         has_unicode_escape: scanner.has_unicode_escape,
@@ -157,7 +157,7 @@ impl Scanner<'_> {
                     kind = Kind::Escaped;
                     self.escape()?;
                 }
-                _ => return Err(self.expected("the rest of a text")),
+                _ => return Err(self.expected("a character or the closing quote of a text")),
             }
         }
     }
@@ -168,12 +168,12 @@ impl Scanner<'_> {
             Some(b'u') => {
                 let digits = self.body.get(self.at + 2..self.at + 6);
                 if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-                    return Err(self.expected("four hexadecimal digits behind \\u"));
+                    return Err(self.expected("four hexadecimal digits after \\u"));
                 }
                 self.has_unicode_escape = true;
                 6
             }
-            _ => return Err(self.expected("an escape of JSON")),
+            _ => return Err(self.expected("a JSON escape")),
         };
         self.at += length;
         Ok(())
@@ -187,8 +187,8 @@ impl Scanner<'_> {
     }
 }
 
-/// Bytes that end a text or must be escaped in it: quote, backslash and control characters
-/// (RFC 8259, section 7).
+/// The bytes that JSON escapes in a text: quote, backslash and control characters (RFC 8259,
+/// section 7).
 const IS_SPECIAL: [bool; 256] = {
     let mut is_special = [false; 256];
     let mut control = 0;

@@ -2,7 +2,7 @@ use super::super::{BatchEncoder, BatchLimits, EncodedBatch};
 use super::*;
 use proptest::prelude::*;
 
-/// Leaves out every row whose number is divisible by `gap`.
+/// Encodes the rows, without every row whose number is divisible by `gap`.
 fn encode(
     columns: &[String],
     rows: &[Vec<String>],
@@ -33,7 +33,7 @@ fn texts(batch: &Batch) -> Vec<Vec<String>> {
 
 proptest! {
     #[test]
-    fn every_row_comes_back_once_and_in_order(
+    fn every_row_is_decoded_once_and_in_order(
         rows in prop::collection::vec(prop::collection::vec("\\PC*|[\"\\\\\n\r\t\u{1}é🦀]*", 3), 0..40),
         max_rows in 1u32..12,
         max_bytes in 400usize..2000,
@@ -74,7 +74,7 @@ fn message_with(v: u32, rows: &str, runs: &str) -> Bytes {
 }
 
 #[test]
-fn an_unknown_version_is_named_even_when_its_shape_is_unknown_too() {
+fn an_unknown_version_is_reported_before_an_unknown_shape() {
     let body = Bytes::from_static(br#"{"v":7,"anything":{}}"#);
     assert!(matches!(
         Batch::decode(body),
@@ -87,7 +87,7 @@ fn an_unknown_version_is_named_even_when_its_shape_is_unknown_too() {
 }
 
 #[test]
-fn a_null_is_not_an_empty_text() {
+fn a_null_differs_from_an_empty_text() {
     let batch = Batch::decode(message(2, r#"[[null,""]]"#)).unwrap();
     let row: Vec<_> = batch.rows().next().unwrap().collect();
     assert_eq!(row, [Cell::Null, Cell::Plain(b"\"\"")]);
@@ -95,7 +95,7 @@ fn a_null_is_not_an_empty_text() {
 }
 
 #[test]
-fn rows_that_are_not_lists_of_as_many_texts_as_columns_are_malformed() {
+fn a_row_without_one_text_per_column_is_malformed() {
     for rows in [
         r#"[["1"]]"#,
         r#"[["1","2"],["3"]]"#,
@@ -124,7 +124,7 @@ fn rows_that_are_not_lists_of_as_many_texts_as_columns_are_malformed() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_malformed() {
+fn a_message_with_invalid_utf8_is_malformed() {
     let good = message(2, r#"[["1","é"]]"#);
     assert!(Batch::decode(good.clone()).is_ok());
     let mut bad = good.to_vec();
@@ -135,7 +135,7 @@ fn bytes_that_are_no_text_are_malformed() {
 }
 
 #[test]
-fn columns_that_look_like_the_rows_are_columns() {
+fn a_column_name_may_look_like_the_list_of_rows() {
     let columns = [",\"rows\":[[\"1\"]]".to_owned(), "rows".to_owned()];
     let limits = BatchLimits {
         rows: 10,
@@ -149,9 +149,8 @@ fn columns_that_look_like_the_rows_are_columns() {
 }
 
 proptest! {
-    /// The scanner must read the same rows as serde_json.
     #[test]
-    fn rows_are_read_as_a_json_parser_reads_them(rows in "(\\[|\\]|,|\"|\"a\"|null|\\\\|\\\\u00e9|u12|x| |\n){0,12}|\\[\\[\"[ax\\\\nu\"0-9,]{0,6}\",(null|\"[^\"]{0,3}\")\\] ?\\]") {
+    fn the_scanner_and_serde_json_accept_the_same_rows(rows in "(\\[|\\]|,|\"|\"a\"|null|\\\\|\\\\u00e9|u12|x| |\n){0,12}|\\[\\[\"[ax\\\\nu\"0-9,]{0,6}\",(null|\"[^\"]{0,3}\")\\] ?\\]") {
         let parsed = serde_json::from_str::<Vec<Vec<Option<String>>>>(&rows);
         let is_good = |rows: &Vec<Vec<Option<String>>>| rows.len() == 1 && rows[0].len() == 2;
         let decoded = Batch::decode(message(2, rows.trim_start()));
@@ -168,7 +167,7 @@ proptest! {
 }
 
 #[test]
-fn row_numbers_that_are_not_those_of_the_rows_are_malformed() {
+fn row_numbers_that_do_not_match_the_rows_are_malformed() {
     let rows = r#"[["1","2"],["3","4"]]"#;
     for runs in ["[[1,2]]", "[[7,1],[9,1]]"] {
         assert!(Batch::decode(message_with(2, rows, runs)).is_ok(), "{runs}");
@@ -189,7 +188,7 @@ fn row_numbers_that_are_not_those_of_the_rows_are_malformed() {
 }
 
 #[test]
-fn a_row_that_does_not_fit_is_named_with_its_size_and_leaves_the_batch_as_it_was() {
+fn a_row_that_is_too_large_is_reported_with_its_size_and_not_added() {
     let limits = BatchLimits {
         rows: 10,
         bytes: 40,

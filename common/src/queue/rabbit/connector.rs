@@ -14,15 +14,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// AMQP's reply code for success.
 const REPLY_SUCCESS: u16 = 200;
 
-/// One connection, opened when it is needed and again after it was lost.
+/// One connection. It opens at first use, and again after a loss.
 #[derive(Debug)]
 pub(super) struct Connector {
     url: String,
     /// The connection's name in the broker's list.
     name: String,
     topology: Topology,
-    /// Shorter than the timeout of a publish, so that a connection that hangs is replaced
-    /// here.
+    /// Shorter than the timeout of a publish, so that a publish can replace a connection that
+    /// hangs.
     timeout: Duration,
     connection: Mutex<Option<Connection>>,
 }
@@ -40,7 +40,7 @@ impl Connector {
     }
 
     /// Opens a channel. A connection that cannot open one in time (lost, or blocked by an alarm) is
-    /// given up, so that the next call connects again.
+    /// dropped, so that the next call connects again.
     pub(super) async fn channel(&self) -> PortResult<Channel> {
         const OPERATION: &str = "queue.connect";
         let mut slot = self.connection.lock().await;
@@ -64,7 +64,10 @@ impl Connector {
         })
         .await
         .unwrap_or_else(|_| {
-            let reason = format!("no answer within {} ms", self.timeout.as_millis());
+            let reason = format!(
+                "no answer from RabbitMQ within {} ms",
+                self.timeout.as_millis()
+            );
             Err(PortError::unavailable(OPERATION, reason))
         });
         if opened.is_err() {
@@ -76,13 +79,13 @@ impl Connector {
     pub(super) async fn close(&self) {
         if let Some(connection) = self.connection.lock().await.take() {
             let closed = connection.close(REPLY_SUCCESS, "done".into());
-            // If this fails, the broker notices the end of the connection by itself.
+            // After a timeout the broker detects the end of the connection by itself.
             let _ = tokio::time::timeout(CONNECT_TIMEOUT, closed).await;
         }
     }
 }
 
-/// Closes a channel that is no longer needed. A broken channel is closed already.
+/// Closes a channel. An error means that the channel was closed already.
 pub(super) async fn close(channel: Channel) {
     let _ =
         tokio::time::timeout(CONNECT_TIMEOUT, channel.close(REPLY_SUCCESS, "done".into())).await;

@@ -1,5 +1,5 @@
-//! Consuming: manual acknowledgement, a prefetch bounded in bytes, and redelivery of a delivery
-//! that is dropped.
+//! Consuming: manual acknowledgement, a prefetch bounded in bytes, and redelivery of dropped
+//! deliveries.
 
 use std::sync::Arc;
 
@@ -54,18 +54,18 @@ struct RabbitDeliveries {
     queue: String,
     settling: Arc<Mutex<Publisher>>,
     prefetch: AdaptivePrefetch,
-    /// The consumer that is being started.
+    /// The task that starts the next consumer.
     consuming: Option<JoinHandle<PortResult<Consumer>>>,
-    /// `None` after a consumer was cancelled, until the next one is started.
+    /// `None` from the end of a cancelled consumer until the start of the next one.
     consumer: Option<Consumer>,
-    /// Whether this side has cancelled the consumer. It still yields the messages that had
-    /// arrived, and then ends.
+    /// Whether this process has cancelled the consumer. A cancelled consumer still yields the
+    /// messages that had arrived, and then ends.
     is_cancelled: bool,
 }
 
 impl RabbitDeliveries {
-    /// Starts a consumer on its own task. Dropping the future half way would leave lapin with
-    /// a consumer that is neither read nor cancelled.
+    /// Starts a consumer on its own task. If a dropped future stopped the start half way, lapin
+    /// would keep a consumer without a reader.
     fn consume(&self) -> JoinHandle<PortResult<Consumer>> {
         let (channel, queue, count) = (
             self.channel.clone(),
@@ -74,7 +74,7 @@ impl RabbitDeliveries {
         );
         tokio::spawn(async move {
             let consumer = async {
-                // Per consumer: quorum queues refuse a prefetch for the whole channel.
+                // The prefetch is per consumer, because quorum queues refuse one per channel.
                 channel.basic_qos(count, BasicQosOptions::default()).await?;
                 // With an empty tag the broker chooses a free one.
                 let options = BasicConsumeOptions::default();
@@ -116,16 +116,16 @@ impl RabbitDeliveries {
         }
     }
 
-    /// Cancels the consumer, because a new prefetch applies only to new consumers. Messages of
-    /// the old consumer are still settled on the channel. The broker gives its unsent messages
-    /// to the new one.
+    /// Cancels the consumer, because a new prefetch applies only to new consumers. The channel
+    /// still settles the messages of the old consumer. The broker sends all other messages to the
+    /// new consumer.
     async fn cancel(&mut self) -> PortResult<()> {
         let Some(consumer) = self.consumer.as_ref().filter(|_| !self.is_cancelled) else {
             return Ok(());
         };
         tracing::debug!(
             prefetch = self.prefetch.count(),
-            "consuming with another prefetch"
+            "restarting the consumer to change its prefetch"
         );
         let tag = consumer.tag();
         self.is_cancelled = true;
@@ -141,8 +141,8 @@ impl Deliveries for RabbitDeliveries {
     async fn next(&mut self) -> PortResult<Delivery> {
         let message = self.message().await?;
         let mut envelope = Envelope::of(&message.properties);
-        // `x-death` alone does not mark a dead letter: a batch that returns from a retry queue
-        // has it too.
+        // `x-death` alone does not mark a dead letter, because a batch that returns from a retry
+        // queue has it too.
         let is_dead = self.queue == self.topology.dead;
         envelope.reason = envelope.reason.filter(|_| is_dead);
         let delivery = Delivery {
@@ -191,11 +191,10 @@ impl Envelope {
             .and_then(|epoch| i32::try_from(epoch).ok())
             .map(Epoch::from);
         let message_id = properties.message_id().as_ref();
-        // A dead letter without Carga's reason came from the broker, which gives its own in
+        // RabbitMQ itself made this dead letter if Carga's reason is missing. Its own reason is in
         // `x-death`.
         let by_broker = || {
-            // The latest entry comes first. Older entries may come from the wait before a
-            // retry.
+            // The latest entry is the first one. Older entries may be from an earlier retry.
             let Some(AMQPValue::FieldArray(deaths)) = header("x-death") else {
                 return None;
             };
@@ -205,7 +204,7 @@ impl Envelope {
             let Some(AMQPValue::LongString(why)) = latest.inner().get("reason") else {
                 return None;
             };
-            Some(format!("the broker gave it up: {why}"))
+            Some(format!("dead-lettered by RabbitMQ: {why}"))
         };
         Self {
             id: message_id.and_then(|id| BatchId::from_message_id(id.as_str(), epoch?)),
@@ -221,8 +220,8 @@ impl Envelope {
 struct RabbitSettlement {
     /// `None` once the delivery is settled.
     acker: Option<Acker>,
-    /// lapin closes a channel with its last handle, and a delivery is settled on its own
-    /// channel. This handle lets a worker that has stopped consuming settle what it holds.
+    /// A delivery is settled on its own channel, and lapin closes a channel with its last handle.
+    /// This handle lets a worker that has stopped consuming settle its deliveries.
     _channel: Channel,
     id: Option<BatchId>,
     attempt: u32,
@@ -231,8 +230,8 @@ struct RabbitSettlement {
 }
 
 impl RabbitSettlement {
-    /// Publishes a copy, and acknowledges the original once the copy is durable. A crash in
-    /// between leaves both; the ledger makes one of them a no-op.
+    /// Publishes a copy, and acknowledges the original once the copy is durable. A crash in between
+    /// leaves both messages, and the ledger makes one of them a no-op.
     async fn replace(mut self: Box<Self>, copy: Outgoing<'_>) -> PortResult<()> {
         self.settling.lock().await.send_confirmed(copy).await?;
         self.acknowledge().await
@@ -244,9 +243,11 @@ impl RabbitSettlement {
         };
         match acker.ack(BasicAckOptions::default()).await {
             Ok(true) => Ok(()),
-            // The channel closed before the acknowledgement, so the broker redelivers the
-            // message.
-            Ok(false) => Err(PortError::unavailable("queue.ack", "its channel is closed")),
+            // The broker redelivers the message after its channel has closed.
+            Ok(false) => Err(PortError::unavailable(
+                "queue.ack",
+                "the channel closed before the acknowledgement",
+            )),
             Err(error) => Err(PortError::unavailable("queue.ack", error)),
         }
     }
@@ -288,8 +289,7 @@ impl Drop for RabbitSettlement {
         let Some(acker) = self.acker.take() else {
             return;
         };
-        // Without a runtime the connection closes too, and then the broker redelivers the
-        // message.
+        // Without a runtime the connection closes too, and then the broker redelivers the message.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let requeue = BasicNackOptions {

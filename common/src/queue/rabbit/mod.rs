@@ -1,9 +1,8 @@
 //! The queue on RabbitMQ.
 //!
-//! Publishing and consuming have separate connections: a broker under an alarm stops reading
-//! from a connection that publishes, and that must not delay acknowledgements. lapin's
-//! recovery is off: it would not republish unconfirmed messages, and the callers of this port
-//! republish them.
+//! Publishing and consuming have separate connections. A broker under an alarm stops reading from
+//! a connection that publishes, and that must not delay acknowledgements. lapin's recovery is off,
+//! because the callers of this port republish unconfirmed messages themselves.
 
 mod connector;
 mod consumer;
@@ -28,7 +27,7 @@ use crate::error::{PortError, PortResult};
 /// A small prefetch bounds the memory for dead letters and keeps their order.
 const DEAD_LETTER_PREFETCH: u16 = 4;
 
-/// The RabbitMQ server and its use.
+/// Settings of the queue on RabbitMQ.
 #[derive(Debug, Clone)]
 pub struct RabbitSettings {
     /// `amqp://…`
@@ -48,8 +47,8 @@ pub struct RabbitQueue {
     publishing: Arc<Connector>,
     publish_timeout: Duration,
     consuming: Connector,
-    /// For retries and dead letters. It sends one message at a time, so that a returned
-    /// message is never taken for another one.
+    /// The publisher of retries and dead letters. It sends one message at a time, so that a return
+    /// always belongs to the message that was sent last.
     settling: Arc<Mutex<Publisher>>,
 }
 

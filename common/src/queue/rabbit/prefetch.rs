@@ -1,7 +1,6 @@
-//! Limits a consumer's unsettled bytes by a message count that follows the size of the
-//! messages.
+//! Limits a consumer's unsettled bytes by a message count that follows the size of the messages.
 //!
-//! RabbitMQ's prefetch counts messages. It does not implement AMQP's limit in bytes
+//! RabbitMQ's prefetch counts messages; RabbitMQ does not implement AMQP's limit in bytes
 //! (<https://www.rabbitmq.com/docs/specification>).
 
 use super::super::Prefetch;
@@ -19,7 +18,7 @@ pub(super) struct AdaptivePrefetch {
 }
 
 impl AdaptivePrefetch {
-    /// Before the first message, every message is assumed to have the largest size.
+    /// Assumes the largest size for every message until the first one arrives.
     pub(super) fn new(allowed: Prefetch) -> Self {
         let mut prefetch = Self {
             allowed,
@@ -35,23 +34,24 @@ impl AdaptivePrefetch {
         self.count
     }
 
-    /// Observes the size of a message. True when the count has changed. It falls at once when it is
-    /// too high. It rises after the first message, and then only when it can double.
+    /// Observes the size of a message, and returns whether the count has changed. A count that is
+    /// too high falls at once. The count rises after the first message, and later only if it can
+    /// double.
     pub(super) fn observe(&mut self, message_bytes: usize) -> bool {
         let is_first = self.expected_bytes == 0;
-        let faded = self.expected_bytes - self.expected_bytes / 64;
-        self.expected_bytes = faded.max(message_bytes).max(1);
+        let decayed = self.expected_bytes - self.expected_bytes / 64;
+        self.expected_bytes = decayed.max(message_bytes).max(1);
         let fits_twice = self.allowed.bytes / self.expected_bytes / 2 >= usize::from(self.count);
         let fitting = self.fitting(self.expected_bytes);
-        let is_worth_it = is_first || fits_twice;
-        let change = fitting < self.count || fitting > self.count && is_worth_it;
+        let may_rise = is_first || fits_twice;
+        let change = fitting < self.count || fitting > self.count && may_rise;
         if change {
             self.count = fitting;
         }
         change
     }
 
-    /// At least one, so that a message larger than the whole limit is delivered alone.
+    /// The count is at least one, so that a message larger than the whole limit is delivered alone.
     fn fitting(&self, message_bytes: usize) -> u16 {
         let fitting = self.allowed.bytes / message_bytes;
         let fitting = u16::try_from(fitting).unwrap_or(u16::MAX);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn prefetch_grows_again_after_some_hundred_small_messages() {
+    fn prefetch_grows_again_after_250_small_messages() {
         let mut prefetch = prefetch();
         prefetch.observe(4 * MIB + 1);
         assert_eq!(prefetch.count(), 7);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_above_the_limit_is_taken_alone() {
+    fn a_message_above_the_limit_is_delivered_alone() {
         let mut prefetch = AdaptivePrefetch::new(Prefetch {
             batches: 96,
             bytes: MIB,

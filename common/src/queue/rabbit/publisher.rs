@@ -1,4 +1,4 @@
-//! Publishing: every message is persistent, mandatory, confirmed and timed.
+//! Publishing: every message is persistent and mandatory, and its confirm has a time limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,11 +32,10 @@ pub(super) struct Outgoing<'a> {
     pub(super) body: &'a Bytes,
 }
 
-/// A channel with confirms, opened at first use and again after it broke.
+/// A channel with confirms. It opens at first use, and again after a failure.
 ///
-/// lapin reports a returned message with the next confirm of its channel. So uploads never
-/// share a channel: a return then fails a batch of the right upload, although maybe not the
-/// right batch.
+/// lapin reports a returned message with the next confirm of its channel. So uploads never share a
+/// channel: a return may fail the wrong batch, but always a batch of the right upload.
 #[derive(Debug)]
 pub(super) struct Publisher {
     connector: Arc<Connector>,
@@ -45,7 +44,7 @@ pub(super) struct Publisher {
     slot: Mutex<Slot>,
 }
 
-/// The current channel, and how many channels there have been.
+/// The current channel, and the number of channels so far.
 #[derive(Debug, Default)]
 struct Slot {
     channel: Option<Channel>,
@@ -91,13 +90,13 @@ impl Publisher {
             Ok(Err(error)) => PortError::unavailable(OPERATION, error),
             Err(_) => late(),
         };
-        self.give_up(generation).await;
+        self.drop_channel(generation).await;
         Err(failure)
     }
 
-    /// Sends one message at a time per channel. lapin numbers a message and queues its frames
-    /// in two steps, so two concurrent messages could get each other's confirm. A channel that
-    /// failed, or whose publish was cut off by the timeout, is not reused.
+    /// Sends one message at a time per channel. lapin numbers a message and queues its frames in
+    /// two steps, so two concurrent messages could get each other's confirm. A channel is not
+    /// reused after a failed publish or a timeout.
     async fn send(&self, message: Outgoing<'_>) -> PortResult<(PublisherConfirm, u64)> {
         let mut slot = self.slot.lock().await;
         let channel = match slot
@@ -111,7 +110,7 @@ impl Publisher {
                 self.open().await?
             }
         };
-        // Without `mandatory` the broker confirms a message that reaches no queue.
+        // Without `mandatory` the broker also confirms a message that reaches no queue.
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
@@ -127,7 +126,7 @@ impl Publisher {
 
     async fn open(&self) -> PortResult<Channel> {
         let channel = self.connector.channel().await?;
-        // Without this a publish resolves to "not requested", which proves nothing.
+        // Without `confirm_select` the broker sends no confirms.
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await
@@ -137,7 +136,7 @@ impl Publisher {
 
     /// Drops a broken channel, unless another publish has replaced it. The other unconfirmed
     /// publishes on the channel fail too.
-    async fn give_up(&self, generation: u64) {
+    async fn drop_channel(&self, generation: u64) {
         let mut slot = self.slot.lock().await;
         if slot.generation == generation
             && let Some(channel) = slot.channel.take()
@@ -179,7 +178,7 @@ fn settled(confirmation: Confirmation) -> PortResult<()> {
             );
             Err(PortError::new(ErrorKind::Internal, OPERATION, reason))
         }
-        // The queue is full. The channel is fine, and a later publish can succeed.
+        // The channel still works, and a later publish can succeed.
         Confirmation::Nack(None) => Err(PortError::new(
             ErrorKind::Unavailable,
             OPERATION,
@@ -188,7 +187,7 @@ fn settled(confirmation: Confirmation) -> PortResult<()> {
         Confirmation::NotRequested => Err(PortError::new(
             ErrorKind::Internal,
             OPERATION,
-            "the channel does not confirm",
+            "publisher confirms are off on this channel",
         )),
     }
 }

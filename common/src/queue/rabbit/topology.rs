@@ -1,13 +1,13 @@
 //! The queues. Every argument is explicit, so that RabbitMQ 3.10 and 4.x behave the same.
 //!
-//! - `{name}.batches`: the batches for the workers. A message that is delivered too often
-//!   without being settled becomes a dead letter.
+//! - `{name}.batches`: the batches for the workers. A message that is too often delivered without
+//!   being settled becomes a dead letter.
 //! - `{name}.retry.{1,4,16}s`: one queue per retry tier. Messages expire only at the head of a
 //!   queue, so different delays in one queue would block each other. Expired messages return
 //!   to the batches.
 //! - `{name}.dead`: dead letters, until a worker moves them to the store.
 //!
-//! The batches dead-letter to `{name}.dead` and never to a tier: the broker silently drops a
+//! `{name}.batches` dead-letters to `{name}.dead` and never to a tier. The broker silently drops a
 //! message that moves in a circle by dead-lettering alone.
 
 use lapin::options::QueueDeclareOptions;
@@ -17,13 +17,13 @@ use lapin::{Channel, ErrorKind as LapinErrorKind};
 use super::super::RetryTier;
 use crate::error::{ErrorKind, PortError, PortResult};
 
-/// Deliveries without a settlement before the broker makes a message a dead letter. The limit
-/// is generous, because a crashed worker adds one to every message that it held. A header
-/// counts the attempts that failed.
+/// After this many deliveries without a settlement the broker makes a message a dead letter. The
+/// limit is high, because a crashed worker adds one to every message that it held. A header counts
+/// the failed attempts.
 const DELIVERY_LIMIT: i32 = 20;
 
-/// The most bytes of bodies in a queue. A full queue refuses a publish, which is then retried,
-/// so clients slow down.
+/// The most bytes of bodies in a queue. A full queue refuses publishes. Their retries slow down the
+/// clients.
 const MAX_LENGTH_BYTES: i64 = 8 << 30;
 
 /// The names of the queues.
@@ -47,13 +47,12 @@ impl Topology {
         format!("{}.retry.{}s", self.name, tier.delay().as_secs())
     }
 
-    /// Declares the queues. Declaring is idempotent, and every process declares the same
-    /// queues.
+    /// Declares the queues. This is idempotent, and every process declares the same queues.
     pub(super) async fn declare(&self, channel: &Channel) -> PortResult<()> {
         let mut dead = quorum();
         dead.insert("x-overflow".into(), text("reject-publish"));
-        // RabbitMQ 4 drops a message after 20 returns by default, and a dead letter has no
-        // further queue.
+        // By default RabbitMQ 4 drops a message after 20 returns, and `{name}.dead` dead-letters to
+        // no other queue.
         dead.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
         declare(channel, &self.dead, dead).await?;
 
@@ -86,7 +85,8 @@ fn quorum() -> FieldTable {
     arguments
 }
 
-/// Dead-lettering with confirms. Without `reject-publish` RabbitMQ silently uses at-most-once.
+/// Sets at-least-once dead-lettering. Without `reject-publish` RabbitMQ silently uses
+/// at-most-once.
 fn dead_letter_to(arguments: &mut FieldTable, queue: &str) {
     arguments.insert("x-dead-letter-exchange".into(), text(""));
     arguments.insert("x-dead-letter-routing-key".into(), text(queue));
@@ -110,8 +110,8 @@ async fn declare(channel: &Channel, queue: &str, arguments: FieldTable) -> PortR
     match error.kind() {
         LapinErrorKind::ProtocolError(refusal) if refusal.get_id() == PRECONDITION_FAILED => {
             let reason = format!(
-                "queue `{queue}` exists with other arguments, made by another version or by hand; drain and delete it, or \
-                 set CARGA_QUEUE to a new name (RabbitMQ: {})",
+                "queue `{queue}` exists with other arguments; drain and delete the queue, or set \
+                 CARGA_QUEUE to a new name (RabbitMQ: {})",
                 refusal.get_message()
             );
             Err(PortError::new(ErrorKind::Conflict, OPERATION, reason))

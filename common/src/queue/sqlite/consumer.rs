@@ -1,4 +1,4 @@
-//! Consuming: leases as many messages as the prefetch leaves room for, and waits for more.
+//! Consuming: leases messages while the prefetch has room, and waits for new ones.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,18 +9,19 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::super::{Deliveries, Delivery, Prefetch, RetryTier, Settlement};
-use super::messages::End;
-use super::writer::{Lease, Request, Taken, ask, closed};
+use super::messages::Outcome;
+use super::writer::{Lease, Leased, Request, ask, closed};
 use crate::error::PortResult;
 use crate::sqlite::{Database, port_error};
 
 const OPERATION: &str = "queue.consume";
 
-/// Messages leased at once; the writer does other things in between.
-const TAKE: usize = 8;
+/// The most messages of one lease request. A small group lets other requests run in between.
+const LEASE_GROUP: usize = 8;
 
-/// A retry whose time has come and another process's publish announce themselves to nobody.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How often an empty queue is polled. The writer does not announce a retry that has become
+/// available, or a publish by another process.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct SqliteDeliveries {
@@ -28,13 +29,13 @@ pub(super) struct SqliteDeliveries {
     requests: mpsc::UnboundedSender<Request>,
     changes: watch::Receiver<usize>,
     dead: bool,
-    /// A permit per delivery that is not settled.
+    /// One permit per unsettled delivery.
     prefetch: Arc<Semaphore>,
-    /// A permit per byte of those that were handed out.
+    /// One permit per byte of the unsettled deliveries that `next` has returned.
     bytes: Arc<Semaphore>,
-    /// All of them: a larger message waits for this much.
-    most_bytes: u32,
-    leased: VecDeque<(Taken, OwnedSemaphorePermit)>,
+    /// The number of all byte permits. A larger message takes all of them.
+    max_bytes: u32,
+    leased: VecDeque<(Leased, OwnedSemaphorePermit)>,
 }
 
 impl SqliteDeliveries {
@@ -45,44 +46,44 @@ impl SqliteDeliveries {
         dead: bool,
         prefetch: Prefetch,
     ) -> Self {
-        let most_bytes = u32::try_from(prefetch.bytes).unwrap_or(u32::MAX);
+        let max_bytes = u32::try_from(prefetch.bytes).unwrap_or(u32::MAX);
         Self {
             database,
             requests,
             changes,
             dead,
             prefetch: Arc::new(Semaphore::new(usize::from(prefetch.batches))),
-            bytes: Arc::new(Semaphore::new(most_bytes as usize)),
-            most_bytes,
+            bytes: Arc::new(Semaphore::new(max_bytes as usize)),
+            max_bytes,
             leased: VecDeque::new(),
         }
     }
 
-    /// Leases what there is, or waits until there may be something.
+    /// Leases available messages, or waits until some may be available.
     async fn lease(&mut self) -> PortResult<()> {
-        let mut room = Vec::with_capacity(TAKE);
-        // The semaphore is never closed; if it were, the consumer would be over.
+        let mut room = Vec::with_capacity(LEASE_GROUP);
+        // The semaphore is never closed.
         let first = Arc::clone(&self.prefetch).acquire_owned().await;
         room.push(first.map_err(|_| closed(OPERATION))?);
-        while room.len() < TAKE
+        while room.len() < LEASE_GROUP
             && let Ok(permit) = Arc::clone(&self.prefetch).try_acquire_owned()
         {
             room.push(permit);
         }
         self.changes.mark_unchanged();
-        let (dead, most) = (self.dead, room.len());
-        let taken = ask(&self.requests, OPERATION, |taken| Request::Take {
+        let (dead, limit) = (self.dead, room.len());
+        let leased = ask(&self.requests, OPERATION, |done| Request::Lease {
             dead,
-            most,
-            taken,
+            limit,
+            done,
         })
         .await?;
-        if taken.is_empty() {
+        if leased.is_empty() {
             drop(room);
-            // Both an end of the waiting and a change mean the same: look again.
-            let _ = tokio::time::timeout(LOOK_AGAIN, self.changes.changed()).await;
+            // After a change or a timeout the caller leases again.
+            let _ = tokio::time::timeout(POLL_INTERVAL, self.changes.changed()).await;
         } else {
-            self.leased.extend(taken.into_iter().zip(room));
+            self.leased.extend(leased.into_iter().zip(room));
         }
         Ok(())
     }
@@ -106,28 +107,29 @@ impl Deliveries for SqliteDeliveries {
         let Some((id, reason)) = self
             .leased
             .front()
-            .map(|(taken, _)| (taken.message.id, taken.message.reason.clone()))
+            .map(|(leased, _)| (leased.message.id, leased.message.reason.clone()))
         else {
             return Err(closed(OPERATION));
         };
-        // Both before it is taken off the list: a caller that stops waiting here loses nothing.
+        // The message stays in `leased` across both awaits, so that a caller that drops this future
+        // does not lose it.
         let body = self.body(id).await?;
         let bytes = u32::try_from(body.len())
             .unwrap_or(u32::MAX)
-            .min(self.most_bytes);
+            .min(self.max_bytes);
         let bytes = Arc::clone(&self.bytes).acquire_many_owned(bytes).await;
         let bytes = bytes.map_err(|_| closed(OPERATION))?;
-        let Some((taken, prefetched)) = self.leased.pop_front() else {
+        let Some((leased, prefetched)) = self.leased.pop_front() else {
             return Err(closed(OPERATION));
         };
         Ok(Delivery {
             body,
-            id: Some(taken.message.batch),
-            attempt: taken.message.attempt,
-            redelivered: taken.message.deliveries > 1,
+            id: Some(leased.message.batch),
+            attempt: leased.message.attempt,
+            redelivered: leased.message.deliveries > 1,
             reason,
             settlement: Box::new(SqliteSettlement {
-                lease: taken.lease,
+                lease: leased.lease,
                 _prefetched: (prefetched, bytes),
             }),
         })
@@ -143,15 +145,17 @@ struct SqliteSettlement {
 #[async_trait]
 impl Settlement for SqliteSettlement {
     async fn ack(self: Box<Self>) -> PortResult<()> {
-        self.lease.settle(End::Ack).await
+        self.lease.settle(Outcome::Ack).await
     }
 
-    /// The body is still there, and is what was delivered.
+    /// The queue still has the body, so the caller's copy is not written.
     async fn retry(self: Box<Self>, _body: Bytes, tier: RetryTier) -> PortResult<()> {
-        self.lease.settle(End::Retry(tier)).await
+        self.lease.settle(Outcome::Retry(tier)).await
     }
 
     async fn dead_letter(self: Box<Self>, _body: Bytes, reason: &str) -> PortResult<()> {
-        self.lease.settle(End::DeadLetter(reason.to_owned())).await
+        self.lease
+            .settle(Outcome::DeadLetter(reason.to_owned()))
+            .await
     }
 }

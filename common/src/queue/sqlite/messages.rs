@@ -1,5 +1,5 @@
-//! The queue's tables and every statement that changes them. Each function does its work in the
-//! caller's transaction.
+//! The queue's tables and every statement that changes them. Each function runs in the caller's
+//! transaction.
 
 use std::time::Duration;
 
@@ -10,26 +10,27 @@ use crate::batch::{BatchId, EncodedBatch};
 use crate::sqlite::now_ms;
 use crate::upload::UploadKey;
 
-/// A holder that has been silent for this long is gone.
-pub(super) const HOLDER_LIFE: Duration = Duration::from_secs(30);
+/// The leases of a holder expire when its last heartbeat is older than this.
+pub(super) const HOLDER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Deliveries whose holder died before the message is called dead: it may be what kills them.
+/// After this many deliveries without a settlement a message becomes a dead letter, because the
+/// message itself may crash its holders.
 const UNSETTLED_LIMIT: i64 = 20;
 
-/// Each statement by itself may be repeated; `user_version` would tell a later shape from this one.
+/// Every statement is idempotent. A later version of the schema would set `user_version`.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS messages (
     id           integer PRIMARY KEY AUTOINCREMENT,
     dead         integer NOT NULL DEFAULT 0,
-    -- Milliseconds since 1970; a retry waits for its time.
+    -- Milliseconds since 1970. A retry is available after its tier's delay.
     available_at integer NOT NULL,
     upload_id    text NOT NULL,
     epoch        integer NOT NULL,
     seq          integer NOT NULL,
     attempt      integer NOT NULL DEFAULT 1,
-    -- Since it was published or retried.
+    -- Deliveries since the publish or the last retry.
     deliveries   integer NOT NULL DEFAULT 0,
-    -- Deliveries whose holder was never heard of again.
+    -- Deliveries that were neither settled nor released.
     unsettled    integer NOT NULL DEFAULT 0,
     reason       text,
     holder       text,
@@ -46,13 +47,13 @@ CREATE TABLE IF NOT EXISTS holders (
 ) STRICT;
 ";
 
-/// How a delivery ends.
+/// How a delivery is settled.
 #[derive(Debug, Clone)]
-pub(super) enum End {
+pub(super) enum Outcome {
     Ack,
     Retry(RetryTier),
     DeadLetter(String),
-    /// Dropped: somebody else may have it.
+    /// The delivery was dropped, and the message is available again.
     Release,
 }
 
@@ -60,7 +61,7 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) id: i64,
-    /// Grows with every delivery; a settlement must name it.
+    /// The lease number, which grows with every delivery. A settlement must name it.
     pub(super) lease: i64,
     pub(super) batch: BatchId,
     pub(super) attempt: u32,
@@ -72,7 +73,7 @@ pub(super) async fn insert(
     connection: &mut SqliteConnection,
     batch: &EncodedBatch,
 ) -> sqlx::Result<()> {
-    // Available since ever: a clock that is set back must not make it wait.
+    // Zero, so that setting the clock back cannot delay the message.
     let inserted = sqlx::query(
         "INSERT INTO messages (available_at, upload_id, epoch, seq) VALUES (0, $1, $2, $3)",
     )
@@ -89,18 +90,18 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// How many messages there are, counting no further than `most`.
-pub(super) async fn count(connection: &mut SqliteConnection, most: usize) -> sqlx::Result<usize> {
+/// The number of messages, counted up to `limit`.
+pub(super) async fn count(connection: &mut SqliteConnection, limit: usize) -> sqlx::Result<usize> {
     let (count,): (i64,) = sqlx::query_as("SELECT count(*) FROM (SELECT 1 FROM messages LIMIT $1)")
-        .bind(most as i64)
+        .bind(limit as i64)
         .fetch_one(connection)
         .await?;
     Ok(count as usize)
 }
 
-/// Leases messages. Dead ones are asked for literally, since only then does SQLite use their
-/// index; the queue may be long. No time lies further ahead than a pause or a life is long,
-/// unless the clock was set back: then it is over as well.
+/// The statement that leases messages. `dead` is a literal, because SQLite uses the partial index
+/// only for a literal. A time beyond the longest delay or the holder timeout counts as past,
+/// because only a clock that was set back leaves such a time.
 macro_rules! lease {
     ($dead:literal) => {
         concat!(
@@ -120,13 +121,13 @@ macro_rules! lease {
     };
 }
 
-/// Leases up to so many messages to `holder`. Those that nobody survives are dead letters from
-/// then on, and not among them.
+/// Leases up to `limit` messages to `holder`. A message that was too often delivered without being
+/// settled becomes a dead letter instead.
 pub(super) async fn lease(
     connection: &mut SqliteConnection,
     holder: &str,
     dead: bool,
-    most: usize,
+    limit: usize,
 ) -> sqlx::Result<Vec<Message>> {
     type Row = (i64, i64, String, i32, u32, u32, i64, i64, Option<String>);
     let sql = if dead { lease!("1") } else { lease!("0") };
@@ -134,19 +135,17 @@ pub(super) async fn lease(
         .bind(holder)
         .bind(now_ms())
         .bind(milliseconds(RetryTier::LAST.delay()))
-        .bind(milliseconds(HOLDER_LIFE))
-        .bind(most as i64)
+        .bind(milliseconds(HOLDER_TIMEOUT))
+        .bind(limit as i64)
         .fetch_all(&mut *connection)
         .await?;
-    // RETURNING promises no order.
+    // RETURNING does not guarantee an order.
     rows.sort_unstable_by_key(|row| row.0);
     let mut leased = Vec::with_capacity(rows.len());
     for (id, lease, upload, epoch, seq, attempt, deliveries, unsettled, reason) in rows {
         if unsettled > UNSETTLED_LIMIT && !dead {
-            let reason = format!(
-                "it was delivered {UNSETTLED_LIMIT} times and whoever had it was not heard of again"
-            );
-            settle(connection, holder, id, lease, End::DeadLetter(reason)).await?;
+            let reason = format!("delivered {UNSETTLED_LIMIT} times without being settled");
+            settle(connection, holder, id, lease, Outcome::DeadLetter(reason)).await?;
             continue;
         }
         let upload_id = upload.parse().map_err(|error| sqlx::Error::ColumnDecode {
@@ -171,49 +170,49 @@ pub(super) async fn lease(
     Ok(leased)
 }
 
-/// False when the lease is not the holder's any more.
+/// Settles a message. Returns false if the holder has lost the lease.
 pub(super) async fn settle(
     connection: &mut SqliteConnection,
     holder: &str,
     id: i64,
     lease: i64,
-    end: End,
+    outcome: Outcome,
 ) -> sqlx::Result<bool> {
-    let acknowledged = matches!(end, End::Ack);
-    let query = match end {
-        End::Ack => {
+    let acknowledged = matches!(outcome, Outcome::Ack);
+    let query = match outcome {
+        Outcome::Ack => {
             sqlx::query("DELETE FROM messages WHERE id = $1 AND lease = $2 AND holder = $3")
         }
-        End::Retry(_) => sqlx::query(
+        Outcome::Retry(_) => sqlx::query(
             "UPDATE messages SET holder = NULL, attempt = attempt + 1, deliveries = 0, unsettled = 0, available_at = $4
              WHERE id = $1 AND lease = $2 AND holder = $3",
         ),
-        End::DeadLetter(_) => sqlx::query(
+        Outcome::DeadLetter(_) => sqlx::query(
             "UPDATE messages SET holder = NULL, dead = 1, deliveries = 0, unsettled = 0, reason = $4
              WHERE id = $1 AND lease = $2 AND holder = $3",
         ),
-        End::Release => sqlx::query(
+        Outcome::Release => sqlx::query(
             "UPDATE messages SET holder = NULL, unsettled = unsettled - 1
              WHERE id = $1 AND lease = $2 AND holder = $3",
         ),
     };
     let query = query.bind(id).bind(lease).bind(holder);
-    let query = match end {
-        End::Retry(tier) => query.bind(now_ms() + milliseconds(tier.delay())),
-        End::DeadLetter(reason) => query.bind(reason),
-        End::Ack | End::Release => query,
+    let query = match outcome {
+        Outcome::Retry(tier) => query.bind(now_ms() + milliseconds(tier.delay())),
+        Outcome::DeadLetter(reason) => query.bind(reason),
+        Outcome::Ack | Outcome::Release => query,
     };
-    let ours = query.execute(&mut *connection).await?.rows_affected() > 0;
-    if ours && acknowledged {
+    let is_settled = query.execute(&mut *connection).await?.rows_affected() > 0;
+    if is_settled && acknowledged {
         sqlx::query("DELETE FROM bodies WHERE id = $1")
             .bind(id)
             .execute(connection)
             .await?;
     }
-    Ok(ours)
+    Ok(is_settled)
 }
 
-/// Says that the holder lives, and forgets those who do not.
+/// Writes the holder's heartbeat, and deletes expired holders.
 pub(super) async fn renew(connection: &mut SqliteConnection, holder: &str) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM holders WHERE expires_at <= $1")
         .bind(now_ms())
@@ -223,14 +222,17 @@ pub(super) async fn renew(connection: &mut SqliteConnection, holder: &str) -> sq
         "INSERT INTO holders VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET expires_at = $2",
     )
     .bind(holder)
-    .bind(now_ms() + milliseconds(HOLDER_LIFE))
+    .bind(now_ms() + milliseconds(HOLDER_TIMEOUT))
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Gives back all that is leased: an orderly end charges nobody.
-pub(super) async fn leave(connection: &mut SqliteConnection, holder: &str) -> sqlx::Result<()> {
+/// Releases all leases of a holder that ends in order. These deliveries do not count as unsettled.
+pub(super) async fn release_all(
+    connection: &mut SqliteConnection,
+    holder: &str,
+) -> sqlx::Result<()> {
     sqlx::query("UPDATE messages SET holder = NULL, unsettled = unsettled - 1 WHERE holder = $1")
         .bind(holder)
         .execute(&mut *connection)
@@ -242,7 +244,6 @@ pub(super) async fn leave(connection: &mut SqliteConnection, holder: &str) -> sq
     Ok(())
 }
 
-/// Pauses and lives are short.
 fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

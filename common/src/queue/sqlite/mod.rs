@@ -1,16 +1,15 @@
-//! The queue in SQLite: one file, as durable as a broker and without one.
+//! The queue in SQLite: one file that is as durable as a broker.
 //!
-//! - A publish, a lease and a settlement are writes, and one task makes them all: what waits for
-//!   it shares a transaction, so thirty-two publishes at once cost one `fsync`.
-//! - A delivery is a *lease*: the message names its holder and carries a number that grows with
-//!   every delivery. A settlement names that number, so whoever lost the lease in the meantime
-//!   changes nothing (a fencing token).
-//! - A holder says every few seconds that it lives. The leases of one that does not are free.
-//! - A publish into a long queue waits a moment for it to become shorter. What is published
-//!   faster than it is stored would only lie on the disk, and make the file grow with every
-//!   upload's length.
-//! - Bodies have a table of their own: SQLite writes a row anew when one of its columns changes,
-//!   and a lease must not write a hundred kilobytes.
+//! - One task makes all writes: publishes, leases and settlements. Requests that wait for this
+//!   task share a transaction, so thirty-two concurrent publishes cost one `fsync`.
+//! - A delivery is a *lease*: the message names its holder, and its lease number grows with every
+//!   delivery. A settlement names the lease number (a fencing token), so a holder that has lost
+//!   the lease changes nothing.
+//! - A holder writes a heartbeat every few seconds. Without heartbeats its leases expire.
+//! - A publish into a long queue pauses until the queue is shorter, for a limited time. Otherwise
+//!   an upload that is published faster than it is stored would make the file as long as itself.
+//! - Bodies have their own table. SQLite rewrites a whole row when one of its columns changes, and
+//!   a lease must not rewrite a body of a hundred kilobytes.
 
 mod consumer;
 mod messages;
@@ -26,30 +25,31 @@ use uuid::Uuid;
 
 use self::consumer::SqliteDeliveries;
 use self::messages::SCHEMA;
-use self::writer::{LONG, Request, Writer, ask, closed};
+use self::writer::{LONG_QUEUE, Request, Writer, ask, closed};
 use super::{BatchPublisher, BatchQueue, Deliveries, Prefetch, QueueDepth};
 use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
 use crate::sqlite::{Database, now_ms, port_error};
 
-/// Dead letters are few; a small prefetch keeps them in order of arrival and cheap to hold.
+/// A small prefetch bounds the memory for dead letters and keeps their order.
 const DEAD_LETTER_PREFETCH: u16 = 4;
 
-/// For so long a publish waits at most: where nobody takes messages, the disk takes them.
+/// How long a publish waits for a long queue to become shorter. The pause is limited, because a
+/// queue without consumers must still accept messages.
 const LONG_QUEUE_PAUSE: Duration = Duration::from_millis(250);
 
-/// A file with more free space than this is made small again at the start, if nothing is in it.
-const WORTH_SHRINKING: i64 = 64 << 20;
+/// An empty queue whose file has more free bytes than this is vacuumed at the start.
+const VACUUM_THRESHOLD_BYTES: i64 = 64 << 20;
 
-/// Where the file is and how to use it.
+/// Settings of the queue in SQLite.
 #[derive(Debug, Clone)]
 pub struct SqliteQueueSettings {
-    /// The file; it is made if it is missing, its directory is not.
+    /// The file. It is created if it is missing; its directory must exist.
     pub file: PathBuf,
-    /// A publish that is not committed within this time has failed.
+    /// A publish without a commit within this time has failed.
     pub publish_timeout: Duration,
-    /// The caller has made sure that no other process uses the file: whatever is leased belongs
-    /// to one that is gone.
+    /// The caller has made sure that no other process uses the file. Every lease then belongs to
+    /// a process that has ended.
     pub sole_user: bool,
 }
 
@@ -58,14 +58,14 @@ pub struct SqliteQueueSettings {
 pub struct SqliteQueue {
     database: Database,
     requests: mpsc::UnboundedSender<Request>,
-    /// How many messages there are, [`LONG`] at most; announced whenever one may have become
-    /// available or was settled.
+    /// The number of messages, counted up to [`LONG_QUEUE`]. The writer sends it after every commit
+    /// that may have made a message available or settled one.
     changes: watch::Receiver<usize>,
     publish_timeout: Duration,
 }
 
 impl SqliteQueue {
-    /// Opens the file, or makes it.
+    /// Opens the file, or creates it.
     pub async fn open(settings: SqliteQueueSettings) -> PortResult<Self> {
         const OPERATION: &str = "queue.connect";
         let database = Database::open(OPERATION, &settings.file).await?;
@@ -74,11 +74,14 @@ impl SqliteQueue {
             .await
             .map_err(|error| port_error(OPERATION, error))?;
         if settings.sole_user
-            && let Err(error) = tidy(&database).await
+            && let Err(error) = clean_up(&database).await
         {
-            // A full disk must not keep anybody from starting: leases run out by themselves.
-            let error = port_error("queue.tidy", error);
-            tracing::warn!(error = error.chain(), "the queue was not tidied up");
+            // A full disk must not stop the program from starting.
+            let error = port_error("queue.clean_up", error);
+            tracing::warn!(
+                error = error.chain(),
+                "could not release the leases of ended processes; they expire by themselves"
+            );
         }
         let (requests, inbox) = mpsc::unbounded_channel();
         let (announce, changes) = watch::channel(0);
@@ -109,8 +112,8 @@ impl SqliteQueue {
     }
 }
 
-/// Frees what is leased to processes that are gone, and gives the disk back what a long queue took.
-async fn tidy(database: &Database) -> sqlx::Result<()> {
+/// Releases the leases of processes that have ended, and shrinks the file after a long queue.
+async fn clean_up(database: &Database) -> sqlx::Result<()> {
     let writer = database.writer();
     sqlx::query("DELETE FROM holders").execute(writer).await?;
     let (is_empty, free): (bool, i64) = sqlx::query_as(
@@ -119,7 +122,7 @@ async fn tidy(database: &Database) -> sqlx::Result<()> {
     )
     .fetch_one(writer)
     .await?;
-    if is_empty && free > WORTH_SHRINKING {
+    if is_empty && free > VACUUM_THRESHOLD_BYTES {
         sqlx::query("VACUUM").execute(writer).await?;
     }
     Ok(())
@@ -174,7 +177,7 @@ impl BatchQueue for SqliteQueue {
     }
 
     async fn close(&self) {
-        // A writer that has ended already has said its goodbye.
+        // This fails if the writer has ended, and then it has released its leases already.
         let _ = ask(&self.requests, "queue.close", |done| Request::Close {
             done,
         })
@@ -195,8 +198,8 @@ impl BatchPublisher for SqlitePublisher {
     async fn publish(&self, batch: &EncodedBatch) -> PortResult<()> {
         const OPERATION: &str = "queue.publish";
         let mut changes = self.changes.clone();
-        let is_shorter = changes.wait_for(|messages| *messages < LONG);
-        // It has become shorter, or is to grow all the same.
+        let is_shorter = changes.wait_for(|messages| *messages < LONG_QUEUE);
+        // After the timeout the batch is published anyway.
         let _ = tokio::time::timeout(LONG_QUEUE_PAUSE, is_shorter).await;
         let committed = ask(&self.requests, OPERATION, |done| Request::Publish {
             batch: batch.clone(),

@@ -8,7 +8,7 @@ use crate::batch::BatchId;
 use crate::upload::{UploadId, UploadKey};
 
 const BATCHES: u32 = 600;
-const AT_ONCE: usize = 4;
+const CONCURRENT_PUBLISHES: usize = 4;
 
 #[tokio::test]
 async fn a_queue_that_is_being_emptied_stays_short() {
@@ -35,10 +35,10 @@ async fn a_queue_that_is_being_emptied_stays_short() {
             published.fetch_add(1, Ordering::Relaxed);
             PortResult::Ok(())
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(CONCURRENT_PUBLISHES)
         .try_collect::<()>();
-    // One by one, each with a commit of its own: slower than they are published.
-    let empty = async {
+    // Each settlement has its own commit, so consuming is slower than publishing.
+    let consume = async {
         let mut longest = 0;
         let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
         for settled in 0..u64::from(BATCHES) {
@@ -47,8 +47,8 @@ async fn a_queue_that_is_being_emptied_stays_short() {
         }
         PortResult::Ok(longest)
     };
-    let (_, longest) = tokio::try_join!(publish, empty).unwrap();
-    let most = (LONG + AT_ONCE) as u64;
-    assert!(longest <= most, "{longest} messages");
+    let (_, longest) = tokio::try_join!(publish, consume).unwrap();
+    let limit = (LONG_QUEUE + CONCURRENT_PUBLISHES) as u64;
+    assert!(longest <= limit, "{longest} messages, the limit is {limit}");
     queue.close().await;
 }

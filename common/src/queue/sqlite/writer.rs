@@ -1,5 +1,5 @@
-//! The one task that writes. It takes all waiting requests, carries them out in one transaction,
-//! and answers after the commit.
+//! The one task that writes. It executes all waiting requests in one transaction, and answers them
+//! after the commit.
 
 use std::error::Error;
 
@@ -7,18 +7,19 @@ use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::messages::{self, End, HOLDER_LIFE, Message};
+use super::messages::{self, HOLDER_TIMEOUT, Message, Outcome};
 use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
 use crate::sqlite::{Database, WriteTransaction, port_error};
 
-/// Limits of one transaction: requests at most, and bytes of bodies after which no more are taken.
-/// A commit takes some milliseconds.
+/// The most requests of one transaction.
 const GROUP_REQUESTS: usize = 128;
+
+/// A transaction takes no further request once its bodies have this many bytes.
 const GROUP_BYTES: usize = 8 << 20;
 
-/// The queue is long from this many messages on: a quarter of a million rows.
-pub(super) const LONG: usize = 256;
+/// A queue with this many messages is long: they hold a quarter of a million rows.
+pub(super) const LONG_QUEUE: usize = 256;
 
 type Answer<T> = oneshot::Sender<PortResult<T>>;
 
@@ -29,20 +30,20 @@ pub(super) enum Request {
         batch: EncodedBatch,
         done: Answer<()>,
     },
-    /// Leases up to `most` messages.
-    Take {
+    /// Leases up to `limit` messages.
+    Lease {
         dead: bool,
-        most: usize,
-        taken: Answer<Vec<Taken>>,
+        limit: usize,
+        done: Answer<Vec<Leased>>,
     },
     Settle {
         id: i64,
         lease: i64,
-        end: End,
-        /// None for a delivery that was dropped: nothing waits for its answer.
+        outcome: Outcome,
+        /// `None` for a dropped delivery, whose settlement needs no answer.
         done: Option<Answer<()>>,
     },
-    /// Gives back all leases. No further request is answered.
+    /// Releases all leases and ends the writer.
     Close { done: Answer<()> },
 }
 
@@ -56,25 +57,25 @@ impl Request {
     }
 }
 
-/// A message that was leased, and the right to settle it.
+/// A leased message, and the right to settle it.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct Leased {
     pub(super) message: Message,
     pub(super) lease: Lease,
 }
 
-/// The right to settle a message, given back when it is dropped.
+/// The right to settle a message. Dropping it releases the message.
 #[derive(Debug)]
 pub(super) struct Lease {
     id: i64,
     number: i64,
-    /// Taken when it is settled.
+    /// `None` once the message is settled.
     requests: Option<mpsc::UnboundedSender<Request>>,
 }
 
 impl Lease {
-    /// Ends the delivery. Fails when another holder has the lease by now.
-    pub(super) async fn settle(mut self, end: End) -> PortResult<()> {
+    /// Settles the message. Fails if the lease has passed to another holder.
+    pub(super) async fn settle(mut self, outcome: Outcome) -> PortResult<()> {
         let Some(requests) = self.requests.take() else {
             return Ok(());
         };
@@ -82,13 +83,13 @@ impl Lease {
         ask(&requests, "queue.settle", |done| Request::Settle {
             id,
             lease,
-            end,
+            outcome,
             done: Some(done),
         })
         .await
     }
 
-    /// Drops a lease that was never committed.
+    /// Drops a lease that was never committed, without releasing it.
     fn forget(mut self) {
         self.requests = None;
     }
@@ -97,13 +98,13 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(requests) = self.requests.take() {
-            // A writer that has ended has given back everything.
-            let _ = requests.send(give_back((self.id, self.number)));
+            // This fails if the writer has ended, and then it has released its leases already.
+            let _ = requests.send(release((self.id, self.number)));
         }
     }
 }
 
-/// Sends a request to the writer, and waits for its commit.
+/// Sends a request to the writer, and waits for the commit.
 pub(super) async fn ask<T>(
     requests: &mpsc::UnboundedSender<Request>,
     operation: &'static str,
@@ -123,44 +124,47 @@ pub(super) fn closed(operation: &'static str) -> PortError {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) database: Database,
-    /// The name of this process in the leases.
+    /// This process's id in the leases.
     pub(super) holder: String,
     /// Weak, so that the writer ends with the last handle of the queue.
     pub(super) requests: mpsc::WeakUnboundedSender<Request>,
-    /// Tells the consumers how many messages are available.
+    /// Sends the number of messages to consumers and publishers.
     pub(super) announce: watch::Sender<usize>,
-    /// Leases whose settlement could not be committed. The next transaction gives them back.
+    /// Leases whose settlement could not be committed. The next transaction releases them.
     pub(super) orphans: Vec<(i64, i64)>,
 }
 
 /// An answer that waits for the commit.
 enum Pending {
     Done(Option<Answer<()>>, PortResult<()>),
-    Taken(Answer<Vec<Taken>>, Vec<Taken>),
+    Leased(Answer<Vec<Leased>>, Vec<Leased>),
 }
 
 impl Writer {
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Request>) {
-        let mut renewals = tokio::time::interval(HOLDER_LIFE / 3);
+        let mut renewals = tokio::time::interval(HOLDER_TIMEOUT / 3);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let first = tokio::select! {
-                // Renewals first: a lease is free once its holder has expired.
+                // Renewals first: the leases of an expired holder pass to others.
                 biased;
                 _ = renewals.tick() => {
                     if let Err(error) = self.renew().await {
                         let error = port_error("queue.renew", error);
-                        tracing::warn!(error = error.chain(), "the leases were not renewed");
+                        tracing::warn!(
+                            error = error.chain(),
+                            "could not renew the leases; they expire without a renewal"
+                        );
                     }
                     continue;
                 }
                 request = inbox.recv() => request,
             };
             let Some(first) = first else {
-                let _ = self.leave().await;
+                let _ = self.release_all().await;
                 return;
             };
-            let mut group: Vec<Request> = self.orphans.drain(..).map(give_back).collect();
+            let mut group: Vec<Request> = self.orphans.drain(..).map(release).collect();
             group.push(first);
             let mut bytes = 0;
             while group.len() < GROUP_REQUESTS && bytes < GROUP_BYTES {
@@ -170,23 +174,24 @@ impl Writer {
                 }
                 group.push(request);
             }
-            if let Some(closed) = self.carry_out(group).await {
+            if let Some(done) = self.execute(group).await {
                 inbox.close();
-                let given_back = self.leave().await;
-                let given_back = given_back.map_err(|error| port_error("queue.close", error));
-                let _ = closed.send(given_back);
+                let released = self.release_all().await;
+                let released = released.map_err(|error| port_error("queue.close", error));
+                let _ = done.send(released);
                 return;
             }
         }
     }
 
-    /// Carries out a group in one transaction, and answers after the commit. Returns the answer
-    /// that a request to close waits for.
-    async fn carry_out(&mut self, group: Vec<Request>) -> Option<Answer<()>> {
-        // Leasing makes no message available. If it woke the consumers, they would never rest.
+    /// Executes a group of requests in one transaction, and answers them after the commit. Returns
+    /// the answer channel of a close request, if the group has one.
+    async fn execute(&mut self, group: Vec<Request>) -> Option<Answer<()>> {
+        // A lease makes no message available. If it woke the consumers, they would poll without a
+        // pause.
         let changes = group
             .iter()
-            .any(|request| !matches!(request, Request::Take { .. }));
+            .any(|request| !matches!(request, Request::Lease { .. }));
         let leases: Vec<_> = group.iter().filter_map(Request::settled_lease).collect();
         let mut closing = None;
         let mut requests = Vec::with_capacity(group.len());
@@ -203,14 +208,14 @@ impl Writer {
             answer.send(committed.as_ref().err());
         }
         match committed {
-            Ok(available) if changes => drop(self.announce.send_replace(available)),
+            Ok(count) if changes => drop(self.announce.send_replace(count)),
             Ok(_) => {}
             Err(_) => self.orphans = leases,
         }
         closing
     }
 
-    /// Returns the answers to all requests, and how many messages are available after the commit.
+    /// Returns the answers to all requests, and the number of messages after the commit.
     async fn transact(
         &self,
         requests: Vec<Request>,
@@ -222,7 +227,7 @@ impl Writer {
         }
         let mut transaction = self.database.begin().await;
         for request in requests {
-            // After a failure the transaction is lost, and further requests only get an answer.
+            // After a failure the transaction is lost, so further requests only get an answer.
             let connection = transaction.as_deref_mut().ok();
             let (answer, applied) = self.apply(connection, request).await;
             answers.push(answer);
@@ -237,7 +242,7 @@ impl Writer {
         (answers, committed)
     }
 
-    /// Carries out one request. Without a connection, only prepares its answer.
+    /// Executes one request. Without a connection, only prepares its answer.
     async fn apply(
         &self,
         connection: Option<&mut SqliteConnection>,
@@ -245,7 +250,7 @@ impl Writer {
     ) -> (Pending, sqlx::Result<()>) {
         match request {
             Request::Publish { batch, done } => {
-                // A publisher that has given up waiting publishes again.
+                // A publisher whose publish timed out publishes again.
                 let is_wanted = !done.is_closed();
                 let done = Pending::Done(Some(done), Ok(()));
                 let Some(connection) = connection.filter(|_| is_wanted) else {
@@ -253,41 +258,41 @@ impl Writer {
                 };
                 (done, messages::insert(connection, &batch).await)
             }
-            Request::Take { dead, most, taken } => {
+            Request::Lease { dead, limit, done } => {
                 let Some(connection) = connection else {
-                    return (Pending::Taken(taken, Vec::new()), Ok(()));
+                    return (Pending::Leased(done, Vec::new()), Ok(()));
                 };
-                match messages::lease(connection, &self.holder, dead, most).await {
-                    Ok(leased) => (Pending::Taken(taken, self.taken(leased)), Ok(())),
-                    Err(error) => (Pending::Taken(taken, Vec::new()), Err(error)),
+                match messages::lease(connection, &self.holder, dead, limit).await {
+                    Ok(leased) => (Pending::Leased(done, self.with_leases(leased)), Ok(())),
+                    Err(error) => (Pending::Leased(done, Vec::new()), Err(error)),
                 }
             }
             Request::Settle {
                 id,
                 lease,
-                end,
+                outcome,
                 done,
             } => {
                 let Some(connection) = connection else {
                     return (Pending::Done(done, Ok(())), Ok(()));
                 };
-                match messages::settle(connection, &self.holder, id, lease, end).await {
+                match messages::settle(connection, &self.holder, id, lease, outcome).await {
                     Ok(true) => (Pending::Done(done, Ok(())), Ok(())),
                     Ok(false) => {
-                        let reason = "the lease is over and somebody else has the message";
+                        let reason = "the lease expired and passed to another holder";
                         let lost = PortError::unavailable("queue.settle", reason);
                         (Pending::Done(done, Err(lost)), Ok(()))
                     }
                     Err(error) => (Pending::Done(done, Ok(())), Err(error)),
                 }
             }
-            // Handled by the caller.
+            // `execute` removes close requests from the group.
             Request::Close { done } => (Pending::Done(Some(done), Ok(())), Ok(())),
         }
     }
 
-    fn taken(&self, leased: Vec<Message>) -> Vec<Taken> {
-        let taken = |message: Message| Taken {
+    fn with_leases(&self, messages: Vec<Message>) -> Vec<Leased> {
+        let leased = |message: Message| Leased {
             lease: Lease {
                 id: message.id,
                 number: message.lease,
@@ -295,7 +300,7 @@ impl Writer {
             },
             message,
         };
-        leased.into_iter().map(taken).collect()
+        messages.into_iter().map(leased).collect()
     }
 
     async fn renew(&self) -> sqlx::Result<()> {
@@ -304,9 +309,9 @@ impl Writer {
         transaction.commit().await
     }
 
-    async fn leave(&self) -> sqlx::Result<()> {
+    async fn release_all(&self) -> sqlx::Result<()> {
         let mut transaction = self.database.begin().await?;
-        messages::leave(&mut transaction, &self.holder).await?;
+        messages::release_all(&mut transaction, &self.holder).await?;
         transaction.commit().await
     }
 }
@@ -314,15 +319,14 @@ impl Writer {
 impl Pending {
     /// Answers with the outcome of the request, or with the failure of the whole transaction.
     fn send(self, failed: Option<&PortError>) {
-        // A caller that has stopped waiting needs no answer. The leases in an answer that is
-        // dropped are given back.
+        // The caller may have stopped waiting. Dropping the answer then releases its leases.
         match (self, failed) {
             (Self::Done(Some(answer), result), None) => drop(answer.send(result)),
-            (Self::Taken(answer, taken), None) => drop(answer.send(Ok(taken))),
+            (Self::Leased(answer, leased), None) => drop(answer.send(Ok(leased))),
             (Self::Done(Some(answer), _), Some(error)) => drop(answer.send(Err(copy(error)))),
-            (Self::Taken(answer, taken), Some(error)) => {
+            (Self::Leased(answer, leased), Some(error)) => {
                 // A transaction that failed leased nothing.
-                taken.into_iter().for_each(|taken| taken.lease.forget());
+                leased.into_iter().for_each(|leased| leased.lease.forget());
                 drop(answer.send(Err(copy(error))));
             }
             (Self::Done(None, _), _) => {}
@@ -330,26 +334,26 @@ impl Pending {
     }
 }
 
-/// Returns how many messages are available; they are counted only where they may have changed.
+/// Commits, and returns the number of messages. It is zero where the number cannot have changed.
 async fn commit(mut transaction: WriteTransaction, changes: bool) -> sqlx::Result<usize> {
-    let available = match changes {
-        true => messages::count(&mut transaction, LONG).await?,
+    let count = match changes {
+        true => messages::count(&mut transaction, LONG_QUEUE).await?,
         false => 0,
     };
     transaction.commit().await?;
-    Ok(available)
+    Ok(count)
 }
 
-fn give_back((id, lease): (i64, i64)) -> Request {
+fn release((id, lease): (i64, i64)) -> Request {
     Request::Settle {
         id,
         lease,
-        end: End::Release,
+        outcome: Outcome::Release,
         done: None,
     }
 }
 
-/// The same error for another caller.
+/// The same error for another caller. A source cannot be cloned, so its text is kept.
 fn copy(error: &PortError) -> PortError {
     let cause = error.source().map(ToString::to_string);
     PortError::new(error.kind(), "queue.commit", cause.unwrap_or_default())

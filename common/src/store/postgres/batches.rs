@@ -1,4 +1,4 @@
-//! The ledger and the rows: fence, ledger, rows, commit.
+//! Stores groups of batches: fence, ledger, rows, commit.
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,7 +26,10 @@ impl BatchStore for PostgresStore {
                     .fetch_optional(&self.pool)
                     .await?;
             let known = found.map(admission).transpose()?;
-            Ok(Admission::is_worthwhile(known.map(|(_, known)| known), id))
+            Ok(Admission::is_worth_archiving(
+                known.map(|(_, known)| known),
+                id,
+            ))
         })
         .await
     }
@@ -95,9 +98,9 @@ async fn store(pool: &PgPool, group: &[ArchivedBatch]) -> sqlx::Result<Vec<Store
     Ok(outcomes)
 }
 
-/// Shares the locks of all uploads of the group, in order, so that two groups never wait for each
-/// other in a circle. Reads their statuses in a statement of its own, whose snapshot is younger
-/// than the locks.
+/// Takes the shared locks of all uploads of the group, in the order of their keys, so that two
+/// groups cannot deadlock. Then reads their statuses in a separate statement, whose snapshot is
+/// younger than the locks.
 async fn fence(
     connection: &mut PgConnection,
     group: &[ArchivedBatch],
@@ -172,14 +175,14 @@ async fn enter_in_ledger(
 
 async fn copy_rows(connection: &mut PgConnection, batches: &[&Batch]) -> sqlx::Result<()> {
     let largest = batches.iter().map(|batch| batch.size_bytes()).max();
-    // Lengths instead of quotes, commas and brackets: about three bytes more per cell than in the
-    // message.
+    // A binary length replaces the quotes and the comma of a cell, which takes about three bytes
+    // more per cell than the message.
     let mut buffer = Vec::with_capacity(largest.unwrap_or(0) * 2);
     let mut copy = connection.copy_in_raw(copy::STATEMENT).await?;
     buffer.extend_from_slice(copy::HEADER);
     for batch in batches {
         if let Err(error) = copy::append_rows(&mut buffer, batch) {
-            // The connection must leave COPY, or its next user meets the failure.
+            // The connection must leave COPY, or its next query fails.
             copy.abort("a cell is not text").await?;
             return Err(sql::invalid(error));
         }

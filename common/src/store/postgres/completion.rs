@@ -21,7 +21,7 @@ impl CompletionStore for PostgresStore {
         call("store.complete", async {
             let mut transaction = self.pool.begin().await?;
             lock_status(&mut transaction, key.id).await?;
-            // The accounts are closed here, in the store: no other way leads to `completed`.
+            // Only this statement completes an upload, and it checks all counts itself.
             let completed = sqlx::query(
                 "UPDATE uploads u
                  SET status = CASE WHEN r.rows = 0 THEN 'completed' ELSE 'partial' END,

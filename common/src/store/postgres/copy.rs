@@ -1,23 +1,23 @@
-//! Rows as Postgres' binary COPY format wants them (PostgreSQL manual, COPY, "Binary Format").
+//! Encodes rows in Postgres' binary COPY format (PostgreSQL manual, COPY, "Binary Format").
 //!
-//! Text would have to be escaped twice, once as an array literal and once for COPY; in binary a
-//! cell is its length and its bytes.
+//! In the text format every cell would be escaped twice, as an element of an array and for COPY. In
+//! the binary format a cell is its length and its bytes.
 
 use crate::batch::Batch;
 
-/// What a binary COPY begins with: the signature, no flags, no extension.
+/// The header of a binary COPY: the signature, no flags, no extension.
 pub(super) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
-/// What it ends with: a tuple of -1 fields.
+/// The trailer of a binary COPY: -1 instead of a field count.
 pub(super) const TRAILER: &[u8] = &[0xff, 0xff];
 
-/// The statement that takes it.
+/// The statement that starts the COPY.
 pub(super) const STATEMENT: &str =
     "COPY rows (upload_id, row_number, fields) FROM STDIN (FORMAT binary)";
 
 const TEXT_OID: u32 = 25;
 
-/// Appends every row of a batch. Fails for a cell whose JSON text is no Unicode.
+/// Appends every row of a batch. Fails if the JSON text of a cell is not valid Unicode.
 pub fn append_rows(buffer: &mut Vec<u8>, batch: &Batch) -> Result<(), serde_json::Error> {
     let upload = batch.id.upload.id.as_uuid();
     let width = batch.columns.len() as u32;
@@ -28,7 +28,7 @@ pub fn append_rows(buffer: &mut Vec<u8>, batch: &Batch) -> Result<(), serde_json
 
         let length_at = buffer.len();
         buffer.extend_from_slice(&[0; 4]);
-        // One dimension; nulls may occur; of text; so many elements, counted from 1.
+        // One dimension, nulls possible, elements of type `text`, `width` elements, first index 1.
         for word in [1, 1, TEXT_OID, width, 1] {
             buffer.extend_from_slice(&word.to_be_bytes());
         }
@@ -44,7 +44,8 @@ pub fn append_rows(buffer: &mut Vec<u8>, batch: &Batch) -> Result<(), serde_json
     Ok(())
 }
 
-/// A length and that many bytes. A message is under 8 MiB, so every length fits.
+/// Appends the length of `bytes` and the bytes. A message is under 8 MiB, so the length fits into
+/// 32 bits.
 fn append_value(buffer: &mut Vec<u8>, bytes: &[u8]) {
     buffer.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
     buffer.extend_from_slice(bytes);

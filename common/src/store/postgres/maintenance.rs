@@ -100,15 +100,15 @@ async fn to_unarchive(pool: &PgPool, archive_grace: Duration) -> sqlx::Result<Ve
 
 async fn remove_rows(pool: &PgPool, id: UploadId) -> sqlx::Result<Removal> {
     let mut transaction = pool.begin().await?;
-    // One process removes at a time. The two-key locks are a space of their own, apart from the
-    // fence.
+    // Only one process at a time removes the rows of an upload. Locks with two keys never collide
+    // with locks with one key, such as the fence.
     let key = fence_key(id);
-    let (mine,): (bool,) = sqlx::query_as("SELECT pg_try_advisory_xact_lock($1, $2)")
+    let (is_locked,): (bool,) = sqlx::query_as("SELECT pg_try_advisory_xact_lock($1, $2)")
         .bind((key >> 32) as i32)
         .bind(key as i32)
         .fetch_one(&mut *transaction)
         .await?;
-    if !mine {
+    if !is_locked {
         return Ok(Removal::Busy);
     }
     let (pending,): (bool,) = sqlx::query_as(
@@ -141,7 +141,7 @@ async fn remove_rows(pool: &PgPool, id: UploadId) -> sqlx::Result<Removal> {
     })
 }
 
-/// Deletes the ledger too: it says which batches are stored, and none is any more.
+/// Deletes the ledger too, since none of its batches is stored any more.
 async fn end_removal(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM batches WHERE upload_id = $1")
         .bind(id.as_uuid())

@@ -1,10 +1,10 @@
 //! The store on Postgres 14 and later.
 //!
 //! Every transaction that writes rows holds a *shared advisory* lock on its upload, and every
-//! change of status holds the exclusive one; the status is read in a statement after the lock,
-//! since READ COMMITTED takes a new snapshot per statement. Row locks would do the same and were
-//! tried: under load a change of status waited many seconds for them; with advisory locks it waits
-//! only for the transactions that have started.
+//! change of status holds the exclusive one. The status is read in a separate statement after the
+//! lock, since READ COMMITTED takes a new snapshot per statement. Row locks would protect the same,
+//! but under load a change of status waits many seconds for them. With advisory locks it waits only
+//! for the transactions that have already started.
 
 mod batches;
 mod completion;
@@ -30,7 +30,8 @@ use crate::upload::{UploadId, UploadKey};
 static MIGRATIONS: sql::EmbeddedMigrations =
     include!(concat!(env!("OUT_DIR"), "/postgres_migrations.rs"));
 
-/// A little more than the server's own `statement_timeout`, so that the server reports it first.
+/// A little longer than the server's `statement_timeout`, so that the server reports a timeout
+/// first.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How to reach Postgres and how to use it.
@@ -40,7 +41,7 @@ pub struct PostgresSettings {
     pub url: String,
     /// The name of this program in `pg_stat_activity`.
     pub program: String,
-    /// Connections at most.
+    /// The maximum number of connections.
     pub connections: u32,
     /// Whether to bring the schema up to date.
     pub migrate: bool,
@@ -53,7 +54,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects and brings the schema up to date. A schema newer than this build is refused.
+    /// Connects and brings the schema up to date. Fails if the schema is newer than this build.
     pub async fn connect(settings: PostgresSettings) -> PortResult<Self> {
         const OPERATION: &str = "store.connect";
         let options: PgConnectOptions = settings
@@ -68,14 +69,15 @@ impl PostgresStore {
         let pool = PgPoolOptions::new()
             .max_connections(settings.connections)
             .acquire_timeout(Duration::from_secs(10))
-            // The test is a round trip before every use. A broken connection fails soon enough, and
-            // callers try again.
+            // The test costs a round trip before every use. Without it, the first query on a broken
+            // connection fails, and callers retry.
             .test_before_acquire(false)
             .connect_with(options)
             .await
             .map_err(|error| port_error(OPERATION, error))?;
         if settings.migrate {
-            // sqlx holds an advisory lock meanwhile, so replicas that start together take turns.
+            // sqlx holds an advisory lock during the migration, so replicas that start together
+            // take turns.
             sql::migrated(migrate(&pool).await, port_error)?;
         }
         Ok(Self { pool })
@@ -101,9 +103,9 @@ impl StoreConnection for PostgresStore {
     }
 }
 
-/// Runs one call of the port: limits its time and maps its error. Without the limit, a server that
-/// vanished without closing its connections would be waited for until the kernel gives up, many
-/// minutes later.
+/// Runs one call of the port: limits its time and maps its error. Without the limit, a call to a
+/// server that vanished without closing its connections would wait many minutes, until the kernel
+/// closes them.
 async fn call<T>(
     operation: &'static str,
     work: impl Future<Output = sqlx::Result<T>>,
@@ -127,13 +129,13 @@ fn key(id: Uuid, epoch: i32) -> UploadKey {
 }
 
 /// The key of the advisory lock that fences an upload: its id folded to 64 bits. Two uploads with
-/// the same key only wait for each other.
+/// the same key wait for each other, which is safe.
 fn fence_key(id: UploadId) -> i64 {
     let (high, low) = id.as_uuid().as_u64_pair();
     (high ^ low).cast_signed()
 }
 
-/// Takes the shared lock for the rest of the transaction: the status does not change meanwhile.
+/// Takes the shared lock for the rest of the transaction; until then the status cannot change.
 async fn share_status(connection: &mut PgConnection, key: i64) -> sqlx::Result<()> {
     sqlx::query("SELECT pg_advisory_xact_lock_shared($1)")
         .bind(key)
@@ -142,8 +144,8 @@ async fn share_status(connection: &mut PgConnection, key: i64) -> sqlx::Result<(
     Ok(())
 }
 
-/// Takes the exclusive lock for the rest of the transaction: every transaction that was storing
-/// rows of this upload has ended.
+/// Takes the exclusive lock for the rest of the transaction. The lock is granted after every
+/// transaction that stores rows of this upload has ended.
 async fn lock_status(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<()> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(fence_key(id))
@@ -152,20 +154,20 @@ async fn lock_status(connection: &mut PgConnection, id: UploadId) -> sqlx::Resul
     Ok(())
 }
 
-/// Maps an error by its SQLSTATE. Errors that the data causes are *invalid*; errors that time, a
-/// restart or more room can cure are *unavailable*, and so is contention, since the same
-/// transaction may simply be run again.
+/// Maps an error by its SQLSTATE. Errors that the data causes are *invalid*. Errors that may pass
+/// with time, a restart or more resources are *unavailable*. So is contention, since the same
+/// transaction can be run again.
 fn port_error(operation: &'static str, error: sqlx::Error) -> PortError {
     let kind = match &error {
-        sqlx::Error::Database(refusal) => match refusal.code().as_deref() {
+        sqlx::Error::Database(cause) => match cause.code().as_deref() {
             Some("23505") => ErrorKind::Conflict,
             Some("53100") => ErrorKind::Full,
             Some(code) => match &code[..2] {
                 "22" | "23" | "54" => ErrorKind::Invalid,
-                // Connection, rollback (deadlock, serialisation), resources, lock not available,
-                // operator, system.
+                // In order: connection, rollback (deadlock, serialisation), resources, lock not
+                // available, operator intervention, system error.
                 "08" | "40" | "53" | "55" | "57" | "58" => ErrorKind::Unavailable,
-                // A standby after a failover.
+                // After a failover the server may be a read-only standby.
                 _ if code == "25006" => ErrorKind::Unavailable,
                 _ => ErrorKind::Internal,
             },

@@ -1,4 +1,4 @@
-//! Rows as they are read back, along the ledger.
+//! Reads rows back, page by page along the ledger.
 
 use async_trait::async_trait;
 use sqlx::postgres::PgPool;
@@ -16,7 +16,8 @@ const OPERATION: &str = "store.row_page";
 #[async_trait]
 impl RowStore for PostgresStore {
     async fn row_page(&self, id: UploadId, after_seq: u32) -> PortResult<Option<RowPage>> {
-        // The first page has one batch, so only longer uploads get here.
+        // This runs once per reading, before the second page, so that it does not delay the first
+        // rows.
         if after_seq == FIRST_SEQ {
             summarize(&self.pool).await;
         }
@@ -30,15 +31,15 @@ impl RowStore for PostgresStore {
     }
 }
 
-/// The index on row numbers covers new blocks only once they are summarized, which autovacuum does
-/// within a minute. Without it, every page of an upload that was stored just now reads all of them.
+/// Adds new blocks to the BRIN index on row numbers. Autovacuum does the same within a minute, but
+/// until then every page of a new upload reads all new blocks.
 async fn summarize(pool: &PgPool) {
     let summarize = sqlx::query("SELECT brin_summarize_new_values('rows_by_number'::regclass)");
     let summarized = call(OPERATION, summarize.execute(pool)).await;
     if let Err(error) = summarized {
         tracing::debug!(
             error = error.chain(),
-            "the index on row numbers was not summarized; pages are read more slowly"
+            "cannot summarize the index `rows_by_number`; pages of new uploads are read slowly until autovacuum does it"
         );
     }
 }

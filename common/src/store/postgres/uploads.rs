@@ -1,4 +1,4 @@
-//! The records of uploads: how they begin, what is known of them, and how they end.
+//! The records of uploads, from their creation to their end.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -15,8 +15,8 @@ use crate::store::sql::{self, signed};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
 
-/// Selects uploads with their leases: while an upload is received, its lease has the figures. A
-/// macro, since the text of a query is static.
+/// Selects uploads with their leases, which have the current figures of receiving uploads. It is a
+/// macro so that the text of each query is static.
 macro_rules! select_upload {
     ($rest:literal) => {
         concat!(
@@ -136,7 +136,7 @@ impl UploadStore for PostgresStore {
         call("store.undo", async {
             let mut transaction = self.pool.begin().await?;
             lock_status(&mut transaction, key.id).await?;
-            // In the next epoch, since the status of this one was final.
+            // `undone` belongs to the next epoch, since the status of this epoch is final.
             let undone = sqlx::query(
                 "UPDATE uploads
                  SET status = 'undone', epoch = epoch + 1, cleanup_pending = true, archive_pending = true,
@@ -153,7 +153,7 @@ impl UploadStore for PostgresStore {
         .await
     }
 
-    async fn same_content(&self, sha256: Sha256, but: UploadId) -> PortResult<Option<UploadId>> {
+    async fn same_content(&self, sha256: Sha256, except: UploadId) -> PortResult<Option<UploadId>> {
         call("store.same_content", async {
             let found: Option<Uuid> = sqlx::query_scalar(
                 "SELECT id FROM uploads
@@ -161,7 +161,7 @@ impl UploadStore for PostgresStore {
                  ORDER BY finished_at DESC LIMIT 1",
             )
             .bind(sha256.as_bytes())
-            .bind(but.as_uuid())
+            .bind(except.as_uuid())
             .fetch_optional(&self.pool)
             .await?;
             Ok(found.map(UploadId::from))
@@ -217,8 +217,8 @@ async fn create(pool: &PgPool, upload: &NewUpload) -> sqlx::Result<Upload> {
 
 async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> sqlx::Result<Vec<UploadId>> {
     let ids: Vec<Uuid> = beats.iter().map(|beat| beat.upload.as_uuid()).collect();
-    let list = |of: fn(&Heartbeat) -> u64| {
-        let list = beats.iter().map(|beat| signed(of(beat)));
+    let list = |figure: fn(&Heartbeat) -> u64| {
+        let list = beats.iter().map(|beat| signed(figure(beat)));
         list.collect::<Vec<i64>>()
     };
     let renewed: Vec<Uuid> = sqlx::query_scalar(
@@ -241,8 +241,7 @@ async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> sqlx::Result<Vec<Uploa
     Ok(renewed.into_iter().map(UploadId::from).collect())
 }
 
-/// Ends an upload that does not keep its rows: as `failed` if there is a reason, else as
-/// `cancelled`.
+/// Ends an upload whose rows are not kept: as `failed` if there is a failure, else as `cancelled`.
 async fn end(
     pool: &PgPool,
     key: UploadKey,
@@ -251,8 +250,8 @@ async fn end(
 ) -> sqlx::Result<bool> {
     let mut transaction = pool.begin().await?;
     lock_status(&mut transaction, key.id).await?;
-    // Figures that a poll may have seen stay: the lease had them, and the ledger may be ahead of
-    // it.
+    // Figures that a client has already read must not go down. They came from the lease, or from
+    // the ledger, which may be ahead of the lease.
     let ended = sqlx::query(
         "UPDATE uploads u
          SET status = CASE WHEN $3::jsonb IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = true, archive_pending = true,

@@ -1,4 +1,4 @@
-//! The ledger and the rows: fence, ledger, rows, commit.
+//! Stores groups of batches: fence, ledger, rows, commit.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -17,10 +17,10 @@ use crate::store::sql::{self, LedgerRecord, signed};
 use crate::store::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
 use crate::upload::{Status, UploadId, UploadKey};
 
-/// A row number has 36 bits of its row's id.
-const MOST_ROWS: u64 = 1 << 36;
+/// A row number takes the low 36 bits of a row's id.
+const ROW_NUMBER_LIMIT: u64 = 1 << 36;
 
-/// The number of an upload's rows in their ids, and whether batches of the upload may be stored.
+/// The upload's number in the ids of its rows, and whether batches of the upload may be stored.
 struct Known {
     number: i64,
     admission: Admission,
@@ -36,7 +36,7 @@ impl BatchStore for SqliteStore {
             let mut connection = self.database.readers.acquire().await?;
             let known = look_up(&mut connection, id.upload.id).await?;
             let admission = known.map(|known| known.admission);
-            Ok(Admission::is_worthwhile(admission, id))
+            Ok(Admission::is_worth_archiving(admission, id))
         })
         .await
     }
@@ -108,7 +108,7 @@ async fn store(store: &SqliteStore, group: &[ArchivedBatch]) -> sqlx::Result<Vec
     Ok(outcomes)
 }
 
-/// The uploads of the group. An upload that is failing counts as failed.
+/// Looks up the uploads of the group. An upload in `failing` counts as failed.
 async fn fence(
     store: &SqliteStore,
     connection: &mut SqliteConnection,
@@ -145,7 +145,7 @@ async fn look_up(connection: &mut SqliteConnection, id: UploadId) -> sqlx::Resul
     found.map(known).transpose()
 }
 
-/// True when the batch is new in the ledger.
+/// Returns true if the batch is new in the ledger.
 async fn enter_in_ledger(
     connection: &mut SqliteConnection,
     archived: &ArchivedBatch,
@@ -169,20 +169,22 @@ async fn enter_in_ledger(
     Ok(entered.rows_affected() > 0)
 }
 
-/// One statement for all rows without a gap, so that SQLite's thread gets them in one piece. With
-/// them it gets the offset and the length of each row: if it took the JSON apart, it would write
-/// every row anew.
+/// Inserts consecutive rows with one statement, since every statement is a round trip to SQLite's
+/// thread. The statement also gets the offset and the length of each row. Otherwise SQLite would
+/// parse the JSON and serialise every row again.
 async fn insert_rows(
     connection: &mut SqliteConnection,
     batch: &Batch,
     number: i64,
 ) -> sqlx::Result<()> {
     if has_nul(batch) {
-        return Err(sql::invalid("a cell has a NUL character"));
-    }
-    if batch.last_row() >= MOST_ROWS {
         return Err(sql::invalid(
-            "SQLite holds at most 2^36 - 1 rows of one upload",
+            "a cell has a NUL character, which cannot be stored as text",
+        ));
+    }
+    if batch.last_row() >= ROW_NUMBER_LIMIT {
+        return Err(sql::invalid(
+            "an upload on SQLite has at most 2^36 - 1 rows; use Postgres for a larger file",
         ));
     }
     let mut rows_json = batch.rows_json();
@@ -212,13 +214,13 @@ async fn insert_rows(
     Ok(())
 }
 
-/// SQLite would store a NUL and then cut the text short at it, depending on the client. Postgres
-/// refuses it, and so does this adapter.
+/// SQLite stores a NUL, but some clients then cut the text at the NUL. Postgres does not accept a
+/// NUL, so this adapter does not either.
 fn has_nul(batch: &Batch) -> bool {
     let suspect = |row: &[u8]| memchr::memmem::find(row, b"\\u0000").is_some();
     batch.rows_json().any(suspect)
         && batch.rows().flatten().any(|cell| {
-            // An escape that is not text was refused when the batch was decoded.
+            // Decoding the batch fails for an escape that is not text, so no such cell gets here.
             let text = cell.text().ok().flatten();
             text.is_some_and(|text| text.contains(&0))
         })

@@ -21,7 +21,7 @@ impl CompletionStore for SqliteStore {
         call("store.complete", async {
             let mut transaction = self.database.begin().await?;
             let rejected = rejects::count(&mut transaction, key.id).await?;
-            // The accounts are closed here, in the store: no other way leads to `completed`.
+            // Only this statement completes an upload, and it checks all counts itself.
             let completed = sqlx::query(
                 "UPDATE uploads
                  SET status = CASE WHEN $4 = 0 THEN 'completed' ELSE 'partial' END,
@@ -67,7 +67,7 @@ async fn completion(database: &Database, id: UploadId) -> sqlx::Result<Completio
         stored: count("rows", rows)?,
         rejected: 0,
     };
-    // Not counted while batches are missing.
+    // While batches are missing, the rejected rows do not matter.
     if counted.batches >= u64::from(total) {
         let rejected = rejects::count(&mut connection, id).await?;
         counted.rejected = count("count(*)", rejected)?;

@@ -28,7 +28,8 @@ impl MaintenanceStore for SqliteStore {
             })
         })
         .await?;
-        // Their leases are not renewed any more. The sweeper need not wait until they expire.
+        // The leases of these uploads are not renewed, so the sweeper need not wait until they
+        // expire.
         found.expired.extend(lock(&self.failing).iter().copied());
         Ok(found)
     }
@@ -53,8 +54,8 @@ impl MaintenanceStore for SqliteStore {
 }
 
 async fn expired(readers: &SqlitePool, lease: Duration) -> sqlx::Result<Vec<UploadKey>> {
-    // The first condition is that of the partial index, word for word: SQLite does not infer it
-    // from the second.
+    // The first condition repeats the condition of the partial index, since SQLite does not infer
+    // it from the second.
     let found: Vec<(String, i32)> = sqlx::query_as(
         "SELECT u.id, u.epoch FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id
          WHERE u.status IN ('receiving', 'processing') AND u.status = 'receiving' AND coalesce(l.renewed_at, u.created_at) < $1
@@ -138,7 +139,7 @@ async fn remove_rows(database: &Database, id: UploadId) -> sqlx::Result<Removal>
     .rows_affected();
     let is_last = deleted < CHUNK_ROWS.cast_unsigned();
     if is_last {
-        // The ledger goes too: it says which batches are stored, and none is any more.
+        // The ledger is deleted too, since none of its batches is stored any more.
         sqlx::query("DELETE FROM batches WHERE upload_id = $1")
             .bind(id.to_string())
             .execute(&mut *transaction)

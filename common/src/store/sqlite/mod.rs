@@ -1,7 +1,7 @@
 //! The store on SQLite, in one file.
 //!
-//! There is one writer, so the fence needs no lock of its own: a transaction that stores rows reads
-//! the status itself, and no change of status can come in between.
+//! SQLite allows one writer at a time, so the fence needs no lock. A transaction that stores rows
+//! reads the status itself, and the status cannot change before the transaction ends.
 
 mod batches;
 mod completion;
@@ -43,15 +43,16 @@ pub struct SqliteStoreSettings {
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     database: Database,
-    /// Uploads whose failure could not be recorded because the disk was full. Their batches would
-    /// take whatever room is made, and with it the room to record the failure; so they are fenced
-    /// from now on. If the process ends before the failure is recorded, the next process finds the
-    /// upload with an expired lease.
+    /// Uploads whose failure could not be recorded because the disk was full. Their batches are
+    /// fenced, or they would fill any space that is freed, and the failure could never be recorded.
+    /// If the process ends before the failure is recorded, the next process finds the upload with
+    /// an expired lease.
     failing: Arc<Mutex<HashSet<UploadKey>>>,
 }
 
 impl SqliteStore {
-    /// Opens the file and brings the schema up to date. A schema newer than this build is refused.
+    /// Opens the file and brings the schema up to date. Fails if the schema is newer than this
+    /// build.
     pub async fn open(settings: SqliteStoreSettings) -> PortResult<Self> {
         let database = Database::open("store.connect", &settings.file).await?;
         if settings.migrate {
@@ -68,8 +69,8 @@ impl SqliteStore {
     }
 }
 
-/// In one transaction, so that processes that start together take turns: sqlx has no lock for
-/// SQLite.
+/// Migrates in one transaction, so that processes that start together take turns. sqlx has no lock
+/// for SQLite.
 async fn migrate(database: &Database) -> Result<(), MigrateError> {
     let mut connection = database.writer().acquire().await?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -97,7 +98,7 @@ impl StoreConnection for SqliteStore {
     }
 }
 
-/// RFC 3339 with six digits, always, so that times sort as text.
+/// RFC 3339 with exactly six fractional digits, so that times sort as text.
 fn time_text(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }

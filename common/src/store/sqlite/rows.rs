@@ -1,5 +1,5 @@
-//! Rows as they are read back, along the ledger. A reader who takes an hour holds no transaction
-//! for an hour, which would keep the log from being cut back.
+//! Reads rows back, page by page along the ledger. No transaction stays open between two pages,
+//! since an open one keeps SQLite from resetting the write-ahead log.
 
 use async_trait::async_trait;
 use sqlx::types::Json;
@@ -52,7 +52,7 @@ async fn rows(
     id: UploadId,
     range: &LedgerRange,
 ) -> sqlx::Result<Vec<StoredRow>> {
-    // Row numbers have 36 bits of the key.
+    // A row number takes the low 36 bits of a row's id.
     const LAST_NUMBER: u64 = (1 << 36) - 1;
     let found: Vec<(i64, Json<Vec<Option<String>>>)> = sqlx::query_as(
         "SELECT r.row_number, r.fields

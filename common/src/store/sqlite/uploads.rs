@@ -1,4 +1,4 @@
-//! The records of uploads: how they begin, what is known of them, and how they end.
+//! The records of uploads, from their creation to their end.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -18,8 +18,8 @@ use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 use crate::sync::lock;
 use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
 
-/// Selects uploads with their leases: while an upload is received, its lease has the figures. A
-/// macro, since the text of a query is static.
+/// Selects uploads with their leases, which have the current figures of receiving uploads. It is a
+/// macro so that the text of each query is static.
 macro_rules! select_upload {
     ($rest:literal) => {
         concat!(
@@ -97,14 +97,14 @@ impl UploadStore for SqliteStore {
     }
 
     async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {
-        // To its sender, an upload that is failing has ended.
-        let living: Vec<Heartbeat> = {
+        // An upload in `failing` counts as ended, so its lease is not renewed.
+        let renewable: Vec<Heartbeat> = {
             let failing = lock(&self.failing);
             let is_failing = |id| failing.iter().any(|key| key.id == id);
-            let living = beats.iter().filter(|beat| !is_failing(beat.upload));
-            living.copied().collect()
+            let renewable = beats.iter().filter(|beat| !is_failing(beat.upload));
+            renewable.copied().collect()
         };
-        call("store.heartbeat", heartbeat(&self.database, &living)).await
+        call("store.heartbeat", heartbeat(&self.database, &renewable)).await
     }
 
     async fn seal(&self, key: UploadKey, seal: &Seal) -> PortResult<bool> {
@@ -163,7 +163,7 @@ impl UploadStore for SqliteStore {
 
     async fn undo(&self, key: UploadKey) -> PortResult<bool> {
         call("store.undo", async {
-            // In the next epoch, since the status of this one was final.
+            // `undone` belongs to the next epoch, since the status of this epoch is final.
             let undone = sqlx::query(
                 "UPDATE uploads
                  SET status = 'undone', epoch = epoch + 1, cleanup_pending = 1, archive_pending = 1,
@@ -180,7 +180,7 @@ impl UploadStore for SqliteStore {
         .await
     }
 
-    async fn same_content(&self, sha256: Sha256, but: UploadId) -> PortResult<Option<UploadId>> {
+    async fn same_content(&self, sha256: Sha256, except: UploadId) -> PortResult<Option<UploadId>> {
         call("store.same_content", async {
             let found: Option<String> = sqlx::query_scalar(
                 "SELECT id FROM uploads
@@ -188,7 +188,7 @@ impl UploadStore for SqliteStore {
                  ORDER BY finished_at DESC LIMIT 1",
             )
             .bind(sha256.as_bytes())
-            .bind(but.to_string())
+            .bind(except.to_string())
             .fetch_optional(&self.database.readers)
             .await?;
             found.map(|id| sql::parsed("id", &id)).transpose()
@@ -272,8 +272,7 @@ async fn heartbeat(database: &Database, beats: &[Heartbeat]) -> sqlx::Result<Vec
     Ok(renewed)
 }
 
-/// Ends an upload that does not keep its rows: as `failed` if there is a reason, else as
-/// `cancelled`.
+/// Ends an upload whose rows are not kept: as `failed` if there is a failure, else as `cancelled`.
 async fn end(
     database: &Database,
     key: UploadKey,
@@ -282,8 +281,8 @@ async fn end(
 ) -> sqlx::Result<bool> {
     let mut transaction = database.begin().await?;
     let rejected = rejects::count(&mut transaction, key.id).await?;
-    // Figures that a poll may have seen stay: the lease had them, and the ledger may be ahead of
-    // it.
+    // Figures that a client has already read must not go down. They came from the lease, or from
+    // the ledger, which may be ahead of the lease.
     let ended = sqlx::query(
         "UPDATE uploads
          SET status = CASE WHEN $3 IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = 1, archive_pending = 1,

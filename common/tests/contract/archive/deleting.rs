@@ -1,4 +1,4 @@
-//! An upload that failed leaves no objects.
+//! The archive of an upload is deleted as a whole.
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
@@ -24,14 +24,14 @@ pub(super) async fn deleting_an_upload_deletes_and_counts_only_its_objects<F: Ar
     }
     let left = [key(kept, 1), key(kept, 2)].map(|key| key.to_string());
     ensure!(fixture.keys().await? == left);
-    // Again, and of one that never had any.
+    // A repeated deletion and the deletion of an upload without objects delete nothing.
     ensure!(archive.delete_upload(failed).await? == 0);
     ensure!(archive.delete_upload(UploadId::generate()).await? == 0);
     ensure!(fixture.keys().await? == left);
     Ok(())
 }
 
-/// Every worker looks for what is left over, and two may find the same.
+/// Every worker runs a sweeper, and two sweepers may delete the same archive at once.
 pub(super) async fn concurrent_deletions_of_an_upload_succeed<F: ArchiveFixture>(
     fixture: &F,
 ) -> Result<()> {
@@ -47,7 +47,7 @@ pub(super) async fn concurrent_deletions_of_an_upload_succeed<F: ArchiveFixture>
     Ok(())
 }
 
-/// S3 lists and deletes a thousand at a time.
+/// S3 lists and deletes at most 1,000 objects per request.
 pub(super) async fn an_upload_of_1100_objects_is_deleted_completely<F: ArchiveFixture>(
     fixture: &F,
 ) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The adapters of the archive.
+//! Fixtures for the adapters of the archive.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use tempfile::TempDir;
 use super::ArchiveFixture;
 use crate::suite::Fixture;
 
-/// What the AWS SDK reads from the environment of this process, which a test cannot change.
-/// Without a region it would ask the machine's cloud for one, at length.
+/// The variables that the AWS SDK reads from the environment of this process, which a test cannot
+/// change. Without a region the SDK queries the cloud's metadata service, which takes long.
 const ENVIRONMENT: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"];
 
-/// Below this everything of ours lies in the bucket.
-const PREFIX: &str = "some/place";
+/// The prefix of the fixture's objects in the bucket.
+const PREFIX: &str = "some/prefix";
 
-/// A bucket of its own on the shared server.
+/// A bucket on the shared S3 server.
 pub(super) struct S3(Scope);
 
 impl Fixture for S3 {
@@ -29,8 +29,8 @@ impl Fixture for S3 {
         for name in ENVIRONMENT {
             ensure!(
                 std::env::var(name).ok() == scope.env().get(name).cloned(),
-                "{name} is not what the S3 server of the tests expects: use `make test`, or export what \
-                 `carga-testkit services env --dir …` prints, as scripts/test.sh does"
+                "{name} does not match the S3 server of the tests; run `make test`, or export the output \
+                 of `carga-testkit services env --dir …` as scripts/test.sh does"
             );
         }
         Ok(Self(scope))
@@ -50,13 +50,20 @@ impl ArchiveFixture for S3 {
     }
 
     async fn keys(&self) -> Result<Vec<String>> {
-        let below = format!("{PREFIX}/");
-        let ours = |key: String| key.strip_prefix(&below).map_or(key.clone(), str::to_owned);
-        Ok(self.0.objects().await?.into_iter().map(ours).collect())
+        let prefix = format!("{PREFIX}/");
+        let without_prefix =
+            |key: String| key.strip_prefix(&prefix).map_or(key.clone(), str::to_owned);
+        Ok(self
+            .0
+            .objects()
+            .await?
+            .into_iter()
+            .map(without_prefix)
+            .collect())
     }
 }
 
-/// A directory of its own.
+/// A temporary directory.
 pub(super) struct Filesystem(TempDir);
 
 impl Fixture for Filesystem {
@@ -101,5 +108,5 @@ impl ArchiveFixture for Filesystem {
 
 fn key_of(root: &Path, file: &Path) -> Result<String> {
     let key = file.strip_prefix(root)?.to_str();
-    Ok(key.context("a name that is no text")?.to_owned())
+    Ok(key.context("a file name is not valid UTF-8")?.to_owned())
 }

@@ -47,12 +47,12 @@ macro_rules! contract {
 contract!(s3 on S3);
 contract!(filesystem on Filesystem);
 
-/// An archive of a test's own.
+/// A fixture with an archive.
 trait ArchiveFixture: Fixture {
-    /// One more handle on it, as another process would have.
+    /// Opens another handle on the archive, as another process would.
     async fn open(&self) -> Result<Arc<dyn BatchArchive>>;
 
-    /// What is there, sorted, seen without the adapter.
+    /// The keys of all objects, sorted, listed without the adapter.
     async fn keys(&self) -> Result<Vec<String>>;
 }
 
@@ -63,7 +63,7 @@ fn key(upload: UploadId, seq: u32) -> ArchiveKey {
     })
 }
 
-/// The key of an upload of its own.
+/// The key of the first batch of a new upload.
 fn lone_key() -> ArchiveKey {
     key(UploadId::generate(), 1)
 }

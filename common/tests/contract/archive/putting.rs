@@ -1,4 +1,4 @@
-//! What is put is there, whole.
+//! An object that was put is read back whole.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,7 +64,7 @@ pub(super) async fn a_put_leaves_only_the_object_under_its_key<F: ArchiveFixture
     let archive = fixture.open().await?;
     let upload = UploadId::generate();
     put_batches(archive.as_ref(), upload, 3).await?;
-    // Once more, so that a draft of a put would show.
+    // A second put of the same objects, so that a staging file would show.
     put_batches(archive.as_ref(), upload, 3).await?;
     let manifest = ArchiveKey::manifest(upload);
     archive.put(&manifest, Bytes::from_static(b"{}")).await?;
@@ -84,7 +84,7 @@ pub(super) async fn putting_the_same_object_again_changes_nothing<F: ArchiveFixt
         archive.put(&key, body.clone()).await?;
         ensure!(other.get(&key).await? == body);
     }
-    // A batch that two workers have at the same time, and readers that do not notice.
+    // Two workers put the same batch at once, while others read it.
     let puts = (0..8).map(|number| {
         let archive = if number % 2 == 0 { &one } else { &other };
         archive.put(&key, body.clone())
@@ -120,12 +120,12 @@ pub(super) async fn readers_see_the_whole_object_or_none<F: ArchiveFixture>(
                 while !over.load(Ordering::Relaxed) {
                     match reader.get(&key).await {
                         Ok(body) => {
-                            ensure!(versions.contains(&body), "{}", described(&body));
+                            ensure!(versions.contains(&body), "{}", describe_torn(&body));
                             seen += 1;
                         }
                         Err(error) if error.kind() == ErrorKind::NotFound && seen == 0 => {}
-                        // That is none. (s3s-fs keeps an object's checksum in a file beside it,
-                        // and the SDK refuses an object that does not fit to it.)
+                        // An error is not a torn object. s3s-fs keeps the checksum of an object in
+                        // a separate file, and the SDK fails if the two do not match.
                         Err(error) if error.is_unavailable() => {}
                         Err(error) => return Err(error.into()),
                     }
@@ -141,16 +141,19 @@ pub(super) async fn readers_see_the_whole_object_or_none<F: ArchiveFixture>(
     }
     over.store(true, Ordering::Relaxed);
     for seen in try_join_all(readers).await? {
-        ensure!(seen? > 0, "a reader has seen nothing");
+        ensure!(seen? > 0, "a reader never found the object");
     }
     ensure!(archive.get(&key).await? == versions[(ROUNDS - 1) % 2]);
     Ok(())
 }
 
-/// Enough of a torn object to tell what it is made of.
-fn described(body: &[u8]) -> String {
+/// Describes a torn object by the share of its bytes that one put wrote.
+fn describe_torn(body: &[u8]) -> String {
     let of_a = body.iter().filter(|byte| **byte == b'a').count();
-    format!("torn: {of_a} of its {} bytes are of one put", body.len())
+    format!(
+        "torn object: {of_a} of its {} bytes are from one put",
+        body.len()
+    )
 }
 
 pub(super) async fn concurrent_puts_are_all_stored<F: ArchiveFixture>(fixture: &F) -> Result<()> {
@@ -193,7 +196,7 @@ pub(super) async fn an_absent_key_is_not_found<F: ArchiveFixture>(fixture: &F) -
     let archive = fixture.open().await?;
     let upload = UploadId::generate();
     check_absent(archive.as_ref(), &key(upload, 1)).await?;
-    // Beside one that is there as well.
+    // A key is also absent while other keys of its upload exist.
     put_batches(archive.as_ref(), upload, 1).await?;
     check_absent(archive.as_ref(), &key(upload, 2)).await?;
     check_absent(archive.as_ref(), &ArchiveKey::manifest(upload)).await

@@ -1,4 +1,4 @@
-//! What is counted, and that it is counted once.
+//! Live counters are exact.
 
 use anyhow::{Result, ensure};
 use carga_common::progress::{Presence, Snapshot};
@@ -17,7 +17,7 @@ pub(super) async fn absent_counters_are_reported_and_nothing_is_added<F: Progres
     ensure!(progress.stored(first(id), &stored([1])).await? == Presence::Absent);
     ensure!(progress.received(first(id), 5, 50).await? == Presence::Absent);
     ensure!(progress.read(first(id)).await?.is_none());
-    // Nothing of it turns up later either.
+    // These reports are not counted later either.
     progress.restore(first(id), &Snapshot::default()).await?;
     check(progress.as_ref(), first(id), (0, 0, 0)).await
 }
@@ -33,7 +33,7 @@ pub(super) async fn a_batch_counted_twice_changes_nothing<F: ProgressFixture>(
         ensure!(counted == Presence::Present);
         check(progress.as_ref(), first(id), (0, 0, 3)).await?;
     }
-    // Another process reports one of them again, beside a new one.
+    // Another process reports batch 7 again, together with a new batch.
     let other = fixture.open(LONG).await?;
     ensure!(other.stored(first(id), &stored([7, 8])).await? == Presence::Present);
     check(progress.as_ref(), first(id), (0, 0, 4)).await
@@ -44,13 +44,13 @@ pub(super) async fn concurrent_adds_are_exact<F: ProgressFixture>(fixture: &F) -
     let id = UploadId::generate();
     let handles = [fixture.open(LONG).await?, fixture.open(LONG).await?];
     handles[0].restore(first(id), &Snapshot::default()).await?;
-    // Each batch from several sides, some of them several at once, and a look at the ledger in
-    // between.
+    // Eight tasks report every batch, in groups of different sizes, and restore a snapshot of the
+    // ledger.
     let reports = (0..8u32).map(|number| {
         let progress = handles[number as usize % handles.len()].clone();
         tokio::spawn(async move {
-            let apart: Vec<u32> = (1..=BATCHES).collect();
-            for seqs in apart.chunks(number as usize + 1) {
+            let all_seqs: Vec<u32> = (1..=BATCHES).collect();
+            for seqs in all_seqs.chunks(number as usize + 1) {
                 let counted = progress.stored(first(id), &stored(seqs.to_vec())).await?;
                 ensure!(counted == Presence::Present);
                 let rows = u64::from(*seqs.last().unwrap_or(&0)) * 10;
@@ -80,7 +80,7 @@ pub(super) async fn counters_never_go_backwards<F: ProgressFixture>(fixture: &F)
     for (rows, bytes, expected) in [
         (400, 4000, (400, 4000, 0)),
         (300, 3000, (400, 4000, 0)),
-        // Each by itself.
+        // Rows and bytes are raised independently.
         (500, 0, (500, 4000, 0)),
         (0, 5000, (500, 5000, 0)),
     ] {
@@ -96,7 +96,7 @@ pub(super) async fn restore_creates_counters_from_a_snapshot<F: ProgressFixture>
 ) -> Result<()> {
     let progress = fixture.open(LONG).await?;
     let id = UploadId::generate();
-    // Beyond what fits into 32 bits.
+    // Figures that do not fit into 32 bits.
     let (rows, bytes) = (5_000_000_000, 500_000_000_000);
     let figures = snapshot(rows, bytes, [3, 1, 9]);
     progress.restore(first(id), &figures).await?;
@@ -116,7 +116,7 @@ pub(super) async fn restore_adds_missing_figures_and_removes_none<F: ProgressFix
         .restore(first(id), &snapshot(100, 1000, [1, 2]))
         .await?;
     progress.stored(first(id), &stored([3])).await?;
-    // An older look at the ledger, which lacks batch 3 and knows of batch 4.
+    // A snapshot from before batch 3 was stored, which also has batch 4.
     progress
         .restore(first(id), &snapshot(90, 2000, [1, 4]))
         .await?;
@@ -125,7 +125,7 @@ pub(super) async fn restore_adds_missing_figures_and_removes_none<F: ProgressFix
     check(progress.as_ref(), first(id), (100, 2000, 4)).await
 }
 
-/// A file of 10 GiB has about so many batches.
+/// A file of 10 GiB has about 20,000 batches.
 pub(super) async fn a_snapshot_of_20000_batches_is_restored<F: ProgressFixture>(
     fixture: &F,
 ) -> Result<()> {

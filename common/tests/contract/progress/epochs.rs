@@ -1,4 +1,4 @@
-//! An upload that is tried anew counts anew.
+//! A new epoch of an upload has new counters.
 
 use anyhow::{Result, ensure};
 use carga_common::progress::{Presence, Snapshot};
@@ -15,7 +15,7 @@ pub(super) async fn a_newer_epoch_starts_with_new_counters<F: ProgressFixture>(
     progress
         .restore(first(id), &snapshot(100, 1000, [1, 2]))
         .await?;
-    // What the older epoch has counted is no counter of the newer one.
+    // The newer epoch does not have the counters of the older epoch.
     ensure!(progress.read(in_epoch(id, 2)).await?.is_none());
     ensure!(progress.stored(in_epoch(id, 2), &stored([1])).await? == Presence::Absent);
     ensure!(progress.received(in_epoch(id, 2), 5, 50).await? == Presence::Absent);
@@ -25,7 +25,7 @@ pub(super) async fn a_newer_epoch_starts_with_new_counters<F: ProgressFixture>(
         .restore(in_epoch(id, 2), &Snapshot::default())
         .await?;
     check(progress.as_ref(), in_epoch(id, 2), (0, 0, 0)).await?;
-    // A batch that the older epoch has counted counts again.
+    // A batch that was counted in the older epoch is counted again.
     ensure!(progress.stored(in_epoch(id, 2), &stored([1])).await? == Presence::Present);
     check(progress.as_ref(), in_epoch(id, 2), (0, 0, 1)).await
 }
@@ -38,14 +38,14 @@ pub(super) async fn a_report_of_an_older_epoch_changes_nothing<F: ProgressFixtur
     progress
         .restore(in_epoch(id, 2), &snapshot(5, 50, [1]))
         .await?;
-    // Present, since there is nothing to rebuild.
+    // The answer is `Present`, since the caller must not rebuild the counters.
     ensure!(progress.stored(first(id), &stored([2, 3])).await? == Presence::Present);
     ensure!(progress.received(first(id), 400, 4000).await? == Presence::Present);
     progress
         .restore(first(id), &snapshot(400, 4000, [4]))
         .await?;
     check(progress.as_ref(), in_epoch(id, 2), (5, 50, 1)).await?;
-    // And it has no counters any more.
+    // The older epoch has no counters any more.
     ensure!(progress.read(first(id)).await?.is_none());
     Ok(())
 }

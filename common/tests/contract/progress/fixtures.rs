@@ -1,4 +1,4 @@
-//! The adapters of the live counters.
+//! Fixtures for the adapters of the live counters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::ProgressFixture;
 use crate::suite::Fixture;
 
-/// Keys of its own on the shared server.
+/// A prefix for keys on the shared Redis server.
 pub(super) struct Redis(Scope);
 
 impl Fixture for Redis {
@@ -37,7 +37,7 @@ impl ProgressFixture for Redis {
     }
 }
 
-/// A file of its own.
+/// A database file in a temporary directory.
 pub(super) struct Sqlite(TempDir);
 
 impl Fixture for Sqlite {

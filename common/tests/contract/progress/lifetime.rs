@@ -1,4 +1,4 @@
-//! Counters end by themselves.
+//! Live counters expire.
 
 use std::time::{Duration, Instant};
 
@@ -17,22 +17,26 @@ pub(super) async fn counters_expire_after_their_time_to_live<F: ProgressFixture>
     let (progress, lasting) = (fixture.open(ttl).await?, fixture.open(LONG).await?);
     let (id, other) = (UploadId::generate(), UploadId::generate());
     lasting.restore(first(other), &Snapshot::default()).await?;
-    let made = Instant::now();
+    let created = Instant::now();
     progress
         .restore(first(id), &snapshot(100, 1000, [1, 2]))
         .await?;
-    eventually(Duration::from_secs(20), "the counters to end", async || {
-        progress
-            .read(first(id))
-            .await
-            .is_ok_and(|found| found.is_none())
-    })
+    eventually(
+        Duration::from_secs(20),
+        "the counters to expire",
+        async || {
+            progress
+                .read(first(id))
+                .await
+                .is_ok_and(|found| found.is_none())
+        },
+    )
     .await?;
-    let lived = made.elapsed();
-    ensure!(lived > ttl * 9 / 10, "{lived:?}");
+    let lived = created.elapsed();
+    ensure!(lived > ttl * 9 / 10, "the counters expired after {lived:?}");
     ensure!(progress.stored(first(id), &stored([3])).await? == Presence::Absent);
     ensure!(progress.received(first(id), 500, 5000).await? == Presence::Absent);
-    // Of what has ended nothing is left to be counted, and only that has ended.
+    // The restored counters start at zero, and the counters of the other upload have not expired.
     progress.restore(first(id), &Snapshot::default()).await?;
     check(progress.as_ref(), first(id), (0, 0, 0)).await?;
     check(progress.as_ref(), first(other), (0, 0, 0)).await
@@ -48,7 +52,7 @@ pub(super) async fn every_change_renews_the_time_to_live<F: ProgressFixture>(
     progress
         .restore(first(counted), &Snapshot::default())
         .await?;
-    let made = Instant::now();
+    let created = Instant::now();
     let (mut rows, mut seq) = (0, 0);
     eventually(ttl * 10, "twice the time to live to pass", async || {
         (rows, seq) = (rows + 1, seq + 1);
@@ -57,8 +61,8 @@ pub(super) async fn every_change_renews_the_time_to_live<F: ProgressFixture>(
             progress.stored(first(counted), &stored([seq])).await,
         ];
         let present = |presence: &Result<_, _>| matches!(presence, Ok(Presence::Present));
-        // Once they have ended, they stay so, and the deadline passes.
-        reported.iter().all(present) && made.elapsed() > ttl * 2
+        // Counters that expire stay absent, so the deadline passes.
+        reported.iter().all(present) && created.elapsed() > ttl * 2
     })
     .await?;
     check(progress.as_ref(), first(read), (rows, rows, 0)).await?;

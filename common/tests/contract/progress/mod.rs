@@ -46,12 +46,12 @@ macro_rules! contract {
 contract!(redis on Redis);
 contract!(sqlite on Sqlite);
 
-/// A time to live that no test sees the end of.
+/// A time to live that is longer than any test.
 const LONG: Duration = Duration::from_secs(600);
 
-/// Live counters of a test's own.
+/// A fixture with live counters.
 trait ProgressFixture: Fixture {
-    /// One more handle on them, as another process would have.
+    /// Opens another handle on the counters, as another process would.
     async fn open(&self, ttl: Duration) -> Result<Arc<dyn ProgressStore>>;
 }
 
@@ -69,8 +69,8 @@ fn snapshot(rows_read: u64, bytes_received: u64, seqs: impl IntoIterator<Item = 
     }
 }
 
-/// The counters are there, with these figures: rows read, bytes received, batches stored, all of
-/// ten rows.
+/// Checks that the counters are present with these figures: rows read, bytes received, and stored
+/// batches of ten rows.
 async fn check(
     progress: &dyn ProgressStore,
     upload: UploadKey,
@@ -83,6 +83,9 @@ async fn check(
         batches_stored: batches,
     };
     let found = progress.read(upload).await?;
-    ensure!(found == Some(expected), "{found:?} is not {expected:?}");
+    ensure!(
+        found == Some(expected),
+        "expected {expected:?}, found {found:?}"
+    );
     Ok(())
 }

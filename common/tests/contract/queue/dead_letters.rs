@@ -1,9 +1,9 @@
-//! What is given up is kept, with the reason.
+//! A dead letter is kept with its reason.
 
 use anyhow::{Result, ensure};
 use carga_common::queue::{QueueDepth, RetryTier};
 
-use super::{QueueFixture, check, check_nothing_is_left, lone_batch, take, take_dead, told};
+use super::{QueueFixture, check, check_nothing_is_left, describe, lone_batch, take, take_dead};
 
 pub(super) async fn a_dead_letter_keeps_its_reason_id_and_body<F: QueueFixture>(
     fixture: &F,
@@ -28,7 +28,7 @@ pub(super) async fn a_dead_letter_keeps_its_reason_id_and_body<F: QueueFixture>(
     ensure!(
         dead.reason.as_deref() == Some("it does not fit"),
         "{}",
-        told(&dead)
+        describe(&dead)
     );
     dead.ack().await?;
     check_nothing_is_left(fixture, queue).await
@@ -41,7 +41,11 @@ pub(super) async fn a_reason_is_delivered_unchanged<F: QueueFixture>(fixture: &F
         queue.publisher().publish(&lone_batch()).await?;
         take(queue.as_ref()).await?.dead_letter(reason).await?;
         let dead = take_dead(queue.as_ref()).await?;
-        ensure!(dead.reason.as_deref() == Some(reason), "{}", told(&dead));
+        ensure!(
+            dead.reason.as_deref() == Some(reason),
+            "{}",
+            describe(&dead)
+        );
         dead.ack().await?;
     }
     check_nothing_is_left(fixture, queue).await
@@ -59,8 +63,8 @@ pub(super) async fn a_dropped_dead_letter_is_redelivered<F: QueueFixture>(
     }
     let dead = take_dead(queue.as_ref()).await?;
     check(&dead, &sent, 1)?;
-    ensure!(dead.redelivered, "{}", told(&dead));
-    ensure!(dead.reason.as_deref() == Some("no"), "{}", told(&dead));
+    ensure!(dead.redelivered, "{}", describe(&dead));
+    ensure!(dead.reason.as_deref() == Some("no"), "{}", describe(&dead));
     dead.ack().await?;
     check_nothing_is_left(fixture, queue).await
 }
@@ -79,10 +83,10 @@ pub(super) async fn only_a_dead_letter_has_a_reason<F: QueueFixture>(fixture: &F
     let queue = fixture.open().await?;
     queue.publisher().publish(&lone_batch()).await?;
     let first = take(queue.as_ref()).await?;
-    ensure!(first.reason.is_none(), "{}", told(&first));
+    ensure!(first.reason.is_none(), "{}", describe(&first));
     first.retry(RetryTier::First).await?;
     let second = take(queue.as_ref()).await?;
-    ensure!(second.reason.is_none(), "{}", told(&second));
+    ensure!(second.reason.is_none(), "{}", describe(&second));
     second.ack().await?;
     check_nothing_is_left(fixture, queue).await
 }

@@ -1,4 +1,4 @@
-//! Who holds a batch, and what becomes of one that is not settled.
+//! A delivery has one holder at a time, and returns to the queue if it is not settled.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -9,12 +9,12 @@ use carga_common::batch::EncodedBatch;
 use carga_common::queue::{BatchQueue, Deliveries, Delivery, Prefetch, QueueDepth};
 
 use super::{
-    Killable, PATIENCE, QueueFixture, check, check_nothing_is_left, lone_batch, next, publish,
-    publish_with, seq_of, take, told, wait_for_depth,
+    Killable, QueueFixture, TIMEOUT, check, check_nothing_is_left, describe, lone_batch, next,
+    publish, publish_with, seq_of, take, wait_for_depth,
 };
 
-/// How long nothing must come where nothing may come.
-const A_WHILE: Duration = Duration::from_millis(500);
+/// How long a case waits to see that nothing is delivered.
+const QUIET_PERIOD: Duration = Duration::from_millis(500);
 
 pub(super) async fn a_dropped_delivery_is_redelivered<F: QueueFixture>(fixture: &F) -> Result<()> {
     let queue = fixture.open().await?;
@@ -22,18 +22,18 @@ pub(super) async fn a_dropped_delivery_is_redelivered<F: QueueFixture>(fixture: 
     queue.publisher().publish(&sent).await?;
     let first = take(queue.as_ref()).await?;
     check(&first, &sent, 1)?;
-    ensure!(!first.redelivered, "{}", told(&first));
+    ensure!(!first.redelivered, "{}", describe(&first));
     drop(first);
     let second = take(queue.as_ref()).await?;
     check(&second, &sent, 1)?;
-    ensure!(second.redelivered, "{}", told(&second));
+    ensure!(second.redelivered, "{}", describe(&second));
     drop(second);
-    // Nobody settled it, so it is there for the next process as well.
+    // The delivery is still not settled, so the next process gets it as well.
     queue.close().await;
     let queue = fixture.open().await?;
     let third = take(queue.as_ref()).await?;
     check(&third, &sent, 1)?;
-    ensure!(third.redelivered, "{}", told(&third));
+    ensure!(third.redelivered, "{}", describe(&third));
     third.ack().await?;
     check_nothing_is_left(fixture, queue).await
 }
@@ -45,7 +45,7 @@ pub(super) async fn an_acknowledged_delivery_is_gone_for_good<F: QueueFixture>(
     queue.publisher().publish(&lone_batch()).await?;
     let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
     next(&mut deliveries).await?.ack().await?;
-    ensure!(is_silent(&mut deliveries).await, "it came again");
+    ensure!(is_quiet(&mut deliveries).await, "the delivery came again");
     check_nothing_is_left(fixture, queue).await
 }
 
@@ -65,25 +65,25 @@ pub(super) async fn a_delivery_has_one_holder_at_a_time<F: QueueFixture>(
     }
     let seen: Mutex<Vec<u32>> = Mutex::default();
     for delivery in held {
-        note(&seen, seq_of(&delivery)?);
-        ensure!(!delivery.redelivered, "{}", told(&delivery));
+        record(&seen, seq_of(&delivery)?);
+        ensure!(!delivery.redelivered, "{}", describe(&delivery));
         delivery.ack().await?;
     }
     ensure!(distinct(&seen) == u32::from(EACH) * 2, "{seen:?}");
 
-    // And the rest as quickly as both can.
+    // Both handles take the remaining batches as fast as they can.
     let take_all = async |deliveries: &mut Box<dyn Deliveries>| -> Result<()> {
         loop {
             let delivery = next(deliveries).await?;
             let seq = seq_of(&delivery)?;
-            ensure!(!delivery.redelivered, "{}", told(&delivery));
+            ensure!(!delivery.redelivered, "{}", describe(&delivery));
             delivery.ack().await?;
-            if note(&seen, seq) == BATCHES {
+            if record(&seen, seq) == BATCHES {
                 return Ok(());
             }
         }
     };
-    // Whoever has the last one is done; the other waits in vain.
+    // The handle that takes the last batch ends the race; the other handle is still waiting.
     tokio::select! {
         ended = take_all(&mut here) => ended?,
         ended = take_all(&mut there) => ended?,
@@ -93,8 +93,8 @@ pub(super) async fn a_delivery_has_one_holder_at_a_time<F: QueueFixture>(
     check_nothing_is_left(fixture, one).await
 }
 
-/// Adds to what was seen, and says how much that is.
-fn note(seen: &Mutex<Vec<u32>>, seq: u32) -> u32 {
+/// Records a batch number and returns how many are recorded.
+fn record(seen: &Mutex<Vec<u32>>, seq: u32) -> u32 {
     let mut seen = seen
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -116,11 +116,11 @@ pub(super) async fn unsettled_deliveries_never_exceed_the_prefetch<F: QueueFixtu
     publish(queue.as_ref(), 5).await?;
     let mut deliveries = queue.consume(Prefetch::of_batches(2)).await?;
     let (first, second) = (next(&mut deliveries).await?, next(&mut deliveries).await?);
-    ensure!(is_silent(&mut deliveries).await, "a third came");
-    // One for one.
+    ensure!(is_quiet(&mut deliveries).await, "a third delivery came");
+    // Each settled delivery makes room for one more.
     first.ack().await?;
     let third = next(&mut deliveries).await?;
-    ensure!(is_silent(&mut deliveries).await, "a fourth came");
+    ensure!(is_quiet(&mut deliveries).await, "a fourth delivery came");
     for delivery in [second, third] {
         delivery.ack().await?;
     }
@@ -142,26 +142,26 @@ pub(super) async fn prefetch_limits_the_bytes_of_unsettled_deliveries<F: QueueFi
         bytes: 3 * MIB + MIB / 2,
     };
     let mut deliveries = queue.consume(prefetch).await?;
-    // Whoever counts messages only learns from the first how large they are.
+    // RabbitMQ limits the number of messages, so its adapter learns their size from the first one.
     next(&mut deliveries).await?.ack().await?;
     let mut held = Vec::new();
     for _ in 0..3 {
         held.push(next(&mut deliveries).await?);
     }
-    ensure!(is_silent(&mut deliveries).await, "a fourth came");
+    ensure!(is_quiet(&mut deliveries).await, "a fourth delivery came");
     for _ in 4..BATCHES {
         held.remove(0).ack().await?;
         held.push(next(&mut deliveries).await?);
         ensure!(held.len() == 3);
     }
-    ensure!(is_silent(&mut deliveries).await, "one came again");
+    ensure!(is_quiet(&mut deliveries).await, "a delivery came again");
     for delivery in held {
         delivery.ack().await?;
     }
     check_nothing_is_left(fixture, queue).await
 }
 
-/// However often that changes how many may be unsettled.
+/// The sizes change how many deliveries may be unsettled.
 pub(super) async fn batches_of_mixed_sizes_are_delivered_once_each<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
@@ -181,11 +181,11 @@ pub(super) async fn batches_of_mixed_sizes_are_delivered_once_each<F: QueueFixtu
         let delivery = next(&mut deliveries).await?;
         ensure!(
             seen.insert(seq_of(&delivery)?),
-            "twice: {}",
-            told(&delivery)
+            "delivered twice: {}",
+            describe(&delivery)
         );
         held.push(delivery);
-        // Settled late, and not in the order of their arrival.
+        // Each delivery is settled after the next one has arrived.
         if held.len() > 1 {
             held.remove(0).ack().await?;
         }
@@ -215,7 +215,7 @@ pub(super) async fn batches_prefetched_by_a_dropped_consumer_go_to_another<F: Qu
     check_nothing_is_left(fixture, one).await
 }
 
-/// A worker that stops takes nothing more and still finishes what it has.
+/// A worker that stops drops its consumer first and then settles its deliveries.
 pub(super) async fn a_delivery_can_be_settled_after_its_consumer_is_dropped<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
@@ -245,7 +245,7 @@ pub(super) async fn a_closed_holder_is_fenced<F: QueueFixture>(fixture: &F) -> R
     check_fenced(fixture, held, &sent, queue).await
 }
 
-/// It may live on, with a delivery that is somebody else's by now.
+/// The holder may still be alive, with a delivery that now has another holder.
 pub(super) async fn a_holder_presumed_dead_is_fenced<F: QueueFixture>(fixture: &F) -> Result<()> {
     let Killable {
         queue: stale,
@@ -260,20 +260,21 @@ pub(super) async fn a_holder_presumed_dead_is_fenced<F: QueueFixture>(fixture: &
     check_fenced(fixture, held, &sent, queue).await
 }
 
-/// What the stale holder has is ours, and it cannot take it from us.
+/// Checks that the delivery has moved from the stale holder to `queue`, and that the stale holder
+/// cannot settle it.
 async fn check_fenced<F: QueueFixture>(
     fixture: &F,
     held: Delivery,
     sent: &EncodedBatch,
     queue: Arc<dyn BatchQueue>,
 ) -> Result<()> {
-    let ours = take(queue.as_ref()).await?;
-    check(&ours, sent, 1)?;
-    ensure!(ours.redelivered, "{}", told(&ours));
+    let redelivery = take(queue.as_ref()).await?;
+    check(&redelivery, sent, 1)?;
+    ensure!(redelivery.redelivered, "{}", describe(&redelivery));
     let late = held.ack().await;
-    ensure!(late.is_err(), "the stale holder was told that it is done");
-    // It is still ours to give back.
-    drop(ours);
+    ensure!(late.is_err(), "the stale holder settled the delivery");
+    // The redelivery is still unsettled, so dropping it returns the batch to the queue.
+    drop(redelivery);
     let again = take(queue.as_ref()).await?;
     check(&again, sent, 1)?;
     again.ack().await?;
@@ -286,14 +287,14 @@ pub(super) async fn a_closed_handle_ends_its_deliveries_with_an_error<F: QueueFi
     let queue = fixture.open().await?;
     let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
     queue.close().await;
-    let ended = tokio::time::timeout(PATIENCE, deliveries.next()).await?;
+    let ended = tokio::time::timeout(TIMEOUT, deliveries.next()).await?;
     ensure!(ended.is_err_and(|error| error.is_unavailable()));
     Ok(())
 }
 
-/// Nothing comes for a while.
-async fn is_silent(deliveries: &mut Box<dyn Deliveries>) -> bool {
-    tokio::time::timeout(A_WHILE, deliveries.next())
+/// Whether nothing is delivered for `QUIET_PERIOD`.
+async fn is_quiet(deliveries: &mut Box<dyn Deliveries>) -> bool {
+    tokio::time::timeout(QUIET_PERIOD, deliveries.next())
         .await
         .is_err()
 }

@@ -1,4 +1,4 @@
-//! The adapters of the queue.
+//! Fixtures for the adapters of the queue.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::suite::Fixture;
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Queues of its own on the shared broker.
+/// A prefix for queues on the shared broker.
 pub(super) struct Rabbit(Scope);
 
 impl Fixture for Rabbit {
@@ -32,8 +32,8 @@ impl Fixture for Rabbit {
         Ok(Self(Scope::new().await?))
     }
 
-    /// The broker keeps a queue until somebody deletes it, and slows down with every hundred of
-    /// them.
+    /// Deletes the queues: the broker keeps a queue until it is deleted, and hundreds of queues
+    /// slow it down.
     async fn end(self) -> Result<()> {
         let connection =
             Connection::connect(self.0.amqp_url(), ConnectionProperties::default()).await?;
@@ -66,15 +66,15 @@ impl QueueFixture for Rabbit {
         self.open_at(self.0.amqp_url().to_owned()).await
     }
 
-    /// On connections that lead through this process, where they can be cut.
+    /// Connects through a relay in this process, which can cut the connections.
     async fn open_killable(&self) -> Result<Killable> {
         let url = self.0.amqp_url();
-        let (_, address) = url.split_once('@').context("a URL without a user")?;
+        let (_, address) = url.split_once('@').context("the broker URL has no user")?;
         let broker = address.split('/').next().unwrap_or(address);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let detour = url.replace(broker, &listener.local_addr()?.to_string());
+        let relay_url = url.replace(broker, &listener.local_addr()?.to_string());
         let connections = tokio::spawn(relay(listener, broker.to_owned()));
-        let queue = self.open_at(detour).await?;
+        let queue = self.open_at(relay_url).await?;
         let presume_dead = async move {
             connections.abort();
             // Once the task has ended, all its connections are closed.
@@ -89,7 +89,7 @@ impl QueueFixture for Rabbit {
     }
 }
 
-/// Passes every connection on, until it is dropped.
+/// Relays every connection to `to`, until the future is dropped.
 async fn relay(listener: TcpListener, to: String) -> std::io::Result<()> {
     let mut connections = JoinSet::new();
     loop {
@@ -99,7 +99,7 @@ async fn relay(listener: TcpListener, to: String) -> std::io::Result<()> {
     }
 }
 
-/// A file of its own.
+/// A database file in a temporary directory.
 pub(super) struct Sqlite(TempDir);
 
 impl Sqlite {
@@ -127,16 +127,17 @@ impl QueueFixture for Sqlite {
         };
         Ok(Arc::new(SqliteQueue::open(settings).await?))
     }
-    /// A holder that has not been heard of for long enough is none.
+
+    /// Deletes the record of the holder, as the queue does when a holder sends no heartbeat.
     async fn open_killable(&self) -> Result<Killable> {
         let queue = self.open().await?;
         let file = SqliteConnectOptions::new().filename(self.file());
         let presume_dead = async move {
             let mut connection = file.connect().await?;
-            let forgotten = sqlx::query("DELETE FROM holders")
+            let deleted = sqlx::query("DELETE FROM holders")
                 .execute(&mut connection)
                 .await?;
-            ensure!(forgotten.rows_affected() == 1, "{forgotten:?}");
+            ensure!(deleted.rows_affected() == 1, "{deleted:?}");
             Ok(sqlx::Connection::close(connection).await?)
         };
         Ok(Killable {

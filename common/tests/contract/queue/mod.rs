@@ -72,26 +72,25 @@ macro_rules! contract {
 contract!(rabbit on Rabbit);
 contract!(sqlite on Sqlite);
 
-/// Long enough for anything but a loss.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a case waits for a delivery before it fails.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A queue of a test's own.
+/// A fixture with a queue.
 trait QueueFixture: Fixture {
-    /// One more handle on it, as another process would have.
+    /// Opens another handle on the queue, as another process would.
     async fn open(&self) -> Result<Arc<dyn BatchQueue>>;
 
-    /// The same, of a process that the queue can be made to believe dead.
+    /// Opens another handle, whose process the queue can be made to presume dead.
     async fn open_killable(&self) -> Result<Killable>;
 }
 
-/// A handle, and an action that makes the queue believe its process dead while the process lives
-/// on.
+/// A handle, and an action that makes the queue presume its process dead although it is alive.
 struct Killable {
     queue: Arc<dyn BatchQueue>,
     presume_dead: BoxFuture<'static, Result<()>>,
 }
 
-/// A batch as the queue sees it: it never reads a body.
+/// A batch with any body, since the queue does not read bodies.
 fn batch(upload: UploadId, seq: u32, body: impl Into<Bytes>) -> EncodedBatch {
     EncodedBatch {
         id: BatchId {
@@ -103,17 +102,17 @@ fn batch(upload: UploadId, seq: u32, body: impl Into<Bytes>) -> EncodedBatch {
     }
 }
 
-/// A batch of an upload of its own.
+/// A batch of a new upload.
 fn lone_batch() -> EncodedBatch {
     batch(UploadId::generate(), 7, "body")
 }
 
-/// Publishes batches with the numbers 1 to `count`, one after the other.
+/// Publishes batches with the numbers 1 to `count`, in this order.
 async fn publish(queue: &dyn BatchQueue, count: u32) -> Result<()> {
     publish_with(queue, count, |seq| format!("body {seq}")).await
 }
 
-/// The same, with bodies of the test's own.
+/// Publishes batches with the numbers 1 to `count` and these bodies, in this order.
 async fn publish_with<B: Into<Bytes>>(
     queue: &dyn BatchQueue,
     count: u32,
@@ -126,10 +125,10 @@ async fn publish_with<B: Into<Bytes>>(
     Ok(())
 }
 
-/// The next delivery, in time.
+/// The next delivery; fails after `TIMEOUT`.
 async fn next(deliveries: &mut Box<dyn Deliveries>) -> Result<Delivery> {
-    let delivery = tokio::time::timeout(PATIENCE, deliveries.next()).await;
-    Ok(delivery.context("nothing was delivered")??)
+    let delivery = tokio::time::timeout(TIMEOUT, deliveries.next()).await;
+    Ok(delivery.with_context(|| format!("nothing was delivered within {TIMEOUT:?}"))??)
 }
 
 /// The next delivery of a new consumer.
@@ -142,20 +141,20 @@ async fn take_dead(queue: &dyn BatchQueue) -> Result<Delivery> {
     next(&mut queue.consume_dead_letters().await?).await
 }
 
-/// It is this batch in this attempt, unharmed.
+/// Checks that the delivery is this batch, unchanged, in this attempt.
 fn check(delivery: &Delivery, sent: &EncodedBatch, attempt: u32) -> Result<()> {
-    ensure!(delivery.id == Some(sent.id), "{}", told(delivery));
+    ensure!(delivery.id == Some(sent.id), "{}", describe(delivery));
     ensure!(
         delivery.body == sent.body,
-        "another body: {}",
-        told(delivery)
+        "the body differs: {}",
+        describe(delivery)
     );
-    ensure!(delivery.attempt == attempt, "{}", told(delivery));
+    ensure!(delivery.attempt == attempt, "{}", describe(delivery));
     Ok(())
 }
 
-/// A delivery in few words: its own `Debug` shows the whole connection.
-fn told(delivery: &Delivery) -> String {
+/// A short description of a delivery; its `Debug` output includes the whole connection.
+fn describe(delivery: &Delivery) -> String {
     let Delivery {
         body,
         id,
@@ -171,13 +170,13 @@ fn told(delivery: &Delivery) -> String {
 }
 
 fn seq_of(delivery: &Delivery) -> Result<u32> {
-    Ok(delivery.id.context("it has no id")?.seq)
+    Ok(delivery.id.context("the delivery has no batch id")?.seq)
 }
 
-/// Polls until so many wait: what is given back may take a moment to arrive.
+/// Polls until the depth is as expected, since a returned delivery takes a moment to arrive.
 async fn wait_for_depth(queue: &dyn BatchQueue, expected: QueueDepth) -> Result<()> {
     let mut last = None;
-    let reached = eventually(PATIENCE, "the expected depth", async || {
+    let reached = eventually(TIMEOUT, "the expected depth", async || {
         last = queue.depth().await.ok();
         last == Some(expected)
     });
@@ -185,8 +184,8 @@ async fn wait_for_depth(queue: &dyn BatchQueue, expected: QueueDepth) -> Result<
     reached.with_context(|| format!("expected {expected:?}, found {last:?}"))
 }
 
-/// Closes the handle and opens another, which must find nothing at all. Whatever was not settled
-/// for good would be back.
+/// Closes the handle and checks with a new one that the queue is empty. A delivery that was not
+/// settled would be back.
 async fn check_nothing_is_left<F: QueueFixture>(
     fixture: &F,
     queue: Arc<dyn BatchQueue>,
@@ -194,7 +193,10 @@ async fn check_nothing_is_left<F: QueueFixture>(
     queue.close().await;
     let again = fixture.open().await?;
     let depth = again.depth().await?;
-    ensure!(depth == QueueDepth::default(), "{depth:?}");
+    ensure!(
+        depth == QueueDepth::default(),
+        "expected an empty queue, found {depth:?}"
+    );
     again.close().await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What is published is durable, once, and comes out as it went in.
+//! A published batch is durable, and is delivered once and unchanged.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,8 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use super::{
-    PATIENCE, QueueFixture, batch, check, check_nothing_is_left, lone_batch, next, publish, take,
-    take_dead, told, wait_for_depth,
+    QueueFixture, TIMEOUT, batch, check, check_nothing_is_left, describe, lone_batch, next,
+    publish, take, take_dead, wait_for_depth,
 };
 use crate::sample::in_epoch;
 
@@ -27,7 +27,7 @@ pub(super) async fn a_published_batch_survives_reopening<F: QueueFixture>(
     let queue = fixture.open().await?;
     let delivery = take(queue.as_ref()).await?;
     check(&delivery, &sent, 1)?;
-    ensure!(!delivery.redelivered, "{}", told(&delivery));
+    ensure!(!delivery.redelivered, "{}", describe(&delivery));
     delivery.ack().await?;
     check_nothing_is_left(fixture, queue).await
 }
@@ -65,7 +65,7 @@ pub(super) async fn concurrent_publishes_are_each_durable_once<F: QueueFixture>(
         ensure!(
             new.is_some_and(|new| found.insert(new)),
             "{}",
-            told(&delivery)
+            describe(&delivery)
         );
         delivery.ack().await?;
     }
@@ -73,7 +73,7 @@ pub(super) async fn concurrent_publishes_are_each_durable_once<F: QueueFixture>(
     check_nothing_is_left(fixture, queue).await
 }
 
-/// It may slow its publishers down.
+/// The queue may slow its publishers down, but it must not fail them.
 pub(super) async fn a_queue_without_a_consumer_accepts_every_publish<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
@@ -87,7 +87,7 @@ pub(super) async fn a_queue_without_a_consumer_accepts_every_publish<F: QueueFix
         .map(|batch| publisher.publish(batch))
         .buffer_unordered(32)
         .try_collect::<()>();
-    tokio::time::timeout(PATIENCE, published).await??;
+    tokio::time::timeout(TIMEOUT, published).await??;
     let all_ready = QueueDepth {
         ready: u64::from(BATCHES),
         ..QueueDepth::default()
@@ -107,7 +107,7 @@ pub(super) async fn a_waiting_consumer_receives_a_batch_from_another_handle<F: Q
     let sent = lone_batch();
     let mut deliveries = here.consume(Prefetch::of_batches(1)).await?;
     let published = async {
-        // The consumer is polled first, so it waits by now.
+        // `try_join` polls the consumer first, so the consumer is already waiting.
         Ok(there.publisher().publish(&sent).await?)
     };
     let (delivery, ()) = try_join(next(&mut deliveries), published).await?;
@@ -144,15 +144,13 @@ pub(super) async fn a_body_of_any_bytes_is_delivered_unchanged<F: QueueFixture>(
 
 pub(super) async fn a_body_of_5_mib_is_delivered_whole<F: QueueFixture>(fixture: &F) -> Result<()> {
     let queue = fixture.open().await?;
-    let body: Vec<u8> = (0..5 << 20)
-        .map(|fixture: u32| (fixture % 251) as u8)
-        .collect();
+    let body: Vec<u8> = (0..5 << 20).map(|index: u32| (index % 251) as u8).collect();
     let sent = batch(UploadId::generate(), 1, body);
     queue.publisher().publish(&sent).await?;
     let delivery = take(queue.as_ref()).await?;
     check(&delivery, &sent, 1)?;
-    // A copy of it travels, too.
-    delivery.dead_letter("too large a thing to read").await?;
+    // The body is delivered whole in a dead letter, too.
+    delivery.dead_letter("too large").await?;
     let dead = take_dead(queue.as_ref()).await?;
     check(&dead, &sent, 1)?;
     dead.ack().await?;
@@ -164,7 +162,7 @@ pub(super) async fn a_delivery_carries_its_batch_id_and_epoch<F: QueueFixture>(
 ) -> Result<()> {
     let queue = fixture.open().await?;
     let mut sent = lone_batch();
-    // An id that a client chose, and the largest numbers there are.
+    // An id that a client chose, the largest epoch and the largest batch number.
     sent.id = BatchId {
         upload: in_epoch(Uuid::new_v4().into(), i32::MAX),
         seq: u32::MAX,
@@ -176,8 +174,7 @@ pub(super) async fn a_delivery_carries_its_batch_id_and_epoch<F: QueueFixture>(
     check_nothing_is_left(fixture, queue).await
 }
 
-/// A worker of an older build has nothing but the message to pass on, and must not lose anything
-/// of it.
+/// A worker of an older build cannot decode such a message, and must pass it on unchanged.
 pub(super) async fn a_message_of_an_unknown_version_is_delivered_unchanged<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
@@ -187,7 +184,7 @@ pub(super) async fn a_message_of_an_unknown_version_is_delivered_unchanged<F: Qu
     let delivery = take(queue.as_ref()).await?;
     check(&delivery, &sent, 1)?;
     let Err(unknown) = Batch::decode(delivery.body.clone()) else {
-        anyhow::bail!("version 7 was read");
+        anyhow::bail!("version 7 was decoded");
     };
     ensure!(
         matches!(unknown, DecodeError::UnknownVersion(7)),
@@ -196,7 +193,11 @@ pub(super) async fn a_message_of_an_unknown_version_is_delivered_unchanged<F: Qu
     delivery.dead_letter(&unknown.to_string()).await?;
     let dead = take_dead(queue.as_ref()).await?;
     check(&dead, &sent, 1)?;
-    ensure!(dead.reason == Some(unknown.to_string()), "{}", told(&dead));
+    ensure!(
+        dead.reason == Some(unknown.to_string()),
+        "{}",
+        describe(&dead)
+    );
     dead.ack().await?;
     check_nothing_is_left(fixture, queue).await
 }
@@ -220,11 +221,11 @@ pub(super) async fn depth_counts_ready_retrying_and_dead_messages<F: QueueFixtur
         next(&mut deliveries).await?,
         next(&mut deliveries).await?,
     );
-    // What is in a worker's hands is not ready for another.
+    // A delivery that a worker holds is not counted as ready.
     wait_for_depth(queue.as_ref(), depth(2, 0, 0)).await?;
-    // Before the others are settled, or the consumer would take more.
+    // The consumer is dropped before the deliveries are settled, or it would take more.
     drop(deliveries);
-    // The longest tier, so that it still waits when it is looked for.
+    // The longest tier, so that the batch still waits when the depth is read.
     retried.retry(RetryTier::Third).await?;
     dead.dead_letter("as a test").await?;
     held.ack().await?;

@@ -1,4 +1,4 @@
-//! What failed is tried again, later, and counted.
+//! A retried delivery returns after a delay, as the next attempt.
 
 use std::time::{Duration, Instant};
 
@@ -6,11 +6,11 @@ use anyhow::{Result, ensure};
 use carga_common::queue::{Prefetch, QueueDepth, RetryTier};
 
 use super::{
-    QueueFixture, check, check_nothing_is_left, lone_batch, next, publish, seq_of, take, told,
+    QueueFixture, check, check_nothing_is_left, describe, lone_batch, next, publish, seq_of, take,
     wait_for_depth,
 };
 
-/// A wait that is cut short by rounding is none that was forgotten.
+/// Almost the delay of the first tier, since rounding may shorten the delay.
 const NEARLY_A_SECOND: Duration = Duration::from_millis(800);
 
 pub(super) async fn a_retried_delivery_waits_for_its_tier_and_is_the_next_attempt<
@@ -28,8 +28,8 @@ pub(super) async fn a_retried_delivery_waits_for_its_tier_and_is_the_next_attemp
     let waited = retried.elapsed();
     ensure!(waited > NEARLY_A_SECOND, "{waited:?}");
     check(&second, &sent, 2)?;
-    // A new attempt, not one that came back.
-    ensure!(!second.redelivered, "{}", told(&second));
+    // A retry is a new attempt and not a redelivery.
+    ensure!(!second.redelivered, "{}", describe(&second));
     second.ack().await?;
     check_nothing_is_left(fixture, queue).await
 }
@@ -81,7 +81,7 @@ pub(super) async fn a_redelivery_does_not_count_as_an_attempt<F: QueueFixture>(
     }
     let second = take(queue.as_ref()).await?;
     check(&second, &sent, 2)?;
-    ensure!(second.redelivered, "{}", told(&second));
+    ensure!(second.redelivered, "{}", describe(&second));
     second.ack().await?;
     check_nothing_is_left(fixture, queue).await
 }
@@ -101,7 +101,7 @@ pub(super) async fn a_long_retry_delay_does_not_hold_back_a_short_one<F: QueueFi
     ensure!(
         seq_of(&back)? == seq && back.attempt == 2,
         "{}",
-        told(&back)
+        describe(&back)
     );
     let waited = retried.elapsed();
     ensure!(waited < RetryTier::Third.delay() / 2, "{waited:?}");

@@ -18,13 +18,13 @@ pub(super) async fn an_upload_is_not_complete_while_a_batch_is_missing<F: StoreF
     let id = begin(store.as_ref()).await?;
     let batches = sample::batches(id, 3, 10)?;
     ensure!(store.seal(first(id), &seal(3, 30)).await?);
-    // The one in the middle comes last.
+    // The batch in the middle is stored last.
     for next in [2, 0, 1] {
         check_incomplete(store.as_ref(), id).await?;
         store_new(store.as_ref(), &batches[next..=next]).await?;
     }
     let Completion::Ready(ready) = store.completion(id).await? else {
-        anyhow::bail!("it is not ready");
+        anyhow::bail!("the upload is not ready to complete");
     };
     ensure!(ready.key() == first(id) && ready.rows_read == 30);
     ensure!(store.complete(first(id)).await?);
@@ -63,8 +63,8 @@ pub(super) async fn an_upload_without_rows_completes<F: StoreFixture>(fixture: &
     check_sample_rows(store.as_ref(), id, 0).await
 }
 
-/// Each looks after its own commit, as a worker does, and the API after the seal: the last of
-/// them sees everything.
+/// Every worker checks for completion after its commit, and the API does after the seal. The last
+/// of them sees every batch.
 pub(super) async fn concurrent_last_batches_complete_an_upload_exactly_once<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
@@ -88,16 +88,16 @@ pub(super) async fn concurrent_last_batches_complete_an_upload_exactly_once<F: S
             finish(api.as_ref(), id).await
         }));
         let mut completed = 0;
-        for ended_it in try_join_all(all).await? {
-            completed += usize::from(ended_it?);
+        for ended in try_join_all(all).await? {
+            completed += usize::from(ended?);
         }
-        ensure!(completed == 1, "it was completed {completed} times");
+        ensure!(completed == 1, "the upload was completed {completed} times");
         check_sample_rows(handles[0].as_ref(), id, 40).await?;
     }
     Ok(())
 }
 
-/// Completes the upload if it can. Whether this call did.
+/// Completes the upload if it is ready. Returns whether this call completed it.
 async fn finish(store: &dyn Store, id: UploadId) -> Result<bool> {
     match store.completion(id).await? {
         Completion::Ready(upload) => Ok(store.complete(upload.key()).await?),
@@ -110,21 +110,25 @@ pub(super) async fn row_counts_that_do_not_add_up_are_a_mismatch<F: StoreFixture
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    // Two batches of ten rows are stored. Too few rows, too many, and a batch too much.
+    // Two batches of ten rows are stored. The seal announces too few rows, too many rows or too few
+    // batches.
     for (batches, read) in [(2, 19), (2, 21), (1, 20)] {
         let id = begin(store.as_ref()).await?;
         store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;
         ensure!(store.seal(first(id), &seal(batches, read)).await?);
         let completion = store.completion(id).await?;
         let Completion::Mismatch {
-            read: told,
+            read: reported,
             stored,
             rejected: 0,
         } = completion
         else {
             anyhow::bail!("{batches} batches and {read} rows: {completion:?}");
         };
-        ensure!((told, stored) == (read, 20), "{told} {stored}");
+        ensure!(
+            (reported, stored) == (read, 20),
+            "expected ({read}, 20), found ({reported}, {stored})"
+        );
         ensure!(!store.complete(first(id)).await?);
         check_status(store.as_ref(), id, Status::Processing).await?;
         ensure!(rows(store.as_ref(), id).await?.is_empty());

@@ -1,4 +1,4 @@
-//! The store can be opened by several processes, keeps what is committed, and names its errors.
+//! Several processes can open the store, committed data is kept, and an error names its operation.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub(super) async fn committed_data_survives_reopening<F: StoreFixture>(fixture: 
 pub(super) async fn several_handles_can_open_a_new_store_at_once<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
-    // All at once: whichever comes first makes the schema.
+    // All handles open at once, and the first one creates the schema.
     let stores = try_join_all((0..4).map(|_| fixture.open())).await?;
     let id = begin(stores[0].as_ref()).await?;
     for store in &stores {
@@ -59,7 +59,7 @@ pub(super) async fn several_handles_can_open_a_new_store_at_once<F: StoreFixture
     Ok(())
 }
 
-/// The operation that the error of a call to a closed store names.
+/// The operation that is named in the error of a closed store.
 fn operation<T>(outcome: PortResult<T>) -> Result<String> {
     let Err(error) = outcome else {
         anyhow::bail!("a closed store answered");
@@ -144,14 +144,13 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
     Ok(())
 }
 
-/// Corruption is reported as what it is: it does not look like an absent value or an unknown
-/// upload.
+/// A corrupt value must not look like an absent value or an unknown upload.
 pub(super) async fn a_corrupt_value_is_reported_with_its_column<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     fn check<T>(outcome: PortResult<T>, column: &str, value: &str) -> Result<()> {
         let Err(error) = outcome else {
-            anyhow::bail!("{column}={value} was read");
+            anyhow::bail!("{column}={value} was read without an error");
         };
         let text = error.chain();
         ensure!(error.kind() == ErrorKind::Internal, "{text}");

@@ -1,4 +1,4 @@
-//! Batches that were given up are kept, and stand in the way of their upload's completion.
+//! A dead letter is kept, and prevents the completion of its upload.
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
@@ -31,7 +31,7 @@ pub(super) async fn a_dead_letter_is_kept_once_and_counted<F: StoreFixture>(
 ) -> Result<()> {
     let (store, other) = (fixture.open().await?, fixture.open().await?);
     let (id, untouched) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
-    // The broker may hand one over twice, even to two workers at once.
+    // The broker may deliver a dead letter twice, even to two workers at once.
     let letter = dead_batch(id, 1, 2);
     let parked = try_join(store.park(&letter), other.park(&letter)).await?;
     ensure!(parked == (Parked::Kept, Parked::Kept), "{parked:?}");
@@ -39,11 +39,11 @@ pub(super) async fn a_dead_letter_is_kept_once_and_counted<F: StoreFixture>(
     ensure!(find(store.as_ref(), id).await?.batches_dead == 1);
     ensure!(store.park(&dead_batch(id, 1, 3)).await? == Parked::Kept);
     ensure!(find(store.as_ref(), id).await?.batches_dead == 2);
-    // Those of another epoch are none of this one's.
+    // A dead letter of another epoch is not counted in this epoch.
     store.park(&dead_batch(id, 2, 9)).await?;
     ensure!(find(store.as_ref(), id).await?.batches_dead == 2);
     ensure!(find(store.as_ref(), untouched).await?.batches_dead == 0);
-    // It is kept, not judged: its upload goes on.
+    // A dead letter does not change the status of its upload.
     check_status(store.as_ref(), id, Status::Receiving).await
 }
 
@@ -67,10 +67,10 @@ pub(super) async fn a_dead_letter_without_an_upload_is_kept<F: StoreFixture>(
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     ensure!(store.park(&dead(None)).await? == Parked::Kept);
-    // Two of them are not the same one.
+    // Two dead letters without an id are distinct.
     ensure!(store.park(&dead(None)).await? == Parked::Kept);
-    let of_nobody = dead_batch(UploadId::generate(), 1, 1);
-    ensure!(store.park(&of_nobody).await? == Parked::Kept);
+    let of_unknown_upload = dead_batch(UploadId::generate(), 1, 1);
+    ensure!(store.park(&of_unknown_upload).await? == Parked::Kept);
     ensure!(find(store.as_ref(), id).await?.batches_dead == 0);
     Ok(())
 }

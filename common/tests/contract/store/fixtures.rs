@@ -1,4 +1,4 @@
-//! The adapters of the store.
+//! Fixtures for the adapters of the store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::StoreFixture;
 use crate::suite::Fixture;
 
-/// A database of its own on the shared server.
+/// A database on the shared Postgres server.
 pub(super) struct Postgres(Scope);
 
 impl Fixture for Postgres {
@@ -66,7 +66,7 @@ impl StoreFixture for Postgres {
     }
 }
 
-/// A file of its own.
+/// A database file in a temporary directory.
 pub(super) struct Sqlite(TempDir);
 
 impl Sqlite {

@@ -137,19 +137,19 @@ macro_rules! contract {
 contract!(postgres on Postgres);
 contract!(sqlite on Sqlite);
 
-/// A store of a test's own.
+/// A fixture with a store.
 trait StoreFixture: Fixture {
-    /// One more handle on it, as another process would have.
+    /// Opens another handle on the store, as another process would.
     async fn open(&self) -> Result<Arc<dyn Store>>;
 
-    /// How many rows of an upload there are, to be seen or not, counted without the adapter.
+    /// How many rows of an upload are in the table, visible or not, counted without the adapter.
     async fn rows_in_table(&self, id: UploadId) -> Result<u64>;
 
     /// Runs a statement without the adapter, and without the checks of the schema.
     async fn execute(&self, statement: &str) -> Result<()>;
 
-    /// Columns of `uploads` whose type lets an invalid value pass: the column, the value in SQL,
-    /// and the value as an error shows it.
+    /// Columns of `uploads` whose type allows an invalid value: the column, the value in SQL, and
+    /// the value as an error shows it.
     fn corrupt_values() -> &'static [(&'static str, &'static str, &'static str)];
 }
 
@@ -193,7 +193,7 @@ async fn fail(store: &dyn Store, id: UploadId) -> Result<()> {
 
 /// Stores batches that are all new.
 async fn store_new(store: &dyn Store, batches: &[ArchivedBatch]) -> Result<()> {
-    // About what a worker takes at once.
+    // A worker stores groups of about this size.
     for group in batches.chunks(30) {
         let outcomes = store.store(group).await?;
         ensure!(
@@ -204,7 +204,7 @@ async fn store_new(store: &dyn Store, batches: &[ArchivedBatch]) -> Result<()> {
     Ok(())
 }
 
-/// Creates an upload, stores all of it and completes it.
+/// Creates an upload, stores its batches and completes it.
 async fn complete(store: &dyn Store, batches: u32, per_batch: u32) -> Result<UploadId> {
     let id = begin(store).await?;
     store_new(store, &sample::batches(id, batches, per_batch)?).await?;
@@ -219,7 +219,7 @@ async fn end_well(store: &dyn Store, id: UploadId, batches: u32, rows: u64) -> R
     Ok(())
 }
 
-/// The upload, which is there.
+/// The upload; fails if it does not exist.
 async fn find(store: &dyn Store, id: UploadId) -> Result<Upload> {
     let found = store.upload(id).await?;
     anyhow::Context::context(found, "no such upload")
@@ -227,11 +227,11 @@ async fn find(store: &dyn Store, id: UploadId) -> Result<Upload> {
 
 async fn check_status(store: &dyn Store, id: UploadId, expected: Status) -> Result<()> {
     let status = find(store, id).await?.status;
-    ensure!(status == expected, "{status} is not {expected}");
+    ensure!(status == expected, "expected {expected}, found {status}");
     Ok(())
 }
 
-/// What is to be seen of an upload's rows.
+/// The visible rows of an upload.
 async fn rows(store: &dyn Store, id: UploadId) -> Result<Vec<StoredRow>> {
     let (mut rows, mut after_seq) = (Vec::new(), 0);
     while let Some(page) = store.row_page(id, after_seq).await? {
@@ -241,26 +241,30 @@ async fn rows(store: &dyn Store, id: UploadId) -> Result<Vec<StoredRow>> {
     Ok(rows)
 }
 
-/// What is to be seen are the sample's rows, all of them and nothing else.
+/// Checks that the visible rows are exactly the first `count` sample rows.
 async fn check_sample_rows(store: &dyn Store, id: UploadId, count: u64) -> Result<()> {
     let sample = |row_number| StoredRow {
         row_number,
         fields: sample::cells(row_number).into_iter().map(Some).collect(),
     };
     let found = rows(store, id).await?;
-    ensure!(found.len() as u64 == count, "{} rows", found.len());
+    ensure!(
+        found.len() as u64 == count,
+        "expected {count} rows, found {}",
+        found.len()
+    );
     ensure!(found.into_iter().eq((1..=count).map(sample)));
     Ok(())
 }
 
-/// Removes until nothing is left; says how many calls had more to do.
+/// Removes all rows of an upload. Returns how many calls left rows to remove.
 async fn remove_all(store: &dyn Store, id: UploadId) -> Result<u32> {
     let mut calls = 0;
     loop {
         match store.remove_rows(id).await? {
             Removal::Done => return Ok(calls),
             Removal::More => calls += 1,
-            Removal::Busy => anyhow::bail!("nobody else removes them"),
+            Removal::Busy => anyhow::bail!("another process is removing the rows"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Rows that were not stored are kept with their reasons, and count.
+//! Rejected rows are kept with their reasons and counted.
 
 use anyhow::{Result, ensure};
 use carga_common::rejects::RejectedRow;
@@ -70,7 +70,7 @@ pub(super) async fn rejected_rows_are_read_in_order_and_once_each<F: StoreFixtur
     ensure!(store.reject(first(id), upper).await?);
     ensure!(store.reject(first(other), &[rejected(7)]).await?);
     ensure!(store.reject(first(id), lower).await?);
-    // The answer to a call may be lost, and the call made again.
+    // A caller whose answer was lost repeats the call.
     ensure!(store.reject(first(id), lower).await?);
     ensure!(store.reject(first(id), &[]).await?);
     ensure!(all(store.as_ref(), id).await? == given);
@@ -90,7 +90,7 @@ pub(super) async fn a_page_of_rejected_rows_is_bounded_in_bytes<F: StoreFixture>
     ensure!(store.reject(first(id), &given).await?);
     // Each has 600,000 bytes, and a page ends with the row that exceeds 1 MiB.
     let page = store.rejected_page(id, 0).await?;
-    ensure!(page.len() == 2, "{} rows", page.len());
+    ensure!(page.len() == 2, "expected 2 rows, found {}", page.len());
     ensure!(all(store.as_ref(), id).await? == given);
     Ok(())
 }
@@ -108,7 +108,7 @@ pub(super) async fn a_failed_upload_keeps_its_rejected_rows_and_takes_no_more<F:
     );
     ensure!(
         !store.reject(in_epoch(id, 2), &[rejected(13)]).await?,
-        "of another epoch"
+        "accepted for another epoch"
     );
     fail(store.as_ref(), id).await?;
     ensure!(!store.reject(first(id), &[rejected(14)]).await?);
@@ -157,8 +157,7 @@ pub(super) async fn rejected_counts_that_do_not_add_up_are_a_mismatch<F: StoreFi
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    // Rejected rows that were announced and are not there, and such that are there and were not
-    // announced.
+    // The seal announces more rejected rows than the store has, or fewer.
     for (kept, announced, announced_rows) in [(1, 2, 22), (2, 1, 21), (1, 0, 20), (1, 0, 21)] {
         let id = begin(store.as_ref()).await?;
         store_new(store.as_ref(), &sample::batches(id, 2, 10)?).await?;

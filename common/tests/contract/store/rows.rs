@@ -1,4 +1,4 @@
-//! What is read back is what was stored.
+//! Rows are read back as they were stored.
 
 use anyhow::{Context, Result, ensure};
 use carga_common::error::ErrorKind;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::sample::{self, first};
 
-/// Texts that something on their way might take for something else.
+/// Texts that an encoder, a driver or a database could misread.
 const ODD: [&str; 36] = [
     "",
     " ",
@@ -63,12 +63,25 @@ async fn round_trip(
     store_new(store, &batches).await?;
     end_well(store, id, batches.len() as u32, stored.len() as u64).await?;
     let found = rows(store, id).await?;
-    ensure!(found.len() == stored.len(), "{} rows", found.len());
+    ensure!(
+        found.len() == stored.len(),
+        "expected {} rows, found {}",
+        stored.len(),
+        found.len()
+    );
     for ((row_number, stored), found) in (1..).zip(stored).zip(found) {
-        ensure!(found.row_number == row_number, "{}", found.row_number);
-        ensure!(found.fields.len() == stored.len(), "row {row_number}");
+        ensure!(
+            found.row_number == row_number,
+            "expected row {row_number}, found {}",
+            found.row_number
+        );
+        ensure!(
+            found.fields.len() == stored.len(),
+            "row {row_number} has {} cells",
+            found.fields.len()
+        );
         for (cell, back) in stored.iter().zip(&found.fields) {
-            // A long one would only hide the message.
+            // A long cell would hide the rest of the message.
             let short: String = cell.chars().take(40).collect();
             ensure!(back.as_ref() == Some(cell), "row {row_number}: {short:?}");
         }
@@ -78,13 +91,13 @@ async fn round_trip(
 
 pub(super) async fn every_text_is_read_back_unchanged<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
-    // Each at the beginning, in the middle and at the end of a row.
+    // Each text is the first, the middle and the last cell of a row.
     let columns = ["a \"b\"", "ü,🦀", "\\"].map(String::from).to_vec();
     let around = |index: usize| ODD[index % ODD.len()].to_owned();
-    let rows = (0..ODD.len())
-        .map(|fixture| vec![around(fixture), around(fixture + 1), around(fixture + 2)]);
+    let rows =
+        (0..ODD.len()).map(|index| vec![around(index), around(index + 1), around(index + 2)]);
     round_trip(store.as_ref(), columns, rows.collect()).await?;
-    // And alone.
+    // Each text is the only cell of a row.
     let alone = ODD.iter().map(|text| vec![(*text).to_owned()]).collect();
     round_trip(store.as_ref(), vec!["only".to_owned()], alone).await
 }
@@ -114,7 +127,7 @@ fn check_fields(found: &[StoredRow], expected: &[Vec<Option<String>>]) -> Result
     Ok(())
 }
 
-/// Our own encoder escapes little, another one may escape anything.
+/// Carga's encoder escapes few characters, but another encoder may escape any of them.
 pub(super) async fn every_json_escape_is_decoded<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
@@ -188,7 +201,7 @@ pub(super) async fn rows_are_visible_only_after_their_upload_ended_well<F: Store
     let failed = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(failed, 2, 10)?).await?;
     fail(store.as_ref(), failed).await?;
-    // They are still there, and out of sight.
+    // The rows are still in the table, but not visible.
     ensure!(fixture.rows_in_table(failed).await? == 20);
     ensure!(rows(store.as_ref(), failed).await?.is_empty(), "failed");
     ensure!(rows(store.as_ref(), UploadId::generate()).await?.is_empty());
@@ -231,8 +244,8 @@ pub(super) async fn the_next_page_of_an_undone_upload_is_a_conflict<F: StoreFixt
     let id = complete(store.as_ref(), 3, 10).await?;
     let page = store.row_page(id, 0).await?.context("no first page")?;
     ensure!(store.undo(first(id)).await?);
-    let refused = store.row_page(id, page.last_seq).await;
-    ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::Conflict));
+    let next_page = store.row_page(id, page.last_seq).await;
+    ensure!(next_page.is_err_and(|error| error.kind() == ErrorKind::Conflict));
     ensure!(store.row_page(id, 0).await?.is_none());
     Ok(())
 }

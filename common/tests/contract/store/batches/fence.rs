@@ -1,4 +1,4 @@
-//! Once an upload has failed, nothing of it is stored any more.
+//! After an upload has failed, none of its batches is stored.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: St
     let batches = sample::batches(id, 3, 100)?;
     store_new(store.as_ref(), &batches[..1]).await?;
     fail(store.as_ref(), id).await?;
-    // New ones, and one that was stored; before its rows are removed and afterwards.
+    // Both new and stored batches are fenced, before and after the rows are removed.
     for store in [&store, &other] {
         let outcomes = store.store(&batches).await?;
         ensure!(outcomes == [StoreOutcome::Fenced; 3], "{outcomes:?}");
@@ -34,8 +34,7 @@ pub(crate) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: St
     check_status(store.as_ref(), id, Status::Failed).await
 }
 
-/// Workers that are in the middle of storing while an upload fails, and rows that are removed at
-/// once.
+/// The upload fails while workers store its batches, and its rows are removed at once.
 pub(crate) async fn a_batch_being_stored_does_not_outlive_a_failure<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
@@ -53,12 +52,16 @@ pub(crate) async fn a_batch_being_stored_does_not_outlive_a_failure<F: StoreFixt
             })
         });
         let workers: Vec<_> = workers.collect();
-        // Another moment each time.
-        let so_many = 2 + 4 * round;
-        eventually(Duration::from_secs(60), "some to be stored", async || {
-            let ledger = store.ledger(first(id)).await;
-            ledger.is_ok_and(|ledger| ledger.len() >= so_many)
-        })
+        // In every round the upload fails at a different moment.
+        let stored_before_failure = 2 + 4 * round;
+        eventually(
+            Duration::from_secs(60),
+            "some batches to be stored",
+            async || {
+                let ledger = store.ledger(first(id)).await;
+                ledger.is_ok_and(|ledger| ledger.len() >= stored_before_failure)
+            },
+        )
         .await?;
         fail(store, id).await?;
         remove_all(store, id).await?;
@@ -72,7 +75,7 @@ pub(crate) async fn a_batch_being_stored_does_not_outlive_a_failure<F: StoreFixt
     Ok(())
 }
 
-/// Stores batches with these numbers, two at a time, as long as they are taken.
+/// Stores batches with these numbers, two at a time, until they are fenced.
 async fn store_until_fenced(
     store: &dyn Store,
     id: UploadId,
@@ -86,7 +89,7 @@ async fn store_until_fenced(
         if group.len() < 2 {
             continue;
         }
-        // The fence does not part a group of one upload.
+        // Both batches have the same upload, so both get the same outcome.
         let outcomes = store.store(&group).await?;
         if outcomes == [StoreOutcome::Fenced; 2] {
             break;
@@ -97,16 +100,17 @@ async fn store_until_fenced(
     Ok(())
 }
 
-/// What is not to be stored is not looked into: only a batch that could be stored can be invalid.
+/// The store does not check a batch that is fenced; only a batch that could be stored can be
+/// invalid.
 pub(crate) async fn a_fenced_batch_is_not_validated<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let (failed, unknown) = (begin(store.as_ref()).await?, UploadId::generate());
     let other = begin(store.as_ref()).await?;
     fail(store.as_ref(), failed).await?;
-    let bad = |id| sample::by_hand(id, 1, &sample::columns(), r#"[["7","\u0000"]]"#);
+    let invalid = |id| sample::by_hand(id, 1, &sample::columns(), r#"[["7","\u0000"]]"#);
     let group = [
-        sample::archived(bad(failed)?),
-        sample::archived(bad(unknown)?),
+        sample::archived(invalid(failed)?),
+        sample::archived(invalid(unknown)?),
         sample::batch(other)?,
     ];
     let outcomes = store.store(&group).await?;
@@ -146,7 +150,7 @@ pub(crate) async fn a_batch_of_an_unknown_upload_is_reported<F: StoreFixture>(
     ensure!(outcomes == [StoreOutcome::UnknownUpload], "{outcomes:?}");
     ensure!(fixture.rows_in_table(id).await? == 0);
     ensure!(store.ledger(first(id)).await?.is_empty());
-    // It left nothing behind that would stand in its way.
+    // The first attempt left nothing behind that prevents storing the batch later.
     let new = crate::store::new_upload(id, sample::columns());
     store.create(&new).await?;
     store_new(store.as_ref(), &[batch]).await?;

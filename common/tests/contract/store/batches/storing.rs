@@ -1,4 +1,4 @@
-//! Groups of batches: all of it or nothing, and nothing twice.
+//! A group of batches is stored whole or not at all, and each batch only once.
 
 use std::collections::BTreeMap;
 
@@ -50,34 +50,33 @@ pub(crate) async fn a_group_returns_one_outcome_per_batch_in_order<F: StoreFixtu
     Ok(())
 }
 
-/// A text with a NUL is valid JSON and no valid text of a database, so the batch that has one is
-/// never stored.
+/// A text with a NUL is valid JSON, but a database does not store it, so its batch is invalid.
 pub(crate) async fn a_group_is_stored_whole_or_not_at_all<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
     let (one, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     let with_nul = r#"[["7","fine"],["8","not \u0000 fine"]]"#;
-    let bad = sample::by_hand(one, 4, &sample::columns(), with_nul)?;
-    let bad = sample::archived(bad);
+    let invalid = sample::by_hand(one, 4, &sample::columns(), with_nul)?;
+    let invalid = sample::archived(invalid);
     let good = [sample::batches(one, 3, 100)?, vec![sample::batch(other)?]].concat();
-    // Whatever stands before it and after it in the group.
-    for place_of_bad in [0, 2, good.len()] {
+    // The invalid batch is the first, a middle and the last batch of the group.
+    for index_of_invalid in [0, 2, good.len()] {
         let mut group = good.clone();
-        group.insert(place_of_bad, bad.clone());
-        let refused = store.store(&group).await;
+        group.insert(index_of_invalid, invalid.clone());
+        let outcome = store.store(&group).await;
         ensure!(
-            refused
+            outcome
                 .as_ref()
                 .is_err_and(|error| error.kind() == ErrorKind::Invalid),
-            "{refused:?}"
+            "{outcome:?}"
         );
         for id in [one, other] {
             ensure!(store.ledger(first(id)).await?.is_empty());
             ensure!(fixture.rows_in_table(id).await? == 0);
         }
     }
-    // What was refused along with it goes in without it.
+    // Without the invalid batch the rest of the group is stored.
     store_new(store.as_ref(), &good).await?;
     end_well(store.as_ref(), one, 3, 300).await?;
     check_sample_rows(store.as_ref(), one, 300).await
@@ -89,15 +88,15 @@ pub(crate) async fn a_replay_adds_nothing_and_is_reported<F: StoreFixture>(
     let (store, other) = (fixture.open().await?, fixture.open().await?);
     let id = begin(store.as_ref()).await?;
     let batches = sample::batches(id, 2, 100)?;
-    // Twice within one group.
+    // The same batch is twice in one group.
     let twice = [batches[0].clone(), batches[0].clone()];
     let outcomes = store.store(&twice).await?;
     ensure!(outcomes == [StoreOutcome::Stored, StoreOutcome::Replay]);
-    // Once more beside a new one, by somebody else.
+    // Another process stores it again, together with a new batch.
     let outcomes = other.store(&batches).await?;
     ensure!(outcomes == [StoreOutcome::Replay, StoreOutcome::Stored]);
     ensure!(fixture.rows_in_table(id).await? == 200);
-    // When it is sealed, and when it has ended.
+    // A replay is also reported after the seal and after the end.
     ensure!(store.seal(first(id), &seal(2, 200)).await?);
     ensure!(store.store(&batches).await? == [StoreOutcome::Replay; 2]);
     ensure!(store.complete(first(id)).await?);
@@ -117,8 +116,8 @@ pub(crate) async fn concurrent_stores_of_a_batch_store_it_once<F: StoreFixture>(
     for id in uploads {
         all.extend(sample::batches(id, BATCHES, 20)?);
     }
-    // Everything from both ends, in groups, so that they meet with the same uploads in opposite
-    // orders.
+    // Every worker stores all batches in groups, some in reverse, so that groups have the same
+    // uploads in opposite orders.
     let workers = (0..6).map(|number| {
         let store = handles[number % 2].clone();
         let mut mine = all.clone();
@@ -153,7 +152,7 @@ pub(crate) async fn concurrent_stores_of_a_batch_store_it_once<F: StoreFixture>(
     Ok(())
 }
 
-/// We send none, but a message may say so.
+/// Carga sends no batch without rows, but a message can contain one.
 pub(crate) async fn a_batch_without_rows_is_stored<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
@@ -171,7 +170,7 @@ pub(crate) async fn ledger_entries_are_in_order_and_complete<F: StoreFixture>(
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     let columns = sample::columns();
-    // The last one is shorter.
+    // The last batch has fewer rows.
     let mut batches = sample::batches_of(id, &columns, (1..=25).map(sample::cells), 10)?;
     batches[2].archive_bytes = 5_000_000_000;
     for next in [1, 2, 0] {
@@ -218,7 +217,8 @@ pub(crate) async fn progress_returns_the_ledger_and_the_recorded_figures<F: Stor
     Ok(())
 }
 
-/// Asked before an object is written. What may well be stored, or was, must not be held up here.
+/// A worker calls `admits` before it archives a batch. Every batch that can be stored or is stored
+/// must be admitted.
 pub(crate) async fn a_batch_is_admitted_while_it_can_be_stored<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
@@ -234,11 +234,11 @@ pub(crate) async fn a_batch_is_admitted_while_it_can_be_stored<F: StoreFixture>(
     ensure!(store.admits(batch(id, 1)).await?);
     fail(store.as_ref(), id).await?;
     ensure!(!store.admits(batch(id, 1)).await?);
-    // A replay, which is stored.
+    // A replay is admitted, since its batch is stored.
     let completed = complete(store.as_ref(), 1, 1).await?;
     ensure!(store.admits(batch(completed, 1)).await?);
     ensure!(!store.admits(batch(completed, 2)).await?);
-    // `store` is who tells that there is no such upload.
+    // A batch of an unknown upload is admitted, since `store` reports it.
     ensure!(store.admits(batch(UploadId::generate(), 1)).await?);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a crash leaves behind is found.
+//! `leftovers` finds what a crash leaves behind.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::store::{StoreFixture, begin, complete, fail, remove_all, seal, store_
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(3600);
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Polls until what is left over is as expected: time has to pass first.
+/// Polls until the leftovers are as expected, since some appear only after a time.
 async fn wait_until(
     store: &dyn Store,
     lease: Duration,
@@ -22,12 +22,12 @@ async fn wait_until(
     expected: impl Fn(&Leftovers) -> bool,
 ) -> Result<()> {
     let mut last = None;
-    let found = eventually(PATIENCE, "the expected leftovers", async || {
+    let found = eventually(TIMEOUT, "the expected leftovers", async || {
         last = store.leftovers(lease, archive_grace).await.ok();
         last.as_ref().is_some_and(&expected)
     });
     let found = found.await;
-    found.with_context(|| format!("{last:?}"))
+    found.with_context(|| format!("found {last:?}"))
 }
 
 pub(crate) async fn a_receiving_upload_without_heartbeats_expires<F: StoreFixture>(
@@ -35,7 +35,7 @@ pub(crate) async fn a_receiving_upload_without_heartbeats_expires<F: StoreFixtur
 ) -> Result<()> {
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
-    // Neither one that is sealed nor one that has ended has a lease.
+    // Sealed and ended uploads have no lease.
     let sealed = begin(store.as_ref()).await?;
     ensure!(store.seal(first(sealed), &seal(1, 1)).await?);
     fail(store.as_ref(), begin(store.as_ref()).await?).await?;
@@ -61,8 +61,8 @@ pub(crate) async fn a_heartbeat_renews_the_lease<F: StoreFixture>(fixture: &F) -
         rows_rejected: 0,
         bytes_received: 1,
     };
-    // Several times, since a busy machine may take a second between the two.
-    eventually(PATIENCE, "the lease to be renewed", async || {
+    // This is repeated, since a busy machine may take a second between the two calls.
+    eventually(TIMEOUT, "the lease to be renewed", async || {
         store.heartbeat(&[beat]).await.is_ok()
             && store
                 .leftovers(lease, LONG)
@@ -80,7 +80,7 @@ pub(crate) async fn a_sealed_upload_without_an_end_is_unfinished<F: StoreFixture
     ensure!(store.seal(first(id), &seal(1, 1)).await?);
     begin(store.as_ref()).await?;
     complete(store.as_ref(), 1, 1).await?;
-    // Its workers have some seconds to end it by themselves.
+    // The workers have some seconds to end the upload before it is listed.
     let found = store.leftovers(LONG, LONG).await?;
     ensure!(found.unfinished.is_empty(), "{found:?}");
     let only = |found: &Leftovers| found.unfinished == [id];
@@ -126,7 +126,7 @@ pub(crate) async fn the_archive_of_a_failed_upload_is_listed_until_it_is_removed
     let id = begin(store.as_ref()).await?;
     complete(store.as_ref(), 1, 1).await?;
     fail(store.as_ref(), id).await?;
-    // Whether its rows are removed has nothing to do with it.
+    // The archive is listed before and after the rows are removed.
     let only = |found: &Leftovers| found.to_unarchive == [id];
     wait_until(store.as_ref(), LONG, Duration::ZERO, only).await?;
     remove_all(store.as_ref(), id).await?;

@@ -1,4 +1,4 @@
-//! Rows of an upload that failed vanish at once and go little by little.
+//! The rows of a failed upload are hidden at once and removed in chunks.
 
 use anyhow::{Result, ensure};
 use carga_common::store::Removal;
@@ -11,7 +11,7 @@ use crate::store::{
     store_new,
 };
 
-/// More than is removed at once.
+/// More rows than one call removes.
 const MANY: u32 = 120_000;
 
 pub(crate) async fn an_interrupted_removal_is_resumed_by_another_handle<F: StoreFixture>(
@@ -31,7 +31,7 @@ pub(crate) async fn an_interrupted_removal_is_resumed_by_another_handle<F: Store
     store.close().await;
 
     let resumed = remove_all(other.as_ref(), id).await?;
-    ensure!(resumed > 0, "all the rest went at once");
+    ensure!(resumed > 0, "one call removed all remaining rows");
     ensure!(fixture.rows_in_table(id).await? == 0);
     ensure!(other.ledger(first(id)).await?.is_empty());
     let upload = find(other.as_ref(), id).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn removal_keeps_the_rows_of_other_uploads<F: StoreFixture>(
     let completed = complete(store.as_ref(), 3, 10).await?;
     let (failed, receiving) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
     let also_failed = begin(store.as_ref()).await?;
-    // Side by side, in the same groups.
+    // The groups mix batches of the three uploads.
     let three = [failed, receiving, also_failed];
     let batches: Vec<_> = three
         .into_iter()
@@ -68,7 +68,7 @@ pub(crate) async fn removal_keeps_the_rows_of_other_uploads<F: StoreFixture>(
     ] {
         ensure!(
             fixture.rows_in_table(id).await? == left,
-            "not {left} of {id}"
+            "upload {id} does not have {left} rows"
         );
     }
     ensure!(find(store.as_ref(), also_failed).await?.cleanup_pending);
@@ -112,7 +112,7 @@ pub(crate) async fn concurrent_removals_of_an_upload_succeed<F: StoreFixture>(
             loop {
                 match store.remove_rows(id).await? {
                     Removal::More => {}
-                    // Whoever is told that somebody else is at it leaves it to them.
+                    // `Busy` means that the other task is removing the rows.
                     Removal::Busy | Removal::Done => return anyhow::Ok(()),
                 }
             }

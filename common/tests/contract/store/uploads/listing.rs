@@ -11,8 +11,9 @@ use uuid::Uuid;
 use crate::sample::{self, first};
 use crate::store::{StoreFixture, begin, complete, fail, new_upload, seal};
 
-/// Gives all uploads the same time of creation.
-const TIE: &str = "UPDATE uploads SET created_at = (SELECT min(created_at) FROM uploads)";
+/// Gives all uploads the same creation time.
+const EQUALIZE_CREATED_AT: &str =
+    "UPDATE uploads SET created_at = (SELECT min(created_at) FROM uploads)";
 
 const ALL: UploadQuery = UploadQuery {
     status: None,
@@ -31,7 +32,7 @@ pub(crate) async fn uploads_are_listed_newest_first<F: StoreFixture>(fixture: &F
     for _ in 0..5 {
         expected.push(begin(store.as_ref()).await?);
     }
-    // What happens to them later does not matter.
+    // A later change of status does not change the order.
     fail(store.as_ref(), expected[1]).await?;
     expected.reverse();
     let listed = store.uploads(&ALL).await?;
@@ -80,13 +81,13 @@ pub(crate) async fn uploads_created_at_the_same_time_are_listed_by_id<F: StoreFi
 ) -> Result<()> {
     let store = fixture.open().await?;
     let created = create_some(store.as_ref()).await?;
-    fixture.execute(TIE).await?;
+    fixture.execute(EQUALIZE_CREATED_AT).await?;
     let whole = store.uploads(&ALL).await?;
     ensure!(ids(&whole).into_iter().eq(created.into_iter().rev()));
     check_pages(store.as_ref()).await
 }
 
-/// As many uploads as there are pages to turn, with ids in no order.
+/// Creates 25 uploads with random ids.
 async fn create_some(store: &dyn Store) -> Result<BTreeSet<UploadId>> {
     let create = async |_| {
         let new = new_upload(Uuid::new_v4().into(), sample::columns());
@@ -96,20 +97,20 @@ async fn create_some(store: &dyn Store) -> Result<BTreeSet<UploadId>> {
     Ok(created.into_iter().collect())
 }
 
-/// Pages of any size, one after the other, are the whole list.
+/// Checks that consecutive pages of any size make up the whole list.
 async fn check_pages(store: &dyn Store) -> Result<()> {
     let whole = store.uploads(&ALL).await?;
     ensure!(whole.len() == 25);
-    let place_of = |upload: &Upload| (upload.created_at, upload.id);
-    ensure!(whole.is_sorted_by(|newer, older| place_of(newer) > place_of(older)));
+    let sort_key = |upload: &Upload| (upload.created_at, upload.id);
+    ensure!(whole.is_sorted_by(|newer, older| sort_key(newer) > sort_key(older)));
     for limit in [1, 4, 25] {
         let listed = pages(store, limit).await?;
-        ensure!(ids(&listed) == ids(&whole), "{limit} a page: {listed:?}");
+        ensure!(ids(&listed) == ids(&whole), "{limit} per page: {listed:?}");
     }
     Ok(())
 }
 
-/// All uploads, so many at a time.
+/// All uploads, read in pages of `limit`.
 async fn pages(store: &dyn Store, limit: u32) -> Result<Vec<Upload>> {
     let mut all: Vec<Upload> = Vec::new();
     loop {

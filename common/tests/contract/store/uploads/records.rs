@@ -1,4 +1,4 @@
-//! The records of uploads: how they begin, what changes, and that they end once.
+//! The records of uploads, from their creation to their only end.
 
 use anyhow::{Result, ensure};
 use carga_common::error::ErrorKind;
@@ -59,13 +59,13 @@ pub(crate) async fn creating_an_existing_id_is_a_conflict<F: StoreFixture>(
     let id = begin(store.as_ref()).await?;
     let second = new_upload(id, vec!["another".to_owned()]);
     for store in [&store, &other] {
-        let refused = store.create(&second).await;
-        ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::Conflict));
+        let outcome = store.create(&second).await;
+        ensure!(outcome.is_err_and(|error| error.kind() == ErrorKind::Conflict));
     }
-    // Nor once it has ended.
+    // The id stays taken after its upload has ended.
     fail(store.as_ref(), id).await?;
-    let refused = store.create(&second).await;
-    ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::Conflict));
+    let outcome = store.create(&second).await;
+    ensure!(outcome.is_err_and(|error| error.kind() == ErrorKind::Conflict));
     ensure!(find(store.as_ref(), id).await?.columns == sample::columns());
     check_status(store.as_ref(), id, Status::Failed).await
 }
@@ -124,7 +124,7 @@ pub(crate) async fn an_upload_ends_once<F: StoreFixture>(fixture: &F) -> Result<
     let ended = try_join_all(fails).await?;
     ensure!(ended.iter().filter(|ended| **ended).count() == 1);
 
-    // And when it is about to end well.
+    // A failure and a completion at the same time.
     for _ in 0..10 {
         let id = begin(store.as_ref()).await?;
         store_new(store.as_ref(), &[sample::batch(id)?]).await?;
@@ -134,7 +134,7 @@ pub(crate) async fn an_upload_ends_once<F: StoreFixture>(fixture: &F) -> Result<
         let expected = match (completed?, failed?) {
             (true, false) => Status::Completed,
             (false, true) => Status::Failed,
-            ended => anyhow::bail!("completed and failed: {ended:?}"),
+            ended => anyhow::bail!("expected one end, found (completed, failed) = {ended:?}"),
         };
         check_status(store.as_ref(), id, expected).await?;
         ensure!(!store.fail(first(id), &failure, None).await?);
@@ -182,14 +182,14 @@ pub(crate) async fn figures_on_record_never_go_down<F: StoreFixture>(fixture: &F
     for (rows, bytes, expected) in [
         (100, 1000, (100, 1000)),
         (50, 500, (100, 1000)),
-        // Each by itself.
+        // Rows and bytes are raised independently.
         (200, 0, (200, 1000)),
         (0, 3_000_000_000, (200, 3_000_000_000)),
     ] {
         ensure!(store.heartbeat(&[beat(id, rows, bytes)]).await? == [id]);
         let upload = find(store.as_ref(), id).await?;
         let found = (upload.rows_read, upload.bytes_received);
-        ensure!(found == expected, "{found:?} is not {expected:?}");
+        ensure!(found == expected, "expected {expected:?}, found {found:?}");
     }
     Ok(())
 }
@@ -207,7 +207,7 @@ pub(crate) async fn a_heartbeat_renews_only_receiving_uploads<F: StoreFixture>(
     let mut renewed = store.heartbeat(&beats).await?;
     renewed.sort_unstable();
     ensure!(renewed == [one, other], "{renewed:?}");
-    // What has ended has its final figures.
+    // An ended upload keeps its final figures.
     ensure!(find(store.as_ref(), failed).await?.rows_read == 0);
     ensure!(find(store.as_ref(), sealed).await?.rows_read == 5);
     ensure!(store.heartbeat(&[]).await?.is_empty());
@@ -221,7 +221,7 @@ pub(crate) async fn a_failed_upload_keeps_its_highest_figures<F: StoreFixture>(
     let figures = async |last: Option<(u64, u64)>| -> Result<(u64, u64)> {
         let id = begin(store.as_ref()).await?;
         store.heartbeat(&[beat(id, 100, 1000)]).await?;
-        // The workers may be ahead of the last heartbeat.
+        // The workers may have stored more rows than the last heartbeat reported.
         store_new(store.as_ref(), &sample::batches(id, 3, 50)?).await?;
         let last = last.map(|(rows, bytes)| beat(id, rows, bytes));
         ensure!(store.fail(first(id), &failure(), last).await?);
@@ -234,7 +234,7 @@ pub(crate) async fn a_failed_upload_keeps_its_highest_figures<F: StoreFixture>(
         (Some((10, 10)), (150, 1000)),
     ] {
         let found = figures(last).await?;
-        ensure!(found == expected, "{found:?} is not {expected:?}");
+        ensure!(found == expected, "expected {expected:?}, found {found:?}");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! An upload that is given up while it is on its way, or taken back afterwards.
+//! Uploads that are cancelled before their end or undone afterwards.
 
 use std::time::Duration;
 
@@ -22,7 +22,10 @@ pub(crate) async fn a_cancelled_upload_stores_nothing_more_and_leaves_no_row<F: 
     for id in [receiving, sealed] {
         let batches = sample::batches(id, 2, 10)?;
         store_new(store.as_ref(), &batches[..1]).await?;
-        ensure!(!store.cancel(in_epoch(id, 2)).await?, "of another epoch");
+        ensure!(
+            !store.cancel(in_epoch(id, 2)).await?,
+            "cancelled in another epoch"
+        );
         ensure!(store.cancel(first(id)).await?);
         ensure!(store.store(&batches[1..]).await? == [StoreOutcome::Fenced]);
         remove_all(store.as_ref(), id).await?;
@@ -68,14 +71,14 @@ pub(crate) async fn an_undone_upload_leaves_no_row_and_no_archive<F: StoreFixtur
     );
     ensure!(store.undo(first(id)).await?);
     ensure!(rows(store.as_ref(), id).await?.is_empty());
-    // A batch that comes once more is of an epoch that is over.
+    // A redelivered batch belongs to the previous epoch.
     let outcomes = store.store(&sample::batches(id, 1, 10)?).await?;
     ensure!(outcomes == [StoreOutcome::Fenced], "{outcomes:?}");
     let leftovers = store.leftovers(HOUR, HOUR).await?;
     ensure!(leftovers.to_remove == [id], "{leftovers:?}");
-    // At once: an archive with a manifest is data.
+    // The archive is listed at once, since an archive with a manifest counts as stored data.
     ensure!(leftovers.to_unarchive == [id], "{leftovers:?}");
-    // And once more, since a worker may have been about to write into it.
+    // It stays listed, since a worker may still write to it.
     store.archive_removed(id).await?;
     let leftovers = store.leftovers(HOUR, HOUR).await?;
     ensure!(leftovers.to_unarchive == [id], "{leftovers:?}");
@@ -104,7 +107,10 @@ pub(crate) async fn an_upload_is_undone_once_and_only_if_it_ended_well<F: StoreF
         ensure!(!store.undo(first(id)).await?);
     }
     let id = complete(store.as_ref(), 1, 10).await?;
-    ensure!(!store.undo(in_epoch(id, 2)).await?, "of another epoch");
+    ensure!(
+        !store.undo(in_epoch(id, 2)).await?,
+        "undone in another epoch"
+    );
     ensure!(store.undo(first(id)).await?);
     ensure!(!store.undo(first(id)).await? && !store.undo(in_epoch(id, 2)).await?);
     Ok(())
@@ -121,7 +127,10 @@ pub(crate) async fn same_content_is_found_only_while_its_rows_are_visible<F: Sto
     ensure!(store.same_content(content, another).await?.is_none());
     end_well(store.as_ref(), id, 1, 10).await?;
     ensure!(store.same_content(content, another).await? == Some(id));
-    ensure!(store.same_content(content, id).await?.is_none(), "itself");
+    ensure!(
+        store.same_content(content, id).await?.is_none(),
+        "the upload is its own duplicate"
+    );
     ensure!(store.same_content([8; 32].into(), another).await?.is_none());
     ensure!(store.undo(first(id)).await?);
     ensure!(store.same_content(content, another).await?.is_none());
