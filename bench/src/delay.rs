@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Dropping the proxy stops it from accepting connections.
+/// A running proxy. Dropping it stops it from accepting connections.
 #[derive(Debug)]
 pub(crate) struct Delay {
     pub(crate) address: SocketAddr,
@@ -48,21 +48,21 @@ async fn forward(client: TcpStream, server: SocketAddr, delay: Duration) -> Resu
     server.set_nodelay(true)?;
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
-    let answers = tokio::spawn(forward_later(from_server, to_client, delay));
+    let answers = tokio::spawn(copy_with_delay(from_server, to_client, delay));
     tokio::io::copy(&mut from_client, &mut to_server).await?;
     to_server.shutdown().await?;
     answers.await?
 }
 
-async fn forward_later(
+async fn copy_with_delay(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     delay: Duration,
 ) -> Result<()> {
     let (sender, mut pieces) = mpsc::channel::<(Instant, BytesMut)>(1_000);
     let writing = tokio::spawn(async move {
-        while let Some((at, piece)) = pieces.recv().await {
-            tokio::time::sleep_until(at).await;
+        while let Some((due, piece)) = pieces.recv().await {
+            tokio::time::sleep_until(due).await;
             to.write_all(&piece).await?;
         }
         to.shutdown().await

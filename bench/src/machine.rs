@@ -23,7 +23,10 @@ pub(crate) async fn describe(rig: &Rig) -> Result<Machine> {
             "Redis",
             redis.split("v=").nth(1).map(first_word).unwrap_or_default(),
         ),
-        ("SQLite", first_word(&output_of("sqlite3", &["--version"]))),
+        (
+            "sqlite3, the command line",
+            first_word(&output_of("sqlite3", &["--version"])),
+        ),
         (
             "pgloader",
             output_of("dpkg-query", &["-W", "-f", "${Version}", "pgloader"]),

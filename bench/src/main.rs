@@ -6,6 +6,7 @@ mod chart;
 mod compare;
 mod data;
 mod delay;
+mod export;
 mod flat;
 mod machine;
 mod memory;
@@ -13,6 +14,7 @@ mod page_cache;
 mod results;
 mod rig;
 mod scaling;
+mod upload;
 
 use anyhow::Result;
 use carga_testkit::packages::{Package, ensure_installed};
@@ -44,6 +46,8 @@ enum Part {
     Flat,
     /// Memory of one upload of 1 GiB, of long rows, and of twenty concurrent uploads
     Memory,
+    /// Memory of downloads of ten million rows
+    Export,
     /// Redraws the chart from the stored results
     Chart,
 }
@@ -74,12 +78,14 @@ async fn measure(
         Some(Part::Scaling) => scaling::run(rig, results).await,
         Some(Part::Flat) => flat::run(rig, results).await,
         Some(Part::Memory) => memory::run(rig, results).await,
+        Some(Part::Export) => export::run(rig, results).await,
         Some(Part::Chart) => Ok(()),
         None => {
             compare::run(rig, comparisons, results).await?;
             scaling::run(rig, results).await?;
             flat::run(rig, results).await?;
-            memory::run(rig, results).await
+            memory::run(rig, results).await?;
+            export::run(rig, results).await
         }
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Results {
     pub(crate) flat: Vec<Flat>,
     #[serde(default)]
     pub(crate) memory: Vec<Memory>,
+    #[serde(default)]
+    pub(crate) exports: Vec<Export>,
 }
 
 /// The machine, the versions and the day of a measurement.
@@ -51,6 +53,7 @@ pub(crate) struct ArmResult {
     pub(crate) arm: Arm,
     /// The median of the counted rounds.
     pub(crate) seconds: f64,
+    /// Seconds until the API answered 202, if the arm has an API.
     pub(crate) accepted_seconds: Option<f64>,
     /// The ratio to the time of `\copy` into the landing table in the same round.
     pub(crate) ratio: Spread,
@@ -90,7 +93,7 @@ impl Spread {
     }
 }
 
-/// The imports of the flights under one condition.
+/// The throughput of the flights under one condition.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Scaling {
     /// `s3 delay ms`, `workers` or `uploads at once`.
@@ -123,6 +126,16 @@ pub(crate) struct Memory {
     pub(crate) bytes: u64,
     /// The growth of the API's peak memory during the uploads.
     pub(crate) api_growth_mib: f64,
+    pub(crate) peak_mib: ByProcess<f64>,
+}
+
+/// One download of all rows of an upload.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Export {
+    pub(crate) format: String,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) megabytes_per_second: f64,
     pub(crate) peak_mib: ByProcess<f64>,
 }
 

@@ -111,25 +111,23 @@ impl Rig {
         for (key, value) in own.iter().chain(settings) {
             env.insert((*key).to_owned(), (*value).to_owned());
         }
-        let mut api = Running::spawn(Binary::Api, &env)?.quiet();
-        let url = api.base_url(START).await?;
-        // Below the API's idle timeout, so that the client does not reuse a connection that the API
-        // is about to close.
-        let client = reqwest::Client::builder()
-            .pool_idle_timeout(Duration::from_secs(5))
-            .build()?;
-        let mut carga = Carga {
-            api,
-            workers: Vec::new(),
-            url,
-            client,
-        };
+        let mut carga = Carga::start(Binary::Api, &env).await?;
         for _ in 0..workers {
             let mut worker = Running::spawn(Binary::Worker, &env)?.quiet();
             worker.wait_for_log("worker ready", START).await?;
             carga.workers.push(worker);
         }
         Ok(carga)
+    }
+
+    /// Starts `carga serve` on a data directory.
+    pub(crate) async fn embedded(data: &Path) -> Result<Carga> {
+        let env = [
+            ("CARGA_LISTEN", "127.0.0.1:0".to_owned()),
+            ("CARGA_DATA_DIR", data.display().to_string()),
+        ];
+        let env = env.map(|(key, value)| (key.to_owned(), value));
+        Carga::start(Binary::Carga, &env.into()).await
     }
 
     /// The processor time of each server so far.
@@ -164,6 +162,23 @@ pub(crate) struct Imported {
 }
 
 impl Carga {
+    /// Starts a program that serves HTTP, without workers.
+    async fn start(program: Binary, env: &BTreeMap<String, String>) -> Result<Self> {
+        let mut api = Running::spawn(program, env)?.quiet();
+        let url = api.base_url(START).await?;
+        // Below the API's idle timeout, so that the client does not reuse a connection that the API
+        // is about to close.
+        let client = reqwest::Client::builder()
+            .pool_idle_timeout(Duration::from_secs(5))
+            .build()?;
+        Ok(Self {
+            api,
+            workers: Vec::new(),
+            url,
+            client,
+        })
+    }
+
     /// Sends a file with curl and waits until it is stored. It is one of `concurrent` uploads.
     pub(crate) async fn import(&self, file: &DataFile, concurrent: u32) -> Result<Imported> {
         let start = Instant::now();
