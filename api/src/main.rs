@@ -30,13 +30,13 @@ async fn main() -> anyhow::Result<()> {
     if let Some(Command::Healthcheck) = arguments.command {
         return Ok(healthcheck::check(settings.intake.listen).await?);
     }
-    let stop = shutdown::on_signal().context("listening for signals")?;
+    let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let backends = Backends::connect(&settings.ports, "carga-api", Access::Shared)
         .await
-        .context("connecting")?;
+        .context("cannot connect to the servers")?;
     let server = Server::bind(&settings, backends.clone(), stop)
         .await
-        .with_context(|| format!("listening on {} (CARGA_LISTEN)", settings.intake.listen))?;
+        .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?;
     tracing::info!("listening on http://{}", server.address());
     server.run().await;
     backends.close().await;

@@ -79,7 +79,9 @@ impl Server {
                 () = &mut drained => break,
             };
             match accepted {
-                Ok((stream, _)) => serve(stream, app.clone(), header_timeout, &connections),
+                Ok((stream, _)) => {
+                    serve_connection(stream, app.clone(), header_timeout, &connections)
+                }
                 Err(error) => {
                     // The usual cause is too many open files. Without a pause, this loop would
                     // spin.
@@ -99,11 +101,17 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: &GracefulShutdown) {
+fn serve_connection(
+    stream: TcpStream,
+    app: Router,
+    header_timeout: Duration,
+    connections: &GracefulShutdown,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "the connection is already closed");
     }
-    let duplicate = stream.as_fd().try_clone_to_owned();
+    // hyper drops the stream when the connection ends; this handle keeps the socket open.
+    let lingering = stream.as_fd().try_clone_to_owned();
     let connection = http1::Builder::new()
         // The header timeout needs a timer. Without that timeout, a client could hold a
         // connection for ever by sending its head slowly.
@@ -115,8 +123,8 @@ fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: 
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection failed");
         }
-        if let Ok(duplicate) = duplicate {
-            linger(duplicate).await;
+        if let Ok(lingering) = lingering {
+            linger(lingering).await;
         }
     });
 }
@@ -124,8 +132,8 @@ fn serve(stream: TcpStream, app: Router, header_timeout: Duration, connections: 
 /// Reads on for a moment after the last answer; nginx calls this a lingering close. Closing a
 /// socket with unread bytes resets the connection, and the reset overtakes the answer. A client
 /// in the middle of a large file would then never see why it was refused.
-async fn linger(duplicate: OwnedFd) {
-    let Ok(mut rest) = TcpStream::from_std(duplicate.into()) else {
+async fn linger(socket: OwnedFd) {
+    let Ok(mut rest) = TcpStream::from_std(socket.into()) else {
         return;
     };
     let mut discarded = vec![0; 16 << 10];

@@ -97,37 +97,11 @@ impl UploadView {
     }
 
     fn new(upload: Upload, live: Counters, degraded: bool) -> Self {
-        let known_read = upload.rows_read.max(live.rows_read);
-        let inserted = match upload.status {
-            Status::Receiving | Status::Processing => live.rows_stored,
-            status if status.keeps_rows() => upload.rows_inserted.unwrap_or(0),
-            _ => 0,
-        };
-        let rejected = upload.rows_rejected;
-        // A worker may have stored rows that the last heartbeat did not report yet.
-        let read = known_read.max(inserted + rejected);
-        let discarded = match upload.status {
-            Status::Failed | Status::Cancelled | Status::Undone => read - rejected,
-            _ => 0,
-        };
-        let stored = match upload.status {
-            Status::Receiving | Status::Processing => live.batches_stored,
-            status if status.keeps_rows() => u64::from(upload.batches_total.unwrap_or(0)),
-            _ => 0,
-        };
-        let rows = RowsView {
-            read,
-            inserted,
-            updated: 0,
-            duplicate: 0,
-            rejected,
-            dead: 0,
-            discarded,
-            pending: read - inserted - rejected - discarded,
-        };
+        let rows = RowsView::of(&upload, &live);
+        let batches = BatchesView::of(&upload, &live);
         Self {
             percent: percent(&upload, &rows),
-            rows_per_second: rate(&upload, inserted),
+            rows_per_second: rate(&upload, rows.inserted),
             id: upload.id,
             status: upload.status,
             filename: upload.filename,
@@ -139,12 +113,7 @@ impl UploadView {
                 total: upload.bytes_total,
             },
             rows,
-            batches: BatchesView {
-                total: upload.batches_total,
-                stored,
-                retrying: 0,
-                dead: upload.batches_dead,
-            },
+            batches,
             sha256: upload.sha256,
             duplicate_of: upload.duplicate_of,
             blank_lines: upload.blank_lines,
@@ -163,6 +132,50 @@ impl UploadView {
     }
 }
 
+impl RowsView {
+    fn of(upload: &Upload, live: &Counters) -> Self {
+        let known_read = upload.rows_read.max(live.rows_read);
+        let inserted = match upload.status {
+            Status::Receiving | Status::Processing => live.rows_stored,
+            status if status.keeps_rows() => upload.rows_inserted.unwrap_or(0),
+            _ => 0,
+        };
+        let rejected = upload.rows_rejected;
+        // A worker may have stored rows that the last heartbeat did not report yet.
+        let read = known_read.max(inserted + rejected);
+        let discarded = match upload.status {
+            Status::Failed | Status::Cancelled | Status::Undone => read - rejected,
+            _ => 0,
+        };
+        Self {
+            read,
+            inserted,
+            updated: 0,
+            duplicate: 0,
+            rejected,
+            dead: 0,
+            discarded,
+            pending: read - inserted - rejected - discarded,
+        }
+    }
+}
+
+impl BatchesView {
+    fn of(upload: &Upload, live: &Counters) -> Self {
+        let stored = match upload.status {
+            Status::Receiving | Status::Processing => live.batches_stored,
+            status if status.keeps_rows() => u64::from(upload.batches_total.unwrap_or(0)),
+            _ => 0,
+        };
+        Self {
+            total: upload.batches_total,
+            stored,
+            retrying: 0,
+            dead: upload.batches_dead,
+        }
+    }
+}
+
 /// The percentage of rows with a final outcome, to one decimal; `None` until the total is
 /// known.
 fn percent(upload: &Upload, rows: &RowsView) -> Option<f64> {
@@ -174,7 +187,7 @@ fn percent(upload: &Upload, rows: &RowsView) -> Option<f64> {
     Some((accounted as f64 * 1000.0 / rows.read as f64).floor() / 10.0)
 }
 
-/// Rows stored per second since the upload began; `None` before the first.
+/// Rows stored per second since the upload began; `None` until a row is stored.
 fn rate(upload: &Upload, inserted: u64) -> Option<u64> {
     let until = upload.finished_at.unwrap_or_else(Timestamp::now);
     let seconds = until.duration_since(upload.created_at).as_secs_f64();

@@ -64,8 +64,8 @@ pub(crate) enum Command {
     },
     /// Show how a file would be read: its dialect with reasons, first rows and first faults
     ///
-    /// Reads at most the first MiB and stores nothing. The import detects the dialect by the same
-    /// code.
+    /// Reads at most the first MiB and stores nothing. An import of the same file
+    /// detects the same dialect.
     Preview {
         /// A CSV file; `-` is standard input
         #[arg(value_name = "FILE")]
@@ -75,14 +75,15 @@ pub(crate) enum Command {
     },
     /// List the latest uploads, or show one in full
     Status {
-        /// The upload's id, or `last`; prints the same JSON as `GET /uploads/{id}`
+        /// The upload's id, or `last` for the latest one; it is shown as the JSON of
+        /// `GET /uploads/{id}`
         id: Option<UploadRef>,
     },
     /// Print the rows of a `completed` or `partial` upload
     Rows {
-        /// The upload's id, or `last`
+        /// The upload's id, or `last` for the latest `completed` or `partial` one
         id: UploadRef,
-        /// Output format; CSV prints an empty cell and a missing value alike
+        /// Output format; CSV prints a missing value as an empty cell
         #[arg(long, value_parser = format_parser(), default_value = "csv")]
         format: Format,
         /// Print at most this many rows
@@ -91,10 +92,10 @@ pub(crate) enum Command {
     },
     /// Print the rejected rows of an upload as a report that can be corrected and imported
     ///
-    /// The file's own columns come first. Then come `_carga_row`, `_carga_line`, `_carga_column`,
-    /// `_carga_message` and others, which an import ignores.
+    /// The file's own columns come first. An import ignores the columns after them, whose names
+    /// begin with `_carga_`.
     Rejected {
-        /// The upload's id, or `last`
+        /// The upload's id, or `last` for the latest one
         id: UploadRef,
         /// Output format
         #[arg(long, value_parser = format_parser(), default_value = "csv")]
@@ -106,12 +107,12 @@ pub(crate) enum Command {
     },
     /// Cancel an upload that has not ended, and remove its rows
     Cancel {
-        /// The upload's id, or `last`
+        /// The upload's id, or `last` for the latest one
         id: UploadRef,
     },
     /// Undo a `completed` or `partial` upload: remove its rows
     Undo {
-        /// The upload's id, or `last`
+        /// The upload's id, or `last` for the latest one
         id: UploadRef,
     },
     /// Ask a running `carga serve` whether it is alive; for container health checks
@@ -122,8 +123,8 @@ pub(crate) enum Command {
     Config,
 }
 
-/// The options of [`carga_intake::options`] that were given, by name. The same table is behind the
-/// query of a request.
+/// The options that were given, as pairs of name and value. [`carga_intake::options`] defines them
+/// for requests as well.
 #[derive(Debug, Clone)]
 pub(crate) struct FileOptions(Vec<(String, String)>);
 
@@ -185,14 +186,16 @@ impl FromStr for UploadRef {
             return Ok(Self::Last);
         }
         let id = text.parse().map(Self::Id);
-        id.map_err(|_| "neither a UUID nor `last`".to_owned())
+        id.map_err(|_| {
+            "expected the UUID of an upload, or `last`; `carga status` lists the uploads".to_owned()
+        })
     }
 }
 
 fn format_parser() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new([
         PossibleValue::new("csv").help("A header, then a line per row"),
-        PossibleValue::new("ndjson").help("A JSON object per line; no value is `null`"),
+        PossibleValue::new("ndjson").help("A JSON object per line; a missing value is `null`"),
     ])
     .map(|name| match name.as_str() {
         "ndjson" => Format::Ndjson,

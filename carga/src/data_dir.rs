@@ -44,7 +44,7 @@ impl DataDir {
             .read(true)
             .write(true)
             .open(&file)
-            .with_context(|| format!("opening {}", file.display()))?;
+            .with_context(|| format!("cannot open {}", file.display()))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

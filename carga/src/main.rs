@@ -9,10 +9,8 @@ mod output;
 
 use std::process::ExitCode;
 
-use carga_common::lifecycle::Reversal;
-use carga_common::settings::{Mode, Settings, log_settings};
-use carga_common::{healthcheck, telemetry};
-use carga_intake::csv::rejected_rows::Formulas;
+use carga_common::settings::log_settings;
+use carga_common::telemetry;
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
@@ -39,47 +37,11 @@ async fn start() -> ExitCode {
         log.filter = "error,carga_common::retry=warn".to_owned();
     }
     telemetry::init(&log);
-    match run(command).await {
+    match commands::run(command).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("carga: {error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-async fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let settings = Settings::from_env(Mode::Embedded)?;
-    match command {
-        Command::Serve => commands::serve::run(settings).await,
-        Command::Import { files, options } => {
-            commands::import::run(settings, &files, options.by_name()).await
-        }
-        Command::Preview { file, options } => {
-            commands::preview::run(&settings, &file, &options.by_name()).await
-        }
-        Command::Status { id } => commands::status::run(&settings, id).await,
-        Command::Rows { id, format, limit } => {
-            commands::exports::rows(&settings, id, format, limit).await
-        }
-        Command::Rejected {
-            id,
-            format,
-            spreadsheet_safe,
-        } => {
-            let formulas = match spreadsheet_safe {
-                true => Formulas::Escape,
-                false => Formulas::Keep,
-            };
-            commands::exports::rejected(&settings, id, format, formulas).await
-        }
-        Command::Cancel { id } => commands::reverse::run(&settings, id, Reversal::Cancel).await,
-        Command::Undo { id } => commands::reverse::run(&settings, id, Reversal::Undo).await,
-        Command::Healthcheck => {
-            healthcheck::check(settings.intake.listen).await?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Migrate => commands::migrate::run(settings).await,
-        Command::Config => commands::config::run(&settings),
     }
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use carga_common::progress::Counters;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
+use crate::output::count_rows;
+
 /// Time between lines when standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
@@ -50,8 +52,8 @@ impl Meter {
     pub(crate) fn show(&mut self, figures: Counters) {
         let received = figures.bytes_received;
         let message = format!(
-            "{} rows read, {} stored",
-            HumanCount(figures.rows_read),
+            "{} read, {} stored",
+            count_rows(figures.rows_read),
             HumanCount(figures.rows_stored)
         );
         match &mut self.display {
@@ -61,11 +63,11 @@ impl Meter {
             }
             Display::Lines { last } if last.elapsed() >= LINE_EVERY => {
                 *last = Instant::now();
-                let of = self
+                let total = self
                     .bytes_total
                     .map(|total| format!(" of {}", HumanBytes(total)));
-                let of = of.unwrap_or_default();
-                eprintln!("{}: {}{of}, {message}", self.name, HumanBytes(received));
+                let total = total.unwrap_or_default();
+                eprintln!("{}: {}{total}, {message}", self.name, HumanBytes(received));
             }
             Display::Lines { .. } => {}
         }

@@ -79,7 +79,7 @@ pub(crate) fn keys_in(bucket: &Path) -> Result<Vec<String>> {
                 keys.push(
                     path.strip_prefix(bucket)?
                         .to_str()
-                        .context("a key that is not UTF-8")?
+                        .with_context(|| format!("the key {} is not UTF-8", path.display()))?
                         .to_owned(),
                 );
             }

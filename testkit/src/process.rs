@@ -152,7 +152,7 @@ impl Running {
     ) -> Result<T> {
         let event = format!("{} to log {what:?}", self.name);
         let found = eventually(deadline, &event, async || {
-            // Asked before the log is read, because the last lines of an ended program still count.
+            // Check for the end first, because a program may log its last lines just before it ends.
             let ended = self.process.exited();
             match (find(&self.log()), ended) {
                 (Some(found), _) => Some(Ok(found)),

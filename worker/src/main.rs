@@ -34,10 +34,10 @@ async fn main() -> anyhow::Result<()> {
             &file.context("CARGA_HEARTBEAT_FILE is not set")?,
         )?);
     }
-    let stop = shutdown::on_signal().context("listening for signals")?;
+    let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let backends = Backends::connect(&settings.ports, "carga-worker", Access::Shared)
         .await
-        .context("connecting")?;
+        .context("cannot connect to the servers")?;
     Runner::new(&settings, backends.clone(), stop).run().await;
     backends.close().await;
     tracing::info!("stopped");

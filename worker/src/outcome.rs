@@ -12,8 +12,8 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// Decides by the kind of error and by the number of the attempt that failed. The worker waits
-    /// for a server or for room in place, so it never passes `Unavailable` or `Full`.
+    /// Chooses the outcome from the kind of error and the attempt's number. `Unavailable` and
+    /// `Full` never get here, because the worker retries those itself.
     pub(crate) fn of(kind: ErrorKind, attempt: u32) -> Self {
         match kind {
             ErrorKind::Invalid | ErrorKind::NotFound => Self::DeadLetter,
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn invalid_batches_are_dead_lettered_at_once_others_after_three_retries() {
+    fn an_invalid_batch_is_dead_lettered_at_once_and_any_other_after_three_retries() {
         assert_eq!(Outcome::of(ErrorKind::Invalid, 1), Outcome::DeadLetter);
         assert_eq!(Outcome::of(ErrorKind::NotFound, 1), Outcome::DeadLetter);
         for (attempt, outcome) in [

@@ -126,7 +126,7 @@ fn download(
                 ExportError::Store(error) => error.chain(),
                 ExportError::Write(error) => error.to_string(),
             };
-            tracing::warn!(upload.id = %id, cause, "the download of {what} rows broke off");
+            tracing::warn!(upload.id = %id, cause, "the download of {what} rows ended early");
         }
     });
     let name = format!("attachment; filename=\"{id}-{what}.{ending}\"");

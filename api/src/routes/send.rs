@@ -57,7 +57,8 @@ async fn answer_repeated(
     Err(Refusal::id_used(upload.id, Some(upload.status)).into())
 }
 
-/// Refuses all that can be refused before the body is read, then receives the upload.
+/// Checks everything that needs no body, so that a refusal is sent at once. Then receives the
+/// upload.
 async fn send(
     state: ApiState,
     id: UploadId,
@@ -89,7 +90,7 @@ async fn send(
         slot,
     };
     let upload = receive(&state.intake, incoming).await?;
-    // The upload is already durable, so a failing database must not turn this into an error.
+    // The upload is durable, so the answer is 202 even if the database fails now.
     let view = match UploadView::of(upload.clone(), state.backends()).await {
         Ok(view) => view,
         Err(_) => UploadView::without_counters(upload),

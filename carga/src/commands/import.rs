@@ -25,16 +25,16 @@ use super::exports::write_rows;
 use super::input::{Input, is_stdin};
 use crate::instance::Instance;
 use crate::meter::Meter;
-use crate::output::print;
+use crate::output::{count_rows, print};
 
-/// How often figures are looked at while a file is read.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The time between two refreshes of the progress line while a file is read.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often the upload is looked at afterwards: the next file waits for its end, and there may
-/// be thousands of small ones.
-const LOOK_FOR_THE_END_EVERY: Duration = Duration::from_millis(10);
+/// The time between two polls for the end of an upload. It is short because the next file waits for
+/// it, and there may be thousands of small files.
+const COMPLETION_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Rows shown of an import that is done.
+/// How many rows of a completed import are printed.
 const SAMPLE_ROWS: usize = 3;
 
 pub(crate) async fn run(
@@ -42,24 +42,19 @@ pub(crate) async fn run(
     files: &[PathBuf],
     options: Vec<(String, String)>,
 ) -> anyhow::Result<ExitCode> {
-    // A wrong name is reported before any file is imported. The files are opened one by one later,
-    // because there may be thousands.
-    for file in files.iter().filter(|file| !is_stdin(file)) {
-        let metadata = tokio::fs::metadata(file).await;
-        let metadata = metadata.with_context(|| format!("opening {}", file.display()))?;
-        anyhow::ensure!(!metadata.is_dir(), "{} is a directory", file.display());
-    }
-    let stop = shutdown::on_signal().context("listening for signals")?;
+    check_files(files).await?;
+    let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let Instance {
         settings,
         backends,
+        // The data directory stays locked until this function returns.
         data_dir: _data_dir,
     } = match stop
         .run_until_cancelled(Instance::start(settings, "carga import"))
         .await
     {
         Some(started) => started?,
-        None => anyhow::bail!("told to stop before anything was imported"),
+        None => anyhow::bail!("stopped by a signal before any file was imported"),
     };
     let worker_stop = CancellationToken::new();
     let worker = Runner::new(&settings, backends.clone(), worker_stop.clone());
@@ -72,31 +67,36 @@ pub(crate) async fn run(
         options,
     };
 
-    let mut worst = Outcome::Completed;
-    for file in files {
-        let imported = if import.stop.is_cancelled() {
-            Err(anyhow::anyhow!("not imported: told to stop before"))
-        } else {
-            import.one(file).await
-        };
-        let outcome = imported.unwrap_or_else(|problem| {
-            eprintln!("carga: {}: {problem:#}", file.display());
-            Outcome::Failed
-        });
-        worst = worst.max(outcome);
-    }
+    let outcome = import.all(files).await;
     import.intake.finish().await;
     worker_stop.cancel();
-    worker.await.context("the worker broke off")?;
+    worker.await.context(
+        "the worker panicked; the next `carga serve` or `carga import` stores the remaining rows",
+    )?;
     import.backends.close().await;
-    Ok(ExitCode::from(match worst {
+    Ok(ExitCode::from(match outcome {
         Outcome::Completed => 0,
         Outcome::Partial => 3,
         Outcome::Failed => 1,
     }))
 }
 
-/// What became of a file, the worst last.
+/// Reports a wrong name before any file is imported. The files are opened one by one later, because
+/// there may be thousands.
+async fn check_files(files: &[PathBuf]) -> anyhow::Result<()> {
+    for file in files.iter().filter(|file| !is_stdin(file)) {
+        let metadata = tokio::fs::metadata(file).await;
+        let metadata = metadata.with_context(|| format!("cannot read {}", file.display()))?;
+        anyhow::ensure!(
+            !metadata.is_dir(),
+            "{} is a directory; name the files in it",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+/// The outcome of one file or of several, from best to worst.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Completed,
@@ -114,16 +114,36 @@ struct Import {
 }
 
 impl Import {
-    /// One file, from its first byte to its last row.
-    async fn one(&self, file: &Path) -> anyhow::Result<Outcome> {
+    /// Imports the files one after another, and returns the worst of their outcomes.
+    async fn all(&self, files: &[PathBuf]) -> Outcome {
+        let mut worst = Outcome::Completed;
+        for file in files {
+            let imported = if self.stop.is_cancelled() {
+                Err(anyhow::anyhow!(
+                    "not imported, because a signal stopped the import; import this file again"
+                ))
+            } else {
+                self.import_file(file).await
+            };
+            let outcome = imported.unwrap_or_else(|error| {
+                eprintln!("carga: {}: {error:#}", file.display());
+                Outcome::Failed
+            });
+            worst = worst.max(outcome);
+        }
+        worst
+    }
+
+    /// Imports one file, from its first byte to its last row.
+    async fn import_file(&self, file: &Path) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let (id, input) = (UploadId::generate(), Input::open(file).await?);
         let mut meter = Meter::start(&input.name, input.bytes);
-        let imported = self.import(id, input, &mut meter).await;
+        let imported = self.receive_and_store(id, input, &mut meter).await;
         meter.finish();
         let upload = imported?;
         if let Err(error) = self.report(&upload, started.elapsed()).await {
-            // It is imported, whatever keeps it from being shown.
+            // The file is imported, so an error of the report is not an error of the import.
             eprintln!(
                 "carga: upload {id} is {}, but cannot be shown: {error:#}",
                 upload.status
@@ -135,7 +155,8 @@ impl Import {
         })
     }
 
-    async fn import(
+    /// Receives a file, then waits until the upload has ended.
+    async fn receive_and_store(
         &self,
         id: UploadId,
         input: Input,
@@ -149,32 +170,33 @@ impl Import {
         };
         let receiving = self.intake.receive(file, input.pieces());
         tokio::pin!(receiving);
-        let mut ticks = looks(LOOK_EVERY);
+        let mut ticks = ticks_every(REFRESH_INTERVAL);
         let sealed = loop {
             tokio::select! {
                 sealed = &mut receiving => break sealed,
                 _ = ticks.tick() => self.show(id, meter).await,
             }
         };
-        let mut upload = sealed.map_err(|refusal| anyhow::anyhow!(self.describe(&refusal)))?;
-        let mut ticks = looks(LOOK_FOR_THE_END_EVERY);
+        let mut upload =
+            sealed.map_err(|refusal| anyhow::anyhow!(self.describe_refusal(&refusal)))?;
+        let mut ticks = ticks_every(COMPLETION_POLL_INTERVAL);
         while !upload.status.is_terminal() {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.stop.cancelled() => anyhow::bail!(
-                    "stopped while its rows were being stored; all of it is durable, and the next `carga serve` or `carga import` goes on with upload {id}"
+                    "stopped by a signal before all rows were stored; upload {id} is durable, and the next `carga serve` or `carga import` stores the rest"
                 ),
             }
             self.show(id, meter).await;
-            let look = || self.backends.store.upload(id);
-            let found = retry_while_unavailable(self.stop.cancelled(), look).await;
+            let read_upload = || self.backends.store.upload(id);
+            let found = retry_while_unavailable(self.stop.cancelled(), read_upload).await;
             let found = found.with_context(|| {
-                format!("upload {id} is durable, do not import the file again; `carga status {id}` tells what became of it")
+                format!("cannot read upload {id}; it is durable, so do not import the file again; `carga status {id}` shows its status")
             })?;
-            upload = found.context("the upload is gone")?;
+            upload = found.with_context(|| format!("upload {id} is no longer in the database"))?;
         }
         match &upload.failure {
-            Some(failure) => anyhow::bail!("upload {id} failed: {}", describe(failure)),
+            Some(failure) => anyhow::bail!("upload {id} failed: {}", describe_failure(failure)),
             None if upload.status.keeps_rows() => Ok(upload),
             None => anyhow::bail!("upload {id} is {}", upload.status),
         }
@@ -187,9 +209,9 @@ impl Import {
         }
     }
 
-    /// A refusal for people: the code for programs stays, since it can be looked up.
-    fn describe(&self, refusal: &Refusal) -> String {
-        let mut text = describe(&refusal.failure);
+    /// The text of a refusal, with its code, which can be looked up in the documentation.
+    fn describe_refusal(&self, refusal: &Refusal) -> String {
+        let mut text = describe_failure(&refusal.failure);
         if refusal.failure.code == "storage_full"
             && let Some(data_dir) = &self.settings.ports.locations.data_dir
         {
@@ -201,27 +223,27 @@ impl Import {
         }
     }
 
-    /// Where everything is, and how to look at it.
+    /// Prints what was imported, its first rows, and where rows and archive are.
     async fn report(&self, upload: &Upload, took: Duration) -> anyhow::Result<()> {
         let id = upload.id;
         let locations = &self.settings.ports.locations;
         let program = std::env::args()
             .next()
             .unwrap_or_else(|| "carga".to_owned());
-        let rows = upload.rows_inserted.unwrap_or_default();
+        let stored = upload.rows_inserted.unwrap_or_default();
         let mut output = Vec::new();
         writeln!(
             output,
-            "{}: {} rows in {:.1} s, every one accounted for",
+            "{}: {} in {:.1} s, every one accounted for",
             upload.filename.as_deref().unwrap_or("-"),
-            HumanCount(upload.rows_read),
+            count_rows(upload.rows_read),
             took.as_secs_f64()
         )?;
         if upload.rows_rejected > 0 {
             writeln!(
                 output,
-                "{} were stored, {} rejected; each of those with its reason: {program} rejected {id}",
-                HumanCount(rows),
+                "{} were stored, {} rejected; the reasons are in: {program} rejected {id}",
+                HumanCount(stored),
                 HumanCount(upload.rows_rejected),
             )?;
         }
@@ -237,7 +259,7 @@ impl Import {
         writeln!(
             output,
             "{}",
-            if rows > SAMPLE_ROWS as u64 {
+            if stored > SAMPLE_ROWS as u64 {
                 "…\n"
             } else {
                 ""
@@ -256,14 +278,15 @@ impl Import {
     }
 }
 
-/// A store that was away gets one look when it is back, not all that were missed.
-fn looks(every: Duration) -> Interval {
+/// Ticks that are not made up for. A store that was unavailable is read once when it is back, and
+/// not once for each tick that it missed.
+fn ticks_every(every: Duration) -> Interval {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-fn describe(failure: &Failure) -> String {
+fn describe_failure(failure: &Failure) -> String {
     let mut text = format!("{}: {}", failure.code, failure.message);
     let position = [
         failure.row.map(|row| format!("row {row}")),

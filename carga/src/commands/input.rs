@@ -30,7 +30,7 @@ impl Input {
             ("standard input".to_owned(), file)
         } else {
             let file = File::open(path).await;
-            let file = file.with_context(|| format!("opening {}", path.display()))?;
+            let file = file.with_context(|| format!("cannot open {}", path.display()))?;
             let name = path.file_name().unwrap_or(path.as_os_str());
             (name.to_string_lossy().into_owned(), file)
         };

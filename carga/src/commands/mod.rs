@@ -1,24 +1,63 @@
 //! The subcommands of `carga`, one file each.
 
-pub(crate) mod config;
-pub(crate) mod exports;
-pub(crate) mod import;
+mod config;
+mod exports;
+mod import;
 mod input;
-pub(crate) mod migrate;
-pub(crate) mod preview;
-pub(crate) mod reverse;
-pub(crate) mod serve;
-pub(crate) mod status;
+mod migrate;
+mod preview;
+mod reverse;
+mod serve;
+mod status;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use carga_common::backends;
-use carga_common::settings::{Settings, StoreLocation};
+use carga_common::healthcheck;
+use carga_common::lifecycle::Reversal;
+use carga_common::settings::{Mode, Settings, StoreLocation};
 use carga_common::store::{Store, UploadQuery};
 use carga_common::upload::{Status, Upload};
+use carga_intake::csv::rejected_rows::Formulas;
 
-use crate::arguments::UploadRef;
+use crate::arguments::{Command, UploadRef};
+
+/// Runs one command, and returns the exit code of the program.
+pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let settings = Settings::from_env(Mode::Embedded)?;
+    match command {
+        Command::Serve => serve::run(settings).await,
+        Command::Import { files, options } => {
+            import::run(settings, &files, options.by_name()).await
+        }
+        Command::Preview { file, options } => {
+            preview::run(&settings, &file, &options.by_name()).await
+        }
+        Command::Status { id } => status::run(&settings, id).await,
+        Command::Rows { id, format, limit } => exports::rows(&settings, id, format, limit).await,
+        Command::Rejected {
+            id,
+            format,
+            spreadsheet_safe,
+        } => {
+            let formulas = match spreadsheet_safe {
+                true => Formulas::Escape,
+                false => Formulas::Keep,
+            };
+            exports::rejected(&settings, id, format, formulas).await
+        }
+        Command::Cancel { id } => reverse::run(&settings, id, Reversal::Cancel).await,
+        Command::Undo { id } => reverse::run(&settings, id, Reversal::Undo).await,
+        Command::Healthcheck => {
+            healthcheck::check(settings.intake.listen).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Migrate => migrate::run(settings).await,
+        Command::Config => config::run(&settings),
+    }
+}
 
 /// Connects to the store without locking the data directory, because a running server may use
 /// it at the same time.
@@ -34,11 +73,11 @@ async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     let store = backends::store(&settings.ports, "carga", false).await;
     store
         .map_err(|error| anyhow::anyhow!(error.chain()))
-        .context("connecting to the store")
+        .context("cannot connect to the store")
 }
 
-/// The upload with the given id. For `last`, the latest upload, or the latest with one of
-/// `statuses` if there are any.
+/// Finds an upload. `last` is the latest upload whose status is in `statuses`; an empty slice allows
+/// every status.
 async fn find(store: &dyn Store, which: UploadRef, statuses: &[Status]) -> anyhow::Result<Upload> {
     if let UploadRef::Id(id) = which {
         let found = store.upload(id).await?;
@@ -63,5 +102,5 @@ async fn find(store: &dyn Store, which: UploadRef, statuses: &[Status]) -> anyho
             .chain(found)
             .max_by_key(|upload| upload.created_at);
     }
-    latest.context("no upload matches `last` yet")
+    latest.context("there is no upload for `last` yet; import a file first")
 }

@@ -11,7 +11,7 @@ use carga_worker::runner::Runner;
 use crate::instance::Instance;
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
-    let stop = shutdown::on_signal().context("listening for signals")?;
+    let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let Instance {
         settings,
         backends,
@@ -25,7 +25,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     };
     let server = Server::bind(&settings, backends.clone(), stop.clone())
         .await
-        .with_context(|| format!("listening on {} (CARGA_LISTEN)", settings.intake.listen))?;
+        .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?;
     if let Some(data_dir) = &mut data_dir {
         data_dir.record_address(server.address());
     }

@@ -27,7 +27,7 @@ pub enum Format {
     Ndjson,
 }
 
-/// Why an export broke off.
+/// Why an export ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The store did not yield the next records.

@@ -72,7 +72,7 @@ impl FileFault {
         Self::broken(broken, "header", limit)
     }
 
-    /// A row is so long that the file is not CSV.
+    /// A row that is longer than the reader can skip.
     pub(super) fn endless_row(row: u64, broken: &Broken, limit: Limit) -> Self {
         let mut fault = Self::broken(broken, "row", limit);
         fault.row = Some(row);
@@ -89,7 +89,7 @@ impl FileFault {
     }
 }
 
-/// A record that is not stored.
+/// A rejected row, and the limit that it exceeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The record as it is reported.

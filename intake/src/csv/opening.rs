@@ -149,7 +149,7 @@ impl CsvOpening {
             trailing,
             header: Header::unread(),
             first_row: None,
-            leading_rows: 0,
+            leading_blank_rows: 0,
             is_blank: false,
             undoubled: String::new(),
             undoubled_ends: Vec::new(),
@@ -239,7 +239,7 @@ impl Reading {
                 if self.header.width == 1 {
                     // If the file has one column, blank lines before the first record are rows,
                     // too.
-                    self.leading_rows = std::mem::take(blank_lines);
+                    self.leading_blank_rows = std::mem::take(blank_lines);
                 }
             }
             self.records.set_limit(limits.row_bytes.value);

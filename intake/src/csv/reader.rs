@@ -68,13 +68,15 @@ impl CsvReader {
     )]
     pub fn next(&mut self) -> Result<Next, FileFault> {
         let reading = &mut self.reading;
-        reading.is_blank = reading.leading_rows > 0;
+        // In a file with one column, blank lines before the first record are rows with an empty cell.
+        reading.is_blank = reading.leading_blank_rows > 0;
         if reading.is_blank {
-            reading.leading_rows -= 1;
+            reading.leading_blank_rows -= 1;
             self.rows_read += 1;
             return Ok(Next::Row);
         }
         loop {
+            // Without a header, the first record was already scanned when the file was opened.
             let bad_quote = match reading.first_row.take() {
                 Some(bad_quote) => bad_quote,
                 None => match reading.records.next() {

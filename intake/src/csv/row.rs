@@ -29,7 +29,7 @@ pub(super) struct Reading {
     /// record's `bad_quote`.
     pub(super) first_row: Option<Option<usize>>,
     /// Blank lines before the first record that are rows and have not been yielded yet.
-    pub(super) leading_rows: u64,
+    pub(super) leading_blank_rows: u64,
     /// The current row is a blank line before the first record.
     pub(super) is_blank: bool,
     /// The cells of the current row that contain doubled quotes, unescaped and joined.

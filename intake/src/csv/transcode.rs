@@ -51,12 +51,12 @@ impl Transcoder {
         loop {
             let step = &bytes[read..bytes.len().min(read + STEP_BYTES)];
             let is_last = last && read + step.len() == bytes.len();
-            let start = text.len();
-            let room = decoder.max_utf8_buffer_length_without_replacement(step.len());
-            text.resize(start + room.unwrap_or(4 * STEP_BYTES), 0);
+            let text_start = text.len();
+            let max_bytes = decoder.max_utf8_buffer_length_without_replacement(step.len());
+            text.resize(text_start + max_bytes.unwrap_or(4 * STEP_BYTES), 0);
             let (result, consumed, written) =
-                decoder.decode_to_utf8_without_replacement(step, &mut text[start..], is_last);
-            text.truncate(start + written);
+                decoder.decode_to_utf8_without_replacement(step, &mut text[text_start..], is_last);
+            text.truncate(text_start + written);
             self.tail.extend_from_slice(&step[..consumed]);
             read += consumed;
             if let DecoderResult::Malformed(length, after) = result {
@@ -74,8 +74,8 @@ impl Transcoder {
     }
 }
 
-/// Encodes an undecodable byte as three bytes that are never UTF-8, each 0xf8 with three of its
-/// bits.
+/// Encodes an undecodable byte as three bytes that never occur in UTF-8. Each is 0xf8 plus two or
+/// three bits of the byte, highest bits first.
 fn mark(byte: u8) -> [u8; 3] {
     [0xf8 | byte >> 6, 0xf8 | byte >> 3 & 7, 0xf8 | byte & 7]
 }
