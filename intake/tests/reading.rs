@@ -418,6 +418,21 @@ fn many_unclosed_quotes_are_read_in_linear_time() {
     );
 }
 
+/// A client that sends single bytes makes the reader look at the same record again and again. The
+/// total time must still be linear.
+#[test]
+fn a_record_that_arrives_in_single_bytes_is_read_in_linear_time() {
+    let start = Instant::now();
+    let file = format!("a,b\n1,{}\n", "x".repeat(60_000));
+    let outcome = read(file.as_bytes(), &[1], utf8(), LIMITS).unwrap();
+    assert_eq!(outcome.rows.len(), 1);
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
 /// How long to fuzz if CARGA_FUZZ_SECS is not set.
 const FUZZ_SECS: u64 = 10;
 

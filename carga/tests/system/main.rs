@@ -19,6 +19,7 @@ mod contract;
 mod exports;
 mod fixtures;
 mod happy_path;
+mod memory;
 mod oversized;
 mod preview;
 mod progress;

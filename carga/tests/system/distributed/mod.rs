@@ -7,3 +7,4 @@ mod kills;
 mod localstack;
 mod outages;
 mod redis;
+mod row_pages;

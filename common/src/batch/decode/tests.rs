@@ -62,6 +62,31 @@ proptest! {
     }
 }
 
+#[test]
+fn a_batch_closes_before_its_archive_object_exceeds_four_times_the_limit() {
+    let columns: Vec<String> = (0..10)
+        .map(|n| format!("{n}{}", "long name ".repeat(10)))
+        .collect();
+    let limits = BatchLimits {
+        rows: 1000,
+        bytes: 4096,
+    };
+    let rows = vec![vec!["1".to_owned(); 10]; 200];
+    let batches = encode(&columns, &rows, limits, u64::MAX);
+    let mut stored = 0;
+    for encoded in batches {
+        let batch = Batch::decode(encoded.body).unwrap();
+        stored += batch.row_count();
+        let object = crate::archive::batch_object(&batch);
+        assert!(
+            object.len() - "[\n]\n".len() <= 4 * limits.bytes,
+            "{}",
+            object.len()
+        );
+    }
+    assert_eq!(stored, rows.len());
+}
+
 fn message(v: u32, rows: &str) -> Bytes {
     message_with(v, rows, "[[1,1]]")
 }
