@@ -45,6 +45,7 @@ pub fn csv_limits(limits: &FileLimits) -> CsvLimits {
     let limit = |value, setting| Limit { value, setting };
     CsvLimits {
         columns: limit(limits.columns, "CARGA_MAX_COLUMNS"),
+        column_name_bytes: limit(limits.column_name_bytes, "CARGA_MAX_COLUMN_NAME_BYTES"),
         header_bytes: limit(limits.header_bytes, "CARGA_MAX_HEADER_BYTES"),
         field_bytes: limit(limits.field_bytes, "CARGA_MAX_FIELD_BYTES"),
         row_bytes: limit(limits.row_bytes, "CARGA_MAX_ROW_BYTES"),

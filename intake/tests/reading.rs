@@ -20,6 +20,7 @@ use tokio_util::io::StreamReader;
 
 const LIMITS: CsvLimits = CsvLimits {
     columns: limit(1600),
+    column_name_bytes: limit(4096),
     header_bytes: limit(1 << 20),
     field_bytes: limit(1 << 20),
     row_bytes: limit(4 << 20),

@@ -23,6 +23,8 @@ pub(crate) struct Context {
     pub(crate) in_hand: Arc<Semaphore>,
     /// One permit per concurrent archive write.
     pub(crate) archive_slots: Semaphore,
+    /// One permit per byte of the objects that are being written.
+    pub(crate) archive_bytes: Semaphore,
     /// Cancelled when the worker is asked to stop.
     pub(crate) stop: CancellationToken,
 }

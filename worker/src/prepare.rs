@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use carga_common::archive::{ArchiveKey, batch_object};
+use carga_common::archive::{ArchiveKey, batch_object, batch_object_bytes};
 use carga_common::batch::Batch;
 use carga_common::error::{ErrorKind, PortError};
 use carga_common::queue::Delivery;
@@ -97,8 +97,11 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
         return Ok(Prepared::Discarded);
     }
     // Acquired before the object is encoded, because the object is larger than its message. The
-    // semaphore is never closed; without a permit only the limit would be missing.
+    // semaphores are never closed; without a permit only the limit would be missing.
     let _slot = context.archive_slots.acquire().await.ok();
+    let bytes = u32::try_from(batch_object_bytes(&batch)).unwrap_or(u32::MAX);
+    let bytes = bytes.min(context.settings.archive_bytes);
+    let _bytes = context.archive_bytes.acquire_many(bytes).await.ok();
     let key = ArchiveKey::batch(batch.id);
     let object = batch_object(&batch);
     let (archive_bytes, archive_crc32) = (object.len() as u64, crc32fast::hash(&object));

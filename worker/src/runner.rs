@@ -35,6 +35,7 @@ impl Runner {
             completion_checks: CompletionChecks::new(backends.clone(), tasks.clone()),
             in_hand: Arc::new(Semaphore::new(usize::from(worker.prefetch.batches))),
             archive_slots: Semaphore::new(worker.archive_concurrency),
+            archive_bytes: Semaphore::new(worker.archive_bytes as usize),
             settings: worker,
             backends,
             stop,

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 #[cfg(feature = "filesystem")]
 pub use filesystem::{FilesystemArchive, FilesystemArchiveSettings};
-pub use object::{Manifest, ManifestBatch, batch_object};
+pub use object::{Manifest, ManifestBatch, batch_object, batch_object_bytes};
 #[cfg(feature = "s3")]
 pub use s3::S3Archive;
 

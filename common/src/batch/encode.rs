@@ -20,6 +20,14 @@ pub struct BatchLimits {
     pub bytes: usize,
 }
 
+impl BatchLimits {
+    /// The most bytes of a batch's object in the archive, unless a single row has more. The object
+    /// repeats the column names in every row, so it may be far larger than the message.
+    pub fn object_bytes(&self) -> usize {
+        4 * self.bytes
+    }
+}
+
 /// A batch ready to publish.
 #[derive(Debug, Clone)]
 pub struct EncodedBatch {
@@ -49,6 +57,8 @@ pub struct BatchEncoder {
     id: BatchId,
     /// The part that is the same in every batch: `,"trace":"…","columns":[…],"rows":[`.
     shared: Vec<u8>,
+    /// The bytes that the column names add to a row in the archive.
+    names_bytes: usize,
     /// The open batch: its envelope, then its rows.
     buffer: Vec<u8>,
     /// The offset of the first row in `buffer`.
@@ -64,12 +74,16 @@ impl BatchEncoder {
         let mut shared = b",\"trace\":".to_vec();
         write_json(&mut shared, trace);
         shared.extend_from_slice(b",\"columns\":");
+        let columns_start = shared.len();
         write_json(&mut shared, columns);
+        // `["a","b"]` in the message becomes `"a":` and `"b":` in every row of the object.
+        let names_bytes = shared.len() - columns_start - 1;
         shared.extend_from_slice(b",\"rows\":[");
         let mut encoder = Self {
             limits,
             id: BatchId { upload, seq: 1 },
             shared,
+            names_bytes,
             buffer: Vec::new(),
             rows_start: 0,
             rows: 0,
@@ -106,7 +120,7 @@ impl BatchEncoder {
             });
         }
         let mut full = None;
-        if self.rows > 0 && self.buffer.len() - self.rows_start > self.limits.bytes {
+        if self.rows > 0 && self.is_over_limit() {
             // The first row of a batch has no comma before it, so byte 0 is skipped.
             let row = self.buffer.split_off(start);
             full = Some(self.close());
@@ -129,6 +143,13 @@ impl BatchEncoder {
     pub fn finish(mut self) -> (Option<EncodedBatch>, u32) {
         let last = (self.rows > 0).then(|| self.close());
         (last, self.id.seq - 1)
+    }
+
+    /// Whether the open batch, with the row at its end, is too large as a message or as an object.
+    fn is_over_limit(&self) -> bool {
+        let rows_bytes = self.buffer.len() - self.rows_start;
+        let names_bytes = (self.rows as usize + 1) * self.names_bytes;
+        rows_bytes > self.limits.bytes || rows_bytes + names_bytes > self.limits.object_bytes()
     }
 
     fn close(&mut self) -> EncodedBatch {

@@ -42,6 +42,8 @@ pub struct FileLimits {
     pub expansion: u64,
     /// The number of columns.
     pub columns: usize,
+    /// The length of a column's name, in bytes.
+    pub column_name_bytes: usize,
     /// The length of the first record, in bytes.
     pub header_bytes: usize,
     /// The length of a cell without its quotes, in bytes.
@@ -66,6 +68,7 @@ impl IntakeSettings {
                 ),
                 expansion: reader.number("CARGA_MAX_EXPANSION", 200, 1..=100_000),
                 columns: reader.number("CARGA_MAX_COLUMNS", 1600, 1..=100_000),
+                column_name_bytes: reader.number("CARGA_MAX_COLUMN_NAME_BYTES", 4096, 1..=MIB),
                 header_bytes: reader.number("CARGA_MAX_HEADER_BYTES", MIB, 1..=16 * MIB),
                 field_bytes: reader.number("CARGA_MAX_FIELD_BYTES", MIB, 1..=16 * MIB),
                 row_bytes: reader.number("CARGA_MAX_ROW_BYTES", 4 * MIB, 1..=16 * MIB),

@@ -3,7 +3,7 @@
 
 use encoding_rs::{Encoding, UTF_8};
 
-use super::syntax::{Field, Scan, Syntax};
+use super::syntax::{Field, Fields, Scan, Syntax};
 
 /// The delimiters that are tried. The first one wins a tie.
 const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
@@ -171,7 +171,8 @@ pub(super) fn for_each_record(
     mut visit: impl FnMut(&[u8], &[Field]),
 ) {
     let mut rest = text;
-    let mut fields = Vec::new();
+    // A sample is small.
+    let mut fields = Fields::new(usize::MAX);
     for index in 0..SAMPLE_RECORDS {
         while let [b'\n' | b'\r', after @ ..] = rest {
             rest = after;
@@ -181,12 +182,12 @@ pub(super) fn for_each_record(
         }
         match syntax.scan(rest, whole, &mut fields) {
             Scan::Whole(extent) => {
-                visit(&rest[..extent.content], &fields);
+                visit(&rest[..extent.content], fields.kept());
                 rest = &rest[extent.next..];
             }
             Scan::Cut { .. } => {
                 if index == 0 {
-                    visit(rest, &fields);
+                    visit(rest, fields.kept());
                 }
                 return;
             }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::detect;
 use super::fault::{Exceeded, FileFault};
-use super::limits::Limit;
+use super::limits::{CsvLimits, Limit};
 use super::syntax::Syntax;
 
 /// Whether rows have a trailing delimiter: one after the last field.
@@ -19,6 +19,9 @@ pub(super) enum Trailing {
 /// The prefix of the columns that the reject report adds. They are not stored, so a corrected
 /// report can be sent as it is.
 const REPORT_PREFIX: &str = "_carga_";
+
+/// More columns than the report of any version adds.
+pub(super) const MAX_REPORT_COLUMNS: usize = 16;
 
 /// The columns that every row must fit.
 #[derive(Debug)]
@@ -61,7 +64,7 @@ impl Header {
     pub(super) fn named(
         mut names: Vec<Result<String, String>>,
         trailing: Trailing,
-        limit: Limit,
+        limits: &CsvLimits,
     ) -> Result<Self, FileFault> {
         let has_empty_last =
             names.len() > 1 && names.last().is_some_and(|name| name.as_deref() == Ok(""));
@@ -79,13 +82,13 @@ impl Header {
         };
         check_count(
             names.iter().filter(|name| !is_report_column(name)).count(),
-            limit,
+            limits.columns,
         )?;
         let width = names.len();
         let (mut columns, mut stored) = (Vec::with_capacity(width), Vec::with_capacity(width));
         let mut seen = HashSet::with_capacity(width);
         for (index, name) in names.into_iter().enumerate() {
-            let name = check_name(index + 1, name)?;
+            let name = check_name(index + 1, name, limits.column_name_bytes)?;
             stored.push(!name.starts_with(REPORT_PREFIX));
             if name.starts_with(REPORT_PREFIX) {
                 continue;
@@ -134,17 +137,36 @@ impl Header {
 }
 
 fn check_count(found: usize, limit: Limit) -> Result<(), FileFault> {
-    let Limit { value, setting } = limit;
-    if found <= value {
-        return Ok(());
+    match found <= limit.value {
+        true => Ok(()),
+        false => Err(too_many_columns(found, limit)),
     }
+}
+
+/// The fault of a file with more columns than the limit.
+pub(super) fn too_many_columns(found: usize, limit: Limit) -> FileFault {
+    let Limit { value, setting } = limit;
     let message = format!("the file has {found} columns; the limit is {value} ({setting})");
     let fault = FileFault::new("too_many_columns", message);
-    Err(fault.exceeding(Exceeded::new(limit, found as u64)))
+    fault.exceeding(Exceeded::new(limit, found as u64))
 }
 
 /// Checks a column's name. A name that is not UTF-8 arrives as `Err` with its escaped text.
-fn check_name(number: usize, name: Result<String, String>) -> Result<String, FileFault> {
+fn check_name(
+    number: usize,
+    name: Result<String, String>,
+    limit: Limit,
+) -> Result<String, FileFault> {
+    // The name itself is not in the message: an answer and a log line must stay short.
+    let bytes = name.as_ref().map_or_else(String::len, String::len);
+    if bytes > limit.value {
+        let Limit { value, setting } = limit;
+        let message = format!(
+            "the name of column {number} has {bytes} bytes; the limit is {value} ({setting}); a quote that is not closed may have joined several names"
+        );
+        let fault = FileFault::new("column_name_too_long", message);
+        return Err(fault.exceeding(Exceeded::new(limit, bytes as u64)));
+    }
     let name = name.map_err(|escaped| {
         let message = format!("the name of column {number} cannot be decoded: {escaped}");
         FileFault::new("undecodable", message)

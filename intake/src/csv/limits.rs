@@ -15,6 +15,8 @@ pub struct Limit {
 pub struct CsvLimits {
     /// Stored columns.
     pub columns: Limit,
+    /// Bytes of one column's name, in UTF-8. Every row repeats the name in the archive.
+    pub column_name_bytes: Limit,
     /// Bytes of the header, in UTF-8.
     pub header_bytes: Limit,
     /// Bytes of one field, in UTF-8.

@@ -5,7 +5,7 @@ use encoding_rs::Encoding;
 
 use super::detect::{self, Decision};
 use super::fault::FileFault;
-use super::header::{Header, Trailing, trailing_delimiter};
+use super::header::{Header, MAX_REPORT_COLUMNS, Trailing, too_many_columns, trailing_delimiter};
 use super::limits::CsvLimits;
 use super::reader::CsvReader;
 use super::records::{Next as NextRecord, Records};
@@ -190,7 +190,9 @@ impl CsvOpening {
             false => self.limits.row_bytes,
         };
         let length = SourceLength::of(encoding);
-        let mut records = Records::new(syntax, length, mark_bytes as u64, limit.value);
+        // One more than any header allows, so that a wrong number is noticed.
+        let max_fields = self.limits.columns.value + MAX_REPORT_COLUMNS + 1;
+        let mut records = Records::new(syntax, length, mark_bytes as u64, limit.value, max_fields);
         *records.buffer() = text;
         if self.ended {
             records.end();
@@ -249,7 +251,10 @@ impl Reading {
 
     fn header(&self, bad_quote: Option<usize>, limits: &CsvLimits) -> Result<Header, FileFault> {
         if !self.dialect.header {
-            return Header::numbered(self.records.fields().len(), limits.columns);
+            return Header::numbered(self.records.field_count(), limits.columns);
+        }
+        if self.records.field_count() > self.records.fields().len() {
+            return Err(too_many_columns(self.records.field_count(), limits.columns));
         }
         if let Some(field) = bad_quote {
             let number = field + 1;
@@ -264,6 +269,6 @@ impl Reading {
             name.map_err(|error| self.escaped(error.as_bytes()))
         };
         let names = self.records.fields().iter().map(name).collect();
-        Header::named(names, self.trailing, limits.columns)
+        Header::named(names, self.trailing, limits)
     }
 }

@@ -6,12 +6,13 @@
 
 use std::ops::Range;
 
-use super::syntax::{Extent, Field, Scan, Syntax, line_end, line_ends};
+use super::syntax::{Extent, Field, Fields, Scan, Syntax, line_end, line_ends};
 use super::transcode::SourceLength;
 
 /// An incomplete record is scanned again with every piece until it is longer than this. From
-/// then on it is scanned only when it has doubled, so that the total time stays linear.
-const RESCAN_BYTES: usize = 64 << 10;
+/// then on it is scanned only when it has doubled, so that the total time stays linear even if each
+/// piece is a single byte.
+const RESCAN_BYTES: usize = 1 << 10;
 
 /// A record that is too long is skipped if it is at most this many times the limit. Beyond
 /// that, the file is not CSV.
@@ -90,7 +91,7 @@ pub(super) struct Records {
     /// The position of `start` in the file.
     position: Position,
     ended: bool,
-    fields: Vec<Field>,
+    fields: Fields,
     /// The current record, as a range of the buffer.
     record: Range<usize>,
     record_position: Position,
@@ -109,8 +110,15 @@ struct Skipping {
 }
 
 impl Records {
-    /// `offset` is the length of the byte order mark, which is not part of the text.
-    pub(super) fn new(syntax: Syntax, length: SourceLength, offset: u64, limit: usize) -> Self {
+    /// `offset` is the length of the byte order mark, which is not part of the text. Of each record
+    /// at most `max_fields` fields are kept.
+    pub(super) fn new(
+        syntax: Syntax,
+        length: SourceLength,
+        offset: u64,
+        limit: usize,
+        max_fields: usize,
+    ) -> Self {
         let position = Position { line: 1, offset };
         Self {
             syntax,
@@ -120,7 +128,7 @@ impl Records {
             start: 0,
             position,
             ended: false,
-            fields: Vec::new(),
+            fields: Fields::new(max_fields),
             record: 0..0,
             record_position: position,
             bytes_wanted: 0,
@@ -154,8 +162,14 @@ impl Records {
         &self.buffer[self.record.clone()]
     }
 
+    /// The fields of the current record, as many as are kept.
     pub(super) fn fields(&self) -> &[Field] {
-        &self.fields
+        self.fields.kept()
+    }
+
+    /// The number of all fields of the current record.
+    pub(super) fn field_count(&self) -> usize {
+        self.fields.count()
     }
 
     pub(super) fn record_position(&self) -> Position {

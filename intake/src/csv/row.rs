@@ -87,7 +87,9 @@ impl Reading {
             fault.field = Some(field);
             return Err(fault);
         }
-        let (found, expected) = (self.fields().len(), self.header.width);
+        let trailing = self.records.fields().len() - self.fields().len();
+        let found = self.records.field_count() - trailing;
+        let expected = self.header.width;
         let code = match found.cmp(&expected) {
             Ordering::Equal => return Ok(()),
             Ordering::Less => "too_few_fields",

@@ -24,6 +24,47 @@ pub(super) struct Field {
     pub(super) doubled: bool,
 }
 
+/// The fields of a record. Fields beyond a maximum are counted but not kept, because a record of
+/// nothing but delimiters would otherwise take 24 times its own memory.
+#[derive(Debug)]
+pub(super) struct Fields {
+    kept: Vec<Field>,
+    count: usize,
+    max: usize,
+}
+
+impl Fields {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            kept: Vec::new(),
+            count: 0,
+            max,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.kept.clear();
+        self.count = 0;
+    }
+
+    pub(super) fn push(&mut self, field: Field) {
+        if self.count < self.max {
+            self.kept.push(field);
+        }
+        self.count += 1;
+    }
+
+    /// The first fields, up to the maximum.
+    pub(super) fn kept(&self) -> &[Field] {
+        &self.kept
+    }
+
+    /// The number of all fields.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+}
+
 /// The result of [`Syntax::scan`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scan {
@@ -64,7 +105,7 @@ impl Syntax {
 
     /// Finds the fields of the first record in `bytes`. `at_end` means that the file ends with
     /// them.
-    pub(super) fn scan(&self, bytes: &[u8], at_end: bool, fields: &mut Vec<Field>) -> Scan {
+    pub(super) fn scan(&self, bytes: &[u8], at_end: bool, fields: &mut Fields) -> Scan {
         fields.clear();
         let mut inner_lines = 0;
         let mut bad_quote = None;
@@ -89,7 +130,7 @@ impl Syntax {
                     return Scan::Cut { open_quote: None };
                 };
                 if field_end > at {
-                    bad_quote = bad_quote.or(Some(fields.len()));
+                    bad_quote = bad_quote.or(Some(fields.count()));
                 }
                 field.end = close;
                 at = field_end;
@@ -191,9 +232,9 @@ mod tests {
     use super::*;
 
     fn scan(text: &str, at_end: bool) -> (Scan, Vec<Field>) {
-        let mut fields = Vec::new();
+        let mut fields = Fields::new(usize::MAX);
         let scan = Syntax::new(',', Some(b'"')).scan(text.as_bytes(), at_end, &mut fields);
-        (scan, fields)
+        (scan, fields.kept)
     }
 
     fn texts(text: &str) -> Vec<&str> {
@@ -245,6 +286,14 @@ mod tests {
     }
 
     #[test]
+    fn fields_beyond_the_maximum_are_counted_but_not_kept() {
+        let mut fields = Fields::new(3);
+        let scan = Syntax::new(',', None).scan(b"a,b,c,d,e\n", false, &mut fields);
+        assert!(matches!(scan, Scan::Whole(_)));
+        assert_eq!((fields.kept().len(), fields.count()), (3, 5));
+    }
+
+    #[test]
     fn an_unclosed_quote_is_reported_with_its_index() {
         for at_end in [false, true] {
             let (found, _) = scan("a,\"b\nc,d\n", at_end);
@@ -259,13 +308,13 @@ mod tests {
 
     #[test]
     fn a_delimiter_may_be_any_character_and_quoting_may_be_off() {
-        let mut fields = Vec::new();
+        let mut fields = Fields::new(usize::MAX);
         let text = "a§\"b¤§c".as_bytes();
         let found = Syntax::new('§', None).scan(text, true, &mut fields);
         assert!(matches!(found, Scan::Whole(_)));
         let text = |field: &Field| std::str::from_utf8(&text[field.start..field.end]).unwrap();
         assert_eq!(
-            fields.iter().map(text).collect::<Vec<_>>(),
+            fields.kept.iter().map(text).collect::<Vec<_>>(),
             ["a", "\"b¤", "c"]
         );
     }

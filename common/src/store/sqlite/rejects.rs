@@ -14,6 +14,10 @@ use crate::store::sql::{
 };
 use crate::upload::{UploadId, UploadKey};
 
+/// A larger row is inserted alone. SQLite holds about ten copies of each row of a group, which it
+/// reads as JSON.
+const GROUPED_BYTES: usize = 64 << 10;
+
 #[async_trait]
 impl RejectStore for SqliteStore {
     async fn reject(&self, key: UploadKey, rows: &[RejectedRow]) -> PortResult<bool> {
@@ -33,17 +37,13 @@ impl RejectStore for SqliteStore {
                 transaction.commit().await?;
                 return Ok(false);
             };
-            sqlx::query(
-                "INSERT INTO rejected_rows (id, line, byte_offset, column_name, code, message, raw, fields)
-                 SELECT $1 + (value ->> 'row'), value ->> 'line', value ->> 'offset', value ->> 'column', value ->> 'code',
-                        value ->> 'message', value ->> 'raw', value ->> 'fields'
-                 FROM json_each($2) WHERE true
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(first_id(number))
-            .bind(Json(rows))
-            .execute(&mut *transaction)
-            .await?;
+            let is_small = |row: &RejectedRow| row.size_bytes() <= GROUPED_BYTES;
+            for group in rows.chunk_by(|row, next| is_small(row) && is_small(next)) {
+                match group {
+                    [row] => insert_row(&mut transaction, first_id(number), row).await?,
+                    rows => insert_group(&mut transaction, first_id(number), rows).await?,
+                }
+            }
             transaction.commit().await?;
             Ok(true)
         })
@@ -53,6 +53,48 @@ impl RejectStore for SqliteStore {
     async fn rejected_page(&self, id: UploadId, after_row: u64) -> PortResult<Vec<RejectedRow>> {
         call("store.rejected_page", page(&self.database, id, after_row)).await
     }
+}
+
+async fn insert_group(
+    connection: &mut SqliteConnection,
+    first_id: i64,
+    rows: &[RejectedRow],
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO rejected_rows (id, line, byte_offset, column_name, code, message, raw, fields)
+         SELECT $1 + (value ->> 'row'), value ->> 'line', value ->> 'offset', value ->> 'column', value ->> 'code',
+                value ->> 'message', value ->> 'raw', value ->> 'fields'
+         FROM json_each($2) WHERE true
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(first_id)
+    .bind(Json(rows))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn insert_row(
+    connection: &mut SqliteConnection,
+    first_id: i64,
+    row: &RejectedRow,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO rejected_rows (id, line, byte_offset, column_name, code, message, raw, fields)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(first_id + signed(row.row))
+    .bind(signed(row.line))
+    .bind(signed(row.offset))
+    .bind(&row.column)
+    .bind(&row.code)
+    .bind(&row.message)
+    .bind(&row.raw)
+    .bind(row.fields.as_ref().map(Json))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// How many rejected rows an upload has.
