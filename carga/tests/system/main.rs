@@ -20,6 +20,7 @@ mod exports;
 mod fixtures;
 mod happy_path;
 mod memory;
+mod origins;
 mod oversized;
 mod preview;
 mod progress;

@@ -6,12 +6,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::answers::{problem, sha256_hex};
-use crate::app::App;
+use crate::app::{App, KNOWN_DIALECT};
 use crate::files;
 use crate::harness::Mode;
 
 in_both_modes! {
     a_file_with_bad_rows_and_its_corrected_report_store_every_row,
+    an_uncorrected_report_stores_nothing_however_often_it_is_sent,
     the_reject_report_is_csv_or_ndjson_and_escapes_formulas_on_request,
     too_many_rejected_rows_fail_the_upload_at_once_and_stay_readable,
     a_duplicate_file_is_linked_to_the_earlier_upload_or_refused,
@@ -116,6 +117,46 @@ async fn a_file_with_bad_rows_and_its_corrected_report_store_every_row(mode: Mod
         .collect();
     let first_rows = first_rows.iter().map(|(number, row)| (*number, row));
     app.harness.check_numbered_rows(first, first_rows).await?;
+    app.close().await
+}
+
+async fn an_uncorrected_report_stores_nothing_however_often_it_is_sent(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
+    let file = b"id,name\n1,Ada\n2,Bob,extra\n3,\"x\"y\n4\n5,Zo\xe9\n6,a\0b\n7,Eve\n";
+    let report_of = async |id: Uuid| -> Result<String> {
+        let url = format!("{}/uploads/{id}/rejected", app.url);
+        Ok(app.client.get(url).send().await?.text().await?)
+    };
+    let first = Uuid::now_v7();
+    let sent = app.put_with(first, KNOWN_DIALECT, file.to_vec()).await?;
+    ensure!(sent.status() == 202);
+    let upload = app.wait_until_ended(first).await?;
+    ensure!(upload["rows"]["rejected"] == 5, "{upload}");
+    let mut report = report_of(first).await?;
+    for _ in 0..2 {
+        let id = Uuid::now_v7();
+        let sent = app.put_with(id, KNOWN_DIALECT, report.clone()).await?;
+        ensure!(sent.status() == 202);
+        let upload = app.wait_until_ended(id).await?;
+        ensure!(
+            upload["rows"]["inserted"] == 0 && upload["rows"]["rejected"] == 5,
+            "{upload}"
+        );
+        report = report_of(id).await?;
+        ensure!(report.matches(",not_corrected,").count() == 5, "{report}");
+        // The original text and the escaped bytes are still there to be corrected.
+        for kept in ["2,Bob,extra", "Zo\\xE9", "a\\x00b"] {
+            ensure!(report.contains(kept), "{report}");
+        }
+    }
+    let corrected = report.replace("Zo\\xE9", "Zoé").replace("a\\x00b", "ab");
+    let id = Uuid::now_v7();
+    ensure!(app.put_with(id, KNOWN_DIALECT, corrected).await?.status() == 202);
+    let upload = app.wait_until_ended(id).await?;
+    ensure!(
+        upload["rows"]["inserted"] == 2 && upload["rows"]["rejected"] == 3,
+        "{upload}"
+    );
     app.close().await
 }
 

@@ -1,7 +1,9 @@
 //! Postgres and S3 go away while batches are stored: workers wait for them, and no batch is
 //! charged an attempt.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use carga_testkit::{Postgres, S3, Scope};
 use uuid::Uuid;
 
@@ -36,6 +38,39 @@ async fn workers_wait_for_a_killed_postgres() -> Result<()> {
         .await?;
     problem(answer, 503, "dependency_unavailable").await?;
     postgres.restart().await?;
+    app.expect_completed(id, FLIGHTS_ROWS).await?;
+    assert_no_batch_failed(&app);
+    app.close().await
+}
+
+/// A password that has expired is not the fault of a batch.
+#[tokio::test]
+async fn workers_wait_until_their_database_role_may_log_in_again() -> Result<()> {
+    // Longer than the pauses between all attempts of a batch, 21 s in all.
+    const LOCKED_OUT: Duration = Duration::from_secs(30);
+    let scope = one_batch_at_a_time(Scope::new().await?);
+    let pool = scope.pool();
+    let role = format!("role_{}", Uuid::new_v4().simple());
+    let execute = async |sql: String| sqlx::query(&sql).execute(&pool).await;
+    execute(format!(
+        "CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'carga'"
+    ))
+    .await?;
+    let url = scope.env()["DATABASE_URL"].clone();
+    let (_, server) = url.split_once('@').context("the URL has no user")?;
+    let scope = scope.with("DATABASE_URL", format!("postgres://{role}:carga@{server}"));
+    let mut app = App::start(scope, 0).await?;
+    let id = Uuid::now_v7();
+    ensure!(app.put(id, flights().await?).await?.status() == 202);
+    app.add_worker().await?;
+    app.wait_for_more_batches(id, 40).await?;
+    execute(format!("ALTER ROLE {role} NOLOGIN")).await?;
+    execute(format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
+    ))
+    .await?;
+    tokio::time::sleep(LOCKED_OUT).await;
+    execute(format!("ALTER ROLE {role} LOGIN")).await?;
     app.expect_completed(id, FLIGHTS_ROWS).await?;
     assert_no_batch_failed(&app);
     app.close().await

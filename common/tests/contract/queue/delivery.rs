@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use carga_common::batch::EncodedBatch;
 use carga_common::queue::{BatchQueue, Deliveries, Delivery, Prefetch, QueueDepth};
 
@@ -289,6 +289,48 @@ pub(super) async fn a_closed_handle_ends_its_deliveries_with_an_error<F: QueueFi
     queue.close().await;
     let ended = tokio::time::timeout(TIMEOUT, deliveries.next()).await?;
     ensure!(ended.is_err_and(|error| error.is_unavailable()));
+    Ok(())
+}
+
+/// A worker that waits for an answer for ever stores nothing more. The tasks compute between two
+/// acknowledgements, as a busy worker does.
+pub(super) async fn every_acknowledgement_ends_although_its_holder_is_presumed_dead<
+    F: QueueFixture,
+>(
+    fixture: &F,
+) -> Result<()> {
+    // Fewer than the messages at which the queue in SQLite slows its publishers down.
+    const MESSAGES: u32 = 240;
+    const COMPUTING: Duration = Duration::from_millis(3);
+    let Killable {
+        queue,
+        presume_dead,
+    } = fixture.open_killable().await?;
+    publish(queue.as_ref(), MESSAGES).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(MESSAGES as u16)).await?;
+    let mut held = Vec::new();
+    for _ in 0..MESSAGES {
+        held.push(next(&mut deliveries).await?);
+    }
+    let mut tasks = Vec::new();
+    while !held.is_empty() {
+        let share = held.split_off(held.len().saturating_sub(15));
+        tasks.push(tokio::spawn(async move {
+            for delivery in share {
+                let started = Instant::now();
+                while started.elapsed() < COMPUTING {}
+                // An error is an answer, too.
+                let _ = tokio::time::timeout(TIMEOUT, delivery.ack()).await?;
+                tokio::task::yield_now().await;
+            }
+            anyhow::Ok(())
+        }));
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    presume_dead.await?;
+    for task in tasks {
+        task.await?.context("an acknowledgement had no answer")?;
+    }
     Ok(())
 }
 

@@ -49,6 +49,7 @@ macro_rules! contract {
                     a_closed_holder_is_fenced
                     a_holder_presumed_dead_is_fenced
                     a_closed_handle_ends_its_deliveries_with_an_error
+                    every_acknowledgement_ends_although_its_holder_is_presumed_dead
                 }
                 retry {
                     a_retried_delivery_waits_for_its_tier_and_is_the_next_attempt

@@ -30,6 +30,8 @@ macro_rules! contract {
                     a_new_upload_is_recorded_with_every_given_field
                     creating_an_existing_id_is_a_conflict
                     an_upload_is_sealed_once
+                    a_repeated_seal_with_the_same_totals_succeeds
+                    a_failure_of_the_intake_keeps_a_sealed_upload
                     a_failed_upload_is_not_sealed
                     a_failure_is_recorded_with_its_position
                     an_upload_ends_once

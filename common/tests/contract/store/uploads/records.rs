@@ -84,6 +84,44 @@ pub(crate) async fn an_upload_is_sealed_once<F: StoreFixture>(fixture: &F) -> Re
     Ok(())
 }
 
+/// A caller that lost the answer to its seal repeats the call.
+pub(crate) async fn a_repeated_seal_with_the_same_totals_succeeds<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let (store, other) = (fixture.open().await?, fixture.open().await?);
+    let id = begin(store.as_ref()).await?;
+    let totals = seal(2, 10);
+    ensure!(store.seal(first(id), &totals).await?);
+    ensure!(other.seal(first(id), &totals).await?);
+    check_status(store.as_ref(), id, Status::Processing).await?;
+    store_new(store.as_ref(), &sample::batches(id, 2, 5)?).await?;
+    ensure!(store.complete(first(id)).await?);
+    ensure!(other.seal(first(id), &totals).await?);
+    check_status(store.as_ref(), id, Status::Completed).await?;
+
+    // A sealed upload that has failed since then is not presented as sealed.
+    let id = begin(store.as_ref()).await?;
+    ensure!(store.seal(first(id), &totals).await?);
+    fail(store.as_ref(), id).await?;
+    ensure!(!store.seal(first(id), &totals).await?);
+    check_status(store.as_ref(), id, Status::Failed).await
+}
+
+/// An intake that lost the answer to its seal may fail the upload, although it is accepted.
+pub(crate) async fn a_failure_of_the_intake_keeps_a_sealed_upload<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    let id = begin(store.as_ref()).await?;
+    ensure!(store.seal(first(id), &seal(2, 10)).await?);
+    let last = Some(beat(id, 10, 100));
+    ensure!(!store.fail(first(id), &failure(), last).await?);
+    check_status(store.as_ref(), id, Status::Processing).await?;
+    // A dead batch still fails it.
+    ensure!(store.fail(first(id), &failure(), None).await?);
+    check_status(store.as_ref(), id, Status::Failed).await
+}
+
 pub(crate) async fn a_failed_upload_is_not_sealed<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
