@@ -7,7 +7,7 @@ use carga_common::telemetry::TraceContext;
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::intake::{Incoming, Intake};
 use carga_intake::options::Options;
-use carga_intake::pieces::{incomplete, pieces};
+use carga_intake::pieces::{Pace, incomplete, pieces};
 use carga_intake::refusal::Refusal;
 use futures::{Stream, TryStreamExt};
 use tokio::sync::OwnedSemaphorePermit;
@@ -84,7 +84,10 @@ pub(crate) fn body_pieces(
     let body = body.map_err(|error| incomplete(&error.to_string()));
     pieces(
         body,
-        intake.settings.body_idle,
+        Pace {
+            idle: intake.settings.body_idle,
+            min_rate: intake.settings.body_min_rate,
+        },
         intake.abort_uploads.clone(),
     )
 }

@@ -11,6 +11,10 @@ use std::fmt;
 pub enum ErrorKind {
     /// The server is away or busy. Try again later, without counting an attempt.
     Unavailable,
+    /// The server refuses Carga because of its setup: credentials, permissions, a missing database
+    /// or bucket, a wrong clock. Try again later, without counting an attempt: the data is not at
+    /// fault, and an operator can correct the setup meanwhile.
+    Misconfigured,
     /// The disk or the queue is full. The call succeeds once there is room.
     Full,
     /// The data is invalid, and the same data never succeeds.
@@ -69,14 +73,14 @@ impl PortError {
         self.kind
     }
 
-    /// Whether the server is away or busy.
+    /// Whether the server is away, busy, or refuses Carga because of its setup.
     pub fn is_unavailable(&self) -> bool {
-        self.kind == ErrorKind::Unavailable
+        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Misconfigured)
     }
 
     /// Whether the call can succeed later with the same data, when the server is back or has room.
     pub fn is_passing(&self) -> bool {
-        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Full)
+        self.is_unavailable() || self.kind == ErrorKind::Full
     }
 
     /// The error with all its causes on one line, for a log or a dead letter's reason.
@@ -96,6 +100,7 @@ impl fmt::Display for PortError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let outcome = match self.kind {
             ErrorKind::Unavailable => "is unavailable",
+            ErrorKind::Misconfigured => "is not permitted or not set up",
             ErrorKind::Full => "failed: no room left",
             ErrorKind::Invalid => "failed: invalid data",
             ErrorKind::Conflict => "failed: conflict",

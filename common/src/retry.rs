@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use crate::error::{PortError, PortResult};
+use crate::error::{ErrorKind, PortError, PortResult};
 
 /// The pause before the second attempt. Each further pause is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Repeats an operation while its server is *unavailable*. Returns the last error once `give_up`
-/// completes. The operation must be idempotent, because the answer to a success may be lost.
+/// Repeats an operation while its server is *unavailable* or *misconfigured*. Returns the last
+/// error once `give_up` completes. The operation must be idempotent, because the answer to a
+/// success may be lost.
 pub async fn retry_while_unavailable<T, F>(
     give_up: impl Future<Output = ()>,
     operation: impl FnMut() -> F,
@@ -51,7 +52,13 @@ where
             () = tokio::time::sleep(pause) => {}
             () = &mut give_up => return Err(error),
         }
-        tracing::warn!(error = error.chain(), "retrying after a pause");
+        match error.kind() {
+            ErrorKind::Misconfigured => tracing::error!(
+                error = error.chain(),
+                "retrying after a pause; correct the credentials, the permissions or the setup of this server"
+            ),
+            _ => tracing::warn!(error = error.chain(), "retrying after a pause"),
+        }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -61,7 +68,6 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::error::ErrorKind;
 
     fn away<T>() -> PortResult<T> {
         Err(PortError::unavailable("store.seal", "away"))

@@ -186,7 +186,9 @@ fn is_busy(error: &sqlx::Error) -> bool {
 }
 
 fn kind(error: &sqlx::Error) -> ErrorKind {
+    const NOT_PERMITTED: u32 = 3;
     const LOCKED: u32 = 6;
+    const READ_ONLY: u32 = 8;
     const IO_ERROR: u32 = 10;
     const FULL: u32 = 13;
     const CANNOT_OPEN: u32 = 14;
@@ -199,6 +201,7 @@ fn kind(error: &sqlx::Error) -> ErrorKind {
         sqlx::Error::Database(fault) => match result_code(error).map(|code| (code, code & 0xff)) {
             Some((IO_ERROR_SHM_SIZE, _) | (_, FULL)) => ErrorKind::Full,
             Some((_, BUSY | LOCKED | IO_ERROR | CANNOT_OPEN)) => ErrorKind::Unavailable,
+            Some((_, NOT_PERMITTED | READ_ONLY)) => ErrorKind::Misconfigured,
             Some((_, TOO_BIG)) => ErrorKind::Invalid,
             Some((_, CONSTRAINT)) if fault.is_unique_violation() => ErrorKind::Conflict,
             Some((_, CONSTRAINT)) => ErrorKind::Invalid,

@@ -119,7 +119,7 @@ impl Intake {
         Err(refusal.about(id))
     }
 
-    /// Records the failure. Returns the upload's record if the upload had already ended.
+    /// Records the failure. Returns the upload's record if the upload was already sealed or ended.
     async fn record_failure(
         &self,
         upload: &Upload,

@@ -102,6 +102,10 @@ impl Drop for ActiveUpload {
     }
 }
 
+/// The time limit of one renewal. A connection that hangs must not delay the next renewal until the
+/// leases expire.
+const RENEWAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Renews all leases with one statement per tick, and updates the live counters only after
 /// that. A client never sees a figure that the store lacks, so losing the counters cannot make
 /// a figure decrease.
@@ -119,10 +123,16 @@ pub(crate) async fn run_heartbeat(
             continue;
         }
         let heartbeats: Vec<Heartbeat> = uploads.iter().map(|upload| upload.heartbeat()).collect();
-        let renewed: HashSet<UploadId> = match backends.store.heartbeat(&heartbeats).await {
-            Ok(renewed) => renewed.into_iter().collect(),
-            Err(error) => {
+        let renewing = backends.store.heartbeat(&heartbeats);
+        let renewed: HashSet<UploadId> = match tokio::time::timeout(RENEWAL_TIMEOUT, renewing).await
+        {
+            Ok(Ok(renewed)) => renewed.into_iter().collect(),
+            Ok(Err(error)) => {
                 tracing::warn!(error = error.chain(), "could not renew the leases");
+                continue;
+            }
+            Err(_) => {
+                tracing::warn!("could not renew the leases: the store did not answer in time");
                 continue;
             }
         };

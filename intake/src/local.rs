@@ -14,11 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::intake::{Incoming, Intake};
 use crate::options::Options;
-use crate::pieces::pieces;
+use crate::pieces::{Pace, pieces};
 use crate::refusal::Refusal;
 
-/// A local file has no idle timeout, because a pipe may be silent for any length of time.
-const NEVER: Duration = Duration::MAX;
+/// A local file may be read at any pace, because a pipe may be silent for any length of time.
+const ANY_PACE: Pace = Pace {
+    idle: Duration::MAX,
+    min_rate: 0,
+};
 
 /// A file to receive.
 #[derive(Debug, Clone)]
@@ -60,7 +63,7 @@ impl LocalIntake {
         let mut options = Options::from_query(&file.options)?;
         options.default_filename(file.filename.as_deref());
         let bytes = bytes.map_err(|error| unreadable(&error));
-        let pieces = pieces(bytes, NEVER, self.intake.abort_uploads.clone());
+        let pieces = pieces(bytes, ANY_PACE, self.intake.abort_uploads.clone());
         let incoming = Incoming {
             id: file.id,
             options,

@@ -182,6 +182,14 @@ impl From<PortError> for Refusal {
                 let message = "a server that Carga needs does not answer; retry later";
                 Self::unavailable("dependency_unavailable", message)
             }
+            ErrorKind::Misconfigured => {
+                tracing::error!(
+                    error = error.chain(),
+                    "a dependency refuses Carga; correct its credentials, permissions or setup"
+                );
+                let message = "a server that Carga needs refuses its credentials or is not set up; retry later";
+                Self::unavailable("dependency_unavailable", message)
+            }
             ErrorKind::Full => {
                 tracing::error!(error = error.chain(), "no room left");
                 Self::storage_full()

@@ -152,7 +152,8 @@ impl Running {
     ) -> Result<T> {
         let event = format!("{} to log {what:?}", self.name);
         let found = eventually(deadline, &event, async || {
-            // Check for the end first, because a program may log its last lines just before it ends.
+            // Check for the end first, because a program may log its last lines just before it
+            // ends.
             let ended = self.process.exited();
             match (find(&self.log()), ended) {
                 (Some(found), _) => Some(Ok(found)),

@@ -7,7 +7,7 @@
 //! - `outcome` decides between a retry and a dead letter.
 //! - `completion_checks` ends an upload after its last batch.
 //! - `dead_letters` moves dead letters into the store.
-//! - `sweep` ends what a crash left open.
+//! - `sweep` ends what a crash left open; `expiry` decides which uploads it may end as interrupted.
 //! - [`heartbeat`] writes and checks the heartbeat file.
 //! - `context` holds what the parts share; `panics` turns a caught panic into text.
 
@@ -15,6 +15,7 @@ mod admission_cache;
 mod completion_checks;
 mod context;
 mod dead_letters;
+mod expiry;
 mod group;
 pub mod heartbeat;
 mod outcome;

@@ -12,14 +12,15 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// Chooses the outcome from the kind of error and the attempt's number. `Unavailable` and
-    /// `Full` never get here, because the worker retries those itself.
+    /// Chooses the outcome from the kind of error and the attempt's number. `Unavailable`,
+    /// `Misconfigured` and `Full` never get here, because the worker retries those itself.
     pub(crate) fn of(kind: ErrorKind, attempt: u32) -> Self {
         match kind {
             ErrorKind::Invalid | ErrorKind::NotFound => Self::DeadLetter,
             ErrorKind::Internal
             | ErrorKind::Conflict
             | ErrorKind::Unavailable
+            | ErrorKind::Misconfigured
             | ErrorKind::Full => RetryTier::after(attempt).map_or(Self::DeadLetter, Self::Retry),
         }
     }

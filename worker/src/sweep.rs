@@ -1,46 +1,34 @@
-//! The sweeper: ends what a crash left open, within one lease plus one sweep interval.
+//! The sweeper: ends what a crash left open. An upload whose API has died ends within one lease
+//! plus about two sweep intervals, because two sweeps must find its lease expired.
 
 use std::sync::Arc;
 
 use carga_common::error::PortResult;
 use carga_common::lifecycle::{finish_if_complete, remove_rows};
 use carga_common::store::Leftovers;
-use carga_common::upload::{Failure, UploadId};
+use carga_common::upload::{UploadId, UploadKey};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
 
 use crate::context::Context;
+use crate::expiry::Expiry;
 
 /// Sweeps until the worker stops. Every worker sweeps, because each step may safely run twice.
 pub(crate) async fn run(context: Arc<Context>) {
-    let mut ticks = tokio::time::interval(context.settings.sweep);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut expiry = Expiry::default();
     // Removing millions of rows takes minutes, and ending an upload must not wait for that.
     let mut removing: Option<JoinHandle<()>> = None;
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = context.stop.cancelled() => break,
-        }
-        let settings = &context.settings;
-        let leftovers = context
-            .backends
-            .store
-            .leftovers(settings.lease, settings.archive_grace)
-            .await;
-        let mut leftovers = match leftovers {
-            Ok(leftovers) => leftovers,
-            Err(error) => {
-                tracing::warn!(
-                    error = error.chain(),
-                    "the sweep could not read the leftovers from the store"
-                );
-                continue;
-            }
-        };
-        end(&context, &mut leftovers).await;
-        if removing.as_ref().is_none_or(JoinHandle::is_finished) {
+        let leftovers = sweep(&context, &mut expiry).await;
+        if let Some(leftovers) = leftovers
+            && removing.as_ref().is_none_or(JoinHandle::is_finished)
+        {
             removing = Some(tokio::spawn(remove(Arc::clone(&context), leftovers)));
+        }
+        // The pause begins after the sweep. APIs can then renew their leases between two sweeps,
+        // even if the first sweep had to wait for the store.
+        tokio::select! {
+            () = tokio::time::sleep(context.settings.sweep) => {}
+            () = context.stop.cancelled() => break,
         }
     }
     if let Some(removing) = removing {
@@ -48,21 +36,40 @@ pub(crate) async fn run(context: Arc<Context>) {
     }
 }
 
-/// Fails the uploads whose lease has expired and completes the sealed ones. The rows of the failed
-/// ones are added to those that are to be removed.
-async fn end(context: &Context, leftovers: &mut Leftovers) {
+/// Ends what can be ended, and returns what is to be removed. Returns `None` if the leftovers could
+/// not be read.
+async fn sweep(context: &Context, expiry: &mut Expiry) -> Option<Leftovers> {
+    let settings = &context.settings;
+    let store = context.backends.store.as_ref();
+    let leftovers = store.leftovers(settings.lease, settings.archive_grace);
+    match leftovers.await {
+        Ok(mut leftovers) => {
+            let expired = expiry.found_twice(std::mem::take(&mut leftovers.expired));
+            end(context, expired, &mut leftovers).await;
+            Some(leftovers)
+        }
+        Err(error) => {
+            expiry.sweep_failed();
+            tracing::warn!(
+                error = error.chain(),
+                "the sweep could not read the leftovers from the store"
+            );
+            None
+        }
+    }
+}
+
+/// Fails the expired uploads and completes the sealed ones. The rows of the failed ones are added
+/// to those that are to be removed.
+async fn end(context: &Context, expired: Vec<UploadKey>, leftovers: &mut Leftovers) {
     let store = context.backends.store.as_ref();
     let archive = context.backends.archive.as_ref();
-    for key in leftovers.expired.drain(..) {
-        let message = format!(
-            "the server that received the file has been silent for {} s; send the file again",
-            context.settings.lease.as_secs()
-        );
-        let outcome = store
-            .fail(key, &Failure::new("interrupted", message), None)
-            .await;
+    for key in expired {
+        let outcome = store.expire(key, context.settings.lease).await;
+        if matches!(outcome, Ok(true)) {
+            leftovers.to_remove.push(key.id);
+        }
         log_outcome(key.id, "ending an interrupted upload", outcome);
-        leftovers.to_remove.push(key.id);
     }
     for id in leftovers.unfinished.drain(..) {
         log_outcome(

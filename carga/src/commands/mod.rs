@@ -76,8 +76,8 @@ async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
         .context("cannot connect to the store")
 }
 
-/// Finds an upload. `last` is the latest upload whose status is in `statuses`; an empty slice allows
-/// every status.
+/// Finds an upload. `last` is the latest upload whose status is in `statuses`; an empty slice
+/// allows every status.
 async fn find(store: &dyn Store, which: UploadRef, statuses: &[Status]) -> anyhow::Result<Upload> {
     if let UploadRef::Id(id) = which {
         let found = store.upload(id).await?;

@@ -167,7 +167,7 @@ async fn a_client_that_stalls_in_its_head_or_body_is_disconnected(mode: Mode) ->
         .with("CARGA_BODY_IDLE_SECS", "1");
     let app = App::start(harness, 1).await?;
     let mut slow = app.connect().await?;
-    slow.write_all(b"GET /livez HTTP/1.1\r\nhost: carga\r\n")
+    slow.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n")
         .await?;
     let mut answer = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(10), slow.read_to_end(&mut answer)).await;
@@ -179,7 +179,7 @@ async fn a_client_that_stalls_in_its_head_or_body_is_disconnected(mode: Mode) ->
     let id = Uuid::now_v7();
     let mut silent = app.connect().await?;
     let head = format!(
-        "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: carga\r\ncontent-type: text/csv\r\ncontent-length: 99\r\n\r\na,b\n1,2\n"
+        "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/csv\r\ncontent-length: 99\r\n\r\na,b\n1,2\n"
     );
     silent.write_all(head.as_bytes()).await?;
     let mut answer = String::new();

@@ -58,7 +58,8 @@ async fn a_gzip_bomb_of_ten_gigabytes_is_refused_early_with_flat_memory(mode: Mo
     let detail = refused["detail"].as_str().context("no detail")?;
     ensure!(detail.contains("CARGA_MAX_EXPANSION"), "{refused}");
     let upload = app.expect_failed(id, "expanded_too_large").await?;
-    // The upload was refused early: little more was read than the size above which the ratio applies.
+    // The upload was refused early: little more was read than the size above which the ratio
+    // applies.
     ensure!(
         upload["rows"]["read"].as_u64() < Some(10_000_000),
         "{upload}"

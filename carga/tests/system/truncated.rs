@@ -33,7 +33,7 @@ async fn a_truncated_form_fails_its_upload_wherever_it_ends(mode: Mode) -> Resul
                 false => format!("content-length: {}", form.len()),
             };
             let request = format!(
-                "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: carga\r\ncontent-type: multipart/form-data; boundary=B\r\n{length}\r\n\r\n"
+                "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=B\r\n{length}\r\n\r\n"
             );
             stream.write_all(request.as_bytes()).await?;
             stream.write_all(&piece(&form[..begun], chunked)).await?;
@@ -68,7 +68,7 @@ async fn a_truncated_raw_body_fails_its_upload(mode: Mode) -> Result<()> {
             false => format!("content-length: {}", file.len() + 1),
         };
         let request = format!(
-            "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: carga\r\ncontent-type: text/csv\r\n{length}\r\n\r\n"
+            "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/csv\r\n{length}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
         // The body has every row. Only the last declared byte, or the last chunk, is missing.

@@ -229,8 +229,9 @@ impl BatchArchive for S3Archive {
     }
 }
 
-/// Maps an S3 error. A server that is away, slow or throttling is *unavailable*. An absent bucket
-/// or key is *not found*. Every other error is *internal*.
+/// Maps an S3 error. A server that is away, slow or throttling is *unavailable*. One that refuses
+/// the credentials, or has no such bucket, is *misconfigured*. An absent key is *not found*. Every
+/// other error is *internal*.
 fn port_error<E>(operation: &'static str, error: SdkError<E>) -> PortError
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
@@ -239,12 +240,56 @@ where
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
             ErrorKind::Unavailable
         }
-        SdkError::ServiceError(answer) => match answer.raw().status().as_u16() {
-            404 => ErrorKind::NotFound,
-            408 | 429 | 500..=599 => ErrorKind::Unavailable,
-            _ => ErrorKind::Internal,
-        },
+        SdkError::ServiceError(answer) => kind_of(
+            answer.raw().status().as_u16(),
+            error.code().unwrap_or_default(),
+        ),
         _ => ErrorKind::Internal,
     };
     PortError::new(kind, operation, error)
+}
+
+/// The kind of an answer with this HTTP status and S3 error code.
+fn kind_of(status: u16, code: &str) -> ErrorKind {
+    match (status, code) {
+        (404, "NoSuchBucket") => ErrorKind::Misconfigured,
+        (404, _) => ErrorKind::NotFound,
+        (400, "RequestTimeout") | (408 | 429 | 500..=599, _) => ErrorKind::Unavailable,
+        // AWS answers an expired token and some unknown keys with 400, and a wrong region with 301
+        // or 400.
+        (
+            400,
+            "ExpiredToken"
+            | "InvalidToken"
+            | "InvalidAccessKeyId"
+            | "TokenRefreshRequired"
+            | "AuthorizationHeaderMalformed"
+            | "KMS.DisabledException"
+            | "KMS.NotFoundException",
+        )
+        | (301 | 401 | 403, _) => ErrorKind::Misconfigured,
+        _ => ErrorKind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_about_credentials_or_the_bucket_is_not_charged_to_the_object() {
+        for (status, code, kind) in [
+            (403, "AccessDenied", ErrorKind::Misconfigured),
+            (403, "RequestTimeTooSkewed", ErrorKind::Misconfigured),
+            (403, "SignatureDoesNotMatch", ErrorKind::Misconfigured),
+            (400, "ExpiredToken", ErrorKind::Misconfigured),
+            (404, "NoSuchBucket", ErrorKind::Misconfigured),
+            (404, "NoSuchKey", ErrorKind::NotFound),
+            (400, "RequestTimeout", ErrorKind::Unavailable),
+            (503, "SlowDown", ErrorKind::Unavailable),
+            (400, "InvalidDigest", ErrorKind::Internal),
+        ] {
+            assert_eq!(kind_of(status, code), kind, "{status} {code}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::origins::AllowedOrigins;
 use super::reader::{MIB, Reader};
 use crate::batch::BatchLimits;
 
@@ -11,6 +12,8 @@ use crate::batch::BatchLimits;
 pub struct IntakeSettings {
     /// The address that the API listens on.
     pub listen: SocketAddr,
+    /// Other origins whose pages may use the API.
+    pub allowed_origins: AllowedOrigins,
     /// Concurrent uploads; a further one is answered with 429.
     pub max_uploads: usize,
     /// The size of the largest file that a client may send.
@@ -27,6 +30,8 @@ pub struct IntakeSettings {
     pub publish_deadline: Duration,
     /// How long a client may send nothing before its upload fails.
     pub body_idle: Duration,
+    /// The bytes per second that a client must send on average; 0 for no minimum.
+    pub body_min_rate: u64,
     /// How long a client may take to send the head of a request.
     pub header_timeout: Duration,
     /// How often leases are renewed and the figures of receiving uploads are recorded.
@@ -58,6 +63,7 @@ impl IntakeSettings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
             listen: reader.parsed("CARGA_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080))),
+            allowed_origins: AllowedOrigins::read(reader),
             max_uploads: reader.number("CARGA_MAX_UPLOADS", 64, 1..=100_000),
             max_upload_bytes: reader.number("CARGA_MAX_UPLOAD_BYTES", 10 << 30, 1..=1 << 50),
             limits: FileLimits {
@@ -86,6 +92,7 @@ impl IntakeSettings {
             ),
             publish_deadline: reader.seconds("CARGA_PUBLISH_DEADLINE_SECS", 60, 3600),
             body_idle: reader.seconds("CARGA_BODY_IDLE_SECS", 60, 3600),
+            body_min_rate: reader.number("CARGA_BODY_MIN_RATE", 1024, 0..=1 << 30),
             header_timeout: reader.seconds("CARGA_HEADER_TIMEOUT_SECS", 15, 600),
             heartbeat: reader.milliseconds("CARGA_HEARTBEAT_MS", 250, 10_000),
         }

@@ -7,6 +7,7 @@ mod intake;
 mod locations;
 mod log;
 mod mode;
+mod origins;
 mod ports;
 mod reader;
 mod secret;
@@ -18,6 +19,7 @@ pub use intake::{FileLimits, IntakeSettings};
 pub use locations::{ArchiveLocation, Locations, ProgressLocation, QueueLocation, StoreLocation};
 pub use log::{LogFormat, LogSettings, log_settings};
 pub use mode::Mode;
+pub use origins::{AllowedOrigins, NotAnOrigin};
 pub use ports::PortSettings;
 pub use reader::{Effective, SettingsError};
 pub use secret::SecretUrl;
@@ -66,6 +68,13 @@ impl Settings {
             reader.fault(format!(
                 "CARGA_LEASE_SECS={}: must be at least four times CARGA_HEARTBEAT_MS ({})",
                 settings.worker.lease.as_secs(),
+                settings.intake.heartbeat.as_millis()
+            ));
+        }
+        if settings.worker.sweep < settings.intake.heartbeat {
+            reader.fault(format!(
+                "CARGA_SWEEP_MS={}: must be at least CARGA_HEARTBEAT_MS ({})",
+                settings.worker.sweep.as_millis(),
                 settings.intake.heartbeat.as_millis()
             ));
         }

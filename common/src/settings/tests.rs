@@ -27,7 +27,7 @@ fn the_four_servers_are_enough_and_an_archive_url_names_bucket_and_prefix() {
     assert_eq!(settings.ports.locations.data_dir, None);
     assert!(settings.intake.listen.ip().is_loopback());
     // The sweeper fails the uploads of a killed API within 90 seconds.
-    let failed_after = settings.worker.lease + settings.worker.sweep;
+    let failed_after = settings.worker.lease + 2 * settings.worker.sweep;
     assert!(failed_after < Duration::from_secs(90));
     assert!(!format!("{settings:?}").contains("pw"));
 }
@@ -126,6 +126,7 @@ fn all_faults_are_reported_at_once_with_their_variables() {
             ("CARGA_BATCH_ROWS", "0"),
             ("CARGA_MIGRATE", "perhaps"),
             ("CARGA_LISTEN", "8080"),
+            ("CARGA_ALLOWED_ORIGINS", "https://a.example, b.example"),
             ("CARGA_LOG", "carga=loud"),
             ("CARGA_LEASE_SECS", "1"),
             ("CARGA_HEARTBEAT_MS", "500"),
@@ -143,6 +144,7 @@ fn all_faults_are_reported_at_once_with_their_variables() {
         "CARGA_BATCH_ROWS=0: must be between 1 and 100000",
         "CARGA_MIGRATE=perhaps: use `on` or `off`",
         "CARGA_LISTEN=8080",
+        "CARGA_ALLOWED_ORIGINS=https://a.example, b.example: `b.example` is not an origin",
         "CARGA_LOG=carga=loud",
         "CARGA_LEASE_SECS=1",
         "CARGA_PUBLISH_BUDGET_BYTES=4096",

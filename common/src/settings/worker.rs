@@ -21,9 +21,10 @@ pub struct WorkerSettings {
     pub group_batches: usize,
     /// Concurrent transactions that store batches.
     pub store_sessions: usize,
-    /// A receiving upload fails when its API has sent no heartbeat for this long.
+    /// The lease of a receiving upload expires after this time without a heartbeat. The upload
+    /// fails when two sweeps in a row find its lease expired.
     pub lease: Duration,
-    /// How often the sweeper runs.
+    /// The pause between two sweeps.
     pub sweep: Duration,
     /// How long the archive of a failed upload is kept.
     pub archive_grace: Duration,

@@ -6,6 +6,9 @@
 //!   removal at any point.
 //! - Rows of an upload that ended well are never removed.
 //! - `leftovers` finds everything that a crash leaves behind.
+//! - `expire` keeps an upload whose lease was renewed, or which was sealed, after `leftovers`
+//!   listed it.
+//! - An expired upload is ended once: of several concurrent callers, exactly one gets true.
 
 use std::fmt;
 use std::time::Duration;
@@ -29,7 +32,8 @@ pub enum Removal {
 /// The uploads that need the sweeper.
 #[derive(Debug, Clone, Default)]
 pub struct Leftovers {
-    /// Receiving uploads whose lease has expired, with their epochs.
+    /// Receiving uploads whose lease has expired, with their epochs. An adapter may add uploads
+    /// whose failure could not be recorded.
     pub expired: Vec<UploadKey>,
     /// Sealed uploads that no worker has ended.
     pub unfinished: Vec<UploadId>,
@@ -45,6 +49,13 @@ pub trait MaintenanceStore: fmt::Debug + Send + Sync {
     /// Lists the uploads that need the sweeper. An upload has expired when its last heartbeat is
     /// older than `lease`; the archive of a failed upload is deleted after `archive_grace`.
     async fn leftovers(&self, lease: Duration, archive_grace: Duration) -> PortResult<Leftovers>;
+
+    /// Ends an upload as `failed`, with the failure `interrupted`, if it is still receiving and its
+    /// lease was not renewed within `lease`. The condition is checked in the transaction that ends
+    /// the upload. Returns whether this call ended it; everything else is as in
+    /// [`fail`](super::UploadStore::fail). An upload whose failure could not be recorded ends
+    /// without this condition.
+    async fn expire(&self, key: UploadKey, lease: Duration) -> PortResult<bool>;
 
     /// Removes some of the rows of an upload that failed, was cancelled or was undone.
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal>;

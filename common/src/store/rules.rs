@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{ArchivedBatch, Completion, StoreOutcome};
 use crate::batch::{Batch, BatchId};
-use crate::upload::{Epoch, Status, Upload, UploadId};
+use crate::upload::{Epoch, Failure, Status, Upload, UploadId};
 
 /// How many rows one transaction deletes. A larger number blocks other writers for longer; a
 /// smaller number scans dead rows more often.
@@ -15,12 +15,25 @@ pub(super) const CHUNK_ROWS: i64 = 50_000;
 /// random, so that uploads which wait for the end of an outage do not crowd out the others.
 pub(super) const SWEEP_LIMIT: i64 = 100;
 
+/// The most uploads whose expired leases one sweep finds. It is larger, because a sweep must find
+/// the same uploads twice.
+pub(super) const EXPIRY_LIMIT: i64 = 10_000;
+
 /// How long the workers have to complete a sealed upload before the sweeper checks it.
 pub(super) const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
 
 /// How long the sweeper repeats deleting the archive of an undone upload, since a worker may still
 /// write a batch or a manifest to it.
 pub(super) const UNARCHIVE_AGAIN: Duration = Duration::from_secs(60);
+
+/// The failure of an upload whose lease has expired.
+pub(super) fn interrupted(lease: Duration) -> Failure {
+    let message = format!(
+        "the server that received the file has been silent for {} s; send the file again",
+        lease.as_secs()
+    );
+    Failure::new("interrupted", message)
+}
 
 /// The state of an upload that decides whether its batches may be stored.
 #[derive(Debug, Clone, Copy)]

@@ -19,6 +19,13 @@ use crate::sha256::Sha256;
 pub(super) const REJECT_PAGE_ROWS: i64 = 256;
 pub(super) const REJECT_PAGE_BYTES: i64 = 1 << 20;
 
+/// Whether an upload was sealed with these totals and has not failed. `$1` to `$6`: id, epoch,
+/// rows, batches, rejected rows, SHA-256.
+pub(super) const IS_SEALED: &str = "SELECT EXISTS (
+    SELECT 1 FROM uploads
+    WHERE id = $1 AND epoch = $2 AND status IN ('processing', 'completed', 'partial')
+      AND rows_read = $3 AND batches_total = $4 AND rows_rejected = $5 AND sha256 = $6)";
+
 /// The migrations of one dialect, as `build.rs` embeds them: version, description, SQL.
 pub(super) type EmbeddedMigrations = &'static [(i64, &'static str, &'static str)];
 

@@ -84,13 +84,18 @@ pub trait UploadStore: fmt::Debug + Send + Sync {
     /// that is missing has ended.
     async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>>;
 
-    /// Moves an upload from `receiving` to `processing` and records its totals. Returns false if
-    /// the upload has ended in the meantime.
+    /// Moves an upload from `receiving` to `processing` and records its totals. Returns true again
+    /// if the upload was already sealed with these totals and has not failed, because a caller that
+    /// lost the answer repeats the call. Otherwise returns false: the upload has ended.
     async fn seal(&self, key: UploadKey, seal: &Seal) -> PortResult<bool>;
 
     /// Ends an upload as `failed`. Returns whether this call ended it. After this call no batch of
     /// the upload is being stored, and none will be stored. Its rows are hidden until
     /// [`remove_rows`](super::MaintenanceStore::remove_rows) removes them.
+    ///
+    /// `last` has the final figures of the intake that receives the upload. With it, a sealed
+    /// upload is not ended: the intake may have lost the answer to its seal, and then the file is
+    /// accepted.
     async fn fail(
         &self,
         key: UploadKey,

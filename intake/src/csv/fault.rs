@@ -108,6 +108,8 @@ pub(super) struct RowFault {
     /// Whether the record has exactly one field per column.
     pub(super) fits: bool,
     pub(super) exceeded: Option<Exceeded>,
+    /// The text to report instead of the record, if that is not the record itself.
+    pub(super) original: Option<String>,
 }
 
 impl RowFault {
@@ -123,6 +125,7 @@ impl RowFault {
             field,
             fits: true,
             exceeded: None,
+            original: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::corrections::ReportColumns;
 use super::detect;
 use super::fault::{Exceeded, FileFault};
 use super::limits::{CsvLimits, Limit};
@@ -33,6 +34,8 @@ pub(super) struct Header {
     /// Which fields are stored; `None` if all are.
     pub(super) stored: Option<Vec<bool>>,
     pub(super) trailing_delimiter: bool,
+    /// The columns of a reject report that is sent again.
+    pub(super) report: ReportColumns,
 }
 
 impl Header {
@@ -43,6 +46,7 @@ impl Header {
             width: 0,
             stored: None,
             trailing_delimiter: false,
+            report: ReportColumns::default(),
         }
     }
 
@@ -56,6 +60,7 @@ impl Header {
             width: count,
             stored: None,
             trailing_delimiter: false,
+            report: ReportColumns::default(),
         })
     }
 
@@ -86,11 +91,13 @@ impl Header {
         )?;
         let width = names.len();
         let (mut columns, mut stored) = (Vec::with_capacity(width), Vec::with_capacity(width));
+        let mut report = ReportColumns::default();
         let mut seen = HashSet::with_capacity(width);
         for (index, name) in names.into_iter().enumerate() {
             let name = check_name(index + 1, name, limits.column_name_bytes)?;
             stored.push(!name.starts_with(REPORT_PREFIX));
             if name.starts_with(REPORT_PREFIX) {
+                report.add(&name, index);
                 continue;
             }
             if !seen.insert(name.clone()) {
@@ -114,6 +121,7 @@ impl Header {
             columns,
             width,
             trailing_delimiter,
+            report,
         })
     }
 

@@ -7,9 +7,11 @@
 //! `opening` decides how to read a file from its first bytes (`detect`) and reads its `header`.
 //! `transcode` turns all bytes into UTF-8, and `syntax` finds the fields of one record.
 //! `records` iterates over records and skips broken ones, `row` validates each record, and
-//! `reader` yields the rows. `fault` describes what is wrong. [`export`] writes rows as CSV or
-//! NDJSON, and so it does with [`rejected_rows`].
+//! `reader` yields the rows. `corrections` recognises rows of a reject report that were not
+//! corrected, and `fault` describes what is wrong. [`export`] writes rows as CSV or NDJSON, and so
+//! it does with [`rejected_rows`].
 
+mod corrections;
 mod detect;
 pub mod export;
 mod fault;

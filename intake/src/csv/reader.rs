@@ -68,7 +68,8 @@ impl CsvReader {
     )]
     pub fn next(&mut self) -> Result<Next, FileFault> {
         let reading = &mut self.reading;
-        // In a file with one column, blank lines before the first record are rows with an empty cell.
+        // In a file with one column, blank lines before the first record are rows with an empty
+        // cell.
         reading.is_blank = reading.leading_blank_rows > 0;
         if reading.is_blank {
             reading.leading_blank_rows -= 1;

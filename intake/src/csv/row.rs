@@ -8,6 +8,7 @@ use carga_common::rejects::RejectedRow;
 use carga_common::upload::Dialect;
 use encoding_rs::{Encoding, UTF_8};
 
+use super::corrections::{ReportColumns, has_escaped_byte, may_have_escaped_bytes};
 use super::detect;
 use super::fault::{Exceeded, Rejection, RowFault, describe_broken};
 use super::header::{Header, Trailing};
@@ -74,6 +75,7 @@ impl Reading {
         limits: &CsvLimits,
     ) -> Result<(), RowFault> {
         self.check_shape(bad_quote)?;
+        self.check_corrected()?;
         self.check_field_sizes(limits.field_bytes)?;
         self.check_text()?;
         self.undouble_quotes();
@@ -97,6 +99,34 @@ impl Reading {
         };
         let message = format!("expected {expected} fields, found {found}");
         Err(RowFault::of_record(code, message))
+    }
+
+    /// Checks that the current row was corrected, if the file is a reject report.
+    fn check_corrected(&self) -> Result<(), RowFault> {
+        let ReportColumns { raw, code } = self.header.report;
+        if raw.is_none() && code.is_none() {
+            return Ok(());
+        }
+        let (raw, code) = (self.cell_or_empty(raw), self.cell_or_empty(code));
+        let has_cells = self.first_stored_field(|bytes| !bytes.is_empty()).is_some();
+        if !raw.is_empty() && !has_cells {
+            let message = "the row was not corrected: its cells are empty, and its text is in `_carga_raw`; fill the cells, or empty `_carga_raw` if they are right";
+            let mut fault = RowFault::of_record("not_corrected", message);
+            fault.original = Some(self.escaped(&raw));
+            return Err(fault);
+        }
+        if may_have_escaped_bytes(&code, &raw)
+            && let Some(field) = self.first_stored_field(has_escaped_byte)
+        {
+            let message = "the cell was not corrected: it has bytes written as `\\xNN`; write its characters, or empty `_carga_code` and `_carga_raw` if the cell is right";
+            return Err(RowFault::of_field("not_corrected", message, Some(field)));
+        }
+        Ok(())
+    }
+
+    fn cell_or_empty(&self, field: Option<usize>) -> Cow<'_, [u8]> {
+        let field = field.and_then(|field| self.fields().get(field));
+        field.map_or(Cow::Borrowed(&[]), |field| self.cell_bytes(field))
     }
 
     fn check_field_sizes(&self, limit: Limit) -> Result<(), RowFault> {
@@ -210,9 +240,10 @@ impl Reading {
             column: column.map(str::to_owned),
             code: fault.code.to_owned(),
             message: fault.message,
-            raw: fields
-                .is_none()
-                .then(|| self.escaped(self.records.record())),
+            raw: fields.is_none().then(|| {
+                let original = fault.original;
+                original.unwrap_or_else(|| self.escaped(self.records.record()))
+            }),
             fields,
         };
         Rejection {

@@ -12,7 +12,7 @@ use crate::error::{PortError, PortResult};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// AMQP's reply code for success.
-const REPLY_SUCCESS: u16 = 200;
+pub(super) const REPLY_SUCCESS: u16 = 200;
 
 /// One connection. It opens at first use, and again after a loss.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 //! deliveries.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::super::{Deliveries, Delivery, Prefetch, RetryTier, Settlement};
+use super::connector::REPLY_SUCCESS;
 use super::prefetch::AdaptivePrefetch;
 use super::publisher::{ATTEMPT_HEADER, EPOCH_HEADER, Outgoing, Publisher, REASON_HEADER};
 use super::topology::Topology;
@@ -25,6 +27,25 @@ use crate::error::{ErrorKind, PortError, PortResult};
 use crate::upload::Epoch;
 
 const OPERATION: &str = "queue.consume";
+
+/// The time limit for settling a delivery and for starting or cancelling a consumer. lapin 4.12
+/// never answers a request that is made while its connection ends.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Waits at most [`ANSWER_TIMEOUT`] for the broker's answer.
+async fn answer<T>(
+    operation: &'static str,
+    request: impl Future<Output = lapin::Result<T>>,
+) -> PortResult<T> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(|error| PortError::unavailable(operation, error)),
+        Err(_) => {
+            let seconds = ANSWER_TIMEOUT.as_secs();
+            let reason = format!("no answer from RabbitMQ within {seconds} s");
+            Err(PortError::unavailable(operation, reason))
+        }
+    }
+}
 
 pub(super) async fn start(
     channel: Channel,
@@ -82,9 +103,7 @@ impl RabbitDeliveries {
                     .basic_consume(queue.into(), "".into(), options, FieldTable::default())
                     .await
             };
-            consumer
-                .await
-                .map_err(|error| PortError::unavailable(OPERATION, error))
+            answer(OPERATION, consumer).await
         })
     }
 
@@ -129,10 +148,10 @@ impl RabbitDeliveries {
         );
         let tag = consumer.tag();
         self.is_cancelled = true;
-        self.channel
-            .basic_cancel(tag, BasicCancelOptions::default())
-            .await
-            .map_err(|error| PortError::unavailable(OPERATION, error))
+        let cancelled = self
+            .channel
+            .basic_cancel(tag, BasicCancelOptions::default());
+        answer(OPERATION, cancelled).await
     }
 }
 
@@ -153,7 +172,7 @@ impl Deliveries for RabbitDeliveries {
             reason: envelope.reason,
             settlement: Box::new(RabbitSettlement {
                 acker: Some(message.acker),
-                _channel: self.channel.clone(),
+                channel: self.channel.clone(),
                 id: envelope.id,
                 attempt: envelope.attempt,
                 topology: self.topology.clone(),
@@ -222,7 +241,7 @@ struct RabbitSettlement {
     acker: Option<Acker>,
     /// A delivery is settled on its own channel, and lapin closes a channel with its last handle.
     /// This handle lets a worker that has stopped consuming settle its deliveries.
-    _channel: Channel,
+    channel: Channel,
     id: Option<BatchId>,
     attempt: u32,
     topology: Topology,
@@ -241,14 +260,23 @@ impl RabbitSettlement {
         let Some(acker) = self.acker.take() else {
             return Ok(());
         };
-        match acker.ack(BasicAckOptions::default()).await {
+        match answer("queue.ack", acker.ack(BasicAckOptions::default())).await {
             Ok(true) => Ok(()),
             // The broker redelivers the message after its channel has closed.
             Ok(false) => Err(PortError::unavailable(
                 "queue.ack",
                 "the channel closed before the acknowledgement",
             )),
-            Err(error) => Err(PortError::unavailable("queue.ack", error)),
+            Err(error) => {
+                // The broker may still count the delivery as unsettled. It redelivers the message
+                // when the channel closes, and the worker opens a new channel.
+                let channel = self.channel.clone();
+                tokio::spawn(async move {
+                    let closing = channel.close(REPLY_SUCCESS, "an acknowledgement failed".into());
+                    let _ = answer("queue.close", closing).await;
+                });
+                Err(error)
+            }
         }
     }
 }
@@ -296,7 +324,7 @@ impl Drop for RabbitSettlement {
                     requeue: true,
                     ..BasicNackOptions::default()
                 };
-                let _ = acker.nack(requeue).await;
+                let _ = answer("queue.nack", acker.nack(requeue)).await;
             });
         }
     }

@@ -7,11 +7,27 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{PostgresStore, call, fence_key, key};
+use super::uploads::record_end;
+use super::{PostgresStore, call, fence_key, key, lock_status};
 use crate::error::PortResult;
-use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER};
+use crate::store::rules::{
+    CHUNK_ROWS, EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER, interrupted,
+};
 use crate::store::{Leftovers, MaintenanceStore, Removal};
 use crate::upload::{UploadId, UploadKey};
+
+/// Selects receiving uploads whose lease was not renewed for `$1` seconds. It is a macro so that
+/// the text of each query is static.
+macro_rules! select_expired {
+    ($rest:literal) => {
+        concat!(
+            "SELECT u.id, u.epoch FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id
+             WHERE u.status = 'receiving'
+               AND coalesce(l.renewed_at, u.created_at) < now() - make_interval(secs => $1) ",
+            $rest
+        )
+    };
+}
 
 #[async_trait]
 impl MaintenanceStore for PostgresStore {
@@ -25,6 +41,10 @@ impl MaintenanceStore for PostgresStore {
             })
         })
         .await
+    }
+
+    async fn expire(&self, key: UploadKey, lease: Duration) -> PortResult<bool> {
+        call("store.expire", expire(&self.pool, key, lease)).await
     }
 
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal> {
@@ -49,18 +69,39 @@ impl MaintenanceStore for PostgresStore {
 }
 
 async fn expired(pool: &PgPool, lease: Duration) -> sqlx::Result<Vec<UploadKey>> {
-    let found: Vec<(Uuid, i32)> = sqlx::query_as(
-        "SELECT u.id, u.epoch FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id
-         WHERE u.status = 'receiving'
-           AND coalesce(l.renewed_at, u.created_at) < now() - make_interval(secs => $1)
-         LIMIT $2",
-    )
-    .bind(lease.as_secs_f64())
-    .bind(SWEEP_LIMIT)
-    .fetch_all(pool)
-    .await?;
+    // In a fixed order, so that two sweeps find the same uploads when more than the limit have
+    // expired.
+    let found: Vec<(Uuid, i32)> = sqlx::query_as(select_expired!("ORDER BY u.id LIMIT $2"))
+        .bind(lease.as_secs_f64())
+        .bind(EXPIRY_LIMIT)
+        .fetch_all(pool)
+        .await?;
     let found = found.into_iter().map(|(id, epoch)| key(id, epoch));
     Ok(found.collect())
+}
+
+async fn expire(pool: &PgPool, key: UploadKey, lease: Duration) -> sqlx::Result<bool> {
+    let mut transaction = pool.begin().await?;
+    lock_status(&mut transaction, key.id).await?;
+    // A heartbeat renews the lease without the lock on the status. This statement waits for a
+    // heartbeat that has started. A later heartbeat waits for this transaction.
+    sqlx::query("SELECT 1 FROM upload_leases WHERE upload_id = $1 FOR UPDATE")
+        .bind(key.id.as_uuid())
+        .execute(&mut *transaction)
+        .await?;
+    let expired: Option<(Uuid, i32)> =
+        sqlx::query_as(select_expired!("AND u.id = $2 AND u.epoch = $3"))
+            .bind(lease.as_secs_f64())
+            .bind(key.id.as_uuid())
+            .bind(key.epoch.get())
+            .fetch_optional(&mut *transaction)
+            .await?;
+    let has_ended = match expired {
+        Some(_) => record_end(&mut transaction, key, Some(&interrupted(lease)), None).await?,
+        None => false,
+    };
+    transaction.commit().await?;
+    Ok(has_ended)
 }
 
 async fn unfinished(pool: &PgPool) -> sqlx::Result<Vec<UploadId>> {

@@ -156,7 +156,7 @@ async fn lock_status(connection: &mut PgConnection, id: UploadId) -> sqlx::Resul
 
 /// Maps an error by its SQLSTATE. Errors that the data causes are *invalid*. Errors that may pass
 /// with time, a restart or more resources are *unavailable*. So is contention, since the same
-/// transaction can be run again.
+/// transaction can be run again. Errors that an operator can correct are *misconfigured*.
 fn port_error(operation: &'static str, error: sqlx::Error) -> PortError {
     let kind = match &error {
         sqlx::Error::Database(cause) => match cause.code().as_deref() {
@@ -169,6 +169,12 @@ fn port_error(operation: &'static str, error: sqlx::Error) -> PortError {
                 "08" | "40" | "53" | "55" | "57" | "58" => ErrorKind::Unavailable,
                 // After a failover the server may be a read-only standby.
                 _ if code == "25006" => ErrorKind::Unavailable,
+                // A transaction that was idle for too long, because this process was suspended.
+                _ if code == "25P03" => ErrorKind::Unavailable,
+                // In order: login, unknown database, unknown schema.
+                "28" | "3D" | "3F" => ErrorKind::Misconfigured,
+                // In order: missing permission, missing table, missing column.
+                _ if matches!(code, "42501" | "42P01" | "42703") => ErrorKind::Misconfigured,
                 _ => ErrorKind::Internal,
             },
             None => ErrorKind::Internal,

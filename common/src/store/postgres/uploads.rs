@@ -110,11 +110,25 @@ impl UploadStore for PostgresStore {
             .bind(seal.duplicate_of.map(|id| id.as_uuid()))
             .execute(&mut *transaction)
             .await?;
-            if sealed.rows_affected() > 0 {
-                end_lease(&mut transaction, key.id).await?;
-            }
+            let is_sealed = match sealed.rows_affected() {
+                0 => {
+                    sqlx::query_scalar(sql::IS_SEALED)
+                        .bind(key.id.as_uuid())
+                        .bind(key.epoch.get())
+                        .bind(signed(seal.rows))
+                        .bind(seal.batches.cast_signed())
+                        .bind(signed(seal.rejected))
+                        .bind(seal.sha256.as_bytes())
+                        .fetch_one(&mut *transaction)
+                        .await?
+                }
+                _ => {
+                    end_lease(&mut transaction, key.id).await?;
+                    true
+                }
+            };
             transaction.commit().await?;
-            Ok(sealed.rows_affected() > 0)
+            Ok(is_sealed)
         })
         .await
     }
@@ -250,6 +264,18 @@ async fn end(
 ) -> sqlx::Result<bool> {
     let mut transaction = pool.begin().await?;
     lock_status(&mut transaction, key.id).await?;
+    let has_ended = record_end(&mut transaction, key, failure, last).await?;
+    transaction.commit().await?;
+    Ok(has_ended)
+}
+
+/// Makes the changes of `end` in a transaction that holds the exclusive lock.
+pub(super) async fn record_end(
+    connection: &mut PgConnection,
+    key: UploadKey,
+    failure: Option<&Failure>,
+    last: Option<Heartbeat>,
+) -> sqlx::Result<bool> {
     // Figures that a client has already read must not go down. They came from the lease, or from
     // the ledger, which may be ahead of the lease.
     let ended = sqlx::query(
@@ -262,19 +288,19 @@ async fn end(
              bytes_received = GREATEST(u.bytes_received, $5,
                  (SELECT bytes_received FROM upload_leases WHERE upload_id = u.id)),
              updated_at = now(), finished_at = now()
-         WHERE u.id = $1 AND u.epoch = $2 AND u.status IN ('receiving', 'processing')",
+         WHERE u.id = $1 AND u.epoch = $2 AND (u.status = 'receiving' OR u.status = 'processing' AND $6)",
     )
     .bind(key.id.as_uuid())
     .bind(key.epoch.get())
     .bind(failure.map(Json))
     .bind(signed(last.map_or(0, |beat| beat.rows_read)))
     .bind(signed(last.map_or(0, |beat| beat.bytes_received)))
-    .execute(&mut *transaction)
+    .bind(last.is_none())
+    .execute(&mut *connection)
     .await?;
     if ended.rows_affected() > 0 {
-        end_lease(&mut transaction, key.id).await?;
+        end_lease(connection, key.id).await?;
     }
-    transaction.commit().await?;
     Ok(ended.rows_affected() > 0)
 }
 

@@ -4,16 +4,34 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqlitePool;
 
+use super::uploads::record_end;
 use super::{SqliteStore, ago, first_id, last_id, now};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
-use crate::store::rules::{CHUNK_ROWS, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER};
+use crate::store::rules::{
+    CHUNK_ROWS, EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER, interrupted,
+};
 use crate::store::sql;
 use crate::store::{Leftovers, MaintenanceStore, Removal};
 use crate::sync::lock;
 use crate::upload::{UploadId, UploadKey};
+
+/// Selects receiving uploads whose lease was last renewed before `$1`. It is a macro so that the
+/// text of each query is static. The first condition repeats the condition of the partial index,
+/// since SQLite does not infer it from the second.
+macro_rules! select_expired {
+    ($rest:literal) => {
+        concat!(
+            "SELECT u.id, u.epoch FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id
+             WHERE u.status IN ('receiving', 'processing') AND u.status = 'receiving'
+               AND coalesce(l.renewed_at, u.created_at) < $1 ",
+            $rest
+        )
+    };
+}
 
 #[async_trait]
 impl MaintenanceStore for SqliteStore {
@@ -32,6 +50,27 @@ impl MaintenanceStore for SqliteStore {
         // expire.
         found.expired.extend(lock(&self.failing).iter().copied());
         Ok(found)
+    }
+
+    async fn expire(&self, key: UploadKey, lease: Duration) -> PortResult<bool> {
+        call("store.expire", async {
+            let mut transaction = self.database.begin().await?;
+            // The batches of a failing upload are fenced already, so the upload must end.
+            let ends = self.is_failing(key) || has_expired(&mut transaction, key, lease).await?;
+            let mut has_ended = false;
+            if ends {
+                // If the end cannot be recorded, a later heartbeat must not renew the lease.
+                lock(&self.failing).insert(key);
+                let failure = interrupted(lease);
+                has_ended = record_end(&mut transaction, key, Some(&failure), None).await?;
+            }
+            transaction.commit().await?;
+            if ends {
+                lock(&self.failing).remove(&key);
+            }
+            Ok(has_ended)
+        })
+        .await
     }
 
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal> {
@@ -54,17 +93,13 @@ impl MaintenanceStore for SqliteStore {
 }
 
 async fn expired(readers: &SqlitePool, lease: Duration) -> sqlx::Result<Vec<UploadKey>> {
-    // The first condition repeats the condition of the partial index, since SQLite does not infer
-    // it from the second.
-    let found: Vec<(String, i32)> = sqlx::query_as(
-        "SELECT u.id, u.epoch FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id
-         WHERE u.status IN ('receiving', 'processing') AND u.status = 'receiving' AND coalesce(l.renewed_at, u.created_at) < $1
-         LIMIT $2",
-    )
-    .bind(ago(lease))
-    .bind(SWEEP_LIMIT)
-    .fetch_all(readers)
-    .await?;
+    // In a fixed order, so that two sweeps find the same uploads when more than the limit have
+    // expired.
+    let found: Vec<(String, i32)> = sqlx::query_as(select_expired!("ORDER BY u.id LIMIT $2"))
+        .bind(ago(lease))
+        .bind(EXPIRY_LIMIT)
+        .fetch_all(readers)
+        .await?;
     let key = |(id, epoch): (String, i32)| {
         Ok(UploadKey {
             id: sql::parsed("id", &id)?,
@@ -72,6 +107,21 @@ async fn expired(readers: &SqlitePool, lease: Duration) -> sqlx::Result<Vec<Uplo
         })
     };
     found.into_iter().map(key).collect()
+}
+
+async fn has_expired(
+    connection: &mut SqliteConnection,
+    key: UploadKey,
+    lease: Duration,
+) -> sqlx::Result<bool> {
+    let expired: Option<(String, i32)> =
+        sqlx::query_as(select_expired!("AND u.id = $2 AND u.epoch = $3"))
+            .bind(ago(lease))
+            .bind(key.id.to_string())
+            .bind(key.epoch.get())
+            .fetch_optional(connection)
+            .await?;
+    Ok(expired.is_some())
 }
 
 async fn unfinished(readers: &SqlitePool) -> sqlx::Result<Vec<UploadId>> {

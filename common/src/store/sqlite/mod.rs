@@ -43,10 +43,10 @@ pub struct SqliteStoreSettings {
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     database: Database,
-    /// Uploads whose failure could not be recorded because the disk was full. Their batches are
-    /// fenced, or they would fill any space that is freed, and the failure could never be recorded.
-    /// If the process ends before the failure is recorded, the next process finds the upload with
-    /// an expired lease.
+    /// Uploads whose failure could not be recorded, mostly because the disk was full. Their batches
+    /// are fenced, or they would fill any space that is freed, and the failure could never be
+    /// recorded. If the process ends before the failure is recorded, the next process finds the
+    /// upload with an expired lease.
     failing: Arc<Mutex<HashSet<UploadKey>>>,
 }
 

@@ -108,11 +108,13 @@ impl UploadStore for SqliteStore {
     }
 
     async fn seal(&self, key: UploadKey, seal: &Seal) -> PortResult<bool> {
-        if self.is_failing(key) {
-            return Ok(false);
-        }
         call("store.seal", async {
             let mut transaction = self.database.begin().await?;
+            // Read inside the transaction, because a sweep may have fenced the upload while this
+            // call waited for the writer.
+            if self.is_failing(key) {
+                return Ok(false);
+            }
             let sealed = sqlx::query(
                 "UPDATE uploads
                  SET status = 'processing', rows_read = $3, batches_total = $4, bytes_received = $5, sha256 = $6,
@@ -131,11 +133,25 @@ impl UploadStore for SqliteStore {
             .bind(seal.duplicate_of.map(|id| id.to_string()))
             .execute(&mut *transaction)
             .await?;
-            if sealed.rows_affected() > 0 {
-                end_lease(&mut transaction, key.id).await?;
-            }
+            let is_sealed = match sealed.rows_affected() {
+                0 => {
+                    sqlx::query_scalar(sql::IS_SEALED)
+                        .bind(key.id.to_string())
+                        .bind(key.epoch.get())
+                        .bind(signed(seal.rows))
+                        .bind(seal.batches.cast_signed())
+                        .bind(signed(seal.rejected))
+                        .bind(seal.sha256.as_bytes())
+                        .fetch_one(&mut *transaction)
+                        .await?
+                }
+                _ => {
+                    end_lease(&mut transaction, key.id).await?;
+                    true
+                }
+            };
             transaction.commit().await?;
-            Ok(sealed.rows_affected() > 0)
+            Ok(is_sealed)
         })
         .await
     }
@@ -280,7 +296,19 @@ async fn end(
     last: Option<Heartbeat>,
 ) -> sqlx::Result<bool> {
     let mut transaction = database.begin().await?;
-    let rejected = rejects::count(&mut transaction, key.id).await?;
+    let has_ended = record_end(&mut transaction, key, failure, last).await?;
+    transaction.commit().await?;
+    Ok(has_ended)
+}
+
+/// Makes the changes of `end` in a write transaction.
+pub(super) async fn record_end(
+    connection: &mut SqliteConnection,
+    key: UploadKey,
+    failure: Option<&Failure>,
+    last: Option<Heartbeat>,
+) -> sqlx::Result<bool> {
+    let rejected = rejects::count(connection, key.id).await?;
     // Figures that a client has already read must not go down. They came from the lease, or from
     // the ledger, which may be ahead of the lease.
     let ended = sqlx::query(
@@ -293,7 +321,7 @@ async fn end(
              bytes_received = max(bytes_received, $5,
                  coalesce((SELECT bytes_received FROM upload_leases WHERE upload_id = $1), 0)),
              updated_at = $6, finished_at = $6
-         WHERE id = $1 AND epoch = $2 AND status IN ('receiving', 'processing')",
+         WHERE id = $1 AND epoch = $2 AND (status = 'receiving' OR status = 'processing' AND $8)",
     )
     .bind(key.id.to_string())
     .bind(key.epoch.get())
@@ -302,12 +330,12 @@ async fn end(
     .bind(signed(last.map_or(0, |beat| beat.bytes_received)))
     .bind(now())
     .bind(rejected)
-    .execute(&mut *transaction)
+    .bind(last.is_none())
+    .execute(&mut *connection)
     .await?;
     if ended.rows_affected() > 0 {
-        end_lease(&mut transaction, key.id).await?;
+        end_lease(connection, key.id).await?;
     }
-    transaction.commit().await?;
     Ok(ended.rows_affected() > 0)
 }
 

@@ -122,6 +122,7 @@ async fn calls_of_maintenance(store: &dyn Store, id: UploadId) -> Result<Calls> 
     let removed = store.archive_removed(id);
     Ok(vec![
         ("leftovers", operation(store.leftovers(HOUR, HOUR).await)?),
+        ("expire", operation(store.expire(first(id), HOUR).await)?),
         ("remove_rows", operation(store.remove_rows(id).await)?),
         ("archive_removed", operation(removed.await)?),
         ("ping", operation(store.ping().await)?),

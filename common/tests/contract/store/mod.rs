@@ -125,6 +125,13 @@ macro_rules! contract {
                     a_failed_upload_is_listed_until_its_rows_are_removed
                     the_archive_of_a_failed_upload_is_listed_until_it_is_removed
                 }
+                expiry {
+                    an_expired_upload_is_ended_once
+                    an_expired_upload_ends_like_any_failed_upload
+                    a_heartbeat_after_the_selection_keeps_the_upload
+                    a_seal_after_the_selection_keeps_the_upload
+                    another_epoch_does_not_expire
+                }
                 removal {
                     an_interrupted_removal_is_resumed_by_another_handle
                     removal_keeps_the_rows_of_other_uploads

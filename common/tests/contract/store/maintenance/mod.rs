@@ -1,4 +1,5 @@
 //! The promises of `MaintenanceStore`.
 
+pub(super) mod expiry;
 pub(super) mod leftovers;
 pub(super) mod removal;

@@ -117,7 +117,7 @@ pub(crate) async fn a_failure_of_the_intake_keeps_a_sealed_upload<F: StoreFixtur
     let last = Some(beat(id, 10, 100));
     ensure!(!store.fail(first(id), &failure(), last).await?);
     check_status(store.as_ref(), id, Status::Processing).await?;
-    // A dead batch still fails it.
+    // A dead letter still fails the upload.
     ensure!(store.fail(first(id), &failure(), None).await?);
     check_status(store.as_ref(), id, Status::Failed).await
 }

@@ -1,0 +1,135 @@
+//! Refuses requests from web pages of other origins.
+//!
+//! Carga has no authentication, and a form or an empty POST needs no CORS preflight. Without this
+//! layer, any web page could import files into a Carga on its visitor's machine and undo uploads
+//! there. Browsers set the headers that are checked here, and a page cannot change them. Other
+//! programs, such as curl, send neither `Origin` nor `Sec-Fetch-Site`.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::uri::Authority;
+use axum::middleware::Next;
+use axum::response::Response;
+use carga_common::settings::AllowedOrigins;
+use carga_intake::refusal::Refusal;
+
+use crate::problem::ApiError;
+use crate::state::ApiState;
+
+/// Refuses the request before its body is read.
+pub(crate) async fn layer(
+    State(state): State<ApiState>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let settings = state.settings();
+    let on_loopback = settings.listen.ip().to_canonical().is_loopback();
+    let checked = Sender::of(&request).check(&settings.allowed_origins, on_loopback);
+    if let Err((status, refusal)) = checked {
+        tracing::warn!(%refusal, "refused a request");
+        return Err(ApiError::new(status, refusal));
+    }
+    Ok(next.run(request).await)
+}
+
+/// The headers that show where a request comes from and which server it is for.
+#[derive(Debug, Clone, Copy)]
+struct Sender<'a> {
+    host: &'a str,
+    origin: Option<&'a str>,
+    fetch_site: Option<&'a str>,
+}
+
+impl<'a> Sender<'a> {
+    fn of(request: &'a Request) -> Self {
+        let text = |name: &str| {
+            let value = request.headers().get(name)?;
+            // A value that is not ASCII is replaced by `?`, which matches no host and no origin.
+            Some(value.to_str().unwrap_or("?"))
+        };
+        Self {
+            // A request line with a whole URL overrides `Host` (RFC 9112, 3.2.2).
+            host: match request.uri().authority() {
+                Some(authority) => authority.as_str(),
+                None => text("host").unwrap_or_default(),
+            },
+            origin: text("origin"),
+            fetch_site: text("sec-fetch-site"),
+        }
+    }
+
+    fn check(
+        self,
+        allowed: &AllowedOrigins,
+        on_loopback: bool,
+    ) -> Result<(), (StatusCode, Refusal)> {
+        // The owner of evil.example can let that name point to 127.0.0.1 (DNS rebinding). Browsers
+        // then treat Carga as part of that site, and only `Host` shows the difference.
+        let is_ours = is_localhost_or_address(self.host) || allowed.has_host(self.host);
+        if on_loopback && !is_ours {
+            let refusal = Refusal::malformed("wrong_host", wrong_host(self.host));
+            return Err((StatusCode::MISDIRECTED_REQUEST, refusal));
+        }
+        let message = match (self.origin, self.fetch_site) {
+            (Some(origin), _) if allowed.contains(origin) => return Ok(()),
+            (Some(origin), _) if !is_origin_of(origin, self.host) => foreign_origin(origin),
+            (_, Some(site @ ("cross-site" | "same-site"))) => foreign_site(site),
+            _ => return Ok(()),
+        };
+        let refusal = Refusal::malformed("cross_origin", message);
+        Err((StatusCode::FORBIDDEN, refusal))
+    }
+}
+
+fn is_localhost_or_address(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host();
+    let in_brackets = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    let name_lower = name.to_ascii_lowercase();
+    // Browsers resolve all names below `localhost` to this machine themselves.
+    let is_localhost = name_lower == "localhost" || name_lower.ends_with(".localhost");
+    is_localhost || in_brackets.unwrap_or(name).parse::<IpAddr>().is_ok()
+}
+
+/// Whether `origin` is the origin of the server that the request names as `host`.
+fn is_origin_of(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    // Browsers leave out the default port, and some proxies add it.
+    let default_port = if scheme == "https" { ":443" } else { ":80" };
+    let host = host.strip_suffix(default_port).unwrap_or(host);
+    !host.is_empty() && authority.eq_ignore_ascii_case(host)
+}
+
+// The messages cut long values, because they are logged.
+
+fn wrong_host(host: &str) -> String {
+    format!(
+        "`{host:.200}` is not `localhost` or an IP address; use one of them in the URL, or add the address of the proxy to CARGA_ALLOWED_ORIGINS"
+    )
+}
+
+fn foreign_origin(origin: &str) -> String {
+    match origin {
+        "null" => "the request comes from a page without an origin (Origin: null); use a page of an origin that is in CARGA_ALLOWED_ORIGINS".to_owned(),
+        _ => format!(
+            "the request comes from {origin:.200}; add it to CARGA_ALLOWED_ORIGINS if this page may use Carga"
+        ),
+    }
+}
+
+fn foreign_site(site: &str) -> String {
+    format!(
+        "the request comes from a page of another origin (Sec-Fetch-Site: {site}); enter the address in the browser instead"
+    )
+}
+
+#[cfg(test)]
+mod tests;
