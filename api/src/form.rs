@@ -16,6 +16,8 @@ use carga_intake::pieces::incomplete;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
+use crate::coding::{check_content_encoding, check_transfer_encoding};
+
 /// The longest value of an option. A file in the wrong field must not fill the memory.
 const OPTION_BYTES: usize = 8 << 10;
 
@@ -29,40 +31,67 @@ pub(crate) enum BodyFormat {
 }
 
 impl BodyFormat {
-    /// Decides by the content type, before the body is read.
+    /// Decides by the headers, before the body is read.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let value = headers.get(header::CONTENT_TYPE);
-        let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
-        let mut parts = value.split(';').map(str::trim);
-        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let refuse = |code, message: String| Refusal::new(RefusalKind::Unsupported, code, message);
+        check_content_encoding(headers)?;
+        let (media_type, parameters) = content_type(headers);
         match media_type.as_str() {
             "multipart/form-data" => Ok(Self::Form),
-            "text/csv" => {
-                let charset = parts.find_map(|part| {
-                    let (name, value) = part.split_once('=')?;
-                    let is_charset = name.trim().eq_ignore_ascii_case("charset");
-                    is_charset.then(|| value.trim().trim_matches('"'))
-                });
-                let Some(label) = charset else {
-                    return Ok(Self::Raw(None));
-                };
-                let encoding = encoding_for_label(label).ok_or_else(|| {
-                    refuse(
-                        "unsupported_charset",
-                        format!("unknown charset `{label}`; use a WHATWG label such as utf-8 or windows-1252"),
-                    )
-                })?;
-                Ok(Self::Raw(Some(encoding)))
-            }
-            other => {
-                let message = format!(
-                    "content type `{other}` is not supported; send text/csv, or multipart/form-data with a part named `file`"
-                );
-                Err(refuse("unsupported_media_type", message))
-            }
+            "text/csv" => Ok(Self::Raw(charset(parameters)?)),
+            other => Err(unsupported_media_type(other)),
         }
     }
+}
+
+/// The media type in lower case, and its parameters.
+fn content_type(headers: &HeaderMap) -> (String, &str) {
+    let value = headers.get(header::CONTENT_TYPE);
+    let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
+    let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
+    (media_type.trim().to_ascii_lowercase(), parameters)
+}
+
+/// The encoding that the parameter `charset` names.
+fn charset(parameters: &str) -> Result<Option<&'static csv::Encoding>, Refusal> {
+    let label = parameters.split(';').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let is_charset = name.trim().eq_ignore_ascii_case("charset");
+        is_charset.then(|| value.trim().trim_matches('"'))
+    });
+    let Some(label) = label else {
+        return Ok(None);
+    };
+    let encoding = encoding_for_label(label).ok_or_else(|| {
+        let message =
+            format!("unknown charset `{label}`; use a WHATWG label such as utf-8 or windows-1252");
+        Refusal::new(RefusalKind::Unsupported, "unsupported_charset", message)
+    })?;
+    Ok(Some(encoding))
+}
+
+/// The charset of a part. Only text has one: some clients label binary files `charset=binary`.
+fn part_charset(part: &Field) -> Result<Option<&'static csv::Encoding>, Refusal> {
+    let (media_type, parameters) = content_type(part.headers());
+    match media_type.starts_with("text/") {
+        true => charset(parameters),
+        false => Ok(None),
+    }
+}
+
+fn unsupported_media_type(media_type: &str) -> Refusal {
+    let compressed = match media_type {
+        "application/octet-stream"
+        | "application/gzip"
+        | "application/x-gzip"
+        | "application/zstd" => {
+            "; CSV compressed with gzip or zstd may be sent as text/csv or as a form"
+        }
+        _ => "",
+    };
+    let message = format!(
+        "content type `{media_type}` is not supported; send text/csv, or multipart/form-data with a part named `file`{compressed}"
+    );
+    Refusal::new(RefusalKind::Unsupported, "unsupported_media_type", message)
 }
 
 /// A form being read.
@@ -103,7 +132,7 @@ impl Form {
     /// Reads the options before the file, then the head of the file's part.
     pub(crate) async fn file(&mut self, options: &mut Options) -> Result<Field, Refusal> {
         loop {
-            let Some(mut field) = self.next_part().await? else {
+            let Some(field) = self.next_part().await? else {
                 let message =
                     "the form has no part named `file`; send the file in a part with that name";
                 return Err(Refusal::malformed("missing_file", message));
@@ -114,28 +143,15 @@ impl Form {
                     "a part of the form has no name; every part needs one",
                 ));
             };
+            check_transfer_encoding(field.headers())?;
             if name == "file" {
                 options.default_filename(field.file_name());
+                options.default_encoding(part_charset(&field)?);
                 lock(&self.body).outside_bytes = None;
                 return Ok(field);
             }
-            let mut value = Vec::new();
-            while let Some(piece) = field.chunk().await.map_err(|error| self.refusal(&error))? {
-                value.extend_from_slice(&piece);
-                if value.len() > OPTION_BYTES {
-                    let message = format!(
-                        "form field `{name}` is longer than {OPTION_BYTES} bytes; send a file in a part named `file`"
-                    );
-                    return Err(Refusal::malformed("option_too_long", message)
-                        .exceeding(OPTION_BYTES as u64, value.len() as u64));
-                }
-            }
-            let value = String::from_utf8(value).map_err(|_| {
-                Refusal::malformed(
-                    "malformed_option",
-                    format!("form field `{name}` is not UTF-8"),
-                )
-            })?;
+            check_option_part(&name, &field, options)?;
+            let value = option_value(&name, field, &self.body).await?;
             options.set(&name, &value)?;
         }
     }
@@ -176,6 +192,43 @@ impl Form {
     fn refusal(&self, error: &MultipartError) -> Refusal {
         refusal(&self.body, error)
     }
+}
+
+/// Checks a part that is not named `file`, before its value is read.
+fn check_option_part(name: &str, part: &Field, options: &Options) -> Result<(), Refusal> {
+    let checked = options.check_name(name);
+    // A browser sends an empty file name if no file was chosen.
+    if part.file_name().unwrap_or_default().is_empty() {
+        return checked;
+    }
+    let code = match checked {
+        Ok(()) => "malformed_option".to_owned(),
+        Err(refusal) => refusal.failure.code,
+    };
+    let message = format!("part `{name}` contains a file; a file goes into a part named `file`");
+    Err(Refusal::malformed(&code, message))
+}
+
+async fn option_value(
+    name: &str,
+    mut part: Field,
+    body: &Mutex<FormBody>,
+) -> Result<String, Refusal> {
+    let mut value = Vec::new();
+    while let Some(piece) = part.chunk().await.map_err(|error| refusal(body, &error))? {
+        value.extend_from_slice(&piece);
+        if value.len() > OPTION_BYTES {
+            let message = format!(
+                "form field `{name}` is longer than {OPTION_BYTES} bytes; send a file in a part named `file`"
+            );
+            return Err(Refusal::malformed("option_too_long", message)
+                .exceeding(OPTION_BYTES as u64, value.len() as u64));
+        }
+    }
+    String::from_utf8(value).map_err(|_| {
+        let message = format!("form field `{name}` is not UTF-8");
+        Refusal::malformed("malformed_option", message)
+    })
 }
 
 /// The most bytes of a form outside the file's part. Options need far less, and without a limit

@@ -8,6 +8,9 @@ use carga_common::upload::{Status, UploadId};
 use carga_intake::refusal::{Refusal, RefusalKind};
 use serde::Serialize;
 
+/// The codings that a client may use after a 415 (RFC 9110, 12.5.3).
+const ACCEPTED_CODINGS: HeaderValue = HeaderValue::from_static("gzip, zstd");
+
 /// The error of every handler.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -33,7 +36,9 @@ fn status(kind: RefusalKind) -> StatusCode {
     match kind {
         RefusalKind::Malformed => StatusCode::BAD_REQUEST,
         RefusalKind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
-        RefusalKind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        RefusalKind::Unsupported | RefusalKind::UnsupportedCoding => {
+            StatusCode::UNSUPPORTED_MEDIA_TYPE
+        }
         RefusalKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         RefusalKind::Conflict => StatusCode::CONFLICT,
         RefusalKind::NotFound => StatusCode::NOT_FOUND,
@@ -94,6 +99,10 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = refusal.retry_after_secs {
             let headers = response.headers_mut();
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if refusal.kind == RefusalKind::UnsupportedCoding {
+            let headers = response.headers_mut();
+            headers.insert(header::ACCEPT_ENCODING, ACCEPTED_CODINGS);
         }
         response.extensions_mut().insert(problem);
         response

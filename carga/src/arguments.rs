@@ -5,9 +5,12 @@ use std::str::FromStr;
 
 use carga_common::upload::UploadId;
 use carga_intake::csv::export::Format;
-use carga_intake::options::{OPTIONS, OptionSpec};
+use carga_intake::options::{OPTIONS, OptionSpec, Options};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+
+use crate::output::printable;
 
 /// Imports CSV files and accounts for every row: as rows in a database and as JSON in an archive.
 ///
@@ -162,7 +165,15 @@ impl FromArgMatches for FileOptions {
             let value: &String = matches.get_one(spec.name)?;
             Some((spec.name.to_owned(), value.clone()))
         });
-        Ok(Self(given.collect()))
+        let given: Vec<_> = given.collect();
+        // Checked here, so that a wrong value is a wrong command line and touches no data.
+        match Options::from_query(&given) {
+            Ok(_) => Ok(Self(given)),
+            Err(refusal) => {
+                let message = format!("{}\n", printable(&refusal.failure.message));
+                Err(clap::Error::raw(ErrorKind::ValueValidation, message))
+            }
+        }
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

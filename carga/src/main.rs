@@ -14,6 +14,7 @@ use carga_common::telemetry;
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
+use crate::output::printable;
 
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
@@ -40,7 +41,7 @@ async fn start() -> ExitCode {
     match commands::run(command).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("carga: {error:#}");
+            eprintln!("carga: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

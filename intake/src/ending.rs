@@ -30,8 +30,17 @@ impl Intake {
     ) -> Result<Seal, Refusal> {
         let store = self.backends.store.as_ref();
         let deadline = sleep(self.settings.publish_deadline);
-        let same = || store.same_content(seal.sha256, upload.id);
-        let duplicate_of = retry_while_unavailable(deadline, same).await?;
+        let duplicate_of = match on_duplicate {
+            // The content is reserved, because another upload of it may be sealed at the same time.
+            OnDuplicate::Reject => {
+                let claim = || store.claim_content(upload.key(), seal.sha256);
+                retry_while_unavailable(deadline, claim).await?
+            }
+            OnDuplicate::Allow => {
+                let same = || store.same_content(seal.sha256, upload.id);
+                retry_while_unavailable(deadline, same).await?
+            }
+        };
         on_duplicate.check(duplicate_of)?;
         Ok(Seal {
             duplicate_of,

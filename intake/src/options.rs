@@ -160,14 +160,7 @@ impl Options {
 
     /// Sets one option; each may be given once.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
-        let Some(spec) = OPTIONS.iter().find(|spec| spec.name == name) else {
-            let mut known = OPTIONS.map(|spec| spec.name);
-            known.sort_unstable();
-            return Err(Refusal::unknown_option(name, &known));
-        };
-        if self.given.contains(&spec.name) {
-            return Err(Refusal::repeated_option(name));
-        }
+        let spec = self.settable(name)?;
         self.given.push(spec.name);
         (spec.set)(self, value).ok_or_else(|| Refusal::malformed_option(name, spec.takes))?;
         let quote = self.csv.quote.unwrap_or(Some(b'"')).map(char::from);
@@ -178,6 +171,25 @@ impl Options {
         Ok(())
     }
 
+    /// Checks that the option exists and was not given before. A form's part can then be refused
+    /// without its value.
+    pub fn check_name(&self, name: &str) -> Result<(), Refusal> {
+        self.settable(name).map(|_| ())
+    }
+
+    fn settable(&self, name: &str) -> Result<&'static OptionSpec, Refusal> {
+        const ALL: &[OptionSpec] = &OPTIONS;
+        let Some(spec) = ALL.iter().find(|spec| spec.name == name) else {
+            let mut known = OPTIONS.map(|spec| spec.name);
+            known.sort_unstable();
+            return Err(Refusal::unknown_option(name, &known));
+        };
+        if self.given.contains(&spec.name) {
+            return Err(Refusal::repeated_option(name));
+        }
+        Ok(spec)
+    }
+
     /// Uses the part's own file name if no option gives a name.
     pub fn default_filename(&mut self, name: Option<&str>) {
         if self.filename.is_none() {
@@ -185,7 +197,7 @@ impl Options {
         }
     }
 
-    /// Uses the encoding in the request's headers if no option gives an encoding.
+    /// Uses the encoding in the headers of the request or the part if no option gives an encoding.
     pub fn default_encoding(&mut self, encoding: Option<&'static Encoding>) {
         self.csv.encoding = self.csv.encoding.or(encoding);
     }

@@ -14,6 +14,8 @@ pub enum RefusalKind {
     Unprocessable,
     /// The format of the file is not supported: convert it.
     Unsupported,
+    /// The coding of the body is not supported: use none, gzip or zstd.
+    UnsupportedCoding,
     /// The file is larger than the limit.
     TooLarge,
     /// The current state forbids the request.

@@ -80,7 +80,12 @@ fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
         before: None,
     };
     let malformed = |message: String| Refusal::malformed("malformed_option", message);
+    let mut given = Vec::new();
     for (name, value) in query {
+        if given.contains(&name) {
+            return Err(Refusal::repeated_option(name));
+        }
+        given.push(name);
         match name.as_str() {
             "status" => {
                 parsed.status = Some(

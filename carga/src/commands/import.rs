@@ -25,7 +25,7 @@ use super::exports::write_rows;
 use super::input::{Input, is_stdin};
 use crate::instance::Instance;
 use crate::meter::Meter;
-use crate::output::{count_rows, print};
+use crate::output::{count_rows, print, printable};
 
 /// The time between two refreshes of the progress line while a file is read.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(50);
@@ -126,7 +126,8 @@ impl Import {
                 self.import_file(file).await
             };
             let outcome = imported.unwrap_or_else(|error| {
-                eprintln!("carga: {}: {error:#}", file.display());
+                let message = format!("{}: {error:#}", file.display());
+                eprintln!("carga: {}", printable(&message));
                 Outcome::Failed
             });
             worst = worst.max(outcome);
@@ -235,7 +236,7 @@ impl Import {
         writeln!(
             output,
             "{}: {} in {:.1} s, every one accounted for",
-            upload.filename.as_deref().unwrap_or("-"),
+            printable(upload.filename.as_deref().unwrap_or("-")),
             count_rows(upload.rows_read),
             took.as_secs_f64()
         )?;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use carga_testkit::{Binary, Running, eventually};
 use reqwest::{Body, Client, Response, StatusCode};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
@@ -29,6 +30,8 @@ pub(crate) struct App {
     pub(crate) workers: Vec<Running>,
     pub(crate) url: String,
     pub(crate) client: Client,
+    /// The directory of the workers' heartbeat files.
+    heartbeats: TempDir,
     /// The last field, so that it is dropped last: a directory cannot be removed while a
     /// process writes to it.
     pub(crate) harness: Harness,
@@ -45,6 +48,7 @@ impl App {
             workers: Vec::new(),
             url,
             client: Client::new(),
+            heartbeats: TempDir::new()?,
             harness,
         };
         for _ in 0..workers {
@@ -69,7 +73,7 @@ impl App {
         if !matches!(self.harness, Harness::Distributed(_)) {
             return Ok(());
         }
-        let file = std::env::temp_dir().join(format!("carga-alive-{}", Uuid::new_v4().simple()));
+        let file = self.heartbeats.path().join(Uuid::new_v4().to_string());
         let mut env = self.harness.env();
         env.insert("CARGA_HEARTBEAT_FILE".into(), file.display().to_string());
         let mut worker = Running::spawn(Binary::Worker, &env)?;

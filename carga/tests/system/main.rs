@@ -19,6 +19,7 @@ mod contract;
 mod exports;
 mod fixtures;
 mod happy_path;
+mod http_details;
 mod memory;
 mod origins;
 mod oversized;

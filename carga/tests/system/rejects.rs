@@ -13,6 +13,7 @@ use crate::harness::Mode;
 in_both_modes! {
     a_file_with_bad_rows_and_its_corrected_report_store_every_row,
     an_uncorrected_report_stores_nothing_however_often_it_is_sent,
+    of_simultaneous_uploads_of_one_file_a_single_one_is_accepted_if_duplicates_are_refused,
     the_reject_report_is_csv_or_ndjson_and_escapes_formulas_on_request,
     too_many_rejected_rows_fail_the_upload_at_once_and_stay_readable,
     a_duplicate_file_is_linked_to_the_earlier_upload_or_refused,
@@ -157,6 +158,25 @@ async fn an_uncorrected_report_stores_nothing_however_often_it_is_sent(mode: Mod
         upload["rows"]["inserted"] == 2 && upload["rows"]["rejected"] == 3,
         "{upload}"
     );
+    app.close().await
+}
+
+async fn of_simultaneous_uploads_of_one_file_a_single_one_is_accepted_if_duplicates_are_refused(
+    mode: Mode,
+) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
+    let sending = (0..6).map(|_| {
+        let query = format!("{KNOWN_DIALECT}&on_duplicate=reject");
+        let app = &app;
+        async move { app.put_with(Uuid::now_v7(), &query, files::csv(3000)).await }
+    });
+    let answers = futures::future::try_join_all(sending).await?;
+    let statuses: Vec<u16> = answers
+        .iter()
+        .map(|answer| answer.status().as_u16())
+        .collect();
+    let count = |status| statuses.iter().filter(|found| **found == status).count();
+    ensure!(count(202) == 1 && count(409) == 5, "{statuses:?}");
     app.close().await
 }
 

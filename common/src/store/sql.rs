@@ -26,6 +26,16 @@ pub(super) const IS_SEALED: &str = "SELECT EXISTS (
     WHERE id = $1 AND epoch = $2 AND status IN ('processing', 'completed', 'partial')
       AND rows_read = $3 AND batches_total = $4 AND rows_rejected = $5 AND sha256 = $6)";
 
+/// Another upload that has reserved or stored this content. `$1`: SHA-256, `$2`: the id of the
+/// upload that asks.
+pub(super) const CONTENT_HOLDER: &str = "SELECT id FROM uploads
+    WHERE sha256 = $1 AND id <> $2 AND status IN ('receiving', 'processing', 'completed', 'partial')
+    ORDER BY created_at LIMIT 1";
+
+/// Reserves this content for a receiving upload. `$1` to `$3`: id, epoch, SHA-256.
+pub(super) const CLAIM_CONTENT: &str =
+    "UPDATE uploads SET sha256 = $3 WHERE id = $1 AND epoch = $2 AND status = 'receiving'";
+
 /// The migrations of one dialect, as `build.rs` embeds them: version, description, SQL.
 pub(super) type EmbeddedMigrations = &'static [(i64, &'static str, &'static str)];
 

@@ -114,6 +114,11 @@ pub trait UploadStore: fmt::Debug + Send + Sync {
     /// The latest upload with this content whose rows are visible, other than `except`.
     async fn same_content(&self, sha256: Sha256, except: UploadId) -> PortResult<Option<UploadId>>;
 
+    /// Reserves this content for a receiving upload. Returns the other upload if one has reserved
+    /// or stored the same content and has not failed. Of several uploads that call this at the same
+    /// time, one succeeds. A repeated call succeeds again.
+    async fn claim_content(&self, key: UploadKey, sha256: Sha256) -> PortResult<Option<UploadId>>;
+
     /// One upload; `None` if the id is unknown.
     async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>>;
 

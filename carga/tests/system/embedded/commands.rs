@@ -183,6 +183,34 @@ fn a_missing_file_is_reported_before_any_file_is_imported() -> Result<()> {
 }
 
 #[test]
+fn a_wrong_option_value_is_a_wrong_command_line_and_touches_no_data() -> Result<()> {
+    let working_dir = WorkingDir::new()?;
+    working_dir.write("good.csv", csv(10))?;
+    for (option, value) in [
+        ("--delimiter", "ab"),
+        ("--header", "yes"),
+        ("--encoding", "klingon"),
+    ] {
+        for command in ["import", "preview"] {
+            let problem = working_dir.stderr_of(&[command, option, value, "good.csv"], 2)?;
+            ensure!(problem.contains(&option[2..]), "{problem}");
+        }
+    }
+    ensure!(!working_dir.directory.path().join("carga-data").exists());
+    Ok(())
+}
+
+#[test]
+fn a_message_that_quotes_a_file_does_not_control_the_terminal() -> Result<()> {
+    let working_dir = WorkingDir::new()?;
+    working_dir.write("red.csv", "a\u{1b}[31m,a\u{1b}[31m\n1,2\n")?;
+    let problem = working_dir.stderr_of(&["import", "red.csv"], 1)?;
+    ensure!(problem.contains("\\u{1b}[31m"), "{problem}");
+    ensure!(!problem.contains('\u{1b}'), "{problem:?}");
+    Ok(())
+}
+
+#[test]
 fn an_unknown_upload_is_reported() -> Result<()> {
     let working_dir = WorkingDir::new()?;
     working_dir.stdout_of(&["migrate"])?;

@@ -183,6 +183,29 @@ impl UploadStore for PostgresStore {
         .await
     }
 
+    async fn claim_content(&self, key: UploadKey, sha256: Sha256) -> PortResult<Option<UploadId>> {
+        call("store.claim_content", async {
+            let mut transaction = self.pool.begin().await?;
+            lock_content(&mut transaction, sha256).await?;
+            let holder: Option<Uuid> = sqlx::query_scalar(sql::CONTENT_HOLDER)
+                .bind(sha256.as_bytes())
+                .bind(key.id.as_uuid())
+                .fetch_optional(&mut *transaction)
+                .await?;
+            if holder.is_none() {
+                sqlx::query(sql::CLAIM_CONTENT)
+                    .bind(key.id.as_uuid())
+                    .bind(key.epoch.get())
+                    .bind(sha256.as_bytes())
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            transaction.commit().await?;
+            Ok(holder.map(UploadId::from))
+        })
+        .await
+    }
+
     async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>> {
         call("store.upload", find(&self.pool, id)).await
     }
@@ -202,6 +225,21 @@ impl UploadStore for PostgresStore {
         .fetch_all(&self.pool);
         call("store.uploads", found).await
     }
+}
+
+/// Lets the uploads of one content claim it one after another. Locks with two keys never collide
+/// with locks with one key, such as the fence.
+async fn lock_content(connection: &mut PgConnection, sha256: Sha256) -> sqlx::Result<()> {
+    let part = |range| {
+        let bytes = sha256.as_bytes().get(range).and_then(<[u8]>::first_chunk);
+        i32::from_be_bytes(bytes.copied().unwrap_or_default())
+    };
+    sqlx::query("SELECT pg_advisory_xact_lock($1, $2)")
+        .bind(part(0..4))
+        .bind(part(4..8))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 async fn create(pool: &PgPool, upload: &NewUpload) -> sqlx::Result<Upload> {

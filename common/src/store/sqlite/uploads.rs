@@ -212,6 +212,28 @@ impl UploadStore for SqliteStore {
         .await
     }
 
+    async fn claim_content(&self, key: UploadKey, sha256: Sha256) -> PortResult<Option<UploadId>> {
+        call("store.claim_content", async {
+            let mut transaction = self.database.begin().await?;
+            let holder: Option<String> = sqlx::query_scalar(sql::CONTENT_HOLDER)
+                .bind(sha256.as_bytes())
+                .bind(key.id.to_string())
+                .fetch_optional(&mut *transaction)
+                .await?;
+            if holder.is_none() {
+                sqlx::query(sql::CLAIM_CONTENT)
+                    .bind(key.id.to_string())
+                    .bind(key.epoch.get())
+                    .bind(sha256.as_bytes())
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            transaction.commit().await?;
+            holder.map(|id| sql::parsed("id", &id)).transpose()
+        })
+        .await
+    }
+
     async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>> {
         call("store.upload", find(&self.database, id)).await
     }

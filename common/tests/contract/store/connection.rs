@@ -82,6 +82,7 @@ async fn calls_of_uploads(store: &dyn Store, id: UploadId) -> Result<Calls> {
         before: None,
     };
     let same = store.same_content([7; 32].into(), id);
+    let claim = store.claim_content(key, [7; 32].into());
     Ok(vec![
         ("create", operation(store.create(&new).await)?),
         ("heartbeat", operation(store.heartbeat(&[]).await)?),
@@ -90,6 +91,7 @@ async fn calls_of_uploads(store: &dyn Store, id: UploadId) -> Result<Calls> {
         ("cancel", operation(store.cancel(key).await)?),
         ("undo", operation(store.undo(key).await)?),
         ("same_content", operation(same.await)?),
+        ("claim_content", operation(claim.await)?),
         ("upload", operation(store.upload(id).await)?),
         ("uploads", operation(store.uploads(&query).await)?),
         ("completion", operation(store.completion(id).await)?),

@@ -52,6 +52,7 @@ macro_rules! contract {
                     an_undone_upload_leaves_no_row_and_no_archive
                     an_upload_is_undone_once_and_only_if_it_ended_well
                     same_content_is_found_only_while_its_rows_are_visible
+                    of_concurrent_claims_to_one_content_a_single_one_succeeds
                 }
             } }
             tests! { $fixture in batches {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use carga_common::store::StoreOutcome;
 use carga_common::upload::Status;
+use futures::future::try_join_all;
 
 use crate::sample::{self, first, in_epoch};
 use crate::store::{
@@ -134,5 +135,49 @@ pub(crate) async fn same_content_is_found_only_while_its_rows_are_visible<F: Sto
     ensure!(store.same_content([8; 32].into(), another).await?.is_none());
     ensure!(store.undo(first(id)).await?);
     ensure!(store.same_content(content, another).await?.is_none());
+    Ok(())
+}
+
+pub(crate) async fn of_concurrent_claims_to_one_content_a_single_one_succeeds<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let (store, other) = (fixture.open().await?, fixture.open().await?);
+    let content = [9; 32].into();
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        ids.push(begin(store.as_ref()).await?);
+    }
+    let stores = [&store, &other];
+    let claims = ids.iter().zip(stores.iter().cycle());
+    let claims = claims.map(|(id, store)| store.claim_content(first(*id), content));
+    let holders = try_join_all(claims).await?;
+    let claimed: Vec<_> = ids
+        .iter()
+        .zip(&holders)
+        .filter(|(_, holder)| holder.is_none())
+        .map(|(id, _)| *id)
+        .collect();
+    ensure!(claimed.len() == 1, "{holders:?}");
+    let others = holders.iter().flatten();
+    ensure!(
+        others.clone().all(|holder| *holder == claimed[0]),
+        "{holders:?}"
+    );
+    // The holder may repeat its claim, and its failure releases the content.
+    ensure!(
+        store
+            .claim_content(first(claimed[0]), content)
+            .await?
+            .is_none()
+    );
+    fail(store.as_ref(), claimed[0]).await?;
+    let rest: Vec<_> = ids.iter().filter(|id| **id != claimed[0]).collect();
+    ensure!(
+        store
+            .claim_content(first(*rest[0]), content)
+            .await?
+            .is_none()
+    );
+    ensure!(store.claim_content(first(*rest[1]), content).await? == Some(*rest[0]));
     Ok(())
 }
