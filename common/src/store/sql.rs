@@ -30,7 +30,7 @@ pub(super) const IS_SEALED: &str = "SELECT EXISTS (
 /// upload that asks.
 pub(super) const CONTENT_HOLDER: &str = "SELECT id FROM uploads
     WHERE sha256 = $1 AND id <> $2 AND status IN ('receiving', 'processing', 'completed', 'partial')
-    ORDER BY created_at LIMIT 1";
+    ORDER BY finished_at DESC LIMIT 1";
 
 /// Reserves this content for a receiving upload. `$1` to `$3`: id, epoch, SHA-256.
 pub(super) const CLAIM_CONTENT: &str =
