@@ -41,7 +41,7 @@ impl ApiState {
         &self.intake.settings
     }
 
-    /// The record of an upload, or a refusal where there is none.
+    /// Reads the record of an upload. An unknown id is refused.
     pub(crate) async fn upload(&self, id: UploadId) -> Result<Upload, Refusal> {
         let upload = self.backends().store.upload(id).await?;
         upload.ok_or_else(|| Refusal::no_such_upload(id))

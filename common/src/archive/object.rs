@@ -11,8 +11,8 @@ use crate::upload::{Epoch, UploadId};
 /// Encodes a batch as a JSON array with one object per row and one row per line. DuckDB, Athena and
 /// jq read this format. The same batch always gives the same bytes.
 pub fn batch_object(batch: &Batch) -> Bytes {
-    let names: Vec<Vec<u8>> = batch.columns.iter().map(|name| name_prefix(name)).collect();
-    let mut object = Vec::with_capacity(batch_object_bytes(batch));
+    let names = name_prefixes(batch);
+    let mut object = Vec::with_capacity(object_capacity(batch, &names));
     object.push(b'[');
     for (index, row) in batch.rows().enumerate() {
         object.extend_from_slice(if index == 0 { b"\n{" } else { b",\n{" });
@@ -34,8 +34,16 @@ pub fn batch_object(batch: &Batch) -> Bytes {
 
 /// The memory of a batch's object, in bytes: slightly more than its size.
 pub fn batch_object_bytes(batch: &Batch) -> usize {
-    let names = batch.columns.iter().map(|name| name_prefix(name).len() + 1);
-    batch.size_bytes() + batch.row_count() * names.sum::<usize>() + 8
+    object_capacity(batch, &name_prefixes(batch))
+}
+
+fn object_capacity(batch: &Batch, names: &[Vec<u8>]) -> usize {
+    let names_bytes: usize = names.iter().map(|name| name.len() + 1).sum();
+    batch.size_bytes() + batch.row_count() * names_bytes + 8
+}
+
+fn name_prefixes(batch: &Batch) -> Vec<Vec<u8>> {
+    batch.columns.iter().map(|name| name_prefix(name)).collect()
 }
 
 /// `"name":`

@@ -113,6 +113,7 @@ impl UploadStore for SqliteStore {
             // Read inside the transaction, because a sweep may have fenced the upload while this
             // call waited for the writer.
             if self.is_failing(key) {
+                transaction.commit().await?;
                 return Ok(false);
             }
             let sealed = sqlx::query(
