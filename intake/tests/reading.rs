@@ -402,23 +402,6 @@ fn a_long_row_is_rejected_and_an_endless_row_fails_the_file() {
     }
 }
 
-/// Each unclosed quote makes the reader look ahead to the limit of a row. The total time must
-/// still be linear.
-#[test]
-fn many_unclosed_quotes_are_read_in_linear_time() {
-    let start = Instant::now();
-    let line = format!("\"{}\n", "x".repeat(98));
-    let file = ["a,b\n", &line.repeat(100_001)].concat();
-    let outcome = read(file.as_bytes(), &[65_536], utf8(), LIMITS).unwrap();
-    check_accounts(&outcome);
-    assert!(outcome.rows.is_empty());
-    assert!(
-        start.elapsed() < Duration::from_secs(30),
-        "{:?}",
-        start.elapsed()
-    );
-}
-
 /// A client that sends single bytes makes the reader look at the same record again and again. The
 /// total time must still be linear.
 #[test]

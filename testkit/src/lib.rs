@@ -6,8 +6,10 @@
 //! | [`s3`], [`localstack`] | the same for S3, and [`S3Access`] for clients |
 //! | [`services`] | a set of all four that outlives its caller; tests use the [`shared`] one |
 //! | [`scope`] | one test's database, queue, key prefix and bucket on that set |
+//! | [`tls`] | a private authority, and a proxy that adds TLS to a server without it |
 //! | [`data_dir`] | one test's data directory for `carga`, which needs no server |
 //! | [`disk`] | a file system of a few mebibytes that a test can fill |
+//! | [`relay`] | a TCP relay whose connections fall silent or are cut |
 //! | [`process`] | Carga's programs as child processes: logs, signals, memory |
 //! | [`fixtures`] | the real flights file |
 //! | [`wait`] | polling with a deadline |
@@ -33,10 +35,12 @@ pub mod postgres;
 pub mod process;
 pub mod rabbit;
 pub mod redis;
+pub mod relay;
 pub mod s3;
 pub mod scope;
 mod server;
 pub mod services;
+pub mod tls;
 pub mod wait;
 
 pub use bucket::{Objects, S3Access};
@@ -50,7 +54,9 @@ pub use postgres::Postgres;
 pub use process::{Binary, Running, command};
 pub use rabbit::Rabbit;
 pub use redis::Redis;
+pub use relay::{Cut, Relay};
 pub use s3::S3;
 pub use scope::Scope;
 pub use services::{S3Kind, Services, State, shared};
+pub use tls::{Authority, TlsProxy};
 pub use wait::eventually;

@@ -1,5 +1,7 @@
 //! A private PostgreSQL that syncs to disk, as in production, and keeps its rows after SIGKILL.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use crate::home::Home;
 use crate::packages::{self, Package};
 use crate::pid::ProcessId;
 use crate::server::{Server, free_port};
+use crate::tls::Authority;
 
 /// The superuser, who needs no password.
 const USER: &str = "carga";
@@ -21,6 +24,7 @@ const START: Duration = Duration::from_secs(60);
 pub struct Postgres {
     server: Server,
     port: u16,
+    has_tls: bool,
 }
 
 impl Postgres {
@@ -29,12 +33,25 @@ impl Postgres {
         Self::start_in(Home::private("postgres")?).await
     }
 
+    /// Like [`start`](Self::start), and clients may use TLS.
+    pub async fn start_with_tls(authority: &Authority) -> Result<Self> {
+        Self::start_on(Home::private("postgres")?, Some(authority)).await
+    }
+
     pub(crate) async fn start_in(home: Home) -> Result<Self> {
+        Self::start_on(home, None).await
+    }
+
+    async fn start_on(home: Home, authority: Option<&Authority>) -> Result<Self> {
         packages::ensure_installed(&[Package::Postgres])?;
         initialise(home.path()).await?;
+        if let Some(authority) = authority {
+            copy_certificate(authority, home.path()).await?;
+        }
         let mut postgres = Self {
             server: Server::new("postgres", home),
             port: free_port()?,
+            has_tls: authority.is_some(),
         };
         postgres.restart().await?;
         Ok(postgres)
@@ -57,6 +74,10 @@ impl Postgres {
             "dynamic_shared_memory_type=mmap",
         ] {
             command.args(["-c", setting]);
+        }
+        if self.has_tls {
+            // The files are `server.crt` and `server.key` in the data directory by default.
+            command.args(["-c", "ssl=on"]);
         }
         let url = self.url("postgres");
         self.server
@@ -133,9 +154,7 @@ fn quoted(name: &str) -> String {
 async fn initialise(home: &Path) -> Result<()> {
     let data = home.join("data");
     std::fs::create_dir(&data)?;
-    if rustix::process::geteuid().is_root() {
-        run(Command::new("chown").arg("postgres:postgres").arg(&data)).await?;
-    }
+    give_to_server_user(&data).await?;
     let mut initdb = as_server_user(program("initdb")?);
     initdb.args([
         "-A",
@@ -153,6 +172,30 @@ async fn initialise(home: &Path) -> Result<()> {
         .arg(&data)
         .current_dir(home);
     run(&mut initdb).await
+}
+
+/// Copies the server's certificate and key. Postgres accepts a key only if nobody but its own user
+/// can read it.
+async fn copy_certificate(authority: &Authority, home: &Path) -> Result<()> {
+    let data = home.join("data");
+    for (source, name) in [
+        (authority.server_certificate(), "server.crt"),
+        (authority.server_key(), "server.key"),
+    ] {
+        let copy = data.join(name);
+        std::fs::copy(source, &copy)?;
+        std::fs::set_permissions(&copy, Permissions::from_mode(0o600))?;
+        give_to_server_user(&copy).await?;
+    }
+    Ok(())
+}
+
+/// Root gives the path to the user that Postgres runs as.
+async fn give_to_server_user(path: &Path) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        run(Command::new("chown").arg("postgres:postgres").arg(path)).await?;
+    }
+    Ok(())
 }
 
 /// Whether the user that Postgres runs as can enter a directory.

@@ -1,16 +1,19 @@
 //! A private RabbitMQ with its own name service (epmd), because a shared epmd would go on running.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
+use tokio::net::TcpStream;
 
 use crate::home::Home;
 use crate::packages::{self, Package};
 use crate::pid::ProcessId;
 use crate::server::{Server, ServerProcess, answers, free_port};
+use crate::tls::Authority;
 
 /// A start takes about 6 s on an idle machine.
 const START: Duration = Duration::from_secs(90);
@@ -25,6 +28,33 @@ pub struct Rabbit {
     epmd_port: u16,
     /// Set explicitly, because the default, the AMQP port + 20,000, can exceed 65,535.
     distribution_port: u16,
+    tls: Option<Tls>,
+}
+
+/// A second port with TLS.
+#[derive(Debug)]
+struct Tls {
+    port: u16,
+    /// The lines of `rabbitmq.conf` for this port.
+    settings: String,
+}
+
+impl Tls {
+    fn new(authority: &Authority) -> Result<Self> {
+        let port = free_port()?;
+        let settings = format!(
+            "listeners.ssl.default = 127.0.0.1:{port}\n\
+             ssl_options.cacertfile = {}\n\
+             ssl_options.certfile = {}\n\
+             ssl_options.keyfile = {}\n\
+             ssl_options.verify = verify_none\n\
+             ssl_options.fail_if_no_peer_cert = false\n",
+            authority.certificate().display(),
+            authority.server_certificate().display(),
+            authority.server_key().display(),
+        );
+        Ok(Self { port, settings })
+    }
 }
 
 impl Rabbit {
@@ -33,7 +63,16 @@ impl Rabbit {
         Self::start_in(Home::private("rabbit")?).await
     }
 
+    /// Like [`start`](Self::start), with a further port for TLS.
+    pub async fn start_with_tls(authority: &Authority) -> Result<Self> {
+        Self::start_on(Home::private("rabbit")?, Some(Tls::new(authority)?)).await
+    }
+
     pub(crate) async fn start_in(home: Home) -> Result<Self> {
+        Self::start_on(home, None).await
+    }
+
+    async fn start_on(home: Home, tls: Option<Tls>) -> Result<Self> {
         packages::ensure_installed(&[Package::Rabbit])?;
         let epmd_port = free_port()?;
         let mut epmd = Command::new("epmd");
@@ -57,6 +96,7 @@ impl Rabbit {
             port: free_port()?,
             epmd_port,
             distribution_port: free_port()?,
+            tls,
         };
         rabbit.configure()?;
         rabbit.restart().await?;
@@ -96,8 +136,11 @@ impl Rabbit {
             // Makes the script exec the Erlang machine, which shuts down cleanly on SIGTERM.
             .env("detached", "1");
         let port = self.port;
+        let tls_port = self.tls.as_ref().map(|tls| tls.port);
         self.server
-            .launch(command, START, async || is_ready(port).await)
+            .launch(command, START, async || {
+                is_ready(port).await && accepts_connections(tls_port).await
+            })
             .await
     }
 
@@ -117,6 +160,12 @@ impl Rabbit {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
+    /// The URL of the port with TLS.
+    pub fn tls_url(&self) -> Result<String> {
+        let tls = self.tls.as_ref().context("this RabbitMQ has no TLS")?;
+        Ok(format!("amqps://guest:guest@127.0.0.1:{}/%2f", tls.port))
+    }
+
     /// Lets the broker and its name service outlive this process, and returns their processes.
     pub(crate) fn detach(self) -> Result<[ProcessId; 2]> {
         Ok([self.epmd.id(), self.server.detach()?])
@@ -132,9 +181,21 @@ impl Rabbit {
              raft.wal_max_size_bytes = 64000000\n",
             self.port
         );
+        let tls = self.tls.as_ref().map_or("", |tls| tls.settings.as_str());
+        let settings = settings + tls;
         fs::write(home.join("rabbitmq.conf"), settings)
             .and_then(|()| fs::write(home.join("enabled_plugins"), "[].\n"))
             .with_context(|| format!("cannot write RabbitMQ's settings to {}", home.display()))
+    }
+}
+
+/// The listener for TLS opens after the other one.
+async fn accepts_connections(tls_port: Option<u16>) -> bool {
+    match tls_port {
+        Some(port) => TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .is_ok(),
+        None => true,
     }
 }
 

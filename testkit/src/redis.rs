@@ -1,15 +1,17 @@
 //! A private Redis without persistence, which is empty after a restart.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rustix::process::Signal;
 
 use crate::home::Home;
 use crate::packages::{self, Package};
 use crate::pid::ProcessId;
 use crate::server::{Server, answers, free_port};
+use crate::tls::Authority;
 
 const START: Duration = Duration::from_secs(30);
 
@@ -17,6 +19,15 @@ const START: Duration = Duration::from_secs(30);
 pub struct Redis {
     server: Server,
     port: u16,
+    tls: Option<Tls>,
+}
+
+/// A second port with TLS.
+#[derive(Debug)]
+struct Tls {
+    port: u16,
+    certificate: PathBuf,
+    key: PathBuf,
 }
 
 impl Redis {
@@ -25,11 +36,26 @@ impl Redis {
         Self::start_in(Home::private("redis")?).await
     }
 
+    /// Like [`start`](Self::start), with a further port for TLS.
+    pub async fn start_with_tls(authority: &Authority) -> Result<Self> {
+        let tls = Tls {
+            port: free_port()?,
+            certificate: authority.server_certificate(),
+            key: authority.server_key(),
+        };
+        Self::start_on(Home::private("redis")?, Some(tls)).await
+    }
+
     pub(crate) async fn start_in(home: Home) -> Result<Self> {
+        Self::start_on(home, None).await
+    }
+
+    async fn start_on(home: Home, tls: Option<Tls>) -> Result<Self> {
         packages::ensure_installed(&[Package::Redis])?;
         let mut redis = Self {
             server: Server::new("redis", home),
             port: free_port()?,
+            tls,
         };
         redis.restart().await?;
         Ok(redis)
@@ -42,6 +68,12 @@ impl Redis {
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
         command.arg("--dir").arg(self.server.home.path());
         command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        if let Some(tls) = &self.tls {
+            command.args(["--tls-port", &tls.port.to_string()]);
+            command.args(["--tls-auth-clients", "no"]);
+            command.arg("--tls-cert-file").arg(&tls.certificate);
+            command.arg("--tls-key-file").arg(&tls.key);
+        }
         let port = self.port;
         self.server
             .launch(command, START, async || is_ready(port).await)
@@ -62,6 +94,12 @@ impl Redis {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The URL of the port with TLS.
+    pub fn tls_url(&self) -> Result<String> {
+        let tls = self.tls.as_ref().context("this Redis has no TLS")?;
+        Ok(format!("rediss://127.0.0.1:{}", tls.port))
     }
 
     pub(crate) fn detach(self) -> Result<ProcessId> {

@@ -153,8 +153,10 @@ impl Scope {
 
     async fn close_database(self) -> Result<Self> {
         self.pool.close().await;
-        let server = self
-            .database_url()
+        let url = self.database_url();
+        // A test may have added `?sslmode=…`.
+        let (url, _) = url.split_once('?').unwrap_or((url, ""));
+        let server = url
             .strip_suffix(&self.database)
             .context("DATABASE_URL does not name this scope's database")?;
         postgres::drop_database(&format!("{server}postgres"), &self.database).await?;

@@ -13,6 +13,27 @@ use crate::harness::Mode;
 in_both_modes! {
     a_preview_agrees_with_the_import_and_stores_nothing,
     a_preview_reads_only_the_first_mebibyte,
+    a_preview_reports_a_quote_that_is_open_where_it_ends,
+    a_preview_of_exactly_one_mebibyte_covers_the_whole_file,
+    a_preview_without_a_header_in_the_first_mebibyte_says_so,
+    a_preview_warns_of_a_cell_with_lines_that_look_like_rows,
+}
+
+/// How many bytes a preview reads.
+const MEBIBYTE: usize = 1 << 20;
+
+/// Sends a file to the preview.
+async fn send(app: &App, file: impl Into<reqwest::Body>) -> Result<reqwest::Response> {
+    let post = app.client.post(format!("{}/uploads/preview", app.url));
+    let post = post.header("content-type", "text/csv").body(file);
+    Ok(post.send().await?)
+}
+
+/// The preview of a file that is not refused.
+async fn preview_of(app: &App, file: impl Into<reqwest::Body>) -> Result<Value> {
+    let answer = send(app, file).await?;
+    ensure!(answer.status() == 200, "{}", answer.text().await?);
+    Ok(answer.json().await?)
 }
 
 async fn a_preview_agrees_with_the_import_and_stores_nothing(mode: Mode) -> Result<()> {
@@ -91,5 +112,76 @@ async fn a_preview_reads_only_the_first_mebibyte(mode: Mode) -> Result<()> {
     // The row that the limit cuts off is not reported as rejected.
     ensure!(preview["rejected"] == json!([]), "{}", preview["rejected"]);
     ensure!(preview["columns"].as_array().map(Vec::len) == Some(19));
+    app.close().await
+}
+
+/// Without the report, the preview would show one good row and no fault.
+async fn a_preview_reports_a_quote_that_is_open_where_it_ends(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 0).await?;
+    let rows = "3,b\n".repeat(300_000);
+    let preview = preview_of(&app, format!("id,name\n1,a\n2,\"oops\n{rows}")).await?;
+    let rejected = &preview["rejected"];
+    ensure!(rejected.as_array().map(Vec::len) == Some(1), "{rejected}");
+    let found = json!([
+        rejected[0]["row"],
+        rejected[0]["line"],
+        rejected[0]["code"],
+        rejected[0]["raw"]
+    ]);
+    ensure!(
+        found == json!([2, 3, "unclosed_quote", "2,\"oops"]),
+        "{rejected}"
+    );
+    let looked_at = json!({"bytes": MEBIBYTE, "rows": 2, "rejected": 1, "whole": false});
+    ensure!(preview["looked_at"] == looked_at, "{preview}");
+
+    // Text of several lines may go on after the cut, so it is not a rejected row.
+    let start = format!("id,name\n{}", "3,b\n".repeat(MEBIBYTE / 4 - 10));
+    let text = "4,\"Dear Sir,\nthank you very much for your letter\"\n";
+    let preview = preview_of(&app, start + text).await?;
+    ensure!(preview["rejected"] == json!([]), "{}", preview["rejected"]);
+    ensure!(
+        preview["warnings"][0]["code"] == "unclosed_quote",
+        "{}",
+        preview["warnings"]
+    );
+    app.close().await
+}
+
+async fn a_preview_of_exactly_one_mebibyte_covers_the_whole_file(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 0).await?;
+    let mut file = "a,b\n1,2\n".repeat(MEBIBYTE / 8);
+    ensure!(file.len() == MEBIBYTE);
+    let preview = preview_of(&app, file.clone()).await?;
+    ensure!(preview["looked_at"]["whole"] == true, "{preview}");
+    file.push('x');
+    let preview = preview_of(&app, file).await?;
+    ensure!(preview["looked_at"]["whole"] == false, "{preview}");
+    app.close().await
+}
+
+async fn a_preview_without_a_header_in_the_first_mebibyte_says_so(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 0).await?;
+    let blank = "\n".repeat(MEBIBYTE);
+    let answer = send(&app, format!("{blank}a,b\n1,2\n")).await?;
+    problem(answer, 422, "header_not_found").await?;
+    problem(send(&app, blank).await?, 422, "empty_file").await?;
+    app.close().await
+}
+
+async fn a_preview_warns_of_a_cell_with_lines_that_look_like_rows(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 0).await?;
+    let rows = "2,nail,2\n".repeat(5);
+    let file = format!("id,name,price\n1,\"5 inch nail,1\n{rows}3,nail 14\",3\n");
+    let preview = preview_of(&app, file).await?;
+    let warning = &preview["warnings"][0];
+    ensure!(
+        json!([warning["row"], warning["line"], warning["code"]])
+            == json!([1, 2, "suspicious_quote"]),
+        "{preview}"
+    );
+    ensure!(preview["rejected"] == json!([]), "{preview}");
+    let evidence = preview["dialect"]["evidence"]["delimiter"].to_string();
+    ensure!(evidence.contains("5 lines"), "{evidence}");
     app.close().await
 }

@@ -1,12 +1,13 @@
 //! Rejected rows are reported, and the corrected report can be sent as a second upload.
 
 use anyhow::{Context, Result, ensure};
+use carga_testkit::eventually;
 use csv::StringRecord;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::answers::{problem, sha256_hex};
-use crate::app::{App, KNOWN_DIALECT};
+use crate::app::{App, KNOWN_DIALECT, TIMEOUT};
 use crate::files;
 use crate::harness::Mode;
 
@@ -17,6 +18,9 @@ in_both_modes! {
     the_reject_report_is_csv_or_ndjson_and_escapes_formulas_on_request,
     too_many_rejected_rows_fail_the_upload_at_once_and_stay_readable,
     a_duplicate_file_is_linked_to_the_earlier_upload_or_refused,
+    a_stray_quote_costs_its_own_line_and_no_row_below,
+    a_cell_with_lines_that_look_like_rows_is_stored_and_logged,
+    rejected_rows_can_be_read_while_the_file_is_received,
 }
 
 const ROWS: usize = 100_000;
@@ -298,5 +302,92 @@ async fn a_duplicate_file_is_linked_to_the_earlier_upload_or_refused(mode: Mode)
         .await?;
     ensure!(answer.status() == 202);
     app.expect_completed(other, 1201).await?;
+    app.close().await
+}
+
+async fn a_stray_quote_costs_its_own_line_and_no_row_below(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
+    let mut file = "id,name,price\n".to_owned();
+    for number in 0..5000 {
+        let name = match number {
+            10 => "\"5 inch nail",
+            4000 => "\"Doe, John\"",
+            _ => "nail",
+        };
+        file.push_str(&format!("{number},{name},{number}\n"));
+    }
+    let id = Uuid::now_v7();
+    ensure!(app.put(id, file).await?.status() == 202);
+    let upload = app.wait_until_ended(id).await?;
+    ensure!(
+        upload["rows"]["read"] == 5000
+            && upload["rows"]["inserted"] == 4999
+            && upload["rows"]["rejected"] == 1,
+        "{upload}"
+    );
+    let report = app
+        .client
+        .get(format!("{}/uploads/{id}/rejected", app.url))
+        .header("accept", "application/x-ndjson");
+    let report = report.send().await?.text().await?;
+    let rejected: Value = serde_json::from_str(&report)?;
+    let found = serde_json::json!([
+        rejected["row"],
+        rejected["line"],
+        rejected["column"],
+        rejected["code"],
+        rejected["raw"]
+    ]);
+    let expected = serde_json::json!([11, 12, "name", "bad_quote", "10,\"5 inch nail,10"]);
+    ensure!(found == expected, "{report}");
+    app.close().await
+}
+
+/// A cell may contain rows on purpose, so the row is stored as it is.
+async fn a_cell_with_lines_that_look_like_rows_is_stored_and_logged(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
+    let id = Uuid::now_v7();
+    let rows = "2,nail,2\n".repeat(5);
+    let file = format!("id,name,price\n1,\"5 inch nail,1\n{rows}3,nail 14\",3\n");
+    ensure!(app.put(id, file).await?.status() == 202);
+    let upload = app.expect_completed(id, 1).await?;
+    let evidence = upload["dialect"]["evidence"]["delimiter"].to_string();
+    ensure!(
+        evidence.contains("row 1 has a quoted field with 5 lines"),
+        "{evidence}"
+    );
+    let log = app.api.log();
+    let warning = log.lines().find(|line| line.contains("suspicious_quote"));
+    let warning = warning.context("no warning")?;
+    for part in ["row=1", "line=2", &id.to_string()] {
+        ensure!(warning.contains(part), "{warning}");
+    }
+    app.close().await
+}
+
+async fn rejected_rows_can_be_read_while_the_file_is_received(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
+    let id = Uuid::now_v7();
+    // One row in a hundred has a fault. The whole file takes ten seconds.
+    let file = with_bad_rows()?;
+    let rate = file.len() / 10;
+    let sending = app.start_sending(id, files::paced(file, rate));
+    let url = format!("{}/uploads/{id}/rejected", app.url);
+    let has_rows = async || {
+        let answer = app.client.get(&url).send().await.ok()?;
+        let status = answer.headers().get("carga-upload-status")?.clone();
+        let report = answer.text().await.ok()?;
+        (report.lines().count() > 10).then_some((status, report))
+    };
+    let (status, report) = eventually(TIMEOUT, "rejected rows", has_rows).await?;
+    ensure!(status == "receiving", "{status:?}");
+    ensure!(
+        report
+            .lines()
+            .nth(1)
+            .is_some_and(|row| row.contains(",50,")),
+        "{report}"
+    );
+    ensure!(sending.await??.status() == 202);
     app.close().await
 }

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use carga_testkit::Scope;
+use carga_testkit::{Scope, eventually};
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::app::{App, TIMEOUT};
 use crate::files::{concatenated, csv, paced_pieces};
 
 /// Limit from the first byte sent to the last row removed.
@@ -74,5 +74,46 @@ async fn a_failed_upload_leaves_no_row_within_two_seconds_even_of_batches_in_fli
         fenced > 0,
         "no batch was fenced, so the test proved nothing (slowest round {slowest:?})"
     );
+    app.close().await
+}
+
+/// A host that vanished in the middle of storing still holds its lock. Whoever changes the status
+/// of that upload waits for it, but no other upload does.
+#[tokio::test]
+async fn a_locked_upload_does_not_delay_the_others() -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let scope = Scope::new().await?.with("CARGA_STORE_SESSIONS", "1");
+    let pool = scope.pool();
+    let mut app = App::start(scope, 0).await?;
+    let [locked, other] = [Uuid::now_v7(), Uuid::now_v7()];
+    let rows = Bytes::from(csv(5_000));
+    ensure!(app.put(locked, rows.clone()).await?.status() == 202);
+    let mut vanished = pool.begin().await?;
+    let (high, low) = locked.as_u64_pair();
+    sqlx::query("SELECT pg_advisory_xact_lock_shared($1)")
+        .bind((high ^ low).cast_signed())
+        .execute(&mut *vanished)
+        .await?;
+    let cancel = app
+        .client
+        .post(format!("{}/uploads/{locked}/cancel", app.url));
+    let cancelling = tokio::spawn(cancel.send());
+    let is_waiting = async || {
+        let waiting = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+             WHERE NOT granted AND datname = current_database()",
+        );
+        let waiting: sqlx::Result<i64> = waiting.fetch_one(&pool).await;
+        waiting.is_ok_and(|waiting| waiting > 0)
+    };
+    eventually(TIMEOUT, "the cancellation to wait", is_waiting).await?;
+    ensure!(app.put(other, rows).await?.status() == 202);
+    app.add_worker().await?;
+    let started = Instant::now();
+    app.expect_completed(other, 5_000).await?;
+    ensure!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
+    vanished.rollback().await?;
+    ensure!(cancelling.await??.status() == 202);
+    app.wait_until_cleaned(locked).await?;
     app.close().await
 }

@@ -2,4 +2,5 @@
 
 mod commands;
 mod full_disk;
+mod heartbeat;
 mod kills;

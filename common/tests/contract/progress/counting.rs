@@ -125,20 +125,39 @@ pub(super) async fn restore_adds_missing_figures_and_removes_none<F: ProgressFix
     check(progress.as_ref(), first(id), (100, 2000, 4)).await
 }
 
-/// A file of 10 GiB has about 20,000 batches.
-pub(super) async fn a_snapshot_of_20000_batches_is_restored<F: ProgressFixture>(
+/// A file of 10 GiB with short rows has about 200,000 batches. While its counters are restored,
+/// workers report more batches, and some of the ledger's again.
+pub(super) async fn a_snapshot_of_200000_batches_is_restored_while_others_are_counted<
+    F: ProgressFixture,
+>(
     fixture: &F,
 ) -> Result<()> {
-    const BATCHES: u32 = 20_000;
-    let progress = fixture.open(LONG).await?;
+    const BATCHES: u32 = 200_000;
+    let (progress, other) = (fixture.open(LONG).await?, fixture.open(LONG).await?);
     let id = UploadId::generate();
     let ledger = snapshot(1, 1, 1..=BATCHES);
-    progress.restore(first(id), &ledger).await?;
-    check(progress.as_ref(), first(id), (1, 1, BATCHES.into())).await?;
-    progress
-        .stored(first(id), &stored([BATCHES, BATCHES + 1]))
+    let restoring = tokio::spawn(async move { progress.restore(first(id), &ledger).await });
+    let mut new_batches = 0;
+    let mut last_seen = u64::from(BATCHES);
+    while !restoring.is_finished() {
+        let (new, again) = (BATCHES + new_batches + 1, BATCHES - new_batches);
+        let reported = other.stored(first(id), &stored([new, again])).await?;
+        if reported == Presence::Present {
+            new_batches += 1;
+        }
+        // A reader never sees a part of the snapshot.
+        if let Some(counters) = other.read(first(id)).await? {
+            ensure!(counters.batches_stored >= last_seen, "{counters:?}");
+            last_seen = counters.batches_stored;
+        }
+    }
+    restoring.await??;
+    let all = u64::from(BATCHES + new_batches);
+    check(other.as_ref(), first(id), (1, 1, all)).await?;
+    other
+        .stored(first(id), &stored([BATCHES, BATCHES + new_batches + 1]))
         .await?;
-    check(progress.as_ref(), first(id), (1, 1, u64::from(BATCHES) + 1)).await
+    check(other.as_ref(), first(id), (1, 1, all + 1)).await
 }
 
 pub(super) async fn each_upload_has_its_own_counters<F: ProgressFixture>(

@@ -26,7 +26,7 @@ macro_rules! contract {
                     counters_never_go_backwards
                     restore_creates_counters_from_a_snapshot
                     restore_adds_missing_figures_and_removes_none
-                    a_snapshot_of_20000_batches_is_restored
+                    a_snapshot_of_200000_batches_is_restored_while_others_are_counted
                     each_upload_has_its_own_counters
                     a_reachable_progress_store_answers_a_ping
                 }

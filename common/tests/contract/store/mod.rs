@@ -125,6 +125,7 @@ macro_rules! contract {
                     a_sealed_upload_without_an_end_is_unfinished
                     a_failed_upload_is_listed_until_its_rows_are_removed
                     the_archive_of_a_failed_upload_is_listed_until_it_is_removed
+                    the_archive_of_a_cancelled_upload_is_listed_at_once_and_again
                 }
                 expiry {
                     an_expired_upload_is_ended_once

@@ -137,3 +137,31 @@ pub(crate) async fn the_archive_of_a_failed_upload_is_listed_until_it_is_removed
     ensure!(found.to_unarchive.is_empty(), "{found:?}");
     Ok(())
 }
+
+/// Its archive may have a manifest, and an archive with a manifest counts as stored data.
+pub(crate) async fn the_archive_of_a_cancelled_upload_is_listed_at_once_and_again<
+    F: StoreFixture,
+>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    let (receiving, sealed) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
+    ensure!(store.seal(first(sealed), &seal(1, 1)).await?);
+    let mut cancelled = [receiving, sealed];
+    cancelled.sort_unstable();
+    for id in cancelled {
+        ensure!(store.cancel(first(id)).await?);
+    }
+    let to_unarchive = async || -> Result<Vec<UploadId>> {
+        let mut found = store.leftovers(LONG, LONG).await?.to_unarchive;
+        found.sort_unstable();
+        Ok(found)
+    };
+    ensure!(to_unarchive().await? == cancelled);
+    // They stay listed, since a worker may still write to their archives.
+    for id in cancelled {
+        store.archive_removed(id).await?;
+    }
+    ensure!(to_unarchive().await? == cancelled);
+    Ok(())
+}
