@@ -1,16 +1,17 @@
 //! Previews the beginning of a file with the code that an import runs, and stores nothing.
 
 use std::io;
-use std::task::{Poll, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use carga_common::rejects::RejectedRow;
 use carga_common::settings::IntakeSettings;
 use carga_common::upload::Dialect;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 
-use crate::csv::Next;
+use crate::csv::{CsvReader, CutQuote, Next, Rejection, Warning};
 use crate::decompress::Decompressor;
 use crate::local::unreadable;
 use crate::open::{FileBytes, csv_limits, open};
@@ -21,7 +22,7 @@ use crate::source::FileSource;
 /// The largest part of a file that is read.
 const MAX_BYTES: usize = 1 << 20;
 
-/// The largest number of rows that are shown, and of rejected rows.
+/// The largest number of rows that are shown, of rejected rows and of warnings.
 const MAX_ROWS: usize = 20;
 
 /// The beginning of a file as an import would read it.
@@ -35,6 +36,8 @@ pub struct Preview {
     pub rows: Vec<Vec<String>>,
     /// The first rows that would be rejected.
     pub rejected: Vec<RejectedRow>,
+    /// The first warnings about rows that would be stored.
+    pub warnings: Vec<Warning>,
     /// How much of the file the preview covers.
     pub looked_at: Coverage,
 }
@@ -69,72 +72,144 @@ pub async fn preview(
     options: &Options,
     settings: &IntakeSettings,
 ) -> Result<Preview, Refusal> {
-    let source = FileSource::new(beginning(pieces), settings.max_upload_bytes);
+    let pieces = FirstBytes {
+        pieces,
+        remaining: MAX_BYTES,
+        is_cut: false,
+    };
+    let source = FileSource::new(pieces, settings.max_upload_bytes);
     let mut file = Beginning {
         file: Decompressor::open(source, settings.limits).await?,
         is_cut: false,
+        has_header: false,
     };
     let limits = csv_limits(&settings.limits);
     let (mut reader, dialect) = open(&mut file, options.csv, limits).await?;
-    let (mut rows, mut rejected, mut rejected_count) = (Vec::new(), Vec::new(), 0);
-    loop {
-        match reader.next()? {
-            Next::End => break,
-            Next::More => match file.next().await? {
-                Some(bytes) => reader.push(&bytes),
-                // The file was cut, so the remaining bytes are only part of a row.
-                None if file.is_cut => break,
-                None => reader.end(),
-            },
-            Next::Row if rows.len() < MAX_ROWS => {
-                rows.push(reader.cells().map(str::to_owned).collect());
-            }
-            Next::Row => {}
-            Next::Rejected(row) => {
-                rejected_count += 1;
-                if rejected.len() < MAX_ROWS {
-                    rejected.push(row.row);
-                }
-            }
-        }
-    }
+    file.has_header = true;
+    let shown = read_rows(&mut reader, &mut file).await?;
     Ok(Preview {
         dialect,
         columns: reader.columns().to_vec(),
-        rows,
-        rejected,
+        rows: shown.rows,
+        rejected: shown.rejected,
+        warnings: shown.warnings,
         looked_at: Coverage {
             bytes: file.file.source().bytes_received(),
             rows: reader.rows_read(),
-            rejected: rejected_count,
+            rejected: shown.rejected_count,
             whole: !file.is_cut,
         },
     })
 }
 
+/// Reads the rows up to the end of the file or the cut.
+async fn read_rows(
+    reader: &mut CsvReader,
+    file: &mut Beginning<impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send>,
+) -> Result<Shown, Refusal> {
+    let mut shown = Shown::default();
+    let mut is_cut = false;
+    loop {
+        match reader.next()? {
+            Next::End => return Ok(shown),
+            // The file was cut, so the remaining bytes are only part of a row.
+            Next::More if is_cut => {
+                shown.add_cut(reader);
+                return Ok(shown);
+            }
+            Next::More => match file.next().await? {
+                Some(bytes) => reader.push(&bytes),
+                None if file.is_cut => {
+                    reader.cut();
+                    is_cut = true;
+                }
+                None => reader.end(),
+            },
+            Next::Row => shown.add_row(reader),
+            Next::Rejected(row) => shown.add_rejected(*row),
+        }
+    }
+}
+
+/// What the preview shows of the rows.
+#[derive(Debug, Default)]
+struct Shown {
+    rows: Vec<Vec<String>>,
+    rejected: Vec<RejectedRow>,
+    rejected_count: u64,
+    warnings: Vec<Warning>,
+}
+
+impl Shown {
+    /// Adds the current row.
+    fn add_row(&mut self, reader: &CsvReader) {
+        if self.rows.len() < MAX_ROWS {
+            self.rows.push(reader.cells().map(str::to_owned).collect());
+        }
+        if let Some(warning) = reader.warning() {
+            self.add_warning(warning);
+        }
+    }
+
+    fn add_rejected(&mut self, rejection: Rejection) {
+        self.rejected_count += 1;
+        if self.rejected.len() < MAX_ROWS {
+            self.rejected.push(rejection.row);
+        }
+    }
+
+    fn add_warning(&mut self, warning: Warning) {
+        if self.warnings.len() < MAX_ROWS {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// Adds the quote that is open where the file was cut. The lines after it may be rows, and
+    /// without this report their absence would not show.
+    fn add_cut(&mut self, reader: &mut CsvReader) {
+        match reader.cut_quote() {
+            Some(CutQuote::Rejected(rejection)) => self.add_rejected(*rejection),
+            Some(CutQuote::Warning(warning)) => self.add_warning(warning),
+            None => {}
+        }
+    }
+}
+
 /// A file that is cut after `MAX_BYTES`.
 struct Beginning<S> {
-    file: Decompressor<S>,
+    file: Decompressor<FirstBytes<S>>,
     /// Whether the file was cut.
     is_cut: bool,
+    /// Whether the header has been read. A file that is cut in the header has no preview, because a
+    /// part of the header would show wrong columns.
+    has_header: bool,
 }
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Beginning<S> {
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
-        // The limit applies to the decompressed bytes, too.
-        if self.file.decompressed() >= MAX_BYTES as u64 {
-            self.is_cut = true;
-            return Ok(None);
-        }
+        // The limit applies to the decompressed bytes, too. Only one more read shows whether
+        // the file ends at the limit.
+        let is_full = self.file.decompressed() >= MAX_BYTES as u64;
         let next = self.file.next().await;
-        self.is_cut = self.file.source().bytes_received() >= MAX_BYTES as u64;
-        match next {
-            // A compressed file that was cut looks damaged at the cut.
-            Err(refusal) if self.is_cut && refusal.failure.code == "damaged_compression" => {
-                Ok(None)
+        self.is_cut |= self.file.source().pieces().is_cut;
+        let next = match next {
+            Ok(None) => None,
+            // The preview ignores everything after the limit, even a fault.
+            _ if is_full => {
+                self.is_cut = true;
+                None
             }
-            next => next,
+            // A compressed file that was cut looks damaged at the cut.
+            Err(refusal) if self.is_cut && refusal.failure.code == "damaged_compression" => None,
+            next => next?,
+        };
+        if next.is_none() && self.is_cut && !self.has_header {
+            let message = format!(
+                "the first {MAX_BYTES} bytes, which are all that a preview reads, have no complete header; remove blank lines at the beginning of the file"
+            );
+            return Err(Refusal::unprocessable("header_not_found", message));
         }
+        Ok(next)
     }
 
     fn compression(&self) -> Option<&'static str> {
@@ -142,21 +217,38 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Begi
     }
 }
 
-/// The first `MAX_BYTES` of a stream, which is not polled beyond them.
-fn beginning(
-    mut pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
-) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send {
-    let mut remaining = MAX_BYTES;
-    stream::poll_fn(move |cx| {
-        if remaining == 0 {
-            return Poll::Ready(None);
+/// The first bytes of a stream. The stream is polled once more after them, to find out whether
+/// it has ended.
+struct FirstBytes<S> {
+    pieces: S,
+    /// How many more bytes may be yielded.
+    remaining: usize,
+    /// Whether the stream has more bytes.
+    is_cut: bool,
+}
+
+impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin> Stream for FirstBytes<S> {
+    type Item = Result<Bytes, Refusal>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        while !this.is_cut {
+            let mut piece = match ready!(this.pieces.poll_next_unpin(cx)) {
+                Some(Ok(piece)) => piece,
+                // A fault after the last byte that is wanted does not concern the preview.
+                Some(Err(_)) if this.remaining == 0 => {
+                    this.is_cut = true;
+                    break;
+                }
+                ended => return Poll::Ready(ended),
+            };
+            this.is_cut = piece.len() > this.remaining;
+            piece.truncate(this.remaining);
+            this.remaining -= piece.len();
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(piece)));
+            }
         }
-        let piece = ready!(pieces.poll_next_unpin(cx));
-        Poll::Ready(piece.map(|piece| {
-            let mut piece = piece?;
-            piece.truncate(remaining);
-            remaining -= piece.len();
-            Ok(piece)
-        }))
-    })
+        Poll::Ready(None)
+    }
 }

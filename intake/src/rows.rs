@@ -10,7 +10,7 @@ use carga_common::telemetry::TraceContext;
 use carga_common::upload::Upload;
 use futures::Stream;
 
-use crate::csv::{CsvReader, Exceeded, Next};
+use crate::csv::{CsvReader, Exceeded, Next, Warning};
 use crate::decompress::Decompressor;
 use crate::heartbeat::ActiveUpload;
 use crate::intake::Intake;
@@ -19,6 +19,9 @@ use crate::policy::Policy;
 use crate::publish::PublishWindow;
 use crate::refusal::Refusal;
 use crate::rejects::Rejects;
+
+/// The most warnings about rows of one file that are logged one by one.
+const MAX_LOGGED_WARNINGS: u64 = 20;
 
 impl Intake {
     /// Reads a file to its end. When it returns, every batch is confirmed and every rejected
@@ -45,6 +48,7 @@ impl Intake {
             encoder: BatchEncoder::new(key, columns, trace.as_str(), settings.batch),
             window: PublishWindow::new(self.backends.queue.publisher(), budget, settings),
             rejects: Rejects::new(store, upload, figures, policy, settings),
+            warnings: 0,
         };
         if let Err(refusal) = rows.read_all(&mut file).await {
             rows.rejects.flush_last().await;
@@ -60,6 +64,8 @@ struct Rows<'a> {
     encoder: BatchEncoder,
     window: PublishWindow,
     rejects: Rejects<'a>,
+    /// The number of rows that may contain a mistake.
+    warnings: u64,
 }
 
 impl Rows<'_> {
@@ -75,8 +81,28 @@ impl Rows<'_> {
                 },
                 Next::End => return Ok(()),
                 Next::Rejected(row) => self.rejects.push(*row).await?,
-                Next::Row => self.encode_row().await?,
+                Next::Row => {
+                    self.log_warning();
+                    self.encode_row().await?;
+                }
             }
+        }
+    }
+
+    /// Logs the warning about the current row, if there is one.
+    fn log_warning(&mut self) {
+        let Some(warning) = self.reader.warning() else {
+            return;
+        };
+        self.warnings += 1;
+        if self.warnings <= MAX_LOGGED_WARNINGS {
+            let Warning {
+                row,
+                line,
+                code,
+                message,
+            } = warning;
+            tracing::warn!(row, line, code, "{message}");
         }
     }
 
@@ -112,6 +138,10 @@ impl Rows<'_> {
     where
         S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
     {
+        if self.warnings > MAX_LOGGED_WARNINGS {
+            let rows = self.warnings;
+            tracing::warn!(rows, "only the first warnings about rows were logged");
+        }
         let (last, batches) = self.encoder.finish();
         if let Some(batch) = last {
             self.window.push(batch).await?;

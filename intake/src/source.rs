@@ -51,6 +51,11 @@ impl<S: Stream> FileSource<S> {
         self.figures = Some(figures);
     }
 
+    /// The stream that the pieces come from.
+    pub(crate) fn pieces(&self) -> &S {
+        self.pieces.get_ref()
+    }
+
     pub(crate) fn bytes_received(&self) -> u64 {
         self.bytes_received
     }

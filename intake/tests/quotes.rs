@@ -109,6 +109,76 @@ fn the_rows_around_a_stray_quote_are_read_whatever_its_surroundings_are() {
     }
 }
 
+/// Some programs write blanks between the closing quote and the delimiter. If the lines of such a
+/// field were records of their own, the second one would be stored as a row.
+#[test]
+fn blanks_after_a_field_of_several_lines_reject_its_record_as_a_whole() {
+    for line_end in ["\n", "\r\n", "\r"] {
+        for (bad, column) in [
+            ("\"first line\nsecond\" ,x,y", "a"),
+            ("\"first line\nsecond\"\t \t,x,y", "a"),
+            ("1,\"first line\nsecond,x,y\" ", "b"),
+            // The record is too wide, too, and its second line is not.
+            ("1,\"first line\nsecond\" ,x,y", "b"),
+        ] {
+            let [bad, start] = [bad, "a,b,c\n0,zero,0\n"].map(|text| text.replace('\n', line_end));
+            for end in ["", "\n3,three,3\n"] {
+                let file = format!("{start}{bad}{}", end.replace('\n', line_end));
+                let (rows, rejected) = read(&file);
+                let names: Vec<&str> = rows.iter().map(|row| row[1].as_str()).collect();
+                let expected = if end.is_empty() { 1 } else { 2 };
+                assert_eq!(names, &["zero", "three"][..expected], "{file:?}");
+                assert_eq!(faults(&rejected), [(3, "bad_quote")], "{file:?}");
+                let row = &rejected[0].row;
+                assert_eq!(row.raw.as_deref(), Some(bad.as_str()));
+                assert_eq!(row.column.as_deref(), Some(column), "{file:?}");
+            }
+        }
+    }
+}
+
+/// Each byte arrives alone, so the reader must not decide before it has seen what follows.
+#[test]
+fn only_blanks_that_are_not_the_delimiter_may_precede_the_delimiter() {
+    for (delimiter, text, stored, faulty) in [
+        ('\t', "\"x\ny\" \tz", 0, 1),
+        (' ', "\"x\ny\"\t z", 0, 1),
+        // The blank after the quote is the delimiter.
+        ('\t', "\"x\ny\"\tz", 1, 0),
+        (' ', "\"x\ny\" z", 1, 0),
+        // Text follows the blanks, so each line is a record of its own.
+        (',', "\"x,0\ny\"  z,1", 1, 1),
+    ] {
+        let options = CsvOptions {
+            delimiter: Some(delimiter),
+            encoding: Encoding::for_label(b"utf-8"),
+            header: Some(false),
+            ..CsvOptions::default()
+        };
+        let mut opening = CsvOpening::new(options, LIMITS);
+        opening.push(format!("a{delimiter}b\n").as_bytes());
+        let mut reader = opening.open().unwrap().unwrap();
+        let mut bytes = text.bytes();
+        let (mut rows, mut rejected) = (0, 0);
+        loop {
+            match reader.next().unwrap() {
+                Next::Row => rows += 1,
+                Next::Rejected(rejection) => {
+                    assert_eq!(rejection.row.code, "bad_quote");
+                    rejected += 1;
+                }
+                Next::More => match bytes.next() {
+                    Some(byte) => reader.push(&[byte]),
+                    None => reader.end(),
+                },
+                Next::End => break,
+            }
+        }
+        // The first record is a row, too.
+        assert_eq!((rows, rejected), (1 + stored, faulty), "{text:?}");
+    }
+}
+
 #[test]
 fn text_after_a_closing_quote_on_the_same_line_takes_no_other_line_away() {
     let (rows, rejected) = read("a,b\n\"x\"y,\"1\n2\"\n3,4\n");
@@ -167,6 +237,17 @@ fn many_stray_quotes_are_read_in_linear_time() {
         assert_eq!(rejected, lines);
     };
     assert_linear(read, 200_000);
+}
+
+/// Each quote is closed by the quote of the next line, with blanks and text after it.
+#[test]
+fn stray_quotes_with_blanks_after_them_are_read_in_linear_time() {
+    let read = |lines: usize| {
+        let line = format!("\"{}x\n", " ".repeat(200));
+        let file = format!("a,b\n{}1,\"2\"\n", line.repeat(lines));
+        assert_eq!(count_rejected(&file, LIMITS, "bad_quote"), lines);
+    };
+    assert_linear(read, 10_000);
 }
 
 /// Each quote is closed a hundred lines below, and the lines between the quotes have doubled

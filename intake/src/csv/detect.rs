@@ -3,7 +3,7 @@
 
 use encoding_rs::{Encoding, UTF_8};
 
-use super::syntax::{Field, Fields, Scan, Syntax};
+use super::syntax::{Field, Fields, Scan, Syntax, line_end};
 
 /// The delimiters that are tried. The first one wins a tie.
 const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
@@ -163,7 +163,8 @@ fn is_decimal(text: &[u8]) -> bool {
 }
 
 /// Visits the records of a sample, without blank lines. An incomplete record at the end is
-/// visited only if it is the first.
+/// visited only if it is the first. Of a line with a stray quote, only the fields before that
+/// quote are visited.
 pub(super) fn for_each_record(
     text: &[u8],
     syntax: Syntax,
@@ -184,6 +185,13 @@ pub(super) fn for_each_record(
             Scan::Whole(extent) => {
                 visit(&rest[..extent.content], fields.kept());
                 rest = &rest[extent.next..];
+            }
+            Scan::Stray { open_quote, .. } => {
+                let Some((content, next)) = line_end(&rest[open_quote..]) else {
+                    return;
+                };
+                visit(&rest[..open_quote + content], fields.kept());
+                rest = &rest[open_quote + next..];
             }
             Scan::Cut { .. } => {
                 if index == 0 {

@@ -1,6 +1,7 @@
 //! Why a record is not a row, and why a file cannot be read.
 
 use carga_common::rejects::RejectedRow;
+use serde::Serialize;
 
 use super::limits::Limit;
 use super::records::{Broken, BrokenKind};
@@ -98,6 +99,19 @@ pub struct Rejection {
     pub exceeded: Option<Exceeded>,
 }
 
+/// A possible mistake in a row that is valid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// The number of the record, from 1. The header does not count.
+    pub row: u64,
+    /// The physical line on which the record begins, from 1.
+    pub line: u64,
+    /// The stable code, for programs.
+    pub code: &'static str,
+    /// The explanation, for people.
+    pub message: String,
+}
+
 /// Why a record is not a row.
 #[derive(Debug)]
 pub(super) struct RowFault {
@@ -151,6 +165,10 @@ pub(super) fn describe_broken(
                 "a quote opened on this line is not closed within {value} bytes ({setting}) or before the end of the file"
             );
             ("unclosed_quote", message)
+        }
+        BrokenKind::StrayQuote { .. } => {
+            let message = "a quote opened on this line is closed on a later line, with text after it; double the quotes inside a quoted field";
+            ("bad_quote", message.to_owned())
         }
         BrokenKind::TooLong { actual } | BrokenKind::Endless { actual } => {
             let code = match record {

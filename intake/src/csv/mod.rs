@@ -5,11 +5,12 @@
 //! bytes alone, never on how the bytes arrived.
 //!
 //! `opening` decides how to read a file from its first bytes (`detect`) and reads its `header`.
-//! `transcode` turns all bytes into UTF-8, and `syntax` finds the fields of one record.
-//! `records` iterates over records and skips broken ones, `row` validates each record, and
-//! `reader` yields the rows. `corrections` recognises rows of a reject report that were not
-//! corrected, and `fault` describes what is wrong. [`export`] writes rows as CSV or NDJSON, and so
-//! it does with [`rejected_rows`].
+//! `transcode` turns all bytes into UTF-8, and `syntax` finds the fields of one record. `records`
+//! iterates over records and skips broken ones, `row` validates each record, and `reader` yields
+//! the rows. `corrections` recognises rows of a reject report that were not corrected. `suspicion`
+//! recognises quoted fields that may contain rows by mistake. `fault` describes the faults of
+//! records and files. [`export`] writes rows as CSV or NDJSON, and also the rejected rows in the
+//! form of [`rejected_rows`].
 
 mod corrections;
 mod detect;
@@ -22,11 +23,12 @@ mod reader;
 mod records;
 pub mod rejected_rows;
 mod row;
+mod suspicion;
 mod syntax;
 mod transcode;
 
 pub use encoding_rs::Encoding;
-pub use fault::{Exceeded, FileFault, Rejection};
+pub use fault::{Exceeded, FileFault, Rejection, Warning};
 pub use limits::{CsvLimits, Limit};
 pub use opening::{CsvOpening, CsvOptions};
-pub use reader::{CsvReader, Next};
+pub use reader::{CsvReader, CutQuote, Next};

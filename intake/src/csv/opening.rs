@@ -10,6 +10,7 @@ use super::limits::CsvLimits;
 use super::reader::CsvReader;
 use super::records::{Next as NextRecord, Records};
 use super::row::Reading;
+use super::suspicion::first_in_sample;
 use super::syntax::{Field, Syntax};
 use super::transcode::{SourceLength, Transcoder};
 
@@ -170,10 +171,21 @@ impl CsvOpening {
     }
 
     fn decide_delimiter(&self, text: &[u8], whole: bool) -> Decision<char> {
-        match self.options.delimiter {
+        let mut delimiter = match self.options.delimiter {
             Some(delimiter) => detect::decision(delimiter, "given"),
             None => detect::delimiter(text, self.quote(), whole),
+        };
+        // Without a sample, the length of the text would depend on how the bytes arrive.
+        if self.needs_no_detection() {
+            return delimiter;
         }
+        let syntax = Syntax::new(delimiter.value, self.quote());
+        if let Some((row, lines)) = first_in_sample(text, syntax, whole, self.has_header()) {
+            let warning =
+                format!("; row {row} has a quoted field with {lines} lines that look like rows");
+            delimiter.evidence.push_str(&warning);
+        }
+        delimiter
     }
 
     /// The file's records, starting with the text decoded so far.

@@ -2,10 +2,11 @@
 
 use carga_common::upload::Dialect;
 
-use super::fault::{Exceeded, FileFault, Rejection, RowFault};
+use super::fault::{Exceeded, FileFault, Rejection, RowFault, Warning};
 use super::limits::CsvLimits;
 use super::records::{BrokenKind, Next as NextRecord};
 use super::row::Reading;
+use super::suspicion::row_like_lines;
 
 /// The result of [`CsvReader::next`].
 #[derive(Debug)]
@@ -18,6 +19,16 @@ pub enum Next {
     More,
     /// The file has ended.
     End,
+}
+
+/// The result of [`CsvReader::cut_quote`].
+#[derive(Debug)]
+pub enum CutQuote {
+    /// The lines after the quote look like rows, so the quote was probably not meant to open a
+    /// field.
+    Rejected(Box<Rejection>),
+    /// The field may be valid and end in the rest of the file.
+    Warning(Warning),
 }
 
 /// Reads the rows of one file.
@@ -39,6 +50,14 @@ impl CsvReader {
     /// Marks the end of the file.
     pub fn end(&mut self) {
         self.reading.end();
+    }
+
+    /// Marks a cut: the file goes on, but the rest of it is not read. Until the next
+    /// [`Next::More`], [`Self::next`] yields the complete rows that it has not yielded yet. Without
+    /// this call it may hold them back, because it does not scan a long record again with every
+    /// push.
+    pub fn cut(&mut self) {
+        self.reading.records.cut();
     }
 
     /// How the file is read.
@@ -112,6 +131,47 @@ impl CsvReader {
     /// The cells of the current row, in the order of the columns.
     pub fn cells(&self) -> impl Iterator<Item = &str> {
         self.reading.cells()
+    }
+
+    /// A warning if the current row has a quoted field whose lines look like rows. The row is
+    /// valid.
+    pub fn warning(&self) -> Option<Warning> {
+        let lines = self.reading.row_like_lines()?;
+        let message = format!(
+            "a quoted field has {lines} lines that look like rows; if they are rows, double or remove the quote that opens the field"
+        );
+        Some(Warning {
+            row: self.rows_read,
+            line: self.reading.records.record_position().line,
+            code: "suspicious_quote",
+            message,
+        })
+    }
+
+    /// The record in which the bytes so far end, if they end in a quoted field with line ends.
+    /// Call it after [`Self::cut`] and [`Next::More`].
+    pub fn cut_quote(&mut self) -> Option<CutQuote> {
+        let reading = &mut self.reading;
+        let syntax = reading.records.syntax();
+        let width = reading.header.width + usize::from(reading.header.trailing_delimiter);
+        let (broken, text) = reading.records.cut_quote()?;
+        let lines = row_like_lines(text, syntax, width);
+        let (row, line) = (self.rows_read + 1, broken.position.line);
+        let open = "a quote opened on this line is not closed in the bytes that were read";
+        let Some(lines) = lines else {
+            return Some(CutQuote::Warning(Warning {
+                row,
+                line,
+                code: "unclosed_quote",
+                message: format!("{open}, so the lines after it were not read as rows"),
+            }));
+        };
+        self.rows_read = row;
+        let mut rejected = reading.rejected_broken(row, broken, self.limits.row_bytes);
+        rejected.row.message = format!(
+            "{open}, and {lines} lines after it look like rows; double or remove the quote"
+        );
+        Some(CutQuote::Rejected(Box::new(rejected)))
     }
 
     /// Turns the current row into a rejected row. The caller has found that it exceeds a limit

@@ -35,7 +35,7 @@ pub(super) struct Position {
 pub(super) enum Next {
     /// A record. Its bytes and fields are available until the next call.
     Record {
-        /// The index of the first field that has text after its closing quote.
+        /// The index of the first field that has text or blanks after its closing quote.
         bad_quote: Option<usize>,
     },
     /// An empty line.
@@ -63,6 +63,9 @@ pub(super) enum BrokenKind {
     /// A quote is opened on the record's last line and is not closed before the limit or the
     /// end of the file.
     UnclosedQuote,
+    /// A quote is opened on the record's last line and closed on a later line, with text after
+    /// it. The value is the index of the field.
+    StrayQuote { field: usize },
     /// The record is longer than the limit.
     TooLong { actual: u64 },
     /// The record is so long that the file is not CSV.
@@ -73,7 +76,7 @@ impl BrokenKind {
     /// The length of a record that is too long, as far as it was counted.
     pub(super) fn actual_bytes(self) -> Option<u64> {
         match self {
-            Self::UnclosedQuote => None,
+            Self::UnclosedQuote | Self::StrayQuote { .. } => None,
             Self::TooLong { actual } | Self::Endless { actual } => Some(actual),
         }
     }
@@ -95,6 +98,8 @@ pub(super) struct Records {
     /// The current record, as a range of the buffer.
     record: Range<usize>,
     record_position: Position,
+    /// The number of line ends inside the fields of the current record.
+    inner_lines: u64,
     /// The text is not scanned again before this many bytes are unread.
     bytes_wanted: usize,
     skipping: Option<Skipping>,
@@ -131,6 +136,7 @@ impl Records {
             fields: Fields::new(max_fields),
             record: 0..0,
             record_position: position,
+            inner_lines: 0,
             bytes_wanted: 0,
             skipping: None,
         }
@@ -158,6 +164,12 @@ impl Records {
         self.bytes_wanted = 0;
     }
 
+    /// Marks the end of the text of a file that goes on. The complete records in the text are then
+    /// found without more of it.
+    pub(super) fn cut(&mut self) {
+        self.bytes_wanted = 0;
+    }
+
     pub(super) fn record(&self) -> &[u8] {
         &self.buffer[self.record.clone()]
     }
@@ -176,6 +188,33 @@ impl Records {
         self.record_position
     }
 
+    pub(super) fn inner_lines(&self) -> u64 {
+        self.inner_lines
+    }
+
+    /// The record in which the text so far ends and the text of its last field, if that field
+    /// is quoted and has a line end.
+    pub(super) fn cut_quote(&mut self) -> Option<(Broken, &[u8])> {
+        if self.skipping.is_some() {
+            return None;
+        }
+        let rest = &self.buffer[self.start..];
+        let scan = self.syntax.scan(rest, false, &mut self.fields);
+        let Scan::Cut {
+            open_quote: Some(open),
+        } = scan
+        else {
+            return None;
+        };
+        let (content, _) = line_end(&rest[open..])?;
+        let broken = Broken {
+            kind: BrokenKind::UnclosedQuote,
+            position: self.position,
+            bytes: rest[..open + content].to_vec(),
+        };
+        Some((broken, &rest[open + 1..]))
+    }
+
     pub(super) fn next(&mut self) -> Next {
         if let Some(skipping) = self.skipping.take() {
             return self.skip(skipping);
@@ -188,12 +227,9 @@ impl Records {
             [b'\n' | b'\r', ..] => {
                 self.record = self.start..self.start;
                 self.record_position = self.position;
+                self.inner_lines = 0;
                 self.fields.clear();
-                self.fields.push(Field {
-                    start: 0,
-                    end: 0,
-                    doubled: false,
-                });
+                self.fields.push(Field::unquoted(0, 0));
                 let width = line_end(rest).map_or(1, |(_, next)| next);
                 self.advance(width, 1);
                 return Next::Blank;
@@ -211,7 +247,10 @@ impl Records {
             Scan::Cut { open_quote: None } if is_full => self.skip_window(window),
             Scan::Cut {
                 open_quote: Some(open),
-            } if is_full || is_last => self.report_unclosed(open, window),
+            } if is_full || is_last => self.report_line(BrokenKind::UnclosedQuote, open, window),
+            Scan::Stray { open_quote, field } => {
+                self.report_line(BrokenKind::StrayQuote { field }, open_quote, window)
+            }
             Scan::Cut { .. } => {
                 if rest.len() > RESCAN_BYTES {
                     self.bytes_wanted = (2 * rest.len()).min(self.limit.saturating_add(1));
@@ -230,6 +269,7 @@ impl Records {
         } = extent;
         self.record = self.start..self.start + content;
         self.record_position = self.position;
+        self.inner_lines = inner_lines;
         self.advance(next, inner_lines + u64::from(next > content));
         Next::Record { bad_quote }
     }
@@ -248,17 +288,13 @@ impl Records {
             bytes: next,
         };
         self.advance(next, inner_lines + u64::from(next > content));
-        broken(
-            BrokenKind::TooLong {
-                actual: next as u64,
-            },
-            skipping,
-        )
+        let actual = next as u64;
+        broken(BrokenKind::TooLong { actual }, skipping)
     }
 
-    /// Reports the record up to the end of the line with the open quote. Reading continues on
-    /// the next line, as if that quote had not been opened.
-    fn report_unclosed(&mut self, open: usize, window: usize) -> Next {
+    /// Reports the record up to the end of the line with the quote at `open`. Reading continues
+    /// on the next line, as if that quote had not been opened.
+    fn report_line(&mut self, kind: BrokenKind, open: usize, window: usize) -> Next {
         let rest = &self.buffer[self.start..][..window];
         let is_all = window <= self.limit;
         let (content, next) = match line_end(&rest[open..]) {
@@ -270,7 +306,7 @@ impl Records {
             _ => return self.skip_window(window),
         };
         let broken = Broken {
-            kind: BrokenKind::UnclosedQuote,
+            kind,
             position: self.position,
             bytes: rest[..content].to_vec(),
         };

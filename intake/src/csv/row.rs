@@ -13,7 +13,8 @@ use super::detect;
 use super::fault::{Exceeded, Rejection, RowFault, describe_broken};
 use super::header::{Header, Trailing};
 use super::limits::{CsvLimits, Limit};
-use super::records::{Broken, Position, Records};
+use super::records::{Broken, BrokenKind, Position, Records};
+use super::suspicion::{MIN_LINE_ENDS, row_like_lines};
 use super::syntax::Field;
 use super::transcode::{Transcoder, escaped};
 
@@ -221,6 +222,17 @@ impl Reading {
         blank.into_iter().chain(cells)
     }
 
+    /// The number of lines in a quoted field of the current row that look like rows.
+    pub(super) fn row_like_lines(&self) -> Option<u64> {
+        // Most rows have no line ends and need no second look.
+        if self.is_blank || self.records.inner_lines() < MIN_LINE_ENDS {
+            return None;
+        }
+        let (syntax, width) = (self.records.syntax(), self.records.field_count());
+        let mut fields = self.records.fields().iter();
+        fields.find_map(|field| row_like_lines(self.field(field), syntax, width))
+    }
+
     /// The current record as a rejected row.
     pub(super) fn rejected(&self, row: u64, fault: RowFault) -> Rejection {
         let Position { line, offset } = self.records.record_position();
@@ -256,6 +268,10 @@ impl Reading {
     pub(super) fn rejected_broken(&self, row: u64, broken: Broken, limit: Limit) -> Rejection {
         let (code, mut message) = describe_broken(broken.kind, "row", limit);
         let actual = broken.kind.actual_bytes();
+        let column = match broken.kind {
+            BrokenKind::StrayQuote { field } => self.header.column_of(field),
+            _ => None,
+        };
         if actual.is_some() {
             message.push_str("; only its beginning is kept");
         }
@@ -263,7 +279,7 @@ impl Reading {
             row,
             line: broken.position.line,
             offset: broken.position.offset,
-            column: None,
+            column: column.map(str::to_owned),
             code: code.to_owned(),
             message,
             raw: Some(self.escaped(&broken.bytes)),

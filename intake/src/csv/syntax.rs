@@ -24,6 +24,27 @@ pub(super) struct Field {
     pub(super) doubled: bool,
 }
 
+impl Field {
+    pub(super) fn unquoted(start: usize, end: usize) -> Self {
+        Self {
+            start,
+            end,
+            doubled: false,
+        }
+    }
+}
+
+/// A quoted field, and how the scan continues after it.
+struct QuotedField {
+    text: Field,
+    /// The end of the field: a delimiter, a line end, or the end of the file.
+    end: usize,
+    /// The number of line ends between the quotes.
+    inner_lines: u64,
+    /// Text or blanks follow the closing quote.
+    is_bad: bool,
+}
+
 /// The fields of a record. Fields beyond a maximum are counted but not kept, because a record of
 /// nothing but delimiters would otherwise take 24 times its own memory.
 #[derive(Debug)]
@@ -73,6 +94,14 @@ pub(super) enum Scan {
     /// The bytes end before the record does. `open_quote` is the index of the quote that is
     /// still open.
     Cut { open_quote: Option<usize> },
+    /// A quoted field runs over line ends, and text other than blanks follows its closing quote.
+    /// The two quotes probably do not belong together, so the scan ends here.
+    Stray {
+        /// The index of the opening quote.
+        open_quote: usize,
+        /// The index of the field.
+        field: usize,
+    },
 }
 
 /// The extent of a record, in bytes from its start.
@@ -84,7 +113,7 @@ pub(super) struct Extent {
     pub(super) next: usize,
     /// The number of line ends inside quoted fields.
     pub(super) inner_lines: u64,
-    /// The index of the first field that has text after its closing quote.
+    /// The index of the first field that has text or blanks after its closing quote.
     pub(super) bad_quote: Option<usize>,
 }
 
@@ -111,36 +140,25 @@ impl Syntax {
         let mut bad_quote = None;
         let mut at = 0;
         loop {
-            let mut field = Field {
-                start: at,
-                end: at,
-                doubled: false,
-            };
-            if bytes.get(at).is_some() && bytes.get(at).copied() == self.quote {
-                let Some((close, doubled)) = self.closing_quote(bytes, at + 1, at_end) else {
-                    return Scan::Cut {
-                        open_quote: Some(at),
-                    };
+            let field = if bytes.get(at).is_some() && bytes.get(at).copied() == self.quote {
+                let quoted = match self.quoted_field(bytes, at, at_end, fields.count()) {
+                    Ok(quoted) => quoted,
+                    Err(scan) => return scan,
                 };
-                field.start = at + 1;
-                field.doubled = doubled;
-                inner_lines += line_ends(&bytes[at + 1..close]);
-                at = close + 1;
-                let Some(field_end) = self.field_end(bytes, at, at_end) else {
-                    return Scan::Cut { open_quote: None };
-                };
-                if field_end > at {
+                inner_lines += quoted.inner_lines;
+                if quoted.is_bad {
                     bad_quote = bad_quote.or(Some(fields.count()));
                 }
-                field.end = close;
-                at = field_end;
+                at = quoted.end;
+                quoted.text
             } else {
-                let Some(field_end) = self.field_end(bytes, at, at_end) else {
+                let start = at;
+                let Some(end) = self.field_end(bytes, at, at_end) else {
                     return Scan::Cut { open_quote: None };
                 };
-                field.end = field_end;
-                at = field_end;
-            }
+                at = end;
+                Field::unquoted(start, end)
+            };
             fields.push(field);
             let next = match bytes.get(at..) {
                 None | Some([]) => at,
@@ -160,6 +178,43 @@ impl Syntax {
                 bad_quote,
             });
         }
+    }
+
+    /// Finds the quoted field that begins at `open`. `index` is the index of the field. An error
+    /// means that the scan of the record ends with the field.
+    #[inline]
+    fn quoted_field(
+        &self,
+        bytes: &[u8],
+        open: usize,
+        at_end: bool,
+        index: usize,
+    ) -> Result<QuotedField, Scan> {
+        let Some((close, doubled)) = self.closing_quote(bytes, open + 1, at_end) else {
+            return Err(Scan::Cut {
+                open_quote: Some(open),
+            });
+        };
+        let inner_lines = line_ends(&bytes[open + 1..close]);
+        if inner_lines > 0 && self.is_text(&bytes[close + 1..]) {
+            return Err(Scan::Stray {
+                open_quote: open,
+                field: index,
+            });
+        }
+        let Some(end) = self.field_end(bytes, close + 1, at_end) else {
+            return Err(Scan::Cut { open_quote: None });
+        };
+        Ok(QuotedField {
+            text: Field {
+                start: open + 1,
+                end: close,
+                doubled,
+            },
+            end,
+            inner_lines,
+            is_bad: end > close + 1,
+        })
     }
 
     /// The end of an unquoted field: a delimiter, a line end, or the end of the file. `None` if
@@ -184,6 +239,21 @@ impl Syntax {
             at += 1;
         }
         at_end.then_some(at)
+    }
+
+    /// Whether the bytes after a closing quote are text, and neither a delimiter, a part of one
+    /// nor a line end. Some programs write blanks between the quote and the delimiter, so blanks
+    /// alone do not show that the quotes do not belong together.
+    fn is_text(&self, bytes: &[u8]) -> bool {
+        let delimiter = &self.encoded[..self.width];
+        let is_blank = |byte: u8| matches!(byte, b' ' | b'\t') && byte != self.encoded[0];
+        let Some(blanks) = bytes.iter().position(|byte| !is_blank(*byte)) else {
+            return false;
+        };
+        let rest = &bytes[blanks..];
+        !matches!(rest, [b'\n' | b'\r', ..])
+            && !rest.starts_with(delimiter)
+            && !delimiter.starts_with(rest)
     }
 
     /// The index of the closing quote, and whether doubled quotes precede it. A quote that is
