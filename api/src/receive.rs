@@ -88,6 +88,7 @@ pub(crate) fn body_pieces(
             idle: intake.settings.body_idle,
             min_rate: intake.settings.body_min_rate,
         },
+        intake.crowding.clone(),
         intake.abort_uploads.clone(),
     )
 }

@@ -1,21 +1,17 @@
 //! The state that the handlers share.
 
-use std::sync::Arc;
-
 use carga_common::backends::Backends;
 use carga_common::settings::IntakeSettings;
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::intake::Intake;
 use carga_intake::refusal::{Refusal, RefusalKind};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// The shared state; one per process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiState {
     pub(crate) intake: Intake,
-    /// One permit per upload that may be received at the same time.
-    upload_slots: Arc<Semaphore>,
     /// Cancelled when the server stops. New uploads are refused from then on.
     pub(crate) draining: CancellationToken,
 }
@@ -27,8 +23,7 @@ impl ApiState {
         draining: CancellationToken,
     ) -> Self {
         Self {
-            upload_slots: Arc::new(Semaphore::new(settings.max_uploads)),
-            intake: Intake::new(backends, settings),
+            intake: Intake::new(backends, settings, draining.clone()),
             draining,
         }
     }
@@ -58,10 +53,9 @@ impl ApiState {
         }
     }
 
-    /// Takes a permit to receive an upload, or refuses if all are taken.
-    pub(crate) fn upload_slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let slot = Arc::clone(&self.upload_slots).try_acquire_owned();
-        slot.map_err(|_| {
+    /// Takes a slot to receive an upload, or refuses if all stay taken.
+    pub(crate) async fn upload_slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.intake.crowding.slot().await.ok_or_else(|| {
             let limit = self.settings().max_uploads as u64;
             let message = format!("already receiving {limit} uploads, the most allowed (CARGA_MAX_UPLOADS); retry later");
             let refusal = Refusal::new(RefusalKind::TooMany, "too_many_uploads", message);

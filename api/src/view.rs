@@ -33,6 +33,7 @@ pub struct UploadView {
     created_at: Timestamp,
     updated_at: Timestamp,
     finished_at: Option<Timestamp>,
+    expired_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,17 +78,7 @@ impl UploadView {
 
     /// Combines the record with counts from the ledger.
     pub async fn counted(upload: Upload, store: &dyn Store, degraded: bool) -> PortResult<Self> {
-        let snapshot = store.progress(upload.key()).await?;
-        let counters = Counters {
-            rows_read: snapshot.rows_read,
-            bytes_received: snapshot.bytes_received,
-            rows_stored: snapshot
-                .stored
-                .iter()
-                .map(|batch| u64::from(batch.rows))
-                .sum(),
-            batches_stored: snapshot.stored.len() as u64,
-        };
+        let counters = store.sums(upload.key()).await?;
         Ok(Self::new(upload, counters, degraded))
     }
 
@@ -119,17 +110,20 @@ impl UploadView {
             blank_lines: upload.blank_lines,
             epoch: upload.epoch.get(),
             cleanup_pending: upload.cleanup_pending,
-            degraded: if degraded {
-                vec!["progress"]
-            } else {
-                Vec::new()
-            },
+            degraded: degradations(degraded, upload.missing_since.is_some()),
             error: upload.failure,
             created_at: upload.created_at,
             updated_at: upload.updated_at,
             finished_at: upload.finished_at,
+            expired_at: upload.expired_at,
         }
     }
+}
+
+fn degradations(progress: bool, batches: bool) -> Vec<&'static str> {
+    let all = [(progress, "progress"), (batches, "batches_missing")];
+    let degraded = all.into_iter().filter(|(is_degraded, _)| *is_degraded);
+    degraded.map(|(_, name)| name).collect()
 }
 
 impl RowsView {

@@ -61,7 +61,7 @@ pub(crate) async fn encode(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<
     let encoded = file.encoded();
     rig.clear().await?;
     carga.import(file, 1).await?;
-    let select = r"\copy (SELECT upload_id, row_number, fields FROM rows) TO";
+    let select = r"\copy (SELECT upload, row_number, fields FROM landing) TO";
     psql(rig, &format!("{select} '{}'", encoded.display()))?.finish()?;
     Ok(())
 }
@@ -72,12 +72,14 @@ impl Arm {
         match self {
             Self::CopyLanding => {
                 rig.execute(
-                    "DROP TABLE IF EXISTS landing; CREATE TABLE landing (LIKE rows INCLUDING ALL)",
+                    "DROP TABLE IF EXISTS landing_copy; CREATE TABLE landing_copy (LIKE landing);
+                     CREATE INDEX ON landing_copy USING brin (upload int8_minmax_multi_ops, row_number)
+                         WITH (pages_per_range = 32, autosummarize = on)",
                 )
                 .await?;
                 let encoded = file.encoded();
-                let copy = r"\copy landing (upload_id, row_number, fields) FROM";
-                let run = on_postgres(rig, file, "landing", || {
+                let copy = r"\copy landing_copy (upload, row_number, fields) FROM";
+                let run = on_postgres(rig, file, "landing_copy", || {
                     psql(rig, &format!("{copy} '{}'", encoded.display()))
                 });
                 run.await
@@ -123,7 +125,7 @@ async fn distributed(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<Run> {
         cpu_seconds: cpu_spent(&before, &cpu()),
         peak_mib: carga.peak_mib(),
     };
-    check_count(file, rig.count("rows").await?)?;
+    check_count(file, rig.count("landing").await?)?;
     Ok(run)
 }
 

@@ -84,7 +84,7 @@ impl Rig {
     /// The files of earlier runs stay until [`Rig::clean`], because ext4 allocates inodes slowly
     /// after many were deleted.
     pub(crate) async fn clear(&self) -> Result<()> {
-        self.execute("TRUNCATE uploads, batches, rows, rejected_rows, parked_batches CASCADE")
+        self.execute("TRUNCATE uploads, batches, landing, rejected_rows, parked_batches CASCADE")
             .await?;
         self.settle().await
     }

@@ -19,6 +19,18 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
+    /// The address of the `carga serve` that uses the directory now, if there is one.
+    pub(crate) fn server(path: &Path) -> Option<SocketAddr> {
+        let lock = File::open(path.join(LOCK_FILE)).ok()?;
+        // The line of a process that has ended stays in the file.
+        if lock.try_lock_shared().is_ok() {
+            return None;
+        }
+        let holder = io::read_to_string(&lock).ok()?;
+        let (_, rest) = holder.split_once("carga serve on http://")?;
+        rest.split_whitespace().next()?.parse().ok()
+    }
+
     /// Creates the directory if it is missing, and locks it. The lock file names `holder` to
     /// other processes.
     pub(crate) fn lock(path: &Path, holder: &str) -> anyhow::Result<Self> {
@@ -109,7 +121,9 @@ mod tests {
         for text in expected {
             assert!(refused.contains(&text), "{refused}");
         }
+        assert_eq!(DataDir::server(&path), Some(([127, 0, 0, 1], 8080).into()));
         drop(first);
+        assert_eq!(DataDir::server(&path), None);
         DataDir::lock(&path, "carga import").unwrap();
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn lock(ports: &PortSettings, holder: &str) -> anyhow::Result<Option<
 }
 
 /// Whether the store is in the locked directory, so that only this process receives uploads.
-fn store_is_in_data_dir(ports: &PortSettings) -> bool {
+pub(crate) fn store_is_in_data_dir(ports: &PortSettings) -> bool {
     match &ports.locations.store {
         StoreLocation::Sqlite(file) => ports.locations.is_in_data_dir(file),
         StoreLocation::Postgres(_) => false,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::archive::BatchArchive;
 #[cfg(feature = "s3")]
 use crate::archive::S3Archive;
@@ -16,6 +18,8 @@ use crate::progress::{RedisProgress, RedisSettings};
 #[cfg(feature = "sqlite")]
 use crate::progress::{SqliteProgress, SqliteProgressSettings};
 use crate::queue::BatchQueue;
+#[cfg(any(feature = "rabbit", feature = "sqlite"))]
+use crate::queue::POSTPONEMENT;
 #[cfg(feature = "rabbit")]
 use crate::queue::{RabbitQueue, RabbitSettings};
 #[cfg(feature = "sqlite")]
@@ -61,15 +65,23 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// Connects all ports. Fails if a server other than Redis is unavailable.
+    /// Connects all ports. Fails if the store or the queue is unavailable; Redis and S3 may be
+    /// away.
     pub async fn connect(
         settings: &PortSettings,
         program: &str,
         access: Access,
     ) -> PortResult<Self> {
-        let (store, queue, archive, progress_store) = tokio::try_join!(
-            store(settings, program, settings.migrate),
-            queue(settings, program, access),
+        let store = store(settings, program, settings.migrate);
+        // The queue writes the store's installation id into every message.
+        let store_and_queue = async {
+            let store = store.await?;
+            let installation = store.installation().await?;
+            let queue = queue(settings, program, access, installation).await?;
+            Ok((store, queue))
+        };
+        let ((store, queue), archive, progress_store) = tokio::try_join!(
+            store_and_queue,
             archive(settings, access),
             progress(settings),
         )?;
@@ -130,6 +142,7 @@ async fn queue(
     settings: &PortSettings,
     program: &str,
     access: Access,
+    installation: Uuid,
 ) -> PortResult<Arc<dyn BatchQueue>> {
     match &settings.locations.queue {
         #[cfg(feature = "rabbit")]
@@ -139,6 +152,8 @@ async fn queue(
                 queue: settings.queue.clone(),
                 program: program.to_owned(),
                 publish_timeout: settings.publish_timeout,
+                postponement: POSTPONEMENT,
+                installation,
             };
             Ok(Arc::new(RabbitQueue::connect(settings).await?))
         }
@@ -147,12 +162,17 @@ async fn queue(
             let settings = SqliteQueueSettings {
                 file: file.clone(),
                 publish_timeout: settings.publish_timeout,
+                postponement: POSTPONEMENT,
+                installation,
                 sole_user: access == Access::Exclusive && settings.locations.is_in_data_dir(file),
             };
             Ok(Arc::new(SqliteQueue::open(settings).await?))
         }
         #[cfg(not(all(feature = "rabbit", feature = "sqlite")))]
-        location => Err(missing("queue.connect", (location, program, access))),
+        location => Err(missing(
+            "queue.connect",
+            (location, program, access, installation),
+        )),
     }
 }
 

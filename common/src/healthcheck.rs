@@ -2,11 +2,10 @@
 //! program has its own check.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use crate::local_server::{reachable, request};
 
 /// The time within which the server must answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -36,29 +35,16 @@ pub enum Unhealthy {
 }
 
 /// Succeeds when the server that listens on `address` answers `GET /livez` with 200.
-pub async fn check(mut address: SocketAddr) -> Result<(), Unhealthy> {
-    // A server that listens on every address also listens on loopback.
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    let Ok(answer) = tokio::time::timeout(TIMEOUT, livez(address)).await else {
-        return Err(Unhealthy::Silent(address));
-    };
+pub async fn check(address: SocketAddr) -> Result<(), Unhealthy> {
+    let address = reachable(address);
+    let answer = tokio::time::timeout(TIMEOUT, request(address, "GET", "/livez")).await;
+    let answer = answer.map_err(|_| Unhealthy::Silent(address))?;
     let answer = answer.map_err(|source| Unhealthy::Unreachable { address, source })?;
-    match answer.starts_with("HTTP/1.1 200") {
+    match answer.status.starts_with("200") {
         true => Ok(()),
-        false => Err(Unhealthy::Refused { address, answer }),
+        false => Err(Unhealthy::Refused {
+            address,
+            answer: format!("{} {}", answer.status, answer.body),
+        }),
     }
-}
-
-async fn livez(address: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET /livez HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }

@@ -1,11 +1,11 @@
 //! The code that Carga's API and worker share.
 //!
-//! Read it in this order. [`upload`] and [`batch`] are the data. The four ports move and keep
-//! the data: [`queue`], [`archive`], [`store`], [`progress`]. Each port is a folder: its
-//! `mod.rs` is the contract with its promises, and each adapter is a file or folder named
-//! after its technology. Two use cases build on the ports: [`lifecycle`] ends uploads, and
-//! [`live_progress`] counts their rows and batches. [`retry`] waits for servers.
-//! [`settings`] and [`telemetry`] serve the programs, and [`backends`] connects the ports.
+//! Read it in this order. [`upload`] and [`batch`] are the data. The four ports move and keep the
+//! data: [`queue`], [`archive`], [`store`], [`progress`]. Each port is a folder: its `mod.rs` is
+//! the contract with its promises, and each adapter is a file or folder named after its technology.
+//! Two use cases build on the ports: [`lifecycle`] ends uploads, and [`live_progress`] counts their
+//! rows and batches. [`retry`] waits for servers. [`settings`] and [`telemetry`] serve the
+//! programs, [`local_server`] sends requests to a running one, and [`backends`] connects the ports.
 
 pub mod archive;
 pub mod backends;
@@ -16,6 +16,7 @@ mod failure;
 pub mod healthcheck;
 pub mod lifecycle;
 pub mod live_progress;
+pub mod local_server;
 pub mod progress;
 pub mod queue;
 pub mod rejects;

@@ -25,6 +25,8 @@ pub async fn finish_if_complete(
             archive.put(&ArchiveKey::manifest(id), bytes).await?;
             if store.complete(upload.key()).await? {
                 tracing::info!(upload.id = %id, rows = upload.rows_read, "upload completed");
+            } else {
+                delete_unwanted_manifest(store, archive, id).await?;
             }
             Ok(true)
         }
@@ -44,6 +46,24 @@ pub async fn finish_if_complete(
             Ok(true)
         }
     }
+}
+
+/// Deletes the manifest if the upload has ended since the completion check and keeps no rows,
+/// because readers take an archive with a manifest for stored data. The manifest of an upload that
+/// has not ended is kept, because another process may complete the upload with it.
+async fn delete_unwanted_manifest(
+    store: &dyn Store,
+    archive: &dyn BatchArchive,
+    id: UploadId,
+) -> PortResult<()> {
+    let upload = store.upload(id).await?;
+    let keeps_manifest = |status: Status| status.keeps_rows() || !status.is_terminal();
+    if upload.is_none_or(|upload| keeps_manifest(upload.status)) {
+        return Ok(());
+    }
+    archive.delete(&ArchiveKey::manifest(id)).await?;
+    tracing::info!(upload.id = %id, "deleted the manifest of an upload that keeps no rows");
+    Ok(())
 }
 
 async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {

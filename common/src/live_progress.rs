@@ -1,18 +1,18 @@
 //! Live counters for the API and the workers. They are rebuilt from the ledger when they may be too
 //! low, and skipped while their server is away. They never cause an error.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::error::PortResult;
+use crate::error::{PortError, PortResult};
 use crate::progress::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::store::Store;
 use crate::sync::lock;
 use crate::upload::{UploadId, UploadKey};
 
-/// The pause after a failed call, so that an absent server does not slow down every poll and every
-/// group of batches.
+/// The pause after a failed call. An absent server must not slow down every poll and every group of
+/// batches. An upload whose counters cannot be restored must not read the ledger all the time.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 /// The most stale uploads. At this number the set is cleared, to bound its memory. Counters of a
@@ -36,10 +36,11 @@ enum Report<'a> {
 
 #[derive(Debug, Default)]
 struct State {
-    /// No call is made before this moment.
+    /// No call is made before this moment, because the server is away.
     paused_until: Option<Instant>,
-    /// Uploads whose counters may be too low, because a report was lost or not sent.
-    stale: HashSet<UploadId>,
+    /// Uploads whose counters may be too low, because a report was lost or not sent. No call for
+    /// the upload is made before the moment.
+    stale: HashMap<UploadId, Option<Instant>>,
 }
 
 impl LiveProgress {
@@ -69,7 +70,7 @@ impl LiveProgress {
 
     /// The counters, or `None` while the server is away. The caller then counts the ledger.
     pub async fn read(&self, upload: UploadKey) -> Option<Counters> {
-        if self.is_paused() {
+        if self.is_paused(upload.id) {
             self.mark_stale(upload.id);
             return None;
         }
@@ -86,7 +87,7 @@ impl LiveProgress {
     }
 
     async fn report(&self, upload: UploadKey, report: Report<'_>) {
-        if self.is_paused() {
+        if self.is_paused(upload.id) {
             self.mark_stale(upload.id);
             return;
         }
@@ -132,25 +133,36 @@ impl LiveProgress {
                     error = error.chain(),
                     "live counters are unavailable; progress is counted from the ledger"
                 );
-                self.with_state(|state| {
-                    state.paused_until = Some(Instant::now() + PAUSE_AFTER_FAILURE);
-                });
-                self.mark_stale(upload);
+                self.pause(upload, &error);
                 None
             }
         }
     }
 
-    fn is_paused(&self) -> bool {
+    /// Pauses all uploads if the server is away. Any other error, such as a slow restore of a very
+    /// long upload, pauses this upload alone.
+    fn pause(&self, upload: UploadId, error: &PortError) {
+        let until = Some(Instant::now() + PAUSE_AFTER_FAILURE);
+        self.mark_stale(upload);
+        self.with_state(|state| match error.is_unavailable() {
+            true => state.paused_until = until,
+            false => {
+                state.stale.insert(upload, until);
+            }
+        });
+    }
+
+    fn is_paused(&self, upload: UploadId) -> bool {
         self.with_state(|state| {
-            state
-                .paused_until
-                .is_some_and(|until| Instant::now() < until)
+            let of_upload = state.stale.get(&upload).copied().flatten();
+            let now = Instant::now();
+            state.paused_until.is_some_and(|until| now < until)
+                || of_upload.is_some_and(|until| now < until)
         })
     }
 
     fn is_stale(&self, upload: UploadId) -> bool {
-        self.with_state(|state| state.stale.contains(&upload))
+        self.with_state(|state| state.stale.contains_key(&upload))
     }
 
     fn mark_stale(&self, upload: UploadId) {
@@ -158,7 +170,7 @@ impl LiveProgress {
             if state.stale.len() >= MAX_STALE {
                 state.stale.clear();
             }
-            state.stale.insert(upload);
+            state.stale.entry(upload).or_insert(None);
         });
     }
 

@@ -2,22 +2,44 @@
 
 use std::fmt;
 
+use tracing::{Dispatch, Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use uuid::Uuid;
 
 use crate::settings::{LogFormat, LogSettings};
 
 /// Starts logging to standard error. A second call in one process changes nothing.
 pub fn init(settings: &LogSettings) {
+    let _already_set = dispatch(settings, std::io::stderr).try_init();
+}
+
+/// Sends the events that the settings select to the writer.
+fn dispatch<W>(settings: &LogSettings, writer: W) -> Dispatch
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
     // The settings report an invalid filter later, so logging starts with the default.
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let _already_set = match settings.format {
-        LogFormat::Text => log.with_ansi(false).try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
+        .with_writer(writer);
+    let without_bodies = filter_fn(|event| !shows_message_bodies(event));
+    match settings.format {
+        LogFormat::Text => Dispatch::new(log.with_ansi(false).finish().with(without_bodies)),
+        LogFormat::Json => Dispatch::new(log.json().finish().with(without_bodies)),
+    }
+}
+
+/// Whether the event shows the bodies of messages, which contain rows. RabbitMQ's client shows each
+/// returned message in a warning, and all frames at the level `trace`.
+fn shows_message_bodies(event: &Metadata<'_>) -> bool {
+    let target = event.target();
+    let shows_frames = target.starts_with("lapin::") && *event.level() == Level::TRACE;
+    target == "lapin::returned_messages" || shows_frames
 }
 
 /// A W3C trace context (`traceparent`), so that one trace covers a request from curl to COMMIT.
@@ -61,7 +83,25 @@ fn is_traceparent(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::TraceContext;
+    use super::*;
+
+    #[test]
+    fn message_bodies_are_not_logged_whatever_the_filter_says() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let settings = LogSettings {
+            filter: "trace,lapin::returned_messages=trace".to_owned(),
+            format: LogFormat::Text,
+        };
+        let dispatch = dispatch(&settings, log.reopen().unwrap());
+        tracing::dispatcher::with_default(&dispatch, || {
+            tracing::warn!(target: "lapin::returned_messages", body = "a row", "returned");
+            tracing::trace!(target: "lapin::channels", frame = "a row", "will handle frame");
+            tracing::error!(target: "lapin::channels", "connection error");
+        });
+        let log = std::fs::read_to_string(log.path()).unwrap();
+        assert!(!log.contains("a row"), "{log}");
+        assert!(log.contains("connection error"), "{log}");
+    }
 
     #[test]
     fn a_valid_traceparent_is_kept_and_an_invalid_one_replaced() {

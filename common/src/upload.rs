@@ -225,6 +225,10 @@ pub struct Upload {
     pub updated_at: Timestamp,
     /// When the upload reached a final status.
     pub finished_at: Option<Timestamp>,
+    /// Since when some batches of a sealed upload are neither stored nor in a queue.
+    pub missing_since: Option<Timestamp>,
+    /// When the rows of an upload that ended well expired. They have been hidden since then.
+    pub expired_at: Option<Timestamp>,
 }
 
 impl Upload {
@@ -234,6 +238,11 @@ impl Upload {
             id: self.id,
             epoch: self.epoch,
         }
+    }
+
+    /// Whether the upload has ended and its rows are visible.
+    pub fn keeps_rows(&self) -> bool {
+        self.status.keeps_rows() && self.expired_at.is_none()
     }
 }
 

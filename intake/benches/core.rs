@@ -188,6 +188,6 @@ fn store(batch: EncodedBatch, stage: Stage, output: &mut Output) {
         return;
     }
     let mut rows = Vec::with_capacity(2 * batch.size_bytes());
-    copy::append_rows(&mut rows, &batch).unwrap_or_else(|error| panic!("{error}"));
+    copy::append_rows(&mut rows, 1, &batch).unwrap_or_else(|error| panic!("{error}"));
     output.bytes += rows.len();
 }

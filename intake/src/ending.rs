@@ -1,13 +1,12 @@
 //! Ends an upload in the intake: seals it, or records why it failed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use carga_common::error::{ErrorKind, PortError};
-use carga_common::lifecycle::{finish_if_complete, remove_rows};
+use carga_common::lifecycle::finish_if_complete;
 use carga_common::retry::retry_while_unavailable;
-use carga_common::store::{Seal, Store};
-use carga_common::upload::{Status, Upload, UploadId};
+use carga_common::store::Seal;
+use carga_common::upload::{Status, Upload};
 use tokio::time::sleep;
 
 use crate::heartbeat::ActiveUpload;
@@ -100,8 +99,7 @@ impl Intake {
             Ok(None) => {
                 let failure = &refusal.failure;
                 tracing::info!(code = failure.code, row = failure.row, "upload failed");
-                let store = Arc::clone(&self.backends.store);
-                self.tasks.spawn(remove_rows_later(store, id));
+                self.remove_rows_later(id);
                 refusal
             }
             Ok(Some(ended)) if ended.status == Status::Cancelled => {
@@ -143,13 +141,5 @@ impl Intake {
             true => Ok(None),
             false => store.upload(key.id).await,
         }
-    }
-}
-
-/// Removes the rows of an upload that ended without keeping them. If this fails, the sweeper
-/// removes them.
-pub async fn remove_rows_later(store: Arc<dyn Store>, id: UploadId) {
-    if let Err(error) = remove_rows(store.as_ref(), id).await {
-        tracing::warn!(upload.id = %id, error = error.chain(), "could not remove the rows; the sweeper will remove them");
     }
 }

@@ -10,6 +10,7 @@ use carga_common::store::Heartbeat;
 use carga_common::sync::lock;
 use carga_common::upload::{UploadId, UploadKey};
 use futures::future::join_all;
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 /// The figures of one upload, updated by its intake and read by the heartbeat.
@@ -116,6 +117,9 @@ pub(crate) async fn run_heartbeat(
 ) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A report may have to rebuild counters from the whole ledger, and the next renewal must not
+    // wait for that. Dropping the set aborts the reports when the heartbeat ends.
+    let mut reports = JoinSet::new();
     loop {
         ticks.tick().await;
         let uploads = active.snapshot();
@@ -123,18 +127,8 @@ pub(crate) async fn run_heartbeat(
             continue;
         }
         let heartbeats: Vec<Heartbeat> = uploads.iter().map(|upload| upload.heartbeat()).collect();
-        let renewing = backends.store.heartbeat(&heartbeats);
-        let renewed: HashSet<UploadId> = match tokio::time::timeout(RENEWAL_TIMEOUT, renewing).await
-        {
-            Ok(Ok(renewed)) => renewed.into_iter().collect(),
-            Ok(Err(error)) => {
-                tracing::warn!(error = error.chain(), "could not renew the leases");
-                continue;
-            }
-            Err(_) => {
-                tracing::warn!("could not renew the leases: the store did not answer in time");
-                continue;
-            }
+        let Some(renewed) = renew(&backends, &heartbeats).await else {
+            continue;
         };
         for upload in uploads
             .iter()
@@ -142,10 +136,41 @@ pub(crate) async fn run_heartbeat(
         {
             upload.ended.store(true, Ordering::Relaxed);
         }
-        let reports = uploads.iter().zip(&heartbeats).map(|(upload, heartbeat)| {
-            let (rows, bytes) = (heartbeat.rows_read, heartbeat.bytes_received);
-            backends.progress.received(upload.key, rows, bytes)
-        });
-        join_all(reports).await;
+        while let Some(ended) = reports.try_join_next() {
+            if let Err(panic) = ended {
+                tracing::error!(%panic, "reporting to the live counters panicked");
+            }
+        }
+        // While a report is slow, ticks start no other report, so that reports never pile up. The
+        // next report has the latest figures.
+        if reports.is_empty() {
+            reports.spawn(report(uploads, heartbeats, backends.clone()));
+        }
     }
+}
+
+/// Renews the leases. Returns the uploads that are still being received, or `None` if the store
+/// did not answer.
+async fn renew(backends: &Backends, heartbeats: &[Heartbeat]) -> Option<HashSet<UploadId>> {
+    let renewing = backends.store.heartbeat(heartbeats);
+    match tokio::time::timeout(RENEWAL_TIMEOUT, renewing).await {
+        Ok(Ok(renewed)) => Some(renewed.into_iter().collect()),
+        Ok(Err(error)) => {
+            tracing::warn!(error = error.chain(), "could not renew the leases");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("could not renew the leases: the store did not answer in time");
+            None
+        }
+    }
+}
+
+/// Raises the live counters to figures that the store has.
+async fn report(uploads: Vec<Arc<UploadFigures>>, heartbeats: Vec<Heartbeat>, backends: Backends) {
+    let reports = uploads.iter().zip(&heartbeats).map(|(upload, heartbeat)| {
+        let (rows, bytes) = (heartbeat.rows_read, heartbeat.bytes_received);
+        backends.progress.received(upload.key, rows, bytes)
+    });
+    join_all(reports).await;
 }

@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::crowding::Crowding;
 use crate::decompress::Decompressor;
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
 use crate::refusal::Refusal;
+use crate::removals::Removals;
 use crate::source::FileSource;
 
 /// Receives uploads; one per process. Cheap to clone.
@@ -35,11 +37,15 @@ pub struct Intake {
     pub tasks: TaskTracker,
     /// Cancelled when the grace period is over. Uploads that are still in flight then fail.
     pub abort_uploads: CancellationToken,
+    /// The slots of uploads that may be received at the same time.
+    pub crowding: Crowding,
     /// The uploads whose leases are renewed.
     active: Arc<ActiveUploads>,
     /// One permit per byte of unconfirmed batches. All uploads share them in the order of their
     /// requests.
     pub(crate) publish_budget: Arc<Semaphore>,
+    /// The removals of rows, a few at a time.
+    pub(crate) removals: Removals,
 }
 
 /// What is known of an upload before its file is read.
@@ -56,15 +62,18 @@ pub struct Incoming {
 }
 
 impl Intake {
-    /// An intake. Its heartbeat does not run before [`Self::heartbeat`] is polled.
-    pub fn new(backends: Backends, settings: IntakeSettings) -> Self {
+    /// An intake. Its heartbeat does not run before [`Self::heartbeat`] is polled. Once `stopping`
+    /// is cancelled, the sweeper does the removals of rows that have not begun.
+    pub fn new(backends: Backends, settings: IntakeSettings, stopping: CancellationToken) -> Self {
         Self {
             publish_budget: Arc::new(Semaphore::new(settings.publish_budget_bytes)),
+            crowding: Crowding::new(settings.max_uploads),
             settings: Arc::new(settings),
             backends,
             tasks: TaskTracker::new(),
             abort_uploads: CancellationToken::new(),
             active: Arc::default(),
+            removals: Removals::new(stopping),
         }
     }
 

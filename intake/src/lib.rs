@@ -4,13 +4,15 @@
 //! task, `source` counts and hashes the bytes as they were sent, and `decompress` decompresses
 //! gzip and zstd. [`csv`] parses the bytes into rows, `rows` puts the rows into batches, and
 //! `publish` waits until the queue has confirmed each batch. `rejects` stores the records that
-//! are not rows. `ending` seals the upload or fails it. [`intake`] runs these steps in order,
-//! and `heartbeat` renews the upload's lease meanwhile.
+//! are not rows. `ending` seals the upload or fails it, and `removals` removes the rows of a
+//! failed one. [`intake`] runs these steps in order, and `heartbeat` renews the upload's lease
+//! meanwhile.
 //!
 //! [`options`] is the one table of what a client may say about its file. [`preview`] shows how
 //! a file would be read, and a [`refusal`] says why a file is refused. This crate knows no
 //! HTTP: a refusal has a kind, and `carga-api` turns the kind into a status.
 
+pub mod crowding;
 pub mod csv;
 mod decompress;
 mod ending;
@@ -25,7 +27,6 @@ pub mod preview;
 mod publish;
 pub mod refusal;
 mod rejects;
+mod removals;
 mod rows;
 mod source;
-
-pub use ending::remove_rows_later;

@@ -46,7 +46,8 @@ pub struct LocalIntake {
 impl LocalIntake {
     /// Starts the heartbeat. Cancelling `stop` fails the file that is being received.
     pub fn start(settings: &IntakeSettings, backends: Backends, stop: CancellationToken) -> Self {
-        let mut intake = Intake::new(backends, settings.clone());
+        // `finish` waits for all removals, because no sweeper may run after this process.
+        let mut intake = Intake::new(backends, settings.clone(), CancellationToken::new());
         intake.abort_uploads = stop;
         Self {
             heartbeat: tokio::spawn(intake.heartbeat()),
@@ -63,7 +64,12 @@ impl LocalIntake {
         let mut options = Options::from_query(&file.options)?;
         options.default_filename(file.filename.as_deref());
         let bytes = bytes.map_err(|error| unreadable(&error));
-        let pieces = pieces(bytes, ANY_PACE, self.intake.abort_uploads.clone());
+        let pieces = pieces(
+            bytes,
+            ANY_PACE,
+            self.intake.crowding.clone(),
+            self.intake.abort_uploads.clone(),
+        );
         let incoming = Incoming {
             id: file.id,
             options,

@@ -10,11 +10,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::crowding::Crowding;
 use crate::refusal::Refusal;
 
 /// The number of pieces that wait between the socket and the parser. hyper delivers at most
 /// about 400 KiB at a time.
 const PIECES: usize = 2;
+
+/// How much of its time a client may have used up when others wait for its slot.
+const CROWDED_TIME: Duration = Duration::from_secs(2);
 
 /// The slowest client that is read to its end.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +47,12 @@ impl Allowance {
         }
     }
 
+    /// When the client will have used up [`CROWDED_TIME`], if Carga waits for it from `now` on.
+    fn crowded_at(&self, now: Instant) -> Instant {
+        let used = self.pace.idle.saturating_sub(self.left);
+        now + CROWDED_TIME.saturating_sub(used)
+    }
+
     fn record(&mut self, waited: Duration, bytes: usize) {
         let Pace { idle, min_rate } = self.pace;
         if min_rate > 0 {
@@ -56,15 +66,18 @@ impl Allowance {
     }
 }
 
-/// Starts reading `body` and yields its pieces. A body that is slower than `pace` is refused, and
-/// so is every body once `abort` is cancelled. Dropping the stream stops the reading.
+/// Starts reading `body` and yields its pieces. Dropping the stream stops the reading.
+///
+/// A body that is slower than `pace` is refused. If a request waits for an upload slot, it is
+/// refused earlier. Every body is refused once `abort` is cancelled.
 pub fn pieces(
     body: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
     pace: Pace,
+    crowding: Crowding,
     abort: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static {
     let (sender, pieces) = mpsc::channel(PIECES);
-    tokio::spawn(read(body, sender, pace, abort));
+    tokio::spawn(read(body, sender, pace, crowding, abort));
     Box::pin(stream::unfold(pieces, async |mut pieces| {
         Some((pieces.recv().await?, pieces))
     }))
@@ -74,23 +87,22 @@ async fn read(
     mut body: impl Stream<Item = Result<Bytes, Refusal>> + Unpin,
     sender: mpsc::Sender<Result<Bytes, Refusal>>,
     pace: Pace,
+    crowding: Crowding,
     abort: CancellationToken,
 ) {
     let mut allowance = Allowance::new(pace);
     loop {
         let started = Instant::now();
+        let crowded_at = allowance.crowded_at(started);
         let piece = tokio::select! {
-            piece = tokio::time::timeout(allowance.left, body.next()) => piece,
+            piece = tokio::time::timeout(allowance.left, body.next()) => match piece {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return,
+                Err(_) => Err(body_timeout(pace, allowance.left)),
+            },
+            () = crowding.waits_after(crowded_at), if pace.min_rate > 0 => Err(crowded_out(pace)),
             () = sender.closed() => return,
-            () = abort.cancelled() => {
-                let _ = sender.send(Err(interrupted())).await;
-                return;
-            }
-        };
-        let piece = match piece {
-            Ok(Some(piece)) => piece,
-            Ok(None) => return,
-            Err(_) => Err(body_timeout(pace, allowance.left)),
+            () = abort.cancelled() => Err(interrupted()),
         };
         allowance.record(started.elapsed(), piece.as_ref().map_or(0, Bytes::len));
         let failed = piece.is_err();
@@ -121,6 +133,15 @@ fn body_timeout(pace: Pace, waited: Duration) -> Refusal {
         ),
     };
     let message = format!("{reason}; none of the file's rows are kept");
+    Refusal::unprocessable("body_timeout", message)
+}
+
+/// The refusal of a body that is almost silent while others wait.
+fn crowded_out(pace: Pace) -> Refusal {
+    let message = format!(
+        "the body arrives at less than {} bytes per second (CARGA_BODY_MIN_RATE), and other uploads wait for its slot (CARGA_MAX_UPLOADS); none of the file's rows are kept",
+        pace.min_rate
+    );
     Refusal::unprocessable("body_timeout", message)
 }
 
@@ -158,7 +179,20 @@ mod tests {
         body: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
         parser: Duration,
     ) -> Result<usize, Refusal> {
-        let pieces = pieces(body, PACE, CancellationToken::new());
+        read_crowded(body, parser, Crowding::new(1)).await
+    }
+
+    async fn read_crowded(
+        body: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + 'static,
+        parser: Duration,
+        crowding: Crowding,
+    ) -> Result<usize, Refusal> {
+        let (sender, receiver) = mpsc::channel(PIECES);
+        let stop = CancellationToken::new();
+        tokio::spawn(read(body, sender, PACE, crowding, stop));
+        let pieces = stream::unfold(receiver, async |mut pieces| {
+            Some((pieces.recv().await?, pieces))
+        });
         let sizes = pieces.and_then(|piece| async move {
             sleep(parser).await;
             Ok(piece.len())
@@ -174,6 +208,32 @@ mod tests {
         assert_eq!(refusal.failure.code, "body_timeout");
         assert!(refusal.failure.message.contains("CARGA_BODY_MIN_RATE"));
         assert!(started.elapsed() < Duration::from_secs(62));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_hardly_sends_loses_its_slot_while_another_waits() {
+        let started = Instant::now();
+        let crowding = Crowding::new(1);
+        let slot = crowding.slot().await;
+        let slow = body(10_000, 1, Duration::from_secs(1));
+        let reading = read_crowded(slow, Duration::ZERO, crowding.clone());
+        let reading = tokio::spawn(async move {
+            let outcome = reading.await;
+            drop(slot);
+            outcome
+        });
+        let fast = read_crowded(
+            body(20, 2048, Duration::from_secs(1)),
+            Duration::ZERO,
+            crowding.clone(),
+        );
+        let fast = tokio::spawn(fast);
+        assert!(crowding.slot().await.is_some());
+        // The bytes that it has sent give it a few milliseconds more.
+        assert_eq!(started.elapsed().as_secs(), CROWDED_TIME.as_secs());
+        let refusal = reading.await.unwrap().unwrap_err();
+        assert!(refusal.failure.message.contains("CARGA_MAX_UPLOADS"));
+        assert_eq!(fast.await.unwrap().unwrap(), 40_960);
     }
 
     #[tokio::test(start_paused = true)]

@@ -106,10 +106,16 @@ impl Connection {
             return;
         };
         let (mut from_client, mut to_client) = self.client.into_split();
-        let (mut from_server, to_server) = server.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
         let relaying = async {
             tokio::select! {
-                _ = send(&mut from_client, to_server, &self.cut) => {}
+                sent = send(&mut from_client, &mut to_server, &self.cut) => {
+                    // Answers are not relayed any more, but the server still works on its last
+                    // statement.
+                    if matches!(sent, Ok(End::Cut)) {
+                        tokio::time::sleep(BEFORE_CUT).await;
+                    }
+                }
                 _ = copy(&mut from_server, &mut to_client) => {}
             }
         };
@@ -118,34 +124,39 @@ impl Connection {
             changed = self.generation.changed() => changed.is_ok(),
         };
         if is_silent {
-            drop(from_server);
+            drop((from_server, to_server));
             // The halves of the client's connection stay open.
             std::future::pending::<()>().await;
         }
     }
 }
 
+/// How a connection ends.
+enum End {
+    Closed,
+    Cut,
+}
+
 /// Sends what the client writes, until one of both ends or the cut is reached.
 async fn send(
     client: &mut OwnedReadHalf,
-    mut server: OwnedWriteHalf,
+    server: &mut OwnedWriteHalf,
     cut: &Mutex<Option<Cut>>,
-) -> std::io::Result<()> {
+) -> std::io::Result<End> {
     let mut buffer = vec![0; 64 * 1024];
     let mut is_armed = false;
     loop {
         let length = client.read(&mut buffer).await?;
         let sent = buffer.get(..length).unwrap_or_default();
         if sent.is_empty() {
-            return Ok(());
+            return Ok(End::Closed);
         }
         let mut cut = cut.lock().await;
         is_armed |= cut.is_some_and(|cut| contains(sent, cut.first));
         if is_armed && cut.is_some_and(|cut| contains(sent, cut.last)) {
             *cut = None;
             server.write_all(sent).await?;
-            tokio::time::sleep(BEFORE_CUT).await;
-            return Ok(());
+            return Ok(End::Cut);
         }
         drop(cut);
         server.write_all(sent).await?;

@@ -6,11 +6,17 @@ use std::sync::Arc;
 
 use carga_common::backends::Backends;
 use carga_common::settings::WorkerSettings;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::admission_cache::AdmissionCache;
 use crate::completion_checks::CompletionChecks;
+use crate::foreign::ForeignWarning;
+use crate::progress_watch::ProgressWatch;
+use crate::ready::Ready;
+use crate::room::Room;
+use crate::store_contact::StoreContact;
 
 /// The connections, settings, caches and limits of one worker process.
 #[derive(Debug)]
@@ -19,12 +25,31 @@ pub(crate) struct Context {
     pub(crate) settings: WorkerSettings,
     pub(crate) admission_cache: AdmissionCache,
     pub(crate) completion_checks: CompletionChecks,
-    /// One permit per batch that is being prepared or stored.
-    pub(crate) in_hand: Arc<Semaphore>,
+    /// Bounds the batches in hand. A suspect takes the whole room.
+    pub(crate) room: Room,
+    /// Sends batches to the storing tasks. It is weak, because these tasks end when the last strong
+    /// sender is dropped.
+    pub(crate) ready: mpsc::WeakSender<Ready>,
+    pub(crate) store_contact: StoreContact,
+    pub(crate) progress_watch: Arc<ProgressWatch>,
+    pub(crate) foreign_warning: ForeignWarning,
     /// One permit per concurrent archive write.
     pub(crate) archive_slots: Semaphore,
     /// One permit per byte of the objects that are being written.
     pub(crate) archive_bytes: Semaphore,
+    /// The tasks that a stopping worker waits for.
+    pub(crate) tasks: TaskTracker,
     /// Cancelled when the worker is asked to stop.
     pub(crate) stop: CancellationToken,
+}
+
+impl Context {
+    /// Completes when the worker must release its batches: it stops, or the store is away for so
+    /// long that other workers would take them for lost.
+    pub(crate) async fn released(&self) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.store_contact.away() => {}
+        }
+    }
 }

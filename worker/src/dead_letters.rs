@@ -6,31 +6,41 @@ use std::time::Duration;
 
 use carga_common::batch::Batch;
 use carga_common::error::PortResult;
-use carga_common::lifecycle::remove_rows;
 use carga_common::queue::Delivery;
 use carga_common::retry::retry_until_accepted;
 use carga_common::store::{DeadBatch, Parked};
 use carga_common::upload::Failure;
 
 use crate::context::Context;
+use crate::panics::survive;
 use crate::subscription::{Source, Subscription};
 
-/// The pause before a dead letter that could not be stored returns to the queue.
+/// The pause before a dead letter that was not stored returns to the queue.
 const RETURN_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause before a dead letter of another installation returns to the queue. It is shorter,
+/// because a dead letter of this installation may be behind thousands of them.
+const FOREIGN_PAUSE: Duration = Duration::from_millis(200);
 
 /// Moves dead letters until the worker stops.
 pub(crate) async fn run(context: Arc<Context>) {
     let mut dead_letters = Subscription::new(Arc::clone(&context), Source::DeadLetters);
     while let Some(delivery) = dead_letters.next().await {
-        move_to_store(&context, delivery).await;
+        survive("moving a dead letter", move_to_store(&context, delivery)).await;
     }
 }
 
-async fn move_to_store(context: &Context, delivery: Delivery) {
+async fn move_to_store(context: &Arc<Context>, delivery: Delivery) {
     let reason = delivery
         .reason
         .clone()
         .unwrap_or_else(|| "no reason given".to_owned());
+    if delivery.is_foreign {
+        // The next dead letter does not wait for the pause. The prefetch bounds these tasks.
+        let put_back = put_back(Arc::clone(context), delivery, reason);
+        context.tasks.spawn(put_back);
+        return;
+    }
     let dead = DeadBatch {
         // The message's properties come first, because its body may be undecodable.
         id: delivery.id.or_else(|| {
@@ -43,7 +53,7 @@ async fn move_to_store(context: &Context, delivery: Delivery) {
         reason: reason.replace('\0', "\u{fffd}"),
         body: delivery.body.clone(),
     };
-    match retry_until_accepted(context.stop.cancelled(), || park(context, &dead)).await {
+    match retry_until_accepted(context.released(), || park(context, &dead)).await {
         Ok(()) => {}
         Err(error) if error.is_passing() => return,
         Err(error) => {
@@ -53,10 +63,7 @@ async fn move_to_store(context: &Context, delivery: Delivery) {
                 "a dead letter could not be stored; it returns to the queue"
             );
             // The broker redelivers it at once, so without a pause this would spin.
-            tokio::select! {
-                () = tokio::time::sleep(RETURN_PAUSE) => {}
-                () = context.stop.cancelled() => {}
-            }
+            pause(context, RETURN_PAUSE).await;
             return;
         }
     }
@@ -68,6 +75,28 @@ async fn move_to_store(context: &Context, delivery: Delivery) {
     }
 }
 
+/// Puts a dead letter of another installation at the end of the dead letters. If it were moved to
+/// this database, its upload in the other database would never end.
+async fn put_back(context: Arc<Context>, delivery: Delivery, reason: String) {
+    context.foreign_warning.warn();
+    pause(&context, FOREIGN_PAUSE).await;
+    if let Err(error) = delivery.dead_letter(&reason).await {
+        tracing::debug!(
+            error = error.chain(),
+            "a dead letter of another installation was not put back; it will be redelivered"
+        );
+    }
+}
+
+async fn pause(context: &Context, pause: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = context.stop.cancelled() => {}
+    }
+}
+
+/// Keeps the dead letter and fails its upload. The sweeper removes the rows, because a removal can
+/// take minutes and the next dead letter must not wait for it.
 async fn park(context: &Context, dead: &DeadBatch) -> PortResult<()> {
     let store = context.backends.store.as_ref();
     let parked = store.park(dead).await?;
@@ -77,14 +106,6 @@ async fn park(context: &Context, dead: &DeadBatch) -> PortResult<()> {
     tracing::error!(batch = %id, reason = dead.reason, "a batch became a dead letter");
     let message = format!("batch {} could not be stored: {}", id.seq, dead.reason);
     let failure = Failure::new("batch_dead", message);
-    if store.fail(id.upload, &failure, None).await?
-        && let Err(error) = remove_rows(store, id.upload.id).await
-    {
-        tracing::warn!(
-            upload.id = %id.upload.id,
-            error = error.chain(),
-            "rows could not be removed; the sweeper will remove them"
-        );
-    }
+    store.fail(id.upload, &failure, None).await?;
     Ok(())
 }

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use carga_common::error::{ErrorKind, PortError, PortResult};
 use carga_common::progress::StoredBatch;
-use carga_common::queue::Delivery;
 use carga_common::retry::retry_until_accepted;
 use carga_common::store::{ArchivedBatch, StoreOutcome};
 use carga_common::upload::UploadKey;
@@ -19,13 +19,19 @@ use futures::future::join_all;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::context::Context;
-use crate::outcome::settle_failed;
-use crate::panics::panic_reason;
-use crate::prepare::Ready;
+use crate::locked;
+use crate::outcome::{Wait, postpone, settle_failed};
+use crate::panics::{panic_reason, survive};
+use crate::progress_watch::InHandId;
+use crate::ready::{Held, Ready};
 
 /// The limit of a group's message bytes. A few very wide batches must not form one huge
 /// transaction.
 const GROUP_BYTES: usize = 8 << 20;
+
+/// The longest time of a completion check. It may write the manifest of a long file, and the
+/// archive may not answer.
+const LONGEST_COMPLETION_CHECK: Duration = Duration::from_secs(15 * 60);
 
 /// Stores groups until all senders are dropped. Several of these tasks take turns at the receiver.
 pub(crate) async fn store_groups(context: Arc<Context>, ready: Arc<Mutex<mpsc::Receiver<Ready>>>) {
@@ -57,49 +63,66 @@ fn split_by_size(gathered: &mut Vec<Ready>) -> Vec<Vec<Ready>> {
     groups
 }
 
-/// Stores a group. If its transaction fails, each batch is stored alone, so that one invalid batch
-/// does not fail the others.
-async fn store_group(context: &Context, group: Vec<Ready>) {
-    let mut deliveries = Vec::with_capacity(group.len());
-    let mut batches = Vec::with_capacity(group.len());
-    let mut in_hand = Vec::with_capacity(group.len());
-    for ready in group {
-        deliveries.push(ready.delivery);
-        batches.push(ready.archived);
-        in_hand.push(ready.in_hand);
-    }
-    let error = match store(context, &batches).await {
-        Ok(outcomes) => return settle(context, deliveries, &batches, &outcomes).await,
-        Err(error) => error,
-    };
-    if error.is_passing() {
-        // The worker stops while the database is away or full. Dropped deliveries return to the
-        // queue.
-        return;
-    }
-    if batches.len() == 1 {
-        for delivery in deliveries {
-            settle_failed(delivery, error.kind(), &error.chain()).await;
+/// Stores a group. After a panic, its unsettled deliveries return to the queue, and the stored ones
+/// among them come back as replays.
+pub(crate) async fn store_group(context: &Arc<Context>, group: Vec<Ready>) {
+    survive("storing a group", store_together(context, group)).await;
+}
+
+/// Stores a group in one transaction. If the transaction fails, each batch is stored alone, so that
+/// one invalid batch does not fail the others.
+async fn store_together(context: &Arc<Context>, group: Vec<Ready>) {
+    let ids: Vec<InHandId> = group.iter().map(|ready| ready.held.in_hand.id()).collect();
+    let parts = group.into_iter().map(|ready| (ready.held, ready.archived));
+    let (held, batches): (Vec<Held>, Vec<ArchivedBatch>) = parts.unzip();
+    let watch = &context.progress_watch;
+    watch.set_waiting(&ids, false);
+    let stored = store(context, &ids, &batches).await;
+    match stored {
+        Ok(outcomes) => {
+            report(context, &ids, &batches, &outcomes).await;
+            settle(context, rejoin(held, batches), outcomes).await;
         }
-        return;
-    }
-    tracing::warn!(
-        error = error.chain(),
-        "a group could not be stored; storing its batches one by one"
-    );
-    for ((delivery, archived), in_hand) in deliveries.into_iter().zip(batches).zip(in_hand) {
-        let alone = vec![Ready {
-            delivery,
-            in_hand,
-            archived,
-        }];
-        Box::pin(store_group(context, alone)).await;
+        // The worker releases its batches while the database is away or full. Dropped deliveries
+        // return to the queue.
+        Err(error) if error.is_passing() => {}
+        Err(error) if batches.len() == 1 => {
+            for held in held {
+                // The batch is in hand until it is settled.
+                let Held {
+                    delivery,
+                    in_hand: _in_hand,
+                    ..
+                } = held;
+                settle_failed(delivery, error.kind(), &error.chain()).await;
+            }
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = error.chain(),
+                "a group could not be stored; storing its batches one by one"
+            );
+            watch.set_waiting(&ids, true);
+            for ready in rejoin(held, batches) {
+                Box::pin(store_together(context, vec![ready])).await;
+            }
+        }
     }
 }
 
-async fn store(context: &Context, batches: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>> {
-    let store = || context.backends.store.store(batches);
-    let stored = retry_until_accepted(context.stop.cancelled(), store);
+fn rejoin(held: Vec<Held>, batches: Vec<ArchivedBatch>) -> Vec<Ready> {
+    let join = |(held, archived)| Ready { held, archived };
+    held.into_iter().zip(batches).map(join).collect()
+}
+
+async fn store(
+    context: &Context,
+    ids: &[InHandId],
+    batches: &[ArchivedBatch],
+) -> PortResult<Vec<StoreOutcome>> {
+    let watch = &context.progress_watch;
+    let store = || watch.observe(ids, context.backends.store.store(batches));
+    let stored = retry_until_accepted(context.released(), store);
     let stored = AssertUnwindSafe(stored).catch_unwind().await;
     stored.unwrap_or_else(|panic| {
         let reason = panic_reason(panic.as_ref());
@@ -107,9 +130,29 @@ async fn store(context: &Context, batches: &[ArchivedBatch]) -> PortResult<Vec<S
     })
 }
 
-async fn settle(
+/// Settles the deliveries of a group. Locked batches get another attempt later, and no other batch
+/// waits for them.
+async fn settle(context: &Arc<Context>, group: Vec<Ready>, outcomes: Vec<StoreOutcome>) {
+    let (locked, others): (Vec<_>, Vec<_>) = group
+        .into_iter()
+        .zip(outcomes)
+        .partition(|(_, outcome)| *outcome == StoreOutcome::Locked);
+    if !locked.is_empty() {
+        let batches = locked.into_iter().map(|(ready, _)| ready).collect();
+        context
+            .tasks
+            .spawn(locked::return_later(Arc::clone(context), batches));
+    }
+    let settlements = others
+        .into_iter()
+        .map(|(ready, outcome)| settle_one(ready, outcome));
+    join_all(settlements).await;
+}
+
+/// Counts the stored batches, and checks whether their uploads are complete.
+async fn report(
     context: &Context,
-    deliveries: Vec<Delivery>,
+    ids: &[InHandId],
     batches: &[ArchivedBatch],
     outcomes: &[StoreOutcome],
 ) {
@@ -132,26 +175,34 @@ async fn settle(
     }
     let reports = counted.iter().map(|(upload, batches)| async {
         context.backends.progress.stored(*upload, batches).await;
-        context.completion_checks.request(upload.id).await;
+        let check = context.completion_checks.request(upload.id);
+        let watch = &context.progress_watch;
+        watch
+            .observe_slow(ids, LONGEST_COMPLETION_CHECK, check)
+            .await;
     });
     join_all(reports).await;
+}
 
-    let settlements = deliveries
-        .into_iter()
-        .zip(outcomes)
-        .map(|(delivery, outcome)| async {
-            let settled = match outcome {
-                StoreOutcome::Stored | StoreOutcome::Replay | StoreOutcome::Fenced => {
-                    delivery.ack().await
-                }
-                StoreOutcome::UnknownUpload => delivery.dead_letter("no such upload").await,
-            };
-            if let Err(error) = settled {
+async fn settle_one(ready: Ready, outcome: StoreOutcome) {
+    // The batch is in hand until it is settled.
+    let Held {
+        delivery,
+        in_hand: _in_hand,
+        ..
+    } = ready.held;
+    match outcome {
+        StoreOutcome::Stored | StoreOutcome::Replay | StoreOutcome::Fenced => {
+            if let Err(error) = delivery.ack().await {
                 tracing::debug!(
                     error = error.chain(),
                     "a stored batch was not acknowledged; it will be redelivered as a replay"
                 );
             }
-        });
-    join_all(settlements).await;
+        }
+        StoreOutcome::UnknownUpload => postpone(delivery, &Wait::for_upload()).await,
+        StoreOutcome::UnknownStatus => postpone(delivery, &Wait::for_status()).await,
+        // `settle` has taken the locked batches out. A dropped delivery would return to the queue.
+        StoreOutcome::Locked => {}
+    }
 }

@@ -1,4 +1,4 @@
-//! The heartbeat file, which a live worker rewrites every few seconds.
+//! The heartbeat file, which a worker rewrites every few seconds while it makes progress.
 //!
 //! A container health check reads it, because the worker listens on no port.
 
@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-const INTERVAL: Duration = Duration::from_secs(5);
 const STALE_AFTER: Duration = Duration::from_secs(30);
 
-/// Why a worker does not count as alive.
+/// Why a worker does not count as healthy.
 #[derive(Debug, Error)]
 pub enum HeartbeatError {
     #[error("cannot read the heartbeat file {} (CARGA_HEARTBEAT_FILE)", .file.display())]
@@ -20,18 +19,29 @@ pub enum HeartbeatError {
     Stale { file: PathBuf, age: Duration },
 }
 
-/// Writes the file every five seconds until the task is aborted.
-pub(crate) async fn beat_forever(file: PathBuf) {
-    let mut ticks = tokio::time::interval(INTERVAL);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = tokio::fs::write(&file, b"alive\n").await {
-            tracing::warn!(
-                file = %file.display(),
-                %error,
-                "cannot write the heartbeat file (CARGA_HEARTBEAT_FILE)"
-            );
-        }
+pub(crate) async fn write(file: &Path) {
+    if let Err(error) = tokio::fs::write(file, b"alive\n").await {
+        tracing::warn!(
+            file = %file.display(),
+            %error,
+            "cannot write the heartbeat file (CARGA_HEARTBEAT_FILE)"
+        );
+    }
+}
+
+/// Removes the file of an earlier process, if there is one.
+pub(crate) async fn remove(file: &Path) {
+    let metadata = tokio::fs::metadata(file).await;
+    // An operator who wants no file may name `/dev/null`, which root could remove.
+    if !metadata.is_ok_and(|metadata| metadata.is_file()) {
+        return;
+    }
+    if let Err(error) = tokio::fs::remove_file(file).await {
+        tracing::warn!(
+            file = %file.display(),
+            %error,
+            "cannot remove an old heartbeat file (CARGA_HEARTBEAT_FILE)"
+        );
     }
 }
 

@@ -38,8 +38,17 @@ async fn main() -> anyhow::Result<()> {
     let backends = Backends::connect(&settings.ports, "carga-worker", Access::Shared)
         .await
         .context("cannot connect to the servers")?;
-    Runner::new(&settings, backends.clone(), stop).run().await;
+    let worker = Runner::new(&settings, backends.clone(), stop);
+    let ended = worker.run_unless_stuck().await;
     backends.close().await;
+    if let Err(stuck) = ended {
+        tracing::error!(
+            error = %stuck,
+            "the worker was stuck and ends; its batches return to the queue"
+        );
+        // A call that hangs in a blocking thread would keep the runtime from ending.
+        std::process::exit(1);
+    }
     tracing::info!("stopped");
     Ok(())
 }

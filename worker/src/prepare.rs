@@ -2,45 +2,46 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use carga_common::archive::{ArchiveKey, batch_object, batch_object_bytes};
-use carga_common::batch::Batch;
-use carga_common::error::{ErrorKind, PortError};
+use carga_common::batch::{Batch, BatchId, DecodeError};
+use carga_common::error::{ErrorKind, PortError, PortResult};
 use carga_common::queue::Delivery;
 use carga_common::retry::retry_until_accepted;
 use carga_common::store::ArchivedBatch;
 use futures::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::context::Context;
-use crate::outcome::settle_failed;
+use crate::outcome::{Wait, postpone, postpone_without_limit, settle_failed};
 use crate::panics::panic_reason;
-
-/// A delivery whose batch is in the archive and waits to be stored.
-#[derive(Debug)]
-pub(crate) struct Ready {
-    pub(crate) delivery: Delivery,
-    /// Bounds the batches in hand by the prefetch, even when a reconnect brings a further prefetch.
-    pub(crate) in_hand: OwnedSemaphorePermit,
-    pub(crate) archived: ArchivedBatch,
-}
+use crate::progress_watch::InHand;
+use crate::ready::{Held, Ready};
 
 enum Prepared {
     Archived(ArchivedBatch),
     /// The upload has ended, so its batch is not needed.
     Discarded,
+    /// Another worker may be able to read the message.
+    Postponed(Wait),
 }
 
-/// Archives the batch of a delivery. Returns none when the batch failed or was discarded; its
-/// delivery has then been settled or dropped.
+/// Archives the batch of a delivery. Returns none when the batch failed, was postponed or was
+/// discarded; its delivery has then been settled or dropped.
 ///
 /// A panic counts as a failed attempt of this batch and does not stop the worker.
 pub(crate) async fn prepare(
     context: Arc<Context>,
     delivery: Delivery,
-    in_hand: OwnedSemaphorePermit,
+    in_hand: InHand,
 ) -> Option<Ready> {
+    if delivery.is_foreign {
+        context.foreign_warning.warn();
+        postpone_without_limit(delivery, "another installation has its upload").await;
+        return None;
+    }
     let span = tracing::info_span!(
         "batch",
         batch = delivery.id.map(tracing::field::display),
@@ -50,74 +51,79 @@ pub(crate) async fn prepare(
     if delivery.redelivered {
         span.in_scope(|| tracing::info!(redelivered = true, "a batch was redelivered"));
     }
-    let body = delivery.body.clone();
-    let archive = archive(&context, body).instrument(span.clone());
+    let archive = archive(&context, &in_hand, delivery.body.clone()).instrument(span.clone());
     let prepared = AssertUnwindSafe(archive).catch_unwind().await;
-    let (kind, reason) = match prepared {
-        Ok(Ok(Prepared::Archived(archived))) => {
-            return Some(Ready {
+    let prepared = prepared.unwrap_or_else(|panic| {
+        let reason = panic_reason(panic.as_ref());
+        Err(PortError::new(
+            ErrorKind::Internal,
+            "worker.prepare",
+            reason,
+        ))
+    });
+    match prepared {
+        Ok(Prepared::Archived(archived)) => {
+            in_hand.set_waiting(true);
+            let held = Held {
                 delivery,
                 in_hand,
-                archived,
-            });
+                locked: None,
+            };
+            return Some(Ready { held, archived });
         }
-        Ok(Ok(Prepared::Discarded)) => {
+        other => settle_unprepared(delivery, other).instrument(span).await,
+    }
+    None
+}
+
+/// Settles or drops a delivery whose batch will not be stored now.
+async fn settle_unprepared(delivery: Delivery, prepared: PortResult<Prepared>) {
+    match prepared {
+        // `prepare` has returned an archived batch already.
+        Ok(Prepared::Archived(_)) => {}
+        Ok(Prepared::Discarded) => {
             if let Err(error) = delivery.ack().await {
                 tracing::debug!(
                     error = error.chain(),
                     "a discarded batch was not acknowledged; it will be redelivered"
                 );
             }
-            return None;
         }
-        // The worker stops while a server is away or full. A dropped delivery returns to the queue.
-        Ok(Err(error)) if error.is_passing() => return None,
-        Ok(Err(error)) => (error.kind(), error.chain()),
-        Err(panic) => (ErrorKind::Internal, panic_reason(panic.as_ref())),
-    };
-    settle_failed(delivery, kind, &reason)
-        .instrument(span)
-        .await;
-    None
+        Ok(Prepared::Postponed(wait)) => postpone(delivery, &wait).await,
+        // The worker releases its batches while a server is away or full. A dropped delivery
+        // returns to the queue.
+        Err(error) if error.is_passing() => {}
+        Err(error) => settle_failed(delivery, error.kind(), &error.chain()).await,
+    }
 }
 
-async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, PortError> {
-    let batch = Batch::decode(body).map_err(|error| PortError::invalid("batch.decode", error))?;
+async fn archive(context: &Context, in_hand: &InHand, body: Bytes) -> PortResult<Prepared> {
+    let batch = match Batch::decode(body) {
+        Ok(batch) => batch,
+        // During an upgrade, workers of the other build read these messages.
+        Err(error @ DecodeError::UnknownVersion(_)) => {
+            return Ok(Prepared::Postponed(Wait::for_version(&error)));
+        }
+        Err(error) => return Err(PortError::invalid("batch.decode", error)),
+    };
     tracing::Span::current().record("trace", batch.trace.as_str());
-    let backends = &context.backends;
 
     // This only keeps a failed upload's objects out of the archive; the store's fence decides.
-    let stopped = || context.stop.cancelled();
-    let admits = || {
-        context
-            .admission_cache
-            .admits(backends.store.as_ref(), batch.id)
-    };
-    if !retry_until_accepted(stopped(), admits).await? {
+    let store = context.backends.store.as_ref();
+    let admits = || in_hand.observe(context.admission_cache.admits(store, batch.id));
+    if !retry_until_accepted(context.released(), admits).await? {
         return Ok(Prepared::Discarded);
     }
     // Acquired before the object is encoded, because the object is larger than its message. The
     // semaphores are never closed; without a permit only the limit would be missing.
-    let _slot = context.archive_slots.acquire().await.ok();
+    let _slot = in_hand.wait_for(context.archive_slots.acquire()).await.ok();
     let bytes = u32::try_from(batch_object_bytes(&batch)).unwrap_or(u32::MAX);
     let bytes = bytes.min(context.settings.archive_bytes);
-    let _bytes = context.archive_bytes.acquire_many(bytes).await.ok();
-    let key = ArchiveKey::batch(batch.id);
+    let room = context.archive_bytes.acquire_many(bytes);
+    let _bytes = in_hand.wait_for(room).await.ok();
     let object = batch_object(&batch);
     let (archive_bytes, archive_crc32) = (object.len() as u64, crc32fast::hash(&object));
-    let mut has_waited = false;
-    let put = retry_until_accepted(stopped(), || {
-        let is_retry = std::mem::replace(&mut has_waited, true);
-        let (object, key) = (object.clone(), &key);
-        async move {
-            // The upload may have failed during the wait, and then its batch needs no room.
-            if is_retry && !backends.store.admits(batch.id).await? {
-                return Ok(false);
-            }
-            backends.archive.put(key, object).await.map(|()| true)
-        }
-    });
-    if !put.await? {
+    if !put(context, in_hand, batch.id, object).await? {
         return Ok(Prepared::Discarded);
     }
     tracing::debug!(rows = batch.row_count(), bytes = archive_bytes, "archived");
@@ -126,4 +132,31 @@ async fn archive(context: &Context, body: bytes::Bytes) -> Result<Prepared, Port
         archive_bytes,
         archive_crc32,
     }))
+}
+
+/// Writes the object of a batch. Returns false if the upload failed while the archive was away.
+async fn put(context: &Context, in_hand: &InHand, id: BatchId, object: Bytes) -> PortResult<bool> {
+    let backends = &context.backends;
+    let key = ArchiveKey::batch(id);
+    let limit = longest_write(object.len());
+    let mut has_waited = false;
+    let put = || {
+        let is_retry = std::mem::replace(&mut has_waited, true);
+        let (object, key) = (object.clone(), &key);
+        let attempt = async move {
+            // The upload may have failed during the wait, and then its batch needs no room.
+            if is_retry && !backends.store.admits(id).await? {
+                return PortResult::Ok(false);
+            }
+            backends.archive.put(key, object).await.map(|()| true)
+        };
+        in_hand.observe_slow(limit, attempt)
+    };
+    retry_until_accepted(context.released(), put).await
+}
+
+/// The longest time of a write to an archive that does not answer: three attempts of 20 s, and a
+/// second of each attempt for each 16 KiB.
+fn longest_write(bytes: usize) -> Duration {
+    Duration::from_secs(3 * (20 + bytes as u64 / (16 << 10)))
 }

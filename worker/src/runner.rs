@@ -12,17 +12,23 @@ use tokio_util::task::TaskTracker;
 use crate::admission_cache::AdmissionCache;
 use crate::completion_checks::CompletionChecks;
 use crate::context::Context;
-use crate::prepare::{Ready, prepare};
+use crate::foreign::ForeignWarning;
+use crate::prepare::prepare;
+use crate::ready::Ready;
+use crate::room::Room;
+use crate::store_contact::StoreContact;
 use crate::subscription::{Source, Subscription};
-use crate::{dead_letters, group, heartbeat, sweep};
+use crate::watchdog::{Stuck, StuckLimits, Watchdog};
+use crate::{dead_letters, group, landing, suspects, sweep};
 
 /// A connected worker that is not running yet.
 #[derive(Debug)]
 pub struct Runner {
     context: Arc<Context>,
-    /// Batches in hand and delayed completion checks.
-    tasks: TaskTracker,
+    /// The batches that wait to be stored. Every batch in hand has room in this channel.
+    ready: (mpsc::Sender<Ready>, mpsc::Receiver<Ready>),
     grace: Duration,
+    stuck_limits: StuckLimits,
 }
 
 impl Runner {
@@ -30,10 +36,16 @@ impl Runner {
     pub fn new(settings: &Settings, backends: Backends, stop: CancellationToken) -> Self {
         let tasks = TaskTracker::new();
         let worker = settings.worker.clone();
+        let ready = mpsc::channel(usize::from(worker.prefetch.batches));
         let context = Context {
             admission_cache: AdmissionCache::default(),
             completion_checks: CompletionChecks::new(backends.clone(), tasks.clone()),
-            in_hand: Arc::new(Semaphore::new(usize::from(worker.prefetch.batches))),
+            tasks,
+            room: Room::new(worker.prefetch),
+            ready: ready.0.downgrade(),
+            store_contact: StoreContact::new(worker.lost),
+            progress_watch: Arc::default(),
+            foreign_warning: ForeignWarning::default(),
             archive_slots: Semaphore::new(worker.archive_concurrency),
             archive_bytes: Semaphore::new(worker.archive_bytes as usize),
             settings: worker,
@@ -42,8 +54,18 @@ impl Runner {
         };
         Self {
             context: Arc::new(context),
-            tasks,
+            ready,
             grace: settings.grace,
+            stuck_limits: StuckLimits::default(),
+        }
+    }
+
+    /// Replaces the limits after which the worker counts as stuck.
+    #[must_use]
+    pub fn with_stuck_limits(self, stuck_limits: StuckLimits) -> Self {
+        Self {
+            stuck_limits,
+            ..self
         }
     }
 
@@ -51,18 +73,50 @@ impl Runner {
     ///
     /// Batches that are unfinished by then return to the queue when the connection closes, and so
     /// do prefetched ones that were never started.
+    ///
+    /// A stuck worker is only reported, because an API may be running in the same process.
     pub async fn run(self) {
+        // A watchdog that only reports never ends the work.
+        let _ = self.run_watched(false).await;
+    }
+
+    /// Like [`run`](Self::run), but also ends if the worker is stuck. The process must then end, so
+    /// that its batches return to the queue and a supervisor can start a new worker.
+    pub async fn run_unless_stuck(self) -> Result<(), Stuck> {
+        self.run_watched(true).await
+    }
+
+    async fn run_watched(self, ends: bool) -> Result<(), Stuck> {
+        let watchdog = Watchdog {
+            watch: Arc::clone(&self.context.progress_watch),
+            heartbeat_file: self.context.settings.heartbeat_file.clone(),
+            limits: self.stuck_limits,
+            ends,
+            stop: self.context.stop.clone(),
+        };
+        tokio::select! {
+            () = self.work() => Ok(()),
+            stuck = watchdog.run() => Err(stuck),
+        }
+    }
+
+    async fn work(self) {
         let Self {
             context,
-            tasks,
+            ready: (sender, receiver),
             grace,
+            ..
         } = self;
-        let heartbeat_file = context.settings.heartbeat_file.clone();
-        let heartbeat = heartbeat_file.map(|file| tokio::spawn(heartbeat::beat_forever(file)));
+        let tasks = &context.tasks;
         let sweeper = tokio::spawn(sweep::run(Arc::clone(&context)));
+        let upkeep = tokio::spawn(landing::run(Arc::clone(&context)));
         let dead_letter_task = tokio::spawn(dead_letters::run(Arc::clone(&context)));
+        // The suspects are consumed first. A suspect that waited for other batches would be counted
+        // as unsettled if one of them ended the worker.
+        let mut suspects = Subscription::new(Arc::clone(&context), Source::Suspects);
+        suspects.start().await;
+        let suspect_task = tokio::spawn(suspects::run(Arc::clone(&context), suspects));
 
-        let (sender, receiver) = mpsc::channel(usize::from(context.settings.prefetch.batches));
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..context.settings.store_sessions {
             tasks.spawn(group::store_groups(
@@ -70,40 +124,35 @@ impl Runner {
                 Arc::clone(&receiver),
             ));
         }
-        prepare_deliveries(&context, &tasks, sender).await;
+        prepare_deliveries(&context, sender).await;
 
         tasks.close();
         let in_hand = async {
             tasks.wait().await;
-            // Both end at their next check of `stop`.
-            let _ = tokio::join!(sweeper, dead_letter_task);
+            // Each ends at its next check of `stop`.
+            let _ = tokio::join!(sweeper, upkeep, dead_letter_task, suspect_task);
         };
         if tokio::time::timeout(grace, in_hand).await.is_err() {
             tracing::warn!("the grace period is over; unfinished batches return to the queue");
         }
-        if let Some(heartbeat) = heartbeat {
-            heartbeat.abort();
-        }
     }
 }
 
-/// Starts a task for each delivery, as far as the permits allow. The storing tasks end when the
-/// last sender is dropped.
-async fn prepare_deliveries(
-    context: &Arc<Context>,
-    tasks: &TaskTracker,
-    sender: mpsc::Sender<Ready>,
-) {
+/// Starts a task for each delivery, as far as there is room. The storing tasks end when the last
+/// sender is dropped.
+async fn prepare_deliveries(context: &Arc<Context>, sender: mpsc::Sender<Ready>) {
     let mut batches = Subscription::new(Arc::clone(context), Source::Batches);
-    while let Some(delivery) = batches.next().await {
-        let permit = tokio::select! {
-            permit = Arc::clone(&context.in_hand).acquire_owned() => permit,
-            () = context.stop.cancelled() => return,
+    while let Some((delivery, mut in_hand)) = batches.next_in_hand().await {
+        let permits = tokio::select! {
+            permits = in_hand.wait_for(context.room.for_one(delivery.body.len())) => permits,
+            // The dropped delivery returns to the queue.
+            () = context.released() => continue,
         };
-        let Ok(in_hand) = permit else { return };
-        let (context, sender) = (Arc::clone(context), sender.clone());
-        tasks.spawn(async move {
-            if let Some(ready) = prepare(context, delivery, in_hand).await {
+        let Some(permits) = permits else { return };
+        in_hand.admit(permits);
+        let (preparing, sender) = (Arc::clone(context), sender.clone());
+        context.tasks.spawn(async move {
+            if let Some(ready) = prepare(preparing, delivery, in_hand).await {
                 // Fails only when the storing tasks have ended; the dropped delivery returns.
                 let _ = sender.send(ready).await;
             }

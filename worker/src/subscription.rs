@@ -1,4 +1,4 @@
-//! A consumer that reconnects.
+//! A consumer that reconnects, and pauses while the store is away.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use carga_common::error::PortResult;
 use carga_common::queue::{Deliveries, Delivery};
 
 use crate::context::Context;
+use crate::progress_watch::InHand;
 
 /// The pause between two attempts to consume.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
@@ -15,6 +16,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source {
     Batches,
+    Suspects,
     DeadLetters,
 }
 
@@ -35,19 +37,44 @@ impl Subscription {
         }
     }
 
+    /// Starts the consumer, so that its messages arrive before the first call of `next`. If this
+    /// fails, `next` tries again.
+    pub(crate) async fn start(&mut self) {
+        let deliveries = tokio::select! {
+            deliveries = consume(&self.context, self.source) => deliveries,
+            () = self.context.stop.cancelled() => return,
+        };
+        self.deliveries = deliveries.ok();
+    }
+
+    /// Like [`next`](Self::next). The batch is in hand at once, even if it must wait for room, so
+    /// that no other worker takes it for lost.
+    pub(crate) async fn next_in_hand(&mut self) -> Option<(Delivery, InHand)> {
+        let delivery = self.next().await?;
+        let upload = delivery.id.map(|id| id.upload.id);
+        let in_hand = self.context.progress_watch.take(upload);
+        Some((delivery, in_hand))
+    }
+
     /// Returns the next delivery, or none when the worker stops.
     pub(crate) async fn next(&mut self) -> Option<Delivery> {
-        let stop = self.context.stop.clone();
+        let context = Arc::clone(&self.context);
+        let (stop, store_contact) = (&context.stop, &context.store_contact);
         loop {
             let next = tokio::select! {
                 // Polled first, so that a busy queue cannot keep the worker from stopping.
                 biased;
                 () = stop.cancelled() => return None,
-                next = self.try_next() => next,
+                () = store_contact.away() => None,
+                next = self.try_next() => Some(next),
             };
             let error = match next {
-                Ok(delivery) => return Some(delivery),
-                Err(error) => error,
+                Some(Ok(delivery)) => return Some(delivery),
+                Some(Err(error)) => error,
+                None => {
+                    self.pause().await;
+                    continue;
+                }
             };
             self.deliveries = None;
             tracing::warn!(
@@ -59,6 +86,16 @@ impl Subscription {
                 () = tokio::time::sleep(RECONNECT_PAUSE) => {}
                 () = stop.cancelled() => return None,
             }
+        }
+    }
+
+    /// Gives the messages that have arrived back to the queue, for other workers. Completes when
+    /// the store is back or the worker stops.
+    async fn pause(&mut self) {
+        self.deliveries = None;
+        tokio::select! {
+            () = self.context.store_contact.back() => {}
+            () = self.context.stop.cancelled() => {}
         }
     }
 
@@ -78,9 +115,11 @@ async fn consume(context: &Context, source: Source) -> PortResult<Box<dyn Delive
     let queue = &context.backends.queue;
     match source {
         Source::DeadLetters => queue.consume_dead_letters().await,
+        Source::Suspects => queue.consume_suspects().await,
         Source::Batches => {
             let prefetch = context.settings.prefetch;
             let deliveries = queue.consume(prefetch).await?;
+            context.progress_watch.record_connection();
             tracing::info!(prefetch = prefetch.batches, "worker ready");
             Ok(deliveries)
         }

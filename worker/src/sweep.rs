@@ -1,28 +1,53 @@
 //! The sweeper: ends what a crash left open. An upload whose API has died ends within one lease
-//! plus about two sweep intervals, because two sweeps must find its lease expired.
+//! plus about two sweep intervals, because several sweeps must find its lease expired.
 
 use std::sync::Arc;
 
+use carga_common::backends::Backends;
 use carga_common::error::PortResult;
 use carga_common::lifecycle::{finish_if_complete, remove_rows};
 use carga_common::store::Leftovers;
 use carga_common::upload::{UploadId, UploadKey};
+use futures::StreamExt;
+use futures::stream;
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
 use crate::expiry::Expiry;
+use crate::lost::{LostBatches, hold};
+use crate::panics::survive;
+
+/// How many uploads are completed at the same time. A server that does not answer holds up each of
+/// them for up to a minute.
+const CONCURRENT_COMPLETIONS: usize = 4;
 
 /// Sweeps until the worker stops. Every worker sweeps, because each step may safely run twice.
 pub(crate) async fn run(context: Arc<Context>) {
     let mut expiry = Expiry::default();
-    // Removing millions of rows takes minutes, and ending an upload must not wait for that.
-    let mut removing: Option<JoinHandle<()>> = None;
+    let mut lost = LostBatches::default();
+    let mut background = Background::default();
     loop {
-        let leftovers = sweep(&context, &mut expiry).await;
-        if let Some(leftovers) = leftovers
-            && removing.as_ref().is_none_or(JoinHandle::is_finished)
-        {
-            removing = Some(tokio::spawn(remove(Arc::clone(&context), leftovers)));
+        // This comes first, because other workers rely on it and a sweep may take long.
+        let held = survive("recording the batches in hand", hold(&context)).await;
+        match held {
+            Some(true) => context.store_contact.succeeded(),
+            Some(false) | None => context.store_contact.failed(),
+        }
+        let leftovers = survive("sweeping", sweep(&context, &mut expiry)).await;
+        let leftovers = leftovers.flatten();
+        if held != Some(true) || leftovers.is_none() {
+            lost.sweep_failed();
+        }
+        match leftovers {
+            Some(leftovers) => {
+                let has_unfinished = !leftovers.unfinished.is_empty();
+                background.start(&context, leftovers);
+                if held == Some(true) {
+                    let check = lost.check(&context, has_unfinished);
+                    survive("looking for lost batches", check).await;
+                }
+            }
+            None => expiry.sweep_failed(),
         }
         // The pause begins after the sweep. APIs can then renew their leases between two sweeps,
         // even if the first sweep had to wait for the store.
@@ -31,12 +56,52 @@ pub(crate) async fn run(context: Arc<Context>) {
             () = context.stop.cancelled() => break,
         }
     }
-    if let Some(removing) = removing {
-        removing.abort();
+    background.abort().await;
+}
+
+/// Work that takes minutes when there are millions of rows or when a server does not answer. The
+/// end of expired uploads must not wait for it.
+#[derive(Debug, Default)]
+struct Background {
+    completing: Option<JoinHandle<()>>,
+    removing: Option<JoinHandle<()>>,
+}
+
+impl Background {
+    /// Starts the work that is not running yet. The next sweeps find the other leftovers again.
+    fn start(&mut self, context: &Arc<Context>, leftovers: Leftovers) {
+        let Leftovers {
+            unfinished,
+            to_remove,
+            to_unarchive,
+            ..
+        } = leftovers;
+        let complete = complete(Arc::clone(context), unfinished);
+        start_unless_running(&mut self.completing, complete);
+        let remove = remove(Arc::clone(context), to_remove, to_unarchive);
+        start_unless_running(&mut self.removing, remove);
+    }
+
+    /// Aborts the work, and waits until it has ended.
+    async fn abort(self) {
+        for task in [self.completing, self.removing].into_iter().flatten() {
+            task.abort();
+            // An aborted task ends with an error.
+            let _ = task.await;
+        }
     }
 }
 
-/// Ends what can be ended, and returns what is to be removed. Returns `None` if the leftovers could
+fn start_unless_running(
+    task: &mut Option<JoinHandle<()>>,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    if task.as_ref().is_none_or(JoinHandle::is_finished) {
+        *task = Some(tokio::spawn(work));
+    }
+}
+
+/// Ends the expired uploads, and returns the other leftovers. Returns `None` if the leftovers could
 /// not be read.
 async fn sweep(context: &Context, expiry: &mut Expiry) -> Option<Leftovers> {
     let settings = &context.settings;
@@ -44,12 +109,11 @@ async fn sweep(context: &Context, expiry: &mut Expiry) -> Option<Leftovers> {
     let leftovers = store.leftovers(settings.lease, settings.archive_grace);
     match leftovers.await {
         Ok(mut leftovers) => {
-            let expired = expiry.found_twice(std::mem::take(&mut leftovers.expired));
+            let expired = expiry.confirmed(std::mem::take(&mut leftovers.expired));
             end(context, expired, &mut leftovers).await;
             Some(leftovers)
         }
         Err(error) => {
-            expiry.sweep_failed();
             tracing::warn!(
                 error = error.chain(),
                 "the sweep could not read the leftovers from the store"
@@ -59,11 +123,9 @@ async fn sweep(context: &Context, expiry: &mut Expiry) -> Option<Leftovers> {
     }
 }
 
-/// Fails the expired uploads and completes the sealed ones. The rows of the failed ones are added
-/// to those that are to be removed.
+/// Fails the expired uploads. Their rows are added to those that are to be removed.
 async fn end(context: &Context, expired: Vec<UploadKey>, leftovers: &mut Leftovers) {
     let store = context.backends.store.as_ref();
-    let archive = context.backends.archive.as_ref();
     for key in expired {
         let outcome = store.expire(key, context.settings.lease).await;
         if matches!(outcome, Ok(true)) {
@@ -71,26 +133,36 @@ async fn end(context: &Context, expired: Vec<UploadKey>, leftovers: &mut Leftove
         }
         log_outcome(key.id, "ending an interrupted upload", outcome);
     }
-    for id in leftovers.unfinished.drain(..) {
-        log_outcome(
-            id,
-            "completing",
-            finish_if_complete(store, archive, id).await,
-        );
-    }
 }
 
-async fn remove(context: Arc<Context>, leftovers: Leftovers) {
+async fn complete(context: Arc<Context>, unfinished: Vec<UploadId>) {
+    let completions = stream::iter(unfinished).for_each_concurrent(CONCURRENT_COMPLETIONS, |id| {
+        let Backends { store, archive, .. } = context.backends.clone();
+        async move {
+            let finish = finish_if_complete(store.as_ref(), archive.as_ref(), id);
+            if let Some(outcome) = survive("completing an upload", finish).await {
+                log_outcome(id, "completing", outcome);
+            }
+        }
+    });
+    completions.await;
+}
+
+async fn remove(context: Arc<Context>, to_remove: Vec<UploadId>, to_unarchive: Vec<UploadId>) {
     let store = context.backends.store.as_ref();
-    for id in leftovers.to_remove {
-        log_outcome(id, "removing rows", remove_rows(store, id).await);
+    for id in to_remove {
+        if let Some(outcome) = survive("removing rows", remove_rows(store, id)).await {
+            log_outcome(id, "removing rows", outcome);
+        }
     }
-    for id in leftovers.to_unarchive {
+    for id in to_unarchive {
         let removed = async {
             context.backends.archive.delete_upload(id).await?;
             store.archive_removed(id).await
         };
-        log_outcome(id, "deleting a failed upload's archive", removed.await);
+        if let Some(outcome) = survive("deleting an archive", removed).await {
+            log_outcome(id, "deleting an archive", outcome);
+        }
     }
 }
 

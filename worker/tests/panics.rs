@@ -43,6 +43,10 @@ impl BatchArchive for PanickingArchive {
         self.inner.get(key).await
     }
 
+    async fn delete(&self, key: &ArchiveKey) -> PortResult<()> {
+        self.inner.delete(key).await
+    }
+
     async fn delete_upload(&self, upload: UploadId) -> PortResult<u64> {
         self.inner.delete_upload(upload).await
     }

@@ -3,7 +3,7 @@
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use carga_common::store::{rejected_rows, stored_rows};
 use carga_common::upload::{Status, UploadId};
@@ -33,12 +33,21 @@ pub(crate) async fn rows(
         );
         return Err(Refusal::wrong_state(&upload, message).into());
     }
+    if let Some(expired_at) = upload.expired_at {
+        let message = format!(
+            "the rows of upload {id} expired at {expired_at} (CARGA_RETENTION_DAYS); send the file again"
+        );
+        return Err(Refusal::wrong_state(&upload, message).into());
+    }
     let rows = stored_rows(state.backends().store.clone(), id);
+    let status = upload.status;
     let form = RowForm::new(upload.columns);
-    Ok(download(id, "rows", format, export(rows, form, format)))
+    let pages = export(rows, form, format);
+    Ok(download(id, status, "rows", format, pages))
 }
 
-/// The rejected rows of an upload.
+/// The rejected rows of an upload. While the upload is being received, these are the rows that were
+/// rejected so far.
 pub(crate) async fn rejected(
     State(state): State<ApiState>,
     id: Result<Path<String>, PathRejection>,
@@ -48,14 +57,11 @@ pub(crate) async fn rejected(
     let id = upload_id(id)?;
     let (format, formulas) = reject_format(&query, &headers)?;
     let upload = state.upload(id).await?;
-    if upload.status == Status::Receiving {
-        let message =
-            format!("upload {id} is still being received, and more of its rows may be rejected");
-        return Err(Refusal::wrong_state(&upload, message).retry_after(1).into());
-    }
     let rows = rejected_rows(state.backends().store.clone(), id);
+    let status = upload.status;
     let form = RejectForm::new(upload.columns, formulas);
-    Ok(download(id, "rejected", format, export(rows, form, format)))
+    let pages = export(rows, form, format);
+    Ok(download(id, status, "rejected", format, pages))
 }
 
 /// `format`, or else what the request accepts.
@@ -108,10 +114,14 @@ fn accepted_format(headers: &HeaderMap) -> Format {
     }
 }
 
+/// The status of the upload. While it is `receiving`, more rows may be rejected later.
+const STATUS_HEADER: HeaderName = HeaderName::from_static("carga-upload-status");
+
 /// A file to download. An error in the middle cuts the connection, because half an export must not
 /// look like a whole one.
 fn download(
     id: UploadId,
+    status: Status,
     what: &'static str,
     format: Format,
     pages: impl Stream<Item = Result<Bytes, ExportError>> + Send + 'static,
@@ -133,6 +143,7 @@ fn download(
     let head = [
         (header::CONTENT_TYPE, media_type.to_owned()),
         (header::CONTENT_DISPOSITION, name),
+        (STATUS_HEADER, status.to_string()),
     ];
     (head, Body::from_stream(pages)).into_response()
 }

@@ -32,8 +32,8 @@ struct Readiness {
     dependencies: BTreeMap<&'static str, &'static str>,
 }
 
-/// Reports whether uploads are accepted. Carga works without the live counters, so it may be
-/// ready while they are unavailable.
+/// Reports whether uploads are accepted. Receiving needs the store and the queue only. Without live
+/// counters, figures come from the store. Without the archive, workers wait.
 pub(crate) async fn ready(
     State(state): State<ApiState>,
     Query(query): Query<Vec<(String, String)>>,
@@ -47,8 +47,8 @@ pub(crate) async fn ready(
         is_available(backends.progress_store.ping()),
     );
     let draining = state.draining.is_cancelled();
-    let ready = store && queue && archive && !draining;
-    let status = match (ready, draining, progress) {
+    let ready = store && queue && !draining;
+    let status = match (ready, draining, archive && progress) {
         (_, true, _) => "draining",
         (false, _, _) => "unavailable",
         (true, _, false) => "degraded",

@@ -19,7 +19,7 @@ pub(crate) async fn post(
 ) -> Result<Json<Preview>, ApiError> {
     let mut options = Options::from_query(&query)?;
     state.refuse_when_stopping()?;
-    let _slot = state.upload_slot()?;
+    let _slot = state.upload_slot().await?;
     let (parts, body) = request.into_parts();
     let body_format = BodyFormat::of(&parts.headers)?;
     let settings = state.settings();

@@ -7,7 +7,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use carga_common::lifecycle::{Reversal, reverse};
 use carga_intake::refusal::Refusal;
-use carga_intake::remove_rows_later;
 
 use crate::problem::ApiError;
 use crate::query::{no_options, upload_id};
@@ -49,8 +48,7 @@ async fn answer(
         );
         return Err(Refusal::wrong_state(&upload, message).into());
     }
-    let store = state.backends().store.clone();
-    state.intake.tasks.spawn(remove_rows_later(store, id));
+    state.intake.remove_rows_later(id);
     let view = UploadView::of(upload, state.backends()).await?;
     Ok((StatusCode::ACCEPTED, Json(view)).into_response())
 }

@@ -79,7 +79,7 @@ async fn send(
     {
         return Err(Refusal::upload_too_large(limit, length - overhead).into());
     }
-    let slot = state.upload_slot()?;
+    let slot = state.upload_slot().await?;
     let incoming = IncomingRequest {
         id,
         body_format,

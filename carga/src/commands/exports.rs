@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{bail, ensure};
+use anyhow::bail;
 use bytes::Bytes;
 use carga_common::settings::Settings;
 use carga_common::store::{Store, rejected_rows, stored_rows};
@@ -40,6 +40,12 @@ pub(crate) async fn rows(
             ),
         }
     }
+    if let Some(expired_at) = upload.expired_at {
+        bail!(
+            "the rows of upload {} expired at {expired_at} (CARGA_RETENTION_DAYS); import the file again",
+            upload.id
+        );
+    }
     write_rows(store, &upload, format, limit, io::stdout().lock()).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -53,11 +59,12 @@ pub(crate) async fn rejected(
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
     let upload = find(store.as_ref(), upload, &[]).await?;
-    ensure!(
-        upload.status != Status::Receiving,
-        "upload {} is still being received, and more of its rows may be rejected",
-        upload.id
-    );
+    if upload.status == Status::Receiving {
+        eprintln!(
+            "upload {} is still being received, and more of its rows may be rejected",
+            upload.id
+        );
+    }
     let rows = rejected_rows(store, upload.id);
     let form = RejectForm::new(upload.columns, formulas);
     write(export(rows, form, format), io::stdout().lock()).await?;

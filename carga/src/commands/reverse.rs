@@ -1,14 +1,21 @@
-//! `carga cancel` and `carga undo`. Both work beside a running `carga serve`, because the
-//! store decides whether an upload may be reversed.
+//! `carga cancel` and `carga undo`. SQLite has one writer at a time, so they ask the `carga serve`
+//! that uses the data directory. Without one they lock the directory and change the store.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use carga_common::lifecycle::{Reversal, remove_rows, reverse};
+use carga_common::local_server;
 use carga_common::settings::Settings;
+use carga_common::store::Store;
+use carga_common::upload::{Upload, UploadId};
+use serde_json::Value;
 
 use super::{find, store_to_read};
 use crate::arguments::UploadRef;
+use crate::data_dir::DataDir;
+use crate::instance;
 use crate::output::print;
 
 pub(crate) async fn run(
@@ -18,7 +25,52 @@ pub(crate) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
     let id = find(store.as_ref(), upload, &[]).await?.id;
-    let upload = reverse(store.as_ref(), id, reversal).await?;
+    let directory = match instance::store_is_in_data_dir(&settings.ports) {
+        true => settings.ports.locations.data_dir.as_deref(),
+        false => None,
+    };
+    if let Some(server) = directory.and_then(DataDir::server) {
+        ask(server, id, reversal).await?;
+    } else {
+        // Held until the rows are removed.
+        let _locked = directory
+            .map(|path| DataDir::lock(path, "carga cancel or undo"))
+            .transpose()?;
+        change(store.as_ref(), id, reversal).await?;
+    }
+    let now = existing(store.as_ref(), id).await?;
+    store.close().await;
+    let rows = match now.cleanup_pending {
+        // A worker has started to remove them and is not done.
+        true => "its rows are being removed",
+        false => "all of its rows are removed",
+    };
+    print(format!("upload {id} is {}: {rows}\n", now.status).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lets the server reverse the upload.
+async fn ask(server: SocketAddr, id: UploadId, reversal: Reversal) -> anyhow::Result<()> {
+    let action = match reversal {
+        Reversal::Cancel => "cancel",
+        Reversal::Undo => "undo",
+    };
+    let path = format!("/uploads/{id}/{action}");
+    let answer = local_server::request(server, "POST", &path).await;
+    let answer = answer.with_context(|| format!("cannot reach carga serve on {server}"))?;
+    if answer.status.starts_with("202") {
+        return Ok(());
+    }
+    let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+    match problem["detail"].as_str() {
+        Some(detail) => bail!("{detail}"),
+        None => bail!("carga serve on {server} answered {}", answer.status),
+    }
+}
+
+/// Reverses the upload and removes its rows.
+async fn change(store: &dyn Store, id: UploadId, reversal: Reversal) -> anyhow::Result<()> {
+    let upload = reverse(store, id, reversal).await?;
     let upload = upload.with_context(|| format!("upload {id} no longer exists"))?;
     ensure!(
         upload.status == reversal.outcome(),
@@ -27,15 +79,11 @@ pub(crate) async fn run(
         reversal.applies_to(),
         reversal.outcome()
     );
-    remove_rows(store.as_ref(), id).await?;
-    let now = store.upload(id).await?;
-    let now = now.with_context(|| format!("upload {id} no longer exists"))?;
-    store.close().await;
-    let rows = match now.cleanup_pending {
-        // A worker has started to remove them and is not done.
-        true => "its rows are being removed",
-        false => "all of its rows are removed",
-    };
-    print(format!("upload {id} is {}: {rows}\n", upload.status).as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    remove_rows(store, id).await?;
+    Ok(())
+}
+
+async fn existing(store: &dyn Store, id: UploadId) -> anyhow::Result<Upload> {
+    let found = store.upload(id).await?;
+    found.with_context(|| format!("upload {id} no longer exists"))
 }

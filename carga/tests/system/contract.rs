@@ -16,6 +16,7 @@ in_both_modes! {
     a_used_id_is_accepted_again_only_for_the_same_file,
     uploads_are_listed_newest_first_in_pages_and_by_status,
     an_upload_over_the_concurrency_limit_is_refused_before_its_body_is_read,
+    a_client_that_hardly_sends_does_not_keep_others_out,
     a_client_that_stalls_in_its_head_or_body_is_disconnected,
     health_names_every_dependency,
 }
@@ -143,7 +144,8 @@ async fn an_upload_over_the_concurrency_limit_is_refused_before_its_body_is_read
 ) -> Result<()> {
     let app = App::start(mode.harness().await?.with("CARGA_MAX_UPLOADS", "1"), 1).await?;
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
-    let sending = app.start_sending(first, paced(csv(3000), 90_000));
+    // The second upload waits for three seconds. The first one takes longer.
+    let sending = app.start_sending(first, paced(csv(3000), 20_000));
     app.wait_until_begun(first).await?;
     let answer = app.put(second, csv(10)).await?;
     ensure!(answer.headers().contains_key("retry-after"));
@@ -156,6 +158,23 @@ async fn an_upload_over_the_concurrency_limit_is_refused_before_its_body_is_read
         "the first upload still counts against the limit"
     );
     app.expect_completed(second, 10).await?;
+    app.close().await
+}
+
+async fn a_client_that_hardly_sends_does_not_keep_others_out(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?.with("CARGA_MAX_UPLOADS", "1"), 1).await?;
+    let (slow, other) = (Uuid::now_v7(), Uuid::now_v7());
+    let sending = app.start_sending(slow, paced(csv(3000), 50));
+    app.wait_until_begun(slow).await?;
+    let answer = app.put(other, csv(10)).await?;
+    ensure!(answer.status() == 202, "{}", answer.text().await?);
+    app.expect_completed(other, 10).await?;
+    let refused = problem(sending.await??, 422, "body_timeout").await?;
+    ensure!(
+        refused["detail"].to_string().contains("CARGA_MAX_UPLOADS"),
+        "{refused}"
+    );
+    app.expect_failed(slow, "body_timeout").await?;
     app.close().await
 }
 

@@ -78,6 +78,20 @@ macro_rules! in_sqlite {
     };
 }
 
+/// A query for the rows of one upload in Postgres, visible or not, in both tables that may have
+/// them.
+macro_rules! in_postgres {
+    ($select:literal, $rest:literal) => {
+        concat!(
+            $select,
+            " FROM (SELECT r.row_number, r.fields FROM landing r JOIN uploads u ON u.number = r.upload WHERE u.id = $1
+                    UNION ALL
+                    SELECT row_number, fields FROM rows WHERE upload_id = $1) AS stored",
+            $rest
+        )
+    };
+}
+
 impl Harness {
     pub(crate) fn env(&self) -> BTreeMap<String, String> {
         match self {
@@ -113,8 +127,7 @@ impl Harness {
                 close_after(counted.fetch_one(&mut carga).await, carga).await?
             }
             Self::Distributed(scope) => {
-                let sql =
-                    "SELECT count(*), count(DISTINCT row_number) FROM rows WHERE upload_id = $1";
+                let sql = in_postgres!("SELECT count(*), count(DISTINCT row_number)", "");
                 let counted = sqlx::query_as(sql).bind(id);
                 counted.fetch_one(&scope.pool()).await?
             }
@@ -173,7 +186,7 @@ impl Harness {
             }
             Self::Distributed(scope) => {
                 let pool = scope.pool();
-                let sql = "SELECT row_number, fields FROM rows WHERE upload_id = $1 ORDER BY 1";
+                let sql = in_postgres!("SELECT row_number, fields", " ORDER BY row_number");
                 let mut rows = sqlx::query_as::<_, (i64, Vec<String>)>(sql)
                     .bind(id)
                     .fetch(&pool);

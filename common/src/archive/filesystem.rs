@@ -127,6 +127,19 @@ impl BatchArchive for FilesystemArchive {
         .await
     }
 
+    async fn delete(&self, key: &ArchiveKey) -> PortResult<()> {
+        let key = key.clone();
+        self.blocking("archive.delete", move |root| {
+            let path = root.join(key.as_str());
+            if if_exists(fs::remove_file(&path))?.is_some() {
+                // Another process may have deleted all objects of the upload with their directory.
+                if_exists(sync_directory(path.parent().unwrap_or(root)))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn delete_upload(&self, upload: UploadId) -> PortResult<u64> {
         self.blocking("archive.delete", move |root| {
             let directory = root.join(ArchiveKey::prefix(upload));

@@ -70,6 +70,9 @@ pub trait BatchArchive: fmt::Debug + Send + Sync {
     /// Reads an object.
     async fn get(&self, key: &ArchiveKey) -> PortResult<Bytes>;
 
+    /// Deletes an object. Deleting an absent key changes nothing.
+    async fn delete(&self, key: &ArchiveKey) -> PortResult<()>;
+
     /// Deletes every object of an upload. Returns how many were deleted.
     async fn delete_upload(&self, upload: UploadId) -> PortResult<u64>;
 

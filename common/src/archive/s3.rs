@@ -9,6 +9,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::create_bucket::CreateBucketError;
+use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     BucketLocationConstraint, CreateBucketConfiguration, Delete, ObjectIdentifier,
@@ -22,27 +23,40 @@ use crate::upload::UploadId;
 /// The region if none is configured. A self-hosted S3 server accepts any region.
 const DEFAULT_REGION: &str = "us-east-1";
 
+/// How long a program waits for S3 when it starts. After that it starts without S3.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time limit for opening a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time limit of an attempt, apart from the time that its bytes need. By default the SDK has no
+/// such limit, and its protection against stalled streams ends once it has buffered a body. Without
+/// a limit, a server that accepts connections and never answers would block a batch for ever.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The slowest transfer of an object to S3. Many objects share one connection to the network, so
+/// each may be slow: 64 objects at this rate need 8 Mbit/s together.
+const LOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
+
 /// [`BatchArchive`] on S3.
 #[derive(Debug, Clone)]
 pub struct S3Archive {
     client: Client,
     bucket: String,
+    /// Whether a missing bucket is created. On AWS its owner must create it.
+    creates_bucket: bool,
+    region: Option<Region>,
     /// Empty, or ends in a slash.
     prefix: String,
 }
 
 impl S3Archive {
-    /// Connects, and checks that the bucket exists. At a custom endpoint, for example LocalStack, a
-    /// missing bucket is created. On AWS its owner must create it.
+    /// Prepares the client, and checks that the bucket exists. At a custom endpoint, for example
+    /// LocalStack, a missing bucket is created. If S3 is away, the check is left to later calls:
+    /// receiving does not need S3, and storing waits for it.
     pub async fn connect(bucket: &str, prefix: &str, endpoint: Option<&str>) -> PortResult<Self> {
         let mut config = aws_config::defaults(BehaviorVersion::latest())
-            // By default the SDK has no operation timeout, and a batch must not wait forever.
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(Duration::from_secs(5))
-                    .operation_attempt_timeout(Duration::from_secs(20))
-                    .build(),
-            )
+            .timeout_config(timeouts(ANSWER_TIMEOUT))
             .retry_config(RetryConfig::standard().with_max_attempts(3));
         if let Some(endpoint) = endpoint {
             config = config.endpoint_url(endpoint);
@@ -66,23 +80,63 @@ impl S3Archive {
         let archive = Self {
             client: Client::from_conf(settings),
             bucket: bucket.to_owned(),
+            creates_bucket: custom_endpoint,
+            region: config.region().cloned(),
             prefix: match prefix.trim_matches('/') {
                 "" => String::new(),
                 prefix => format!("{prefix}/"),
             },
         };
-        match archive.ping().await {
-            Err(error) if error.kind() == ErrorKind::NotFound && custom_endpoint => {
-                archive.create_bucket(config.region()).await?;
-            }
-            outcome => outcome?,
-        }
+        archive.check_at_start().await?;
         Ok(archive)
     }
 
-    async fn create_bucket(&self, region: Option<&Region>) -> PortResult<()> {
+    /// Checks the bucket unless S3 is away.
+    async fn check_at_start(&self) -> PortResult<()> {
+        let answer = tokio::time::timeout(START_TIMEOUT, self.ping()).await;
+        let error = match answer {
+            Ok(Err(error)) if error.kind() == ErrorKind::Unavailable => error,
+            Ok(outcome) => return outcome,
+            Err(_) => {
+                let seconds = START_TIMEOUT.as_secs();
+                let reason = format!("S3 did not answer within {seconds} s");
+                PortError::unavailable("archive.ping", reason)
+            }
+        };
+        tracing::warn!(
+            error = error.chain(),
+            bucket = self.bucket,
+            "starting without the archive; batches wait until S3 answers"
+        );
+        Ok(())
+    }
+
+    async fn put_object(
+        &self,
+        key: &ArchiveKey,
+        body: Bytes,
+    ) -> Result<(), SdkError<PutObjectError>> {
+        let timeouts = timeouts(attempt_timeout(body.len() as u64));
+        // The SDK sends the checksum of a body in memory as a header. The checksum of a streaming
+        // body would be a trailer, which some S3 servers refuse.
+        self.client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(self.full_key(key))
+            .content_type("application/json")
+            .body(ByteStream::from(body))
+            .customize()
+            .config_override(aws_sdk_s3::config::Builder::new().timeout_config(timeouts))
+            .send()
+            .await
+            .map(drop)
+    }
+
+    async fn create_bucket(&self) -> PortResult<()> {
         // S3 refuses `us-east-1` as a location constraint, because it is the default.
-        let location = region
+        let location = self
+            .region
+            .as_ref()
             .map(Region::as_ref)
             .filter(|region| *region != DEFAULT_REGION)
             .map(|region| {
@@ -170,25 +224,20 @@ impl S3Archive {
 #[async_trait]
 impl BatchArchive for S3Archive {
     async fn put(&self, key: &ArchiveKey, body: Bytes) -> PortResult<()> {
-        // The SDK sends the checksum of a body in memory as a header. The checksum of a streaming
-        // body would be a trailer, which some S3 servers refuse.
-        self.client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(self.full_key(key))
-            .content_type("application/json")
-            .body(ByteStream::from(body))
-            .send()
-            .await
-            .map_err(|error| match port_error("archive.put", error) {
-                // Only the bucket can be missing, and the batch is valid. The bucket's owner or a
-                // restart of LocalStack can create the bucket again.
-                error if error.kind() == ErrorKind::NotFound => {
-                    PortError::unavailable("archive.put", error)
-                }
-                error => error,
-            })?;
-        Ok(())
+        let mut outcome = self.put_object(key, body.clone()).await;
+        // S3 was away when this program started, or LocalStack has lost its objects in a restart.
+        if self.creates_bucket && outcome.as_ref().is_err_and(answers_not_found) {
+            self.create_bucket().await?;
+            outcome = self.put_object(key, body).await;
+        }
+        outcome.map_err(|error| match port_error("archive.put", error) {
+            // Only the bucket can be missing, and the batch is valid. The bucket's owner can create
+            // the bucket again.
+            error if error.kind() == ErrorKind::NotFound => {
+                PortError::unavailable("archive.put", error)
+            }
+            error => error,
+        })
     }
 
     async fn get(&self, key: &ArchiveKey) -> PortResult<Bytes> {
@@ -207,6 +256,22 @@ impl BatchArchive for S3Archive {
             .into_bytes())
     }
 
+    async fn delete(&self, key: &ArchiveKey) -> PortResult<()> {
+        let deleted = self
+            .client
+            .delete_object()
+            .bucket(&self.bucket)
+            .key(self.full_key(key))
+            .send()
+            .await
+            .map_err(|error| port_error("archive.delete", error));
+        match deleted {
+            // AWS does not report an absent key, but other servers do.
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     async fn delete_upload(&self, upload: UploadId) -> PortResult<u64> {
         let prefix = format!("{}{}", self.prefix, ArchiveKey::prefix(upload));
         let mut deleted = 0;
@@ -219,14 +284,34 @@ impl BatchArchive for S3Archive {
     }
 
     async fn ping(&self) -> PortResult<()> {
-        self.client
-            .head_bucket()
-            .bucket(&self.bucket)
-            .send()
-            .await
-            .map_err(|error| port_error("archive.ping", error))?;
-        Ok(())
+        let answer = self.client.head_bucket().bucket(&self.bucket).send().await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error) if self.creates_bucket && answers_not_found(&error) => {
+                self.create_bucket().await
+            }
+            Err(error) => Err(port_error("archive.ping", error)),
+        }
     }
+}
+
+/// The time limits of a connection and of an attempt.
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(attempt)
+        .build()
+}
+
+/// The time limit of one attempt to send an object of this size.
+fn attempt_timeout(bytes: u64) -> Duration {
+    ANSWER_TIMEOUT + Duration::from_secs(bytes / LOWEST_BYTES_PER_SECOND)
+}
+
+/// Whether the server has answered with 404.
+fn answers_not_found<E>(error: &SdkError<E>) -> bool {
+    let answer = error.raw_response();
+    answer.is_some_and(|answer| answer.status().as_u16() == 404)
 }
 
 /// Maps an S3 error. A server that is away, slow or throttling is *unavailable*. One that refuses
@@ -275,6 +360,16 @@ fn kind_of(status: u16, code: &str) -> ErrorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_limit_of_an_attempt_grows_with_the_object() {
+        assert_eq!(attempt_timeout(0), Duration::from_secs(20));
+        // A manifest of 200,000 batches, at 1 Mbit/s.
+        let manifest = 40_000_000;
+        assert!(attempt_timeout(manifest) > Duration::from_secs(manifest * 8 / 1_000_000));
+        // A server that never answers still ends the attempt.
+        assert!(attempt_timeout(manifest) < Duration::from_secs(3600));
+    }
 
     #[test]
     fn an_answer_about_credentials_or_the_bucket_is_not_charged_to_the_object() {

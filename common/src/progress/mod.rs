@@ -7,6 +7,9 @@
 //! - Counters never go down within an epoch, and a report for an older epoch changes nothing.
 //! - Counters are *absent* if they are missing or older than the server's last restart. A report
 //!   adds nothing to absent counters. The caller rebuilds them from the ledger.
+//! - Readers see restored counters only when the whole snapshot is counted. Batches that are
+//!   reported during a restore count once.
+//! - A call fails with *unavailable* only if the server is away. Other errors concern one upload.
 //! - Every key expires.
 
 #[cfg(feature = "redis")]
@@ -62,7 +65,8 @@ pub struct Snapshot {
 /// Whether the counters of a report exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// The counters exist. If they belong to a newer epoch, the report changed nothing.
+    /// The counters exist or are being restored. If they belong to a newer epoch, the report
+    /// changed nothing.
     Present,
     /// The counters are absent, and the report changed nothing.
     Absent,
@@ -85,7 +89,7 @@ pub trait ProgressStore: fmt::Debug + Send + Sync {
     /// Creates absent counters from the snapshot, or raises existing ones to it.
     async fn restore(&self, upload: UploadKey, snapshot: &Snapshot) -> PortResult<()>;
 
-    /// The counters, or `None` if they are absent.
+    /// The counters, or `None` if they are absent or still being restored.
     async fn read(&self, upload: UploadKey) -> PortResult<Option<Counters>>;
 
     /// Proves that the counters can be reached.

@@ -50,6 +50,21 @@ CREATE TABLE IF NOT EXISTS counted_batches (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// How many batches one statement counts. It bounds the size of the JSON.
+const PIECE_BATCHES: usize = 5_000;
+
+/// The reported batches that are not counted yet. `$1`: the upload, `$2`: a JSON list of number and
+/// rows of each batch.
+const COUNT_NEW: &str = "
+WITH reported AS (SELECT value ->> 0 AS seq, max(value ->> 1) AS rows FROM json_each($2) GROUP BY 1)
+SELECT count(*), coalesce(sum(rows), 0) FROM reported r
+WHERE NOT EXISTS (SELECT 1 FROM counted_batches c WHERE c.upload_id = $1 AND c.seq = r.seq)";
+
+/// SQLite needs the `WHERE` to tell `ON CONFLICT` from a join.
+const MARK_COUNTED: &str = "
+INSERT INTO counted_batches (upload_id, seq) SELECT $1, value ->> 0 FROM json_each($2) WHERE true
+ON CONFLICT DO NOTHING";
+
 /// The state of an upload's counters for a call in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
@@ -101,18 +116,23 @@ impl SqliteProgress {
     ) -> sqlx::Result<()> {
         let id = upload.id.to_string();
         let (mut rows, mut batches) = (0, 0);
-        for batch in stored {
-            let new = sqlx::query(
-                "INSERT INTO counted_batches (upload_id, seq) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            )
-            .bind(&id)
-            .bind(batch.seq)
-            .execute(&mut *connection)
-            .await?;
-            if new.rows_affected() > 0 {
-                rows += i64::from(batch.rows);
-                batches += 1;
+        for piece in stored.chunks(PIECE_BATCHES) {
+            let reported: Vec<_> = piece.iter().map(|batch| (batch.seq, batch.rows)).collect();
+            let reported = sqlx::types::Json(reported);
+            let (new_batches, new_rows): (i64, i64) = sqlx::query_as(COUNT_NEW)
+                .bind(&id)
+                .bind(&reported)
+                .fetch_one(&mut *connection)
+                .await?;
+            if new_batches > 0 {
+                sqlx::query(MARK_COUNTED)
+                    .bind(&id)
+                    .bind(&reported)
+                    .execute(&mut *connection)
+                    .await?;
             }
+            rows += new_rows;
+            batches += new_batches;
         }
         sqlx::query(
             "UPDATE counters

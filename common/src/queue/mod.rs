@@ -5,10 +5,21 @@
 //! - `publish` returns when the batch is durable (a broker's confirm, a commit) or when its
 //!   timeout has passed. A publish that failed may still arrive, so a batch can be delivered
 //!   twice. The ledger makes the second delivery a no-op.
-//! - A delivery is settled once, by value: `ack`, `retry` or `dead_letter`. A delivery that is
-//!   dropped unsettled is redelivered.
-//! - `retry` and `dead_letter` make the new message durable before they remove the original.
-//! - A header counts the attempts. The broker's own delivery limit is only a backstop.
+//! - A delivery is settled once, by value: `ack`, `retry`, `postpone` or `dead_letter`. A delivery
+//!   that is dropped unsettled is redelivered.
+//! - `retry`, `postpone` and `dead_letter` make the new message durable before they remove the
+//!   original.
+//! - A header counts the attempts. The broker's own counts only show which messages are suspects,
+//!   and limit their deliveries.
+//! - A message keeps the id of the installation that published it, until it is removed.
+//! - A message that was delivered [`SUSPECT_AFTER`] times without being settled is a *suspect*: it
+//!   may have made its holders crash. `consume_suspects` alone delivers suspects, one at a time per
+//!   process. After [`SUSPECT_LIMIT`] further deliveries without a settlement a suspect becomes a
+//!   dead letter. The messages that were held beside it become suspects too. They are then
+//!   delivered alone, and settle.
+//! - A delivery that is dropped does not count as unsettled: its holder has not ended. The messages
+//!   that had arrived for a dropped consumer do not count either.
+//! - A queue that is deleted while processes are connected is created again.
 //! - A dead letter is kept with its reason.
 //! - A message has one holder at a time, until the holder's connection ends. Messages may arrive
 //!   in any order.
@@ -45,13 +56,17 @@ pub trait BatchQueue: fmt::Debug + Send + Sync {
     /// Starts a consumer of batches.
     async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>>;
 
+    /// Starts a consumer of suspects, which delivers one message at a time. On RabbitMQ a consumer
+    /// of batches moves the suspects to their queue, so a worker runs both.
+    async fn consume_suspects(&self) -> PortResult<Box<dyn Deliveries>>;
+
     /// Starts a consumer of dead letters, which a worker moves to the store.
     async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>>;
 
     /// Counts the waiting messages.
     async fn depth(&self) -> PortResult<QueueDepth>;
 
-    /// Proves that the queue can be reached.
+    /// Proves that the queue can be reached, and creates it again if it was deleted.
     async fn ping(&self) -> PortResult<()>;
 
     /// Closes all connections.
@@ -89,9 +104,9 @@ pub trait BatchPublisher: fmt::Debug + Send + Sync {
 /// How many messages wait in each queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueDepth {
-    /// Messages that a worker can take now.
+    /// Messages that a worker can take now, including suspects.
     pub ready: u64,
-    /// Messages that wait for their retry.
+    /// Messages that wait for their retry, or were postponed.
     pub retrying: u64,
     /// Dead letters that are not in the store yet.
     pub dead: u64,
@@ -102,6 +117,38 @@ pub struct QueueDepth {
 pub trait Deliveries: fmt::Debug + Send {
     /// The next delivery. An error ends the stream, and the caller starts a new consumer.
     async fn next(&mut self) -> PortResult<Delivery>;
+}
+
+/// How long a postponed message waits.
+pub const POSTPONEMENT: Duration = Duration::from_secs(30);
+
+/// After this many deliveries without a settlement a message is a suspect. A connection that breaks
+/// counts like the end of its holder, because the broker cannot tell them apart. So five broker
+/// failures make suspects of the messages in hand. They are processed one at a time, which is slow
+/// but harmless.
+pub const SUSPECT_AFTER: u32 = 5;
+
+/// After this many further deliveries without a settlement a suspect becomes a dead letter. This is
+/// more than [`SUSPECT_AFTER`], because a suspect that waits for its turn is counted too when
+/// another batch ends the worker. That other batch becomes a suspect before the waiting one becomes
+/// a dead letter.
+pub const SUSPECT_LIMIT: u32 = 8;
+
+const _: () = assert!(SUSPECT_LIMIT > SUSPECT_AFTER);
+
+/// The kinds of messages. A consumer takes one kind.
+#[cfg(any(feature = "rabbit", feature = "sqlite"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MessageKind {
+    Batch,
+    Suspect,
+    DeadLetter,
+}
+
+/// The reason of a dead letter whose holders ended.
+#[cfg(any(feature = "rabbit", feature = "sqlite"))]
+fn unsettled_reason(deliveries: u32) -> String {
+    format!("delivered {deliveries} times without being settled")
 }
 
 /// How long a failed batch waits before its next attempt.
@@ -149,8 +196,13 @@ pub struct Delivery {
     pub id: Option<BatchId>,
     /// The number of this attempt, from 1.
     pub attempt: u32,
+    /// How often the message was postponed by the installation that published it.
+    pub postponed: u32,
     /// Whether the message was delivered before and returned.
     pub redelivered: bool,
+    /// Whether another installation of Carga published the message. A message without an
+    /// installation is from an older build and counts as this installation's own.
+    pub is_foreign: bool,
     /// The reason, if this is a dead letter.
     pub reason: Option<String>,
     settlement: Box<dyn Settlement>,
@@ -165,6 +217,9 @@ pub trait Settlement: fmt::Debug + Send + Sync {
     /// Delivers the message again after the tier's delay.
     async fn retry(self: Box<Self>, body: Bytes, tier: RetryTier) -> PortResult<()>;
 
+    /// Delivers the message again after [`POSTPONEMENT`].
+    async fn postpone(self: Box<Self>, body: Bytes) -> PortResult<()>;
+
     /// Moves the message to the dead letters, with the reason.
     async fn dead_letter(self: Box<Self>, body: Bytes, reason: &str) -> PortResult<()>;
 }
@@ -178,6 +233,11 @@ impl Delivery {
     /// Delivers the message again after the tier's delay, as the next attempt.
     pub async fn retry(self, tier: RetryTier) -> PortResult<()> {
         self.settlement.retry(self.body, tier).await
+    }
+
+    /// Delivers the message again after [`POSTPONEMENT`], as the same attempt.
+    pub async fn postpone(self) -> PortResult<()> {
+        self.settlement.postpone(self.body).await
     }
 
     /// Moves the message to the dead letters, with the reason.

@@ -30,7 +30,7 @@ pub enum QueueLocation {
 /// Where the live counters' data is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProgressLocation {
-    /// `redis:`
+    /// `redis:` or `rediss:`
     Redis(SecretUrl),
     /// `sqlite:`
     Sqlite(PathBuf),
@@ -170,7 +170,7 @@ const QUEUE: Variable = Variable {
 };
 const PROGRESS: Variable = Variable {
     name: "REDIS_URL",
-    servers: &["redis"],
+    servers: &["redis", "rediss"],
     example: "redis://localhost",
     adapter: ("Redis", cfg!(feature = "redis")),
     password: Some("REDIS_PASSWORD"),

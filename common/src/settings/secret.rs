@@ -44,7 +44,7 @@ impl SecretUrl {
             scheme, host, rest, ..
         } = parts;
         let user = parts.user.unwrap_or_default();
-        if user.contains(':') || (user.is_empty() && scheme != "redis") {
+        if user.contains(':') || (user.is_empty() && !matches!(scheme, "redis" | "rediss")) {
             return self;
         }
         let password = percent_encoded(password);

@@ -215,6 +215,48 @@ fn a_password_comes_from_its_own_variable_and_is_never_shown() {
 }
 
 #[test]
+fn a_redis_url_may_ask_for_tls() {
+    let mut variables = SERVERS.to_vec();
+    variables[2] = ("REDIS_URL", "rediss://cache");
+    let settings = read(Mode::Distributed, &variables).unwrap();
+    let url = SecretUrl::new("rediss://cache".to_owned());
+    assert_eq!(
+        settings.ports.locations.progress,
+        ProgressLocation::Redis(url)
+    );
+}
+
+#[test]
+fn a_redis_url_with_tls_gets_the_password_from_its_own_variable() {
+    let mut variables = SERVERS.to_vec();
+    variables[2] = ("REDIS_URL", "rediss://cache");
+    variables.push(("REDIS_PASSWORD", "s3/cret"));
+    let settings = read(Mode::Distributed, &variables).unwrap();
+    let ProgressLocation::Redis(url) = &settings.ports.locations.progress else {
+        panic!("{:?}", settings.ports.locations.progress);
+    };
+    assert_eq!(url.expose(), "rediss://:s3%2Fcret@cache");
+}
+
+#[test]
+fn rows_are_kept_for_ever_unless_a_number_of_days_is_set() {
+    let retention = |variables: &[(&str, &str)]| {
+        let settings = read(Mode::Embedded, variables).unwrap();
+        settings.worker.retention
+    };
+    assert_eq!(retention(&[]), None);
+    assert_eq!(retention(&[("CARGA_RETENTION_DAYS", "")]), None);
+    let days = retention(&[("CARGA_RETENTION_DAYS", "30")]);
+    assert_eq!(days, Some(Duration::from_secs(30 * 24 * 3600)));
+    for wrong in ["0", "1.5", "36501", "never"] {
+        let variables = [("CARGA_RETENTION_DAYS", wrong)];
+        let fault = read(Mode::Embedded, &variables).unwrap_err().to_string();
+        let expected = format!("CARGA_RETENTION_DAYS={wrong}: must be a whole number of days");
+        assert!(fault.contains(&expected), "{fault}");
+    }
+}
+
+#[test]
 fn a_renamed_setting_works_under_its_former_name_unless_both_are_set() {
     let limit = |variables: &[(&str, &str)]| {
         let settings = read(Mode::Embedded, variables).unwrap();

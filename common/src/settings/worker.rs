@@ -22,12 +22,17 @@ pub struct WorkerSettings {
     /// Concurrent transactions that store batches.
     pub store_sessions: usize,
     /// The lease of a receiving upload expires after this time without a heartbeat. The upload
-    /// fails when two sweeps in a row find its lease expired.
+    /// fails once every sweep for five seconds has found its lease expired.
     pub lease: Duration,
     /// The pause between two sweeps.
     pub sweep: Duration,
+    /// An upload with missing batches fails after this time, if all queues were empty and no worker
+    /// held or stored a batch of it.
+    pub lost: Duration,
     /// How long the archive of a failed upload is kept.
     pub archive_grace: Duration,
+    /// How long rows, ledger and archive of an upload that ended well are kept; for ever if `None`.
+    pub retention: Option<Duration>,
     /// A file that a running worker touches every few seconds, for health checks. `carga` needs no
     /// such file, since it answers health checks over HTTP.
     pub heartbeat_file: Option<PathBuf>,
@@ -52,11 +57,29 @@ impl WorkerSettings {
             store_sessions: reader.number("CARGA_STORE_SESSIONS", 2, 1..=64),
             lease: reader.seconds("CARGA_LEASE_SECS", 60, 3600),
             sweep: reader.milliseconds("CARGA_SWEEP_MS", 10_000, 3_600_000),
+            lost: reader.seconds("CARGA_LOST_SECS", 3600, 366 * 24 * 3600),
             archive_grace: reader.seconds("CARGA_ARCHIVE_GRACE_SECS", 24 * 3600, 366 * 24 * 3600),
+            retention: retention(reader),
             heartbeat_file: reader
                 .optional("CARGA_HEARTBEAT_FILE", default_file.as_deref())
                 .or(default_file)
                 .map(PathBuf::from),
+        }
+    }
+}
+
+/// A number of whole days. There is no default: nothing is deleted unless an operator asks for it.
+fn retention(reader: &mut Reader<'_>) -> Option<Duration> {
+    const NAME: &str = "CARGA_RETENTION_DAYS";
+    const MOST_DAYS: u64 = 36_500;
+    let text = reader.optional(NAME, None::<&str>)?;
+    match text.parse::<u64>() {
+        Ok(days @ 1..=MOST_DAYS) => Some(Duration::from_secs(days * 24 * 3600)),
+        _ => {
+            reader.fault(format!(
+                "{NAME}={text}: must be a whole number of days between 1 and {MOST_DAYS}; leave it empty to keep all rows"
+            ));
+            None
         }
     }
 }

@@ -7,6 +7,9 @@
 //! - A batch is stored once. A replay adds nothing and is reported as a replay.
 //! - The fence: after an upload has failed, none of its batches is stored. This includes a batch
 //!   whose transaction is already running.
+//! - A group does not wait while the status of an upload is about to change, since it may have
+//!   batches of other uploads. The batches of the first upload are reported as *locked*, and the
+//!   others are stored.
 
 use std::fmt;
 
@@ -14,7 +17,7 @@ use async_trait::async_trait;
 
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
-use crate::progress::Snapshot;
+use crate::progress::{Counters, Snapshot};
 use crate::upload::UploadKey;
 
 /// A batch whose object is in the archive.
@@ -39,6 +42,12 @@ pub enum StoreOutcome {
     Fenced,
     /// Nothing was stored: the store has no upload with this id.
     UnknownUpload,
+    /// Nothing was stored: the upload has a status that this build does not know. A newer build
+    /// knows it.
+    UnknownStatus,
+    /// Nothing was stored: the status of the upload is about to change. Store the batch again after
+    /// a pause.
+    Locked,
 }
 
 /// An entry of the ledger.
@@ -72,4 +81,8 @@ pub trait BatchStore: fmt::Debug + Send + Sync {
 
     /// The figures from which live counters can be rebuilt.
     async fn progress(&self, key: UploadKey) -> PortResult<Snapshot>;
+
+    /// The figures that live counters would show. The database adds them up, so that a poll need
+    /// not fetch the whole ledger of a long file.
+    async fn sums(&self, key: UploadKey) -> PortResult<Counters>;
 }

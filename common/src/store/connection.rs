@@ -5,10 +5,12 @@
 //! - A reachable store answers a ping.
 //! - Several processes can open the store at once; the first of them creates the schema.
 //! - Committed data survives reopening.
+//! - Every store has an id of its own, which never changes.
 
 use std::fmt;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::error::PortResult;
 
@@ -17,6 +19,10 @@ use crate::error::PortResult;
 pub trait StoreConnection: fmt::Debug + Send + Sync {
     /// Checks that the store can be reached.
     async fn ping(&self) -> PortResult<()>;
+
+    /// The id of this installation of Carga. Its messages carry the id, so that installations which
+    /// share a broker can tell their messages apart.
+    async fn installation(&self) -> PortResult<Uuid>;
 
     /// Closes all connections. Every later call fails.
     async fn close(&self);

@@ -4,7 +4,8 @@
 //!
 //! - The rows of an upload are hidden as soon as its status changes. Any process can resume their
 //!   removal at any point.
-//! - Rows of an upload that ended well are never removed.
+//! - The rows of an upload that ended well are kept until it is undone, or until `expire_rows`
+//!   marks it. Its record is never removed.
 //! - `leftovers` finds everything that a crash leaves behind.
 //! - `expire` keeps an upload whose lease was renewed, or which was sealed, after `leftovers`
 //!   listed it.
@@ -37,9 +38,10 @@ pub struct Leftovers {
     pub expired: Vec<UploadKey>,
     /// Sealed uploads that no worker has ended.
     pub unfinished: Vec<UploadId>,
-    /// Ended uploads whose rows are still to be removed.
+    /// Uploads that ended without keeping their rows, or whose rows expired, and whose rows are
+    /// still to be removed.
     pub to_remove: Vec<UploadId>,
-    /// Ended uploads whose archive is still to be deleted.
+    /// Such uploads whose archive is still to be deleted.
     pub to_unarchive: Vec<UploadId>,
 }
 
@@ -47,7 +49,9 @@ pub struct Leftovers {
 #[async_trait]
 pub trait MaintenanceStore: fmt::Debug + Send + Sync {
     /// Lists the uploads that need the sweeper. An upload has expired when its last heartbeat is
-    /// older than `lease`; the archive of a failed upload is deleted after `archive_grace`.
+    /// older than `lease`. The archive of a failed upload is deleted after `archive_grace`; the
+    /// archives of cancelled and undone uploads, and of uploads whose rows expired, are deleted at
+    /// once.
     async fn leftovers(&self, lease: Duration, archive_grace: Duration) -> PortResult<Leftovers>;
 
     /// Ends an upload as `failed`, with the failure `interrupted`, if it is still receiving and its
@@ -57,10 +61,30 @@ pub trait MaintenanceStore: fmt::Debug + Send + Sync {
     /// without this condition.
     async fn expire(&self, key: UploadKey, lease: Duration) -> PortResult<bool>;
 
-    /// Removes some of the rows of an upload that failed, was cancelled or was undone.
+    /// Marks uploads that ended well more than `older_than` ago as expired. Their rows are hidden
+    /// at once; `leftovers` then lists the uploads, so that rows, ledger and archive are removed.
+    /// Marks a limited number, and returns how many it marked.
+    async fn expire_rows(&self, older_than: Duration) -> PortResult<u64>;
+
+    /// Removes some of the rows of an upload that failed, was cancelled or was undone, or whose
+    /// rows expired.
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal>;
 
-    /// Records that the archive of an upload was deleted. An upload that was undone a moment ago
-    /// stays in `to_unarchive`, since a worker may still write to its archive.
+    /// Records that the archive of an upload was deleted. An upload that was cancelled or undone a
+    /// moment ago stays in `to_unarchive`, since a worker may still write to its archive.
     async fn archive_removed(&self, id: UploadId) -> PortResult<()>;
+
+    /// Makes room for the rows of this week and of the next week, if the landing table has
+    /// partitions. Fails rather than wait for other transactions. Rows are also stored without such
+    /// a partition.
+    async fn extend_landing(&self) -> PortResult<()> {
+        Ok(())
+    }
+
+    /// Drops one partition of the landing table whose week is over and whose uploads keep no rows.
+    /// Fails rather than wait for other transactions. Returns whether there may be another
+    /// partition to drop.
+    async fn shrink_landing(&self) -> PortResult<bool> {
+        Ok(false)
+    }
 }

@@ -13,6 +13,7 @@
 //! | `rejects` | [`RejectStore`] | rejected rows with their reasons |
 //! | `dead_letters` | [`DeadLetterStore`] | batches that will not be tried again |
 //! | `maintenance` | [`MaintenanceStore`] | work that remains after an end or a crash |
+//! | `holds` | [`HoldStore`] | which uploads workers have batches of, and which miss batches |
 //! | `connection` | [`StoreConnection`] | the connection itself |
 //!
 //! # Promises of every call
@@ -23,6 +24,7 @@ mod batches;
 mod completion;
 mod connection;
 mod dead_letters;
+mod holds;
 mod maintenance;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod paging;
@@ -42,6 +44,7 @@ pub use batches::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
 pub use completion::{Completion, CompletionStore};
 pub use connection::StoreConnection;
 pub use dead_letters::{DeadBatch, DeadLetterStore, Parked};
+pub use holds::HoldStore;
 pub use maintenance::{Leftovers, MaintenanceStore, Removal};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, PostgresStore};
@@ -64,6 +67,7 @@ pub trait Store:
     + RejectStore
     + DeadLetterStore
     + MaintenanceStore
+    + HoldStore
     + StoreConnection
 {
 }
@@ -76,6 +80,7 @@ impl<S> Store for S where
         + RejectStore
         + DeadLetterStore
         + MaintenanceStore
+        + HoldStore
         + StoreConnection
 {
 }

@@ -80,14 +80,15 @@ impl LedgerRange {
 }
 
 /// Checks that the ledger has no further entries because all rows were read, and not because the
-/// rows were removed between two pages.
+/// rows expired, or were removed between two pages.
 pub(super) fn check_ended(
     operation: &'static str,
     upload: Option<Upload>,
     after_seq: u32,
 ) -> PortResult<()> {
     match upload {
-        Some(upload) if upload.status.keeps_rows() => Ok(()),
+        Some(upload) if upload.keeps_rows() => Ok(()),
+        Some(upload) if upload.expired_at.is_some() => Err(expired(operation)),
         _ if after_seq == 0 => Ok(()),
         _ => Err(removed(operation)),
     }
@@ -95,6 +96,11 @@ pub(super) fn check_ended(
 
 fn removed(operation: &'static str) -> PortError {
     let reason = "the rows were removed while they were being read";
+    PortError::new(ErrorKind::Conflict, operation, reason)
+}
+
+fn expired(operation: &'static str) -> PortError {
+    let reason = "the rows have expired (CARGA_RETENTION_DAYS); send the file again";
     PortError::new(ErrorKind::Conflict, operation, reason)
 }
 

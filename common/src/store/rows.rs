@@ -41,7 +41,8 @@ pub struct RowPage {
 #[async_trait]
 pub trait RowStore: fmt::Debug + Send + Sync {
     /// The page of rows after batch number `after_seq`; 0 starts at the beginning. Returns `None`
-    /// after the last page, and for an upload that did not end well.
+    /// after the last page, and for an upload that did not end well. For an upload whose rows
+    /// expired, every page is a *conflict*.
     async fn row_page(&self, id: UploadId, after_seq: u32) -> PortResult<Option<RowPage>>;
 }
 

@@ -19,11 +19,14 @@ pub(super) const SWEEP_LIMIT: i64 = 100;
 /// the same uploads twice.
 pub(super) const EXPIRY_LIMIT: i64 = 10_000;
 
+/// The most uploads whose rows expire in one call.
+pub(super) const ROW_EXPIRY_LIMIT: i64 = 1000;
+
 /// How long the workers have to complete a sealed upload before the sweeper checks it.
 pub(super) const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
 
-/// How long the sweeper repeats deleting the archive of an undone upload, since a worker may still
-/// write a batch or a manifest to it.
+/// How long the sweeper repeats deleting the archive of a cancelled or undone upload, since a
+/// worker may still write a batch or a manifest to it.
 pub(super) const UNARCHIVE_AGAIN: Duration = Duration::from_secs(60);
 
 /// The failure of an upload whose lease has expired.
@@ -35,28 +38,54 @@ pub(super) fn interrupted(lease: Duration) -> Failure {
     Failure::new("interrupted", message)
 }
 
-/// The state of an upload that decides whether its batches may be stored.
+/// The failure of an upload whose batches are lost.
+pub(super) fn lost(quiet: Duration) -> Failure {
+    let message = format!(
+        "some batches are neither stored nor in any queue, and no worker has held a batch of the upload for {} s \
+         (CARGA_LOST_SECS); was a queue deleted, or did a server lose its disk? send the file again",
+        quiet.as_secs()
+    );
+    Failure::new("batches_lost", message)
+}
+
+/// A finding of the fence about an upload. It decides whether batches may be stored.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Admission {
-    pub(super) epoch: Epoch,
-    pub(super) status: Status,
+pub(super) enum Admission {
+    /// The status cannot change before the transaction ends.
+    Fenced { epoch: Epoch, status: Status },
+    /// A newer build wrote a status that this build does not know.
+    UnknownStatus,
+    /// Another transaction is about to change the status.
+    Locked,
 }
 
 impl Admission {
+    /// Parses the columns `epoch` and `status`.
+    pub(super) fn parse(epoch: i32, status: &str) -> Self {
+        let epoch = epoch.into();
+        let status = status.parse();
+        status.map_or(Self::UnknownStatus, |status| Self::Fenced { epoch, status })
+    }
+
     /// Whether the batch may be stored.
-    pub(super) fn admits(&self, id: BatchId) -> bool {
-        self.epoch == id.upload.epoch && !self.status.is_terminal()
+    pub(super) fn admits(self, id: BatchId) -> bool {
+        matches!(self, Self::Fenced { epoch, status }
+            if epoch == id.upload.epoch && !status.is_terminal())
     }
 
     /// Whether the upload has ended with all its rows, including those of this batch.
-    fn has_stored(&self, id: BatchId) -> bool {
-        self.epoch == id.upload.epoch && self.status.keeps_rows()
+    fn has_stored(self, id: BatchId) -> bool {
+        matches!(self, Self::Fenced { epoch, status }
+            if epoch == id.upload.epoch && status.keeps_rows())
     }
 
     /// Whether the batch should be archived. A batch of an unknown upload should be, so that it
     /// reaches the fence, which reports it.
     pub(super) fn is_worth_archiving(known: Option<Self>, id: BatchId) -> bool {
-        known.is_none_or(|known| known.admits(id) || known.has_stored(id))
+        match known {
+            None | Some(Self::UnknownStatus | Self::Locked) => true,
+            Some(known) => known.admits(id) || known.has_stored(id),
+        }
     }
 }
 
@@ -72,6 +101,8 @@ pub(super) fn outcomes<'a>(
         .get(&batch.id.upload.id)
     {
         None => StoreOutcome::UnknownUpload,
+        Some(Admission::UnknownStatus) => StoreOutcome::UnknownStatus,
+        Some(Admission::Locked) => StoreOutcome::Locked,
         Some(known) if known.has_stored(batch.id) => StoreOutcome::Replay,
         Some(known) if !known.admits(batch.id) => StoreOutcome::Fenced,
         // Removing the id makes sure that a batch which is in the group twice is written once.

@@ -111,12 +111,13 @@ pub trait UploadStore: fmt::Debug + Send + Sync {
     /// [`remove_rows`](super::MaintenanceStore::remove_rows) removes them.
     async fn undo(&self, key: UploadKey) -> PortResult<bool>;
 
-    /// The latest upload with this content whose rows are visible, other than `except`.
+    /// The latest upload with this content whose rows are visible, other than `except`. The rows of
+    /// an expired upload are not visible.
     async fn same_content(&self, sha256: Sha256, except: UploadId) -> PortResult<Option<UploadId>>;
 
     /// Reserves this content for a receiving upload. Returns the other upload if one has reserved
-    /// or stored the same content and has not failed. Of several uploads that call this at the same
-    /// time, one succeeds. A repeated call succeeds again.
+    /// or stored the same content, has not failed and has not expired. Of several uploads that call
+    /// this at the same time, one succeeds. A repeated call succeeds again.
     async fn claim_content(&self, key: UploadKey, sha256: Sha256) -> PortResult<Option<UploadId>>;
 
     /// One upload; `None` if the id is unknown.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use carga_common::batch::{BatchId, EncodedBatch};
-use carga_common::queue::{BatchQueue, RabbitQueue, RabbitSettings};
+use carga_common::queue::{BatchQueue, POSTPONEMENT, RabbitQueue, RabbitSettings};
 use carga_common::upload::UploadKey;
 use carga_testkit::{Scope, eventually};
 use sqlx::PgPool;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::app::{App, TIMEOUT};
 use crate::files::{csv, paced};
+use crate::harness::Harness;
 
 #[tokio::test]
 async fn an_invalid_message_is_parked_with_its_reason_and_the_worker_continues() -> Result<()> {
@@ -21,31 +22,37 @@ async fn an_invalid_message_is_parked_with_its_reason_and_the_worker_continues()
     let app = App::start(scope, 1).await?;
     let queue = queue(&app).await?;
     let unknown = Uuid::now_v7();
-    let no_such_upload = format!(
-        r#"{{"v":2,"upload":"{unknown}","epoch":1,"seq":3,"trace":"","columns":["a"],"rows":[["1"]],"runs":[[1,1]]}}"#
+    let body = "this is no JSON";
+    queue
+        .publisher()
+        .publish(&message(unknown, 1, body))
+        .await?;
+    let (kept_body, kept_reason) = parked(&pool, unknown, 1).await?;
+    ensure!(
+        kept_body == body.as_bytes() && kept_reason.contains("malformed"),
+        "{kept_reason}"
     );
-    for (seq, body, reason) in [
-        (1, "this is no JSON".to_owned(), "malformed"),
-        (
-            2,
-            r#"{"v":7,"rows":"in another shape"}"#.to_owned(),
-            "version 7",
-        ),
-        (3, no_such_upload, "no such upload"),
-    ] {
-        queue
-            .publisher()
-            .publish(&message(unknown, seq, &body))
-            .await?;
-        let (kept_body, kept_reason) = parked(&pool, unknown, seq as i32).await?;
-        ensure!(
-            kept_body == body.as_bytes() && kept_reason.contains(reason),
-            "{kept_reason}"
-        );
-    }
     let id = Uuid::now_v7();
     ensure!(app.put(id, csv(3000)).await?.status() == 202);
     app.expect_completed(id, 3000).await?;
+    queue.close().await;
+    app.close().await
+}
+
+#[tokio::test]
+async fn a_message_of_a_newer_version_waits_and_does_not_fail_its_upload() -> Result<()> {
+    let mut app = App::start(Scope::new().await?, 1).await?;
+    let queue = queue(&app).await?;
+    let id = Uuid::now_v7();
+    let sending = app.start_sending(id, paced(csv(3000), 50_000));
+    app.wait_until_begun(id).await?;
+    let body = r#"{"v":7,"rows":"in another shape"}"#;
+    queue.publisher().publish(&message(id, 900, body)).await?;
+    let worker = app.storing_process();
+    worker.wait_for_log("message version 7", TIMEOUT).await?;
+    ensure!(sending.await??.status() == 202);
+    let upload = app.expect_completed(id, 3000).await?;
+    ensure!(upload["batches"]["dead"] == 0, "{upload}");
     queue.close().await;
     app.close().await
 }
@@ -112,13 +119,21 @@ async fn a_batch_published_many_times_is_stored_once() -> Result<()> {
     app.close().await
 }
 
-async fn queue(app: &App) -> Result<RabbitQueue> {
+/// The queue of the app's installation.
+pub(super) async fn queue(app: &App) -> Result<RabbitQueue> {
+    let Harness::Distributed(scope) = &app.harness else {
+        bail!("only distributed mode has a broker");
+    };
+    let installed = sqlx::query_scalar("SELECT id FROM installation");
+    let installation: Uuid = installed.fetch_one(&scope.pool()).await?;
     let env = app.harness.env();
     let settings = RabbitSettings {
         url: env["AMQP_URL"].clone(),
         queue: env["CARGA_QUEUE"].clone(),
         program: "test".to_owned(),
         publish_timeout: Duration::from_secs(10),
+        postponement: POSTPONEMENT,
+        installation,
     };
     Ok(RabbitQueue::connect(settings).await?)
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use carga_common::queue::SUSPECT_AFTER;
 use carga_testkit::{Binary, Running, Scope};
 use uuid::Uuid;
 
@@ -40,6 +41,31 @@ async fn a_killed_worker_loses_no_row_and_duplicates_no_row() -> Result<()> {
         redelivered,
         "no batch was redelivered, so the test proved nothing"
     );
+    app.close().await
+}
+
+#[tokio::test]
+async fn a_batch_whose_workers_were_killed_five_times_is_stored_alone() -> Result<()> {
+    let mut app = App::start(Scope::new().await?, 0).await?;
+    let id = Uuid::now_v7();
+    ensure!(app.put(id, csv(500)).await?.status() == 202);
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("alive").display().to_string();
+    let mut env = app.harness.env();
+    env.insert("CARGA_HEARTBEAT_FILE".to_owned(), file);
+    // Without the archive, a worker holds the batch until it is killed.
+    let nobody = "http://127.0.0.1:1".to_owned();
+    env.insert("AWS_ENDPOINT_URL".to_owned(), nobody);
+    for _ in 0..SUSPECT_AFTER {
+        let mut worker = Running::spawn(Binary::Worker, &env)?;
+        let waits = "retrying after a pause";
+        worker.wait_for_log(waits, TIMEOUT).await?;
+        worker.kill9()?;
+    }
+    app.add_worker().await?;
+    app.expect_completed(id, 500).await?;
+    let log = app.workers[0].log();
+    ensure!(log.contains("a batch is a suspect"), "{log}");
     app.close().await
 }
 

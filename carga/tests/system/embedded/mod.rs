@@ -4,3 +4,4 @@ mod commands;
 mod full_disk;
 mod heartbeat;
 mod kills;
+mod reverse;

@@ -4,15 +4,43 @@ use std::time::Duration;
 
 use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::topology::Topology;
 use crate::error::{PortError, PortResult};
 
-/// The time limit for opening a connection or a channel.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit for an answer of the broker. lapin 4.12 never answers a request that is made
+/// while its connection ends.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// AMQP's reply code for success.
 pub(super) const REPLY_SUCCESS: u16 = 200;
+
+/// Waits for the end of a request, but no longer than the limit.
+async fn in_time<T>(
+    operation: &'static str,
+    limit: Duration,
+    request: impl Future<Output = PortResult<T>>,
+) -> PortResult<T> {
+    tokio::time::timeout(limit, request)
+        .await
+        .unwrap_or_else(|_| {
+            let reason = format!("no answer from RabbitMQ within {} ms", limit.as_millis());
+            Err(PortError::unavailable(operation, reason))
+        })
+}
+
+/// Waits for the broker's answer to a request, but no longer than [`ANSWER_TIMEOUT`].
+pub(super) async fn answer<T>(
+    operation: &'static str,
+    request: impl Future<Output = lapin::Result<T>>,
+) -> PortResult<T> {
+    let request = async {
+        let answer = request.await;
+        answer.map_err(|error| PortError::unavailable(operation, error))
+    };
+    in_time(operation, ANSWER_TIMEOUT, request).await
+}
 
 /// One connection. It opens at first use, and again after a loss.
 #[derive(Debug)]
@@ -25,6 +53,8 @@ pub(super) struct Connector {
     /// hangs.
     timeout: Duration,
     connection: Mutex<Option<Connection>>,
+    /// When the last declaration after a returned message began.
+    declared_at: Mutex<Option<Instant>>,
 }
 
 impl Connector {
@@ -34,8 +64,9 @@ impl Connector {
             url,
             name,
             topology,
-            timeout: CONNECT_TIMEOUT.min(timeout),
+            timeout: ANSWER_TIMEOUT.min(timeout),
             connection: Mutex::default(),
+            declared_at: Mutex::default(),
         }
     }
 
@@ -44,7 +75,7 @@ impl Connector {
     pub(super) async fn channel(&self) -> PortResult<Channel> {
         const OPERATION: &str = "queue.connect";
         let mut slot = self.connection.lock().await;
-        let opened = tokio::time::timeout(self.timeout, async {
+        let opened = in_time(OPERATION, self.timeout, async {
             if let Some(connection) = slot.as_ref().filter(|known| known.status().connected()) {
                 let channel = connection.create_channel().await;
                 return channel.map_err(|error| PortError::unavailable(OPERATION, error));
@@ -62,31 +93,50 @@ impl Connector {
             *slot = Some(connection);
             Ok(channel)
         })
-        .await
-        .unwrap_or_else(|_| {
-            let reason = format!(
-                "no answer from RabbitMQ within {} ms",
-                self.timeout.as_millis()
-            );
-            Err(PortError::unavailable(OPERATION, reason))
-        });
+        .await;
         if opened.is_err() {
             *slot = None;
         }
         opened
     }
 
+    /// Opens a channel after the queues have been declared again. A queue may have been deleted
+    /// while the connection lived.
+    pub(super) async fn declared_channel(&self) -> PortResult<Channel> {
+        let channel = self.channel().await?;
+        let declared = self.topology.declare(&channel);
+        in_time("queue.declare", self.timeout, declared).await?;
+        Ok(channel)
+    }
+
+    /// Declares the queues again.
+    pub(super) async fn declare(&self) -> PortResult<()> {
+        close(self.declared_channel().await?).await;
+        Ok(())
+    }
+
+    /// Declares the queues again, unless that was done since `noticed`. Many publishes notice at
+    /// once that a queue was deleted.
+    pub(super) async fn declare_since(&self, noticed: Instant) -> PortResult<()> {
+        let mut declared_at = self.declared_at.lock().await;
+        if declared_at.is_none_or(|at| at < noticed) {
+            let started = Instant::now();
+            self.declare().await?;
+            *declared_at = Some(started);
+        }
+        Ok(())
+    }
+
     pub(super) async fn close(&self) {
         if let Some(connection) = self.connection.lock().await.take() {
             let closed = connection.close(REPLY_SUCCESS, "done".into());
             // After a timeout the broker detects the end of the connection by itself.
-            let _ = tokio::time::timeout(CONNECT_TIMEOUT, closed).await;
+            let _ = answer("queue.close", closed).await;
         }
     }
 }
 
 /// Closes a channel. An error means that the channel was closed already.
 pub(super) async fn close(channel: Channel) {
-    let _ =
-        tokio::time::timeout(CONNECT_TIMEOUT, channel.close(REPLY_SUCCESS, "done".into())).await;
+    let _ = answer("queue.close", channel.close(REPLY_SUCCESS, "done".into())).await;
 }

@@ -6,8 +6,10 @@
 
 mod connector;
 mod consumer;
+mod envelope;
 mod prefetch;
 mod publisher;
+mod settlement;
 mod topology;
 
 use std::sync::Arc;
@@ -16,16 +18,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
-use tokio::sync::Mutex;
+use uuid::Uuid;
 
-use self::connector::{Connector, close};
-use self::publisher::Publisher;
+use self::connector::{Connector, answer, close};
+use self::publisher::{Publisher, SettlingPublishers};
+use self::settlement::Origin;
 use self::topology::Topology;
-use super::{BatchPublisher, BatchQueue, Deliveries, Prefetch, QueueDepth, RetryTier};
-use crate::error::{PortError, PortResult};
+use super::{BatchPublisher, BatchQueue, Deliveries, MessageKind, Prefetch, QueueDepth, RetryTier};
+use crate::error::PortResult;
 
 /// A small prefetch bounds the memory for dead letters and keeps their order.
 const DEAD_LETTER_PREFETCH: u16 = 4;
+
+/// How long closing waits for the messages that are being released.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Settings of the queue on RabbitMQ.
 #[derive(Debug, Clone)]
@@ -38,6 +44,11 @@ pub struct RabbitSettings {
     pub program: String,
     /// A publish without a confirm within this time has failed.
     pub publish_timeout: Duration,
+    /// How long a postponed message waits: [`POSTPONEMENT`](super::POSTPONEMENT), or a shorter time
+    /// in tests.
+    pub postponement: Duration,
+    /// The id of this installation of Carga. Every published message carries it.
+    pub installation: Uuid,
 }
 
 /// [`BatchQueue`] on RabbitMQ.
@@ -47,30 +58,33 @@ pub struct RabbitQueue {
     publishing: Arc<Connector>,
     publish_timeout: Duration,
     consuming: Connector,
-    /// The publisher of retries and dead letters. It sends one message at a time, so that a return
-    /// always belongs to the message that was sent last.
-    settling: Arc<Mutex<Publisher>>,
+    settling: Arc<SettlingPublishers>,
+    installation: Uuid,
 }
 
 impl RabbitQueue {
     /// Connects and declares the queues.
     pub async fn connect(settings: RabbitSettings) -> PortResult<Self> {
-        let topology = Topology::new(&settings.queue);
+        let topology = Topology::new(&settings.queue, settings.postponement);
         let connector = |role: &str| {
             let name = format!("{} {role}", settings.program);
             let timeout = settings.publish_timeout / 2;
             Connector::new(settings.url.clone(), name, topology.clone(), timeout)
         };
         let publishing = Arc::new(connector("publish"));
-        let settling = Publisher::new(
-            Arc::clone(&publishing),
-            &topology.batches,
-            settings.publish_timeout,
-        );
+        let settling = SettlingPublishers::new(|| {
+            Publisher::new(
+                Arc::clone(&publishing),
+                &topology.batches,
+                settings.installation,
+                settings.publish_timeout,
+            )
+        });
         let queue = Self {
             publish_timeout: settings.publish_timeout,
             consuming: connector("consume"),
-            settling: Arc::new(Mutex::new(settling)),
+            settling: Arc::new(settling),
+            installation: settings.installation,
             publishing,
             topology,
         };
@@ -78,17 +92,30 @@ impl RabbitQueue {
         Ok(queue)
     }
 
+    async fn start(
+        &self,
+        kind: MessageKind,
+        prefetch: Prefetch,
+    ) -> PortResult<Box<dyn Deliveries>> {
+        let origin = Origin {
+            kind,
+            // A deleted queue is declared again.
+            channel: self.consuming.declared_channel().await?,
+            topology: self.topology.clone(),
+            settling: Arc::clone(&self.settling),
+            installation: self.installation.to_string(),
+        };
+        consumer::start(origin, prefetch).await
+    }
+
     async fn messages_in(&self, queue: &str) -> PortResult<u64> {
-        const OPERATION: &str = "queue.depth";
         let channel = self.consuming.channel().await?;
         let options = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::durable()
         };
-        let declared = channel
-            .queue_declare(queue.into(), options, FieldTable::default())
-            .await
-            .map_err(|error| PortError::unavailable(OPERATION, error))?;
+        let declared = channel.queue_declare(queue.into(), options, FieldTable::default());
+        let declared = answer("queue.depth", declared).await?;
         close(channel).await;
         Ok(u64::from(declared.message_count()))
     }
@@ -101,37 +128,32 @@ impl BatchQueue for RabbitQueue {
         Arc::new(Publisher::new(
             connector,
             &self.topology.batches,
+            self.installation,
             self.publish_timeout,
         ))
     }
 
     async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>> {
-        let channel = self.consuming.channel().await?;
-        let settling = Arc::clone(&self.settling);
-        consumer::start(
-            channel,
-            &self.topology,
-            &self.topology.batches,
-            prefetch,
-            settling,
-        )
-        .await
+        self.start(MessageKind::Batch, prefetch).await
+    }
+
+    async fn consume_suspects(&self) -> PortResult<Box<dyn Deliveries>> {
+        let prefetch = Prefetch::of_batches(1);
+        self.start(MessageKind::Suspect, prefetch).await
     }
 
     async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>> {
-        let channel = self.consuming.channel().await?;
-        let settling = Arc::clone(&self.settling);
-        let queue = &self.topology.dead;
         let prefetch = Prefetch::of_batches(DEAD_LETTER_PREFETCH);
-        consumer::start(channel, &self.topology, queue, prefetch, settling).await
+        self.start(MessageKind::DeadLetter, prefetch).await
     }
 
     async fn depth(&self) -> PortResult<QueueDepth> {
         let mut depth = QueueDepth {
             ready: self.messages_in(&self.topology.batches).await?,
             dead: self.messages_in(&self.topology.dead).await?,
-            retrying: 0,
+            retrying: self.messages_in(&self.topology.wait).await?,
         };
+        depth.ready += self.messages_in(&self.topology.suspects).await?;
         for tier in RetryTier::ALL {
             depth.retrying += self.messages_in(&self.topology.retry(tier)).await?;
         }
@@ -139,11 +161,13 @@ impl BatchQueue for RabbitQueue {
     }
 
     async fn ping(&self) -> PortResult<()> {
-        close(self.publishing.channel().await?).await;
-        Ok(())
+        self.publishing.declare().await
     }
 
     async fn close(&self) {
+        self.settling.releases.close();
+        // The broker returns the other messages, as after any lost connection.
+        let _ = tokio::time::timeout(RELEASE_TIMEOUT, self.settling.releases.wait()).await;
         self.publishing.close().await;
         self.consuming.close().await;
     }

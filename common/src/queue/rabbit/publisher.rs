@@ -4,42 +4,78 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::select_all;
+use lapin::message::{BasicReturnMessage, Delivery as Message};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::super::BatchPublisher;
 use super::connector::{Connector, close};
-use crate::batch::{BatchId, EncodedBatch};
+use super::envelope::Envelope;
+use crate::batch::EncodedBatch;
 use crate::error::{ErrorKind, PortError, PortResult};
 
 const OPERATION: &str = "queue.publish";
 
-pub(super) const EPOCH_HEADER: &str = "carga-epoch";
-pub(super) const ATTEMPT_HEADER: &str = "carga-attempt";
-pub(super) const REASON_HEADER: &str = "carga-reason";
+/// How many retries, postponements and dead letters are published at once. A broker under an alarm
+/// answers none of them, and each waits for its timeout.
+const SETTLING_PUBLISHERS: usize = 8;
 
 /// A message to publish.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outgoing<'a> {
     pub(super) queue: &'a str,
-    pub(super) id: Option<BatchId>,
-    pub(super) attempt: u32,
-    pub(super) reason: Option<&'a str>,
-    pub(super) body: &'a Bytes,
+    pub(super) envelope: &'a Envelope,
+    pub(super) body: &'a [u8],
+}
+
+/// The publishers of retries, postponements and dead letters. Each sends one message at a time, so
+/// a return always belongs to the message that its channel sent last.
+#[derive(Debug)]
+pub(super) struct SettlingPublishers {
+    publishers: Vec<Mutex<Publisher>>,
+    /// The tasks that release messages. If the connection closed before they end, both the copy and
+    /// the original would stay in the queue.
+    pub(super) releases: TaskTracker,
+}
+
+impl SettlingPublishers {
+    pub(super) fn new(publisher: impl Fn() -> Publisher) -> Self {
+        let publishers = (0..SETTLING_PUBLISHERS).map(|_| Mutex::new(publisher()));
+        Self {
+            publishers: publishers.collect(),
+            releases: TaskTracker::new(),
+        }
+    }
+
+    /// Publishes a message with the first publisher that is free.
+    pub(super) async fn send_confirmed(&self, message: Outgoing<'_>) -> PortResult<()> {
+        let locks: Vec<_> = self
+            .publishers
+            .iter()
+            .map(|known| known.lock().boxed())
+            .collect();
+        let (publisher, _, others) = select_all(locks).await;
+        // Otherwise the waiting locks would keep the next message from a free publisher.
+        drop(others);
+        publisher.send_confirmed(message).await
+    }
 }
 
 /// A channel with confirms. It opens at first use, and again after a failure.
 ///
 /// lapin reports a returned message with the next confirm of its channel. So uploads never share a
-/// channel: a return may fail the wrong batch, but always a batch of the right upload.
+/// channel: a return may reach the wrong batch, but always a batch of the right upload.
 #[derive(Debug)]
 pub(super) struct Publisher {
     connector: Arc<Connector>,
     queue: String,
+    installation: Uuid,
     timeout: Duration,
     slot: Mutex<Slot>,
 }
@@ -54,11 +90,10 @@ struct Slot {
 #[async_trait]
 impl BatchPublisher for Publisher {
     async fn publish(&self, batch: &EncodedBatch) -> PortResult<()> {
+        let envelope = Envelope::first(batch.id, self.installation.to_string());
         self.send_confirmed(Outgoing {
             queue: &self.queue,
-            id: Some(batch.id),
-            attempt: 1,
-            reason: None,
+            envelope: &envelope,
             body: &batch.body,
         })
         .await
@@ -66,38 +101,103 @@ impl BatchPublisher for Publisher {
 }
 
 impl Publisher {
-    /// A publisher to `queue`.
-    pub(super) fn new(connector: Arc<Connector>, queue: &str, timeout: Duration) -> Self {
+    /// A publisher of batches, which go to `queue`.
+    pub(super) fn new(
+        connector: Arc<Connector>,
+        queue: &str,
+        installation: Uuid,
+        timeout: Duration,
+    ) -> Self {
         Self {
             connector,
             queue: queue.to_owned(),
+            installation,
             timeout,
             slot: Mutex::default(),
         }
     }
 
     /// Publishes a message, and returns when the broker has made it durable.
+    ///
+    /// The broker returns a message whose queue was deleted. Then the queues are declared again and
+    /// the *returned* message is sent again. It may be another message of this channel. The publish
+    /// of that message then got a plain acknowledgement, so its caller will not send it again.
     pub(super) async fn send_confirmed(&self, message: Outgoing<'_>) -> PortResult<()> {
         let deadline = Instant::now() + self.timeout;
-        let late = || {
-            let reason = format!("no confirm within {} ms", self.timeout.as_millis());
-            PortError::unavailable(OPERATION, reason)
-        };
-        let sent = timeout_at(deadline, self.send(message)).await;
-        let (confirm, generation) = sent.map_err(|_| late())??;
+        let properties = message.envelope.properties();
+        let sent = self.send(message.queue, message.body, properties, deadline);
+        let mut returned = sent.await?;
+        while let Some(lost) = returned {
+            tracing::warn!(
+                queue = %lost.routing_key,
+                reply = %lost.reply_text,
+                "RabbitMQ returned a message; declaring its queue again"
+            );
+            let is_other = lost.data != message.body;
+            let sent = self.send_again(lost, deadline).await;
+            returned = sent.map_err(|error| match is_other {
+                // The caller of the other message believes that it is durable. This error fails the
+                // upload, so that the loss is not silent.
+                true => PortError::new(ErrorKind::Internal, OPERATION, error),
+                false => error,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Declares the queues and sends a returned message again.
+    async fn send_again(
+        &self,
+        lost: BasicReturnMessage,
+        deadline: Instant,
+    ) -> PortResult<Option<BasicReturnMessage>> {
+        let declared = self.connector.declare_since(Instant::now());
+        let declared = timeout_at(deadline, declared).await;
+        declared.map_err(|_| self.late())??;
+        let Message {
+            routing_key,
+            properties,
+            data,
+            ..
+        } = lost.delivery;
+        self.send(routing_key.as_str(), &data, properties, deadline)
+            .await
+    }
+
+    /// Publishes a message and waits for its confirm. Returns the message that the broker has
+    /// returned, if any.
+    async fn send(
+        &self,
+        queue: &str,
+        body: &[u8],
+        properties: BasicProperties,
+        deadline: Instant,
+    ) -> PortResult<Option<BasicReturnMessage>> {
+        let sent = timeout_at(deadline, self.start(queue, body, properties)).await;
+        let (confirm, generation) = sent.map_err(|_| self.late())??;
         let failure = match timeout_at(deadline, confirm).await {
             Ok(Ok(confirmation)) => return settled(confirmation),
             Ok(Err(error)) => PortError::unavailable(OPERATION, error),
-            Err(_) => late(),
+            Err(_) => self.late(),
         };
         self.drop_channel(generation).await;
         Err(failure)
     }
 
+    fn late(&self) -> PortError {
+        let reason = format!("no confirm within {} ms", self.timeout.as_millis());
+        PortError::unavailable(OPERATION, reason)
+    }
+
     /// Sends one message at a time per channel. lapin numbers a message and queues its frames in
     /// two steps, so two concurrent messages could get each other's confirm. A channel is not
     /// reused after a failed publish or a timeout.
-    async fn send(&self, message: Outgoing<'_>) -> PortResult<(PublisherConfirm, u64)> {
+    async fn start(
+        &self,
+        queue: &str,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> PortResult<(PublisherConfirm, u64)> {
         let mut slot = self.slot.lock().await;
         let channel = match slot
             .channel
@@ -115,9 +215,8 @@ impl Publisher {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
-        let (exchange, queue) = ("".into(), message.queue.into());
         let confirm = channel
-            .basic_publish(exchange, queue, options, message.body, properties(message))
+            .basic_publish("".into(), queue.into(), options, body, properties)
             .await
             .map_err(|error| PortError::unavailable(OPERATION, error))?;
         slot.channel = Some(channel);
@@ -146,38 +245,12 @@ impl Publisher {
     }
 }
 
-fn properties(message: Outgoing<'_>) -> BasicProperties {
-    const PERSISTENT: u8 = 2;
-    let mut headers = FieldTable::default();
-    headers.insert(ATTEMPT_HEADER.into(), AMQPValue::LongUInt(message.attempt));
-    if let Some(reason) = message.reason {
-        headers.insert(REASON_HEADER.into(), AMQPValue::LongString(reason.into()));
-    }
-    let mut properties = BasicProperties::default()
-        .with_delivery_mode(PERSISTENT)
-        .with_content_type("application/json".into())
-        .with_app_id("carga".into());
-    if let Some(id) = message.id {
-        headers.insert(
-            EPOCH_HEADER.into(),
-            AMQPValue::LongInt(id.upload.epoch.get()),
-        );
-        properties = properties.with_message_id(id.to_string().into());
-    }
-    properties.with_headers(headers)
-}
-
-/// Only a plain acknowledgement means that the message is durable.
-fn settled(confirmation: Confirmation) -> PortResult<()> {
+/// Only a plain acknowledgement means that the message is durable. Returns the message that the
+/// broker has returned, if any.
+fn settled(confirmation: Confirmation) -> PortResult<Option<BasicReturnMessage>> {
     match confirmation {
-        Confirmation::Ack(None) => Ok(()),
-        Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
-            let reason = format!(
-                "RabbitMQ returned a message for `{}`: {}; was the queue deleted?",
-                returned.routing_key, returned.reply_text
-            );
-            Err(PortError::new(ErrorKind::Internal, OPERATION, reason))
-        }
+        Confirmation::Ack(returned) => Ok(returned),
+        Confirmation::Nack(Some(returned)) => Ok(Some(returned)),
         // The channel still works, and a later publish can succeed.
         Confirmation::Nack(None) => Err(PortError::new(
             ErrorKind::Unavailable,

@@ -1,45 +1,73 @@
 //! The queues. Every argument is explicit, so that RabbitMQ 3.10 and 4.x behave the same.
 //!
-//! - `{name}.batches`: the batches for the workers. A message that is too often delivered without
-//!   being settled becomes a dead letter.
+//! - `{name}.batches`: the batches for the workers. A worker moves a suspect to its own queue. As a
+//!   backstop, the broker makes a dead letter of a message that is too often delivered without
+//!   being settled.
+//! - `{name}.suspects`: batches whose holders ended several times. A worker takes one at a time.
 //! - `{name}.retry.{1,4,16}s`: one queue per retry tier. Messages expire only at the head of a
 //!   queue, so different delays in one queue would block each other. Expired messages return
 //!   to the batches.
+//! - `{name}.wait`: postponed batches. Its messages expire as those of a retry tier do.
 //! - `{name}.dead`: dead letters, until a worker moves them to the store.
 //!
-//! `{name}.batches` dead-letters to `{name}.dead` and never to a tier. The broker silently drops a
-//! message that moves in a circle by dead-lettering alone.
+//! `{name}.batches` and `{name}.suspects` dead-letter to `{name}.dead` and never to a tier. The
+//! broker silently drops a message that moves in a circle by dead-lettering alone.
+
+use std::time::Duration;
 
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ErrorKind as LapinErrorKind};
 
-use super::super::RetryTier;
+use super::super::{MessageKind, RetryTier, SUSPECT_AFTER, SUSPECT_LIMIT, unsettled_reason};
 use crate::error::{ErrorKind, PortError, PortResult};
 
-/// After this many deliveries without a settlement the broker makes a message a dead letter. The
-/// limit is high, because a crashed worker adds one to every message that it held. A header counts
-/// the failed attempts.
+/// The broker makes a dead letter of a batch that exceeds this number of unsettled deliveries. A
+/// worker moves the batch to the suspects long before. A header counts the failed attempts.
 const DELIVERY_LIMIT: i32 = 20;
 
+/// The same limit for suspects. The broker acts when the number exceeds the limit, so the limit is
+/// one less than the allowed deliveries.
+const SUSPECT_DELIVERY_LIMIT: i32 = SUSPECT_LIMIT as i32 - 1;
+
 /// The most bytes of bodies in a queue. A full queue refuses publishes. Their retries slow down the
-/// clients.
+/// clients. RabbitMQ does not change the arguments of a queue, so another value would need a new
+/// queue. An operator can set a lower limit by a policy: the broker applies the lower of the two.
 const MAX_LENGTH_BYTES: i64 = 8 << 30;
+
+/// The end of the name of the queue of suspects.
+const SUSPECTS: &str = ".suspects";
 
 /// The names of the queues.
 #[derive(Debug, Clone)]
 pub(super) struct Topology {
     pub(super) batches: String,
+    pub(super) suspects: String,
+    /// The queue of postponed messages.
+    pub(super) wait: String,
     pub(super) dead: String,
     name: String,
+    postponement: Duration,
 }
 
 impl Topology {
-    pub(super) fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str, postponement: Duration) -> Self {
         Self {
             batches: format!("{name}.batches"),
+            suspects: format!("{name}{SUSPECTS}"),
+            wait: format!("{name}.wait"),
             dead: format!("{name}.dead"),
             name: name.to_owned(),
+            postponement,
+        }
+    }
+
+    /// The queue of these messages.
+    pub(super) fn queue(&self, kind: MessageKind) -> &str {
+        match kind {
+            MessageKind::Batch => &self.batches,
+            MessageKind::Suspect => &self.suspects,
+            MessageKind::DeadLetter => &self.dead,
         }
     }
 
@@ -68,14 +96,45 @@ impl Topology {
         );
         declare(channel, &self.batches, batches).await?;
 
+        let mut suspects = quorum();
+        dead_letter_to(&mut suspects, &self.dead);
+        suspects.insert(
+            "x-delivery-limit".into(),
+            AMQPValue::LongInt(SUSPECT_DELIVERY_LIMIT),
+        );
+        declare(channel, &self.suspects, suspects).await?;
+
         for tier in RetryTier::ALL {
-            let mut retry = quorum();
-            dead_letter_to(&mut retry, &self.batches);
-            let delay_ms = i32::try_from(tier.delay().as_millis()).unwrap_or(i32::MAX);
-            retry.insert("x-message-ttl".into(), AMQPValue::LongInt(delay_ms));
-            declare(channel, &self.retry(tier), retry).await?;
+            self.declare_delay(channel, &self.retry(tier), tier.delay())
+                .await?;
         }
-        Ok(())
+        self.declare_delay(channel, &self.wait, self.postponement)
+            .await
+    }
+
+    /// Declares a queue whose messages return to the batches after a delay.
+    async fn declare_delay(
+        &self,
+        channel: &Channel,
+        queue: &str,
+        delay: Duration,
+    ) -> PortResult<()> {
+        let mut arguments = quorum();
+        dead_letter_to(&mut arguments, &self.batches);
+        let delay_ms = i32::try_from(delay.as_millis()).unwrap_or(i32::MAX);
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(delay_ms));
+        declare(channel, queue, arguments).await
+    }
+}
+
+/// The reason of a message that the broker itself made a dead letter, from its entry in `x-death`.
+pub(super) fn broker_reason(queue: &str, why: &str) -> String {
+    match why {
+        "delivery_limit" if queue.ends_with(SUSPECTS) => {
+            unsettled_reason(SUSPECT_AFTER + SUSPECT_LIMIT)
+        }
+        "delivery_limit" => unsettled_reason(DELIVERY_LIMIT.unsigned_abs() + 1),
+        _ => format!("dead-lettered by RabbitMQ: {why}"),
     }
 }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::super::{Deliveries, Delivery, Prefetch, RetryTier, Settlement};
+use super::super::{Deliveries, Delivery, MessageKind, Prefetch, RetryTier, Settlement};
 use super::messages::Outcome;
 use super::writer::{Lease, Leased, Request, ask, closed};
 use crate::error::PortResult;
@@ -28,7 +28,9 @@ pub(super) struct SqliteDeliveries {
     database: Database,
     requests: mpsc::UnboundedSender<Request>,
     changes: watch::Receiver<usize>,
-    dead: bool,
+    kind: MessageKind,
+    /// How long a postponed message waits.
+    postponement: Duration,
     /// One permit per unsettled delivery.
     prefetch: Arc<Semaphore>,
     /// One permit per byte of the unsettled deliveries that `next` has returned.
@@ -43,7 +45,8 @@ impl SqliteDeliveries {
         database: Database,
         requests: mpsc::UnboundedSender<Request>,
         changes: watch::Receiver<usize>,
-        dead: bool,
+        kind: MessageKind,
+        postponement: Duration,
         prefetch: Prefetch,
     ) -> Self {
         let max_bytes = u32::try_from(prefetch.bytes).unwrap_or(u32::MAX);
@@ -51,7 +54,8 @@ impl SqliteDeliveries {
             database,
             requests,
             changes,
-            dead,
+            kind,
+            postponement,
             prefetch: Arc::new(Semaphore::new(usize::from(prefetch.batches))),
             bytes: Arc::new(Semaphore::new(max_bytes as usize)),
             max_bytes,
@@ -71,17 +75,23 @@ impl SqliteDeliveries {
             room.push(permit);
         }
         self.changes.mark_unchanged();
-        let (dead, limit) = (self.dead, room.len());
+        let (kind, limit) = (self.kind, room.len());
         let leased = ask(&self.requests, OPERATION, |done| Request::Lease {
-            dead,
+            kind,
             limit,
             done,
         })
         .await?;
         if leased.is_empty() {
             drop(room);
-            // After a change or a timeout the caller leases again.
-            let _ = tokio::time::timeout(POLL_INTERVAL, self.changes.changed()).await;
+            // After a change or a timeout the caller leases again. A message becomes a suspect when
+            // its holder ends, and the writer does not announce that.
+            match kind {
+                MessageKind::Suspect => tokio::time::sleep(POLL_INTERVAL).await,
+                MessageKind::Batch | MessageKind::DeadLetter => {
+                    let _ = tokio::time::timeout(POLL_INTERVAL, self.changes.changed()).await;
+                }
+            }
         } else {
             self.leased.extend(leased.into_iter().zip(room));
         }
@@ -126,10 +136,14 @@ impl Deliveries for SqliteDeliveries {
             body,
             id: Some(leased.message.batch),
             attempt: leased.message.attempt,
+            postponed: leased.message.postponed,
             redelivered: leased.message.deliveries > 1,
+            is_foreign: leased.message.is_foreign,
             reason,
             settlement: Box::new(SqliteSettlement {
                 lease: leased.lease,
+                is_foreign: leased.message.is_foreign,
+                postponement: self.postponement,
                 _prefetched: (prefetched, bytes),
             }),
         })
@@ -139,6 +153,8 @@ impl Deliveries for SqliteDeliveries {
 #[derive(Debug)]
 struct SqliteSettlement {
     lease: Lease,
+    is_foreign: bool,
+    postponement: Duration,
     _prefetched: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
@@ -151,6 +167,14 @@ impl Settlement for SqliteSettlement {
     /// The queue still has the body, so the caller's copy is not written.
     async fn retry(self: Box<Self>, _body: Bytes, tier: RetryTier) -> PortResult<()> {
         self.lease.settle(Outcome::Retry(tier)).await
+    }
+
+    async fn postpone(self: Box<Self>, _body: Bytes) -> PortResult<()> {
+        let postponed = Outcome::Postpone {
+            delay: self.postponement,
+            is_counted: !self.is_foreign,
+        };
+        self.lease.settle(postponed).await
     }
 
     async fn dead_letter(self: Box<Self>, _body: Bytes, reason: &str) -> PortResult<()> {

@@ -13,6 +13,7 @@
 
 mod consumer;
 mod messages;
+mod schema;
 mod writer;
 
 use std::path::PathBuf;
@@ -24,9 +25,9 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use self::consumer::SqliteDeliveries;
-use self::messages::SCHEMA;
+use self::messages::Holder;
 use self::writer::{LONG_QUEUE, Request, Writer, ask, closed};
-use super::{BatchPublisher, BatchQueue, Deliveries, Prefetch, QueueDepth};
+use super::{BatchPublisher, BatchQueue, Deliveries, MessageKind, Prefetch, QueueDepth};
 use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
 use crate::sqlite::{Database, now_ms, port_error};
@@ -48,6 +49,11 @@ pub struct SqliteQueueSettings {
     pub file: PathBuf,
     /// A publish without a commit within this time has failed.
     pub publish_timeout: Duration,
+    /// How long a postponed message waits: [`POSTPONEMENT`](super::POSTPONEMENT), or a shorter time
+    /// in tests.
+    pub postponement: Duration,
+    /// The id of this installation of Carga. Every published message carries it.
+    pub installation: Uuid,
     /// The caller has made sure that no other process uses the file. Every lease then belongs to
     /// a process that has ended.
     pub sole_user: bool,
@@ -62,6 +68,7 @@ pub struct SqliteQueue {
     /// that may have made a message available or settled one.
     changes: watch::Receiver<usize>,
     publish_timeout: Duration,
+    postponement: Duration,
 }
 
 impl SqliteQueue {
@@ -69,10 +76,7 @@ impl SqliteQueue {
     pub async fn open(settings: SqliteQueueSettings) -> PortResult<Self> {
         const OPERATION: &str = "queue.connect";
         let database = Database::open(OPERATION, &settings.file).await?;
-        sqlx::raw_sql(SCHEMA)
-            .execute(database.writer())
-            .await
-            .map_err(|error| port_error(OPERATION, error))?;
+        schema::update(OPERATION, &database, &settings.file).await?;
         if settings.sole_user
             && let Err(error) = clean_up(&database).await
         {
@@ -87,7 +91,10 @@ impl SqliteQueue {
         let (announce, changes) = watch::channel(0);
         let writer = Writer {
             database: database.clone(),
-            holder: Uuid::new_v4().to_string(),
+            holder: Holder {
+                id: Uuid::new_v4().to_string(),
+                installation: settings.installation.to_string(),
+            },
             requests: requests.downgrade(),
             announce,
             orphans: Vec::new(),
@@ -98,15 +105,17 @@ impl SqliteQueue {
             requests,
             changes,
             publish_timeout: settings.publish_timeout,
+            postponement: settings.postponement,
         })
     }
 
-    fn deliveries(&self, dead: bool, prefetch: Prefetch) -> Box<dyn Deliveries> {
+    fn deliveries(&self, kind: MessageKind, prefetch: Prefetch) -> Box<dyn Deliveries> {
         Box::new(SqliteDeliveries::new(
             self.database.clone(),
             self.requests.clone(),
             self.changes.clone(),
-            dead,
+            kind,
+            self.postponement,
             prefetch,
         ))
     }
@@ -139,11 +148,16 @@ impl BatchQueue for SqliteQueue {
     }
 
     async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>> {
-        Ok(self.deliveries(false, prefetch))
+        Ok(self.deliveries(MessageKind::Batch, prefetch))
+    }
+
+    async fn consume_suspects(&self) -> PortResult<Box<dyn Deliveries>> {
+        Ok(self.deliveries(MessageKind::Suspect, Prefetch::of_batches(1)))
     }
 
     async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>> {
-        Ok(self.deliveries(true, Prefetch::of_batches(DEAD_LETTER_PREFETCH)))
+        let prefetch = Prefetch::of_batches(DEAD_LETTER_PREFETCH);
+        Ok(self.deliveries(MessageKind::DeadLetter, prefetch))
     }
 
     async fn depth(&self) -> PortResult<QueueDepth> {

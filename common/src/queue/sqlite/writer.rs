@@ -7,7 +7,8 @@ use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::messages::{self, HOLDER_TIMEOUT, Message, Outcome};
+use super::super::MessageKind;
+use super::messages::{self, HOLDER_TIMEOUT, Holder, Message, Outcome};
 use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
 use crate::sqlite::{Database, WriteTransaction, port_error};
@@ -32,7 +33,7 @@ pub(super) enum Request {
     },
     /// Leases up to `limit` messages.
     Lease {
-        dead: bool,
+        kind: MessageKind,
         limit: usize,
         done: Answer<Vec<Leased>>,
     },
@@ -124,8 +125,7 @@ pub(super) fn closed(operation: &'static str) -> PortError {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) database: Database,
-    /// This process's id in the leases.
-    pub(super) holder: String,
+    pub(super) holder: Holder,
     /// Weak, so that the writer ends with the last handle of the queue.
     pub(super) requests: mpsc::WeakUnboundedSender<Request>,
     /// Sends the number of messages to consumers and publishers.
@@ -256,13 +256,16 @@ impl Writer {
                 let Some(connection) = connection.filter(|_| is_wanted) else {
                     return (done, Ok(()));
                 };
-                (done, messages::insert(connection, &batch).await)
+                (
+                    done,
+                    messages::insert(connection, &self.holder.installation, &batch).await,
+                )
             }
-            Request::Lease { dead, limit, done } => {
+            Request::Lease { kind, limit, done } => {
                 let Some(connection) = connection else {
                     return (Pending::Leased(done, Vec::new()), Ok(()));
                 };
-                match messages::lease(connection, &self.holder, dead, limit).await {
+                match messages::lease(connection, &self.holder, kind, limit).await {
                     Ok(leased) => (Pending::Leased(done, self.with_leases(leased)), Ok(())),
                     Err(error) => (Pending::Leased(done, Vec::new()), Err(error)),
                 }
@@ -276,7 +279,7 @@ impl Writer {
                 let Some(connection) = connection else {
                     return (Pending::Done(done, Ok(())), Ok(()));
                 };
-                match messages::settle(connection, &self.holder, id, lease, outcome).await {
+                match messages::settle(connection, &self.holder.id, id, lease, outcome).await {
                     Ok(true) => (Pending::Done(done, Ok(())), Ok(())),
                     Ok(false) => {
                         let reason = "the lease expired and passed to another holder";
@@ -305,13 +308,13 @@ impl Writer {
 
     async fn renew(&self) -> sqlx::Result<()> {
         let mut transaction = self.database.begin().await?;
-        messages::renew(&mut transaction, &self.holder).await?;
+        messages::renew(&mut transaction, &self.holder.id).await?;
         transaction.commit().await
     }
 
     async fn release_all(&self) -> sqlx::Result<()> {
         let mut transaction = self.database.begin().await?;
-        messages::release_all(&mut transaction, &self.holder).await?;
+        messages::release_all(&mut transaction, &self.holder.id).await?;
         transaction.commit().await
     }
 }

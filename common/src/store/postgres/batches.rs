@@ -1,16 +1,20 @@
 //! Stores groups of batches: fence, ledger, rows, commit.
+//!
+//! This version stores rows in the table `landing`, and sets `landing` in the ledger entry. An
+//! entry without it is from the previous version, which stored the rows in the table `rows`.
 
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use super::connections::{LONG, SHORT};
 use super::uploads::find;
-use super::{PostgresStore, call, copy, fence_key, key, share_status};
+use super::{PostgresStore, copy, fence_key, key};
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
-use crate::progress::Snapshot;
+use crate::progress::{Counters, Snapshot};
 use crate::store::rules::{self, Admission};
 use crate::store::sql::{self, LedgerRecord, signed};
 use crate::store::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
@@ -19,34 +23,39 @@ use crate::upload::{UploadId, UploadKey};
 #[async_trait]
 impl BatchStore for PostgresStore {
     async fn admits(&self, id: BatchId) -> PortResult<bool> {
-        call("store.admits", async {
-            let found: Option<(Uuid, i32, String)> =
-                sqlx::query_as("SELECT id, epoch, status FROM uploads WHERE id = $1")
-                    .bind(id.upload.id.as_uuid())
-                    .fetch_optional(&self.pool)
-                    .await?;
-            let known = found.map(admission).transpose()?;
-            Ok(Admission::is_worth_archiving(
-                known.map(|(_, known)| known),
-                id,
-            ))
+        self.call("store.admits", SHORT, async |connection| {
+            let found: Option<(i32, String, bool)> = sqlx::query_as(
+                "SELECT epoch, status, expired_at IS NOT NULL FROM uploads WHERE id = $1",
+            )
+            .bind(id.upload.id.as_uuid())
+            .fetch_optional(connection)
+            .await?;
+            // The archive of an expired upload is deleted, and must not get its batches again.
+            if matches!(found, Some((_, _, true))) {
+                return Ok(false);
+            }
+            let known = found.map(|(epoch, status, _)| Admission::parse(epoch, &status));
+            Ok(Admission::is_worth_archiving(known, id))
         })
         .await
     }
 
     async fn store(&self, group: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>> {
-        call("store.store", store(&self.pool, group)).await
+        self.call("store.store", LONG, async |connection| {
+            store(connection, group).await
+        })
+        .await
     }
 
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>> {
-        call("store.ledger", async {
+        self.call("store.ledger", LONG, async |connection| {
             let entries: Vec<LedgerRecord> = sqlx::query_as(
                 "SELECT seq, first_row, rows, archive_bytes, archive_crc32
                  FROM batches WHERE upload_id = $1 AND epoch = $2 ORDER BY seq",
             )
             .bind(key.id.as_uuid())
             .bind(key.epoch.get())
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *connection)
             .await?;
             entries.into_iter().map(sql::ledger_entry).collect()
         })
@@ -54,15 +63,15 @@ impl BatchStore for PostgresStore {
     }
 
     async fn progress(&self, key: UploadKey) -> PortResult<Snapshot> {
-        call("store.progress", async {
-            let Some(upload) = find(&self.pool, key.id).await? else {
+        self.call("store.progress", LONG, async |connection| {
+            let Some(upload) = find(connection, key.id).await? else {
                 return Ok(Snapshot::default());
             };
             let stored: Vec<(i32, i32)> =
                 sqlx::query_as("SELECT seq, rows FROM batches WHERE upload_id = $1 AND epoch = $2")
                     .bind(key.id.as_uuid())
                     .bind(key.epoch.get())
-                    .fetch_all(&self.pool)
+                    .fetch_all(&mut *connection)
                     .await?;
             Ok(Snapshot {
                 rows_read: upload.rows_read,
@@ -75,11 +84,48 @@ impl BatchStore for PostgresStore {
         })
         .await
     }
+
+    async fn sums(&self, key: UploadKey) -> PortResult<Counters> {
+        self.call("store.sums", LONG, async |connection| {
+            let Some(upload) = find(connection, key.id).await? else {
+                return Ok(Counters::default());
+            };
+            let (batches, rows): (i64, i64) = sqlx::query_as(
+                "SELECT count(*), coalesce(sum(rows), 0)::bigint
+                 FROM batches WHERE upload_id = $1 AND epoch = $2",
+            )
+            .bind(key.id.as_uuid())
+            .bind(key.epoch.get())
+            .fetch_one(&mut *connection)
+            .await?;
+            Ok(Counters {
+                rows_read: upload.rows_read,
+                bytes_received: upload.bytes_received,
+                rows_stored: sql::count("rows", rows)?,
+                batches_stored: sql::count("count(*)", batches)?,
+            })
+        })
+        .await
+    }
 }
 
-async fn store(pool: &PgPool, group: &[ArchivedBatch]) -> sqlx::Result<Vec<StoreOutcome>> {
-    let mut transaction = pool.begin().await?;
-    let admissions = fence(&mut transaction, group).await?;
+/// The findings of the fence about the uploads of a group.
+#[derive(Debug)]
+struct Fence {
+    admissions: HashMap<UploadId, Admission>,
+    /// The numbers of the uploads in `landing`. A locked upload has none here.
+    numbers: HashMap<UploadId, i64>,
+}
+
+async fn store(
+    connection: &mut PgConnection,
+    group: &[ArchivedBatch],
+) -> sqlx::Result<Vec<StoreOutcome>> {
+    let mut transaction = connection.begin().await?;
+    let Fence {
+        admissions,
+        numbers,
+    } = fence(&mut transaction, group).await?;
     let admitted: Vec<&ArchivedBatch> = group
         .iter()
         .filter(|archived| {
@@ -92,45 +138,48 @@ async fn store(pool: &PgPool, group: &[ArchivedBatch]) -> sqlx::Result<Vec<Store
     let entered = enter_in_ledger(&mut transaction, &admitted).await?;
     let (outcomes, to_copy) = rules::outcomes(group, &admissions, entered);
     if !to_copy.is_empty() {
-        copy_rows(&mut transaction, &to_copy).await?;
+        copy_rows(&mut transaction, &to_copy, &numbers).await?;
     }
     transaction.commit().await?;
     Ok(outcomes)
 }
 
-/// Takes the shared locks of all uploads of the group, in the order of their keys, so that two
-/// groups cannot deadlock. Then reads their statuses in a separate statement, whose snapshot is
-/// younger than the locks.
-async fn fence(
-    connection: &mut PgConnection,
-    group: &[ArchivedBatch],
-) -> sqlx::Result<HashMap<UploadId, Admission>> {
+/// Takes the shared locks of all uploads of the group, without waiting for any. Then reads their
+/// statuses in a separate statement, whose snapshot is younger than the locks.
+async fn fence(connection: &mut PgConnection, group: &[ArchivedBatch]) -> sqlx::Result<Fence> {
     let mut uploads: Vec<UploadId> = group
         .iter()
         .map(|archived| archived.batch.id.upload.id)
         .collect();
     uploads.sort_unstable();
     uploads.dedup();
-    let mut keys: Vec<i64> = uploads.iter().map(|id| fence_key(*id)).collect();
-    keys.sort_unstable();
-    for key in keys {
-        share_status(connection, key).await?;
-    }
-    let ids: Vec<Uuid> = uploads.iter().map(|id| id.as_uuid()).collect();
-    let found: Vec<(Uuid, i32, String)> =
-        sqlx::query_as("SELECT id, epoch, status FROM uploads WHERE id = ANY($1)")
+    let keys: Vec<i64> = uploads.iter().map(|id| fence_key(*id)).collect();
+    let locked: Vec<i64> = sqlx::query_scalar(
+        "SELECT key FROM unnest($1) AS key WHERE NOT pg_try_advisory_xact_lock_shared(key)",
+    )
+    .bind(keys)
+    .fetch_all(&mut *connection)
+    .await?;
+    let (locked, shared): (Vec<UploadId>, Vec<UploadId>) = uploads
+        .into_iter()
+        .partition(|id| locked.contains(&fence_key(*id)));
+    let ids: Vec<Uuid> = shared.iter().map(UploadId::as_uuid).collect();
+    let found: Vec<(Uuid, i32, String, i64)> =
+        sqlx::query_as("SELECT id, epoch, status, number FROM uploads WHERE id = ANY($1)")
             .bind(ids)
             .fetch_all(connection)
             .await?;
-    found.into_iter().map(admission).collect()
-}
-
-fn admission((id, epoch, status): (Uuid, i32, String)) -> sqlx::Result<(UploadId, Admission)> {
-    let admission = Admission {
-        epoch: epoch.into(),
-        status: sql::parsed("status", &status)?,
-    };
-    Ok((id.into(), admission))
+    let numbers = found
+        .iter()
+        .map(|(id, _, _, number)| (UploadId::from(*id), *number));
+    let fenced = found
+        .iter()
+        .map(|(id, epoch, status, _)| (UploadId::from(*id), Admission::parse(*epoch, status)));
+    let locked = locked.into_iter().map(|id| (id, Admission::Locked));
+    Ok(Fence {
+        numbers: numbers.collect(),
+        admissions: fenced.chain(locked).collect(),
+    })
 }
 
 /// Enters the batches that are not in the ledger yet, sorted, so that two groups with the same
@@ -152,8 +201,8 @@ async fn enter_in_ledger(
     let archive_bytes = sorted.iter().map(|it| signed(it.archive_bytes));
     let archive_crc32 = sorted.iter().map(|it| i64::from(it.archive_crc32));
     let new: Vec<(Uuid, i32, i32)> = sqlx::query_as(
-        "INSERT INTO batches (upload_id, epoch, seq, rows, first_row, archive_bytes, archive_crc32)
-         SELECT * FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[])
+        "INSERT INTO batches (upload_id, epoch, seq, rows, first_row, archive_bytes, archive_crc32, landing)
+         SELECT *, true FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[])
          ON CONFLICT DO NOTHING
          RETURNING upload_id, epoch, seq",
     )
@@ -173,7 +222,11 @@ async fn enter_in_ledger(
     Ok(new.into_iter().map(id).collect())
 }
 
-async fn copy_rows(connection: &mut PgConnection, batches: &[&Batch]) -> sqlx::Result<()> {
+async fn copy_rows(
+    connection: &mut PgConnection,
+    batches: &[&Batch],
+    numbers: &HashMap<UploadId, i64>,
+) -> sqlx::Result<()> {
     let largest = batches.iter().map(|batch| batch.size_bytes()).max();
     // A binary length replaces the quotes and the comma of a cell, which takes about three bytes
     // more per cell than the message.
@@ -181,7 +234,8 @@ async fn copy_rows(connection: &mut PgConnection, batches: &[&Batch]) -> sqlx::R
     let mut copy = connection.copy_in_raw(copy::STATEMENT).await?;
     buffer.extend_from_slice(copy::HEADER);
     for batch in batches {
-        if let Err(error) = copy::append_rows(&mut buffer, batch) {
+        let upload = numbers[&batch.id.upload.id];
+        if let Err(error) = copy::append_rows(&mut buffer, upload, batch) {
             // The connection must leave COPY, or its next query fails.
             copy.abort("a cell is not text").await?;
             return Err(sql::invalid(error));

@@ -1,10 +1,11 @@
 //! The end of an upload whose rows are all accounted for.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgPool;
+use sqlx::{Connection, PgConnection};
 
+use super::connections::LONG;
 use super::uploads::find;
-use super::{PostgresStore, call, lock_status};
+use super::{PostgresStore, lock_status};
 use crate::error::PortResult;
 use crate::store::rules::{self, Counted};
 use crate::store::sql::count;
@@ -14,12 +15,15 @@ use crate::upload::{Status, UploadId, UploadKey};
 #[async_trait]
 impl CompletionStore for PostgresStore {
     async fn completion(&self, id: UploadId) -> PortResult<Completion> {
-        call("store.completion", completion(&self.pool, id)).await
+        self.call("store.completion", LONG, async |connection| {
+            completion(connection, id).await
+        })
+        .await
     }
 
     async fn complete(&self, key: UploadKey) -> PortResult<bool> {
-        call("store.complete", async {
-            let mut transaction = self.pool.begin().await?;
+        self.call("store.complete", LONG, async |connection| {
+            let mut transaction = connection.begin().await?;
             lock_status(&mut transaction, key.id).await?;
             // Only this statement completes an upload, and it checks all counts itself.
             let completed = sqlx::query(
@@ -43,8 +47,8 @@ impl CompletionStore for PostgresStore {
     }
 }
 
-async fn completion(pool: &PgPool, id: UploadId) -> sqlx::Result<Completion> {
-    let Some(upload) = find(pool, id).await? else {
+async fn completion(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<Completion> {
+    let Some(upload) = find(connection, id).await? else {
         return Ok(Completion::Ended);
     };
     if upload.status.is_terminal() {
@@ -62,7 +66,7 @@ async fn completion(pool: &PgPool, id: UploadId) -> sqlx::Result<Completion> {
     .bind(id.as_uuid())
     .bind(upload.epoch.get())
     .bind(i64::from(total))
-    .fetch_one(pool)
+    .fetch_one(connection)
     .await?;
     let counted = Counted {
         batches: count("count(*)", batches)?,

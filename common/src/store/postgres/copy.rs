@@ -13,17 +13,21 @@ pub(super) const TRAILER: &[u8] = &[0xff, 0xff];
 
 /// The statement that starts the COPY.
 pub(super) const STATEMENT: &str =
-    "COPY rows (upload_id, row_number, fields) FROM STDIN (FORMAT binary)";
+    "COPY landing (upload, row_number, fields) FROM STDIN (FORMAT binary)";
 
 const TEXT_OID: u32 = 25;
 
-/// Appends every row of a batch. Fails if the JSON text of a cell is not valid Unicode.
-pub fn append_rows(buffer: &mut Vec<u8>, batch: &Batch) -> Result<(), serde_json::Error> {
-    let upload = batch.id.upload.id.as_uuid();
+/// Appends every row of a batch, with the number of its upload. Fails if the JSON text of a cell is
+/// not valid Unicode.
+pub fn append_rows(
+    buffer: &mut Vec<u8>,
+    upload: i64,
+    batch: &Batch,
+) -> Result<(), serde_json::Error> {
     let width = batch.columns.len() as u32;
     for (row_number, row) in batch.row_numbers().zip(batch.rows()) {
         buffer.extend_from_slice(&3u16.to_be_bytes());
-        append_value(buffer, upload.as_bytes());
+        append_value(buffer, &upload.to_be_bytes());
         append_value(buffer, &row_number.to_be_bytes());
 
         let length_at = buffer.len();

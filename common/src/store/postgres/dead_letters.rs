@@ -2,15 +2,18 @@
 
 use async_trait::async_trait;
 
-use super::{PostgresStore, call, lock_status};
+use sqlx::Connection;
+
+use super::connections::LONG;
+use super::{PostgresStore, lock_status};
 use crate::error::PortResult;
 use crate::store::{DeadBatch, DeadLetterStore, Parked};
 
 #[async_trait]
 impl DeadLetterStore for PostgresStore {
     async fn park(&self, dead: &DeadBatch) -> PortResult<Parked> {
-        call("store.park", async {
-            let mut transaction = self.pool.begin().await?;
+        self.call("store.park", LONG, async |connection| {
+            let mut transaction = connection.begin().await?;
             if let Some(id) = dead.id {
                 lock_status(&mut transaction, id.upload.id).await?;
                 let (stored,): (bool,) = sqlx::query_as(

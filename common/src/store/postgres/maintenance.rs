@@ -4,14 +4,17 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use super::connections::LONG;
+use super::removal::{REMOVAL_LOOKAHEAD, Removable, Step, step_of};
+use super::rows::READ_BY_INDEX;
 use super::uploads::record_end;
-use super::{PostgresStore, call, fence_key, key, lock_status};
+use super::{PostgresStore, fence_key, key, landing, lock_status};
 use crate::error::PortResult;
 use crate::store::rules::{
-    CHUNK_ROWS, EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER, interrupted,
+    EXPIRY_LIMIT, ROW_EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER, interrupted,
 };
 use crate::store::{Leftovers, MaintenanceStore, Removal};
 use crate::upload::{UploadId, UploadKey};
@@ -32,56 +35,106 @@ macro_rules! select_expired {
 #[async_trait]
 impl MaintenanceStore for PostgresStore {
     async fn leftovers(&self, lease: Duration, archive_grace: Duration) -> PortResult<Leftovers> {
-        call("store.leftovers", async {
+        self.call("store.leftovers", LONG, async |connection| {
             Ok(Leftovers {
-                expired: expired(&self.pool, lease).await?,
-                unfinished: unfinished(&self.pool).await?,
-                to_remove: to_remove(&self.pool).await?,
-                to_unarchive: to_unarchive(&self.pool, archive_grace).await?,
+                expired: expired(connection, lease).await?,
+                unfinished: unfinished(connection).await?,
+                to_remove: to_remove(connection).await?,
+                to_unarchive: to_unarchive(connection, archive_grace).await?,
             })
         })
         .await
     }
 
     async fn expire(&self, key: UploadKey, lease: Duration) -> PortResult<bool> {
-        call("store.expire", expire(&self.pool, key, lease)).await
+        self.call("store.expire", LONG, async |connection| {
+            expire(connection, key, lease).await
+        })
+        .await
+    }
+
+    async fn expire_rows(&self, older_than: Duration) -> PortResult<u64> {
+        self.call("store.expire_rows", LONG, async |connection| {
+            // Postgres checks the outer conditions again for an upload that is undone meanwhile.
+            let expired = sqlx::query(
+                "UPDATE uploads SET expired_at = now(), updated_at = now(), cleanup_pending = true, archive_pending = true
+                 WHERE id = ANY (ARRAY (SELECT id FROM uploads
+                                        WHERE status IN ('completed', 'partial') AND expired_at IS NULL
+                                          AND finished_at < now() - make_interval(secs => $1)
+                                        ORDER BY finished_at LIMIT $2))
+                   AND status IN ('completed', 'partial') AND expired_at IS NULL",
+            )
+            .bind(older_than.as_secs_f64())
+            .bind(ROW_EXPIRY_LIMIT)
+            .execute(connection)
+            .await?;
+            Ok(expired.rows_affected())
+        })
+        .await
     }
 
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal> {
-        call("store.remove_rows", remove_rows(&self.pool, id)).await
+        const OPERATION: &str = "store.remove_rows";
+        let step = self.call(OPERATION, LONG, async |connection| {
+            remove_rows(connection, id).await
+        });
+        let (removal, first_of_many) = step.await?;
+        // This runs once per removal, after its first step, so that small removals do without it.
+        if let Some(number) = first_of_many {
+            self.summarize(OPERATION, number).await;
+        }
+        Ok(removal)
     }
 
     async fn archive_removed(&self, id: UploadId) -> PortResult<()> {
-        call("store.archive_removed", async {
+        self.call("store.archive_removed", LONG, async |connection| {
             sqlx::query(
                 "UPDATE uploads
-                 SET archive_pending = status = 'undone' AND finished_at > now() - make_interval(secs => $2)
+                 SET archive_pending = status IN ('cancelled', 'undone') AND finished_at > now() - make_interval(secs => $2)
                  WHERE id = $1",
             )
             .bind(id.as_uuid())
             .bind(UNARCHIVE_AGAIN.as_secs_f64())
-            .execute(&self.pool)
+            .execute(connection)
             .await?;
             Ok(())
         })
         .await
     }
+
+    async fn extend_landing(&self) -> PortResult<()> {
+        self.call("store.extend_landing", LONG, async |connection| {
+            landing::extend(connection).await
+        })
+        .await
+    }
+
+    async fn shrink_landing(&self) -> PortResult<bool> {
+        self.call("store.shrink_landing", LONG, async |connection| {
+            landing::shrink(connection).await
+        })
+        .await
+    }
 }
 
-async fn expired(pool: &PgPool, lease: Duration) -> sqlx::Result<Vec<UploadKey>> {
+async fn expired(connection: &mut PgConnection, lease: Duration) -> sqlx::Result<Vec<UploadKey>> {
     // In a fixed order, so that two sweeps find the same uploads when more than the limit have
     // expired.
     let found: Vec<(Uuid, i32)> = sqlx::query_as(select_expired!("ORDER BY u.id LIMIT $2"))
         .bind(lease.as_secs_f64())
         .bind(EXPIRY_LIMIT)
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await?;
     let found = found.into_iter().map(|(id, epoch)| key(id, epoch));
     Ok(found.collect())
 }
 
-async fn expire(pool: &PgPool, key: UploadKey, lease: Duration) -> sqlx::Result<bool> {
-    let mut transaction = pool.begin().await?;
+async fn expire(
+    connection: &mut PgConnection,
+    key: UploadKey,
+    lease: Duration,
+) -> sqlx::Result<bool> {
+    let mut transaction = connection.begin().await?;
     lock_status(&mut transaction, key.id).await?;
     // A heartbeat renews the lease without the lock on the status. This statement waits for a
     // heartbeat that has started. A later heartbeat waits for this transaction.
@@ -104,7 +157,7 @@ async fn expire(pool: &PgPool, key: UploadKey, lease: Duration) -> sqlx::Result<
     Ok(has_ended)
 }
 
-async fn unfinished(pool: &PgPool) -> sqlx::Result<Vec<UploadId>> {
+async fn unfinished(connection: &mut PgConnection) -> sqlx::Result<Vec<UploadId>> {
     let found: Vec<Uuid> = sqlx::query_scalar(
         "SELECT id FROM uploads
          WHERE status = 'processing' AND updated_at < now() - make_interval(secs => $1)
@@ -112,35 +165,51 @@ async fn unfinished(pool: &PgPool) -> sqlx::Result<Vec<UploadId>> {
     )
     .bind(UNFINISHED_AFTER.as_secs_f64())
     .bind(SWEEP_LIMIT)
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     Ok(found.into_iter().map(UploadId::from).collect())
 }
 
-async fn to_remove(pool: &PgPool) -> sqlx::Result<Vec<UploadId>> {
+async fn to_remove(connection: &mut PgConnection) -> sqlx::Result<Vec<UploadId>> {
     let found: Vec<Uuid> =
-        sqlx::query_scalar("SELECT id FROM uploads WHERE cleanup_pending LIMIT $1")
-            .bind(SWEEP_LIMIT)
-            .fetch_all(pool)
-            .await?;
+        // The random order lets several workers share the work. Expired uploads come last, so that
+        // many of them do not hold up the others.
+        sqlx::query_scalar(
+            "SELECT id FROM uploads WHERE cleanup_pending
+             ORDER BY expired_at IS NOT NULL, random() LIMIT $1",
+        )
+        .bind(SWEEP_LIMIT)
+        .fetch_all(connection)
+        .await?;
     Ok(found.into_iter().map(UploadId::from).collect())
 }
 
-async fn to_unarchive(pool: &PgPool, archive_grace: Duration) -> sqlx::Result<Vec<UploadId>> {
+async fn to_unarchive(
+    connection: &mut PgConnection,
+    archive_grace: Duration,
+) -> sqlx::Result<Vec<UploadId>> {
     let found: Vec<Uuid> = sqlx::query_scalar(
         "SELECT id FROM uploads
-         WHERE archive_pending AND (status = 'undone' OR finished_at < now() - make_interval(secs => $1))
+         WHERE archive_pending
+           AND (status IN ('cancelled', 'undone') OR expired_at IS NOT NULL
+                OR finished_at < now() - make_interval(secs => $1))
          ORDER BY finished_at LIMIT $2",
     )
     .bind(archive_grace.as_secs_f64())
     .bind(SWEEP_LIMIT)
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     Ok(found.into_iter().map(UploadId::from).collect())
 }
 
-async fn remove_rows(pool: &PgPool, id: UploadId) -> sqlx::Result<Removal> {
-    let mut transaction = pool.begin().await?;
+/// Removes the rows of the next batches in the ledger together with their entries, so that a
+/// removal goes on where an earlier one stopped. Also returns the number of the upload if this was
+/// the first step and more follow.
+async fn remove_rows(
+    connection: &mut PgConnection,
+    id: UploadId,
+) -> sqlx::Result<(Removal, Option<i64>)> {
+    let mut transaction = connection.begin().await?;
     // Only one process at a time removes the rows of an upload. Locks with two keys never collide
     // with locks with one key, such as the fence.
     let key = fence_key(id);
@@ -150,44 +219,96 @@ async fn remove_rows(pool: &PgPool, id: UploadId) -> sqlx::Result<Removal> {
         .fetch_one(&mut *transaction)
         .await?;
     if !is_locked {
-        return Ok(Removal::Busy);
+        return Ok((Removal::Busy, None));
     }
-    let (pending,): (bool,) = sqlx::query_as(
-        "SELECT EXISTS (SELECT FROM uploads
-                        WHERE id = $1 AND cleanup_pending AND status IN ('failed', 'cancelled', 'undone'))",
+    let pending: Option<i64> = sqlx::query_scalar(
+        "SELECT number FROM uploads
+         WHERE id = $1 AND cleanup_pending
+           AND (status IN ('failed', 'cancelled', 'undone') OR expired_at IS NOT NULL)",
     )
     .bind(id.as_uuid())
-    .fetch_one(&mut *transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
-    if !pending {
-        return Ok(Removal::Done);
+    let Some(number) = pending else {
+        return Ok((Removal::Done, None));
+    };
+    let step = step_of(&removable(&mut transaction, id).await?);
+    if let Some(step) = &step {
+        remove_step(&mut transaction, id, number, step).await?;
     }
-    let deleted = sqlx::query(
-        "DELETE FROM rows WHERE ctid = ANY (ARRAY (SELECT ctid FROM rows WHERE upload_id = $1 LIMIT $2))",
-    )
-    .bind(id.as_uuid())
-    .bind(CHUNK_ROWS)
-    .execute(&mut *transaction)
-    .await?
-    .rows_affected();
-    let is_last = deleted < CHUNK_ROWS.cast_unsigned();
-    if is_last {
-        end_removal(&mut transaction, id).await?;
-    }
+    let removal = match &step {
+        Some(step) if !step.is_last => Removal::More,
+        _ => {
+            end_removal(&mut transaction, id).await?;
+            Removal::Done
+        }
+    };
     transaction.commit().await?;
-    Ok(if is_last {
-        Removal::Done
-    } else {
-        Removal::More
-    })
+    let is_first = step.is_some_and(|step| step.first_seq == 1 && !step.is_last);
+    Ok((removal, is_first.then_some(number)))
 }
 
-/// Deletes the ledger too, since none of its batches is stored any more.
+/// The next entries of the ledger. Their number is limited, so that a step stays small.
+async fn removable(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<Vec<Removable>> {
+    let found: Vec<(i32, i32, i64, i32, bool)> = sqlx::query_as(
+        "SELECT epoch, seq, first_row, rows, landing FROM batches
+         WHERE upload_id = $1 ORDER BY epoch, seq LIMIT $2",
+    )
+    .bind(id.as_uuid())
+    .bind(REMOVAL_LOOKAHEAD as i64)
+    .fetch_all(connection)
+    .await?;
+    let removable = |(epoch, seq, first_row, rows, is_in_landing)| Removable {
+        epoch,
+        seq,
+        first_row,
+        rows,
+        is_in_landing,
+    };
+    Ok(found.into_iter().map(removable).collect())
+}
+
+async fn remove_step(
+    connection: &mut PgConnection,
+    id: UploadId,
+    number: i64,
+    step: &Step,
+) -> sqlx::Result<()> {
+    sqlx::query(READ_BY_INDEX).execute(&mut *connection).await?;
+    if step.in_landing {
+        sqlx::query("DELETE FROM landing WHERE upload = $1 AND row_number BETWEEN $2 AND $3")
+            .bind(number)
+            .bind(step.first_row)
+            .bind(step.last_row)
+            .execute(&mut *connection)
+            .await?;
+    }
+    if step.in_rows {
+        sqlx::query("DELETE FROM rows WHERE upload_id = $1 AND row_number BETWEEN $2 AND $3")
+            .bind(id.as_uuid())
+            .bind(step.first_row)
+            .bind(step.last_row)
+            .execute(&mut *connection)
+            .await?;
+    }
+    // A trigger keeps entries whose rows are in `landing`, so that the previous version, which does
+    // not know that table, cannot delete them.
+    for statement in [
+        "UPDATE batches SET landing = false WHERE upload_id = $1 AND epoch = $2 AND seq <= $3 AND landing",
+        "DELETE FROM batches WHERE upload_id = $1 AND epoch = $2 AND seq <= $3",
+    ] {
+        sqlx::query(statement)
+            .bind(id.as_uuid())
+            .bind(step.epoch)
+            .bind(step.last_seq)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Records that no row and no ledger entry is left.
 async fn end_removal(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM batches WHERE upload_id = $1")
-        .bind(id.as_uuid())
-        .execute(&mut *connection)
-        .await?;
     sqlx::query("UPDATE uploads SET cleanup_pending = false, updated_at = now() WHERE id = $1")
         .bind(id.as_uuid())
         .execute(connection)

@@ -8,10 +8,14 @@
 
 mod batches;
 mod completion;
+mod connections;
 pub mod copy;
 mod dead_letters;
+mod holds;
+mod landing;
 mod maintenance;
 mod rejects;
+mod removal;
 mod rows;
 mod uploads;
 
@@ -19,20 +23,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
-use sqlx::migrate::MigrateError;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
+use self::connections::{Connections, SHORT};
 use super::{StoreConnection, sql};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::upload::{UploadId, UploadKey};
 
 static MIGRATIONS: sql::EmbeddedMigrations =
     include!(concat!(env!("OUT_DIR"), "/postgres_migrations.rs"));
-
-/// A little longer than the server's `statement_timeout`, so that the server reports a timeout
-/// first.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How to reach Postgres and how to use it.
 #[derive(Debug, Clone)]
@@ -41,7 +40,7 @@ pub struct PostgresSettings {
     pub url: String,
     /// The name of this program in `pg_stat_activity`.
     pub program: String,
-    /// The maximum number of connections.
+    /// The maximum number of connections. Renewing leases takes one more.
     pub connections: u32,
     /// Whether to bring the schema up to date.
     pub migrate: bool,
@@ -50,73 +49,60 @@ pub struct PostgresSettings {
 /// [`Store`](super::Store) on Postgres.
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
-    pool: PgPool,
+    connections: Connections,
+    /// Leases are renewed on a connection of their own, so that no amount of other work can delay a
+    /// renewal. It opens at the first renewal.
+    renewing: Connections,
 }
 
 impl PostgresStore {
     /// Connects and brings the schema up to date. Fails if the schema is newer than this build.
     pub async fn connect(settings: PostgresSettings) -> PortResult<Self> {
         const OPERATION: &str = "store.connect";
-        let options: PgConnectOptions = settings
-            .url
-            .parse()
-            .map_err(|error: sqlx::Error| PortError::new(ErrorKind::Invalid, OPERATION, error))?;
-        let options = options.application_name(&settings.program).options([
-            ("statement_timeout", "60s"),
-            ("lock_timeout", "30s"),
-            ("idle_in_transaction_session_timeout", "60s"),
-        ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.connections)
-            .acquire_timeout(Duration::from_secs(10))
-            // The test costs a round trip before every use. Without it, the first query on a broken
-            // connection fails, and callers retry.
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await
-            .map_err(|error| port_error(OPERATION, error))?;
+        let connections = Connections::open(&settings).await;
+        let connections = connections.map_err(|error| port_error(OPERATION, error))?;
         if settings.migrate {
-            // sqlx holds an advisory lock during the migration, so replicas that start together
-            // take turns.
-            sql::migrated(migrate(&pool).await, port_error)?;
+            let migrated = connections.migrate(MIGRATIONS).await;
+            sql::migrated(migrated, port_error)?;
         }
-        Ok(Self { pool })
+        Ok(Self {
+            renewing: connections.one_more(),
+            connections,
+        })
     }
-}
 
-async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
-    sql::migrator(MIGRATIONS).await?.run(pool).await
+    /// Runs one call of the port: limits its time and maps its error.
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> PortResult<T> {
+        let outcome = self.connections.run(limit, work).await;
+        outcome.map_err(|error| port_error(operation, error))
+    }
 }
 
 #[async_trait]
 impl StoreConnection for PostgresStore {
     async fn ping(&self) -> PortResult<()> {
-        call("store.ping", async {
-            sqlx::query("SELECT 1").execute(&self.pool).await?;
+        self.call("store.ping", SHORT, async |connection| {
+            sqlx::query("SELECT 1").execute(connection).await?;
             Ok(())
         })
         .await
     }
 
-    async fn close(&self) {
-        self.pool.close().await;
+    async fn installation(&self) -> PortResult<Uuid> {
+        self.call("store.installation", SHORT, async |connection| {
+            let id = sqlx::query_scalar("SELECT id FROM installation");
+            id.fetch_one(connection).await
+        })
+        .await
     }
-}
 
-/// Runs one call of the port: limits its time and maps its error. Without the limit, a call to a
-/// server that vanished without closing its connections would wait many minutes, until the kernel
-/// closes them.
-async fn call<T>(
-    operation: &'static str,
-    work: impl Future<Output = sqlx::Result<T>>,
-) -> PortResult<T> {
-    match tokio::time::timeout(CLIENT_TIMEOUT, work).await {
-        Ok(outcome) => outcome.map_err(|error| port_error(operation, error)),
-        Err(_) => {
-            let seconds = CLIENT_TIMEOUT.as_secs();
-            let reason = format!("Postgres did not answer within {seconds} s");
-            Err(PortError::unavailable(operation, reason))
-        }
+    async fn close(&self) {
+        tokio::join!(self.connections.close(), self.renewing.close());
     }
 }
 

@@ -1,10 +1,11 @@
 //! Rejected rows, which the intake writes while it reads.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgPool;
 use sqlx::types::Json;
+use sqlx::{Connection, PgConnection};
 
-use super::{PostgresStore, call, fence_key, share_status};
+use super::connections::{LONG, SHORT};
+use super::{PostgresStore, fence_key, share_status};
 use crate::error::PortResult;
 use crate::rejects::RejectedRow;
 use crate::store::RejectStore;
@@ -16,8 +17,8 @@ use crate::upload::{UploadId, UploadKey};
 #[async_trait]
 impl RejectStore for PostgresStore {
     async fn reject(&self, key: UploadKey, rows: &[RejectedRow]) -> PortResult<bool> {
-        call("store.reject", async {
-            let mut transaction = self.pool.begin().await?;
+        self.call("store.reject", LONG, async |connection| {
+            let mut transaction = connection.begin().await?;
             share_status(&mut transaction, fence_key(key.id)).await?;
             let (is_receiving,): (bool,) = sqlx::query_as(
                 "SELECT EXISTS (SELECT FROM uploads WHERE id = $1 AND epoch = $2 AND status = 'receiving')",
@@ -47,11 +48,18 @@ impl RejectStore for PostgresStore {
     }
 
     async fn rejected_page(&self, id: UploadId, after_row: u64) -> PortResult<Vec<RejectedRow>> {
-        call("store.rejected_page", page(&self.pool, id, after_row)).await
+        self.call("store.rejected_page", SHORT, async |connection| {
+            page(connection, id, after_row).await
+        })
+        .await
     }
 }
 
-async fn page(pool: &PgPool, id: UploadId, after_row: u64) -> sqlx::Result<Vec<RejectedRow>> {
+async fn page(
+    connection: &mut PgConnection,
+    id: UploadId,
+    after_row: u64,
+) -> sqlx::Result<Vec<RejectedRow>> {
     let page: Vec<RejectedRecord> = sqlx::query_as(
         "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
          FROM (
@@ -69,7 +77,7 @@ async fn page(pool: &PgPool, id: UploadId, after_row: u64) -> sqlx::Result<Vec<R
     .bind(signed(after_row))
     .bind(REJECT_PAGE_ROWS)
     .bind(REJECT_PAGE_BYTES)
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     page.into_iter().map(rejected_row).collect()
 }

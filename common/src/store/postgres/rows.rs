@@ -1,88 +1,140 @@
 //! Reads rows back, page by page along the ledger.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgPool;
+use sqlx::{Connection, PgConnection, Postgres};
 
+use super::PostgresStore;
+use super::connections::LONG;
 use super::uploads::find;
-use super::{PostgresStore, call};
 use crate::error::PortResult;
 use crate::store::paging::{FIRST_SEQ, LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
-use crate::store::sql::{LedgerRecord, count, ledger_entry, signed};
+use crate::store::sql::{count, ledger_entry, signed};
 use crate::store::{LedgerEntry, RowPage, RowStore, StoredRow};
 use crate::upload::UploadId;
 
 const OPERATION: &str = "store.row_page";
 
-/// Makes the planner read a page by the index on row numbers. Before the first ANALYZE of a new
-/// table, it would otherwise read the whole table for every page.
-const READ_BY_INDEX: &str = "SELECT set_config('enable_seqscan', 'off', true),
+/// Makes the planner find rows by the index on row numbers. Before the first ANALYZE of a new
+/// table, it would otherwise read the whole table every time.
+pub(super) const READ_BY_INDEX: &str = "SELECT set_config('enable_seqscan', 'off', true),
                                     set_config('max_parallel_workers_per_gather', '0', true),
                                     set_config('jit', 'off', true)";
+
+/// One page of rows in `landing`. It is a file, so that a test can run EXPLAIN on the same
+/// statement.
+const PAGE: &str = include_str!("page_of_rows.sql");
+
+/// One page of rows if the previous version stored some of them, in the table `rows`. `$5`: the id
+/// of the upload.
+const PAGE_OF_BOTH_TABLES: &str = "SELECT row_number, fields FROM landing
+    WHERE upload = $1 AND row_number BETWEEN $2 AND $3
+    UNION ALL
+    SELECT row_number, fields FROM rows
+    WHERE upload_id = $5 AND row_number BETWEEN $2 AND $3
+    ORDER BY row_number LIMIT $4";
 
 #[async_trait]
 impl RowStore for PostgresStore {
     async fn row_page(&self, id: UploadId, after_seq: u32) -> PortResult<Option<RowPage>> {
+        let ledger = self
+            .call(OPERATION, LONG, async |connection| {
+                ledger(connection, id, after_seq).await
+            })
+            .await?;
+        let Some(range) = page_of(&ledger.entries, after_seq) else {
+            let upload = self
+                .call(OPERATION, LONG, async |connection| {
+                    find(connection, id).await
+                })
+                .await?;
+            return check_ended(OPERATION, upload, after_seq).map(|()| None);
+        };
         // This runs once per reading, before the second page, so that it does not delay the first
         // rows.
         if after_seq == FIRST_SEQ {
-            summarize(&self.pool).await;
+            self.summarize(OPERATION, ledger.number).await;
         }
-        let ledger = call(OPERATION, ledger(&self.pool, id, after_seq)).await?;
-        let Some(range) = page_of(&ledger, after_seq) else {
-            let upload = call(OPERATION, find(&self.pool, id)).await?;
-            return check_ended(OPERATION, upload, after_seq).map(|()| None);
-        };
-        let rows = call(OPERATION, rows(&self.pool, id, &range)).await?;
+        let rows = self
+            .call(OPERATION, LONG, async |connection| {
+                rows(connection, id, &ledger, &range).await
+            })
+            .await?;
         range.page(OPERATION, rows).map(Some)
     }
 }
 
-/// Adds new blocks to the BRIN index on row numbers. Autovacuum does the same within a minute, but
-/// until then every page of a new upload reads all new blocks.
-async fn summarize(pool: &PgPool) {
-    let summarize = sqlx::query("SELECT brin_summarize_new_values('rows_by_number'::regclass)");
-    let summarized = call(OPERATION, summarize.execute(pool)).await;
-    if let Err(error) = summarized {
-        tracing::debug!(
-            error = error.chain(),
-            "cannot summarize the index `rows_by_number`; pages of new uploads are read slowly until autovacuum does it"
-        );
-    }
+/// The next entries of an upload's ledger.
+#[derive(Debug, Default)]
+struct Ledger {
+    entries: Vec<LedgerEntry>,
+    /// The number of the upload.
+    number: i64,
+    /// The first batch of these whose rows are in the table `rows`.
+    first_in_rows: Option<u32>,
 }
 
-async fn ledger(pool: &PgPool, id: UploadId, after_seq: u32) -> sqlx::Result<Vec<LedgerEntry>> {
-    let found: Vec<LedgerRecord> = sqlx::query_as(
-        "SELECT b.seq, b.first_row, b.rows, b.archive_bytes, b.archive_crc32
+/// The columns of a ledger entry, whether its rows are in `landing`, and the upload's number.
+type Found = (i32, i64, i32, i64, i64, bool, i64);
+
+async fn ledger(
+    connection: &mut PgConnection,
+    id: UploadId,
+    after_seq: u32,
+) -> sqlx::Result<Ledger> {
+    let found: Vec<Found> = sqlx::query_as(
+        "SELECT b.seq, b.first_row, b.rows, b.archive_bytes, b.archive_crc32, b.landing, u.number
          FROM uploads u JOIN batches b ON b.upload_id = u.id AND b.epoch = u.epoch
-         WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND b.seq > $2
+         WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND u.expired_at IS NULL AND b.seq > $2
          ORDER BY b.seq LIMIT $3",
     )
     .bind(id.as_uuid())
     .bind(i64::from(after_seq))
     .bind(LEDGER_LOOKAHEAD)
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
-    found.into_iter().map(ledger_entry).collect()
+    let mut ledger = Ledger::default();
+    for (seq, first_row, rows, archive_bytes, archive_crc32, is_in_landing, number) in found {
+        let entry = ledger_entry((seq, first_row, rows, archive_bytes, archive_crc32))?;
+        if !is_in_landing && ledger.first_in_rows.is_none() {
+            ledger.first_in_rows = Some(entry.seq);
+        }
+        ledger.number = number;
+        ledger.entries.push(entry);
+    }
+    Ok(ledger)
 }
 
-async fn rows(pool: &PgPool, id: UploadId, range: &LedgerRange) -> sqlx::Result<Vec<StoredRow>> {
-    let mut transaction = pool.begin().await?;
+/// The columns `row_number` and `fields`.
+type Row = (i64, Vec<Option<String>>);
+
+async fn rows(
+    connection: &mut PgConnection,
+    id: UploadId,
+    ledger: &Ledger,
+    range: &LedgerRange,
+) -> sqlx::Result<Vec<StoredRow>> {
+    let mut transaction = connection.begin().await?;
     sqlx::query(READ_BY_INDEX)
         .execute(&mut *transaction)
         .await?;
-    let found: Vec<(i64, Vec<Option<String>>)> = sqlx::query_as(
-        "SELECT row_number, fields FROM rows
-         WHERE upload_id = $1 AND row_number BETWEEN $2 AND $3
-         ORDER BY row_number LIMIT $4",
-    )
-    .bind(id.as_uuid())
-    .bind(signed(range.first_row))
-    .bind(signed(range.last_row))
-    .bind(signed(range.rows))
-    .fetch_all(&mut *transaction)
-    .await?;
+    let in_rows = ledger
+        .first_in_rows
+        .is_some_and(|seq| seq <= range.last_seq);
+    let page = match in_rows {
+        true => PAGE_OF_BOTH_TABLES,
+        false => PAGE,
+    };
+    let mut page = sqlx::query_as::<Postgres, Row>(page)
+        .bind(ledger.number)
+        .bind(signed(range.first_row))
+        .bind(signed(range.last_row))
+        .bind(signed(range.rows));
+    if in_rows {
+        page = page.bind(id.as_uuid());
+    }
+    let found = page.fetch_all(&mut *transaction).await?;
     transaction.commit().await?;
-    let row = |(row_number, fields)| {
+    let row = |(row_number, fields): Row| {
         Ok(StoredRow {
             row_number: count("row_number", row_number)?,
             fields,

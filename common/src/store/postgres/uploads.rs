@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
-use sqlx::postgres::{PgConnection, PgPool, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, Row};
+use sqlx::{Connection, FromRow, PgConnection, Row};
 use uuid::Uuid;
 
-use super::{PostgresStore, call, lock_status};
+use super::connections::{LONG, SHORT};
+use super::{PostgresStore, lock_status, port_error};
 use crate::error::PortResult;
 use crate::sha256::Sha256;
 use crate::store::sql::{self, signed};
@@ -26,7 +27,8 @@ macro_rules! select_upload {
                     GREATEST(u.rows_rejected, l.rows_rejected) AS rows_rejected, u.blank_lines,
                     u.batches_total, u.rows_inserted, u.sha256, u.duplicate_of, u.failure, u.cleanup_pending,
                     (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
-                    u.created_at, GREATEST(u.updated_at, l.renewed_at) AS updated_at, u.finished_at
+                    u.created_at, GREATEST(u.updated_at, l.renewed_at) AS updated_at, u.finished_at, u.expired_at,
+                    (SELECT missing_since FROM upload_holds h WHERE h.upload_id = u.id AND u.status = 'processing') AS missing_since
              FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id ",
             $rest
         )
@@ -39,6 +41,8 @@ impl FromRow<'_, PgRow> for Upload {
         let time =
             |name: &str| Ok::<_, sqlx::Error>(row.try_get::<SqlTimestamp, _>(name)?.to_jiff());
         let finished_at: Option<SqlTimestamp> = row.try_get("finished_at")?;
+        let expired_at: Option<SqlTimestamp> = row.try_get("expired_at")?;
+        let missing_since: Option<SqlTimestamp> = row.try_get("missing_since")?;
         let sha256: Option<Vec<u8>> = row.try_get("sha256")?;
         let failure: Option<Json<Failure>> = row.try_get("failure")?;
         let dialect: Json<Dialect> = row.try_get("dialect")?;
@@ -75,6 +79,8 @@ impl FromRow<'_, PgRow> for Upload {
             created_at: time("created_at")?,
             updated_at: time("updated_at")?,
             finished_at: finished_at.map(|time| time.to_jiff()),
+            expired_at: expired_at.map(|time| time.to_jiff()),
+            missing_since: missing_since.map(|time| time.to_jiff()),
         })
     }
 }
@@ -82,16 +88,24 @@ impl FromRow<'_, PgRow> for Upload {
 #[async_trait]
 impl UploadStore for PostgresStore {
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload> {
-        call("store.create", create(&self.pool, upload)).await
+        self.call("store.create", SHORT, async |connection| {
+            create(connection, upload).await
+        })
+        .await
     }
 
     async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {
-        call("store.heartbeat", heartbeat(&self.pool, beats)).await
+        let renewed = self
+            .renewing
+            .run(SHORT, async |connection| heartbeat(connection, beats).await);
+        renewed
+            .await
+            .map_err(|error| port_error("store.heartbeat", error))
     }
 
     async fn seal(&self, key: UploadKey, seal: &Seal) -> PortResult<bool> {
-        call("store.seal", async {
-            let mut transaction = self.pool.begin().await?;
+        self.call("store.seal", LONG, async |connection| {
+            let mut transaction = connection.begin().await?;
             lock_status(&mut transaction, key.id).await?;
             let sealed = sqlx::query(
                 "UPDATE uploads
@@ -139,16 +153,22 @@ impl UploadStore for PostgresStore {
         failure: &Failure,
         last: Option<Heartbeat>,
     ) -> PortResult<bool> {
-        call("store.fail", end(&self.pool, key, Some(failure), last)).await
+        self.call("store.fail", LONG, async |connection| {
+            end(connection, key, Some(failure), last).await
+        })
+        .await
     }
 
     async fn cancel(&self, key: UploadKey) -> PortResult<bool> {
-        call("store.cancel", end(&self.pool, key, None, None)).await
+        self.call("store.cancel", LONG, async |connection| {
+            end(connection, key, None, None).await
+        })
+        .await
     }
 
     async fn undo(&self, key: UploadKey) -> PortResult<bool> {
-        call("store.undo", async {
-            let mut transaction = self.pool.begin().await?;
+        self.call("store.undo", LONG, async |connection| {
+            let mut transaction = connection.begin().await?;
             lock_status(&mut transaction, key.id).await?;
             // `undone` belongs to the next epoch, since the status of this epoch is final.
             let undone = sqlx::query(
@@ -168,15 +188,15 @@ impl UploadStore for PostgresStore {
     }
 
     async fn same_content(&self, sha256: Sha256, except: UploadId) -> PortResult<Option<UploadId>> {
-        call("store.same_content", async {
+        self.call("store.same_content", SHORT, async |connection| {
             let found: Option<Uuid> = sqlx::query_scalar(
                 "SELECT id FROM uploads
-                 WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
+                 WHERE sha256 = $1 AND status IN ('completed', 'partial') AND expired_at IS NULL AND id <> $2
                  ORDER BY finished_at DESC LIMIT 1",
             )
             .bind(sha256.as_bytes())
             .bind(except.as_uuid())
-            .fetch_optional(&self.pool)
+            .fetch_optional(connection)
             .await?;
             Ok(found.map(UploadId::from))
         })
@@ -184,8 +204,8 @@ impl UploadStore for PostgresStore {
     }
 
     async fn claim_content(&self, key: UploadKey, sha256: Sha256) -> PortResult<Option<UploadId>> {
-        call("store.claim_content", async {
-            let mut transaction = self.pool.begin().await?;
+        self.call("store.claim_content", LONG, async |connection| {
+            let mut transaction = connection.begin().await?;
             lock_content(&mut transaction, sha256).await?;
             let holder: Option<Uuid> = sqlx::query_scalar(sql::CONTENT_HOLDER)
                 .bind(sha256.as_bytes())
@@ -207,7 +227,10 @@ impl UploadStore for PostgresStore {
     }
 
     async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>> {
-        call("store.upload", find(&self.pool, id)).await
+        self.call("store.upload", SHORT, async |connection| {
+            find(connection, id).await
+        })
+        .await
     }
 
     async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>> {
@@ -221,9 +244,11 @@ impl UploadStore for PostgresStore {
         .bind(query.status.map(Status::name))
         .bind(before.map(|(time, _)| time.to_sqlx()))
         .bind(before.map(|(_, id)| id.as_uuid()))
-        .bind(i64::from(query.limit))
-        .fetch_all(&self.pool);
-        call("store.uploads", found).await
+        .bind(i64::from(query.limit));
+        self.call("store.uploads", LONG, async |connection| {
+            found.fetch_all(connection).await
+        })
+        .await
     }
 }
 
@@ -242,8 +267,8 @@ async fn lock_content(connection: &mut PgConnection, sha256: Sha256) -> sqlx::Re
     Ok(())
 }
 
-async fn create(pool: &PgPool, upload: &NewUpload) -> sqlx::Result<Upload> {
-    let mut transaction = pool.begin().await?;
+async fn create(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<Upload> {
+    let mut transaction = connection.begin().await?;
     sqlx::query(
         "INSERT INTO uploads (id, status, filename, dialect, columns, bytes_total)
          VALUES ($1, 'receiving', $2, $3, $4, $5)",
@@ -267,7 +292,10 @@ async fn create(pool: &PgPool, upload: &NewUpload) -> sqlx::Result<Upload> {
     Ok(created)
 }
 
-async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> sqlx::Result<Vec<UploadId>> {
+async fn heartbeat(
+    connection: &mut PgConnection,
+    beats: &[Heartbeat],
+) -> sqlx::Result<Vec<UploadId>> {
     let ids: Vec<Uuid> = beats.iter().map(|beat| beat.upload.as_uuid()).collect();
     let list = |figure: fn(&Heartbeat) -> u64| {
         let list = beats.iter().map(|beat| signed(figure(beat)));
@@ -288,19 +316,19 @@ async fn heartbeat(pool: &PgPool, beats: &[Heartbeat]) -> sqlx::Result<Vec<Uploa
     .bind(list(|beat| beat.rows_read))
     .bind(list(|beat| beat.rows_rejected))
     .bind(list(|beat| beat.bytes_received))
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     Ok(renewed.into_iter().map(UploadId::from).collect())
 }
 
 /// Ends an upload whose rows are not kept: as `failed` if there is a failure, else as `cancelled`.
 async fn end(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     key: UploadKey,
     failure: Option<&Failure>,
     last: Option<Heartbeat>,
 ) -> sqlx::Result<bool> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = connection.begin().await?;
     lock_status(&mut transaction, key.id).await?;
     let has_ended = record_end(&mut transaction, key, failure, last).await?;
     transaction.commit().await?;
@@ -350,9 +378,12 @@ async fn end_lease(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<
     Ok(())
 }
 
-pub(super) async fn find(pool: &PgPool, id: UploadId) -> sqlx::Result<Option<Upload>> {
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    id: UploadId,
+) -> sqlx::Result<Option<Upload>> {
     sqlx::query_as(select_upload!("WHERE u.id = $1"))
         .bind(id.as_uuid())
-        .fetch_optional(pool)
+        .fetch_optional(connection)
         .await
 }

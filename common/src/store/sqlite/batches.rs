@@ -10,7 +10,7 @@ use super::uploads::find;
 use super::{SqliteStore, first_id, now};
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
-use crate::progress::Snapshot;
+use crate::progress::{Counters, Snapshot};
 use crate::sqlite::call;
 use crate::store::rules::{self, Admission};
 use crate::store::sql::{self, LedgerRecord, signed};
@@ -24,6 +24,7 @@ const ROW_NUMBER_LIMIT: u64 = 1 << 36;
 struct Known {
     number: i64,
     admission: Admission,
+    has_expired: bool,
 }
 
 #[async_trait]
@@ -35,6 +36,10 @@ impl BatchStore for SqliteStore {
         call("store.admits", async {
             let mut connection = self.database.readers.acquire().await?;
             let known = look_up(&mut connection, id.upload.id).await?;
+            // The archive of an expired upload is deleted, and must not get its batches again.
+            if known.as_ref().is_some_and(|known| known.has_expired) {
+                return Ok(false);
+            }
             let admission = known.map(|known| known.admission);
             Ok(Admission::is_worth_archiving(admission, id))
         })
@@ -82,6 +87,29 @@ impl BatchStore for SqliteStore {
         })
         .await
     }
+
+    async fn sums(&self, key: UploadKey) -> PortResult<Counters> {
+        call("store.sums", async {
+            let Some(upload) = find(&self.database, key.id).await? else {
+                return Ok(Counters::default());
+            };
+            let (batches, rows): (i64, i64) = sqlx::query_as(
+                "SELECT count(*), coalesce(sum(rows), 0)
+                 FROM batches WHERE upload_id = $1 AND epoch = $2",
+            )
+            .bind(key.id.to_string())
+            .bind(key.epoch.get())
+            .fetch_one(&self.database.readers)
+            .await?;
+            Ok(Counters {
+                rows_read: upload.rows_read,
+                bytes_received: upload.bytes_received,
+                rows_stored: sql::count("rows", rows)?,
+                batches_stored: sql::count("count(*)", batches)?,
+            })
+        })
+        .await
+    }
 }
 
 async fn store(store: &SqliteStore, group: &[ArchivedBatch]) -> sqlx::Result<Vec<StoreOutcome>> {
@@ -121,7 +149,10 @@ async fn fence(
             && let Some(mut found) = look_up(connection, upload.id).await?
         {
             if store.is_failing(upload) {
-                found.admission.status = Status::Failed;
+                found.admission = Admission::Fenced {
+                    epoch: upload.epoch,
+                    status: Status::Failed,
+                };
             }
             known.insert(upload.id, found);
         }
@@ -130,19 +161,17 @@ async fn fence(
 }
 
 async fn look_up(connection: &mut SqliteConnection, id: UploadId) -> sqlx::Result<Option<Known>> {
-    let found: Option<(i64, i32, String)> =
-        sqlx::query_as("SELECT number, epoch, status FROM uploads WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(connection)
-            .await?;
-    let known = |(number, epoch, status): (i64, i32, String)| {
-        let admission = Admission {
-            epoch: epoch.into(),
-            status: sql::parsed("status", &status)?,
-        };
-        Ok(Known { number, admission })
-    };
-    found.map(known).transpose()
+    let found: Option<(i64, i32, String, bool)> = sqlx::query_as(
+        "SELECT number, epoch, status, expired_at IS NOT NULL FROM uploads WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.map(|(number, epoch, status, has_expired)| Known {
+        number,
+        admission: Admission::parse(epoch, &status),
+        has_expired,
+    }))
 }
 
 /// Returns true if the batch is new in the ledger.

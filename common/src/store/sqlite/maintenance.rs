@@ -12,7 +12,8 @@ use super::{SqliteStore, ago, first_id, last_id, now};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::rules::{
-    CHUNK_ROWS, EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER, interrupted,
+    CHUNK_ROWS, EXPIRY_LIMIT, ROW_EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER,
+    interrupted,
 };
 use crate::store::sql;
 use crate::store::{Leftovers, MaintenanceStore, Removal};
@@ -73,6 +74,24 @@ impl MaintenanceStore for SqliteStore {
         .await
     }
 
+    async fn expire_rows(&self, older_than: Duration) -> PortResult<u64> {
+        call("store.expire_rows", async {
+            let expired = sqlx::query(
+                "UPDATE uploads SET expired_at = $2, updated_at = $2, cleanup_pending = 1, archive_pending = 1
+                 WHERE id IN (SELECT id FROM uploads
+                              WHERE status IN ('completed', 'partial') AND expired_at IS NULL AND finished_at < $1
+                              ORDER BY finished_at LIMIT $3)",
+            )
+            .bind(ago(older_than))
+            .bind(now())
+            .bind(ROW_EXPIRY_LIMIT)
+            .execute(self.database.writer())
+            .await?;
+            Ok(expired.rows_affected())
+        })
+        .await
+    }
+
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal> {
         call("store.remove_rows", remove_rows(&self.database, id)).await
     }
@@ -80,7 +99,8 @@ impl MaintenanceStore for SqliteStore {
     async fn archive_removed(&self, id: UploadId) -> PortResult<()> {
         call("store.archive_removed", async {
             sqlx::query(
-                "UPDATE uploads SET archive_pending = status = 'undone' AND finished_at > $2 WHERE id = $1",
+                "UPDATE uploads SET archive_pending = status IN ('cancelled', 'undone') AND finished_at > $2
+                 WHERE id = $1",
             )
             .bind(id.to_string())
             .bind(ago(UNARCHIVE_AGAIN))
@@ -138,10 +158,12 @@ async fn unfinished(readers: &SqlitePool) -> sqlx::Result<Vec<UploadId>> {
 }
 
 async fn to_remove(readers: &SqlitePool) -> sqlx::Result<Vec<UploadId>> {
-    let found = sqlx::query_scalar("SELECT id FROM uploads WHERE cleanup_pending LIMIT $1")
-        .bind(SWEEP_LIMIT)
-        .fetch_all(readers)
-        .await?;
+    let found = sqlx::query_scalar(
+        "SELECT id FROM uploads WHERE cleanup_pending ORDER BY expired_at IS NOT NULL LIMIT $1",
+    )
+    .bind(SWEEP_LIMIT)
+    .fetch_all(readers)
+    .await?;
     ids(found)
 }
 
@@ -150,7 +172,9 @@ async fn to_unarchive(
     archive_grace: Duration,
 ) -> sqlx::Result<Vec<UploadId>> {
     let found = sqlx::query_scalar(
-        "SELECT id FROM uploads WHERE archive_pending AND (status = 'undone' OR finished_at < $1)
+        "SELECT id FROM uploads
+         WHERE archive_pending
+           AND (status IN ('cancelled', 'undone') OR expired_at IS NOT NULL OR finished_at < $1)
          ORDER BY finished_at LIMIT $2",
     )
     .bind(ago(archive_grace))
@@ -169,7 +193,8 @@ async fn remove_rows(database: &Database, id: UploadId) -> sqlx::Result<Removal>
     let mut transaction = database.begin().await?;
     let pending: Option<i64> = sqlx::query_scalar(
         "SELECT number FROM uploads
-         WHERE id = $1 AND cleanup_pending AND status IN ('failed', 'cancelled', 'undone')",
+         WHERE id = $1 AND cleanup_pending
+           AND (status IN ('failed', 'cancelled', 'undone') OR expired_at IS NOT NULL)",
     )
     .bind(id.to_string())
     .fetch_optional(&mut *transaction)

@@ -6,6 +6,7 @@
 mod batches;
 mod completion;
 mod dead_letters;
+mod holds;
 mod maintenance;
 mod rejects;
 mod rows;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::Connection;
 use sqlx::migrate::MigrateError;
+use uuid::Uuid;
 
 use super::{StoreConnection, sql};
 use crate::error::PortResult;
@@ -89,6 +91,16 @@ impl StoreConnection for SqliteStore {
                 .execute(&self.database.readers)
                 .await?;
             Ok(())
+        })
+        .await
+    }
+
+    async fn installation(&self) -> PortResult<Uuid> {
+        call("store.installation", async {
+            let id: String = sqlx::query_scalar("SELECT id FROM installation")
+                .fetch_one(&self.database.readers)
+                .await?;
+            sql::parsed("id", &id)
         })
         .await
     }

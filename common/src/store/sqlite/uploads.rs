@@ -29,7 +29,8 @@ macro_rules! select_upload {
                     max(u.rows_rejected, coalesce(l.rows_rejected, 0)) AS rows_rejected, u.blank_lines,
                     u.batches_total, u.rows_inserted, u.sha256, u.duplicate_of, u.failure, u.cleanup_pending,
                     (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
-                    u.created_at, max(u.updated_at, coalesce(l.renewed_at, '')) AS updated_at, u.finished_at
+                    u.created_at, max(u.updated_at, coalesce(l.renewed_at, '')) AS updated_at, u.finished_at, u.expired_at,
+                    (SELECT missing_since FROM upload_holds h WHERE h.upload_id = u.id AND u.status = 'processing') AS missing_since
              FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id ",
             $rest
         )
@@ -74,6 +75,8 @@ impl FromRow<'_, SqliteRow> for Upload {
             created_at: parsed(row, "created_at")?,
             updated_at: parsed(row, "updated_at")?,
             finished_at: maybe_parsed(row, "finished_at")?,
+            expired_at: maybe_parsed(row, "expired_at")?,
+            missing_since: maybe_parsed(row, "missing_since")?,
         })
     }
 }
@@ -201,7 +204,7 @@ impl UploadStore for SqliteStore {
         call("store.same_content", async {
             let found: Option<String> = sqlx::query_scalar(
                 "SELECT id FROM uploads
-                 WHERE sha256 = $1 AND status IN ('completed', 'partial') AND id <> $2
+                 WHERE sha256 = $1 AND status IN ('completed', 'partial') AND expired_at IS NULL AND id <> $2
                  ORDER BY finished_at DESC LIMIT 1",
             )
             .bind(sha256.as_bytes())

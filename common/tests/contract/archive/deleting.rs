@@ -1,4 +1,4 @@
-//! The archive of an upload is deleted as a whole.
+//! The archive of an upload is deleted as a whole, or one object is deleted.
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
@@ -70,5 +70,25 @@ pub(super) async fn a_deleted_object_can_be_put_again<F: ArchiveFixture>(
     put_batches(archive.as_ref(), upload, 1).await?;
     let key = key(upload, 1);
     ensure!(archive.get(&key).await? == key.as_str());
+    Ok(())
+}
+
+pub(super) async fn deleting_an_object_keeps_the_others<F: ArchiveFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let archive = fixture.open().await?;
+    let upload = UploadId::generate();
+    put_batches(archive.as_ref(), upload, 2).await?;
+    let manifest = ArchiveKey::manifest(upload);
+    archive.put(&manifest, Bytes::from_static(b"{}")).await?;
+    archive.delete(&manifest).await?;
+    check_absent(archive.as_ref(), &manifest).await?;
+    let left = [key(upload, 1), key(upload, 2)].map(|key| key.to_string());
+    ensure!(fixture.keys().await? == left);
+    // An absent key may be deleted, also when its upload has no objects at all.
+    archive.delete(&manifest).await?;
+    let unknown = ArchiveKey::manifest(UploadId::generate());
+    archive.delete(&unknown).await?;
+    ensure!(fixture.keys().await? == left);
     Ok(())
 }

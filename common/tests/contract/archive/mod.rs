@@ -38,6 +38,7 @@ macro_rules! contract {
                     concurrent_deletions_of_an_upload_succeed
                     an_upload_of_1100_objects_is_deleted_completely
                     a_deleted_object_can_be_put_again
+                    deleting_an_object_keeps_the_others
                 }
             } }
         }

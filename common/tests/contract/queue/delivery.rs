@@ -335,7 +335,7 @@ pub(super) async fn every_acknowledgement_ends_although_its_holder_is_presumed_d
 }
 
 /// Whether nothing is delivered for `QUIET_PERIOD`.
-async fn is_quiet(deliveries: &mut Box<dyn Deliveries>) -> bool {
+pub(super) async fn is_quiet(deliveries: &mut Box<dyn Deliveries>) -> bool {
     tokio::time::timeout(QUIET_PERIOD, deliveries.next())
         .await
         .is_err()

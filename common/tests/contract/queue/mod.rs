@@ -3,9 +3,13 @@
 mod dead_letters;
 mod delivery;
 mod fixtures;
+mod installations;
 mod publishing;
 mod retry;
+mod silence;
+mod suspects;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +20,7 @@ use carga_common::queue::{BatchQueue, Deliveries, Delivery, Prefetch, QueueDepth
 use carga_common::upload::UploadId;
 use carga_testkit::eventually;
 use futures::future::BoxFuture;
+use uuid::Uuid;
 
 use self::fixtures::{Rabbit, Sqlite};
 use crate::sample::in_epoch;
@@ -36,6 +41,8 @@ macro_rules! contract {
                     a_message_of_an_unknown_version_is_delivered_unchanged
                     depth_counts_ready_retrying_and_dead_messages
                     a_reachable_queue_answers_a_ping
+                    a_publish_after_the_deletion_of_the_queue_is_kept
+                    a_ping_after_the_deletion_of_the_queue_makes_it_again
                 }
                 delivery {
                     a_dropped_delivery_is_redelivered
@@ -57,6 +64,26 @@ macro_rules! contract {
                     every_retry_adds_one_attempt
                     a_redelivery_does_not_count_as_an_attempt
                     a_long_retry_delay_does_not_hold_back_a_short_one
+                    a_postponed_message_returns_as_the_same_attempt
+                    a_postponement_survives_reopening
+                }
+                suspects {
+                    a_message_whose_holders_keep_dying_is_delivered_only_as_a_suspect
+                    suspects_come_one_at_a_time
+                    the_neighbours_of_a_suspect_settle
+                    a_suspect_whose_holders_keep_dying_becomes_a_dead_letter
+                    a_returned_message_is_never_a_suspect
+                    batches_prefetched_before_an_orderly_stop_are_never_suspects
+                    a_returned_suspect_is_delivered_again
+                }
+                installations {
+                    a_message_of_another_installation_is_foreign
+                    a_foreign_message_stays_foreign
+                    a_postponement_by_another_installation_is_not_counted
+                }
+                silence {
+                    a_publish_to_a_silent_queue_fails_in_time
+                    a_delivery_whose_copy_fails_is_redelivered
                 }
                 dead_letters {
                     a_dead_letter_keeps_its_reason_id_and_body
@@ -79,17 +106,40 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// A fixture with a queue.
 trait QueueFixture: Fixture {
     /// Opens another handle on the queue, as another process would.
-    async fn open(&self) -> Result<Arc<dyn BatchQueue>>;
+    async fn open(&self) -> Result<Arc<dyn BatchQueue>> {
+        self.open_as(INSTALLATION).await
+    }
+
+    /// Opens another handle, as a process of this installation would.
+    async fn open_as(&self, installation: Uuid) -> Result<Arc<dyn BatchQueue>>;
 
     /// Opens another handle, whose process the queue can be made to presume dead.
     async fn open_killable(&self) -> Result<Killable>;
+
+    /// Opens another handle with a short timeout. Its queue can fall silent.
+    async fn open_silenceable(&self) -> Result<Silenceable>;
+
+    /// Deletes the queue with all messages, while handles on it are open.
+    async fn delete_the_queue(&self) -> Result<()>;
 }
+
+/// The installation of a handle, unless a case needs another one.
+const INSTALLATION: Uuid = Uuid::from_u128(1);
 
 /// A handle, and an action that makes the queue presume its process dead although it is alive.
 struct Killable {
     queue: Arc<dyn BatchQueue>,
     presume_dead: BoxFuture<'static, Result<()>>,
 }
+
+/// A handle, and an action after which the queue answers no publish and no settlement.
+struct Silenceable {
+    queue: Arc<dyn BatchQueue>,
+    fall_silent: BoxFuture<'static, Result<Silence>>,
+}
+
+/// Ends the silence when it is dropped.
+type Silence = Box<dyn Any + Send>;
 
 /// A batch with any body, since the queue does not read bodies.
 fn batch(upload: UploadId, seq: u32, body: impl Into<Bytes>) -> EncodedBatch {

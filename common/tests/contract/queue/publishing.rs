@@ -243,3 +243,45 @@ pub(super) async fn a_reachable_queue_answers_a_ping<F: QueueFixture>(fixture: &
     queue.close().await;
     Ok(())
 }
+
+pub(super) async fn a_publish_after_the_deletion_of_the_queue_is_kept<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
+    const PUBLISHES: u32 = 16;
+    let queue = fixture.open().await?;
+    let publisher = queue.publisher();
+    publisher.publish(&lone_batch()).await?;
+    fixture.delete_the_queue().await?;
+    // The broker reports a return with any confirm of the channel, so one publish may send the
+    // batch of another one again.
+    let upload = UploadId::generate();
+    let batches: Vec<_> = (1..=PUBLISHES)
+        .map(|seq| batch(upload, seq, format!("body {seq}")))
+        .collect();
+    try_join_all(batches.iter().map(|batch| publisher.publish(batch))).await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(16)).await?;
+    let mut found = BTreeSet::new();
+    while found.len() < batches.len() {
+        let delivery = next(&mut deliveries).await?;
+        found.insert(delivery.body.clone());
+        delivery.ack().await?;
+    }
+    let sent: BTreeSet<Bytes> = batches.into_iter().map(|batch| batch.body).collect();
+    ensure!(found == sent);
+    check_nothing_is_left(fixture, queue).await
+}
+
+pub(super) async fn a_ping_after_the_deletion_of_the_queue_makes_it_again<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let queue = fixture.open().await?;
+    fixture.delete_the_queue().await?;
+    queue.ping().await?;
+    ensure!(queue.depth().await? == QueueDepth::default());
+    // A consumer makes it again, too.
+    fixture.delete_the_queue().await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
+    queue.publisher().publish(&lone_batch()).await?;
+    next(&mut deliveries).await?.ack().await?;
+    check_nothing_is_left(fixture, queue).await
+}

@@ -114,3 +114,48 @@ pub(super) async fn a_long_retry_delay_does_not_hold_back_a_short_one<F: QueueFi
     queue.close().await;
     Ok(())
 }
+
+pub(super) async fn a_postponed_message_returns_as_the_same_attempt<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let queue = fixture.open().await?;
+    let sent = lone_batch();
+    queue.publisher().publish(&sent).await?;
+    take(queue.as_ref()).await?.retry(RetryTier::First).await?;
+    for times in 0..2 {
+        let delivery = take(queue.as_ref()).await?;
+        check(&delivery, &sent, 2)?;
+        ensure!(delivery.postponed == times, "{}", describe(&delivery));
+        let postponed = Instant::now();
+        delivery.postpone().await?;
+        let again = take(queue.as_ref()).await?;
+        let waited = postponed.elapsed();
+        ensure!(waited > NEARLY_A_SECOND, "{waited:?}");
+        ensure!(!again.redelivered, "{}", describe(&again));
+        drop(again);
+    }
+    let last = take(queue.as_ref()).await?;
+    check(&last, &sent, 2)?;
+    ensure!(last.postponed == 2, "{}", describe(&last));
+    last.ack().await?;
+    check_nothing_is_left(fixture, queue).await
+}
+
+pub(super) async fn a_postponement_survives_reopening<F: QueueFixture>(fixture: &F) -> Result<()> {
+    let queue = fixture.open().await?;
+    let sent = lone_batch();
+    queue.publisher().publish(&sent).await?;
+    take(queue.as_ref()).await?.postpone().await?;
+    let one_waits = QueueDepth {
+        retrying: 1,
+        ..QueueDepth::default()
+    };
+    wait_for_depth(queue.as_ref(), one_waits).await?;
+    queue.close().await;
+    let queue = fixture.open().await?;
+    let again = take(queue.as_ref()).await?;
+    check(&again, &sent, 1)?;
+    ensure!(again.postponed == 1, "{}", describe(&again));
+    again.ack().await?;
+    check_nothing_is_left(fixture, queue).await
+}

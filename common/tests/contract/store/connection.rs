@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use carga_common::error::{ErrorKind, PortResult};
-use carga_common::store::{Heartbeat, Store, UploadQuery};
+use carga_common::store::{Heartbeat, Store, StoreOutcome, UploadQuery};
 use carga_common::upload::{Status, UploadId};
 use futures::future::try_join_all;
 
@@ -59,6 +59,17 @@ pub(super) async fn several_handles_can_open_a_new_store_at_once<F: StoreFixture
     Ok(())
 }
 
+pub(super) async fn a_store_keeps_its_own_installation_id<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let (store, reopened) = (fixture.open().await?, fixture.open().await?);
+    let id = store.installation().await?;
+    ensure!(reopened.installation().await? == id);
+    let another = F::start().await?;
+    ensure!(another.open().await?.installation().await? != id);
+    another.end().await
+}
+
 /// The operation that is named in the error of a closed store.
 fn operation<T>(outcome: PortResult<T>) -> Result<String> {
     let Err(error) = outcome else {
@@ -109,6 +120,7 @@ async fn calls_of_rows(store: &dyn Store, id: UploadId) -> Result<Calls> {
         ("store", operation(store.store(group).await)?),
         ("ledger", operation(store.ledger(key).await)?),
         ("progress", operation(store.progress(key).await)?),
+        ("sums", operation(store.sums(key).await)?),
         ("row_page", operation(store.row_page(id, 0).await)?),
         ("reject", operation(store.reject(key, &[]).await)?),
         (
@@ -126,8 +138,16 @@ async fn calls_of_maintenance(store: &dyn Store, id: UploadId) -> Result<Calls> 
         ("leftovers", operation(store.leftovers(HOUR, HOUR).await)?),
         ("expire", operation(store.expire(first(id), HOUR).await)?),
         ("remove_rows", operation(store.remove_rows(id).await)?),
+        ("hold", operation(store.hold(&[id]).await)?),
+        ("quiet_uploads", operation(store.quiet_uploads(HOUR).await)?),
+        ("mark_missing", operation(store.mark_missing(&[]).await)?),
+        (
+            "fail_lost",
+            operation(store.fail_lost(first(id), HOUR).await)?,
+        ),
         ("archive_removed", operation(removed.await)?),
         ("ping", operation(store.ping().await)?),
+        ("installation", operation(store.installation().await)?),
     ])
 }
 
@@ -178,8 +198,11 @@ pub(super) async fn a_corrupt_value_is_reported_with_its_column<F: StoreFixture>
     fixture.execute(&statement).await?;
     check(store.ledger(first(id)).await, "rows", "-3")?;
     check(store.progress(first(id)).await, "rows", "-3")?;
+    check(store.sums(first(id)).await, "rows", "-3")?;
     let statement = format!("UPDATE uploads SET status = 'done' WHERE id = '{id}'");
     fixture.execute(&statement).await?;
-    check(store.admits(batch.batch.id).await, "status", "done")?;
-    check(store.store(&[batch]).await, "status", "done")
+    // A batch waits for a build that knows the status.
+    ensure!(store.admits(batch.batch.id).await?);
+    ensure!(store.store(&[batch]).await? == [StoreOutcome::UnknownStatus]);
+    Ok(())
 }

@@ -41,10 +41,13 @@ impl StoreFixture for Postgres {
     }
 
     async fn rows_in_table(&self, id: UploadId) -> Result<u64> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM rows WHERE upload_id = $1")
-            .bind(id.as_uuid())
-            .fetch_one(&self.0.pool())
-            .await?;
+        let count: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM landing r JOIN uploads u ON u.number = r.upload WHERE u.id = $1)
+                    + (SELECT count(*) FROM rows WHERE upload_id = $1)",
+        )
+        .bind(id.as_uuid())
+        .fetch_one(&self.0.pool())
+        .await?;
         Ok(u64::try_from(count)?)
     }
 

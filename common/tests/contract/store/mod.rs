@@ -5,6 +5,7 @@ mod completion;
 mod connection;
 mod dead_letters;
 mod fixtures;
+mod holds;
 mod maintenance;
 mod rejects;
 mod rows;
@@ -64,6 +65,7 @@ macro_rules! contract {
                     a_batch_without_rows_is_stored
                     ledger_entries_are_in_order_and_complete
                     progress_returns_the_ledger_and_the_recorded_figures
+                    sums_are_those_of_the_ledger_and_the_recorded_figures
                     a_batch_is_admitted_while_it_can_be_stored
                 }
                 fence {
@@ -77,6 +79,7 @@ macro_rules! contract {
             tests! { $fixture {
                 connection {
                     a_reachable_store_answers_a_ping
+                    a_store_keeps_its_own_installation_id
                     committed_data_survives_reopening
                     several_handles_can_open_a_new_store_at_once
                     a_failed_call_names_its_operation
@@ -117,6 +120,13 @@ macro_rules! contract {
                     a_dead_letter_without_an_upload_is_kept
                     an_upload_with_a_dead_letter_does_not_complete
                 }
+                holds {
+                    an_upload_with_a_missing_batch_is_found_and_marked
+                    only_a_sealed_upload_with_missing_batches_is_quiet
+                    a_hold_or_a_stored_batch_ends_the_quiet
+                    an_upload_with_lost_batches_is_ended_once
+                    a_lost_batch_that_appears_again_completes_its_upload
+                }
             } }
             tests! { $fixture in maintenance {
                 leftovers {
@@ -139,6 +149,12 @@ macro_rules! contract {
                     removal_keeps_the_rows_of_other_uploads
                     rows_of_receiving_and_completed_uploads_are_never_removed
                     concurrent_removals_of_an_upload_succeed
+                }
+                retention {
+                    an_expired_upload_loses_rows_and_ledger_and_keeps_its_record
+                    uploads_that_keep_no_rows_do_not_expire
+                    reading_expired_rows_is_a_conflict
+                    the_content_of_an_expired_upload_is_new_again
                 }
             } }
         }
@@ -206,7 +222,11 @@ async fn fail(store: &dyn Store, id: UploadId) -> Result<()> {
 async fn store_new(store: &dyn Store, batches: &[ArchivedBatch]) -> Result<()> {
     // A worker stores groups of about this size.
     for group in batches.chunks(30) {
-        let outcomes = store.store(group).await?;
+        let mut outcomes = store.store(group).await?;
+        // The upload of all batches is being sealed at this moment.
+        while outcomes == vec![StoreOutcome::Locked; group.len()] {
+            outcomes = store.store(group).await?;
+        }
         ensure!(
             outcomes == vec![StoreOutcome::Stored; group.len()],
             "{outcomes:?}"

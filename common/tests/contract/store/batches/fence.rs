@@ -90,7 +90,10 @@ async fn store_until_fenced(
             continue;
         }
         // Both batches have the same upload, so both get the same outcome.
-        let outcomes = store.store(&group).await?;
+        let mut outcomes = store.store(&group).await?;
+        while outcomes == [StoreOutcome::Locked; 2] {
+            outcomes = store.store(&group).await?;
+        }
         if outcomes == [StoreOutcome::Fenced; 2] {
             break;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use carga_common::batch::BatchId;
 use carga_common::error::ErrorKind;
-use carga_common::progress::StoredBatch;
+use carga_common::progress::{Counters, StoredBatch};
 use carga_common::store::{Heartbeat, StoreOutcome};
 use carga_common::upload::UploadId;
 use futures::future::try_join_all;
@@ -214,6 +214,36 @@ pub(crate) async fn progress_returns_the_ledger_and_the_recorded_figures<F: Stor
     ensure!((sealed.rows_read, sealed.bytes_received) == (75, 750));
     let unknown = store.progress(first(UploadId::generate())).await?;
     ensure!(unknown.rows_read == 0 && unknown.stored.is_empty());
+    Ok(())
+}
+
+pub(crate) async fn sums_are_those_of_the_ledger_and_the_recorded_figures<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    let id = begin(store.as_ref()).await?;
+    ensure!(store.sums(first(id)).await? == Counters::default());
+    let figures = Heartbeat {
+        upload: id,
+        rows_read: 70,
+        rows_rejected: 0,
+        bytes_received: 700,
+    };
+    store.heartbeat(&[figures]).await?;
+    store_new(store.as_ref(), &sample::batches(id, 3, 20)?).await?;
+    let expected = Counters {
+        rows_read: 70,
+        bytes_received: 700,
+        rows_stored: 60,
+        batches_stored: 3,
+    };
+    let sums = store.sums(first(id)).await?;
+    ensure!(sums == expected, "{sums:?}");
+    // The ledger of another epoch does not count.
+    let other_epoch = store.sums(in_epoch(id, 2)).await?;
+    ensure!(other_epoch.batches_stored == 0 && other_epoch.rows_stored == 0);
+    let unknown = store.sums(first(UploadId::generate())).await?;
+    ensure!(unknown == Counters::default(), "{unknown:?}");
     Ok(())
 }
 

@@ -3,3 +3,4 @@
 pub(super) mod expiry;
 pub(super) mod leftovers;
 pub(super) mod removal;
+pub(super) mod retention;

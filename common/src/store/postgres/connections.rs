@@ -1,0 +1,177 @@
+//! Connections to Postgres: how they open, how long a call may take, and when they are closed.
+//!
+//! A server can vanish without closing its connections: its host loses power, or a failover moves
+//! its address. The kernel then notices after a quarter of an hour. Every call therefore has a time
+//! limit. A connection whose call did not end in order is closed, and an idle connection is tested
+//! before its next call. Settings of the session make the server detect vanished clients.
+
+use std::io;
+use std::time::Duration;
+
+use sqlx::migrate::MigrateError;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
+use sqlx::{Connection, Executor};
+
+use super::PostgresSettings;
+use crate::store::sql;
+
+/// The time limit of a call that reads a few records or writes one. Such a call takes milliseconds.
+pub(super) const SHORT: Duration = Duration::from_secs(10);
+
+/// The time limit of every other call. It is a little longer than the server's `statement_timeout`,
+/// so that the server reports a timeout first.
+pub(super) const LONG: Duration = Duration::from_secs(75);
+
+/// How long a call waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a renewal of leases waits for its connection. sqlx pauses for up to a fifth of this
+/// time between two attempts to connect, and leases must be renewed soon after an outage.
+const QUICK_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection that was idle for longer is tested before its next call. A test costs a round
+/// trip, so busy connections are not tested.
+const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
+
+/// The time limit of such a test.
+const TEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Settings of every session.
+///
+/// The keepalives make the server detect a vanished client within 40 seconds. Without them, a
+/// worker that vanishes during a COPY would hold its locks for two hours: neither
+/// `statement_timeout` nor `idle_in_transaction_session_timeout` ends a COPY that waits for data.
+const SESSION: [(&str, &str); 7] = [
+    ("statement_timeout", "60s"),
+    ("lock_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "60s"),
+    ("tcp_keepalives_idle", "20"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "4"),
+    ("tcp_user_timeout", "30000"),
+];
+
+/// Makes commits durable, whatever the default of the database or the role is. Stronger settings
+/// than `on`, such as `remote_apply`, stay as they are.
+const DURABLE_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
+/// A pool of connections with the same settings.
+#[derive(Debug, Clone)]
+pub(super) struct Connections {
+    pool: PgPool,
+}
+
+impl Connections {
+    /// Opens the first connection.
+    pub(super) async fn open(settings: &PostgresSettings) -> sqlx::Result<Self> {
+        let options: PgConnectOptions = settings.url.parse()?;
+        let options = options.application_name(&settings.program).options(SESSION);
+        let pool = pool_options(settings.connections);
+        let pool = pool.connect_with(options).await?;
+        Ok(Self { pool })
+    }
+
+    /// One connection to the same server, apart from these. It opens at first use.
+    pub(super) fn one_more(&self) -> Self {
+        let options = (*self.pool.connect_options()).clone();
+        let pool = pool_options(1).acquire_timeout(QUICK_ACQUIRE_TIMEOUT);
+        let pool = pool.connect_lazy_with(options);
+        Self { pool }
+    }
+
+    /// Runs the work of one call on a connection. The connection is closed, and not used again, if
+    /// the connection fails, or if the work exceeds its time limit or is cancelled.
+    pub(super) async fn run<T>(
+        &self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        let mut checked = Checked {
+            connection: self.pool.acquire().await?,
+            is_in_order: false,
+        };
+        let outcome = tokio::time::timeout(limit, work(&mut checked.connection)).await;
+        let outcome = outcome.map_err(|_| silent(limit))?;
+        checked.is_in_order = match &outcome {
+            Ok(_) => true,
+            Err(error) => is_refusal(error),
+        };
+        outcome
+    }
+
+    /// Brings the schema up to date. sqlx holds an advisory lock meanwhile, so replicas that start
+    /// together take turns.
+    pub(super) async fn migrate(
+        &self,
+        migrations: sql::EmbeddedMigrations,
+    ) -> Result<(), MigrateError> {
+        let mut connection = self.pool.acquire().await?;
+        connection.close_on_drop();
+        // A migration of a large table, or the wait for another replica's, may take long.
+        connection
+            .execute("SET statement_timeout = 0; SET lock_timeout = 0")
+            .await?;
+        let migrator = sql::migrator(migrations).await?;
+        migrator.run(&mut *connection).await
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn pool_options(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .after_connect(|connection, _| {
+            Box::pin(async {
+                connection.execute(DURABLE_COMMITS).await?;
+                Ok(())
+            })
+        })
+        .before_acquire(|connection, usage| {
+            Box::pin(async move {
+                if usage.idle_for > TEST_AFTER_IDLE {
+                    let tested = tokio::time::timeout(TEST_TIMEOUT, connection.ping()).await;
+                    tested.map_err(|_| silent(TEST_TIMEOUT))??;
+                }
+                Ok(true)
+            })
+        })
+}
+
+/// Whether the server has refused a statement and goes on with the session. The session ends after
+/// a connection exception, an invalid transaction state or the intervention of an operator.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| {
+        !["08", "25", "57"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    })
+}
+
+/// The error of a server that does not answer.
+fn silent(limit: Duration) -> sqlx::Error {
+    let reason = format!("Postgres did not answer within {} s", limit.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, reason).into()
+}
+
+/// A connection that is closed unless its work has ended in order. sqlx would return it to the
+/// pool, and test it there without a time limit.
+struct Checked {
+    connection: PoolConnection<Postgres>,
+    is_in_order: bool,
+}
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        if !self.is_in_order {
+            self.connection.close_on_drop();
+        }
+    }
+}

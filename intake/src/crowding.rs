@@ -1,0 +1,85 @@
+//! Whether requests wait for an upload slot.
+//!
+//! A client keeps its slot for as long as it sends. A few clients that send almost nothing could
+//! therefore keep all others out. While a request waits, such clients lose their slots.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+/// How long a request waits for a slot.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+
+/// The slots of uploads, and the number of requests that wait for one.
+#[derive(Debug, Clone)]
+pub struct Crowding {
+    slots: Arc<Semaphore>,
+    waiting: Arc<watch::Sender<usize>>,
+}
+
+impl Crowding {
+    /// `slots`: how many uploads may be received at the same time.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            waiting: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// Takes a slot, or returns `None` if none becomes free within three seconds.
+    pub async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        let slots = Arc::clone(&self.slots);
+        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+            return Some(slot);
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        let slot = tokio::time::timeout(LONGEST_WAIT, slots.acquire_owned()).await;
+        slot.ok()?.ok()
+    }
+
+    /// Completes as soon as a request waits for a slot, but not before `start`.
+    pub(crate) async fn waits_after(&self, start: Instant) {
+        tokio::time::sleep_until(start).await;
+        let mut waiting = self.waiting.subscribe();
+        // This cannot fail, because `self` has the sender.
+        let _ = waiting.wait_for(|waiting| *waiting > 0).await;
+    }
+}
+
+/// A request that waits for a slot.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a watch::Sender<usize>) -> Self {
+        waiting.send_modify(|waiting| *waiting += 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_three_seconds_for_a_slot() {
+        let crowding = Crowding::new(1);
+        let slot = crowding.slot().await.unwrap();
+        let started = Instant::now();
+        assert!(crowding.slot().await.is_none());
+        assert_eq!(started.elapsed(), LONGEST_WAIT);
+        let other = crowding.clone();
+        let waiting = tokio::spawn(async move { other.slot().await.is_some() });
+        crowding.waits_after(started).await;
+        drop(slot);
+        assert!(waiting.await.unwrap());
+        assert_eq!(*crowding.waiting.borrow(), 0);
+    }
+}

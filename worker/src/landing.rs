@@ -1,0 +1,82 @@
+//! Maintains the landing table: creates the partitions of the next weeks, lets rows expire, and
+//! drops partitions whose uploads keep no rows. The sweeper removes the expired rows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carga_common::error::PortResult;
+use carga_common::store::Store;
+
+use crate::context::Context;
+use crate::panics::survive;
+
+/// The pause after a success. Partitions are created a week ahead, and retention is counted in
+/// days.
+const PAUSE: Duration = Duration::from_secs(3600);
+
+/// The pause after a failure. Each attempt may hold up storing for two seconds.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(300);
+
+const EXTEND_REMEDY: &str = "cannot make the partitions of the landing table. A worker tries again in 5 minutes; until then, rows of a week without a partition are stored in `landing_rest`. If the worker's role may not create tables, run `SELECT add_landing_week(upload_week(now()) + 1)` as the owner of `landing` every week";
+
+const EXPIRE_REMEDY: &str = "cannot mark the uploads that are older than CARGA_RETENTION_DAYS. A worker tries again in 5 minutes";
+
+const SHRINK_REMEDY: &str = "cannot drop a partition of the landing table whose uploads keep no rows. A worker tries again in 5 minutes. If a long query reads the table, let it end; if the worker's role may not drop tables, drop the partition as the owner of `landing`";
+
+/// Maintains the landing table until the worker stops. Every worker does this, because each step
+/// may safely run twice.
+pub(crate) async fn run(context: Arc<Context>) {
+    loop {
+        let upkeep = async {
+            let is_done = survive("maintaining the landing table", keep_up(&context)).await;
+            let pause = match is_done {
+                Some(true) => PAUSE,
+                Some(false) | None => PAUSE_AFTER_FAILURE,
+            };
+            tokio::time::sleep(pause).await;
+        };
+        tokio::select! {
+            () = upkeep => {}
+            () = context.stop.cancelled() => break,
+        }
+    }
+}
+
+/// Returns whether every step succeeded.
+async fn keep_up(context: &Context) -> bool {
+    let store = context.backends.store.as_ref();
+    let is_extended = succeeded(store.extend_landing().await, EXTEND_REMEDY);
+    let is_expired = match context.settings.retention {
+        Some(retention) => succeeded(expire(store, retention).await, EXPIRE_REMEDY),
+        None => true,
+    };
+    // This comes right after the expiry, since dropping a partition is faster than deleting its
+    // rows.
+    let is_shrunk = succeeded(shrink(store).await, SHRINK_REMEDY);
+    is_extended && is_expired && is_shrunk
+}
+
+async fn expire(store: &dyn Store, retention: Duration) -> PortResult<()> {
+    loop {
+        let uploads = store.expire_rows(retention).await?;
+        if uploads == 0 {
+            return Ok(());
+        }
+        tracing::info!(
+            uploads,
+            "uploads are older than CARGA_RETENTION_DAYS; their rows and archives are being removed"
+        );
+    }
+}
+
+async fn shrink(store: &dyn Store) -> PortResult<()> {
+    while store.shrink_landing().await? {}
+    Ok(())
+}
+
+fn succeeded(outcome: PortResult<()>, remedy: &'static str) -> bool {
+    if let Err(error) = &outcome {
+        tracing::warn!(error = error.chain(), "{remedy}");
+    }
+    outcome.is_ok()
+}
