@@ -1,6 +1,8 @@
 //! The promises about the cut of a preview: every complete record before it is counted, however
 //! the file arrives.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io;
 
 use bytes::Bytes;

@@ -1,6 +1,8 @@
 //! The promises about quotes that were opened by mistake: such a quote costs its own line, and
 //! the time stays linear however many there are.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,6 +1,8 @@
 //! The promises about quoted fields whose lines look like rows: the row is stored as it is, and
 //! the reader warns.
 
+#![allow(clippy::unwrap_used)]
+
 use carga_intake::csv::{
     CsvLimits, CsvOpening, CsvOptions, CsvReader, CutQuote, Limit, Next, Warning,
 };

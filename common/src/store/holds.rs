@@ -32,8 +32,8 @@ pub trait HoldStore: fmt::Debug + Send + Sync {
     /// Records that exactly these uploads miss batches, so that their records show it.
     async fn mark_missing(&self, uploads: &[UploadKey]) -> PortResult<()>;
 
-    /// Ends an upload as `failed`, with the failure `batches_lost`, if it still misses batches after
-    /// the `quiet` time. Returns whether this call ended it; everything else is as in
+    /// Ends an upload as `failed`, with the failure `batches_lost`, if it still misses batches
+    /// after the `quiet` time. Returns whether this call ended it; everything else is as in
     /// [`fail`](super::UploadStore::fail).
     async fn fail_lost(&self, key: UploadKey, quiet: Duration) -> PortResult<bool>;
 }
