@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use carga_common::backends::Backends;
 use carga_common::error::ErrorKind;
+use carga_common::lifecycle::remove_rows;
 use carga_common::settings::IntakeSettings;
 use carga_common::store::NewUpload;
 use carga_common::telemetry::TraceContext;
@@ -81,6 +82,16 @@ impl Intake {
     pub fn heartbeat(&self) -> impl Future<Output = ()> + Send + 'static {
         let every = self.settings.heartbeat;
         run_heartbeat(Arc::clone(&self.active), self.backends.clone(), every)
+    }
+
+    /// Removes the rows of an upload that ended without keeping them, in the background.
+    pub fn remove_rows_later(&self, id: UploadId) {
+        let store = Arc::clone(&self.backends.store);
+        let removals = self.removals.clone();
+        self.tasks.spawn(async move {
+            let removal = remove_rows(store.as_ref(), id);
+            removals.run(id, removal).await;
+        });
     }
 
     /// Runs `receiving` to its end on its own task, even if the client disconnects.

@@ -3,12 +3,9 @@
 use std::sync::Arc;
 
 use carga_common::error::PortResult;
-use carga_common::lifecycle::remove_rows;
 use carga_common::upload::UploadId;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-
-use crate::intake::Intake;
 
 /// How many removals run at the same time. An outage can fail all uploads at once, and their
 /// removals must leave database connections for new uploads.
@@ -32,7 +29,7 @@ impl Removals {
 
     /// Runs a removal once a slot is free. Waiting removals get slots in order. If this one is left
     /// to the sweeper or fails, a log line says so.
-    async fn run(&self, id: UploadId, removal: impl Future<Output = PortResult<()>>) {
+    pub(crate) async fn run(&self, id: UploadId, removal: impl Future<Output = PortResult<()>>) {
         let slot = tokio::select! {
             // A stopping process still begins a removal that need not wait.
             biased;
@@ -51,18 +48,6 @@ impl Removals {
                 "could not remove the rows; the sweeper will remove them"
             );
         }
-    }
-}
-
-impl Intake {
-    /// Removes the rows of an upload that ended without keeping them, in the background.
-    pub fn remove_rows_later(&self, id: UploadId) {
-        let store = Arc::clone(&self.backends.store);
-        let removals = self.removals.clone();
-        self.tasks.spawn(async move {
-            let removal = remove_rows(store.as_ref(), id);
-            removals.run(id, removal).await;
-        });
     }
 }
 
