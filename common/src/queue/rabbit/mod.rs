@@ -31,7 +31,7 @@ use crate::error::PortResult;
 const DEAD_LETTER_PREFETCH: u16 = 4;
 
 /// How long closing waits for the messages that are being released.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Settings of the queue on RabbitMQ.
 #[derive(Debug, Clone)]
