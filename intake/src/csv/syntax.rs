@@ -34,17 +34,6 @@ impl Field {
     }
 }
 
-/// A quoted field, and how the scan continues after it.
-struct QuotedField {
-    text: Field,
-    /// The end of the field: a delimiter, a line end, or the end of the file.
-    end: usize,
-    /// The number of line ends between the quotes.
-    inner_lines: u64,
-    /// Text or blanks follow the closing quote.
-    is_bad: bool,
-}
-
 /// The fields of a record. Fields beyond a maximum are counted but not kept, because a record of
 /// nothing but delimiters would otherwise take 24 times its own memory.
 #[derive(Debug)]
@@ -68,6 +57,7 @@ impl Fields {
         self.count = 0;
     }
 
+    #[inline(always)]
     pub(super) fn push(&mut self, field: Field) {
         if self.count < self.max {
             self.kept.push(field);
@@ -140,25 +130,42 @@ impl Syntax {
         let mut bad_quote = None;
         let mut at = 0;
         loop {
-            let field = if bytes.get(at).is_some() && bytes.get(at).copied() == self.quote {
-                let quoted = match self.quoted_field(bytes, at, at_end, fields.count()) {
-                    Ok(quoted) => quoted,
-                    Err(scan) => return scan,
+            let mut field = Field {
+                start: at,
+                end: at,
+                doubled: false,
+            };
+            if bytes.get(at).is_some() && bytes.get(at).copied() == self.quote {
+                let open_quote = at;
+                let Some((close, doubled)) = self.closing_quote(bytes, at + 1, at_end) else {
+                    return Scan::Cut {
+                        open_quote: Some(at),
+                    };
                 };
-                inner_lines += quoted.inner_lines;
-                if quoted.is_bad {
-                    bad_quote = bad_quote.or(Some(fields.count()));
+                field.start = at + 1;
+                field.doubled = doubled;
+                let lines = line_ends(&bytes[at + 1..close]);
+                at = close + 1;
+                if lines > 0 && self.is_text(&bytes[at..]) {
+                    let field = fields.count();
+                    return Scan::Stray { open_quote, field };
                 }
-                at = quoted.end;
-                quoted.text
-            } else {
-                let start = at;
-                let Some(end) = self.field_end(bytes, at, at_end) else {
+                inner_lines += lines;
+                let Some(field_end) = self.field_end(bytes, at, at_end) else {
                     return Scan::Cut { open_quote: None };
                 };
-                at = end;
-                Field::unquoted(start, end)
-            };
+                if field_end > at {
+                    bad_quote = bad_quote.or(Some(fields.count()));
+                }
+                field.end = close;
+                at = field_end;
+            } else {
+                let Some(field_end) = self.field_end(bytes, at, at_end) else {
+                    return Scan::Cut { open_quote: None };
+                };
+                field.end = field_end;
+                at = field_end;
+            }
             fields.push(field);
             let next = match bytes.get(at..) {
                 None | Some([]) => at,
@@ -180,45 +187,9 @@ impl Syntax {
         }
     }
 
-    /// Finds the quoted field that begins at `open`. `index` is the index of the field. An error
-    /// means that the scan of the record ends with the field.
-    #[inline]
-    fn quoted_field(
-        &self,
-        bytes: &[u8],
-        open: usize,
-        at_end: bool,
-        index: usize,
-    ) -> Result<QuotedField, Scan> {
-        let Some((close, doubled)) = self.closing_quote(bytes, open + 1, at_end) else {
-            return Err(Scan::Cut {
-                open_quote: Some(open),
-            });
-        };
-        let inner_lines = line_ends(&bytes[open + 1..close]);
-        if inner_lines > 0 && self.is_text(&bytes[close + 1..]) {
-            return Err(Scan::Stray {
-                open_quote: open,
-                field: index,
-            });
-        }
-        let Some(end) = self.field_end(bytes, close + 1, at_end) else {
-            return Err(Scan::Cut { open_quote: None });
-        };
-        Ok(QuotedField {
-            text: Field {
-                start: open + 1,
-                end: close,
-                doubled,
-            },
-            end,
-            inner_lines,
-            is_bad: end > close + 1,
-        })
-    }
-
     /// The end of an unquoted field: a delimiter, a line end, or the end of the file. `None` if
     /// more bytes are needed.
+    #[inline(always)]
     fn field_end(&self, bytes: &[u8], mut at: usize, at_end: bool) -> Option<usize> {
         let first = self.encoded[0];
         while let Some(byte) = bytes.get(at) {
@@ -244,6 +215,7 @@ impl Syntax {
     /// Whether the bytes after a closing quote are text, and neither a delimiter, a part of one
     /// nor a line end. Some programs write blanks between the quote and the delimiter, so blanks
     /// alone do not show that the quotes do not belong together.
+    #[cold]
     fn is_text(&self, bytes: &[u8]) -> bool {
         let delimiter = &self.encoded[..self.width];
         let is_blank = |byte: u8| matches!(byte, b' ' | b'\t') && byte != self.encoded[0];
@@ -258,6 +230,7 @@ impl Syntax {
 
     /// The index of the closing quote, and whether doubled quotes precede it. A quote that is
     /// the last byte may turn out to be a doubled one.
+    #[inline(always)]
     fn closing_quote(&self, bytes: &[u8], mut at: usize, at_end: bool) -> Option<(usize, bool)> {
         let quote = self.quote?;
         let mut doubled = false;
