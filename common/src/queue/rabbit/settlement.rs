@@ -55,11 +55,15 @@ pub(super) struct RabbitSettlement {
     renewal: Option<Bytes>,
 }
 
+/// How many returns of one release RabbitMQ may count: the return itself, and two more if it
+/// delivers the message again to a consumer that is ending.
+const RETURNS_PER_RELEASE: u32 = 3;
+
 /// Whether a release must replace the message by a copy. RabbitMQ before 4.3 counts a return like
 /// the end of a holder. Returns must not make a message a suspect, or a suspect a dead letter. The
 /// counts of a copy begin at zero.
 pub(super) fn needs_renewal(counts: Counts) -> bool {
-    counts.all + 1 >= SUSPECT_AFTER
+    counts.all + RETURNS_PER_RELEASE >= SUSPECT_AFTER
 }
 
 impl RabbitSettlement {
