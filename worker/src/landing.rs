@@ -14,7 +14,7 @@ use crate::panics::survive;
 /// days.
 const PAUSE: Duration = Duration::from_secs(3600);
 
-/// The pause after a failure. Each attempt may hold up storing for two seconds.
+/// The pause after a failure. Each attempt may hold up storing for a moment.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(300);
 
 const EXTEND_REMEDY: &str = "cannot make the partitions of the landing table. A worker tries again in 5 minutes; until then, rows of a week without a partition are stored in `landing_rest`. If the worker's role may not create tables, run `SELECT add_landing_week(upload_week(now()) + 1)` as the owner of `landing` every week";

@@ -27,7 +27,7 @@ async fn a_file_in_a_part_with_another_name_is_refused_and_the_right_name_is_giv
     mode: Mode,
 ) -> Result<()> {
     let app = App::start(mode.harness().await?, 0).await?;
-    // `encoding` is an option, but a file is no value for it.
+    // `encoding` is an option, but a file cannot be its value.
     for (name, code) in [("data", "unknown_option"), ("encoding", "malformed_option")] {
         let file = Part::text("a,b\n1,2\n").file_name("small.csv");
         let form = Form::new().part(name, file);

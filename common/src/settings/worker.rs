@@ -68,7 +68,7 @@ impl WorkerSettings {
     }
 }
 
-/// A number of whole days. There is no default: nothing is deleted unless an operator asks for it.
+/// A number of whole days. There is no default: rows are kept until an operator sets it.
 fn retention(reader: &mut Reader<'_>) -> Option<Duration> {
     const NAME: &str = "CARGA_RETENTION_DAYS";
     const MOST_DAYS: u64 = 36_500;

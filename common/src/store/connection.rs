@@ -5,7 +5,7 @@
 //! - A reachable store answers a ping.
 //! - Several processes can open the store at once; the first of them creates the schema.
 //! - Committed data survives reopening.
-//! - Every store has an id of its own, which never changes.
+//! - Every store has its own id, which never changes.
 
 use std::fmt;
 

@@ -77,8 +77,8 @@ async fn a_failed_upload_leaves_no_row_within_two_seconds_even_of_batches_in_fli
     app.close().await
 }
 
-/// A host that vanished in the middle of storing still holds its lock. Whoever changes the status
-/// of that upload waits for it, but no other upload does.
+/// A host that vanished while it stored rows still holds its lock. A change of the status of that
+/// upload waits for the lock, but the other uploads do not.
 #[tokio::test]
 async fn a_locked_upload_does_not_delay_the_others() -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(10);

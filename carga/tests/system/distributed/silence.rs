@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::files::{FLIGHTS_ROWS, flights, paced};
 
-/// How soon the API must serve again. The issue of a failover is that old connections stay open.
+/// How soon the API must serve again, although its old connections stay open.
 const SERVES_AGAIN: Duration = Duration::from_secs(10);
 
 /// A failover without a word: connections stay open but are silent, and the new primary answers
@@ -93,8 +93,8 @@ async fn a_seal_whose_answer_is_lost_is_accepted() -> Result<()> {
     app.close().await
 }
 
-/// Nobody can renew a lease while Postgres is away, and the workers' sweepers may be the first to
-/// see it again.
+/// No API can renew a lease while Postgres is away. When Postgres is back, a worker's sweeper may be
+/// the first to reach it.
 #[tokio::test]
 async fn uploads_outlive_an_outage_of_postgres_that_is_longer_than_their_lease() -> Result<()> {
     const OUTAGE: Duration = Duration::from_secs(12);

@@ -102,7 +102,7 @@ pub(super) struct Counts {
     /// Deliveries whose holders ended. RabbitMQ before 4.3 also counts the messages that a holder
     /// has returned.
     pub(super) unsettled: u32,
-    /// All deliveries before this one. RabbitMQ before 4.0 has no count of its own for them.
+    /// The number of earlier deliveries. RabbitMQ before 4.0 does not count them separately.
     pub(super) all: u32,
 }
 
