@@ -5,6 +5,9 @@
 //! of the later one. `bench/instructions.sh` counts their instructions. Run `core` directly to
 //! see rows per second.
 
+#[path = "../tests/limits/mod.rs"]
+mod limits;
+
 use std::fmt::Write as _;
 use std::slice::Chunks;
 use std::time::Instant;
@@ -14,23 +17,12 @@ use carga_common::archive::batch_object;
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits, EncodedBatch};
 use carga_common::store::copy;
 use carga_common::upload::{UploadId, UploadKey};
-use carga_intake::csv::{CsvLimits, CsvOptions, CsvReader, Limit, Next};
+use carga_intake::csv::{CsvOptions, CsvReader, Next};
 use carga_intake::open::{FileBytes, open};
 use carga_intake::refusal::Refusal;
 use futures::FutureExt;
 
-const LIMITS: CsvLimits = CsvLimits {
-    columns: limit(1600),
-    column_name_bytes: limit(4096),
-    header_bytes: limit(1 << 20),
-    field_bytes: limit(1 << 20),
-    row_bytes: limit(4 << 20),
-};
-
-const fn limit(value: usize) -> Limit {
-    let setting = "a limit";
-    Limit { value, setting }
-}
+use self::limits::LIMITS;
 
 /// The size of the pieces, as they arrive from a socket.
 const PIECE_BYTES: usize = 64 << 10;

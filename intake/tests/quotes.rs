@@ -3,25 +3,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod limits;
+
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use carga_intake::csv::{CsvLimits, CsvOpening, CsvOptions, CsvReader, Encoding, Limit, Next};
+use carga_intake::csv::{CsvLimits, CsvOpening, CsvOptions, CsvReader, Encoding, Next};
 use carga_intake::csv::{FileFault, Rejection};
 
-const LIMITS: CsvLimits = CsvLimits {
-    columns: limit(1600),
-    column_name_bytes: limit(4096),
-    header_bytes: limit(1 << 20),
-    field_bytes: limit(1 << 20),
-    row_bytes: limit(4 << 20),
-};
-
-const fn limit(value: usize) -> Limit {
-    let setting = "a limit";
-    Limit { value, setting }
-}
+use self::limits::{LIMITS, limit};
 
 /// A reader behind the header of a file that has arrived as a whole.
 fn opened(file: &str, limits: CsvLimits) -> Result<CsvReader, FileFault> {

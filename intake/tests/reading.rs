@@ -1,6 +1,8 @@
 //! The promises of the CSV reader: it reads a valid file as the `csv` crate does, the result
 //! does not depend on how the bytes arrive, and every row is accounted for.
 
+mod limits;
+
 use std::io;
 use std::iter::Cycle;
 use std::slice::Iter;
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use carga_common::rejects::RejectedRow;
-use carga_intake::csv::{CsvLimits, CsvOptions, Encoding, Limit, Next};
+use carga_intake::csv::{CsvLimits, CsvOptions, Encoding, Next};
 use carga_intake::open::{FileBytes, open};
 use carga_intake::refusal::Refusal;
 use csv_async::{AsyncReaderBuilder, AsyncWriterBuilder, StringRecord, Terminator};
@@ -18,18 +20,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use tokio_util::io::StreamReader;
 
-const LIMITS: CsvLimits = CsvLimits {
-    columns: limit(1600),
-    column_name_bytes: limit(4096),
-    header_bytes: limit(1 << 20),
-    field_bytes: limit(1 << 20),
-    row_bytes: limit(4 << 20),
-};
-
-const fn limit(value: usize) -> Limit {
-    let setting = "a limit";
-    Limit { value, setting }
-}
+use self::limits::{LIMITS, limit};
 
 /// The result of reading a file.
 #[derive(Debug, PartialEq)]

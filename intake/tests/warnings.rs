@@ -3,25 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use carga_intake::csv::{
-    CsvLimits, CsvOpening, CsvOptions, CsvReader, CutQuote, Limit, Next, Warning,
-};
+mod limits;
 
-const LIMIT: Limit = Limit {
-    value: 1 << 20,
-    setting: "a limit",
-};
+use carga_intake::csv::{CsvOpening, CsvOptions, CsvReader, CutQuote, Next, Warning};
+
+use self::limits::LIMITS;
 
 /// A reader that has read the header of a file. Only these bytes of the file have arrived.
 fn opened(file: &str, is_whole: bool) -> CsvReader {
-    let limits = CsvLimits {
-        columns: LIMIT,
-        column_name_bytes: LIMIT,
-        header_bytes: LIMIT,
-        field_bytes: LIMIT,
-        row_bytes: LIMIT,
-    };
-    let mut opening = CsvOpening::new(CsvOptions::default(), limits);
+    let mut opening = CsvOpening::new(CsvOptions::default(), LIMITS);
     opening.push(file.as_bytes());
     if is_whole {
         opening.end();

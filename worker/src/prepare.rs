@@ -2,10 +2,11 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use carga_common::archive::{ArchiveKey, batch_object, batch_object_bytes};
+use carga_common::archive::{
+    ArchiveKey, PUT_ATTEMPTS, attempt_timeout, batch_object, batch_object_bytes,
+};
 use carga_common::batch::{Batch, BatchId, DecodeError};
 use carga_common::error::{ErrorKind, PortError, PortResult};
 use carga_common::queue::Delivery;
@@ -138,7 +139,8 @@ async fn archive(context: &Context, in_hand: &InHand, body: Bytes) -> PortResult
 async fn put(context: &Context, in_hand: &InHand, id: BatchId, object: Bytes) -> PortResult<bool> {
     let backends = &context.backends;
     let key = ArchiveKey::batch(id);
-    let limit = longest_write(object.len());
+    // An archive that does not answer ends the write after this time.
+    let limit = PUT_ATTEMPTS * attempt_timeout(object.len());
     let mut has_waited = false;
     let put = || {
         let is_retry = std::mem::replace(&mut has_waited, true);
@@ -153,10 +155,4 @@ async fn put(context: &Context, in_hand: &InHand, id: BatchId, object: Bytes) ->
         in_hand.observe_slow(limit, attempt)
     };
     retry_until_accepted(context.released(), put).await
-}
-
-/// The longest time of a write to an archive that does not answer: three attempts of 20 s, and a
-/// second of each attempt for each 16 KiB.
-fn longest_write(bytes: usize) -> Duration {
-    Duration::from_secs(3 * (20 + bytes as u64 / (16 << 10)))
 }

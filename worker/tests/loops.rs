@@ -77,7 +77,7 @@ async fn a_panic_while_batches_are_counted_does_not_end_the_storing() -> Result<
 #[tokio::test]
 async fn a_panic_in_a_completion_does_not_end_the_sweeper() -> Result<()> {
     let mut fixture = Fixture::new(&[("CARGA_SWEEP_MS", "250")]).await?;
-    FaultyArchive::install(&mut fixture, "manifest.json", Fault::Panic);
+    FaultyArchive::install(&mut fixture, "manifest.json", Fault::Panic, 1);
     let worker = tokio::spawn(fixture.runner().run());
     // Only the sweeper completes an upload without batches.
     let id = UploadId::generate();
@@ -93,7 +93,7 @@ async fn a_panic_in_a_completion_does_not_end_the_sweeper() -> Result<()> {
 async fn an_expired_upload_ends_while_the_archive_does_not_answer() -> Result<()> {
     let settings = [("CARGA_SWEEP_MS", "250"), ("CARGA_LEASE_SECS", "1")];
     let mut fixture = Fixture::new(&settings).await?;
-    let archive = FaultyArchive::install(&mut fixture, "manifest.json", Fault::Hang);
+    let archive = FaultyArchive::install(&mut fixture, "manifest.json", Fault::Hang, 1);
     let worker = tokio::spawn(fixture.runner().run());
     let sealed = UploadId::generate();
     fixture.create(sealed).await?;

@@ -20,7 +20,7 @@ const LIMITS: StuckLimits = StuckLimits {
 
 /// Publishes a batch whose write to the archive never returns.
 async fn publish_hanging(fixture: &mut Fixture) -> Result<Arc<FaultyArchive>> {
-    let archive = FaultyArchive::install(fixture, "batch-000001.json", Fault::Hang);
+    let archive = FaultyArchive::install(fixture, "batch-000001.json", Fault::Hang, 1);
     let id = UploadId::generate();
     fixture.create(id).await?;
     fixture.publish(id, 1).await?;

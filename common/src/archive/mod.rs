@@ -15,6 +15,7 @@ mod object;
 mod s3;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,6 +29,22 @@ pub use s3::S3Archive;
 use crate::batch::BatchId;
 use crate::error::PortResult;
 use crate::upload::UploadId;
+
+/// How often an adapter sends an object before `put` fails.
+pub const PUT_ATTEMPTS: u32 = 3;
+
+/// The time limit of an attempt, apart from the time that its bytes need. Without a limit, a server
+/// that accepts connections and never answers would block a batch for ever.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The slowest transfer of an object. Many objects share one connection to the network, so each may
+/// be slow: 64 objects at this rate need 8 Mbit/s together.
+const LOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
+
+/// The time limit of one attempt to send an object of this size.
+pub fn attempt_timeout(bytes: usize) -> Duration {
+    ANSWER_TIMEOUT + Duration::from_secs(bytes as u64 / LOWEST_BYTES_PER_SECOND)
+}
 
 /// The key of an object, below the archive's own prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,4 +95,19 @@ pub trait BatchArchive: fmt::Debug + Send + Sync {
 
     /// Proves that the archive can be reached.
     async fn ping(&self) -> PortResult<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_limit_of_an_attempt_grows_with_the_object() {
+        assert_eq!(attempt_timeout(0), Duration::from_secs(20));
+        // A manifest of 200,000 batches, at 1 Mbit/s.
+        let manifest = 40_000_000;
+        assert!(attempt_timeout(manifest) > Duration::from_secs(manifest as u64 * 8 / 1_000_000));
+        // A server that never answers still ends the attempt.
+        assert!(attempt_timeout(manifest) < Duration::from_secs(3600));
+    }
 }

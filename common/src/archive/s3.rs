@@ -16,7 +16,7 @@ use aws_sdk_s3::types::{
 };
 use bytes::Bytes;
 
-use super::{ArchiveKey, BatchArchive};
+use super::{ArchiveKey, BatchArchive, PUT_ATTEMPTS, attempt_timeout};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::upload::UploadId;
 
@@ -28,15 +28,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time limit for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The time limit of an attempt, apart from the time that its bytes need. By default the SDK has no
-/// such limit, and its protection against stalled streams ends once it has buffered a body. Without
-/// a limit, a server that accepts connections and never answers would block a batch for ever.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The slowest transfer of an object to S3. Many objects share one connection to the network, so
-/// each may be slow: 64 objects at this rate need 8 Mbit/s together.
-const LOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
 
 /// [`BatchArchive`] on S3.
 #[derive(Debug, Clone)]
@@ -56,8 +47,10 @@ impl S3Archive {
     /// receiving does not need S3, and storing waits for it.
     pub async fn connect(bucket: &str, prefix: &str, endpoint: Option<&str>) -> PortResult<Self> {
         let mut config = aws_config::defaults(BehaviorVersion::latest())
-            .timeout_config(timeouts(ANSWER_TIMEOUT))
-            .retry_config(RetryConfig::standard().with_max_attempts(3));
+            // The SDK has no such limit by default, and its protection against stalled streams ends
+            // once it has buffered a body.
+            .timeout_config(timeouts(attempt_timeout(0)))
+            .retry_config(RetryConfig::standard().with_max_attempts(PUT_ATTEMPTS));
         if let Some(endpoint) = endpoint {
             config = config.endpoint_url(endpoint);
         }
@@ -116,7 +109,7 @@ impl S3Archive {
         key: &ArchiveKey,
         body: Bytes,
     ) -> Result<(), SdkError<PutObjectError>> {
-        let timeouts = timeouts(attempt_timeout(body.len() as u64));
+        let timeouts = timeouts(attempt_timeout(body.len()));
         // The SDK sends the checksum of a body in memory as a header. The checksum of a streaming
         // body would be a trailer, which some S3 servers refuse.
         self.client
@@ -303,11 +296,6 @@ fn timeouts(attempt: Duration) -> TimeoutConfig {
         .build()
 }
 
-/// The time limit of one attempt to send an object of this size.
-fn attempt_timeout(bytes: u64) -> Duration {
-    ANSWER_TIMEOUT + Duration::from_secs(bytes / LOWEST_BYTES_PER_SECOND)
-}
-
 /// Whether the server has answered with 404.
 fn answers_not_found<E>(error: &SdkError<E>) -> bool {
     let answer = error.raw_response();
@@ -360,16 +348,6 @@ fn kind_of(status: u16, code: &str) -> ErrorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_time_limit_of_an_attempt_grows_with_the_object() {
-        assert_eq!(attempt_timeout(0), Duration::from_secs(20));
-        // A manifest of 200,000 batches, at 1 Mbit/s.
-        let manifest = 40_000_000;
-        assert!(attempt_timeout(manifest) > Duration::from_secs(manifest * 8 / 1_000_000));
-        // A server that never answers still ends the attempt.
-        assert!(attempt_timeout(manifest) < Duration::from_secs(3600));
-    }
 
     #[test]
     fn an_answer_about_credentials_or_the_bucket_is_not_charged_to_the_object() {

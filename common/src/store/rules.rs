@@ -80,9 +80,11 @@ impl Admission {
     }
 
     /// Whether the batch should be archived. A batch of an unknown upload should be, so that it
-    /// reaches the fence, which reports it.
-    pub(super) fn is_worth_archiving(known: Option<Self>, id: BatchId) -> bool {
+    /// reaches the fence, which reports it. The archive of an expired upload is deleted, and must
+    /// not get its batches again.
+    pub(super) fn is_worth_archiving(known: Option<Self>, has_expired: bool, id: BatchId) -> bool {
         match known {
+            _ if has_expired => false,
             None | Some(Self::UnknownStatus | Self::Locked) => true,
             Some(known) => known.admits(id) || known.has_stored(id),
         }

@@ -30,12 +30,9 @@ impl BatchStore for PostgresStore {
             .bind(id.upload.id.as_uuid())
             .fetch_optional(connection)
             .await?;
-            // The archive of an expired upload is deleted, and must not get its batches again.
-            if matches!(found, Some((_, _, true))) {
-                return Ok(false);
-            }
+            let has_expired = matches!(found, Some((_, _, true)));
             let known = found.map(|(epoch, status, _)| Admission::parse(epoch, &status));
-            Ok(Admission::is_worth_archiving(known, id))
+            Ok(Admission::is_worth_archiving(known, has_expired, id))
         })
         .await
     }

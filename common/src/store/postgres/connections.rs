@@ -13,7 +13,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::{Connection, Executor};
 
-use super::PostgresSettings;
+use super::{PostgresSettings, port_error};
+use crate::error::PortResult;
 use crate::store::sql;
 
 /// The time limit of a call that reads a few records or writes one. Such a call takes milliseconds.
@@ -81,9 +82,20 @@ impl Connections {
         Self { pool }
     }
 
+    /// Runs one call of the port: limits its time and maps its error.
+    pub(super) async fn call<T>(
+        &self,
+        operation: &'static str,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> PortResult<T> {
+        let outcome = self.run(limit, work).await;
+        outcome.map_err(|error| port_error(operation, error))
+    }
+
     /// Runs the work of one call on a connection. The connection is closed, and not used again, if
     /// the connection fails, or if the work exceeds its time limit or is cancelled.
-    pub(super) async fn run<T>(
+    async fn run<T>(
         &self,
         limit: Duration,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,

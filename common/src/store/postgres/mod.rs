@@ -71,15 +71,14 @@ impl PostgresStore {
         })
     }
 
-    /// Runs one call of the port: limits its time and maps its error.
+    /// [`Connections::call`], for every call but the renewal of leases.
     async fn call<T>(
         &self,
         operation: &'static str,
         limit: Duration,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> PortResult<T> {
-        let outcome = self.connections.run(limit, work).await;
-        outcome.map_err(|error| port_error(operation, error))
+        self.connections.call(operation, limit, work).await
     }
 }
 
@@ -171,6 +170,8 @@ fn port_error(operation: &'static str, error: sqlx::Error) -> PortError {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => ErrorKind::Unavailable,
+        // The URL cannot be parsed.
+        sqlx::Error::Configuration(_) => ErrorKind::Invalid,
         _ => ErrorKind::Internal,
     };
     match error {

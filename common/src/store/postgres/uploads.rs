@@ -9,7 +9,7 @@ use sqlx::{Connection, FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use super::connections::{LONG, SHORT};
-use super::{PostgresStore, lock_status, port_error};
+use super::{PostgresStore, lock_status};
 use crate::error::PortResult;
 use crate::sha256::Sha256;
 use crate::store::sql::{self, signed};
@@ -97,10 +97,10 @@ impl UploadStore for PostgresStore {
     async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {
         let renewed = self
             .renewing
-            .run(SHORT, async |connection| heartbeat(connection, beats).await);
-        renewed
-            .await
-            .map_err(|error| port_error("store.heartbeat", error))
+            .call("store.heartbeat", SHORT, async |connection| {
+                heartbeat(connection, beats).await
+            });
+        renewed.await
     }
 
     async fn seal(&self, key: UploadKey, seal: &Seal) -> PortResult<bool> {

@@ -36,12 +36,9 @@ impl BatchStore for SqliteStore {
         call("store.admits", async {
             let mut connection = self.database.readers.acquire().await?;
             let known = look_up(&mut connection, id.upload.id).await?;
-            // The archive of an expired upload is deleted, and must not get its batches again.
-            if known.as_ref().is_some_and(|known| known.has_expired) {
-                return Ok(false);
-            }
+            let has_expired = known.as_ref().is_some_and(|known| known.has_expired);
             let admission = known.map(|known| known.admission);
-            Ok(Admission::is_worth_archiving(admission, id))
+            Ok(Admission::is_worth_archiving(admission, has_expired, id))
         })
         .await
     }

@@ -7,12 +7,11 @@ use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
 use super::uploads::record_end;
-use super::{SqliteStore, ago, now};
+use super::{SqliteStore, ago, key, now};
 use crate::error::PortResult;
 use crate::sqlite::call;
 use crate::store::HoldStore;
 use crate::store::rules::{SWEEP_LIMIT, lost};
-use crate::store::sql;
 use crate::upload::{UploadId, UploadKey};
 
 /// Selects the uploads that have missed batches since `$1`. It is a macro so that the text of each
@@ -67,12 +66,6 @@ impl HoldStore for SqliteStore {
                     .bind(SWEEP_LIMIT)
                     .fetch_all(&self.database.readers)
                     .await?;
-            let key = |(id, epoch): (String, i32)| {
-                Ok(UploadKey {
-                    id: sql::parsed("id", &id)?,
-                    epoch: epoch.into(),
-                })
-            };
             found.into_iter().map(key).collect()
         })
         .await

@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqlitePool;
 
 use super::uploads::record_end;
-use super::{SqliteStore, ago, first_id, last_id, now};
+use super::{SqliteStore, ago, first_id, key, last_id, now};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::rules::{
@@ -120,12 +120,6 @@ async fn expired(readers: &SqlitePool, lease: Duration) -> sqlx::Result<Vec<Uplo
         .bind(EXPIRY_LIMIT)
         .fetch_all(readers)
         .await?;
-    let key = |(id, epoch): (String, i32)| {
-        Ok(UploadKey {
-            id: sql::parsed("id", &id)?,
-            epoch: epoch.into(),
-        })
-    };
     found.into_iter().map(key).collect()
 }
 

@@ -110,6 +110,14 @@ impl StoreConnection for SqliteStore {
     }
 }
 
+/// The key of an upload, from its columns.
+fn key((id, epoch): (String, i32)) -> sqlx::Result<UploadKey> {
+    Ok(UploadKey {
+        id: sql::parsed("id", &id)?,
+        epoch: epoch.into(),
+    })
+}
+
 /// RFC 3339 with exactly six fractional digits, so that times sort as text.
 fn time_text(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
