@@ -93,8 +93,8 @@ async fn a_seal_whose_answer_is_lost_is_accepted() -> Result<()> {
     app.close().await
 }
 
-/// No API can renew a lease while Postgres is away. When Postgres is back, a worker's sweeper may be
-/// the first to reach it.
+/// No API can renew a lease while Postgres is away. When Postgres is back, a worker's sweeper may
+/// be the first to reach it.
 #[tokio::test]
 async fn uploads_outlive_an_outage_of_postgres_that_is_longer_than_their_lease() -> Result<()> {
     const OUTAGE: Duration = Duration::from_secs(12);
