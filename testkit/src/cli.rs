@@ -93,7 +93,9 @@ impl Cli {
             }
             Task::Install { packages } => packages::ensure_installed(&packages)?,
             Task::Run { server } => run(server).await?,
-            Task::S3 { port, dir } => s3::serve(s3::listen(port)?, &dir, interrupted()?).await?,
+            Task::S3 { port, dir } => {
+                s3::serve(s3::listen(port)?, &dir, s3::Key::default(), interrupted()?).await?
+            }
         }
         Ok(())
     }

@@ -6,15 +6,17 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::S3ServiceBuilder;
+use s3s::{S3Result, s3_error};
 use s3s_fs::FileSystem;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -33,6 +35,23 @@ pub struct S3 {
     running: Option<Serving>,
     port: u16,
     home: Home,
+    key: Key,
+}
+
+/// The access key of the server, which can be revoked while the server runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Key {
+    is_revoked: Arc<AtomicBool>,
+}
+
+#[async_trait::async_trait]
+impl S3Auth for Key {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        if access_key != ACCESS_KEY || self.is_revoked.load(Ordering::Relaxed) {
+            return Err(s3_error!(InvalidAccessKeyId));
+        }
+        Ok(SecretKey::from(SECRET_KEY))
+    }
 }
 
 #[derive(Debug)]
@@ -53,6 +72,7 @@ impl S3 {
             running: None,
             port: free_port()?,
             home,
+            key: Key::default(),
         };
         s3.restart().await?;
         Ok(s3)
@@ -64,6 +84,7 @@ impl S3 {
         ensure!(self.running.is_none(), "the S3 server is running already");
         let listener = listen(self.port)?;
         let data = self.data();
+        let key = self.key.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("testkit-s3")
@@ -72,7 +93,7 @@ impl S3 {
         let (shutdown, shut_down) = oneshot::channel();
         let (running, ended) = mpsc::channel();
         let task = runtime.spawn(async move {
-            let served = serve(listener, &data, async {
+            let served = serve(listener, &data, key, async {
                 // Dropping the sender stops the server as well.
                 let _ = shut_down.await;
             })
@@ -127,6 +148,16 @@ impl S3 {
         Ok(())
     }
 
+    /// Refuses the access key from the next request on.
+    pub fn revoke_key(&self) {
+        self.key.is_revoked.store(true, Ordering::Relaxed);
+    }
+
+    /// Accepts the access key again.
+    pub fn restore_key(&self) {
+        self.key.is_revoked.store(false, Ordering::Relaxed);
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -177,12 +208,13 @@ pub(crate) fn access(port: u16, data: PathBuf) -> S3Access {
 pub(crate) async fn serve(
     listener: TcpListener,
     data: &Path,
+    key: Key,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let files = FileSystem::new(data)
         .map_err(|error| anyhow::anyhow!("cannot serve {}: {error:?}", data.display()))?;
     let mut service = S3ServiceBuilder::new(files);
-    service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+    service.set_auth(key);
     let service = service.build();
 
     let listener = tokio::net::TcpListener::from_std(listener)?;

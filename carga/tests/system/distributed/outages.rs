@@ -11,6 +11,10 @@ use crate::answers::problem;
 use crate::app::App;
 use crate::files::{FLIGHTS_ROWS, flights, paced};
 
+/// How long a password or a key is invalid. It is longer than the pauses between all attempts of a
+/// batch, 21 s in all.
+const REVOKED: Duration = Duration::from_secs(40);
+
 fn one_batch_at_a_time(scope: Scope) -> Scope {
     scope
         .with("CARGA_GROUP_BATCHES", "1")
@@ -46,8 +50,6 @@ async fn workers_wait_for_a_killed_postgres() -> Result<()> {
 /// A password that has expired is not the fault of a batch.
 #[tokio::test]
 async fn workers_wait_until_their_database_role_may_log_in_again() -> Result<()> {
-    // Longer than the pauses between all attempts of a batch, 21 s in all.
-    const LOCKED_OUT: Duration = Duration::from_secs(30);
     let scope = one_batch_at_a_time(Scope::new().await?);
     let pool = scope.pool();
     let role = format!("role_{}", Uuid::new_v4().simple());
@@ -69,7 +71,7 @@ async fn workers_wait_until_their_database_role_may_log_in_again() -> Result<()>
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
     ))
     .await?;
-    tokio::time::sleep(LOCKED_OUT).await;
+    tokio::time::sleep(REVOKED).await;
     execute(format!("ALTER ROLE {role} LOGIN")).await?;
     app.expect_completed(id, FLIGHTS_ROWS).await?;
     assert_no_batch_failed(&app);
@@ -89,6 +91,27 @@ async fn workers_wait_for_a_killed_archive() -> Result<()> {
     let upload = app.upload(id).await?.unwrap_or_default();
     ensure!(upload["status"] == "processing", "{upload}");
     s3.restart().await?;
+    app.expect_completed(id, FLIGHTS_ROWS).await?;
+    assert_no_batch_failed(&app);
+    app.close().await
+}
+
+/// A key that was revoked is not the fault of a batch either.
+#[tokio::test]
+async fn workers_wait_until_their_key_for_the_archive_is_valid_again() -> Result<()> {
+    let s3 = S3::start().await?;
+    let scope = Scope::new().await?.with_s3(&s3)?;
+    let app = App::start(one_batch_at_a_time(scope), 2).await?;
+    let id = Uuid::now_v7();
+    let sending = app.start_sending(id, paced(flights().await?, 10_000_000));
+    app.wait_for_more_batches(id, 40).await?;
+    s3.revoke_key();
+    // Receiving does not need the archive.
+    ensure!(sending.await??.status() == 202);
+    tokio::time::sleep(REVOKED).await;
+    let upload = app.upload(id).await?.unwrap_or_default();
+    ensure!(upload["status"] == "processing", "{upload}");
+    s3.restore_key();
     app.expect_completed(id, FLIGHTS_ROWS).await?;
     assert_no_batch_failed(&app);
     app.close().await

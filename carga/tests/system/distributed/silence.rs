@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use carga_testkit::{Cut, Postgres, Relay, Scope, eventually};
+use carga_testkit::{Binary, Cut, Postgres, Relay, Scope, eventually};
 use futures::future::join_all;
 use uuid::Uuid;
 
@@ -91,6 +91,50 @@ async fn a_seal_whose_answer_is_lost_is_accepted() -> Result<()> {
     app.add_worker().await?;
     app.expect_completed(id, 2).await?;
     app.close().await
+}
+
+/// A host that vanishes in the middle of a COPY holds its locks until the server notices. So the
+/// server probes each of our connections after 20 seconds of silence, and not after two hours.
+#[tokio::test]
+async fn the_server_soon_probes_connections_that_are_silent() -> Result<()> {
+    let scope = Scope::new().await?;
+    let pool = scope.pool();
+    let app = App::start(scope, 1).await?;
+    let mut ports = Vec::new();
+    for program in [Binary::Api.name(), Binary::Worker.name()] {
+        let found: Vec<i32> = sqlx::query_scalar(
+            "SELECT client_port FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = $1",
+        )
+        .bind(program)
+        .fetch_all(&pool)
+        .await?;
+        ensure!(!found.is_empty(), "{program} has no connection");
+        ports.extend(found);
+    }
+    eventually(Duration::from_secs(10), "short keepalives", async || {
+        let connections = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+        let mut probes = ports.iter().map(|port| next_probe(&connections, *port));
+        probes.all(|probe| probe.is_some_and(|seconds| seconds <= 20))
+    })
+    .await?;
+    app.close().await
+}
+
+/// In how many seconds the kernel probes the server's end of the connection from this port, if
+/// nothing is in flight. The format is that of `/proc/net/tcp`: `02` is the timer of keepalives,
+/// and a second has 100 ticks.
+fn next_probe(connections: &str, client_port: i32) -> Option<u32> {
+    let remote = format!(":{client_port:04X}");
+    let mut connections = connections.lines().map(str::split_whitespace);
+    let mut found = connections.find(|fields| {
+        fields
+            .clone()
+            .nth(2)
+            .is_some_and(|it| it.ends_with(&remote))
+    })?;
+    let ticks = found.nth(5)?.strip_prefix("02:")?;
+    Some(u32::from_str_radix(ticks, 16).ok()? / 100)
 }
 
 /// No API can renew a lease while Postgres is away. When Postgres is back, a worker's sweeper may

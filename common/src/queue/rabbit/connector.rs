@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lapin::{Channel, Connection, ConnectionProperties};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::topology::Topology;
@@ -12,6 +12,10 @@ use crate::error::{PortError, PortResult};
 /// The time limit for an answer of the broker. lapin 4.12 never answers a request that is made
 /// while its connection ends.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The bytes of messages that wait for the socket. lapin copies each message into frames, and a
+/// slow broker would otherwise let it hold a copy of every unconfirmed message.
+const SENDING_BYTES: u32 = 4 << 20;
 
 /// AMQP's reply code for success.
 pub(super) const REPLY_SUCCESS: u16 = 200;
@@ -53,6 +57,8 @@ pub(super) struct Connector {
     /// hangs.
     timeout: Duration,
     connection: Mutex<Option<Connection>>,
+    /// One permit per byte of the messages that wait for the socket.
+    sending: Semaphore,
     /// When the last declaration after a returned message began.
     declared_at: Mutex<Option<Instant>>,
 }
@@ -66,6 +72,7 @@ impl Connector {
             topology,
             timeout: ANSWER_TIMEOUT.min(timeout),
             connection: Mutex::default(),
+            sending: Semaphore::new(SENDING_BYTES as usize),
             declared_at: Mutex::default(),
         }
     }
@@ -107,6 +114,14 @@ impl Connector {
         let declared = self.topology.declare(&channel);
         in_time("queue.declare", self.timeout, declared).await?;
         Ok(channel)
+    }
+
+    /// Waits until a message of this size may be copied for the socket. A larger one than the
+    /// limit waits for all of it. The semaphore is never closed.
+    pub(super) async fn room_to_send(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let bytes = u32::try_from(bytes).unwrap_or(SENDING_BYTES);
+        let room = self.sending.acquire_many(bytes.min(SENDING_BYTES));
+        room.await.ok()
     }
 
     /// Declares the queues again.

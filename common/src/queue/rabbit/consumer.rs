@@ -188,7 +188,10 @@ fn delivery(origin: &Arc<Origin>, message: Message) -> Option<Delivery> {
     let is_dead = origin.kind == MessageKind::DeadLetter;
     envelope.reason = envelope.reason.filter(|_| is_dead);
     let counts = Counts::of(&message.properties);
-    let body = Bytes::from(message.data);
+    // lapin collects the frames of a message in a buffer that doubles, so half of it may be empty.
+    let mut data = message.data;
+    data.shrink_to_fit();
+    let body = Bytes::from(data);
     let is_suspect = origin.kind == MessageKind::Batch && counts.unsettled >= SUSPECT_AFTER;
     let is_renewed = !is_dead && !is_suspect && needs_renewal(counts);
     let renewal = is_renewed.then(|| body.clone());

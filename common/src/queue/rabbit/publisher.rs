@@ -215,6 +215,7 @@ impl Publisher {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
+        let _room = self.connector.room_to_send(body.len()).await;
         let confirm = channel
             .basic_publish("".into(), queue.into(), options, body, properties)
             .await

@@ -110,6 +110,7 @@ macro_rules! contract {
                     rejected_rows_are_read_in_order_and_once_each
                     a_page_of_rejected_rows_is_bounded_in_bytes
                     a_failed_upload_keeps_its_rejected_rows_and_takes_no_more
+                    rows_being_rejected_do_not_outlive_a_failure
                     an_upload_with_rejected_rows_ends_as_partial
                     rejected_counts_that_do_not_add_up_are_a_mismatch
                     rows_keep_their_numbers_around_rejected_rows

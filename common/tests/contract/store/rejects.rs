@@ -1,9 +1,13 @@
 //! Rejected rows are kept with their reasons and counted.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use carga_common::rejects::RejectedRow;
 use carga_common::store::{Completion, Seal, Store};
 use carga_common::upload::{Status, UploadId};
+use carga_testkit::eventually;
+use futures::future::try_join_all;
 
 use super::{StoreFixture, begin, fail, find, remove_all, rows, seal, store_new};
 use crate::sample::{self, first, in_epoch};
@@ -123,6 +127,47 @@ pub(super) async fn a_failed_upload_keeps_its_rejected_rows_and_takes_no_more<F:
         (upload.rows_read, upload.rows_rejected) == (12, 2),
         "{upload:?}"
     );
+    Ok(())
+}
+
+/// The end of an upload counts its rejected rows. A row that is being rejected at that moment is
+/// either counted or refused.
+pub(super) async fn rows_being_rejected_do_not_outlive_a_failure<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    const ROUNDS: usize = 10;
+    const INTAKES: u64 = 4;
+    let handles = [fixture.open().await?, fixture.open().await?];
+    let store = handles[0].as_ref();
+    for round in 0..ROUNDS {
+        let id = begin(store).await?;
+        let intakes = (0..INTAKES).map(|number| {
+            let store = handles[number as usize % 2].clone();
+            tokio::spawn(async move {
+                for row in (number + 1..).step_by(INTAKES as usize) {
+                    if !store.reject(first(id), &[rejected(row)]).await? {
+                        break;
+                    }
+                }
+                anyhow::Ok(())
+            })
+        });
+        let intakes: Vec<_> = intakes.collect();
+        // In every round the upload fails at a different moment.
+        let enough = 2 + 4 * round;
+        eventually(Duration::from_secs(60), "some rejected rows", async || {
+            let rejected = all(store, id).await;
+            rejected.is_ok_and(|rejected| rejected.len() >= enough)
+        })
+        .await?;
+        fail(store, id).await?;
+        let counted = find(store, id).await?.rows_rejected;
+        for refused in try_join_all(intakes).await? {
+            refused?;
+        }
+        let kept = all(store, id).await?.len() as u64;
+        ensure!(kept == counted, "{kept} kept, {counted} counted");
+    }
     Ok(())
 }
 
