@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lapin::types::FrameSize;
+use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -16,6 +18,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The bytes of messages that wait for the socket. lapin copies each message into frames, and a
 /// slow broker would otherwise let it hold a copy of every unconfirmed message.
 const SENDING_BYTES: u32 = 4 << 20;
+
+/// The size of a frame, unless the URL names one. lapin keeps two buffers of 32 frames for each
+/// connection, and with the broker's default of 128 KiB they take 8 MiB.
+const FRAME_BYTES: FrameSize = 32 << 10;
 
 /// AMQP's reply code for success.
 pub(super) const REPLY_SUCCESS: u16 = 200;
@@ -89,7 +95,12 @@ impl Connector {
             }
             let properties =
                 ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-            let connection = Connection::connect(&self.url, properties)
+            let mut uri: AMQPUri = self
+                .url
+                .parse()
+                .map_err(|reason: String| PortError::invalid(OPERATION, reason))?;
+            uri.query.frame_max.get_or_insert(FRAME_BYTES);
+            let connection = Connection::connect_uri(uri, properties)
                 .await
                 .map_err(|error| PortError::unavailable(OPERATION, error))?;
             let channel = connection
