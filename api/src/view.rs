@@ -82,7 +82,7 @@ impl UploadView {
         Ok(Self::new(upload, counters, degraded))
     }
 
-    /// Shows the record alone.
+    /// Shows the record alone, marked as degraded, because its counts are not current.
     pub(crate) fn without_counters(upload: Upload) -> Self {
         Self::new(upload, Counters::default(), true)
     }

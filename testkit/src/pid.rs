@@ -30,7 +30,7 @@ pub struct Usage {
 }
 
 impl ProcessId {
-    /// The live process with this pid.
+    /// The process that has this pid now, even if it is a zombie.
     pub fn of(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok()?;
         stat(pid).map(|stat| stat.id)

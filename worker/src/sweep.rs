@@ -59,8 +59,8 @@ pub(crate) async fn run(context: Arc<Context>) {
     background.abort().await;
 }
 
-/// Work that takes minutes when there are millions of rows or when a server does not answer. The
-/// end of expired uploads must not wait for it.
+/// Work that takes minutes when there are millions of rows or when a server does not answer. Ending
+/// expired uploads must not wait for it.
 #[derive(Debug, Default)]
 struct Background {
     completing: Option<JoinHandle<()>>,
@@ -68,7 +68,7 @@ struct Background {
 }
 
 impl Background {
-    /// Starts the work that is not running yet. The next sweeps find the other leftovers again.
+    /// Starts each kind of work unless it still runs. Its leftovers then wait for a later sweep.
     fn start(&mut self, context: &Arc<Context>, leftovers: Leftovers) {
         let Leftovers {
             unfinished,

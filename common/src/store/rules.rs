@@ -55,7 +55,12 @@ pub(super) enum Admission {
     Fenced { epoch: Epoch, status: Status },
     /// A newer build wrote a status that this build does not know.
     UnknownStatus,
-    /// Another transaction is about to change the status.
+    /// Another transaction is about to change the status. SQLite has one writer, so only Postgres
+    /// knows this.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "only Postgres locks an upload")
+    )]
     Locked,
 }
 
