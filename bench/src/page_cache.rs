@@ -22,8 +22,7 @@ const MIN_FREE: u64 = 1024 * MIB;
 const CHECK_INTERVAL: u64 = 256 * MIB;
 
 /// Fills the page cache with a file as large as half the memory. The file is kept for the next
-/// time. Does nothing if a new file would take more than a third of the
-/// free disk space.
+/// time. Does nothing if a new file would take more than a third of the free disk space.
 pub(crate) fn fill() -> Result<()> {
     let path = directory()?.join("filler");
     let size = machine::memory_bytes("MemTotal")? / 2;

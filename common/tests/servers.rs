@@ -7,25 +7,18 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use carga_common::error::ErrorKind;
 use carga_common::progress::{
-    Counters, Presence, ProgressStore, RedisProgress, RedisSettings, StoredBatch,
+    Counters, Presence, ProgressStore, RedisProgress, RedisSettings, Snapshot, StoredBatch,
 };
 use carga_common::store::{NewUpload, PostgresSettings, PostgresStore, UploadStore};
 use carga_common::upload::{Dialect, UploadId, UploadKey};
 use carga_testkit::Scope;
-use deadpool_redis::redis::{self, AsyncCommands, aio::MultiplexedConnection};
+use deadpool_redis::redis::{self, Cmd};
 
-const BATCH: StoredBatch = StoredBatch { seq: 1, rows: 10 };
-
-/// Counters of one stored batch, and a connection to change them behind the adapter's back.
-struct Counted {
-    progress: RedisProgress,
-    upload: UploadKey,
-    hash: String,
-    bitmap: String,
-    server: MultiplexedConnection,
-}
-
-async fn count_a_batch(scope: &Scope) -> Result<Counted> {
+/// Counts a batch, changes the counters behind the adapter's back, and checks that they are absent
+/// then. `change` gets the prefix of the keys, and changes or adds this many fields or keys.
+async fn check_absent_after(change: impl FnOnce(&str) -> Cmd, added: u32) -> Result<()> {
+    const BATCH: StoredBatch = StoredBatch { seq: 1, rows: 10 };
+    let scope = Scope::new().await?;
     let settings = RedisSettings {
         url: scope.redis_url().to_owned(),
         prefix: scope.name().to_owned(),
@@ -33,61 +26,45 @@ async fn count_a_batch(scope: &Scope) -> Result<Counted> {
     };
     let progress = RedisProgress::new(settings)?;
     let upload = UploadKey::first(UploadId::generate());
-    progress.restore(upload, &Default::default()).await?;
+    progress.restore(upload, &Snapshot::default()).await?;
     ensure!(progress.stored(upload, &[BATCH]).await? == Presence::Present);
-    let keys = format!("{}:{{{}}}", scope.name(), upload.id);
-    let client = redis::Client::open(scope.redis_url())?;
-    Ok(Counted {
-        progress,
-        upload,
-        hash: format!("{keys}:counters"),
-        bitmap: format!("{keys}:batches"),
-        server: client.get_multiplexed_async_connection().await?,
-    })
-}
-
-/// With the bitmap gone, a batch that is reported again would be counted twice.
-#[tokio::test]
-async fn counters_without_their_bitmap_are_absent() -> Result<()> {
-    let scope = Scope::new().await?;
-    let Counted {
-        progress,
-        upload,
-        bitmap,
-        mut server,
-        ..
-    } = count_a_batch(&scope).await?;
-    let removed: u32 = server.del(&bitmap).await?;
-    ensure!(removed == 1, "no bitmap at {bitmap}");
-    ensure!(progress.read(upload).await?.is_none());
-    let presence = progress.stored(upload, &[BATCH]).await?;
-    ensure!(presence == Presence::Absent);
-    scope.close().await
-}
-
-/// The server may have restarted from an old snapshot, which lacks the latest batches.
-#[tokio::test]
-async fn counters_of_an_earlier_run_of_the_server_are_absent() -> Result<()> {
-    let scope = Scope::new().await?;
-    let Counted {
-        progress,
-        upload,
-        hash,
-        mut server,
-        ..
-    } = count_a_batch(&scope).await?;
     let expected = Counters {
         rows_stored: 10,
         batches_stored: 1,
         ..Counters::default()
     };
     ensure!(progress.read(upload).await? == Some(expected));
-    let added: u32 = server.hset(&hash, "run", "earlier").await?;
-    ensure!(added == 0, "no run in {hash}");
+
+    let change = change(&format!("{}:{{{}}}", scope.name(), upload.id));
+    let client = redis::Client::open(scope.redis_url())?;
+    let mut server = client.get_multiplexed_async_connection().await?;
+    let found: u32 = change.query_async(&mut server).await?;
+    ensure!(found == added, "the key is another one");
     ensure!(progress.read(upload).await?.is_none());
-    let presence = progress.stored(upload, &[BATCH]).await?;
-    ensure!(presence == Presence::Absent);
+    ensure!(progress.stored(upload, &[BATCH]).await? == Presence::Absent);
     scope.close().await
+}
+
+/// With the bitmap gone, a batch that is reported again would be counted twice.
+#[tokio::test]
+async fn counters_without_their_bitmap_are_absent() -> Result<()> {
+    let remove = |keys: &str| redis::cmd("DEL").arg(format!("{keys}:batches")).take();
+    check_absent_after(remove, 1).await
+}
+
+/// The server may have restarted from an old snapshot, which lacks the latest batches.
+#[tokio::test]
+async fn counters_of_an_earlier_run_of_the_server_are_absent() -> Result<()> {
+    let replace = |keys: &str| {
+        let hash = format!("{keys}:counters");
+        redis::cmd("HSET")
+            .arg(hash)
+            .arg("run")
+            .arg("earlier")
+            .take()
+    };
+    // The field exists, so none is added.
+    check_absent_after(replace, 0).await
 }
 
 async fn connect(url: &str) -> Result<PostgresStore> {

@@ -68,7 +68,7 @@ impl WorkerSettings {
     }
 }
 
-/// A number of whole days. There is no default: rows are kept until an operator sets it.
+/// A number of whole days, or `None` if rows are kept for ever, which is the default.
 fn retention(reader: &mut Reader<'_>) -> Option<Duration> {
     const NAME: &str = "CARGA_RETENTION_DAYS";
     const MOST_DAYS: u64 = 36_500;

@@ -199,6 +199,8 @@ impl Publisher {
         properties: BasicProperties,
     ) -> PortResult<(PublisherConfirm, u64)> {
         let mut slot = self.slot.lock().await;
+        // Before the channel is taken, so that it stays in its slot if this wait is cancelled.
+        let _room = self.connector.room_to_send(body.len()).await;
         let channel = match slot
             .channel
             .take()
@@ -215,7 +217,6 @@ impl Publisher {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
-        let _room = self.connector.room_to_send(body.len()).await;
         let confirm = channel
             .basic_publish("".into(), queue.into(), options, body, properties)
             .await
