@@ -131,12 +131,12 @@ impl Batch {
     pub fn rows_json(&self) -> impl Iterator<Item = &[u8]> {
         self.cells
             .chunks_exact(self.columns.len())
-            .map(|row| &self.body[row[0].start as usize..row[row.len() - 1].end as usize])
+            .map(|row| &self.body[row[0].range().start..row[row.len() - 1].range().end])
     }
 
     fn cell(&self, span: &Span) -> Cell<'_> {
-        let json = &self.body[span.start as usize..span.end as usize];
-        match span.kind {
+        let json = &self.body[span.range()];
+        match span.kind() {
             Kind::Null => Cell::Null,
             Kind::Plain => Cell::Plain(json),
             Kind::Escaped => Cell::Escaped(json),
@@ -204,8 +204,8 @@ fn read(body: &[u8]) -> Result<(Envelope, Vec<Span>), serde_json::Error> {
     // JSON allows half a surrogate pair, but a text does not. This check fails before a COPY has
     // started. Carga's encoder rarely writes `\u`, so the check is rare too.
     if has_unicode_escape {
-        for span in cells.iter().filter(|span| span.kind == Kind::Escaped) {
-            let json = &body[span.start as usize..span.end as usize];
+        for span in cells.iter().filter(|span| span.kind() == Kind::Escaped) {
+            let json = &body[span.range()];
             let _text: String = serde_json::from_slice(json)?;
         }
     }

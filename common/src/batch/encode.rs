@@ -24,7 +24,7 @@ impl BatchLimits {
     /// The most bytes of a batch's object in the archive, unless a single row has more. The object
     /// repeats the column names in every row, so it may be far larger than the message.
     pub fn object_bytes(&self) -> usize {
-        4 * self.bytes
+        2 * self.bytes
     }
 }
 

@@ -4,6 +4,7 @@
 //! texts and nulls, and records their spans.
 
 use std::fmt;
+use std::ops::Range;
 
 /// The cells of all rows of a message.
 #[derive(Debug)]
@@ -17,21 +18,47 @@ pub(super) struct ScannedRows {
     pub(super) end: usize,
 }
 
-/// The bytes of a cell's JSON. A message is under 8 MiB, so 32 bits suffice.
+/// The bytes of a cell's JSON, and its kind, in 8 bytes: a message of short cells has more memory
+/// for its spans than for its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
-    pub(super) start: u32,
-    pub(super) end: u32,
-    pub(super) kind: Kind,
+    start: u32,
+    /// The length, and above it two bits for the kind. A message is under 8 MiB.
+    length_and_kind: u32,
+}
+
+impl Span {
+    const LENGTH_BITS: u32 = 30;
+
+    fn new(range: Range<usize>, kind: Kind) -> Self {
+        Self {
+            start: range.start as u32,
+            length_and_kind: range.len() as u32 | (kind as u32) << Self::LENGTH_BITS,
+        }
+    }
+
+    pub(super) fn range(self) -> Range<usize> {
+        let start = self.start as usize;
+        let length = self.length_and_kind & ((1 << Self::LENGTH_BITS) - 1);
+        start..start + length as usize
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        match self.length_and_kind >> Self::LENGTH_BITS {
+            0 => Kind::Null,
+            1 => Kind::Plain,
+            _ => Kind::Escaped,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    Null,
+    Null = 0,
     /// A text without an escape.
-    Plain,
+    Plain = 1,
     /// A text with an escape.
-    Escaped,
+    Escaped = 2,
 }
 
 /// A byte that is not allowed at its position in a list of rows.
@@ -75,6 +102,8 @@ pub(super) fn scan(body: &[u8], start: usize) -> Result<ScannedRows, Unexpected>
         }
     }
     scanner.take(b']', "another row or the end of the rows")?;
+    // A waiting batch keeps its spans.
+    cells.shrink_to_fit();
     Ok(ScannedRows {
         cells,
         rows,
@@ -133,11 +162,7 @@ impl Scanner<'_> {
             }
             false => return Err(self.expected("a text or null")),
         };
-        Ok(Span {
-            start: start as u32,
-            end: self.at as u32,
-            kind,
-        })
+        Ok(Span::new(start..self.at, kind))
     }
 
     /// Skips a text with its quotes.

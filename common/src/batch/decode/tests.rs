@@ -63,7 +63,7 @@ proptest! {
 }
 
 #[test]
-fn a_batch_closes_before_its_archive_object_exceeds_four_times_the_limit() {
+fn a_batch_closes_before_its_archive_object_exceeds_twice_the_limit() {
     let columns: Vec<String> = (0..10)
         .map(|n| format!("{n}{}", "long name ".repeat(10)))
         .collect();
