@@ -79,7 +79,7 @@ fn a_batch_closes_before_its_archive_object_exceeds_twice_the_limit() {
         stored += batch.row_count();
         let object = crate::archive::batch_object(&batch);
         assert!(
-            object.len() - "[\n]\n".len() <= 4 * limits.bytes,
+            object.len() - "[\n]\n".len() <= 2 * limits.bytes,
             "{}",
             object.len()
         );
