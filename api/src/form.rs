@@ -10,8 +10,9 @@ use axum::http::{HeaderMap, HeaderValue, Request, header};
 use axum_extra::extract::Multipart;
 use axum_extra::extract::multipart::{Field, MultipartError};
 use carga_common::sync::lock;
-use carga_intake::csv;
-use carga_intake::options::{Options, encoding_for_label};
+
+use carga_intake::csv::Charset;
+use carga_intake::options::Options;
 use carga_intake::pieces::incomplete;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -27,7 +28,7 @@ pub(crate) enum BodyFormat {
     /// `multipart/form-data`
     Form,
     /// `text/csv`, with the charset it names.
-    Raw(Option<&'static csv::Encoding>),
+    Raw(Option<Charset>),
 }
 
 impl BodyFormat {
@@ -52,7 +53,7 @@ fn content_type(headers: &HeaderMap) -> (String, &str) {
 }
 
 /// The encoding that the parameter `charset` names.
-fn charset(parameters: &str) -> Result<Option<&'static csv::Encoding>, Refusal> {
+fn charset(parameters: &str) -> Result<Option<Charset>, Refusal> {
     let label = parameters.split(';').find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         let is_charset = name.trim().eq_ignore_ascii_case("charset");
@@ -61,7 +62,7 @@ fn charset(parameters: &str) -> Result<Option<&'static csv::Encoding>, Refusal> 
     let Some(label) = label else {
         return Ok(None);
     };
-    let encoding = encoding_for_label(label).ok_or_else(|| {
+    let encoding = Charset::for_label(label).ok_or_else(|| {
         let message =
             format!("unknown charset `{label}`; use a WHATWG label such as utf-8 or windows-1252");
         Refusal::new(RefusalKind::Unsupported, "unsupported_charset", message)
@@ -70,7 +71,7 @@ fn charset(parameters: &str) -> Result<Option<&'static csv::Encoding>, Refusal> 
 }
 
 /// The charset of a part. Only text has one: some clients label binary files `charset=binary`.
-fn part_charset(part: &Field) -> Result<Option<&'static csv::Encoding>, Refusal> {
+fn part_charset(part: &Field) -> Result<Option<Charset>, Refusal> {
     let (media_type, parameters) = content_type(part.headers());
     match media_type.starts_with("text/") {
         true => charset(parameters),

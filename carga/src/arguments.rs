@@ -73,6 +73,9 @@ pub(crate) enum Command {
         /// A CSV file; `-` is standard input
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Print the answer of `POST /uploads/preview` instead of a text
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         options: FileOptions,
     },

@@ -6,6 +6,7 @@ mod data_dir;
 mod instance;
 mod meter;
 mod output;
+mod table;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,23 @@ pub struct DialectEvidence {
     pub encoding: String,
     /// The reason for the detected delimiter.
     pub delimiter: String,
+    /// The reason why the first record is a header or a row.
+    #[serde(default)]
+    pub header: String,
+    /// The reason why lines above the header are skipped or not.
+    #[serde(default)]
+    pub skip: String,
+}
+
+/// A column whose name in the file was replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renamed {
+    /// The number of the field in the file, from 1.
+    pub column: usize,
+    /// The name in the file.
+    pub from: String,
+    /// The new name; `None` if the column has neither a name nor a value and is left out.
+    pub to: Option<String>,
 }
 
 /// The dialect with which a file was read.
@@ -25,11 +42,20 @@ pub struct Dialect {
     pub delimiter: String,
     /// One character, or empty if the file has no quoting.
     pub quote: String,
+    /// The character that hides a quote inside quoted fields, besides a doubled quote.
+    #[serde(default)]
+    pub escape: Option<String>,
     /// Whether the first record names the columns.
     pub header: bool,
+    /// The physical lines above the header that are not read.
+    #[serde(default)]
+    pub skipped_lines: u64,
     /// Whether every row ends with a superfluous delimiter.
     #[serde(default)]
     pub trailing_delimiter: bool,
+    /// The columns whose names were replaced.
+    #[serde(default)]
+    pub renamed: Vec<Renamed>,
     /// How the parts that the client did not give were detected.
     #[serde(default)]
     pub evidence: Option<DialectEvidence>,
@@ -44,7 +70,10 @@ impl Dialect {
             bom,
             delimiter: ",".to_owned(),
             quote: "\"".to_owned(),
+            escape: None,
             header: true,
+            skipped_lines: 0,
+            renamed: Vec::new(),
             trailing_delimiter: false,
             evidence: None,
         }

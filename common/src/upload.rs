@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use crate::dialect::{Dialect, DialectEvidence};
+pub use crate::dialect::{Dialect, DialectEvidence, Renamed};
 pub use crate::failure::Failure;
 use crate::sha256::Sha256;
 

@@ -120,6 +120,7 @@ async fn seal_without_rows(store: &dyn Store) -> Result<UploadId> {
         bytes: 2,
         sha256: [0; 32].into(),
         duplicate_of: None,
+        dialect: None,
     };
     ensure!(store.seal(upload.key(), &seal).await?);
     Ok(new.id)

@@ -1,4 +1,5 @@
-//! Decompresses gzip and zstd, and limits the size of the result while it grows.
+//! Decompresses gzip and zstd, limits the size of the result while it grows, and refuses a file
+//! that is not CSV once its first bytes show it.
 
 use std::io::{self, ErrorKind};
 
@@ -10,6 +11,7 @@ use futures::{Stream, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::StreamReader;
 
+use crate::not_csv::{self, Verdict};
 use crate::open::FileBytes;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::source::FileSource;
@@ -24,16 +26,8 @@ const MIN_RATIO_BYTES: u64 = 16 << 20;
 /// 3.1.1.1.2), and it bounds the memory that one upload can take.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// The first bytes of other formats that are often sent by mistake.
-const NOT_CSV: [(&[u8], &str); 6] = [
-    (b"PK\x03\x04", "a ZIP archive or an Excel workbook"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
-    (b"%PDF-", "a PDF document"),
-    (b"BZh", "compressed with bzip2"),
-    (b"\xfd7zXZ\0", "compressed with xz"),
-    (b"PAR1", "a Parquet file"),
-];
-const LONGEST_MAGIC: usize = 6;
+/// How many bytes show the compression.
+const MAGIC_BYTES: usize = 4;
 
 type Reader<S> = StreamReader<FileSource<S>, Bytes>;
 
@@ -43,6 +37,10 @@ pub(crate) struct Decompressor<S> {
     format: Format<S>,
     limits: FileLimits,
     decompressed: u64,
+    /// Whether the first bytes showed no other format than CSV.
+    may_be_csv: bool,
+    /// The first bytes of a file that is not CSV.
+    refused: Bytes,
 }
 
 #[derive(Debug)]
@@ -53,12 +51,12 @@ enum Format<S> {
 }
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
-    /// Detects the compression from the first bytes, and refuses formats that are not CSV.
+    /// Detects the compression from the first bytes.
     pub(crate) async fn open(
         mut source: FileSource<S>,
         limits: FileLimits,
     ) -> Result<Self, Refusal> {
-        let beginning = source.peek(LONGEST_MAGIC).await?;
+        let beginning = source.peek(MAGIC_BYTES).await?;
         let format = match &beginning[..] {
             [0x1f, 0x8b, ..] => {
                 let mut decoder = GzipDecoder::new(StreamReader::new(source));
@@ -71,21 +69,25 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
                 decoder.multiple_members(true);
                 Format::Zstd(Box::new(decoder))
             }
-            beginning => {
-                refuse_other_formats(beginning)?;
-                Format::Plain(source)
-            }
+            _ => Format::Plain(source),
         };
         Ok(Self {
             format,
             limits,
             decompressed: 0,
+            may_be_csv: false,
+            refused: Bytes::new(),
         })
     }
 
     /// The number of decompressed bytes so far; 0 for a file that is not compressed.
     pub(crate) fn decompressed(&self) -> u64 {
         self.decompressed
+    }
+
+    /// The first bytes of a file that was refused because they are not CSV.
+    pub(crate) fn refused(&self) -> &Bytes {
+        &self.refused
     }
 
     /// The file as it was sent.
@@ -95,6 +97,52 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
             Format::Gzip(decoder) => decoder.get_mut().get_mut(),
             Format::Zstd(decoder) => decoder.get_mut().get_mut(),
         }
+    }
+
+    /// The first bytes, once they show that the file may be CSV.
+    async fn beginning(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let mut beginning = Bytes::new();
+        let mut verdict = Verdict::NeedsMore;
+        while verdict == Verdict::NeedsMore {
+            let chunk = self.next_chunk().await?;
+            let ended = chunk.is_none();
+            let chunk = chunk.unwrap_or_default();
+            beginning = match beginning.is_empty() {
+                true => chunk,
+                false => [&beginning[..], &chunk].concat().into(),
+            };
+            let checked = not_csv::check(&beginning, ended, self.compression());
+            verdict = checked.inspect_err(|_| self.refused = beginning.clone())?;
+        }
+        self.may_be_csv = true;
+        Ok((!beginning.is_empty()).then_some(beginning))
+    }
+
+    /// The next bytes, whatever they are.
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let mut chunk = BytesMut::new();
+        let read = match &mut self.format {
+            Format::Plain(source) => {
+                return source
+                    .next()
+                    .await
+                    .transpose()
+                    .map_err(|error| refusal(error, ""));
+            }
+            Format::Gzip(decoder) => {
+                chunk.reserve(CHUNK_BYTES);
+                decoder.read_buf(&mut chunk).await
+            }
+            Format::Zstd(decoder) => {
+                chunk.reserve(CHUNK_BYTES);
+                decoder.read_buf(&mut chunk).await
+            }
+        };
+        let format = self.compression().unwrap_or_default();
+        let read = read.map_err(|error| refusal(error, format))?;
+        self.decompressed += read as u64;
+        self.check()?;
+        Ok((read > 0).then(|| chunk.freeze()))
     }
 
     fn check(&mut self) -> Result<(), Refusal> {
@@ -131,43 +179,9 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Deco
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
-        let mut chunk = BytesMut::new();
-        let read = match &mut self.format {
-            Format::Plain(source) => {
-                return source
-                    .next()
-                    .await
-                    .transpose()
-                    .map_err(|error| refusal(error, ""));
-            }
-            Format::Gzip(decoder) => {
-                chunk.reserve(CHUNK_BYTES);
-                decoder.read_buf(&mut chunk).await
-            }
-            Format::Zstd(decoder) => {
-                chunk.reserve(CHUNK_BYTES);
-                decoder.read_buf(&mut chunk).await
-            }
-        };
-        let format = self.compression().unwrap_or_default();
-        let read = read.map_err(|error| refusal(error, format))?;
-        self.decompressed += read as u64;
-        self.check()?;
-        Ok((read > 0).then(|| chunk.freeze()))
-    }
-}
-
-fn refuse_other_formats(beginning: &[u8]) -> Result<(), Refusal> {
-    let found = NOT_CSV
-        .iter()
-        .find(|(magic, _)| beginning.starts_with(magic));
-    match found {
-        None => Ok(()),
-        Some((_, what)) => {
-            let message = format!(
-                "the file is {what}, not CSV; export it as CSV, optionally compressed with gzip or zstd"
-            );
-            Err(Refusal::new(RefusalKind::Unsupported, "not_csv", message))
+        match self.may_be_csv {
+            true => self.next_chunk().await,
+            false => self.beginning().await,
         }
     }
 }

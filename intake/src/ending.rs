@@ -62,6 +62,10 @@ impl Intake {
             rows_rejected: seal.rejected,
             blank_lines: Some(seal.blank_lines),
             duplicate_of: seal.duplicate_of,
+            dialect: seal
+                .dialect
+                .clone()
+                .unwrap_or_else(|| upload.dialect.clone()),
             batches_total: Some(seal.batches),
             bytes_received: seal.bytes,
             sha256: Some(seal.sha256),

@@ -120,7 +120,7 @@ impl Intake {
         let source = FileSource::new(pieces, settings.max_upload_bytes);
         let mut file = Decompressor::open(source, settings.limits).await?;
         let limits = csv_limits(&settings.limits);
-        let (reader, dialect) = open(&mut file, incoming.options.csv, limits).await?;
+        let (reader, dialect) = open(&mut file, incoming.options.csv.clone(), limits).await?;
         let columns = reader.columns().to_vec();
         let upload = self.create(&incoming, columns, dialect).await?;
 

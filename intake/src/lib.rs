@@ -2,14 +2,15 @@
 //!
 //! Read it in the order in which a file passes through. `pieces` reads the body on its own
 //! task, `source` counts and hashes the bytes as they were sent, and `decompress` decompresses
-//! gzip and zstd. [`csv`] parses the bytes into rows, `rows` puts the rows into batches, and
-//! `publish` waits until the queue has confirmed each batch. `rejects` stores the records that
-//! are not rows. `ending` seals the upload or fails it, and `removals` removes the rows of a
-//! failed one. [`intake`] runs these steps in order, and `heartbeat` renews the upload's lease
-//! meanwhile.
+//! gzip and zstd. `not_csv` recognises files of other formats by their first bytes. [`csv`]
+//! parses the bytes into rows, `rows` puts the rows into batches, and `publish` waits until the
+//! queue has confirmed each batch. `rejects` stores the records that are not rows. `ending` seals
+//! the upload or fails it, and `removals` removes the rows of a failed one. [`intake`] runs these
+//! steps in order, and `heartbeat` renews the upload's lease meanwhile.
 //!
 //! [`options`] is the one table of what a client may say about its file. [`preview`] shows how
-//! a file would be read, and a [`refusal`] says why a file is refused. This crate knows no
+//! a file would be read, with [`suggestions`] of options that would read it better, and a
+//! [`refusal`] says why a file is refused. This crate knows no
 //! HTTP: a refusal has a kind, and `carga-api` turns the kind into a status.
 
 pub mod crowding;
@@ -19,6 +20,7 @@ mod ending;
 mod heartbeat;
 pub mod intake;
 pub mod local;
+mod not_csv;
 pub mod open;
 pub mod options;
 pub mod pieces;
@@ -30,3 +32,4 @@ mod rejects;
 mod removals;
 mod rows;
 mod source;
+pub mod suggestions;

@@ -16,28 +16,58 @@ pub trait FileBytes {
     fn compression(&self) -> Option<&'static str>;
 }
 
+/// Why a file cannot be opened, and how it would be read as far as that is known.
+#[derive(Debug)]
+pub struct Unopened {
+    /// The reason.
+    pub refusal: Refusal,
+    /// The dialect, if it was decided before the refusal.
+    pub dialect: Option<Box<Dialect>>,
+}
+
+impl From<Unopened> for Refusal {
+    fn from(unopened: Unopened) -> Self {
+        unopened.refusal
+    }
+}
+
 /// Reads the beginning of a file, up to its header, and decides how to read the file. Returns a
 /// reader for the rest, and the dialect with the compression.
 pub async fn open(
     file: &mut impl FileBytes,
     options: CsvOptions,
     limits: CsvLimits,
-) -> Result<(CsvReader, Dialect), Refusal> {
+) -> Result<(CsvReader, Dialect), Unopened> {
     let mut opening = CsvOpening::new(options, limits);
-    let reader = loop {
+    let opened = opened(file, &mut opening).await;
+    let with_compression = |dialect: &Dialect| Dialect {
+        compression: file.compression().map(str::to_owned),
+        ..dialect.clone()
+    };
+    match opened {
+        Ok(reader) => {
+            let dialect = with_compression(reader.dialect());
+            Ok((reader, dialect))
+        }
+        Err(refusal) => Err(Unopened {
+            refusal,
+            dialect: opening
+                .dialect()
+                .map(|dialect| Box::new(with_compression(dialect))),
+        }),
+    }
+}
+
+async fn opened(file: &mut impl FileBytes, opening: &mut CsvOpening) -> Result<CsvReader, Refusal> {
+    loop {
         if let Some(reader) = opening.open()? {
-            break reader;
+            return Ok(reader);
         }
         match file.next().await? {
             Some(bytes) => opening.push(&bytes),
             None => opening.end(),
         }
-    };
-    let dialect = Dialect {
-        compression: file.compression().map(str::to_owned),
-        ..reader.dialect().clone()
-    };
-    Ok((reader, dialect))
+    }
 }
 
 /// The limits in the settings, each with the name of its setting.

@@ -79,8 +79,15 @@ impl Policy {
         Ok(())
     }
 
-    /// Checks at the end of the file whether too many rows were rejected.
+    /// Checks at the end of the file whether too many rows were rejected. If no row at all fits,
+    /// the file was read in a wrong way.
     pub(crate) fn check_share(&self, rejected: u64, read: u64) -> Result<(), Refusal> {
+        if read > 0 && rejected == read {
+            let message = format!(
+                "none of the {read} rows fits the columns; the reject report says why, and a preview of the file proposes options"
+            );
+            return Err(Refusal::unprocessable("no_row_fits", message));
+        }
         match self.max_rejects {
             MaxRejects::Percent(max) if rejected as f64 * 100.0 > max * read as f64 => {
                 let message = format!(
@@ -124,5 +131,7 @@ mod tests {
         assert!(policy(9.9).check_share(1, 10).is_err());
         assert!(policy(0.0).check_share(0, 0).is_ok());
         assert!(policy(0.0).check_share(1, 1_000_000_000).is_err());
+        let none = policy(100.0).check_share(3, 3).unwrap_err();
+        assert_eq!(none.failure.code, "no_row_fits");
     }
 }

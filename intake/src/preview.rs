@@ -7,17 +7,18 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use carga_common::rejects::RejectedRow;
 use carga_common::settings::IntakeSettings;
-use carga_common::upload::Dialect;
+use carga_common::upload::{Dialect, Failure};
 use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 
-use crate::csv::{CsvReader, CutQuote, Next, Rejection, Warning};
+use crate::csv::{Charset, CsvReader, CutQuote, Next, Rejection, Warning, decoded};
 use crate::decompress::Decompressor;
 use crate::local::unreadable;
-use crate::open::{FileBytes, csv_limits, open};
+use crate::open::{FileBytes, Unopened, csv_limits, open};
 use crate::options::Options;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, RefusalKind};
 use crate::source::FileSource;
+use crate::suggestions::{SAMPLE_BYTES, Sample, Suggestion, Trial, suggestions};
 
 /// The largest part of a file that is read.
 const MAX_BYTES: usize = 1 << 20;
@@ -25,19 +26,29 @@ const MAX_BYTES: usize = 1 << 20;
 /// The largest number of rows that are shown, of rejected rows and of warnings.
 const MAX_ROWS: usize = 20;
 
+/// How many lines of the file are shown as text, and how much of each.
+const MAX_LINES: usize = 10;
+const MAX_LINE_CHARS: usize = 500;
+
 /// The beginning of a file as an import would read it.
 #[derive(Debug, Serialize)]
 pub struct Preview {
-    /// How the file would be read, and why.
-    pub dialect: Dialect,
+    /// How the file would be read, and why. `None` if the file is refused before that is decided.
+    pub dialect: Option<Dialect>,
     /// The names of the columns.
     pub columns: Vec<String>,
-    /// The first rows as they would be stored.
-    pub rows: Vec<Vec<String>>,
+    /// The first rows as they would be stored. A missing cell is `None`.
+    pub rows: Vec<Vec<Option<String>>>,
     /// The first rows that would be rejected.
     pub rejected: Vec<RejectedRow>,
     /// The first warnings about rows that would be stored.
     pub warnings: Vec<Warning>,
+    /// The first lines of the file as text. Bytes that cannot be decoded are written as `\xNN`.
+    pub first_lines: Vec<String>,
+    /// Why an import would refuse the file.
+    pub problem: Option<Failure>,
+    /// Options with which more of the file would be stored.
+    pub suggestions: Vec<Suggestion>,
     /// How much of the file the preview covers.
     pub looked_at: Coverage,
 }
@@ -82,40 +93,104 @@ pub async fn preview(
         file: Decompressor::open(source, settings.limits).await?,
         is_cut: false,
         has_header: false,
+        first: Vec::new(),
     };
     let limits = csv_limits(&settings.limits);
-    let (mut reader, dialect) = open(&mut file, options.csv, limits).await?;
-    file.has_header = true;
-    let shown = read_rows(&mut reader, &mut file).await?;
+    let opened = open(&mut file, options.csv.clone(), limits).await;
+    let mut shown = Shown::default();
+    let (reader, dialect, problem) = match opened {
+        Ok((mut reader, dialect)) => {
+            file.has_header = true;
+            let read = read_rows(&mut reader, &mut file, &mut shown).await;
+            let dialect = reader.changed_dialect().unwrap_or(dialect);
+            (Some(reader), Some(dialect), read.err())
+        }
+        Err(Unopened { refusal, dialect }) => (None, dialect.map(|it| *it), Some(refusal)),
+    };
+    let rows = reader.as_ref().map_or(0, CsvReader::rows_read);
+    let problem = match file.is_cut {
+        false => problem.or_else(|| options.policy.check_share(shown.rejected_count, rows).err()),
+        true => problem,
+    };
+    // Only a fault of the file belongs into a preview.
+    if let Some(refusal) = problem.as_ref().filter(|refusal| !is_about_file(refusal)) {
+        return Err(refusal.clone());
+    }
+    let trial = Trial {
+        stored: rows - shown.rejected_count,
+        rejected: shown.rejected_count,
+        columns: reader.as_ref().map_or(0, |reader| reader.columns().len()),
+        is_refused: problem.is_some(),
+    };
+    let skip = reader.as_ref().and_then(CsvReader::proposed_skip);
+    if file.first.is_empty() {
+        file.first.extend_from_slice(file.file.refused());
+    }
+    let sample = Sample {
+        bytes: &file.first,
+        is_whole: !file.is_cut && file.first.len() < SAMPLE_BYTES,
+    };
+    let suggestions = suggestions(sample, options, limits, trial, skip);
     Ok(Preview {
+        first_lines: first_lines(&file.first, dialect.as_ref()),
         dialect,
-        columns: reader.columns().to_vec(),
+        columns: reader.map_or_else(Vec::new, |reader| reader.columns().to_vec()),
         rows: shown.rows,
         rejected: shown.rejected,
         warnings: shown.warnings,
+        problem: problem.map(|refusal| refusal.failure),
+        suggestions,
         looked_at: Coverage {
             bytes: file.file.source().bytes_received(),
-            rows: reader.rows_read(),
+            rows,
             rejected: shown.rejected_count,
             whole: !file.is_cut,
         },
     })
 }
 
+/// Whether the refusal is about the content of the file, and not about the way it was sent.
+fn is_about_file(refusal: &Refusal) -> bool {
+    const SENDING: [&str; 3] = ["incomplete_body", "body_timeout", "unreadable_file"];
+    let is_file = matches!(
+        refusal.kind,
+        RefusalKind::Unprocessable | RefusalKind::Unsupported
+    );
+    is_file && !SENDING.contains(&refusal.failure.code.as_str())
+}
+
+/// The first lines of the file for people. Of a long line, only the beginning is shown.
+fn first_lines(bytes: &[u8], dialect: Option<&Dialect>) -> Vec<String> {
+    let charset = dialect.and_then(|dialect| Charset::for_label(&dialect.encoding));
+    let text = decoded(bytes, charset.unwrap_or(Charset::UTF_8));
+    let lines = text.split('\n').take(MAX_LINES);
+    let lines = lines.map(|line| {
+        line.trim_end_matches('\r')
+            .chars()
+            .take(MAX_LINE_CHARS)
+            .collect()
+    });
+    let mut lines: Vec<String> = lines.collect();
+    if lines.last().is_some_and(String::is_empty) {
+        lines.pop();
+    }
+    lines
+}
+
 /// Reads the rows up to the end of the file or the cut.
 async fn read_rows(
     reader: &mut CsvReader,
     file: &mut Beginning<impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send>,
-) -> Result<Shown, Refusal> {
-    let mut shown = Shown::default();
+    shown: &mut Shown,
+) -> Result<(), Refusal> {
     let mut is_cut = false;
     loop {
         match reader.next()? {
-            Next::End => return Ok(shown),
+            Next::End => return Ok(()),
             // The file was cut, so the remaining bytes are only part of a row.
             Next::More if is_cut => {
                 shown.add_cut(reader);
-                return Ok(shown);
+                return Ok(());
             }
             Next::More => match file.next().await? {
                 Some(bytes) => reader.push(&bytes),
@@ -134,7 +209,7 @@ async fn read_rows(
 /// What the preview shows of the rows.
 #[derive(Debug, Default)]
 struct Shown {
-    rows: Vec<Vec<String>>,
+    rows: Vec<Vec<Option<String>>>,
     rejected: Vec<RejectedRow>,
     rejected_count: u64,
     warnings: Vec<Warning>,
@@ -144,7 +219,9 @@ impl Shown {
     /// Adds the current row.
     fn add_row(&mut self, reader: &CsvReader) {
         if self.rows.len() < MAX_ROWS {
-            self.rows.push(reader.cells().map(str::to_owned).collect());
+            let missing = std::iter::repeat_n(None, reader.missing_cells());
+            let cells = reader.cells().map(|cell| Some(cell.to_owned()));
+            self.rows.push(cells.chain(missing).collect());
         }
         if let Some(warning) = reader.warning() {
             self.add_warning(warning);
@@ -183,6 +260,8 @@ struct Beginning<S> {
     /// Whether the header has been read. A file that is cut in the header has no preview, because a
     /// part of the header would show wrong columns.
     has_header: bool,
+    /// The first decompressed bytes.
+    first: Vec<u8>,
 }
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Beginning<S> {
@@ -208,6 +287,11 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Begi
                 "the first {MAX_BYTES} bytes, which are all that a preview reads, have no complete header; remove blank lines at the beginning of the file"
             );
             return Err(Refusal::unprocessable("header_not_found", message));
+        }
+        if let Some(bytes) = &next {
+            let room = SAMPLE_BYTES - self.first.len();
+            self.first
+                .extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
         Ok(next)
     }

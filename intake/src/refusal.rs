@@ -166,7 +166,11 @@ impl std::error::Error for Refusal {}
 
 impl From<FileFault> for Refusal {
     fn from(fault: FileFault) -> Self {
-        let mut refusal = Self::unprocessable(fault.code, fault.message);
+        let kind = match fault.code {
+            "not_csv" => RefusalKind::Unsupported,
+            _ => RefusalKind::Unprocessable,
+        };
+        let mut refusal = Self::new(kind, fault.code, fault.message);
         refusal.failure.row = fault.row;
         refusal.failure.line = fault.line;
         refusal.failure.column = fault.column;

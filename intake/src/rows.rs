@@ -7,7 +7,7 @@ use bytes::Bytes;
 use carga_common::batch::BatchEncoder;
 use carga_common::store::Seal;
 use carga_common::telemetry::TraceContext;
-use carga_common::upload::Upload;
+use carga_common::upload::{Dialect, Upload};
 use futures::Stream;
 
 use crate::csv::{CsvReader, Exceeded, Next, Warning};
@@ -108,7 +108,8 @@ impl Rows<'_> {
 
     async fn encode_row(&mut self) -> Result<(), Refusal> {
         let (row, cells) = (self.reader.rows_read(), self.reader.cells());
-        match self.encoder.push(row, cells) {
+        let missing = self.reader.missing_cells();
+        match self.encoder.push_short(row, cells, missing) {
             Ok(None) => Ok(()),
             Ok(Some(batch)) => {
                 if self.rejects.figures().has_ended() {
@@ -150,6 +151,7 @@ impl Rows<'_> {
         let (rows, rejected) = (self.reader.rows_read(), self.rejects.count());
         policy.check_share(rejected, rows)?;
         self.window.finish().await?;
+        let compression = file.compression().map(str::to_owned);
         let source = file.source();
         Ok(Seal {
             rows,
@@ -159,6 +161,10 @@ impl Rows<'_> {
             bytes: source.bytes_received(),
             sha256: source.sha256(),
             duplicate_of: None,
+            dialect: self.reader.changed_dialect().map(|dialect| Dialect {
+                compression,
+                ..dialect
+            }),
         })
     }
 }

@@ -249,14 +249,10 @@ impl Import {
             )?;
         }
         writeln!(output)?;
-        write_rows(
-            Arc::clone(&self.backends.store),
-            upload,
-            Format::Csv,
-            Some(SAMPLE_ROWS),
-            &mut output,
-        )
-        .await?;
+        let mut rows = Vec::new();
+        let store = Arc::clone(&self.backends.store);
+        write_rows(store, upload, Format::Csv, Some(SAMPLE_ROWS), &mut rows).await?;
+        output.extend(printable(&String::from_utf8_lossy(&rows)).into_bytes());
         writeln!(
             output,
             "{}",

@@ -32,9 +32,11 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Import { files, options } => {
             import::run(settings, &files, options.by_name()).await
         }
-        Command::Preview { file, options } => {
-            preview::run(&settings, &file, &options.by_name()).await
-        }
+        Command::Preview {
+            file,
+            json,
+            options,
+        } => preview::run(&settings, &file, &options.by_name(), json).await,
         Command::Status { id } => status::run(&settings, id).await,
         Command::Rows { id, format, limit } => exports::rows(&settings, id, format, limit).await,
         Command::Rejected {

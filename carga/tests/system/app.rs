@@ -18,7 +18,7 @@ use crate::harness::Harness;
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Options that name delimiter and encoding, so that Carga need not detect them.
-pub(crate) const KNOWN_DIALECT: &str = "delimiter=,&encoding=utf-8";
+pub(crate) const KNOWN_DIALECT: &str = "delimiter=,&quote=%22&encoding=utf-8&skip=0&header=true";
 
 /// A request that is being sent in the background.
 pub(crate) type Sending = tokio::task::JoinHandle<reqwest::Result<Response>>;

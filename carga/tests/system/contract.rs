@@ -79,7 +79,7 @@ async fn uploads_are_listed_newest_first_in_pages_and_by_status(mode: Mode) -> R
     for number in 0..7 {
         let id = Uuid::now_v7();
         let file = if number % 3 == 2 {
-            "a,b\n1\n"
+            "a,b\n1\n1,2\n"
         } else {
             "a,b\n1,2\n"
         };
@@ -198,7 +198,8 @@ async fn a_client_that_stalls_in_its_head_or_body_is_disconnected(mode: Mode) ->
     let id = Uuid::now_v7();
     let mut silent = app.connect().await?;
     let head = format!(
-        "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/csv\r\ncontent-length: 99\r\n\r\na,b\n1,2\n"
+        "PUT /uploads/{id}?{KNOWN_DIALECT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/csv\r\ncontent-length: 99\r\n\r\n{}",
+        "a,b\n".repeat(20)
     );
     silent.write_all(head.as_bytes()).await?;
     let mut answer = String::new();

@@ -5,7 +5,6 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::answers::problem;
 use crate::app::App;
 use crate::files::flights;
 use crate::harness::Mode;
@@ -17,6 +16,7 @@ in_both_modes! {
     a_preview_of_exactly_one_mebibyte_covers_the_whole_file,
     a_preview_without_a_header_in_the_first_mebibyte_says_so,
     a_preview_warns_of_a_cell_with_lines_that_look_like_rows,
+    a_preview_of_a_refused_file_shows_its_lines_and_what_would_read_it,
 }
 
 /// How many bytes a preview reads.
@@ -83,12 +83,8 @@ async fn a_preview_agrees_with_the_import_and_stores_nothing(mode: Mode) -> Resu
         "{listed}"
     );
 
-    let empty = app
-        .client
-        .post(&address)
-        .header("content-type", "text/csv")
-        .body("");
-    problem(empty.send().await?, 422, "empty_file").await?;
+    let empty = preview_of(&app, "").await?;
+    ensure!(empty["problem"]["code"] == "empty_file", "{empty}");
     app.close().await
 }
 
@@ -163,9 +159,39 @@ async fn a_preview_of_exactly_one_mebibyte_covers_the_whole_file(mode: Mode) -> 
 async fn a_preview_without_a_header_in_the_first_mebibyte_says_so(mode: Mode) -> Result<()> {
     let app = App::start(mode.harness().await?, 0).await?;
     let blank = "\n".repeat(MEBIBYTE);
-    let answer = send(&app, format!("{blank}a,b\n1,2\n")).await?;
-    problem(answer, 422, "header_not_found").await?;
-    problem(send(&app, blank).await?, 422, "empty_file").await?;
+    for (file, code) in [
+        (format!("{blank}a,b\n1,2\n"), "header_not_found"),
+        (blank, "empty_file"),
+    ] {
+        let preview = preview_of(&app, file).await?;
+        ensure!(preview["problem"]["code"] == code, "{preview}");
+    }
+    app.close().await
+}
+
+/// The proposal is the query that reads the file.
+async fn a_preview_of_a_refused_file_shows_its_lines_and_what_would_read_it(
+    mode: Mode,
+) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
+    let file = "a,,c\n1,2,3\n4,5,6\n";
+    let post = app
+        .client
+        .post(format!("{}/uploads/preview?names=strict", app.url));
+    let post = post.header("content-type", "text/csv").body(file);
+    let preview: Value = post.send().await?.json().await?;
+    ensure!(
+        preview["problem"]["code"] == "empty_column_name",
+        "{preview}"
+    );
+    ensure!(preview["first_lines"][0] == "a,,c", "{preview}");
+    ensure!(preview["dialect"]["delimiter"] == ",", "{preview}");
+    let query = preview["suggestions"][0]["query"].as_str();
+    ensure!(query == Some("names=repair"), "{preview}");
+    let id = Uuid::now_v7();
+    let answer = app.put_with(id, query.unwrap_or_default(), file).await?;
+    ensure!(answer.status() == 202, "{}", answer.text().await?);
+    app.expect_completed(id, 2).await?;
     app.close().await
 }
 

@@ -141,7 +141,7 @@ async fn an_uncorrected_report_stores_nothing_however_often_it_is_sent(mode: Mod
     for _ in 0..2 {
         let id = Uuid::now_v7();
         let sent = app.put_with(id, KNOWN_DIALECT, report.clone()).await?;
-        ensure!(sent.status() == 202);
+        problem(sent, 422, "no_row_fits").await?;
         let upload = app.wait_until_ended(id).await?;
         ensure!(
             upload["rows"]["inserted"] == 0 && upload["rows"]["rejected"] == 5,

@@ -100,6 +100,17 @@ impl BatchEncoder {
         row_number: u64,
         cells: impl Iterator<Item = &'a str>,
     ) -> Result<Option<EncodedBatch>, RowTooLarge> {
+        self.push_short(row_number, cells, 0)
+    }
+
+    /// Adds a row that lacks this number of cells at its end. They are NULL. A row has at least one
+    /// cell.
+    pub fn push_short<'a>(
+        &mut self,
+        row_number: u64,
+        cells: impl Iterator<Item = &'a str>,
+        missing: usize,
+    ) -> Result<Option<EncodedBatch>, RowTooLarge> {
         let start = self.buffer.len();
         self.buffer
             .extend_from_slice(if self.rows == 0 { b"\n[" } else { b",\n[" });
@@ -108,6 +119,9 @@ impl BatchEncoder {
                 self.buffer.push(b',');
             }
             write_json(&mut self.buffer, cell);
+        }
+        for _ in 0..missing {
+            self.buffer.extend_from_slice(b",null");
         }
         self.buffer.push(b']');
 

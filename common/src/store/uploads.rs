@@ -32,7 +32,7 @@ pub struct NewUpload {
 }
 
 /// The totals of an upload whose last byte has been read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Seal {
     /// Rows read, including rejected rows.
     pub rows: u64,
@@ -48,6 +48,9 @@ pub struct Seal {
     pub sha256: Sha256,
     /// An earlier upload of the same content.
     pub duplicate_of: Option<UploadId>,
+    /// The dialect, if it has changed since the upload was created: a file may show its encoding
+    /// only far below its header.
+    pub dialect: Option<Dialect>,
 }
 
 /// The progress of a receiving upload, which also renews its lease.

@@ -1,50 +1,45 @@
-//! Opens a file: decides how to read it, and reads its header.
+//! Opens a file: decides how to read it, step by step as its first bytes arrive.
+
+use std::mem;
 
 use carga_common::upload::{Dialect, DialectEvidence};
-use encoding_rs::Encoding;
 
-use super::detect::{self, Decision};
+use super::charset::Charset;
+use super::decoding::{Decoding, bytes_needed};
+use super::detect::{Found, detect};
 use super::fault::FileFault;
-use super::header::{Header, MAX_REPORT_COLUMNS, Trailing, too_many_columns, trailing_delimiter};
+use super::header::{Header, MAX_REPORT_COLUMNS};
 use super::limits::CsvLimits;
 use super::reader::CsvReader;
-use super::records::{Next as NextRecord, Records};
-use super::row::Reading;
-use super::suspicion::first_in_sample;
-use super::syntax::{Field, Syntax};
-use super::transcode::{SourceLength, Transcoder};
-
-/// How many bytes detection examines. It never examines more, even if more have arrived,
-/// because the result must not depend on how the bytes arrive.
-const SAMPLE_BYTES: usize = 64 << 10;
-
-/// The longest byte order mark.
-const MARK_BYTES: usize = 3;
-
-/// What the client states about a file. Everything else is detected.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CsvOptions {
-    /// The character that separates fields.
-    pub delimiter: Option<char>,
-    /// The character that quotes fields; `Some(None)` turns quoting off.
-    pub quote: Option<Option<u8>>,
-    /// The encoding of the file.
-    pub encoding: Option<&'static Encoding>,
-    /// Whether the first record names the columns; `None` means that it does.
-    pub header: Option<bool>,
-}
+use super::reading::{CellRules, Reading};
+use super::records::Records;
+use super::sampling::{SAMPLE_BYTES, sample};
+use super::source_length::SourceLength;
+use super::stated::CsvOptions;
+use super::syntax::{Syntax, Trim};
 
 /// A file whose header has not been read.
 #[derive(Debug)]
 pub struct CsvOpening {
     options: CsvOptions,
     limits: CsvLimits,
-    /// The bytes that arrived before it was decided how to read them.
-    sample: Vec<u8>,
+    stage: Stage,
     ended: bool,
-    /// Set once it is decided how to read the file.
-    reading: Option<Reading>,
     blank_lines: u64,
+    /// Set once the syntax is decided.
+    dialect: Option<Dialect>,
+}
+
+/// How far the opening of a file is.
+#[derive(Debug)]
+enum Stage {
+    /// Bytes are gathered until the encoding can be decided.
+    Bytes(Vec<u8>),
+    /// Text is gathered until the syntax can be decided.
+    Sample(Box<Decoding>),
+    /// The syntax is decided, and the header is being read.
+    Header(Box<Reading>),
+    Open,
 }
 
 impl CsvOpening {
@@ -53,103 +48,146 @@ impl CsvOpening {
         Self {
             options,
             limits,
-            sample: Vec::new(),
+            stage: Stage::Bytes(Vec::new()),
             ended: false,
-            reading: None,
             blank_lines: 0,
+            dialect: None,
         }
+    }
+
+    /// How the file is read, as far as it is decided: a header may be refused after that.
+    pub fn dialect(&self) -> Option<&Dialect> {
+        self.dialect.as_ref()
     }
 
     /// Adds the next bytes of the file.
     pub fn push(&mut self, bytes: &[u8]) {
-        match &mut self.reading {
-            None => self.sample.extend_from_slice(bytes),
-            Some(reading) => reading.push(bytes),
+        match &mut self.stage {
+            Stage::Bytes(first) => first.extend_from_slice(bytes),
+            Stage::Sample(decoding) => decoding.push(bytes, false),
+            Stage::Header(reading) => reading.push(bytes),
+            Stage::Open => {}
         }
     }
 
     /// Marks the end of the file.
     pub fn end(&mut self) {
         self.ended = true;
-        if let Some(reading) = &mut self.reading {
-            reading.end();
+        match &mut self.stage {
+            Stage::Sample(decoding) => decoding.push(&[], true),
+            Stage::Header(reading) => reading.end(),
+            Stage::Bytes(_) | Stage::Open => {}
         }
     }
 
     /// Decides how to read the file, and reads its header. Returns `None` if more bytes are
     /// needed. A fault in the header is a fault of the whole file.
     pub fn open(&mut self) -> Result<Option<CsvReader>, FileFault> {
-        if self.reading.is_none() {
-            // If nothing has to be detected, no sample is needed, and a slow client's header is
-            // read as soon as it arrives.
-            let needed = match self.needs_no_detection() {
-                true => MARK_BYTES,
-                false => SAMPLE_BYTES,
+        loop {
+            self.stage = match mem::replace(&mut self.stage, Stage::Open) {
+                Stage::Bytes(first)
+                    if first.len() < bytes_needed(self.options.encoding) && !self.ended =>
+                {
+                    self.stage = Stage::Bytes(first);
+                    return Ok(None);
+                }
+                Stage::Bytes(first) => {
+                    let decoding = Decoding::start(&first, self.options.encoding, self.ended)?;
+                    Stage::Sample(Box::new(decoding))
+                }
+                Stage::Sample(decoding) => match self.start_reading(*decoding)? {
+                    Ok(reading) => {
+                        self.dialect = Some(reading.dialect.clone());
+                        Stage::Header(Box::new(reading))
+                    }
+                    Err(decoding) => {
+                        self.stage = Stage::Sample(Box::new(decoding));
+                        return Ok(None);
+                    }
+                },
+                Stage::Header(mut reading) => {
+                    if !reading.read_header(&self.options, &self.limits, &mut self.blank_lines)? {
+                        self.stage = Stage::Header(reading);
+                        return Ok(None);
+                    }
+                    return Ok(Some(CsvReader {
+                        limits: self.limits,
+                        reading: *reading,
+                        rows_read: 0,
+                        blank_lines: self.blank_lines,
+                    }));
+                }
+                Stage::Open => return Ok(None),
             };
-            if self.sample.len() < needed && !self.ended {
-                return Ok(None);
-            }
-            self.reading = Some(self.start_reading());
-            self.sample = Vec::new();
         }
-        let Some(mut reading) = self.reading.take() else {
-            return Ok(None);
-        };
-        if !reading.read_header(&self.limits, &mut self.blank_lines)? {
-            self.reading = Some(reading);
-            return Ok(None);
-        }
-        Ok(Some(CsvReader {
-            limits: self.limits,
-            reading,
-            rows_read: 0,
-            blank_lines: self.blank_lines,
-        }))
     }
 
-    /// Whether the options leave nothing to detect.
-    fn needs_no_detection(&self) -> bool {
-        self.options.encoding.is_some() && self.options.delimiter.is_some()
+    /// Decides the syntax, or returns the text if more of it is needed.
+    fn start_reading(
+        &self,
+        mut decoding: Decoding,
+    ) -> Result<Result<Reading, Decoding>, FileFault> {
+        // With a sample of full length, the fault is reported after the rows before it.
+        if let Some(fault) = decoding.transcoder.fault()
+            && decoding.text.len() < SAMPLE_BYTES
+        {
+            return Err(fault);
+        }
+        if let Some(decision) = decoding.transcoder.take_decision() {
+            decoding.evidence = decision.evidence;
+        }
+        if decoding.text.len() < decoding.wanted && !self.ended {
+            return Ok(Err(decoding));
+        }
+        let limit = self.limits.header_bytes;
+        let range = sample(&decoding.text, &self.options, limit, self.ended)?;
+        let Some((start, end)) = range else {
+            let length = decoding.text.len();
+            decoding.wanted = length + (length / 8).min(SAMPLE_BYTES);
+            return Ok(Err(decoding));
+        };
+        let whole = self.ended && end == decoding.text.len();
+        let found = detect(&decoding.text[start..end], self.options.stated(), whole);
+        Ok(Ok(self.reading(decoding, found)))
     }
 
-    /// Decides how to read the file.
-    fn start_reading(&self) -> Reading {
-        let whole = self.sample.len() < SAMPLE_BYTES;
-        let (sample, rest) = self.sample.split_at(self.sample.len().min(SAMPLE_BYTES));
-        let (encoding, mark_bytes) = self.decide_encoding(sample, whole);
-        let mut transcoder = Transcoder::new(encoding.value);
-        let mut text = Vec::new();
-        transcoder.decode(&sample[mark_bytes..], false, &mut text);
-        let delimiter = self.decide_delimiter(&text, whole);
-        let syntax = Syntax::new(delimiter.value, self.quote());
-        // Without a sample, the header alone decides.
-        let trailing = match self.needs_no_detection() {
-            true => Trailing::LikeHeader,
-            false => trailing_delimiter(&text, syntax, whole),
+    /// Starts to read the file as it was found to be written.
+    fn reading(&self, mut decoding: Decoding, found: Found) -> Reading {
+        let mut records = self.records(&mut decoding, &found);
+        let charset = decoding.transcoder.charset();
+        let (syntax, has_header) = (found.syntax.value, found.header.value);
+        let evidence = DialectEvidence {
+            encoding: decoding.evidence,
+            delimiter: found.syntax.evidence,
+            header: found.header.evidence,
+            skip: found.skipped.evidence,
         };
-        transcoder.decode(rest, self.ended, &mut text);
-        let quote = self.quote().map(char::from);
-        let dialect = Dialect {
-            compression: None,
-            encoding: detect::label(encoding.value),
-            bom: mark_bytes > 0,
-            delimiter: delimiter.value.to_string(),
-            quote: quote.map_or(String::new(), |quote| quote.to_string()),
-            header: self.has_header(),
-            trailing_delimiter: false,
-            evidence: Some(DialectEvidence {
-                encoding: encoding.evidence,
-                delimiter: delimiter.evidence,
-            }),
-        };
+        let mut dialect = dialect(charset, syntax, has_header, evidence);
+        dialect.bom = decoding.mark_bytes > 0;
+        dialect.skipped_lines = records.skip_lines(found.skipped.value);
+        let pad_short_rows = self.options.pad_short_rows;
         Reading {
             dialect,
-            encoding: encoding.value,
-            transcoder,
-            records: self.records(syntax, encoding.value, mark_bytes, text),
-            trailing,
-            header: Header::unread(),
+            charset,
+            is_late: false,
+            transcoder: decoding.transcoder,
+            records,
+            header: Header::default(),
+            layout: match pad_short_rows {
+                true => found.layout.without_width(),
+                false => found.layout,
+            },
+            proposed_skip: found.proposed_skip,
+            cells: CellRules {
+                trim: match (self.options.trim, found.has_blanks) {
+                    (true, _) => Trim::All,
+                    (false, true) => Trim::AfterDelimiters,
+                    (false, false) => Trim::Nothing,
+                },
+                pad_short_rows,
+            },
             first_row: None,
+            first_broken: None,
             leading_blank_rows: 0,
             is_blank: false,
             undoubled: String::new(),
@@ -157,130 +195,47 @@ impl CsvOpening {
         }
     }
 
-    /// Decides the encoding, and measures the byte order mark at the start of the file.
-    fn decide_encoding(&self, sample: &[u8], whole: bool) -> (Decision<&'static Encoding>, usize) {
-        let mark = Encoding::for_bom(sample);
-        let encoding = match (self.options.encoding, mark) {
-            (Some(encoding), _) => detect::decision(encoding, "given"),
-            (None, Some((encoding, _))) => detect::decision(encoding, "a byte order mark"),
-            (None, None) => detect::encoding(sample, whole),
-        };
-        // A byte order mark of another encoding is part of the text.
-        let mark = mark.filter(|(marked, _)| *marked == encoding.value);
-        (encoding, mark.map_or(0, |(_, length)| length))
-    }
-
-    fn decide_delimiter(&self, text: &[u8], whole: bool) -> Decision<char> {
-        let mut delimiter = match self.options.delimiter {
-            Some(delimiter) => detect::decision(delimiter, "given"),
-            None => detect::delimiter(text, self.quote(), whole),
-        };
-        // Without a sample, the length of the text would depend on how the bytes arrive.
-        if self.needs_no_detection() {
-            return delimiter;
-        }
-        let syntax = Syntax::new(delimiter.value, self.quote());
-        if let Some((row, lines)) = first_in_sample(text, syntax, whole, self.has_header()) {
-            let warning =
-                format!("; row {row} has a quoted field with {lines} lines that look like rows");
-            delimiter.evidence.push_str(&warning);
-        }
-        delimiter
-    }
-
-    /// The file's records, starting with the text decoded so far.
-    fn records(
-        &self,
-        syntax: Syntax,
-        encoding: &'static Encoding,
-        mark_bytes: usize,
-        text: Vec<u8>,
-    ) -> Records {
+    /// The records of the file. The text that was decoded so far moves into them.
+    fn records(&self, decoding: &mut Decoding, found: &Found) -> Records {
         // Without a header, the first record is a row like any other.
-        let limit = match self.has_header() {
+        let limit = match found.header.value {
             true => self.limits.header_bytes,
             false => self.limits.row_bytes,
         };
-        let length = SourceLength::of(encoding);
+        let length = SourceLength::of(decoding.transcoder.charset());
         // One more than any header allows, so that a wrong number is noticed.
         let max_fields = self.limits.columns.value + MAX_REPORT_COLUMNS + 1;
-        let mut records = Records::new(syntax, length, mark_bytes as u64, limit.value, max_fields);
-        *records.buffer() = text;
-        if self.ended {
+        let offset = decoding.mark_bytes as u64;
+        let syntax = found.syntax.value;
+        let mut records = Records::new(syntax, length, offset, limit.value, max_fields);
+        *records.buffer() = mem::take(&mut decoding.text);
+        if self.ended && decoding.transcoder.fault().is_none() {
             records.end();
         }
         records
     }
-
-    fn quote(&self) -> Option<u8> {
-        self.options.quote.unwrap_or(Some(b'"'))
-    }
-
-    fn has_header(&self) -> bool {
-        self.options.header.unwrap_or(true)
-    }
 }
 
-impl Reading {
-    fn read_header(
-        &mut self,
-        limits: &CsvLimits,
-        blank_lines: &mut u64,
-    ) -> Result<bool, FileFault> {
-        loop {
-            let bad_quote = match self.records.next() {
-                NextRecord::More => return Ok(false),
-                NextRecord::Blank => {
-                    *blank_lines += 1;
-                    continue;
-                }
-                NextRecord::End => {
-                    let message = "the file is empty; no header line found";
-                    return Err(FileFault::new("empty_file", message));
-                }
-                NextRecord::Broken(broken) => {
-                    return Err(FileFault::broken_header(&broken, limits.header_bytes));
-                }
-                NextRecord::Record { bad_quote } => bad_quote,
-            };
-            let line = self.records.record_position().line;
-            self.header = self
-                .header(bad_quote, limits)
-                .map_err(|fault| fault.on_line(line))?;
-            self.dialect.trailing_delimiter = self.header.trailing_delimiter;
-            if !self.dialect.header {
-                self.first_row = Some(bad_quote);
-                if self.header.width == 1 {
-                    // If the file has one column, blank lines before the first record are rows,
-                    // too.
-                    self.leading_blank_rows = std::mem::take(blank_lines);
-                }
-            }
-            self.records.set_limit(limits.row_bytes.value);
-            return Ok(true);
-        }
-    }
-
-    fn header(&self, bad_quote: Option<usize>, limits: &CsvLimits) -> Result<Header, FileFault> {
-        if !self.dialect.header {
-            return Header::numbered(self.records.field_count(), limits.columns);
-        }
-        if self.records.field_count() > self.records.fields().len() {
-            return Err(too_many_columns(self.records.field_count(), limits.columns));
-        }
-        if let Some(field) = bad_quote {
-            let number = field + 1;
-            let message = format!(
-                "the name of column {number} has text after its closing quote; double the quotes inside a quoted name"
-            );
-            return Err(FileFault::new("bad_quote", message));
-        }
-        let name = |field: &Field| {
-            let name = self.cell_bytes(field);
-            let name = String::from_utf8(name.into_owned());
-            name.map_err(|error| self.escaped(error.as_bytes()))
-        };
-        let names = self.records.fields().iter().map(name).collect();
-        Header::named(names, self.trailing, limits)
+/// The dialect of a file with this syntax. The caller adds the byte order mark and the skipped
+/// lines, and the header adds its changes.
+fn dialect(
+    charset: Charset,
+    syntax: Syntax,
+    has_header: bool,
+    evidence: DialectEvidence,
+) -> Dialect {
+    let character = |byte: u8| char::from(byte).to_string();
+    Dialect {
+        compression: None,
+        encoding: charset.name().to_owned(),
+        bom: false,
+        delimiter: syntax.delimiter().to_string(),
+        quote: syntax.quote().map_or(String::new(), character),
+        escape: syntax.escape().map(character),
+        header: has_header,
+        skipped_lines: 0,
+        trailing_delimiter: false,
+        renamed: Vec::new(),
+        evidence: Some(evidence),
     }
 }

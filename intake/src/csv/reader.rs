@@ -4,8 +4,8 @@ use carga_common::upload::Dialect;
 
 use super::fault::{Exceeded, FileFault, Rejection, RowFault, Warning};
 use super::limits::CsvLimits;
+use super::reading::Reading;
 use super::records::{BrokenKind, Next as NextRecord};
-use super::row::Reading;
 use super::suspicion::row_like_lines;
 
 /// The result of [`CsvReader::next`].
@@ -65,9 +65,24 @@ impl CsvReader {
         &self.reading.dialect
     }
 
+    /// The dialect, if it has changed since the header was read.
+    pub fn changed_dialect(&self) -> Option<Dialect> {
+        self.reading.is_late.then(|| self.reading.dialect.clone())
+    }
+
     /// The names of the columns, in the order of a row's cells.
     pub fn columns(&self) -> &[String] {
         &self.reading.header.columns
+    }
+
+    /// The number of cells that the current row lacks at its end, which are NULL.
+    pub fn missing_cells(&self) -> usize {
+        self.reading.missing_cells()
+    }
+
+    /// How many lines above the header the option `skip` should skip, if they may be data.
+    pub fn proposed_skip(&self) -> Option<u64> {
+        self.reading.proposed_skip
     }
 
     /// The number of rows read so far, including rejected rows.
@@ -99,9 +114,15 @@ impl CsvReader {
             // Without a header, the first record was already scanned when the file was opened.
             let bad_quote = match reading.first_row.take() {
                 Some(bad_quote) => bad_quote,
-                None => match reading.records.next() {
-                    NextRecord::More => return Ok(Next::More),
-                    NextRecord::End => return Ok(Next::End),
+                None => match reading.next_record() {
+                    more @ (NextRecord::More | NextRecord::End) => {
+                        // The text ends where an unknown encoding begins.
+                        if let Some(fault) = reading.transcoder.fault() {
+                            return Err(fault);
+                        }
+                        let is_end = more == NextRecord::End;
+                        return Ok(if is_end { Next::End } else { Next::More });
+                    }
                     NextRecord::Record { bad_quote } => bad_quote,
                     // If the file has one column, a blank line is a row with an empty cell.
                     NextRecord::Blank if reading.header.width == 1 => None,
@@ -153,7 +174,7 @@ impl CsvReader {
     pub fn cut_quote(&mut self) -> Option<CutQuote> {
         let reading = &mut self.reading;
         let syntax = reading.records.syntax();
-        let width = reading.header.width + usize::from(reading.header.trailing_delimiter);
+        let width = reading.header.width + reading.header.unnamed;
         let (broken, text) = reading.records.cut_quote()?;
         let lines = row_like_lines(text, syntax, width);
         let (row, line) = (self.rows_read + 1, broken.position.line);

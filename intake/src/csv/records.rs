@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::syntax::{Extent, Field, Fields, Scan, Syntax, line_end, line_ends};
-use super::transcode::SourceLength;
+use super::source_length::SourceLength;
+use super::syntax::{Extent, Field, Fields, Scan, Syntax, Trim, line_end, line_ends};
 
 /// An incomplete record is scanned again with every piece until it is longer than this. From
 /// then on it is scanned only when it has doubled, so that the total time stays linear even if each
@@ -35,7 +35,7 @@ pub(super) struct Position {
 pub(super) enum Next {
     /// A record. Its bytes and fields are available until the next call.
     Record {
-        /// The index of the first field that has text or blanks after its closing quote.
+        /// The index of the first field that has text after its closing quote.
         bad_quote: Option<usize>,
     },
     /// An empty line.
@@ -147,8 +147,37 @@ impl Records {
         self.limit = limit;
     }
 
+    /// Sets how the source of the text that follows is measured.
+    pub(super) fn set_length(&mut self, length: SourceLength) {
+        self.length = length;
+    }
+
     pub(super) fn syntax(&self) -> Syntax {
         self.syntax
+    }
+
+    /// Reads over physical lines, whatever quotes are in them. Returns how many were read over,
+    /// which are fewer only if the text ends before; then more text may follow.
+    pub(super) fn skip_lines(&mut self, lines: u64) -> u64 {
+        let mut skipped = 0;
+        while skipped < lines {
+            let rest = &self.buffer[self.start..];
+            let found = line_end(rest).filter(|(at, _)| self.ended || !is_last_cr(rest, *at));
+            let next = match found {
+                Some((_, next)) => next,
+                None if self.ended && !rest.is_empty() => rest.len(),
+                None => break,
+            };
+            self.advance(next, 1);
+            skipped += 1;
+        }
+        skipped
+    }
+
+    /// Removes blanks around the unquoted fields of the current record.
+    pub(super) fn trim(&mut self, trim: Trim) {
+        let record = &self.buffer[self.record.clone()];
+        self.fields.trim(trim, record, self.syntax.quote());
     }
 
     /// The buffer to append text to. The call discards the text that has been read, including

@@ -1,71 +1,34 @@
-//! Validates the current record, and yields its cells or a rejected row.
+//! Validates the current record, and yields its cells.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::mem;
 
-use carga_common::rejects::RejectedRow;
-use carga_common::upload::Dialect;
-use encoding_rs::{Encoding, UTF_8};
-
+use super::charset;
 use super::corrections::{ReportColumns, has_escaped_byte, may_have_escaped_bytes};
-use super::detect;
-use super::fault::{Exceeded, Rejection, RowFault, describe_broken};
-use super::header::{Header, Trailing};
+use super::fault::{Exceeded, RowFault};
+use super::header::Header;
 use super::limits::{CsvLimits, Limit};
-use super::records::{Broken, BrokenKind, Position, Records};
+use super::reading::Reading;
 use super::suspicion::{MIN_LINE_ENDS, row_like_lines};
-use super::syntax::Field;
-use super::transcode::{Transcoder, escaped};
-
-/// A file that is being read.
-#[derive(Debug)]
-pub(super) struct Reading {
-    pub(super) dialect: Dialect,
-    pub(super) encoding: &'static Encoding,
-    pub(super) transcoder: Transcoder,
-    pub(super) records: Records,
-    pub(super) trailing: Trailing,
-    pub(super) header: Header,
-    /// Set while the first record is a row that `next` has not yielded yet. The value is the
-    /// record's `bad_quote`.
-    pub(super) first_row: Option<Option<usize>>,
-    /// Blank lines before the first record that are rows and have not been yielded yet.
-    pub(super) leading_blank_rows: u64,
-    /// The current row is a blank line before the first record.
-    pub(super) is_blank: bool,
-    /// The cells of the current row that contain doubled quotes, unescaped and joined.
-    pub(super) undoubled: String,
-    /// The end of each of these cells in `undoubled`.
-    pub(super) undoubled_ends: Vec<usize>,
-}
+use super::syntax::{Field, Syntax, Trim};
 
 impl Reading {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.transcoder.decode(bytes, false, self.records.buffer());
-    }
-
-    pub(super) fn end(&mut self) {
-        self.transcoder.decode(&[], true, self.records.buffer());
-        self.records.end();
-    }
-
-    pub(super) fn field(&self, field: &Field) -> &[u8] {
+    fn field(&self, field: &Field) -> &[u8] {
         &self.records.record()[field.start..field.end]
     }
 
-    /// The fields of the current record, without the empty field after a trailing delimiter.
-    fn fields(&self) -> &[Field] {
+    /// The fields of the current record, without empty ones that have no column.
+    pub(super) fn fields(&self) -> &[Field] {
         let fields = self.records.fields();
-        match fields.split_last() {
-            Some((last, others))
-                if self.header.trailing_delimiter
-                    && others.len() == self.header.width
-                    && last.start == last.end =>
-            {
-                others
-            }
-            _ => fields,
+        let Header { width, unnamed, .. } = self.header;
+        if unnamed == 0 || fields.len() <= width || fields.len() > width + unnamed {
+            return fields;
+        }
+        let (named, others) = fields.split_at(width);
+        match others.iter().all(|field| field.start == field.end) {
+            true => named,
+            false => fields,
         }
     }
 
@@ -75,6 +38,9 @@ impl Reading {
         bad_quote: Option<usize>,
         limits: &CsvLimits,
     ) -> Result<(), RowFault> {
+        if self.cells.trim != Trim::Nothing {
+            self.records.trim(self.cells.trim);
+        }
         self.check_shape(bad_quote)?;
         self.check_corrected()?;
         self.check_field_sizes(limits.field_bytes)?;
@@ -90,16 +56,32 @@ impl Reading {
             fault.field = Some(field);
             return Err(fault);
         }
-        let trailing = self.records.fields().len() - self.fields().len();
-        let found = self.records.field_count() - trailing;
+        let without_column = self.records.fields().len() - self.fields().len();
+        let found = self.records.field_count() - without_column;
         let expected = self.header.width;
-        let code = match found.cmp(&expected) {
+        let (code, hint) = match found.cmp(&expected) {
             Ordering::Equal => return Ok(()),
-            Ordering::Less => "too_few_fields",
-            Ordering::Greater => "too_many_fields",
+            Ordering::Less if self.cells.pad_short_rows => return Ok(()),
+            Ordering::Less => (
+                "too_few_fields",
+                "; if cells at the end may be missing, send the file with short_rows=pad",
+            ),
+            Ordering::Greater if found == expected + 1 => (
+                "too_many_fields",
+                "; if a value contains the delimiter, quote the value",
+            ),
+            Ordering::Greater => ("too_many_fields", ""),
         };
-        let message = format!("expected {expected} fields, found {found}");
+        let message = format!("expected {expected} fields, found {found}{hint}");
         Err(RowFault::of_record(code, message))
+    }
+
+    /// The number of cells that a short row lacks at its end.
+    pub(super) fn missing_cells(&self) -> usize {
+        match self.cells.pad_short_rows && !self.is_blank {
+            true => self.header.stored_from(self.fields().len()),
+            false => 0,
+        }
     }
 
     /// Checks that the current row was corrected, if the file is a reject report.
@@ -172,10 +154,10 @@ impl Reading {
     fn undouble_quotes(&mut self) {
         self.undoubled.clear();
         self.undoubled_ends.clear();
-        let quote = self.records.syntax().quote();
+        let syntax = self.records.syntax();
         let record = self.records.record();
         for field in self.records.fields().iter().filter(|field| field.doubled) {
-            let cell = undoubled(&record[field.start..field.end], quote);
+            let cell = undoubled(&record[field.start..field.end], syntax);
             // The record is UTF-8, and removing ASCII characters keeps it valid.
             self.undoubled.push_str(&String::from_utf8_lossy(&cell));
             self.undoubled_ends.push(self.undoubled.len());
@@ -186,10 +168,10 @@ impl Reading {
         let bytes = field.map_or(self.records.record(), |field| {
             self.field(&self.fields()[field])
         });
-        let name = self.encoding.name();
+        let name = self.charset.name();
         let mut message = format!("the field contains bytes that are not valid {name}");
-        if self.encoding == UTF_8 {
-            let guess = detect::label(detect::guess(bytes));
+        if self.charset.is_utf8() {
+            let guess = charset::guess(bytes).name();
             message.push_str(&format!(
                 "; if the file is {guess}, send it with encoding={guess}"
             ));
@@ -233,85 +215,37 @@ impl Reading {
         fields.find_map(|field| row_like_lines(self.field(field), syntax, width))
     }
 
-    /// The current record as a rejected row.
-    pub(super) fn rejected(&self, row: u64, fault: RowFault) -> Rejection {
-        let Position { line, offset } = self.records.record_position();
-        let fields = fault.fits.then(|| {
-            let stored = |(index, field): (usize, &Field)| {
-                let stores = self.header.stores(index);
-                stores.then(|| self.escaped(&self.cell_bytes(field)))
-            };
-            let fields = self.fields().iter().enumerate();
-            fields.filter_map(stored).collect()
-        });
-        let column = fault.field.and_then(|field| self.header.column_of(field));
-        let row = RejectedRow {
-            row,
-            line,
-            offset,
-            column: column.map(str::to_owned),
-            code: fault.code.to_owned(),
-            message: fault.message,
-            raw: fields.is_none().then(|| {
-                let original = fault.original;
-                original.unwrap_or_else(|| self.escaped(self.records.record()))
-            }),
-            fields,
-        };
-        Rejection {
-            row,
-            exceeded: fault.exceeded,
-        }
-    }
-
-    /// A broken record as a rejected row.
-    pub(super) fn rejected_broken(&self, row: u64, broken: Broken, limit: Limit) -> Rejection {
-        let (code, mut message) = describe_broken(broken.kind, "row", limit);
-        let actual = broken.kind.actual_bytes();
-        let column = match broken.kind {
-            BrokenKind::StrayQuote { field } => self.header.column_of(field),
-            _ => None,
-        };
-        if actual.is_some() {
-            message.push_str("; only its beginning is kept");
-        }
-        let row = RejectedRow {
-            row,
-            line: broken.position.line,
-            offset: broken.position.offset,
-            column: column.map(str::to_owned),
-            code: code.to_owned(),
-            message,
-            raw: Some(self.escaped(&broken.bytes)),
-            fields: None,
-        };
-        Rejection {
-            row,
-            exceeded: actual.map(|actual| Exceeded::new(limit, actual)),
-        }
-    }
-
-    pub(super) fn escaped(&self, bytes: &[u8]) -> String {
-        escaped(bytes, self.encoding)
-    }
-
     /// A cell with its doubled quotes replaced by single ones. It may contain bytes that are
     /// not UTF-8.
     pub(super) fn cell_bytes(&self, field: &Field) -> Cow<'_, [u8]> {
         match field.doubled {
             false => Cow::Borrowed(self.field(field)),
-            true => Cow::Owned(undoubled(self.field(field), self.records.syntax().quote())),
+            true => Cow::Owned(undoubled(self.field(field), self.records.syntax())),
         }
     }
 }
 
-/// Replaces doubled quotes by single ones.
-fn undoubled(bytes: &[u8], quote: Option<u8>) -> Vec<u8> {
+/// Replaces doubled quotes by single ones, and removes escape characters.
+fn undoubled(bytes: &[u8], syntax: Syntax) -> Vec<u8> {
     let mut undoubled = Vec::with_capacity(bytes.len());
+    let Some(quote) = syntax.quote() else {
+        return bytes.to_vec();
+    };
+    let find = |text: &[u8]| match syntax.escape() {
+        Some(escape) => memchr::memchr2(quote, escape, text),
+        None => memchr::memchr(quote, text),
+    };
     let mut rest = bytes;
-    while let Some(at) = quote.and_then(|quote| memchr::memchr(quote, rest)) {
-        undoubled.extend_from_slice(&rest[..=at]);
-        // Inside a quoted field, every quote is followed by a second one.
+    while let Some(at) = find(rest) {
+        undoubled.extend_from_slice(&rest[..at]);
+        let (first, next) = (rest[at], rest.get(at + 1).copied());
+        // A program escapes what would end the field or the record. Before any other character the
+        // escape character is text, as in `C:\dir`.
+        let is_escape = first == quote || syntax.needs_escape(&rest[at + 1..]);
+        if !is_escape {
+            undoubled.push(first);
+        }
+        undoubled.extend(next);
         rest = rest.get(at + 2..).unwrap_or_default();
     }
     undoubled.extend_from_slice(rest);

@@ -4,7 +4,6 @@
 //! is then valid CSV: all rows in between are the text of one cell. A cell may also contain such
 //! text on purpose, so the reader warns and does not reject the row.
 
-use super::detect;
 use super::syntax::{Fields, Scan, Syntax, line_end};
 
 /// The smallest number of lines that is suspicious.
@@ -40,24 +39,4 @@ pub(super) fn row_like_lines(text: &[u8], syntax: Syntax, width: usize) -> Optio
         rest = &rest[next..];
     }
     (fits >= MIN_LINES).then_some(fits)
-}
-
-/// The first row of a sample with such a field, and the number of its lines.
-pub(super) fn first_in_sample(
-    text: &[u8],
-    syntax: Syntax,
-    whole: bool,
-    has_header: bool,
-) -> Option<(u64, u64)> {
-    let mut row = u64::from(!has_header);
-    let mut first = None;
-    detect::for_each_record(text, syntax, whole, |record, fields| {
-        if first.is_none() && row > 0 {
-            let mut fields_text = fields.iter().map(|field| &record[field.start..field.end]);
-            let lines = fields_text.find_map(|text| row_like_lines(text, syntax, fields.len()));
-            first = lines.map(|lines| (row, lines));
-        }
-        row += 1;
-    });
-    first
 }

@@ -110,7 +110,8 @@ impl UploadStore for PostgresStore {
             let sealed = sqlx::query(
                 "UPDATE uploads
                  SET status = 'processing', rows_read = $3, batches_total = $4, bytes_received = $5, sha256 = $6,
-                     rows_rejected = $7, blank_lines = $8, duplicate_of = $9, updated_at = now()
+                     rows_rejected = $7, blank_lines = $8, duplicate_of = $9, dialect = coalesce($10, dialect),
+                     updated_at = now()
                  WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
             )
             .bind(key.id.as_uuid())
@@ -122,6 +123,7 @@ impl UploadStore for PostgresStore {
             .bind(signed(seal.rejected))
             .bind(signed(seal.blank_lines))
             .bind(seal.duplicate_of.map(|id| id.as_uuid()))
+            .bind(seal.dialect.as_ref().map(Json))
             .execute(&mut *transaction)
             .await?;
             let is_sealed = match sealed.rows_affected() {

@@ -122,7 +122,8 @@ impl UploadStore for SqliteStore {
             let sealed = sqlx::query(
                 "UPDATE uploads
                  SET status = 'processing', rows_read = $3, batches_total = $4, bytes_received = $5, sha256 = $6,
-                     updated_at = $7, rows_rejected = $8, blank_lines = $9, duplicate_of = $10
+                     updated_at = $7, rows_rejected = $8, blank_lines = $9, duplicate_of = $10,
+                     dialect = coalesce($11, dialect)
                  WHERE id = $1 AND epoch = $2 AND status = 'receiving'",
             )
             .bind(key.id.to_string())
@@ -135,6 +136,7 @@ impl UploadStore for SqliteStore {
             .bind(signed(seal.rejected))
             .bind(signed(seal.blank_lines))
             .bind(seal.duplicate_of.map(|id| id.to_string()))
+            .bind(seal.dialect.as_ref().map(Json))
             .execute(&mut *transaction)
             .await?;
             let is_sealed = match sealed.rows_affected() {

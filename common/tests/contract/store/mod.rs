@@ -32,6 +32,7 @@ macro_rules! contract {
                     creating_an_existing_id_is_a_conflict
                     an_upload_is_sealed_once
                     a_repeated_seal_with_the_same_totals_succeeds
+                    a_seal_replaces_the_dialect_only_if_it_has_one
                     a_failure_of_the_intake_keeps_a_sealed_upload
                     a_failed_upload_is_not_sealed
                     a_failure_is_recorded_with_its_position
@@ -207,6 +208,7 @@ fn seal(batches: u32, rows: u64) -> Seal {
         bytes: rows * 10,
         sha256: [7; 32].into(),
         duplicate_of: None,
+        dialect: None,
     }
 }
 

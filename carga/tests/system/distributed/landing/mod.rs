@@ -89,6 +89,7 @@ async fn end_well(store: &dyn Store, id: UploadId) -> Result<()> {
         bytes: 1000,
         sha256: [7; 32].into(),
         duplicate_of: None,
+        dialect: None,
     };
     ensure!(store.seal(UploadKey::first(id), &seal).await?);
     ensure!(store.complete(UploadKey::first(id)).await?);

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use carga_common::error::ErrorKind;
-use carga_common::store::{Heartbeat, NewUpload};
+use carga_common::store::{Heartbeat, NewUpload, Seal};
 use carga_common::upload::{Dialect, Failure, Status, UploadId};
 use futures::future::{join, try_join_all};
 use uuid::Uuid;
@@ -81,6 +81,29 @@ pub(crate) async fn an_upload_is_sealed_once<F: StoreFixture>(fixture: &F) -> Re
     ensure!((upload.rows_read, upload.bytes_received) == (250, 2500));
     ensure!(upload.sha256 == Some([7; 32].into()) && upload.finished_at.is_none());
     ensure!(!store.seal(first(UploadId::generate()), &seal(0, 0)).await?);
+    Ok(())
+}
+
+/// A file may show its encoding only far below its header.
+pub(crate) async fn a_seal_replaces_the_dialect_only_if_it_has_one<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    let late = Dialect {
+        encoding: "windows-1252".to_owned(),
+        ..Dialect::rfc4180(false)
+    };
+    for dialect in [None, Some(late)] {
+        let id = begin(store.as_ref()).await?;
+        let created = find(store.as_ref(), id).await?.dialect;
+        let sealed = Seal {
+            dialect: dialect.clone(),
+            ..seal(1, 1)
+        };
+        ensure!(store.seal(first(id), &sealed).await?);
+        let found = find(store.as_ref(), id).await?.dialect;
+        ensure!(found == dialect.unwrap_or(created), "{found:?}");
+    }
     Ok(())
 }
 

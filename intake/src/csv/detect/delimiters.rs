@@ -1,0 +1,235 @@
+//! Detects the delimiter by the shape that it gives to the records.
+
+use super::super::syntax::{Field, Syntax};
+use super::kinds::Kind;
+use super::sample::{Sample, SampleRecord, most_frequent_width};
+use super::skip;
+
+/// The delimiters that are tried. The first one wins a tie.
+const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
+
+/// The text, split at the delimiter that suits it best, with the evidence: most records have the
+/// width of the table, and the fewest fields contain another delimiter.
+pub(super) fn delimited(
+    text: &[u8],
+    given: Option<char>,
+    quote: Option<u8>,
+    whole: bool,
+) -> (Sample<'_>, String) {
+    let split = |delimiter| Sample::split(text, Syntax::new(delimiter, quote), whole);
+    if let Some(delimiter) = given {
+        return (split(delimiter), "given".to_owned());
+    }
+    let occurring = occurring(text, quote);
+    let shaped = occurring.iter().map(|delimiter| {
+        let sample = split(*delimiter);
+        let shape = Shape::of(&sample, &others(&occurring, *delimiter));
+        (sample, shape)
+    });
+    let shaped: Vec<(Sample<'_>, Shape)> = shaped.collect();
+    let ranked = shaped
+        .iter()
+        .enumerate()
+        .map(|(index, (_, shape))| (shape.rank(), index));
+    // `max_by_key` prefers the last of equals.
+    let best = ranked.rev().max_by_key(|(rank, _)| *rank);
+    if let Some((_, index)) = best.filter(|(rank, _)| rank.0 > 0) {
+        let evidence = shaped[index].1.evidence();
+        let sample = shaped.into_iter().nth(index).map(|(sample, _)| sample);
+        // The index is one of `shaped`.
+        return (sample.unwrap_or_else(|| split(',')), evidence);
+    }
+    let blank = Syntax::new(' ', quote);
+    let is_blank = [None, Some(b'\\')].into_iter().any(|escape| {
+        let sample = Sample::split(text, blank.with_escape(escape), whole);
+        quotes_every_row(&sample)
+    });
+    if is_blank {
+        let sample = split(' ');
+        let evidence = Shape::of(&sample, &[]).evidence();
+        return (sample, evidence);
+    }
+    let delimiter = delimiter_of_one_column(&shaped, text, quote, whole);
+    let evidence = "no delimiter was found: the file has one column".to_owned();
+    (split(delimiter), evidence)
+}
+
+/// The delimiters that occur in a text.
+fn occurring(text: &[u8], quote: Option<u8>) -> Vec<char> {
+    let mut delimiters = DELIMITERS.to_vec();
+    delimiters.retain(|delimiter| {
+        let byte = *delimiter as u8;
+        Some(byte) != quote && text.contains(&byte)
+    });
+    delimiters
+}
+
+fn others(occurring: &[char], delimiter: char) -> Vec<char> {
+    let others = occurring.iter().filter(|other| **other != delimiter);
+    others.copied().collect()
+}
+
+/// Whether blanks separate the fields, as R's `write.table` writes them: all rows are even, and
+/// every field is quoted or a value. Texts that are not quoted may have blanks.
+fn quotes_every_row(sample: &Sample<'_>) -> bool {
+    const MIN_ROWS: usize = 2;
+    let Some((_, rows)) = sample.records.split_first() else {
+        return false;
+    };
+    let width = most_frequent_width(rows);
+    let is_row = |row: &SampleRecord<'_>| {
+        let is_quoted = |field: &Field| row.is_quoted(field, sample.syntax);
+        let is_value = |field: &Field| Kind::of(&row.text[field.start..field.end]) != Kind::Text;
+        row.width() == width
+            && row.fields.iter().any(is_quoted)
+            && row
+                .fields
+                .iter()
+                .all(|field| is_quoted(field) || is_value(field))
+    };
+    width > 1 && rows.len() >= MIN_ROWS && rows.iter().all(is_row)
+}
+
+/// The delimiter of a file with one column: one that does not occur in the texts, because it would
+/// reject their rows. The shapes are those of the delimiters that occur in the file.
+fn delimiter_of_one_column(
+    shaped: &[(Sample<'_>, Shape)],
+    text: &[u8],
+    quote: Option<u8>,
+    whole: bool,
+) -> char {
+    let single_records = |delimiter: &char| {
+        let mut shaped = shaped.iter();
+        match shaped.find(|(sample, _)| sample.syntax.delimiter() == *delimiter) {
+            Some((_, shape)) => shape.singles,
+            None => {
+                let syntax = Syntax::new(*delimiter, quote);
+                Sample::split(text, syntax, whole).records.len()
+            }
+        }
+    };
+    // `max_by_key` prefers the last of equals.
+    let candidates = [';', '|', '\t', ','].into_iter();
+    let candidates = candidates.filter(|delimiter| Some(*delimiter) != quote.map(char::from));
+    candidates.max_by_key(single_records).unwrap_or(',')
+}
+
+/// The delimiter that suits the records better than that of this syntax, if there is one. The quote
+/// and the escape character stay the same.
+pub(super) fn better_delimiter(text: &[u8], syntax: Syntax, whole: bool) -> Option<char> {
+    let occurring = occurring(text, syntax.quote());
+    let ranked = occurring.iter().map(|delimiter| {
+        let other = Syntax::new(*delimiter, syntax.quote()).with_escape(syntax.escape());
+        let sample = Sample::split(text, other, whole);
+        let shape = Shape::of(&sample, &others(&occurring, *delimiter));
+        (shape.rank(), *delimiter)
+    });
+    // `max_by_key` prefers the last of equals.
+    let best = ranked.rev().max_by_key(|(rank, _)| *rank);
+    let (_, better) = best.filter(|(rank, _)| rank.0 > 0)?;
+    (better != syntax.delimiter()).then_some(better)
+}
+
+/// What the records of a sample look like when they are split at one delimiter.
+#[derive(Debug, Default)]
+struct Shape {
+    /// The number of fields that most records of the table have.
+    width: usize,
+    /// Records of the table.
+    rows: usize,
+    /// Records with `width` fields.
+    equal_rows: usize,
+    fields: usize,
+    /// Fields that are quoted, or contain no other delimiter.
+    clean_fields: usize,
+    /// Unquoted fields after the first that begin with a blank.
+    blank_led: usize,
+    /// Fields after the first of their record.
+    followers: usize,
+    /// Whether the first record has one field.
+    first_is_single: bool,
+    /// Records with one field.
+    singles: usize,
+}
+
+/// The share of even records times the share of clean fields, in millionths; then whether the first
+/// record is split; then the share of followers that begin with no blank, in thousandths; then the
+/// width.
+type Rank = (usize, bool, usize, usize);
+
+impl Shape {
+    /// `others` are the other delimiters that occur in the text.
+    fn of(sample: &Sample<'_>, others: &[char]) -> Self {
+        let mut shape = Self {
+            first_is_single: sample
+                .records
+                .first()
+                .is_some_and(|first| first.width() == 1),
+            ..Self::default()
+        };
+        let start = match skip::table(&sample.records) {
+            Some(table) => {
+                shape.width = table.width;
+                table.start
+            }
+            None => {
+                shape.width = most_frequent_width(&sample.records);
+                0
+            }
+        };
+        for record in &sample.records[start..] {
+            shape.rows += 1;
+            shape.equal_rows += usize::from(record.width() == shape.width && !record.is_malformed);
+            shape.singles += usize::from(record.width() == 1);
+            shape.fields += record.width();
+            shape.followers += record.width().saturating_sub(1);
+            let fields = record.fields.iter().enumerate();
+            for (index, field) in fields {
+                let is_quoted = record.is_quoted(field, sample.syntax);
+                let text = &record.text[field.start..field.end];
+                shape.clean_fields += usize::from(is_quoted || is_clean(text, others));
+                let is_led = index > 0 && !is_quoted && text.starts_with(b" ") && text.len() > 1;
+                shape.blank_led += usize::from(is_led);
+            }
+        }
+        shape
+    }
+
+    fn evidence(&self) -> String {
+        let Self {
+            equal_rows,
+            rows,
+            width,
+            ..
+        } = self;
+        format!("{equal_rows} of the first {rows} records have {width} fields")
+    }
+
+    fn rank(&self) -> Rank {
+        if self.width < 2 || self.is_prose() || self.singles > self.equal_rows {
+            return (0, false, 0, 0);
+        }
+        let even = self.equal_rows * 1000 / self.rows.max(1);
+        let clean = self.clean_fields * 1000 / self.fields.max(1);
+        let tight = 1000 - self.blank_led * 1000 / self.followers.max(1);
+        (even * clean, !self.first_is_single, tight, self.width)
+    }
+
+    /// Whether the delimiter is punctuation in texts: the first record has none, and a blank
+    /// follows nearly all others.
+    fn is_prose(&self) -> bool {
+        self.first_is_single && 10 * self.blank_led >= 9 * self.followers
+    }
+}
+
+/// Whether an unquoted field contains no other delimiter. A comma or a semicolon before a blank is
+/// punctuation, and a number may have commas.
+fn is_clean(text: &[u8], others: &[char]) -> bool {
+    let splits = |other: &char| {
+        let byte = *other as u8;
+        let is_punctuation = matches!(byte, b',' | b';');
+        let mut at = memchr::memchr_iter(byte, text);
+        at.any(|at| !is_punctuation || text.get(at + 1) != Some(&b' '))
+    };
+    !others.iter().any(splits) || Kind::of(text) == Kind::Number
+}

@@ -1,0 +1,101 @@
+//! What the rows of a sample say about the columns.
+
+use std::collections::HashSet;
+
+use super::kinds::Kind;
+use super::sample::SampleRecord;
+
+/// Nine rows in ten must agree.
+const TENTHS: usize = 9;
+
+/// With fewer rows, a header with another number of names is not doubted, even if they are all rows
+/// of the file.
+const MIN_ROWS: usize = 3;
+
+/// The same for a sample that is not the whole file.
+const MIN_ROWS_OF_PART: usize = 10;
+
+/// The shape of the rows below a header.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::csv) struct Layout {
+    /// The number of fields that nearly all rows have; `None` if they do not agree.
+    width: Option<usize>,
+    is_trusted: bool,
+    /// For each field, whether every row has nothing in it.
+    empty: Vec<bool>,
+    /// Whether the first fields are an index, as of a data frame: they count the rows, or are
+    /// different texts before numbers.
+    has_index: bool,
+}
+
+impl Layout {
+    pub(in crate::csv) fn of(rows: &[SampleRecord<'_>], is_whole: bool) -> Self {
+        let widest = rows.iter().map(SampleRecord::width).max().unwrap_or(0);
+        let mut counts = vec![0_usize; widest + 1];
+        let mut empty = vec![true; widest];
+        for row in rows {
+            counts[row.width()] += 1;
+            for (field, empty) in row.fields.iter().zip(&mut empty) {
+                *empty &= field.start == field.end;
+            }
+        }
+        let width = counts.iter().enumerate().max_by_key(|(_, count)| **count);
+        let agreed = width.filter(|(_, count)| **count > 0 && 10 * **count >= TENTHS * rows.len());
+        let enough = if is_whole { MIN_ROWS } else { MIN_ROWS_OF_PART };
+        Self {
+            width: agreed.map(|(width, _)| width),
+            is_trusted: rows.len() >= enough,
+            empty,
+            has_index: has_index(rows),
+        }
+    }
+
+    /// The same layout without a width, for rows that may lack cells at their end.
+    pub(in crate::csv) fn without_width(self) -> Self {
+        Self {
+            width: None,
+            ..self
+        }
+    }
+
+    /// The number of fields of the rows, if it can be trusted more than the number of names.
+    pub(in crate::csv) fn trusted_width(&self) -> Option<usize> {
+        self.width.filter(|_| self.is_trusted)
+    }
+
+    /// Whether no row of the sample has a value in this field.
+    pub(in crate::csv) fn is_empty(&self, field: usize) -> bool {
+        self.empty.get(field).copied().unwrap_or(true)
+    }
+
+    /// How many fields the rows have after the first `names`, if all of these are empty.
+    pub(in crate::csv) fn empty_after(&self, names: usize) -> Option<usize> {
+        let more = self.empty.get(names..).filter(|more| !more.is_empty())?;
+        more.iter().all(|is_empty| *is_empty).then_some(more.len())
+    }
+
+    pub(in crate::csv) fn has_index(&self) -> bool {
+        self.has_index
+    }
+}
+
+fn has_index(rows: &[SampleRecord<'_>]) -> bool {
+    if rows.len() < MIN_ROWS {
+        return false;
+    }
+    let number = |row: &SampleRecord<'_>| std::str::from_utf8(row.cell(0)).ok()?.parse().ok();
+    let numbers: Option<Vec<usize>> = rows.iter().map(number).collect();
+    if let Some(numbers) = numbers {
+        let first = numbers.first().copied().unwrap_or(0);
+        return first <= 1 && numbers.iter().copied().eq(first..first + numbers.len());
+    }
+    let names: HashSet<&[u8]> = rows.iter().map(|row| row.cell(0)).collect();
+    let is_value = |row: &SampleRecord<'_>, field| {
+        let kind = Kind::of(row.cell(field));
+        kind.is_value() || matches!(kind, Kind::Missing | Kind::Empty)
+    };
+    let is_named = |row: &SampleRecord<'_>| {
+        Kind::of(row.cell(0)) == Kind::Text && (1..row.width()).all(|field| is_value(row, field))
+    };
+    names.len() == rows.len() && rows.iter().all(|row| row.width() > 1 && is_named(row))
+}

@@ -1,0 +1,311 @@
+//! Finds the lines above the header: titles, notes, comments, blank lines and `sep=;`.
+//!
+//! Such lines have other fields than the table below them. Lines are skipped only if they cannot be
+//! data; otherwise the header is the first record, and the preview proposes the option `skip`.
+
+use std::collections::HashMap;
+
+use super::header::{FirstRecord, first_record};
+use super::sample::{Sample, SampleRecord};
+use super::{Decision, decision};
+
+/// Nine records in ten of a table have its width.
+const TENTHS: usize = 9;
+
+/// The most records above a table that are skipped. A longer list is a table of its own.
+const MAX_TITLES: usize = 50;
+
+/// The table in a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Table {
+    /// The index of its first record in the sample.
+    pub(super) start: usize,
+    /// The number of fields of its rows.
+    pub(super) width: usize,
+}
+
+/// The lines above the header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Above {
+    /// How many physical lines are skipped.
+    pub(super) skipped: Decision<u64>,
+    /// How many lines seem to stand above the header, if that is more than are skipped.
+    pub(super) proposed: Option<u64>,
+}
+
+impl Above {
+    pub(super) fn nothing(evidence: &str) -> Self {
+        Self {
+            skipped: decision(0, evidence),
+            proposed: None,
+        }
+    }
+}
+
+/// The delimiter in a first line such as `sep=;`, which Excel reads and many programs write.
+pub(in crate::csv) fn separator_line(line: &[u8]) -> Option<char> {
+    let line = line.strip_prefix(b"\"").unwrap_or(line);
+    let line = std::str::from_utf8(line).ok()?;
+    let value = line
+        .get(..4)
+        .filter(|name| name.eq_ignore_ascii_case("sep="));
+    let value = &line[value?.len()..];
+    let value = value.strip_suffix('"').unwrap_or(value);
+    let mut characters = value.chars();
+    match (characters.next(), characters.next()) {
+        (Some(delimiter), None) => Some(delimiter),
+        (None, None) => None,
+        _ => (value == "\\t").then_some('\t'),
+    }
+}
+
+/// The table of these records: most of them have its width, and nearly all from the first to the
+/// last one that have it. Notes may stand above it and below it.
+pub(super) fn table(records: &[SampleRecord<'_>]) -> Option<Table> {
+    let mut best: Option<Table> = None;
+    // For each width, the number of records from here on, and the index of the last one.
+    let mut found = HashMap::<usize, (usize, usize)>::new();
+    for (start, record) in records.iter().enumerate().rev() {
+        let (count, last) = found.entry(record.width()).or_insert((0, start));
+        *count += 1;
+        let (total, below) = (*last + 1 - start, records.len() - start);
+        let is_even = 10 * *count >= TENTHS * total && 2 * *count > below;
+        // In a small table, a single damaged row is more than a tenth.
+        let continues = best.is_some_and(|table| table.width == record.width());
+        if record.width() > 1 && *count >= 2 && (is_even || continues && 2 * *count > total) {
+            // The smallest start wins, because the loop goes backwards.
+            best = Some(Table {
+                start,
+                width: record.width(),
+            });
+        }
+    }
+    best
+}
+
+/// How many comments stand above the table. A comment just above it may be its header, as in
+/// `#name,position`.
+fn comments(records: &[SampleRecord<'_>]) -> usize {
+    let is_comment = |record: &&SampleRecord<'_>| record.text.starts_with(b"#");
+    let count = records.iter().take_while(is_comment).count();
+    let (comments, rest) = records.split_at(count);
+    let (Some(last), Some(first)) = (comments.last(), rest.first()) else {
+        return 0;
+    };
+    // A comment that has the width of the table may also be its header, or a row.
+    let has_header = count > 1 && first_record(rest).value == FirstRecord::Header;
+    if has_header {
+        return count;
+    }
+    let of_table = comments
+        .iter()
+        .position(|comment| comment.width() == first.width());
+    match last.width() == first.width() {
+        true => of_table.unwrap_or(0),
+        false => count,
+    }
+}
+
+/// Decides how many lines stand above the header of the table.
+pub(super) fn above(sample: &Sample<'_>) -> Above {
+    let comments = comments(&sample.records);
+    let records = &sample.records[comments..];
+    let found = table(records);
+    let start = found.map_or(0, |table| without_padded_titles(records, table));
+    let start = match start {
+        0 => below_padded_notes(records).unwrap_or(0),
+        start => start,
+    };
+    let (titles, rest) = records.split_at(start);
+    let (Some(header), Some(table)) = (rest.first(), found) else {
+        return above_comments(sample, comments, "the file has no table of several columns");
+    };
+    if titles.is_empty() {
+        return above_comments(
+            sample,
+            comments,
+            "the first record has the width of the table",
+        );
+    }
+    let (lines, width) = (header.lines_above, table.width);
+    if titles.iter().any(|title| title.is_malformed) || may_be_header(titles, header, width) {
+        let evidence = "the first record may be a header with another number of fields";
+        return above_comments(sample, comments, evidence);
+    }
+    match reason(titles, rest, width).filter(|_| titles.len() <= MAX_TITLES) {
+        Some(reason) => Above {
+            skipped: decision(
+                lines,
+                format!("{lines} lines above a table of {width} columns are skipped: {reason}"),
+            ),
+            proposed: None,
+        },
+        None => Above {
+            skipped: decision(
+                0,
+                format!(
+                    "skip={lines} would skip the first {lines} lines, which have other fields than the table of {width} columns below them; they may be data"
+                ),
+            ),
+            proposed: Some(lines),
+        },
+    }
+}
+
+/// Whether the line just above the table may be its header: it lacks one field, as above rows with
+/// a trailing delimiter or an index, has more fields than the rows, or has as many at another
+/// delimiter. A line of as many words as the table has columns is a title if a blank line follows
+/// it.
+fn may_be_header(titles: &[SampleRecord<'_>], table: &SampleRecord<'_>, width: usize) -> bool {
+    let Some(last) = titles.last() else {
+        return false;
+    };
+    let at_other = [b',', b';', b'\t', b'|', b' ']
+        .into_iter()
+        .filter(|delimiter| *delimiter != b' ' || !table.after_blank)
+        .any(|delimiter| {
+            let parts = last.text.split(|byte| *byte == delimiter);
+            last.width() == 1 && parts.count() == width
+        });
+    last.filled() > 1 && last.width() + 1 >= width || at_other
+}
+
+/// The result if only comments are skipped.
+fn above_comments(sample: &Sample<'_>, comments: usize, otherwise: &str) -> Above {
+    match sample.records.get(comments).filter(|_| comments > 0) {
+        Some(first) => {
+            let lines = first.lines_above;
+            Above {
+                skipped: decision(lines, format!("{lines} lines of comments are skipped")),
+                proposed: None,
+            }
+        }
+        None => Above::nothing(otherwise),
+    }
+}
+
+/// The index of the table's first record. A title may be padded to the width of the table, as in
+/// `Report,,,`.
+fn without_padded_titles(records: &[SampleRecord<'_>], table: Table) -> usize {
+    let of_table = &records[table.start..];
+    let full = of_table.iter().filter(|record| record.filled() > 1).count();
+    // In a sparse table, a record with one value is a row.
+    if table.width < 3 || 2 * full <= of_table.len() {
+        return table.start;
+    }
+    let mut start = table.start;
+    while let [first, second, _, ..] = &records[start..]
+        && first.filled() <= 1
+        && (first.filled() == 0 || second.after_blank || second.filled() <= 1)
+    {
+        start += 1;
+    }
+    start
+}
+
+/// The first record below an empty one, if it is a header and every record above it has fewer
+/// values. So begins a table below notes that are padded to its width.
+fn below_padded_notes(records: &[SampleRecord<'_>]) -> Option<usize> {
+    const MAX_NOTES: usize = 20;
+    let is_start = |start: &usize| {
+        let (notes, table) = records.split_at(*start);
+        let [header, _, ..] = table else { return false };
+        let is_apart = header.after_blank || notes.last().is_some_and(|note| note.filled() == 0);
+        is_apart
+            && notes.iter().all(|note| note.filled() < header.filled())
+            && first_record(table).value == FirstRecord::Header
+    };
+    (1..records.len().min(MAX_NOTES)).rfind(is_start)
+}
+
+/// Why the records above a table cannot be data, if that is clear.
+fn reason(
+    titles: &[SampleRecord<'_>],
+    table: &[SampleRecord<'_>],
+    width: usize,
+) -> Option<&'static str> {
+    if titles.iter().any(|title| title.filled() >= width) {
+        return None;
+    }
+    if width > 2 && titles.iter().all(|title| title.filled() <= 1) {
+        return Some("they have one field each, like titles");
+    }
+    let first = first_record(table).value;
+    if table[0].after_blank && first != FirstRecord::Row {
+        return Some("a blank line separates them from the table");
+    }
+    (first == FirstRecord::Header).then_some("they have fewer fields, and a header follows them")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::csv::syntax::Syntax;
+
+    fn found(text: &str) -> (u64, Option<u64>) {
+        let sample = Sample::split(text.as_bytes(), Syntax::new(',', Some(b'"')), true);
+        let above = above(&sample);
+        (above.skipped.value, above.proposed)
+    }
+
+    #[test]
+    fn lines_that_cannot_be_data_are_skipped() {
+        let cases = [
+            ("id,name,x\n1,a,2\n2,b,3\n", 0),
+            ("Sales report\n\nid,name,x\n1,a,2\n2,b,3\n", 2),
+            ("Sales report\nby region\nid,name,x\n1,a,2\n2,b,3\n", 2),
+            ("Sales by region\n\nid,name,x\n1,a,2\n2,b,3\n", 2),
+            ("Report,,\n\nid,name,x\n1,a,2\n2,b,3\n", 2),
+            ("# made by x\n# on Monday, early\nid,name\n1,a\n2,b\n", 2),
+            ("Station,KSEA\n\nday,temp,wind,rain\n1,5,6,0\n2,7,8,0\n", 2),
+            ("Report,2024\nid,name,x,y\n1,a,2,3\n2,b,3,4\n", 1),
+            (
+                "Report:,Sales,,\n,,,\nRegion,Q1,Q2,Q3\nNorth,1,2,3\nSouth,4,5,6\n",
+                2,
+            ),
+            ("Title\n1,2,3\n4,5,6\n", 1),
+            ("a,b,c\n1,x,2\n1,x,2,3\n1,x,2\n1,x,2\n", 0),
+            ("#name,position\nx,1\ny,2\n", 0),
+            ("##made\n##by\n#name,position\nx,1\ny,2\n", 2),
+        ];
+        for (text, lines) in cases {
+            assert_eq!(found(text), (lines, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_header_with_other_fields_than_the_rows_is_neither_skipped_nor_proposed() {
+        for text in [
+            "a,b\n1,x,5\n2,y,6\n",
+            "id,score\nA,absent,\nB,5,\nC,6,\n",
+            "name;city;zip\na,Ada,London\nb,Eve,Paris\n",
+            "\"name,city,zip\nAda,London,x\nEve,Paris,y\n",
+            "email,,\na@x,,\nb@x,,\nc@x,,\n",
+            "#rust,5\n#go,7\njava,3\nperl,4\n",
+        ] {
+            assert_eq!(found(text), (0, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_that_may_be_data_are_proposed_and_not_skipped() {
+        let cases = [
+            ("a,b\nx,y,z,u\np,q,r,s\n", 1),
+            ("name\nAda,London\nEve,Paris\n", 1),
+        ];
+        for (text, lines) in cases {
+            assert_eq!(found(text), (0, Some(lines)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_separator_line_names_the_delimiter() {
+        assert_eq!(separator_line(b"sep=;"), Some(';'));
+        assert_eq!(separator_line(b"\"sep=,\""), Some(','));
+        assert_eq!(separator_line(b"SEP=\\t"), Some('\t'));
+        assert_eq!(separator_line(b"sep=\t"), Some('\t'));
+        for other in ["sep=", "separator=;", "sep=;;", "se", "ä"] {
+            assert_eq!(separator_line(other.as_bytes()), None, "{other}");
+        }
+    }
+}

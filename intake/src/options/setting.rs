@@ -1,0 +1,83 @@
+//! Sets options by their names. An option that is unknown, given twice or not valid is refused.
+
+use super::table::{OPTIONS, OptionSpec};
+use super::upload::Options;
+use crate::refusal::Refusal;
+
+impl Options {
+    /// Reads all options from a query.
+    pub fn from_query(query: &[(String, String)]) -> Result<Self, Refusal> {
+        let mut options = Self::default();
+        for (name, value) in query {
+            options.set(name, value)?;
+        }
+        Ok(options)
+    }
+
+    /// Sets one option; each may be given once.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
+        let spec = self.settable(name)?;
+        self.given.push((spec.name, value.to_owned()));
+        (spec.set)(self, value).ok_or_else(|| Refusal::malformed_option(name, spec.takes))?;
+        let quote = self.csv.quote.unwrap_or(Some(b'"')).map(char::from);
+        let escape = self.csv.escape.flatten().map(char::from);
+        if self.csv.delimiter.is_some() && [quote, escape].contains(&self.csv.delimiter) {
+            let takes = "a character other than `quote` and `escape`";
+            return Err(Refusal::malformed_option("delimiter", takes));
+        }
+        Ok(())
+    }
+
+    /// The same options with another value for one of them. `None` if the value is not valid.
+    pub(crate) fn with(&self, name: &str, value: &str) -> Option<Self> {
+        let others = self.given.iter().filter(|(given, _)| *given != name);
+        let mut options = Self::default();
+        for (name, value) in others {
+            options.set(name, value).ok()?;
+        }
+        options.default_encoding(self.csv.encoding.filter(|_| name != "encoding"));
+        options.set(name, value).ok()?;
+        Some(options)
+    }
+
+    /// Checks that the option exists and was not given before. A form's part can then be refused
+    /// without its value.
+    pub fn check_name(&self, name: &str) -> Result<(), Refusal> {
+        self.settable(name).map(|_| ())
+    }
+
+    fn settable(&self, name: &str) -> Result<&'static OptionSpec, Refusal> {
+        const ALL: &[OptionSpec] = &OPTIONS;
+        let Some(spec) = ALL.iter().find(|spec| spec.name == name) else {
+            let mut known = OPTIONS.map(|spec| spec.name);
+            known.sort_unstable();
+            return Err(Refusal::unknown_option(name, &known));
+        };
+        if self.given.iter().any(|(given, _)| *given == spec.name) {
+            return Err(Refusal::repeated_option(name));
+        }
+        Ok(spec)
+    }
+}
+
+impl Refusal {
+    /// An unknown option. `known` lists the options of the route.
+    pub fn unknown_option(name: &str, known: &[&str]) -> Self {
+        let known = match known {
+            [] => "none".to_owned(),
+            known => known.join(", "),
+        };
+        let message = format!("unknown option `{name}`; known options: {known}");
+        Self::malformed("unknown_option", message)
+    }
+
+    /// An option that is given twice.
+    pub fn repeated_option(name: &str) -> Self {
+        Self::malformed("repeated_option", format!("option `{name}` is given twice"))
+    }
+
+    /// An option with an invalid value. `takes` describes the valid ones.
+    pub fn malformed_option(name: &str, takes: &str) -> Self {
+        Self::malformed("malformed_option", format!("option `{name}` takes {takes}"))
+    }
+}

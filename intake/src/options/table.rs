@@ -1,0 +1,191 @@
+//! The table of every option: its names, its values, and how it is set.
+
+use super::upload::Options;
+use super::values::{
+    clean_filename, delimiter, max_rejects, parse_bool, parse_word, quote, set_value,
+};
+use crate::csv::{Charset, Names, column_names};
+use crate::policy::{OnDuplicate, OnError};
+
+/// One option: its name, its values, and how it is set.
+#[derive(Debug)]
+pub struct OptionSpec {
+    /// Its name in the query and the form.
+    pub name: &'static str,
+    /// Its name on the command line; empty if the command line does not have it.
+    pub flag: &'static str,
+    /// What it does, as one phrase.
+    pub help: &'static str,
+    /// The values it takes.
+    pub takes: &'static str,
+    /// What applies if the option is not given.
+    pub default: &'static str,
+    /// The placeholder for its value in the command line's help.
+    pub placeholder: &'static str,
+    /// Sets the option; `None` means that the value is not valid.
+    pub(super) set: fn(&mut Options, &str) -> Option<()>,
+}
+
+/// Every option. All others are refused, never ignored.
+pub const OPTIONS: [OptionSpec; 15] = [
+    OptionSpec {
+        name: "delimiter",
+        flag: "delimiter",
+        help: "What separates fields",
+        takes: "`,`, `;`, `tab`, `|` or any one character except a line end",
+        default: "detected",
+        placeholder: "CHARACTER",
+        set: |options, value| set_value(&mut options.csv.delimiter, delimiter(value)),
+    },
+    OptionSpec {
+        name: "quote",
+        flag: "quote",
+        help: "What encloses fields that contain delimiters or line ends",
+        takes: "one ASCII punctuation character, or `none`",
+        default: "detected: `\"`, or `'` if only that quotes",
+        placeholder: "CHARACTER",
+        set: |options, value| set_value(&mut options.csv.quote, quote(value)),
+    },
+    OptionSpec {
+        name: "escape",
+        flag: "escape",
+        help: "What hides a quote inside a quoted field, besides a doubled quote",
+        takes: "one ASCII punctuation character, or `none`",
+        default: "detected: `\\` if quotes need it",
+        placeholder: "CHARACTER",
+        set: |options, value| set_value(&mut options.csv.escape, quote(value)),
+    },
+    OptionSpec {
+        name: "encoding",
+        flag: "encoding",
+        help: "How bytes become text",
+        takes: "a label of the WHATWG Encoding Standard, Python or ICU, such as utf-8, windows-1252 or cp850",
+        default: "detected; a byte order mark always wins",
+        placeholder: "LABEL",
+        set: |options, value| set_value(&mut options.csv.encoding, Charset::for_label(value)),
+    },
+    OptionSpec {
+        name: "skip",
+        flag: "skip",
+        help: "How many lines above the header are not read",
+        takes: "a number of lines",
+        default: "detected: titles, comments, blank lines and `sep=;`",
+        placeholder: "LINES",
+        set: |options, value| set_value(&mut options.csv.skip, value.parse().ok()),
+    },
+    OptionSpec {
+        name: "header",
+        flag: "header",
+        help: "Whether the first record names the columns",
+        takes: "`true` or `false`",
+        default: "detected; `true` if nothing speaks against it",
+        placeholder: "BOOL",
+        set: |options, value| set_value(&mut options.csv.header, parse_bool(value)),
+    },
+    OptionSpec {
+        name: "columns",
+        flag: "columns",
+        help: "The names of the columns, instead of those in the file",
+        takes: "one CSV record with a different name for each column",
+        default: "the file's header",
+        placeholder: "NAMES",
+        set: |options, value| set_value(&mut options.csv.columns, column_names(value)),
+    },
+    OptionSpec {
+        name: "names",
+        flag: "names",
+        help: "Whether missing and repeated names are repaired or refuse the file",
+        takes: "`repair` or `strict`",
+        default: "`repair`",
+        placeholder: "ACTION",
+        set: |options, value| {
+            let words = [("repair", Names::Repair), ("strict", Names::Strict)];
+            options.csv.names = parse_word(value, words)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        name: "trim",
+        flag: "trim",
+        help: "Whether blanks around unquoted cells are removed",
+        takes: "`true` or `false`",
+        default: "`false`",
+        placeholder: "BOOL",
+        set: |options, value| {
+            options.csv.trim = parse_bool(value)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        name: "short_rows",
+        flag: "short-rows",
+        help: "Whether a row that lacks cells at its end is rejected or filled with NULL",
+        takes: "`reject` or `pad`",
+        default: "`reject`",
+        placeholder: "ACTION",
+        set: |options, value| {
+            let words = [("reject", false), ("pad", true)];
+            options.csv.pad_short_rows = parse_word(value, words)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        name: "on_error",
+        flag: "on-error",
+        help: "Whether a row that does not fit is rejected by itself or fails the upload",
+        takes: "`reject` or `abort`",
+        default: "`reject`",
+        placeholder: "ACTION",
+        set: |options, value| {
+            let words = [("reject", OnError::Reject), ("abort", OnError::Abort)];
+            options.policy.on_error = parse_word(value, words)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        name: "max_rejects",
+        flag: "max-rejects",
+        help: "How many rows may be rejected; more fail the upload",
+        takes: "a number of rows, or a percentage such as `0.5%`",
+        default: "any number",
+        placeholder: "NUMBER",
+        set: |options, value| {
+            options.policy.max_rejects = max_rejects(value)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        name: "on_duplicate",
+        flag: "on-duplicate",
+        help: "Whether a file that was imported before is imported again or refused",
+        takes: "`allow` or `reject`",
+        default: "`allow`",
+        placeholder: "ACTION",
+        set: |options, value| {
+            let words = [
+                ("allow", OnDuplicate::Allow),
+                ("reject", OnDuplicate::Reject),
+            ];
+            options.on_duplicate = parse_word(value, words)?;
+            Some(())
+        },
+    },
+    OptionSpec {
+        name: "filename",
+        flag: "",
+        help: "The name to keep for the file",
+        takes: "a name",
+        default: "the part's file name",
+        placeholder: "NAME",
+        set: |options, value| set_value(&mut options.filename, Some(clean_filename(value))),
+    },
+    OptionSpec {
+        name: "sha256",
+        flag: "sha256",
+        help: "The SHA-256 that the file must have",
+        takes: "64 hexadecimal digits",
+        default: "not checked",
+        placeholder: "HEX",
+        set: |options, value| set_value(&mut options.sha256, value.parse().ok()),
+    },
+];

@@ -1,0 +1,107 @@
+//! Tests of the options, by their names and values.
+
+use super::*;
+use crate::csv::Names;
+use crate::policy::{MaxRejects, OnError};
+
+#[test]
+fn the_documentation_lists_exactly_these_options() {
+    let document = include_str!("../../../docs/api.md");
+    let (_, table) = document.split_once("| Option |").unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let documented: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    let mut names = OPTIONS.map(|spec| spec.name).to_vec();
+    names.sort_unstable();
+    let mut sorted = documented.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, names);
+}
+
+#[test]
+fn unknown_and_repeated_options_are_refused_by_name() {
+    let mut options = Options::default();
+    let refusal = options.set("dataset", "x").unwrap_err();
+    assert_eq!(refusal.failure.code, "unknown_option");
+    assert!(refusal.failure.message.contains("dataset"));
+    options.set("filename", "a.csv").unwrap();
+    let refusal = options.set("filename", "b.csv").unwrap_err();
+    assert_eq!(refusal.failure.code, "repeated_option");
+}
+
+#[test]
+fn a_digest_is_accepted_in_either_case_and_checked() {
+    let mut options = Options::default();
+    options.set("sha256", &"AB".repeat(32)).unwrap();
+    assert!(options.check_sha256([0xab; 32].into()).is_ok());
+    let refusal = options.check_sha256([0xcd; 32].into()).unwrap_err();
+    assert_eq!(refusal.failure.code, "sha256_mismatch");
+}
+
+#[test]
+fn option_values_are_parsed_as_the_contract_defines_them() {
+    let parsed = |name: &str, value: &str| {
+        let mut options = Options::default();
+        options.set(name, value).map(|()| options)
+    };
+    let csv = |name: &str, value: &str| parsed(name, value).unwrap().csv;
+    assert_eq!(csv("delimiter", "tab").delimiter, Some('\t'));
+    assert_eq!(csv("delimiter", "§").delimiter, Some('§'));
+    assert_eq!(csv("quote", "'").quote, Some(Some(b'\'')));
+    assert_eq!(csv("quote", "none").quote, Some(None));
+    assert_eq!(
+        csv("encoding", "Latin1").encoding.unwrap().name(),
+        "windows-1252"
+    );
+    assert_eq!(csv("escape", "\\").escape, Some(Some(b'\\')));
+    assert_eq!(csv("skip", "3").skip, Some(3));
+    assert_eq!(csv("header", "false").header, Some(false));
+    let columns = csv("columns", "id,\"last, first\"").columns.unwrap();
+    assert_eq!(columns, ["id", "last, first"]);
+    assert_eq!(csv("names", "strict").names, Names::Strict);
+    assert!(csv("trim", "true").trim);
+    assert!(csv("short_rows", "pad").pad_short_rows);
+    let policy = |name: &str, value: &str| parsed(name, value).unwrap().policy;
+    assert_eq!(policy("on_error", "abort").on_error, OnError::Abort);
+    assert_eq!(
+        policy("max_rejects", "10").max_rejects,
+        MaxRejects::Rows(10)
+    );
+    assert_eq!(
+        policy("max_rejects", "0.5%").max_rejects,
+        MaxRejects::Percent(0.5)
+    );
+    for (name, value) in [
+        ("delimiter", ""),
+        ("delimiter", ",,"),
+        ("delimiter", "\n"),
+        ("delimiter", "\""),
+        ("quote", "ab"),
+        ("quote", "é"),
+        ("encoding", "klingon"),
+        ("encoding", "hz-gb-2312"),
+        ("header", "yes"),
+        ("escape", "ab"),
+        ("skip", "-1"),
+        ("columns", ""),
+        ("columns", "a,\"b"),
+        ("columns", "a,b\nc,d"),
+        ("columns", "a,,c"),
+        ("columns", "a,a"),
+        ("names", "keep"),
+        ("trim", "1"),
+        ("short_rows", "ignore"),
+        ("on_error", "ignore"),
+        ("max_rejects", "-1"),
+        ("max_rejects", "101%"),
+        ("max_rejects", "NaN%"),
+        ("on_duplicate", "maybe"),
+        ("sha256", "abc"),
+    ] {
+        let refusal = parsed(name, value).unwrap_err();
+        assert_eq!(refusal.failure.code, "malformed_option", "{name}={value}");
+        assert!(refusal.failure.message.contains(name));
+    }
+}

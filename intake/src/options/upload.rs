@@ -1,0 +1,55 @@
+//! The options of one upload.
+
+use carga_common::sha256::Sha256;
+
+use super::values::clean_filename;
+use crate::csv::{Charset, CsvOptions};
+use crate::policy::{OnDuplicate, Policy};
+use crate::refusal::Refusal;
+
+/// The options of one upload.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The options that were given, with their values.
+    pub(super) given: Vec<(&'static str, String)>,
+    /// The name that is recorded for the file.
+    pub(crate) filename: Option<String>,
+    /// The SHA-256 that the file must have.
+    pub sha256: Option<Sha256>,
+    /// How to read the file.
+    pub(crate) csv: CsvOptions,
+    /// When rejected rows fail the upload.
+    pub(crate) policy: Policy,
+    /// What happens to a file that was imported before.
+    pub(crate) on_duplicate: OnDuplicate,
+}
+
+impl Options {
+    /// The options that were given, as names and values.
+    pub(crate) fn given(&self) -> &[(&'static str, String)] {
+        &self.given
+    }
+
+    /// Uses the part's own file name if no option gives a name.
+    pub fn default_filename(&mut self, name: Option<&str>) {
+        if self.filename.is_none() {
+            self.filename = name.map(clean_filename).filter(|name| !name.is_empty());
+        }
+    }
+
+    /// Uses the encoding in the headers of the request or the part if no option gives an encoding.
+    pub fn default_encoding(&mut self, encoding: Option<Charset>) {
+        self.csv.encoding = self.csv.encoding.or(encoding);
+    }
+
+    /// Compares the digest of the file with the one announced.
+    pub(crate) fn check_sha256(&self, found: Sha256) -> Result<(), Refusal> {
+        match self.sha256 {
+            Some(announced) if announced != found => {
+                let message = format!("expected SHA-256 {announced}, found {found}");
+                Err(Refusal::unprocessable("sha256_mismatch", message))
+            }
+            _ => Ok(()),
+        }
+    }
+}

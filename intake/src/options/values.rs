@@ -1,0 +1,57 @@
+//! Reads the values of options.
+
+use crate::policy::MaxRejects;
+
+/// The longest file name kept.
+const FILENAME_CHARS: usize = 255;
+
+pub(super) fn set_value<T>(option: &mut Option<T>, value: Option<T>) -> Option<()> {
+    *option = Some(value?);
+    Some(())
+}
+
+pub(super) fn parse_word<T: Copy, const N: usize>(value: &str, words: [(&str, T); N]) -> Option<T> {
+    let found = words.iter().find(|(word, _)| *word == value);
+    found.map(|(_, meaning)| *meaning)
+}
+
+pub(super) fn parse_bool(value: &str) -> Option<bool> {
+    parse_word(value, [("true", true), ("false", false)])
+}
+
+pub(super) fn delimiter(value: &str) -> Option<char> {
+    let mut characters = value.chars();
+    match (value, characters.next(), characters.next()) {
+        ("tab", ..) => Some('\t'),
+        (_, Some(delimiter), None) if !matches!(delimiter, '\n' | '\r' | '\0') => Some(delimiter),
+        _ => None,
+    }
+}
+
+pub(super) fn quote(value: &str) -> Option<Option<u8>> {
+    match value.as_bytes() {
+        b"none" => Some(None),
+        [quote] if quote.is_ascii_punctuation() => Some(Some(*quote)),
+        _ => None,
+    }
+}
+
+pub(super) fn max_rejects(value: &str) -> Option<MaxRejects> {
+    match value.strip_suffix('%') {
+        None => value.parse().ok().map(MaxRejects::Rows),
+        Some(percent) => percent
+            .parse()
+            .ok()
+            .filter(|percent| (0.0..=100.0).contains(percent))
+            .map(MaxRejects::Percent),
+    }
+}
+
+/// Removes control characters, which terminals and databases cannot take, and shortens the
+/// name.
+pub(super) fn clean_filename(name: &str) -> String {
+    name.chars()
+        .filter(|c| !c.is_control())
+        .take(FILENAME_CHARS)
+        .collect()
+}
