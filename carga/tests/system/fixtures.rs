@@ -1,4 +1,5 @@
 //! `fixtures/`: small files with faults or unusual dialects, each with its expected outcome.
+//! `fixtures/writers/`: tables as common programs write them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +18,7 @@ use crate::harness::Mode;
 
 in_both_modes! {
     every_fixture_has_its_expected_outcome,
+    every_writers_file_is_read_without_options,
 }
 
 /// The expected outcome of a file, read from the JSON file beside it.
@@ -54,13 +56,26 @@ struct Rejected {
 }
 
 async fn every_fixture_has_its_expected_outcome(mode: Mode) -> Result<()> {
+    let cases = cases(&fixtures::directory())?;
+    ensure!(cases.len() > 50, "found only {} cases", cases.len());
+    check_all(mode, cases).await
+}
+
+async fn every_writers_file_is_read_without_options(mode: Mode) -> Result<()> {
+    let cases = cases(&fixtures::directory().join("writers"))?;
+    ensure!(cases.len() > 50, "found only {} cases", cases.len());
+    for (file, expected) in &cases {
+        ensure!(expected.query.is_empty(), "{} has options", file.display());
+    }
+    check_all(mode, cases).await
+}
+
+async fn check_all(mode: Mode, cases: Vec<(PathBuf, Expected)>) -> Result<()> {
     let harness = mode.harness().await?;
     let harness = harness
         .with("CARGA_MAX_FIELD_BYTES", "1000")
         .with("CARGA_MAX_ROW_BYTES", "4000");
     let app = App::start(harness, 1).await?;
-    let cases = cases()?;
-    ensure!(cases.len() > 50, "found only {} cases", cases.len());
     let mut failed = Vec::new();
     for (file, expected) in cases {
         let name = file
@@ -74,14 +89,14 @@ async fn every_fixture_has_its_expected_outcome(mode: Mode) -> Result<()> {
     app.close().await
 }
 
-/// Every file with its expected outcome.
-fn cases() -> Result<Vec<(PathBuf, Expected)>> {
+/// Every file of a directory with its expected outcome.
+fn cases(directory: &Path) -> Result<Vec<(PathBuf, Expected)>> {
     let mut cases = Vec::new();
-    for entry in fs::read_dir(fixtures::directory())? {
+    for entry in fs::read_dir(directory)? {
         let file = entry?.path();
         if matches!(
             file.extension().and_then(|name| name.to_str()),
-            Some("json" | "md")
+            None | Some("json" | "md" | "py")
         ) {
             continue;
         }
