@@ -39,6 +39,7 @@ impl CsvOptions {
                 delimiter: self.delimiter,
                 quote: self.quote,
                 escape: self.escape,
+                names: self.columns.as_ref().map(Vec::len),
             },
             skip: self.skip,
             header: self.header,

@@ -9,10 +9,12 @@ use super::skip;
 const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
 
 /// The text, split at the delimiter that suits it best, with the evidence: most records have the
-/// width of the table, and the fewest fields contain another delimiter.
+/// width of the table, and the fewest fields contain another delimiter. `names` is the number of
+/// names that are given.
 pub(super) fn delimited(
     text: &[u8],
     given: Option<char>,
+    names: Option<usize>,
     quote: Option<u8>,
     whole: bool,
 ) -> (Sample<'_>, String) {
@@ -49,9 +51,40 @@ pub(super) fn delimited(
         let evidence = Shape::of(&sample, &[]).evidence();
         return (sample, evidence);
     }
+    if let Some(found) = names.and_then(|names| split_as_named(text, names, quote, whole)) {
+        return found;
+    }
     let delimiter = delimiter_of_one_column(&shaped, text, quote, whole);
     let evidence = "no delimiter was found: the file has one column".to_owned();
     (split(delimiter), evidence)
+}
+
+/// The text, split at the delimiter with which the most records have a field for each given name,
+/// and at least a third of them.
+fn split_as_named(
+    text: &[u8],
+    names: usize,
+    quote: Option<u8>,
+    whole: bool,
+) -> Option<(Sample<'_>, String)> {
+    let fitting = |sample: &Sample<'_>| {
+        let records = sample.records.iter();
+        let fits = |record: &&SampleRecord<'_>| record.width() == names && !record.is_malformed;
+        records.filter(fits).count()
+    };
+    let candidates = DELIMITERS.into_iter().chain([' ']);
+    let candidates = candidates.filter(|delimiter| Some(*delimiter) != quote.map(char::from));
+    let samples = candidates.map(|delimiter| {
+        let sample = Sample::split(text, Syntax::new(delimiter, quote), whole);
+        (fitting(&sample), sample)
+    });
+    // `max_by_key` prefers the last of equals.
+    let (fitting, sample) = samples.rev().max_by_key(|(fitting, _)| *fitting)?;
+    let records = sample.records.len();
+    let is_enough = names > 1 && fitting > 0 && 3 * fitting >= records;
+    let evidence =
+        format!("{fitting} of the first {records} records have a field for each given name");
+    is_enough.then_some((sample, evidence))
 }
 
 /// The delimiters that occur in a text.

@@ -191,6 +191,7 @@ mod tests {
             delimiter: None,
             quote: None,
             escape: None,
+            names: None,
         },
         skip: None,
         header: None,

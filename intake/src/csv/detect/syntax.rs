@@ -11,6 +11,8 @@ pub(in crate::csv) struct Given {
     pub(in crate::csv) delimiter: Option<char>,
     pub(in crate::csv) quote: Option<Option<u8>>,
     pub(in crate::csv) escape: Option<Option<u8>>,
+    /// The number of names that replace the file's header.
+    pub(in crate::csv) names: Option<usize>,
 }
 
 /// Whether a blank follows every delimiter of the sample. Then it belongs to the delimiter and not
@@ -43,10 +45,13 @@ pub(super) fn has_blank_after_delimiters(sample: &Sample<'_>) -> bool {
 /// and also about the quote and the escape character if they are unusual.
 pub(super) fn split(text: &[u8], given: Given, whole: bool) -> (Sample<'_>, String) {
     let quote = given.quote.unwrap_or(Some(b'"'));
-    let (mut sample, mut evidence) = delimited(text, given.delimiter, quote, whole);
+    let Given {
+        delimiter, names, ..
+    } = given;
+    let (mut sample, mut evidence) = delimited(text, delimiter, names, quote, whole);
     if given.quote.is_none() && !text.contains(&b'"') && text.contains(&b'\'') {
         // The delimiter may have been sought inside of these quotes.
-        let (single, single_evidence) = delimited(text, given.delimiter, Some(b'\''), whole);
+        let (single, single_evidence) = delimited(text, delimiter, names, Some(b'\''), whole);
         let quoted = quoted_fields(&single);
         if quoted > 1 {
             sample = single;
@@ -69,7 +74,7 @@ pub(super) fn split(text: &[u8], given: Given, whole: bool) -> (Sample<'_>, Stri
     };
     let mut syntax = sample.syntax.with_escape(Some(escape));
     // Without the escape character, quoted fields seemed to end too early.
-    if given.delimiter.is_none()
+    if delimiter.is_none()
         && let Some(better) = better_delimiter(text, syntax, whole)
     {
         syntax = Syntax::new(better, syntax.quote()).with_escape(Some(escape));
@@ -87,6 +92,7 @@ mod tests {
         delimiter: None,
         quote: None,
         escape: None,
+        names: None,
     };
 
     fn found(text: &str) -> Syntax {
@@ -141,6 +147,29 @@ mod tests {
             "note\nplain\none, two\nplain\nthree, four\n",
         ] {
             assert_ne!(found(text).delimiter(), ',', "{text}");
+        }
+    }
+
+    #[test]
+    fn given_names_tell_a_delimiter_that_no_other_rule_finds() {
+        let text = b"1 red big\n2 light blue small\n3 green big\n";
+        assert_ne!(split(text, NOTHING, true).0.syntax.delimiter(), ' ');
+        let given = Given {
+            names: Some(3),
+            ..NOTHING
+        };
+        assert_eq!(split(text, given, true).0.syntax.delimiter(), ' ');
+    }
+
+    #[test]
+    fn blanks_separate_fields_only_where_every_row_is_quoted() {
+        let r = "\"name\" \"n\"\n\"1\" \"Ada L\" 5\n\"2\" \"Eve \\\"x\\\"\" NA\n";
+        assert_eq!(found(r).delimiter(), ' ');
+        for text in [
+            "name\nAda L\nEve M\n",
+            "at\n2024-01-31 10:00\n2024-02-01 11:00\n",
+        ] {
+            assert_ne!(found(text).delimiter(), ' ', "{text}");
         }
     }
 
