@@ -1,5 +1,7 @@
 //! Tables for a terminal.
 
+use crate::output::printable;
+
 /// The widest column of a table of rows. Longer cells are cut.
 pub(crate) const MAX_CHARS: usize = 60;
 
@@ -40,7 +42,7 @@ fn shown(row: &[String], max_chars: usize) -> Vec<String> {
 }
 
 fn cut(cell: &str, max_chars: usize) -> String {
-    let line = cell.replace("\r\n", "⏎").replace(['\n', '\r'], "⏎");
+    let line = printable(&cell.replace("\r\n", "⏎").replace(['\n', '\r'], "⏎"));
     match line.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,

@@ -17,14 +17,14 @@ pub struct DialectEvidence {
     pub skip: String,
 }
 
-/// A column whose name in the file was replaced.
+/// A column whose name in the file was replaced, or that is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renamed {
     /// The number of the field in the file, from 1.
     pub column: usize,
     /// The name in the file.
     pub from: String,
-    /// The new name; `None` if the column has neither a name nor a value and is left out.
+    /// The new name; `None` if the column is left out.
     pub to: Option<String>,
 }
 
@@ -33,7 +33,7 @@ pub struct Renamed {
 pub struct Dialect {
     /// `gzip` or `zstd`, or `None` for a plain file.
     pub compression: Option<String>,
-    /// The WHATWG label in lower case.
+    /// The WHATWG label in lower case, or the name of a DOS code page.
     pub encoding: String,
     /// Whether the file begins with a byte order mark, which is not part of the first column's
     /// name.
@@ -50,7 +50,7 @@ pub struct Dialect {
     /// The physical lines above the header that are not read.
     #[serde(default)]
     pub skipped_lines: u64,
-    /// Whether every row ends with a superfluous delimiter.
+    /// Whether rows may end with delimiters after the last column.
     #[serde(default)]
     pub trailing_delimiter: bool,
     /// The columns whose names were replaced.

@@ -84,7 +84,7 @@ impl Policy {
     pub(crate) fn check_share(&self, rejected: u64, read: u64) -> Result<(), Refusal> {
         if read > 0 && rejected == read {
             let message = format!(
-                "none of the {read} rows fits the columns; the reject report says why, and a preview of the file proposes options"
+                "none of the {read} rows fits the columns; the rejected rows say why, and a preview of the file proposes options"
             );
             return Err(Refusal::unprocessable("no_row_fits", message));
         }

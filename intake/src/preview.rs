@@ -92,6 +92,7 @@ pub async fn preview(
     let mut file = Beginning {
         file: Decompressor::open(source, settings.limits).await?,
         is_cut: false,
+        has_ended: false,
         has_header: false,
         first: Vec::new(),
     };
@@ -105,14 +106,17 @@ pub async fn preview(
             let dialect = reader.changed_dialect().unwrap_or(dialect);
             (Some(reader), Some(dialect), read.err())
         }
-        Err(Unopened { refusal, dialect }) => (None, dialect.map(|it| *it), Some(refusal)),
+        Err(Unopened { refusal, dialect }) => {
+            file.fill_sample().await;
+            (None, dialect.map(|it| *it), Some(refusal))
+        }
     };
     let rows = reader.as_ref().map_or(0, CsvReader::rows_read);
-    let problem = match file.is_cut {
-        false => problem.or_else(|| options.policy.check_share(shown.rejected_count, rows).err()),
-        true => problem,
+    let problem = match file.has_ended {
+        true => problem.or_else(|| options.policy.check_share(shown.rejected_count, rows).err()),
+        false => problem,
     };
-    // Only a fault of the file belongs into a preview.
+    // A preview reports only faults of the file.
     if let Some(refusal) = problem.as_ref().filter(|refusal| !is_about_file(refusal)) {
         return Err(refusal.clone());
     }
@@ -128,7 +132,7 @@ pub async fn preview(
     }
     let sample = Sample {
         bytes: &file.first,
-        is_whole: !file.is_cut && file.first.len() < SAMPLE_BYTES,
+        is_whole: file.has_ended && file.first.len() < SAMPLE_BYTES,
     };
     let suggestions = suggestions(sample, options, limits, trial, skip);
     Ok(Preview {
@@ -144,7 +148,7 @@ pub async fn preview(
             bytes: file.file.source().bytes_received(),
             rows,
             rejected: shown.rejected_count,
-            whole: !file.is_cut,
+            whole: file.has_ended,
         },
     })
 }
@@ -163,13 +167,9 @@ fn is_about_file(refusal: &Refusal) -> bool {
 fn first_lines(bytes: &[u8], dialect: Option<&Dialect>) -> Vec<String> {
     let charset = dialect.and_then(|dialect| Charset::for_label(&dialect.encoding));
     let text = decoded(bytes, charset.unwrap_or(Charset::UTF_8));
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let lines = text.split('\n').take(MAX_LINES);
-    let lines = lines.map(|line| {
-        line.trim_end_matches('\r')
-            .chars()
-            .take(MAX_LINE_CHARS)
-            .collect()
-    });
+    let lines = lines.map(|line| line.chars().take(MAX_LINE_CHARS).collect());
     let mut lines: Vec<String> = lines.collect();
     if lines.last().is_some_and(String::is_empty) {
         lines.pop();
@@ -257,11 +257,24 @@ struct Beginning<S> {
     file: Decompressor<FirstBytes<S>>,
     /// Whether the file was cut.
     is_cut: bool,
+    /// Whether the file was read to its end.
+    has_ended: bool,
     /// Whether the header has been read. A file that is cut in the header has no preview, because a
     /// part of the header would show wrong columns.
     has_header: bool,
     /// The first decompressed bytes.
     first: Vec<u8>,
+}
+
+impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Beginning<S> {
+    /// Reads on until the sample is complete, so that the proposals do not depend on how the bytes
+    /// arrive. The file has been refused already, so a further fault changes nothing.
+    async fn fill_sample(&mut self) {
+        while self.first.len() < SAMPLE_BYTES
+            && self.file.refused().is_empty()
+            && let Ok(Some(_)) = self.next().await
+        {}
+    }
 }
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Beginning<S> {
@@ -288,6 +301,7 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> FileBytes for Begi
             );
             return Err(Refusal::unprocessable("header_not_found", message));
         }
+        self.has_ended |= next.is_none() && !self.is_cut;
         if let Some(bytes) = &next {
             let room = SAMPLE_BYTES - self.first.len();
             self.first

@@ -1,5 +1,5 @@
-//! Proposes options with which more of a file would be stored. Each proposal is tried on the
-//! beginning of the file, so none is a guess.
+//! Proposes options with which more of a file would be stored. Each proposal was tried on the
+//! beginning of the file.
 
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ const VARIATIONS: [(&str, &str, &str); 14] = [
     (
         "names",
         "repair",
-        "columns without a name and repeated names get one",
+        "columns without a name get one, and repeated names get a number",
     ),
     ("header", "false", "the first record is read as a row"),
     (
@@ -103,7 +103,7 @@ pub(crate) fn suggestions(
 ) -> Vec<Suggestion> {
     let mut found = Vec::new();
     if let Some(lines) = skip {
-        let why = format!("the first {lines} lines seem to stand above the header");
+        let why = format!("the header seems to be on line {}", lines + 1);
         found.extend(proposal(options, "skip", &lines.to_string(), &why));
     }
     let is_good = present.rejected * 10 < present.stored && !present.is_refused;
@@ -113,7 +113,7 @@ pub(crate) fn suggestions(
     // The trial may cover less of the file than the preview does.
     let present = trial(sample, options.csv.clone(), limits);
     let lines = (1..=MAX_SKIP).map(|lines| {
-        let why = format!("the first {lines} lines stand above the header");
+        let why = format!("the header is on line {}", lines + 1);
         ("skip", lines.to_string(), why)
     });
     let variations = VARIATIONS
@@ -170,10 +170,17 @@ fn trial(sample: Sample<'_>, options: CsvOptions, limits: CsvLimits) -> Trial {
         return trial;
     };
     trial.columns = reader.columns().len();
+    let mut is_last_rejected = false;
     loop {
         match reader.next() {
-            Ok(Next::Row) => trial.stored += 1,
-            Ok(Next::Rejected(_)) => trial.rejected += 1,
+            Ok(Next::Row) => {
+                trial.stored += 1;
+                is_last_rejected = false;
+            }
+            Ok(Next::Rejected(_)) => {
+                trial.rejected += 1;
+                is_last_rejected = true;
+            }
             Ok(Next::More) => reader.end(),
             Ok(Next::End) => break,
             Err(_) => return trial,
@@ -181,7 +188,7 @@ fn trial(sample: Sample<'_>, options: CsvOptions, limits: CsvLimits) -> Trial {
     }
     // The last record of a part of the file is cut.
     if !sample.is_whole {
-        trial.rejected = trial.rejected.saturating_sub(1);
+        trial.rejected -= u64::from(is_last_rejected);
     }
     trial.is_refused = false;
     trial

@@ -57,6 +57,10 @@ fn describe(text: &mut String, preview: &Preview, file: &str) -> std::fmt::Resul
             for line in &preview.first_lines {
                 writeln!(text, "  {line}")?;
             }
+            if preview.looked_at.rows > 0 {
+                text.push('\n');
+                describe_counts(text, preview)?;
+            }
         }
         None => {
             let cell = |cell: &Option<String>| cell.clone().unwrap_or_default();

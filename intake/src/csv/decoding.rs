@@ -38,7 +38,8 @@ impl Decoding {
         ended: bool,
     ) -> Result<Self, FileFault> {
         let sample = &first[..first.len().min(charset::SAMPLE_BYTES)];
-        let whole = ended && sample.len() == first.len();
+        // A sample of full length may be followed by more bytes that have not arrived.
+        let whole = ended && first.len() < charset::SAMPLE_BYTES;
         if stated.is_none() && charset::looks_binary(sample) {
             let message = "the file has NUL bytes or control characters, so it is not text; export it as CSV, optionally compressed with gzip or zstd";
             return Err(FileFault::new("not_csv", message));

@@ -73,8 +73,8 @@ impl FileFault {
         Self::broken(broken, "header", limit)
     }
 
-    /// A row that is longer than the reader can skip.
-    pub(super) fn endless_row(row: u64, broken: &Broken, limit: Limit) -> Self {
+    /// A row that can be neither read nor skipped.
+    pub(super) fn broken_row(row: u64, broken: &Broken, limit: Limit) -> Self {
         let mut fault = Self::broken(broken, "row", limit);
         fault.row = Some(row);
         fault

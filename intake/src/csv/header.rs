@@ -71,6 +71,10 @@ impl Header {
             check_name(index + 1, &cell.name, limits.column_name_bytes)?;
         }
         let named = names::columns(cells, names, layout)?;
+        // A repaired name may be longer than that in the file.
+        for (index, name) in named.columns.iter().enumerate() {
+            check_name_length(index + 1, name, limits.column_name_bytes)?;
+        }
         let is_stored = |name: &&String| !name.starts_with(REPORT_PREFIX);
         check_count(
             named.columns.iter().filter(is_stored).count(),
@@ -145,17 +149,25 @@ pub(super) fn too_many_columns(found: usize, limit: Limit) -> FileFault {
 
 /// Checks that a name can be stored. A name that is not UTF-8 arrives as `Err` with its escaped
 /// text.
-fn check_name(number: usize, name: &Result<String, String>, limit: Limit) -> Result<(), FileFault> {
-    // The name itself is not in the message: an answer and a log line must stay short.
-    let bytes = name.as_ref().map_or_else(String::len, String::len);
-    if bytes > limit.value {
-        let Limit { value, setting } = limit;
-        let message = format!(
-            "the name of column {number} has {bytes} bytes; the limit is {value} ({setting}); a quote that is not closed may have joined several names"
-        );
-        let fault = FileFault::new("column_name_too_long", message);
-        return Err(fault.exceeding(Exceeded::new(limit, bytes as u64)));
+fn check_name_length(number: usize, name: &str, limit: Limit) -> Result<(), FileFault> {
+    if name.len() <= limit.value {
+        return Ok(());
     }
+    let (bytes, Limit { value, setting }) = (name.len(), limit);
+    // The name itself is not in the message: an answer and a log line must stay short.
+    let message = format!(
+        "the name of column {number} has {bytes} bytes; the limit is {value} ({setting}); a quote that is not closed may have joined several names"
+    );
+    let fault = FileFault::new("column_name_too_long", message);
+    Err(fault.exceeding(Exceeded::new(limit, bytes as u64)))
+}
+
+fn check_name(number: usize, name: &Result<String, String>, limit: Limit) -> Result<(), FileFault> {
+    check_name_length(
+        number,
+        name.as_ref().unwrap_or_else(|escaped| escaped),
+        limit,
+    )?;
     let name = name.as_ref().map_err(|escaped| {
         let message = format!("the name of column {number} cannot be decoded: {escaped}");
         FileFault::new("undecodable", message)

@@ -10,7 +10,7 @@ use super::names::{HeaderCell, Names};
 use super::reading::Reading;
 use super::records::{Broken, BrokenKind, Next};
 use super::stated::CsvOptions;
-use super::syntax::{Field, Fields};
+use super::syntax::{Field, Fields, line_end};
 use super::transcode::escaped;
 
 impl Reading {
@@ -83,7 +83,7 @@ impl Reading {
             return Err(FileFault::broken_header(&broken, limits.header_bytes));
         }
         let header = self.header_without_names(options, limits)?;
-        let header = header.ok_or_else(|| FileFault::endless_row(1, &broken, limits.row_bytes))?;
+        let header = header.ok_or_else(|| FileFault::broken_row(1, &broken, limits.row_bytes))?;
         self.first_broken = Some(broken);
         self.count_leading_rows(&header, blank_lines);
         Ok(header)
@@ -194,7 +194,9 @@ impl Reading {
             broken.kind,
             BrokenKind::UnclosedQuote | BrokenKind::StrayQuote { .. }
         );
-        self.dialect.header && is_quote && options.names == Names::Repair
+        // As text, a record of several lines would lose all but its first line.
+        let keeps_all = options.columns.is_some() || line_end(&broken.bytes).is_none();
+        self.dialect.header && is_quote && keeps_all && options.names == Names::Repair
     }
 
     /// Reads the header as text, because its quotes do not belong together. A quote at both ends of
@@ -230,7 +232,7 @@ impl Reading {
 fn bad_quote_in_header(field: usize, has_lines: bool) -> FileFault {
     let number = field + 1;
     let instead = match has_lines {
-        true => "name the columns with columns= and read over the header with skip=",
+        true => "name the columns with columns= and skip the header with skip=",
         false => "send the file with names=repair",
     };
     let message = format!(

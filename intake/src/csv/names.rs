@@ -204,14 +204,25 @@ fn fit_rows(columns: &mut Vec<Column>, layout: &Layout, named: &mut NamedColumns
     if columns.len() < width {
         if columns.len() + 1 == width && layout.has_index() {
             // R's `write.table` and others write the index of the rows without a name.
-            columns.insert(0, Column::without_name());
+            let has_name = columns.first().is_some_and(names_index);
+            let at = if has_name { columns.len() } else { 0 };
+            columns.insert(at, Column::without_name());
             return;
         }
         number_all(columns, width, named);
     }
 }
 
-/// Takes the names from all columns, because none is known to stand above its values. Numbers are
+/// Whether a column is named as an index, such as `id` or `No.`.
+fn names_index(column: &Column) -> bool {
+    const NAMES: [&str; 10] = [
+        "id", "no", "nr", "num", "number", "index", "idx", "row", "pos", "#",
+    ];
+    let name = column.name.trim().trim_end_matches('.').to_lowercase();
+    NAMES.contains(&name.as_str()) || name.ends_with("_id") || name.ends_with(" id")
+}
+
+/// Removes all names, because it is unknown which name stands above which values. Numbers are
 /// better than wrong names.
 fn number_all(columns: &mut Vec<Column>, width: usize, named: &mut NamedColumns) {
     for column in columns.drain(width.min(columns.len())..) {
@@ -288,7 +299,7 @@ mod tests {
         columns(
             cells.collect(),
             Names::Repair,
-            &Layout::of(&sample.records, true),
+            &Layout::of(&sample.records, sample.syntax, true),
         )
         .unwrap()
     }
@@ -339,9 +350,14 @@ mod tests {
     fn a_header_that_lacks_a_delimiter_gives_no_column_a_wrong_name() {
         let found = named("ab,c", "1,2,3\n4,5,6\n7,8,\n");
         assert_eq!(found.columns, ["column_1", "column_2", "column_3"]);
-        for rows in ["1,x,y\n2,x,y\n3,x,y\n", "Mazda,1,2\nVolvo,3,4\nFiat,5,NA\n"] {
+        let quoted = "\"Mazda\",1,2\n\"Volvo\",3,4\n\"Fiat\",5,NA\n";
+        for rows in ["1,x,y\n2,x,y\n3,x,y\n", quoted] {
             assert_eq!(named("a,b", rows).columns, ["column_1", "a", "b"]);
         }
+        let unquoted = named("a,b", "Norway,5,2020\nSweden,10,2021\nFinland,6,2022\n");
+        assert_eq!(unquoted.columns, ["column_1", "column_2", "column_3"]);
+        let id = named("id,name", "1,Ada,x\n2,Bob,y\n3,Eve,z\n");
+        assert_eq!(id.columns, ["id", "name", "column_3"]);
         let damaged = named(
             ",a,b",
             "0,1,2\n1,3,4\n2,5,6\n3,5,6\n4,5,6\n5,5,6\n6,5,6\n7,5,6\n8,5,6\n9,1,2,\n",

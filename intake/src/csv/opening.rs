@@ -140,13 +140,16 @@ impl CsvOpening {
             return Ok(Err(decoding));
         }
         let limit = self.limits.header_bytes;
-        let range = sample(&decoding.text, &self.options, limit, self.ended)?;
+        // The text ends before an unknown encoding.
+        let is_last = self.ended || decoding.transcoder.fault().is_some();
+        let range = sample(&decoding.text, &self.options, limit, is_last)?;
         let Some((start, end)) = range else {
             let length = decoding.text.len();
             decoding.wanted = length + (length / 8).min(SAMPLE_BYTES);
             return Ok(Err(decoding));
         };
-        let whole = self.ended && end == decoding.text.len();
+        // A sample of full length may be followed by more text that has not arrived.
+        let whole = self.ended && end == decoding.text.len() && end - start < SAMPLE_BYTES;
         let found = detect(&decoding.text[start..end], self.options.stated(), whole);
         Ok(Ok(self.reading(decoding, found)))
     }
@@ -166,6 +169,8 @@ impl CsvOpening {
         dialect.bom = decoding.mark_bytes > 0;
         dialect.skipped_lines = records.skip_lines(found.skipped.value);
         let pad_short_rows = self.options.pad_short_rows;
+        // Without any names, only the rows tell the number of columns.
+        let has_names = has_header || self.options.columns.is_some();
         Reading {
             dialect,
             charset,
@@ -173,16 +178,16 @@ impl CsvOpening {
             transcoder: decoding.transcoder,
             records,
             header: Header::default(),
-            layout: match pad_short_rows {
+            layout: match pad_short_rows && has_names {
                 true => found.layout.without_width(),
                 false => found.layout,
             },
             proposed_skip: found.proposed_skip,
             cells: CellRules {
                 trim: match (self.options.trim, found.has_blanks) {
-                    (true, _) => Trim::All,
-                    (false, true) => Trim::AfterDelimiters,
-                    (false, false) => Trim::Nothing,
+                    (Some(true), _) => Trim::All,
+                    (None, true) => Trim::AfterDelimiters,
+                    _ => Trim::Nothing,
                 },
                 pad_short_rows,
             },

@@ -57,7 +57,7 @@ impl CsvReader {
     /// this call it may hold them back, because it does not scan a long record again with every
     /// push.
     pub fn cut(&mut self) {
-        self.reading.records.cut();
+        self.reading.cut();
     }
 
     /// How the file is read.
@@ -134,7 +134,7 @@ impl CsvReader {
                         self.rows_read += 1;
                         let (row, limit) = (self.rows_read, self.limits.row_bytes);
                         if let BrokenKind::Endless { .. } = broken.kind {
-                            return Err(FileFault::endless_row(row, &broken, limit));
+                            return Err(FileFault::broken_row(row, &broken, limit));
                         }
                         let rejected = reading.rejected_broken(row, broken, limit);
                         return Ok(Next::Rejected(Box::new(rejected)));

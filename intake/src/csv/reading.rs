@@ -69,6 +69,13 @@ impl Reading {
         }
     }
 
+    /// Marks a cut: the file goes on, but the rest of it is not read.
+    pub(super) fn cut(&mut self) {
+        self.transcoder.cut(self.records.buffer());
+        self.adopt_decision();
+        self.records.cut();
+    }
+
     /// Adopts the encoding that the first bytes beyond ASCII have shown. The text so far is ASCII,
     /// which has the same length in every encoding that was possible.
     fn adopt_decision(&mut self) {

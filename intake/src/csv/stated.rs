@@ -25,8 +25,9 @@ pub struct CsvOptions {
     pub columns: Option<Vec<String>>,
     /// What happens to names that cannot be used as they are.
     pub names: Names,
-    /// Whether blanks around unquoted cells are removed.
-    pub trim: bool,
+    /// Whether blanks around unquoted cells are removed. If it is not stated, only a blank that
+    /// follows every delimiter is removed.
+    pub trim: Option<bool>,
     /// Whether a row may lack cells at its end, which are then NULL.
     pub pad_short_rows: bool,
 }

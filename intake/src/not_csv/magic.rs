@@ -51,7 +51,7 @@ const READ_RDATA: &str = "convert it: Rscript -e \"e <- new.env(); write.csv(e[[
 /// The first bytes, the format and the remedy.
 type Magic = (&'static [u8], &'static str, &'static str);
 
-/// Formats whose first bytes cannot be text in a CSV file, or never are.
+/// Formats whose first bytes never begin a CSV file.
 const FORMATS: &[Magic] = &[
     (
         b"\xd0\xcf\x11\xe0",

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use encoding_rs::{Encoding, UTF_8};
 use memchr::memchr2;
 
+use crate::csv::is_control;
 use crate::refusal::{Refusal, RefusalKind};
 
 /// How many bytes are examined. Comments and blanks in front of HTML and JSON fit, and more bytes
@@ -108,7 +109,9 @@ fn needs_more(sample: &[u8], text: &[u8]) -> bool {
     let is_ambiguous = text.is_empty()
         || text.starts_with(b"<")
         || json::may_be(text)
-        || sample.starts_with(archives::ZIP);
+        || sample.starts_with(archives::ZIP)
+        // A line with a control character may be the beginning of a binary format.
+        || sample.iter().any(|byte| is_control(*byte));
     is_ambiguous || (sample.len() < archives::TAR_BYTES && memchr2(b'\n', b'\r', sample).is_none())
 }
 

@@ -109,12 +109,9 @@ pub const OPTIONS: [OptionSpec; 15] = [
         flag: "trim",
         help: "Whether blanks around unquoted cells are removed",
         takes: "`true` or `false`",
-        default: "`false`",
+        default: "only a blank that follows every delimiter",
         placeholder: "BOOL",
-        set: |options, value| {
-            options.csv.trim = parse_bool(value)?;
-            Some(())
-        },
+        set: |options, value| set_value(&mut options.csv.trim, parse_bool(value)),
     },
     OptionSpec {
         name: "short_rows",

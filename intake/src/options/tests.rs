@@ -61,7 +61,7 @@ fn option_values_are_parsed_as_the_contract_defines_them() {
     let columns = csv("columns", "id,\"last, first\"").columns.unwrap();
     assert_eq!(columns, ["id", "last, first"]);
     assert_eq!(csv("names", "strict").names, Names::Strict);
-    assert!(csv("trim", "true").trim);
+    assert_eq!(csv("trim", "true").trim, Some(true));
     assert!(csv("short_rows", "pad").pad_short_rows);
     let policy = |name: &str, value: &str| parsed(name, value).unwrap().policy;
     assert_eq!(policy("on_error", "abort").on_error, OnError::Abort);

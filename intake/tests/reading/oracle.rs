@@ -11,8 +11,8 @@ pub(crate) struct Grammar {
     delimiter: char,
     quote: Option<char>,
     escape: Option<char>,
-    /// Whether all blanks around unquoted cells are removed.
-    trim: bool,
+    /// Whether all blanks around unquoted cells are removed, if that is stated.
+    trim: Option<bool>,
     /// Whether one blank after each delimiter is not part of the cell.
     has_blanks: bool,
 }
@@ -39,7 +39,7 @@ enum Field {
 
 impl Grammar {
     /// The grammar of this dialect. `None` if one character has two meanings.
-    pub(crate) fn of(dialect: &Dialect, trim: bool) -> Option<Self> {
+    pub(crate) fn of(dialect: &Dialect, trim: Option<bool>) -> Option<Self> {
         let evidence = dialect.evidence.as_ref();
         let delimiter = dialect.delimiter.chars().next()?;
         let quote = dialect.quote.chars().next();
@@ -114,9 +114,9 @@ impl Grammar {
         let length = self.field_length(text);
         let text = &text[..length];
         let cell = match (self.trim, self.has_blanks && index > 0) {
-            (true, _) => text.trim_ascii(),
-            (false, true) => text.strip_prefix(' ').unwrap_or(text),
-            (false, false) => text,
+            (Some(true), _) => text.trim_ascii(),
+            (None, true) => text.strip_prefix(' ').unwrap_or(text),
+            _ => text,
         };
         let cell = Some(cell.to_owned());
         Field::Closed { length, cell }

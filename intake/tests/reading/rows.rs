@@ -40,6 +40,55 @@ fn without_a_header_the_first_record_is_checked_like_any_other() {
     assert_eq!((outcome.rows_read, outcome.blank_lines), (5, 0));
 }
 
+#[test]
+fn an_escape_character_that_is_also_the_delimiter_hides_no_quotes() {
+    let options = CsvOptions {
+        escape: Some(Some(b',')),
+        ..CsvOptions::default()
+    };
+    let outcome = read(b"a,b\n1,\"x\"\n2,\"y\"\n", &[3], options, LIMITS).unwrap();
+    let cells: Vec<&str> = outcome
+        .rows
+        .iter()
+        .map(|(_, row)| row[1].as_str())
+        .collect();
+    assert_eq!(cells, ["x", "y"]);
+}
+
+#[test]
+fn a_broken_header_of_several_lines_is_refused_and_not_cut() {
+    for file in ["\"a\nb\",\"c\n1,2\n", "\"a\nb\",\"c\"d\n1,2\n"] {
+        let options = CsvOptions {
+            delimiter: Some(','),
+            header: Some(true),
+            ..CsvOptions::default()
+        };
+        let refused = read(file.as_bytes(), &[], options, LIMITS).unwrap_err();
+        let code = refused.failure.code;
+        assert!(
+            ["unclosed_quote", "bad_quote"].contains(&code.as_str()),
+            "{code}"
+        );
+    }
+}
+
+#[test]
+fn a_short_first_row_without_a_header_does_not_set_the_number_of_columns() {
+    let options = CsvOptions {
+        header: Some(false),
+        pad_short_rows: true,
+        ..CsvOptions::default()
+    };
+    let outcome = read(
+        b"1\n1,2,3\n4,5,6\n7,8,9\n1,2,3\n4,5,6\n7,8,9\n1,2,3\n4,5,6\n7,8,9\n1,2,3\n",
+        &[],
+        options,
+        LIMITS,
+    )
+    .unwrap();
+    assert_eq!((outcome.rows.len(), outcome.rejected.len()), (11, 0));
+}
+
 /// Detection examines the first bytes alone, however many have arrived when it runs.
 #[test]
 fn detection_does_not_depend_on_how_the_file_arrives() {

@@ -28,7 +28,7 @@ pub(crate) fn options() -> impl Strategy<Value = CsvOptions> {
         select(vec![None, Some(false), Some(true)]),
         select(vec![None, None, Some(columns)]),
         select(vec![Names::Repair, Names::Strict]),
-        any::<(bool, bool)>(),
+        any::<(Option<bool>, bool)>(),
     );
     given.prop_map(
         |(delimiter, quote, escape, label, skip, header, columns, names, (trim, pad))| CsvOptions {

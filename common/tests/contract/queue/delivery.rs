@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use carga_common::batch::EncodedBatch;
+use carga_common::error::PortResult;
 use carga_common::queue::{BatchQueue, Deliveries, Delivery, Prefetch, QueueDepth};
 
 use super::{
@@ -336,7 +337,13 @@ pub(super) async fn every_acknowledgement_ends_although_its_holder_is_presumed_d
 
 /// Whether nothing is delivered for `QUIET_PERIOD`.
 pub(super) async fn is_quiet(deliveries: &mut Box<dyn Deliveries>) -> bool {
-    tokio::time::timeout(QUIET_PERIOD, deliveries.next())
-        .await
-        .is_err()
+    next_unless_quiet(deliveries).await.is_none()
+}
+
+/// The next delivery; `None` if nothing is delivered for `QUIET_PERIOD`.
+pub(super) async fn next_unless_quiet(
+    deliveries: &mut Box<dyn Deliveries>,
+) -> Option<PortResult<Delivery>> {
+    let next = tokio::time::timeout(QUIET_PERIOD, deliveries.next());
+    next.await.ok()
 }

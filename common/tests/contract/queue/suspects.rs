@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use carga_common::queue::{BatchQueue, Delivery, Prefetch, SUSPECT_AFTER, SUSPECT_LIMIT};
 
-use super::delivery::is_quiet;
+use super::delivery::{is_quiet, next_unless_quiet};
 use super::{
     Killable, QueueFixture, check, check_nothing_is_left, describe, lone_batch, next, publish,
     seq_of, take,
@@ -207,8 +207,10 @@ pub(super) async fn batches_prefetched_before_an_orderly_stop_are_never_suspects
         seqs.insert(seq_of(&delivery)?);
         delivery.ack().await?;
     }
-    queue.close().await;
-    Ok(())
+    while let Some(copy) = next_unless_quiet(&mut deliveries).await {
+        copy?.ack().await?;
+    }
+    check_nothing_is_left(fixture, queue).await
 }
 
 pub(super) async fn a_returned_suspect_is_delivered_again<F: QueueFixture>(

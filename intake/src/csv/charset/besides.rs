@@ -1,5 +1,5 @@
-//! Decides about text that windows-1252 and its kin do not explain: of DOS, of old Macs, and short
-//! Cyrillic and Japanese text.
+//! Decides about text that is not plausible in windows-1252: text from DOS and old Macs, and short
+//! Cyrillic or Japanese text.
 
 use super::japanese::is_common_japanese;
 use super::languages::is_one_language;
@@ -90,7 +90,7 @@ fn plausible_charsets(sample: &[u8]) -> Vec<Charset> {
     in_one_language
 }
 
-/// Whether the sample often has bytes that are no characters in windows-1252.
+/// Whether the sample often has bytes without a character in windows-1252.
 fn has_western_holes(sample: &[u8]) -> bool {
     let is_hole = |byte: &&u8| matches!(byte, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d);
     let holes = sample.iter().filter(is_hole).count();
@@ -99,7 +99,7 @@ fn has_western_holes(sample: &[u8]) -> bool {
 }
 
 /// The refusal of a file that several encodings explain, or none.
-fn unknown(possible: &[Charset]) -> FileFault {
+pub(super) fn unknown(possible: &[Charset]) -> FileFault {
     let mut options = Vec::new();
     for charset in possible {
         options.push(format!("encoding={}", charset.name()));

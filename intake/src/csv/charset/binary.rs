@@ -1,10 +1,10 @@
 //! Binary data without a format that is known.
 
-/// Data is binary only if one byte in so many is a control character. A stray NUL in a text file
-/// is a fault of one row.
+/// Data is binary only if at least one byte in this many is a control character. A stray NUL in a
+/// text file is a fault of one row.
 const BYTES_PER_CONTROL: usize = 32;
 
-/// Data is binary only if it has at least so many NULs, or so many different control characters.
+/// Data is binary only if it has at least this many NULs or different control characters.
 /// A control character that occurs alone, however often, may be the delimiter.
 const LEAST_CONTROLS: usize = 4;
 

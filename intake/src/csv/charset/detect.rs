@@ -1,18 +1,19 @@
 //! Detects the encoding of a file without a byte order mark.
 //!
-//! UTF-8 and UTF-16 betray themselves. Of the others, chardetng knows the letter frequencies of
-//! web pages. Tables are different: many have a single non-ASCII character, which is a symbol or
-//! part of a name, and some come from DOS or old Macs. So chardetng's guess counts only if its
-//! text is plausible, and if two encodings explain a file equally well, the file is refused.
+//! UTF-8 and UTF-16 have patterns of bytes that other encodings lack. For the others, chardetng
+//! knows the letter frequencies of web pages. Tables are different: many have a single non-ASCII
+//! character, which is a symbol or part of a name, and some come from DOS or old Macs. So
+//! chardetng's guess counts only if its text is plausible, and if two encodings explain a file
+//! equally well, the file is refused.
 
-use super::besides::{language_besides_windows, other_than_western};
+use super::besides::{language_besides_windows, other_than_western, unknown};
 use super::japanese::has_halfwidth_kana;
 use super::languages::{is_one_language, only_charset};
 use super::plausible::{Plausibility, is_letter};
 use super::{Charset, Decision, Detection, decision};
 
 /// A file is UTF-8 with faults if it has at least this many valid sequences per invalid one.
-const VALID_PER_INVALID: usize = 10;
+const VALID_PER_INVALID: usize = 5;
 
 /// With at most this many different non-ASCII bytes, frequencies tell little.
 const FEW_BYTES: usize = 6;
@@ -45,6 +46,10 @@ pub(in crate::csv) fn detect_late(sample: &[u8], whole: bool) -> Detection {
         _ => sample,
     };
     let mut found = legacy(complete)?;
+    // In other encodings, two letters that are also one of UTF-8 stand rarely beside each other.
+    if valid > invalid && is_latin(found.value) {
+        return Err(unknown(&[Charset::UTF_8, found.value]));
+    }
     let all = valid + invalid;
     let sequences = format!("{invalid} of {all} non-ASCII sequences are not UTF-8");
     found.evidence = format!("{sequences}; {}", found.evidence);
@@ -104,7 +109,7 @@ fn legacy(sample: &[u8]) -> Detection {
     let guess = guess(sample);
     let text = guess.decode(sample);
     let plausibility = Plausibility::of(&text);
-    if !is_multi_byte(guess) && !plausibility.is_high() && has_halfwidth_kana(sample) {
+    if guess.is_single_byte() && !plausibility.is_high() && has_halfwidth_kana(sample) {
         let evidence = "its half-width kana form words in shift_jis";
         return Ok(decision(Charset::SHIFT_JIS, evidence));
     }
@@ -143,7 +148,7 @@ fn symbols(western: &[char]) -> Option<Decision<Charset>> {
         let touches = |test: fn(char) -> bool| neighbours.iter().flatten().any(|c| test(*c));
         // A diameter is a letter that is not part of a word.
         let is_diameter = matches!(c, 'Ø' | 'ø') && !touches(is_letter);
-        // These are no symbols of tables, and frequent bytes of Big5.
+        // Tables do not have these symbols, and their bytes are frequent in Big5.
         let is_odd = matches!(c, 'ˆ' | '˜' | '¤' | 'ƒ') || c.is_control();
         if !is_diameter && (is_letter(*c) || is_odd) {
             return None;
@@ -195,7 +200,7 @@ fn latin(sample: &[u8], guess: Charset, text: &[char], western: &[char]) -> Dete
     if text == western {
         return likely("and the same text in the less common encodings");
     }
-    if text != western && has_price(western) {
+    if has_price(western) {
         return likely("and a pound or yen sign stands before a number");
     }
     if !guessed.is_high() {
@@ -236,10 +241,6 @@ fn different_bytes(sample: &[u8]) -> usize {
         seen[usize::from(*byte)] = true;
     }
     seen[0x80..].iter().filter(|seen| **seen).count()
-}
-
-fn is_multi_byte(charset: Charset) -> bool {
-    !charset.is_single_byte()
 }
 
 /// Whether the encoding is one of languages with Latin letters.

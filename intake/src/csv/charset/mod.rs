@@ -3,7 +3,7 @@
 //! `labels` finds an encoding by its many names, and `dos` has the code pages that the WHATWG
 //! Encoding Standard lacks. `detect` decides between encodings. It asks `plausible` how many
 //! characters of a text stand where text has them, `languages` for the letters of a language, and
-//! `japanese` for Shift_JIS. `besides` has the last word about text that is not of Windows.
+//! `japanese` for Shift_JIS. `besides` decides about text in encodings other than those of Windows.
 
 mod besides;
 mod binary;
@@ -147,7 +147,7 @@ pub(super) fn mark(sample: &[u8]) -> Option<(Charset, usize)> {
     Some((Charset::of(encoding), length))
 }
 
-/// How a file's first bytes say that it is to be decoded.
+/// How to decode a file, as far as its first bytes show it.
 #[derive(Debug)]
 pub(super) struct Start {
     /// `None` if the sample is too little evidence: [`super::transcode::Transcoder::undecided`]

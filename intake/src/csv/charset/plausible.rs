@@ -103,9 +103,11 @@ impl<'a> Spot<'a> {
     /// language with Latin letters writes so.
     fn is_in_run_of_accents(&self) -> bool {
         let is_accent = |c: &&char| !c.is_ascii() && is_letter(**c);
-        let before = self.text[..self.index].iter().rev().take_while(is_accent);
-        let before = before.count();
-        let after = self.text[self.index..].iter().take_while(is_accent).count();
+        // Four letters decide, so a long run is not walked again for each of its letters.
+        let before = self.text[..self.index].iter().rev().take(4);
+        let before = before.take_while(is_accent).count();
+        let after = self.text[self.index..].iter().take(4);
+        let after = after.take_while(is_accent).count();
         let first = self.index - before;
         let is_ascii_letter = |c: Option<&char>| c.is_some_and(char::is_ascii_alphabetic);
         let has_ascii = is_ascii_letter(first.checked_sub(1).and_then(|at| self.text.get(at)))
@@ -269,6 +271,15 @@ mod tests {
         for text in texts {
             assert!(of(text).is_high(), "{text}: {:?}", of(text));
         }
+    }
+
+    /// With quadratic time, this test would take minutes.
+    #[test]
+    fn a_long_run_of_accents_is_examined_in_linear_time() {
+        let start = std::time::Instant::now();
+        assert!(!of(&"é".repeat(64 << 10)).is_high());
+        let took = start.elapsed();
+        assert!(took.as_secs() < 5, "{took:?}");
     }
 
     #[test]

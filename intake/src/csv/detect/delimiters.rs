@@ -2,7 +2,7 @@
 
 use super::super::syntax::{Field, Syntax};
 use super::kinds::Kind;
-use super::sample::{Sample, SampleRecord, most_frequent_width};
+use super::sample::{Sample, SampleRecord, most_frequent_width, without_footer};
 use super::skip;
 
 /// The delimiters that are tried. The first one wins a tie.
@@ -29,9 +29,12 @@ pub(super) fn delimited(
         (sample, shape)
     });
     let shaped: Vec<(Sample<'_>, Shape)> = shaped.collect();
+    // The first record of a table is not a title above the table of another delimiter.
+    let is_even = shaped.iter().any(|(_, shape)| shape.is_even_from_first());
     let ranked = shaped
         .iter()
         .enumerate()
+        .filter(|(_, (_, shape))| !is_even || shape.start == 0)
         .map(|(index, (_, shape))| (shape.rank(), index));
     // `max_by_key` prefers the last of equals.
     let best = ranked.rev().max_by_key(|(rank, _)| *rank);
@@ -150,7 +153,8 @@ fn delimiter_of_one_column(
 /// The delimiter that suits the records better than that of this syntax, if there is one. The quote
 /// and the escape character stay the same.
 pub(super) fn better_delimiter(text: &[u8], syntax: Syntax, whole: bool) -> Option<char> {
-    let occurring = occurring(text, syntax.quote());
+    let mut occurring = occurring(text, syntax.quote());
+    occurring.retain(|delimiter| Some(*delimiter as u8) != syntax.escape());
     let ranked = occurring.iter().map(|delimiter| {
         let other = Syntax::new(*delimiter, syntax.quote()).with_escape(syntax.escape());
         let sample = Sample::split(text, other, whole);
@@ -166,6 +170,8 @@ pub(super) fn better_delimiter(text: &[u8], syntax: Syntax, whole: bool) -> Opti
 /// What the records of a sample look like when they are split at one delimiter.
 #[derive(Debug, Default)]
 struct Shape {
+    /// The index of the table's first record.
+    start: usize,
     /// The number of fields that most records of the table have.
     width: usize,
     /// Records of the table.
@@ -173,8 +179,10 @@ struct Shape {
     /// Records with `width` fields.
     equal_rows: usize,
     fields: usize,
-    /// Fields that are quoted, or contain no other delimiter.
-    clean_fields: usize,
+    /// Fields that are unquoted and contain another delimiter.
+    dirty_fields: usize,
+    /// First fields of their record that are dirty.
+    dirty_first: usize,
     /// Unquoted fields after the first that begin with a blank.
     blank_led: usize,
     /// Fields after the first of their record.
@@ -183,12 +191,17 @@ struct Shape {
     first_is_single: bool,
     /// Records with one field.
     singles: usize,
+    /// Whether a column of an even table has only numbers, or only times.
+    has_values: bool,
+    /// Whether the records below the first one are numbers if they are not split.
+    is_numbers: bool,
 }
 
-/// The share of even records times the share of clean fields, in millionths; then whether the first
-/// record is split; then the share of followers that begin with no blank, in thousandths; then the
-/// width.
-type Rank = (usize, bool, usize, usize);
+/// The share of even records, reduced by the dirty fields per record, in millionths. Then whether
+/// the first record is split. Then whether the first fields are clean, because a list of values
+/// stands rarely in the first column. Then the share of followers without a leading blank, in
+/// thousandths. Then the width.
+type Rank = (usize, bool, bool, usize, usize);
 
 impl Shape {
     /// `others` are the other delimiters that occur in the text.
@@ -200,17 +213,12 @@ impl Shape {
                 .is_some_and(|first| first.width() == 1),
             ..Self::default()
         };
-        let start = match skip::table(&sample.records) {
-            Some(table) => {
-                shape.width = table.width;
-                table.start
-            }
-            None => {
-                shape.width = most_frequent_width(&sample.records);
-                0
-            }
-        };
-        for record in &sample.records[start..] {
+        let records = without_footer(&sample.records);
+        match skip::table(records) {
+            Some(table) => (shape.width, shape.start) = (table.width, table.start),
+            None => shape.width = most_frequent_width(records),
+        }
+        for record in &records[shape.start..] {
             shape.rows += 1;
             shape.equal_rows += usize::from(record.width() == shape.width && !record.is_malformed);
             shape.singles += usize::from(record.width() == 1);
@@ -220,12 +228,29 @@ impl Shape {
             for (index, field) in fields {
                 let is_quoted = record.is_quoted(field, sample.syntax);
                 let text = &record.text[field.start..field.end];
-                shape.clean_fields += usize::from(is_quoted || is_clean(text, others));
+                let is_dirty = !is_quoted && !is_clean(text, others);
+                shape.dirty_fields += usize::from(is_dirty);
+                shape.dirty_first += usize::from(is_dirty && index == 0);
                 let is_led = index > 0 && !is_quoted && text.starts_with(b" ") && text.len() > 1;
                 shape.blank_led += usize::from(is_led);
             }
         }
+        let below = records.get(shape.start + 1..).unwrap_or_default();
+        shape.has_values = shape.is_even() && has_value_column(below, shape.width);
+        shape.is_numbers = sample.syntax.delimiter() == ','
+            && shape.first_is_single
+            && below.iter().all(|row| Kind::of(row.text) == Kind::Number);
         shape
+    }
+
+    /// Whether all records of the table have its width.
+    fn is_even(&self) -> bool {
+        self.equal_rows == self.rows
+    }
+
+    /// Whether every record of the text, from the first one, belongs to an even table.
+    fn is_even_from_first(&self) -> bool {
+        self.start == 0 && self.is_even() && self.rank().0 > 0
     }
 
     fn evidence(&self) -> String {
@@ -239,20 +264,37 @@ impl Shape {
     }
 
     fn rank(&self) -> Rank {
-        if self.width < 2 || self.is_prose() || self.singles > self.equal_rows {
-            return (0, false, 0, 0);
+        let is_one_column = self.is_prose() || self.is_numbers || self.singles > self.equal_rows;
+        if self.width < 2 || is_one_column {
+            return (0, false, false, 0, 0);
         }
         let even = self.equal_rows * 1000 / self.rows.max(1);
-        let clean = self.clean_fields * 1000 / self.fields.max(1);
+        let clean = self.rows * 1000 / (self.rows + self.dirty_fields).max(1);
         let tight = 1000 - self.blank_led * 1000 / self.followers.max(1);
-        (even * clean, !self.first_is_single, tight, self.width)
+        (
+            even * clean,
+            !self.first_is_single,
+            2 * self.dirty_first <= self.rows,
+            tight,
+            self.width,
+        )
     }
 
     /// Whether the delimiter is punctuation in texts: the first record has none, and a blank
-    /// follows nearly all others.
+    /// follows nearly all others. A table of three columns with numbers or times is not prose.
     fn is_prose(&self) -> bool {
-        self.first_is_single && 10 * self.blank_led >= 9 * self.followers
+        let is_table = self.width > 2 && self.has_values;
+        self.first_is_single && 10 * self.blank_led >= 9 * self.followers && !is_table
     }
+}
+
+/// Whether a column of these even rows has only numbers, or only times.
+fn has_value_column(rows: &[SampleRecord<'_>], width: usize) -> bool {
+    let is_all = |column: usize, kind: Kind| {
+        let mut cells = rows.iter().map(|row| row.cell(column));
+        !rows.is_empty() && cells.all(|cell| Kind::of(cell) == kind)
+    };
+    (0..width).any(|column| is_all(column, Kind::Number) || is_all(column, Kind::Time))
 }
 
 /// Whether an unquoted field contains no other delimiter. A comma or a semicolon before a blank is

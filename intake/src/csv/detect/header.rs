@@ -54,19 +54,27 @@ pub(super) fn first_record(records: &[SampleRecord<'_>]) -> Decision<FirstRecord
     if rows.is_empty() {
         return only_record(first);
     }
-    if let Some(evidence) = names_in_spite_of_values(first, &rows) {
-        return decision(FirstRecord::Header, evidence);
-    }
     let columns = first.width().min(MAX_COLUMNS);
     let votes: Vec<Vote> = (0..columns)
         .map(|column| vote(first, &rows, column))
         .collect();
+    // A number above numbers says less than a time above times.
+    let is_number = |column: usize| Kind::of(first.cell(column)) == Kind::Number;
+    let mut for_rows = (0..columns).filter(|column| votes[*column] == Vote::Row);
+    let only_numbers = for_rows.all(is_number);
+    if only_numbers && let Some(found) = names_in_spite_of_values(first, &rows) {
+        return found;
+    }
     let count = |wanted| votes.iter().filter(|vote| **vote == wanted).count();
     let (for_header, mut for_row) = (count(Vote::Header), count(Vote::Row));
     // A single name may also be a value of its column, and a column may have no name.
     let repeated = count(Vote::Repeated);
     if for_row > 0 || repeated > 1 {
         for_row += repeated + count(Vote::Empty);
+    }
+    if only_numbers && votes[0] == Vote::Header && for_row >= for_header {
+        let evidence = "assumed: the first field differs in kind from those below it, and the numbers of the others do not";
+        return decision(FirstRecord::Unknown, evidence);
     }
     let (kind, relation, deciding) = match for_row.cmp(&for_header) {
         Ordering::Greater => (FirstRecord::Row, "fits the rows below it", for_row),
@@ -90,36 +98,81 @@ pub(super) fn first_record(records: &[SampleRecord<'_>]) -> Decision<FirstRecord
 }
 
 /// Whether a record repeats the first one, as joined files repeat their header between the rows:
-/// four cells in five are equal.
+/// four cells in five are equal, or two in three of a record of texts.
 fn repeats(first: &SampleRecord<'_>, row: &SampleRecord<'_>) -> bool {
-    let columns = 0..first.width();
+    let width = first.width().min(row.width());
     let is_equal = |column: &usize| {
         let cell = first.cell(*column).trim_ascii();
-        !cell.is_empty() && cell == row.cell(*column).trim_ascii()
+        !cell.is_empty() && cell.eq_ignore_ascii_case(row.cell(*column).trim_ascii())
     };
-    first.width() == row.width() && 5 * columns.filter(is_equal).count() >= 4 * first.width()
+    let equal = (0..width).filter(is_equal).count();
+    let is_text = |column| !Kind::of(row.cell(column)).is_value();
+    5 * equal >= 4 * first.width() || width > 2 && 3 * equal >= 2 * width && (0..width).all(is_text)
 }
 
-/// Why the first record names the columns although it has numbers above numbers.
+/// Whether the first record names the columns although it has numbers above numbers.
 fn names_in_spite_of_values(
     first: &SampleRecord<'_>,
     rows: &[&SampleRecord<'_>],
-) -> Option<&'static str> {
-    let has_index = first.width() > 1
-        && first.cell(0).trim_ascii().is_empty()
-        && rows.iter().all(|row| !row.cell(0).trim_ascii().is_empty());
-    if has_index {
-        return Some("the first field is empty, and every row below it has an index there");
-    }
-    let share = |is: fn(&SampleRecord<'_>) -> bool| {
+) -> Option<Decision<FirstRecord>> {
+    let header = |evidence: &str| Some(decision(FirstRecord::Header, evidence));
+    let unknown = |evidence: &str| Some(decision(FirstRecord::Unknown, evidence));
+    let is_rare = |is: fn(&SampleRecord<'_>) -> bool| {
         let matching = rows.iter().filter(|row| is(row)).count();
         2 * matching < rows.len()
     };
-    if has_years(first) && share(has_years) {
-        return Some("the numbers of the first record are years, and those below it are not");
+    if has_index(first, rows) {
+        return header("the first field is empty, and every row below it has an index there");
     }
-    (is_series(first) && share(is_series))
-        .then_some("the numbers of the first record ascend evenly, and those below it do not")
+    let numbers = numbers(first);
+    let has_text = (0..first.width()).any(|column| Kind::of(first.cell(column)) == Kind::Text);
+    if has_years(first) && is_rare(has_years) && first.width() > 1 {
+        let is_repeated = numbers.iter().all(|number| *number == numbers[0]);
+        return match is_repeated {
+            true => unknown("assumed: the number of the first record may be a year"),
+            false => {
+                header("the numbers of the first record are years, and those below it are not")
+            }
+        };
+    }
+    if !is_series(first) || !is_rare(is_series) {
+        return None;
+    }
+    // Data frames number their columns so.
+    let counts_from_0 = matches!(numbers.as_slice(), [0, 1, ..]);
+    match (counts_from_0 || numbers.len() > 3, has_text) {
+        (false, true) => unknown(
+            "assumed: the numbers of the first record ascend evenly, and those below it do not",
+        ),
+        (true, text) if text || counts_from_0 => {
+            header("the numbers of the first record ascend evenly, and those below it do not")
+        }
+        _ => None,
+    }
+}
+
+/// Whether the first record has nothing above an index, and could have names above the rest:
+/// neither times nor decimals.
+fn has_index(first: &SampleRecord<'_>, rows: &[&SampleRecord<'_>]) -> bool {
+    let may_be_name = |column| {
+        let cell = first.cell(column).trim_ascii();
+        match Kind::of(cell) {
+            Kind::Number => cell.iter().all(u8::is_ascii_digit),
+            kind => !kind.is_value(),
+        }
+    };
+    first.width() > 1
+        && first.cell(0).trim_ascii().is_empty()
+        && rows.iter().all(|row| !row.cell(0).trim_ascii().is_empty())
+        && (1..first.width()).all(may_be_name)
+}
+
+/// The whole numbers of a record.
+fn numbers(record: &SampleRecord<'_>) -> Vec<i64> {
+    let cells = (0..record.width()).map(|column| record.cell(column).trim_ascii());
+    cells
+        .filter_map(|cell| std::str::from_utf8(cell).ok()?.parse().ok())
+        .collect()
 }
 
 /// Whether all numbers of a record may be years.
@@ -160,28 +213,20 @@ fn vote(first: &SampleRecord<'_>, rows: &[&SampleRecord<'_>], column: usize) -> 
         let count = filled.clone().filter(|kind| **kind == wanted).count();
         filled_count > 0 && 10 * count >= TENTHS * filled_count
     };
+    let is_value_column = [Kind::Number, Kind::Time, Kind::Boolean]
+        .into_iter()
+        .any(most);
     match kind {
         Kind::Missing => Vote::None,
-        // An index without a name is a header's; an empty cell above empty cells is a row's.
+        // An empty cell above values may be a header without a name. An empty cell above mostly
+        // empty cells is more likely a row's.
         Kind::Empty if filled_count == 0 => Vote::None,
         Kind::Empty if 2 * filled_count < below.len() => Vote::Empty,
         Kind::Empty => Vote::None,
-        Kind::Text
-            if [Kind::Number, Kind::Time, Kind::Boolean]
-                .into_iter()
-                .any(most) =>
-        {
-            Vote::Header
-        }
+        Kind::Text if is_value_column => Vote::Header,
         Kind::Text => text_vote(cell, rows, column),
         value if most(value) => Vote::Row,
-        _ if filled_count > 0
-            && [Kind::Number, Kind::Time, Kind::Boolean]
-                .into_iter()
-                .any(most) =>
-        {
-            Vote::Header
-        }
+        _ if is_value_column => Vote::Header,
         _ => Vote::None,
     }
 }
@@ -285,6 +330,31 @@ mod tests {
             ),
             ("Ada,absent,5\nEve,3,6\nBob,4,7\n", FirstRecord::Unknown),
             ("5,,x\n6,,y\n7,3,z\n", FirstRecord::Row),
+            (
+                "2024-01-05,rent,2000\n2024-01-06,food,18\n2024-01-07,food,21\n",
+                FirstRecord::Row,
+            ),
+            ("A-1,2000,x 1\nA-2,15,x 2\nA-3,16,x 3\n", FirstRecord::Row),
+            ("2000\n150\n1700\n90\n", FirstRecord::Row),
+            ("plan,2020\na,5\nb,6\n", FirstRecord::Unknown),
+            (
+                "Ada,10,20,30\nBob,12,25,31\nEve,11,19,28\n",
+                FirstRecord::Unknown,
+            ),
+            ("10,20,30\n15,22,41\n11,19,35\n", FirstRecord::Row),
+            ("0,1,2\n15,22,41\n11,19,35\n", FirstRecord::Header),
+            (
+                ",2024-01-01,Opening,100.00\nD1,2024-01-02,Food,-5.00\nD2,2024-01-03,Rent,-50.00\n",
+                FirstRecord::Row,
+            ),
+            (
+                "date,city,n,m\n2024-01-01,Oslo,1,2\nDate,City,n,m\n2024-01-03,Oslo,1,2\n",
+                FirstRecord::Header,
+            ),
+            (
+                "Date,0,5,10,20\n2024-01-01,5.1,5.2,5.3,5.4\n2024-01-02,5,5,5,5\n",
+                FirstRecord::Unknown,
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(decided(text), expected, "{text}");

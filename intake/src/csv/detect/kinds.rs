@@ -98,7 +98,7 @@ fn is_number(cell: &[u8]) -> bool {
 }
 
 /// Whether the number's separators are one decimal mark, or thousands marks with three digits
-/// after each. An address such as `10.0.0.1` is no number.
+/// after each. An address such as `10.0.0.1` is not a number.
 fn is_few_separators(mantissa: &[u8]) -> bool {
     let groups: Vec<&[u8]> = mantissa.split(|byte| !byte.is_ascii_digit()).collect();
     match groups.as_slice() {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::super::syntax::Syntax;
 use super::kinds::Kind;
 use super::sample::SampleRecord;
 
@@ -24,12 +25,12 @@ pub(in crate::csv) struct Layout {
     /// For each field, whether every row has nothing in it.
     empty: Vec<bool>,
     /// Whether the first fields are an index, as of a data frame: they count the rows, or are
-    /// different texts before numbers.
+    /// different quoted texts before numbers.
     has_index: bool,
 }
 
 impl Layout {
-    pub(in crate::csv) fn of(rows: &[SampleRecord<'_>], is_whole: bool) -> Self {
+    pub(in crate::csv) fn of(rows: &[SampleRecord<'_>], syntax: Syntax, is_whole: bool) -> Self {
         let widest = rows.iter().map(SampleRecord::width).max().unwrap_or(0);
         let mut counts = vec![0_usize; widest + 1];
         let mut empty = vec![true; widest];
@@ -46,7 +47,7 @@ impl Layout {
             width: agreed.map(|(width, _)| width),
             is_trusted: rows.len() >= enough,
             empty,
-            has_index: has_index(rows),
+            has_index: has_index(rows, syntax),
         }
     }
 
@@ -79,7 +80,7 @@ impl Layout {
     }
 }
 
-fn has_index(rows: &[SampleRecord<'_>]) -> bool {
+fn has_index(rows: &[SampleRecord<'_>], syntax: Syntax) -> bool {
     if rows.len() < MIN_ROWS {
         return false;
     }
@@ -94,8 +95,13 @@ fn has_index(rows: &[SampleRecord<'_>]) -> bool {
         let kind = Kind::of(row.cell(field));
         kind.is_value() || matches!(kind, Kind::Missing | Kind::Empty)
     };
+    // R writes such names in quotes. Without them, the first column may be any column of texts.
     let is_named = |row: &SampleRecord<'_>| {
-        Kind::of(row.cell(0)) == Kind::Text && (1..row.width()).all(|field| is_value(row, field))
+        let first = row.fields.first();
+        let is_quoted = first.is_some_and(|first| row.is_quoted(first, syntax));
+        is_quoted
+            && Kind::of(row.cell(0)) == Kind::Text
+            && (1..row.width()).all(|field| is_value(row, field))
     };
     names.len() == rows.len() && rows.iter().all(|row| row.width() > 1 && is_named(row))
 }

@@ -89,7 +89,7 @@ pub(super) fn detect(text: &[u8], stated: Stated<'_>, whole: bool) -> Found {
         evidence.push_str(&warning);
     }
     Found {
-        layout: Layout::of(rows, sample.is_whole),
+        layout: Layout::of(rows, sample.syntax, sample.is_whole),
         has_blanks,
         syntax: decision(sample.syntax, evidence),
         skipped: above.skipped,
@@ -98,8 +98,8 @@ pub(super) fn detect(text: &[u8], stated: Stated<'_>, whole: bool) -> Found {
     }
 }
 
-/// The delimiter that a first line such as `sep=;` states, and the text below this line. A quote is
-/// no delimiter.
+/// The delimiter that a first line such as `sep=;` states, and the text below this line. A quote
+/// cannot be the delimiter.
 fn separator<'a>(text: &'a [u8], stated: Stated<'_>) -> Option<(char, &'a [u8])> {
     if stated.skip.is_some() {
         return None;
@@ -160,7 +160,7 @@ fn header_decision(records: &[SampleRecord<'_>], stated: Stated<'_>) -> Decision
     let is_header = match (first.value, stated.columns) {
         (FirstRecord::Header, _) | (FirstRecord::Unknown, None) => true,
         (FirstRecord::Row, _) => false,
-        // Without evidence, the first record is not read over, because it may be a row.
+        // Without evidence, the first record is not skipped, because it may be a row.
         (FirstRecord::Unknown, Some(columns)) => {
             let has_names = records.first().is_some_and(|record| {
                 let mut names = columns.iter().enumerate();

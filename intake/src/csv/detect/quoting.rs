@@ -24,7 +24,7 @@ pub(super) fn quoted_fields(sample: &Sample<'_>) -> usize {
     quoted
 }
 
-/// Whether the quotes do something: one of the fields contains a delimiter or a line end, or nearly
+/// Whether the quotes are needed: one of the fields contains a delimiter or a line end, or nearly
 /// all cells of a column are quoted. Two cells such as `'yes'` alone may be texts.
 fn needs_quotes(sample: &Sample<'_>) -> bool {
     let mut delimiter = [0; 4];

@@ -7,7 +7,7 @@ use super::super::syntax::{Field, Fields, Scan, Syntax, line_end, line_ends};
 /// How many records are examined.
 const MAX_RECORDS: usize = 1000;
 
-/// A quote that is not closed within so many bytes is taken for a stray one.
+/// A quote that is not closed within this many bytes is taken for a stray quote.
 const MAX_QUOTED: usize = 16 << 10;
 
 /// Records of the beginning of a file, without blank lines.
@@ -35,8 +35,8 @@ pub(in crate::csv) struct SampleRecord<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// Splits the text. Unless the text is the `whole` file, its last record is left out, since it
-    /// may go on; the only record is kept.
+    /// Splits the text. Unless the text is the `whole` file, its last record may be incomplete
+    /// and is left out. A single record is kept.
     pub(in crate::csv) fn split(text: &'a [u8], syntax: Syntax, whole: bool) -> Self {
         let mut sample = Self {
             syntax,
@@ -114,6 +114,22 @@ impl SampleRecord<'_> {
     pub(in crate::csv) fn filled(&self) -> usize {
         let is_filled = |field: &&Field| !self.text[field.start..field.end].trim_ascii().is_empty();
         self.fields.iter().filter(is_filled).count()
+    }
+}
+
+/// The records above the footer: notes of one field at the end. They are a footer only below at
+/// least two even records of several fields, and if a blank line stands above them or these records
+/// have more than two fields.
+pub(super) fn without_footer<'a, 'b>(records: &'b [SampleRecord<'a>]) -> &'b [SampleRecord<'a>] {
+    let end = records.iter().rposition(|record| record.width() > 1);
+    let (above, footer) = records.split_at(end.map_or(0, |last| last + 1));
+    let ([.., second_last, last], Some(note)) = (above, footer.first()) else {
+        return records;
+    };
+    let is_even = second_last.width() == last.width();
+    match is_even && (note.after_blank || last.width() > 2) {
+        true => above,
+        false => records,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::header::{FirstRecord, first_record};
-use super::sample::{Sample, SampleRecord};
+use super::sample::{Sample, SampleRecord, without_footer};
 use super::{Decision, decision};
 
 /// Nine records in ten of a table have its width.
@@ -62,6 +62,7 @@ pub(in crate::csv) fn separator_line(line: &[u8]) -> Option<char> {
 /// The table of these records: most of them have its width, and nearly all from the first to the
 /// last one that have it. Notes may stand above it and below it.
 pub(super) fn table(records: &[SampleRecord<'_>]) -> Option<Table> {
+    let records = without_footer(records);
     let mut best: Option<Table> = None;
     // For each width, the number of records from here on, and the index of the last one.
     let mut found = HashMap::<usize, (usize, usize)>::new();
@@ -92,10 +93,18 @@ fn comments(records: &[SampleRecord<'_>]) -> usize {
     let (Some(last), Some(first)) = (comments.last(), rest.first()) else {
         return 0;
     };
-    // A comment that has the width of the table may also be its header, or a row.
-    let has_header = count > 1 && first_record(rest).value == FirstRecord::Header;
-    if has_header {
+    let is_text = |comment: &&SampleRecord<'_>| comment.text.starts_with(b"# ");
+    let is_uneven = |comment: &SampleRecord<'_>| comment.width() != first.width();
+    if comments.iter().all(|comment| is_text(&comment)) && comments.iter().any(is_uneven) {
         return count;
+    }
+    // A comment that has the width of the table may also be its header, or a row.
+    let is_note = |comment: &&SampleRecord<'_>| {
+        is_uneven(comment) || is_text(comment) || comment.text.starts_with(b"##")
+    };
+    let has_header = count > 1 || is_text(&last);
+    if has_header && first_record(rest).value == FirstRecord::Header {
+        return comments.iter().take_while(is_note).count();
     }
     let of_table = comments
         .iter()
@@ -128,7 +137,7 @@ pub(super) fn above(sample: &Sample<'_>) -> Above {
         );
     }
     let (lines, width) = (header.lines_above, table.width);
-    if titles.iter().any(|title| title.is_malformed) || may_be_header(titles, header, width) {
+    if titles.iter().any(|title| title.is_malformed) || may_be_header(titles, rest, width) {
         let evidence = "the first record may be a header with another number of fields";
         return above_comments(sample, comments, evidence);
     }
@@ -136,7 +145,10 @@ pub(super) fn above(sample: &Sample<'_>) -> Above {
         Some(reason) => Above {
             skipped: decision(
                 lines,
-                format!("{lines} lines above a table of {width} columns are skipped: {reason}"),
+                format!(
+                    "above the table of {width} columns, {} skipped: {reason}",
+                    count_lines(lines)
+                ),
             ),
             proposed: None,
         },
@@ -144,7 +156,7 @@ pub(super) fn above(sample: &Sample<'_>) -> Above {
             skipped: decision(
                 0,
                 format!(
-                    "skip={lines} would skip the first {lines} lines, which have other fields than the table of {width} columns below them; they may be data"
+                    "skip={lines} would skip lines that have other fields than the table of {width} columns below them; they may be data"
                 ),
             ),
             proposed: Some(lines),
@@ -154,20 +166,30 @@ pub(super) fn above(sample: &Sample<'_>) -> Above {
 
 /// Whether the line just above the table may be its header: it lacks one field, as above rows with
 /// a trailing delimiter or an index, has more fields than the rows, or has as many at another
-/// delimiter. A line of as many words as the table has columns is a title if a blank line follows
-/// it.
-fn may_be_header(titles: &[SampleRecord<'_>], table: &SampleRecord<'_>, width: usize) -> bool {
+/// delimiter. A line of as many words as the table has columns is a title if a blank line or a
+/// header follows it.
+fn may_be_header(titles: &[SampleRecord<'_>], table: &[SampleRecord<'_>], width: usize) -> bool {
     let Some(last) = titles.last() else {
         return false;
     };
+    let may_be_words = !table.first().is_some_and(|first| first.after_blank)
+        && first_record(table).value != FirstRecord::Header;
     let at_other = [b',', b';', b'\t', b'|', b' ']
         .into_iter()
-        .filter(|delimiter| *delimiter != b' ' || !table.after_blank)
+        .filter(|delimiter| *delimiter != b' ' || may_be_words)
         .any(|delimiter| {
             let parts = last.text.split(|byte| *byte == delimiter);
             last.width() == 1 && parts.count() == width
         });
     last.filled() > 1 && last.width() + 1 >= width || at_other
+}
+
+/// The subject of a sentence about skipped lines.
+fn count_lines(lines: u64) -> String {
+    match lines {
+        1 => "1 line is".to_owned(),
+        _ => format!("{lines} lines are"),
+    }
 }
 
 /// The result if only comments are skipped.
@@ -176,7 +198,7 @@ fn above_comments(sample: &Sample<'_>, comments: usize, otherwise: &str) -> Abov
         Some(first) => {
             let lines = first.lines_above;
             Above {
-                skipped: decision(lines, format!("{lines} lines of comments are skipped")),
+                skipped: decision(lines, format!("{} skipped: comments", count_lines(lines))),
                 proposed: None,
             }
         }
@@ -218,23 +240,44 @@ fn below_padded_notes(records: &[SampleRecord<'_>]) -> Option<usize> {
     (1..records.len().min(MAX_NOTES)).rfind(is_start)
 }
 
+/// Whether the records above a table are a table of their own: one has most of the names of the
+/// header below, or at least three even records have a header or are rows.
+fn is_table(titles: &[SampleRecord<'_>], header: &SampleRecord<'_>) -> bool {
+    let shares_names = |title: &SampleRecord<'_>| {
+        let is_shared = |column: &usize| {
+            let cell = title.cell(*column).trim_ascii();
+            !cell.is_empty() && cell.eq_ignore_ascii_case(header.cell(*column).trim_ascii())
+        };
+        let shared = (0..title.width()).filter(is_shared).count();
+        title.filled() > 1 && 2 * shared > title.filled()
+    };
+    // Excel pads every record to the same width, and an empty one stands between the tables.
+    let filled = titles.split(|title| title.filled() == 0).next();
+    let filled = filled.unwrap_or_default();
+    let width = filled.first().map_or(0, SampleRecord::filled);
+    let is_even = width > 1 && filled.iter().all(|title| title.filled() == width);
+    titles.iter().any(shares_names)
+        || filled.len() > 2 && is_even && first_record(filled).value != FirstRecord::Unknown
+}
+
 /// Why the records above a table cannot be data, if that is clear.
 fn reason(
     titles: &[SampleRecord<'_>],
     table: &[SampleRecord<'_>],
     width: usize,
 ) -> Option<&'static str> {
-    if titles.iter().any(|title| title.filled() >= width) {
+    if titles.iter().any(|title| title.filled() >= width) || is_table(titles, &table[0]) {
         return None;
     }
-    if width > 2 && titles.iter().all(|title| title.filled() <= 1) {
-        return Some("they have one field each, like titles");
-    }
     let first = first_record(table).value;
-    if table[0].after_blank && first != FirstRecord::Row {
-        return Some("a blank line separates them from the table");
+    let is_apart = table[0].after_blank || first != FirstRecord::Row;
+    if width > 2 && is_apart && titles.iter().all(|title| title.filled() <= 1) {
+        return Some("one field each, like titles");
     }
-    (first == FirstRecord::Header).then_some("they have fewer fields, and a header follows them")
+    if table[0].after_blank && first != FirstRecord::Row {
+        return Some("a blank line stands between them and the table");
+    }
+    (first == FirstRecord::Header).then_some("fewer fields than the table, and a header follows")
 }
 
 #[cfg(test)]
@@ -263,7 +306,23 @@ mod tests {
                 "Report:,Sales,,\n,,,\nRegion,Q1,Q2,Q3\nNorth,1,2,3\nSouth,4,5,6\n",
                 2,
             ),
-            ("Title\n1,2,3\n4,5,6\n", 1),
+            (
+                "Monthly Sales Report\nregion,q1,q2\nNorth,1,2\nSouth,3,4\n",
+                1,
+            ),
+            (
+                "# logger 7, firmware 2\ntime,temp\n10:00,5.0\n10:01,5.1\n",
+                1,
+            ),
+            (
+                "# by X\n# of Smith, Jones\nname,city\nAda,London\nEve,Rome\n",
+                2,
+            ),
+            ("##v4\n##x\n#CHROM,POS\nchr1,1900\nchr2,15000\n", 2),
+            (
+                "day,killed,hurt\n1,2,3\n2,3,4\n\nNotes:\n1. Provisional.\n2. As of May.\n3. x\n",
+                0,
+            ),
             ("a,b,c\n1,x,2\n1,x,2,3\n1,x,2\n1,x,2\n", 0),
             ("#name,position\nx,1\ny,2\n", 0),
             ("##made\n##by\n#name,position\nx,1\ny,2\n", 2),
@@ -282,6 +341,7 @@ mod tests {
             "\"name,city,zip\nAda,London,x\nEve,Paris,y\n",
             "email,,\na@x,,\nb@x,,\nc@x,,\n",
             "#rust,5\n#go,7\njava,3\nperl,4\n",
+            "#tag,n\n#rust,5\n#go,7\njava,1996\nperl,30\nruby,12\n",
         ] {
             assert_eq!(found(text), (0, None), "{text}");
         }
@@ -292,6 +352,15 @@ mod tests {
         let cases = [
             ("a,b\nx,y,z,u\np,q,r,s\n", 1),
             ("name\nAda,London\nEve,Paris\n", 1),
+            ("Title\n1,2,3\n4,5,6\n", 1),
+            (
+                "Name,City\nAda,London\nBob,Paris\n\nName,City,Zip,Phone\nEve,Rome,1,5\nJoe,Oslo,2,6\nMax,Bern,3,7\n",
+                4,
+            ),
+            (
+                "Region,Sales,,\nNorth,100,,\nSouth,200,,\n,,,\nProduct,Units,Price,Total\nA,1,5,5\nB,2,6,12\n",
+                4,
+            ),
         ];
         for (text, lines) in cases {
             assert_eq!(found(text), (0, Some(lines)), "{text}");

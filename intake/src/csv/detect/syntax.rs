@@ -22,15 +22,9 @@ pub(super) fn has_blank_after_delimiters(sample: &Sample<'_>) -> bool {
     let mut fields = 0;
     for record in &sample.records {
         for field in record.fields.iter().skip(1) {
-            let is_quoted = record.is_quoted(field, sample.syntax);
-            let start = if is_quoted {
-                field.start - 1
-            } else {
-                field.start
-            };
-            let is_led = match is_quoted {
-                true => record.text[..start].ends_with(b" "),
-                false => record.text[start..].starts_with(b" "),
+            let is_led = match record.is_quoted(field, sample.syntax) {
+                true => record.text[..field.start - 1].ends_with(b" "),
+                false => record.text[field.start..].starts_with(b" "),
             };
             if !is_led {
                 return false;
@@ -49,7 +43,8 @@ pub(super) fn split(text: &[u8], given: Given, whole: bool) -> (Sample<'_>, Stri
         delimiter, names, ..
     } = given;
     let (mut sample, mut evidence) = delimited(text, delimiter, names, quote, whole);
-    if given.quote.is_none() && !text.contains(&b'"') && text.contains(&b'\'') {
+    let may_be_apostrophe = given.quote.is_none() && delimiter != Some('\'');
+    if may_be_apostrophe && !text.contains(&b'"') && text.contains(&b'\'') {
         // The delimiter may have been sought inside of these quotes.
         let (single, single_evidence) = delimited(text, delimiter, names, Some(b'\''), whole);
         let quoted = quoted_fields(&single);
@@ -69,6 +64,8 @@ pub(super) fn split(text: &[u8], given: Given, whole: bool) -> (Sample<'_>, Stri
             escaped
         }
     };
+    // If the delimiter were also the escape character, it would hide the quotes that open fields.
+    let escape = escape.filter(|escape| char::from(*escape) != sample.syntax.delimiter());
     let Some(escape) = escape else {
         return (sample, evidence);
     };
@@ -126,6 +123,21 @@ mod tests {
             ),
             ("Sales; 2024\n\na,b,c\n1,2,3\n4,5,6\n", ','),
             ("a, b, c\n1, 2, 3\n4, 5, 6\n", ','),
+            ("Log\ntime, temp, hum\n10:00, 5, 60\n10:01, 5, 61\n", ','),
+            (
+                "t\tsummary\nT-0\tprinter,paper,jam\nT-1\tprinter,ink,jam\n",
+                '\t',
+            ),
+            ("Name,Tags\nAda,Work;VIP;Math\nBob,Home;VIP;Art\n", ','),
+            (
+                "1;Bolt;red,blue,black,green\n2;Nut;red,blue,black,grey\n",
+                ';',
+            ),
+            ("id;v1,v2,v3\n1;2,3,4\n2;3,4,5\n", ';'),
+            (
+                "Day;Sum\n1.1.2024;5,00\n2.1.2024;6,00\n\nTotal: 11,00\nBank: X\nPage: 1\nEnd\n",
+                ';',
+            ),
         ];
         for (text, delimiter) in cases {
             assert_eq!(found(text).delimiter(), delimiter, "{text}");
@@ -145,6 +157,8 @@ mod tests {
             "address\n1 Main St, Austin, TX\n2 Elm St, Salem, OR\n",
             "text\nhello, world\nbye\n",
             "note\nplain\none, two\nplain\nthree, four\n",
+            "sum\n1,50\n2,75\n13,20\n",
+            "people\n1,234\n15,678\n1,234,567\n",
         ] {
             assert_ne!(found(text).delimiter(), ',', "{text}");
         }

@@ -126,7 +126,7 @@ impl Transcoder {
                 held.extend_from_slice(rest);
                 if held.len() >= SAMPLE_BYTES || last && !held.is_empty() {
                     let held = mem::take(held);
-                    self.decide(&held);
+                    self.decide(&held, held.len() < SAMPLE_BYTES);
                     self.decode(&held, last, text);
                 }
             }
@@ -134,9 +134,20 @@ impl Transcoder {
         }
     }
 
-    /// Decides the encoding by the bytes from the first non-ASCII one.
-    fn decide(&mut self, held: &[u8]) {
-        let whole = held.len() < SAMPLE_BYTES;
+    /// Decodes what is held back, because the rest of the file is not read.
+    pub(super) fn cut(&mut self, text: &mut Vec<u8>) {
+        if let State::Undecided(held) = &mut self.state
+            && !held.is_empty()
+        {
+            let held = mem::take(held);
+            self.decide(&held, false);
+            self.decode(&held, false, text);
+        }
+    }
+
+    /// Decides the encoding by the bytes from the first non-ASCII one. `whole` means that the file
+    /// ends with them.
+    fn decide(&mut self, held: &[u8], whole: bool) {
         match detect_late(&held[..held.len().min(SAMPLE_BYTES)], whole) {
             Ok(decision) => {
                 self.charset = decision.value;

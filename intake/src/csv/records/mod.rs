@@ -4,8 +4,11 @@
 //! Nothing here depends on how the bytes arrived. Whether a record is too long is decided
 //! without looking beyond the limit, however much of the file has arrived.
 
+mod skipping;
+
 use std::ops::Range;
 
+use self::skipping::Skipping;
 use super::source_length::SourceLength;
 use super::syntax::{Extent, Field, Fields, Scan, Syntax, Trim, line_end, line_ends};
 
@@ -13,13 +16,6 @@ use super::syntax::{Extent, Field, Fields, Scan, Syntax, Trim, line_end, line_en
 /// then on it is scanned only when it has doubled, so that the total time stays linear even if each
 /// piece is a single byte.
 const RESCAN_BYTES: usize = 1 << 10;
-
-/// A record that is too long is skipped if it is at most this many times the limit. Beyond
-/// that, the file is not CSV.
-const MAX_SKIP_FACTOR: u64 = 16;
-
-/// How many bytes are kept of a record that is too long.
-const KEPT_BYTES: usize = 4 << 10;
 
 /// A position in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,15 +101,6 @@ pub(super) struct Records {
     skipping: Option<Skipping>,
 }
 
-/// A record that is too long and whose end has not been found yet.
-#[derive(Debug)]
-struct Skipping {
-    position: Position,
-    kept: Vec<u8>,
-    /// The number of bytes skipped so far.
-    bytes: usize,
-}
-
 impl Records {
     /// `offset` is the length of the byte order mark, which is not part of the text. Of each record
     /// at most `max_fields` fields are kept.
@@ -156,8 +143,8 @@ impl Records {
         self.syntax
     }
 
-    /// Reads over physical lines, whatever quotes are in them. Returns how many were read over,
-    /// which are fewer only if the text ends before; then more text may follow.
+    /// Skips physical lines, whatever quotes are in them. Returns the number of skipped lines,
+    /// which is smaller only if the text ends before; then more text may follow.
     pub(super) fn skip_lines(&mut self, lines: u64) -> u64 {
         let mut skipped = 0;
         while skipped < lines {
@@ -303,24 +290,6 @@ impl Records {
         Next::Record { bad_quote }
     }
 
-    /// Skips a record that is complete but longer than the limit.
-    fn skip_complete(&mut self, extent: Extent) -> Next {
-        let Extent {
-            content,
-            next,
-            inner_lines,
-            ..
-        } = extent;
-        let skipping = Skipping {
-            position: self.position,
-            kept: beginning(&self.buffer[self.start..][..content]),
-            bytes: next,
-        };
-        self.advance(next, inner_lines + u64::from(next > content));
-        let actual = next as u64;
-        broken(BrokenKind::TooLong { actual }, skipping)
-    }
-
     /// Reports the record up to the end of the line with the quote at `open`. Reading continues
     /// on the next line, as if that quote had not been opened.
     fn report_line(&mut self, kind: BrokenKind, open: usize, window: usize) -> Next {
@@ -344,45 +313,6 @@ impl Records {
         Next::Broken(broken)
     }
 
-    /// Skips the window, and then the rest of its last line.
-    fn skip_window(&mut self, window: usize) -> Next {
-        let bytes = &self.buffer[self.start..][..window];
-        // A CR at the end may be half of a CRLF, so it is left for the next call.
-        let whole = whole_characters(&bytes[..window - usize::from(is_last_cr(bytes, window - 1))]);
-        let skipping = Skipping {
-            position: self.position,
-            kept: beginning(bytes),
-            bytes: whole.len(),
-        };
-        let (passed, lines) = (whole.len(), line_ends(whole));
-        self.advance(passed, lines);
-        self.skip(skipping)
-    }
-
-    fn skip(&mut self, mut skipping: Skipping) -> Next {
-        let rest = &self.buffer[self.start..];
-        let found = line_end(rest).filter(|(at, _)| self.ended || !is_last_cr(rest, *at));
-        let (passed, lines) = match found {
-            Some((_, next)) => (next, 1),
-            None if self.ended => (rest.len(), 0),
-            None => (rest.len() - usize::from(rest.ends_with(b"\r")), 0),
-        };
-        skipping.bytes += passed;
-        let (actual, max) = (skipping.bytes as u64, self.limit as u64 * MAX_SKIP_FACTOR);
-        if actual > max {
-            let rest = rest.len();
-            self.ended = true;
-            self.advance(rest, 0);
-            return broken(BrokenKind::Endless { actual: max }, skipping);
-        }
-        self.advance(passed, lines);
-        if found.is_some() || self.ended {
-            return broken(BrokenKind::TooLong { actual }, skipping);
-        }
-        self.skipping = Some(skipping);
-        Next::More
-    }
-
     fn advance(&mut self, bytes: usize, lines: u64) {
         let passed = &self.buffer[self.start..self.start + bytes];
         self.position.offset += self.length.measure(passed);
@@ -395,30 +325,4 @@ impl Records {
 /// Whether the byte at `at` is a CR, and the last byte.
 fn is_last_cr(bytes: &[u8], at: usize) -> bool {
     at + 1 == bytes.len() && bytes.last() == Some(&b'\r')
-}
-
-/// The bytes without an incomplete character at the end.
-fn whole_characters(bytes: &[u8]) -> &[u8] {
-    // UTF-8 continuation bytes, and the bytes that mark an undecodable one.
-    let is_inner = |byte: &&u8| matches!(byte, 0x80..=0xbf | 0xf8..);
-    let inner = bytes.iter().rev().take_while(is_inner).count();
-    let ends = bytes.len() - inner;
-    let first = bytes[..ends].last() >= Some(&0xc0);
-    &bytes[..ends - usize::from(first)]
-}
-
-/// The part that is kept of a record that is too long.
-fn beginning(bytes: &[u8]) -> Vec<u8> {
-    match bytes.get(..KEPT_BYTES) {
-        Some(bytes) => whole_characters(bytes).to_vec(),
-        None => bytes.to_vec(),
-    }
-}
-
-fn broken(kind: BrokenKind, skipping: Skipping) -> Next {
-    Next::Broken(Broken {
-        kind,
-        position: skipping.position,
-        bytes: skipping.kept,
-    })
 }
