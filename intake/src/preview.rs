@@ -83,19 +83,7 @@ pub async fn preview(
     options: &Options,
     settings: &IntakeSettings,
 ) -> Result<Preview, Refusal> {
-    let pieces = FirstBytes {
-        pieces,
-        remaining: MAX_BYTES,
-        is_cut: false,
-    };
-    let source = FileSource::new(pieces, settings.max_upload_bytes);
-    let mut file = Beginning {
-        file: Decompressor::open(source, settings.limits).await?,
-        is_cut: false,
-        has_ended: false,
-        has_header: false,
-        first: Vec::new(),
-    };
+    let mut file = Beginning::open(pieces, settings).await?;
     let limits = csv_limits(&settings.limits);
     let opened = open(&mut file, options.csv.clone(), limits).await;
     let mut shown = Shown::default();
@@ -127,14 +115,7 @@ pub async fn preview(
         is_refused: problem.is_some(),
     };
     let skip = reader.as_ref().and_then(CsvReader::proposed_skip);
-    if file.first.is_empty() {
-        file.first.extend_from_slice(file.file.refused());
-    }
-    let sample = Sample {
-        bytes: &file.first,
-        is_whole: file.has_ended && file.first.len() < SAMPLE_BYTES,
-    };
-    let suggestions = suggestions(sample, options, limits, trial, skip);
+    let suggestions = suggestions(file.sample(), options, limits, trial, skip);
     Ok(Preview {
         first_lines: first_lines(&file.first, dialect.as_ref()),
         dialect,
@@ -267,6 +248,33 @@ struct Beginning<S> {
 }
 
 impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Beginning<S> {
+    async fn open(pieces: S, settings: &IntakeSettings) -> Result<Self, Refusal> {
+        let pieces = FirstBytes {
+            pieces,
+            remaining: MAX_BYTES,
+            is_cut: false,
+        };
+        let source = FileSource::new(pieces, settings.max_upload_bytes);
+        Ok(Self {
+            file: Decompressor::open(source, settings.limits).await?,
+            is_cut: false,
+            has_ended: false,
+            has_header: false,
+            first: Vec::new(),
+        })
+    }
+
+    /// The bytes on which proposals are tried.
+    fn sample(&mut self) -> Sample<'_> {
+        if self.first.is_empty() {
+            self.first.extend_from_slice(self.file.refused());
+        }
+        Sample {
+            bytes: &self.first,
+            is_whole: self.has_ended && self.first.len() < SAMPLE_BYTES,
+        }
+    }
+
     /// Reads on until the sample is complete, so that the proposals do not depend on how the bytes
     /// arrive. The file has been refused already, so a further fault changes nothing.
     async fn fill_sample(&mut self) {

@@ -49,7 +49,7 @@ async fn a_panic_while_leftovers_are_listed_does_not_end_the_sweeper() -> Result
 }
 
 #[tokio::test]
-async fn a_panic_while_a_dead_letter_is_stored_does_not_end_the_moving() -> Result<()> {
+async fn dead_letters_are_still_moved_after_a_panic_while_one_was_stored() -> Result<()> {
     let mut fixture = Fixture::new(&[]).await?;
     fixture.backends.store = Arc::new(FaultyStore {
         park_panics: AtomicU32::new(1),

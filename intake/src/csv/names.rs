@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use carga_common::upload::Renamed;
 
-use super::detect::{Layout, Sample};
+use super::detect::{Index, Layout, Sample};
 use super::fault::FileFault;
 use super::syntax::Syntax;
 
@@ -202,14 +202,15 @@ fn fit_rows(columns: &mut Vec<Column>, layout: &Layout, named: &mut NamedColumns
         }
     }
     if columns.len() < width {
-        if columns.len() + 1 == width && layout.has_index() {
-            // R's `write.table` and others write the index of the rows without a name.
-            let has_name = columns.first().is_some_and(names_index);
-            let at = if has_name { columns.len() } else { 0 };
-            columns.insert(at, Column::without_name());
-            return;
+        let has_name = columns.first().is_some_and(names_index);
+        match layout.index().filter(|_| columns.len() + 1 == width) {
+            Some(Index::BeforeTexts) if has_name => columns.push(Column::without_name()),
+            Some(index) if !has_name || index == Index::Written => {
+                // R's `write.table` and others write the index of the rows without a name.
+                columns.insert(0, Column::without_name());
+            }
+            _ => number_all(columns, width, named),
         }
-        number_all(columns, width, named);
     }
 }
 
@@ -219,7 +220,7 @@ fn names_index(column: &Column) -> bool {
         "id", "no", "nr", "num", "number", "index", "idx", "row", "pos", "#",
     ];
     let name = column.name.trim().trim_end_matches('.').to_lowercase();
-    NAMES.contains(&name.as_str()) || name.ends_with("_id") || name.ends_with(" id")
+    NAMES.contains(&name.as_str())
 }
 
 /// Removes all names, because it is unknown which name stands above which values. Numbers are
@@ -354,6 +355,10 @@ mod tests {
         for rows in ["1,x,y\n2,x,y\n3,x,y\n", quoted] {
             assert_eq!(named("a,b", rows).columns, ["column_1", "a", "b"]);
         }
+        let r = named("id,score", "\"1\",17,5.5\n\"2\",18,6.5\n\"3\",19,7.5\n");
+        assert_eq!(r.columns, ["column_1", "id", "score"]);
+        let values = named("id,score", "1,17,5.5\n2,18,6.5\n3,19,7.5\n");
+        assert_eq!(values.columns, ["column_1", "column_2", "column_3"]);
         let unquoted = named("a,b", "Norway,5,2020\nSweden,10,2021\nFinland,6,2022\n");
         assert_eq!(unquoted.columns, ["column_1", "column_2", "column_3"]);
         let id = named("id,name", "1,Ada,x\n2,Bob,y\n3,Eve,z\n");

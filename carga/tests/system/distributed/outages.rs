@@ -81,37 +81,43 @@ async fn workers_wait_until_their_database_role_may_log_in_again() -> Result<()>
 #[tokio::test]
 async fn workers_wait_for_a_killed_archive() -> Result<()> {
     let mut s3 = S3::start().await?;
-    let app = App::start(one_batch_at_a_time(Scope::new().await?.with_s3(&s3)?), 2).await?;
-    let id = Uuid::now_v7();
-    let sending = app.start_sending(id, paced(flights().await?, 10_000_000));
-    app.wait_for_more_batches(id, 40).await?;
-    s3.kill()?;
-    // Receiving does not need the archive.
-    ensure!(sending.await??.status() == 202);
-    let upload = app.upload(id).await?.unwrap_or_default();
-    ensure!(upload["status"] == "processing", "{upload}");
-    s3.restart().await?;
-    app.expect_completed(id, FLIGHTS_ROWS).await?;
-    assert_no_batch_failed(&app);
-    app.close().await
+    let restart = async |s3: &mut S3| s3.restart().await;
+    wait_for_an_archive(&mut s3, S3::kill, Duration::ZERO, restart).await
 }
 
 /// A key that was revoked is not the fault of a batch either.
 #[tokio::test]
 async fn workers_wait_until_their_key_for_the_archive_is_valid_again() -> Result<()> {
-    let s3 = S3::start().await?;
-    let scope = Scope::new().await?.with_s3(&s3)?;
-    let app = App::start(one_batch_at_a_time(scope), 2).await?;
+    let revoke = |s3: &mut S3| {
+        s3.revoke_key();
+        Ok(())
+    };
+    let restore = async |s3: &mut S3| {
+        s3.restore_key();
+        Ok(())
+    };
+    wait_for_an_archive(&mut S3::start().await?, revoke, REVOKED, restore).await
+}
+
+/// Takes the archive away while a file is received, and gives it back some time after the file was
+/// accepted.
+async fn wait_for_an_archive(
+    s3: &mut S3,
+    take_away: impl FnOnce(&mut S3) -> Result<()>,
+    away: Duration,
+    give_back: impl AsyncFnOnce(&mut S3) -> Result<()>,
+) -> Result<()> {
+    let app = App::start(one_batch_at_a_time(Scope::new().await?.with_s3(s3)?), 2).await?;
     let id = Uuid::now_v7();
     let sending = app.start_sending(id, paced(flights().await?, 10_000_000));
     app.wait_for_more_batches(id, 40).await?;
-    s3.revoke_key();
+    take_away(s3)?;
     // Receiving does not need the archive.
     ensure!(sending.await??.status() == 202);
-    tokio::time::sleep(REVOKED).await;
+    tokio::time::sleep(away).await;
     let upload = app.upload(id).await?.unwrap_or_default();
     ensure!(upload["status"] == "processing", "{upload}");
-    s3.restore_key();
+    give_back(s3).await?;
     app.expect_completed(id, FLIGHTS_ROWS).await?;
     assert_no_batch_failed(&app);
     app.close().await

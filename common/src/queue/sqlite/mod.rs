@@ -97,7 +97,7 @@ impl SqliteQueue {
             },
             requests: requests.downgrade(),
             announce,
-            orphans: Vec::new(),
+            unreleased: Vec::new(),
         };
         tokio::spawn(writer.run(inbox));
         Ok(Self {

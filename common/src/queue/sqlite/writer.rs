@@ -131,7 +131,7 @@ pub(super) struct Writer {
     /// Sends the number of messages to consumers and publishers.
     pub(super) announce: watch::Sender<usize>,
     /// Leases whose settlement could not be committed. The next transaction releases them.
-    pub(super) orphans: Vec<(i64, i64)>,
+    pub(super) unreleased: Vec<(i64, i64)>,
 }
 
 /// An answer that waits for the commit.
@@ -164,7 +164,7 @@ impl Writer {
                 let _ = self.release_all().await;
                 return;
             };
-            let mut group: Vec<Request> = self.orphans.drain(..).map(release).collect();
+            let mut group: Vec<Request> = self.unreleased.drain(..).map(release).collect();
             group.push(first);
             let mut bytes = 0;
             while group.len() < GROUP_REQUESTS && bytes < GROUP_BYTES {
@@ -210,7 +210,7 @@ impl Writer {
         match committed {
             Ok(count) if changes => drop(self.announce.send_replace(count)),
             Ok(_) => {}
-            Err(_) => self.orphans = leases,
+            Err(_) => self.unreleased = leases,
         }
         closing
     }

@@ -83,7 +83,7 @@ macro_rules! contract {
                 }
                 silence {
                     a_publish_to_a_silent_queue_fails_in_time
-                    a_delivery_whose_copy_fails_is_redelivered
+                    a_delivery_is_redelivered_if_the_copy_that_replaces_it_fails
                 }
                 dead_letters {
                     a_dead_letter_keeps_its_reason_id_and_body

@@ -32,7 +32,9 @@ pub(super) async fn a_publish_to_a_silent_queue_fails_in_time<F: QueueFixture>(
     Ok(())
 }
 
-pub(super) async fn a_delivery_whose_copy_fails_is_redelivered<F: QueueFixture>(
+pub(super) async fn a_delivery_is_redelivered_if_the_copy_that_replaces_it_fails<
+    F: QueueFixture,
+>(
     fixture: &F,
 ) -> Result<()> {
     const BATCHES: u32 = 3;

@@ -47,7 +47,7 @@ pub(in crate::csv) fn detect_late(sample: &[u8], whole: bool) -> Detection {
     };
     let mut found = legacy(complete)?;
     // In other encodings, two letters that are also one of UTF-8 stand rarely beside each other.
-    if valid > invalid && is_latin(found.value) {
+    if is_latin(found.value) && valid > 0 && 3 * valid >= invalid {
         return Err(unknown(&[Charset::UTF_8, found.value]));
     }
     let all = valid + invalid;

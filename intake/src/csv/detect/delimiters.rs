@@ -195,18 +195,22 @@ struct Shape {
     has_values: bool,
     /// Whether the records below the first one are numbers if they are not split.
     is_numbers: bool,
+    /// Whether the delimiter is a decimal comma in fields that another delimiter separates.
+    is_decimal: bool,
+    is_semicolon: bool,
 }
 
 /// The share of even records, reduced by the dirty fields per record, in millionths. Then whether
-/// the first record is split. Then whether the first fields are clean, because a list of values
-/// stands rarely in the first column. Then the share of followers without a leading blank, in
-/// thousandths. Then the width.
-type Rank = (usize, bool, bool, usize, usize);
+/// the first record is split. Then whether the delimiter is a semicolon, or else the first fields
+/// are clean, because a list of values rarely stands in the first column. Then the share of
+/// followers without a leading blank, in thousandths. Then the width.
+type Rank = (usize, bool, usize, usize, usize);
 
 impl Shape {
     /// `others` are the other delimiters that occur in the text.
     fn of(sample: &Sample<'_>, others: &[char]) -> Self {
         let mut shape = Self {
+            is_semicolon: sample.syntax.delimiter() == ';',
             first_is_single: sample
                 .records
                 .first()
@@ -229,7 +233,9 @@ impl Shape {
                 let is_quoted = record.is_quoted(field, sample.syntax);
                 let text = &record.text[field.start..field.end];
                 let is_dirty = !is_quoted && !is_clean(text, others);
-                shape.dirty_fields += usize::from(is_dirty);
+                // A tab hardly ever stands in a cell.
+                let has_tab = is_dirty && others.contains(&'\t') && text.contains(&b'\t');
+                shape.dirty_fields += usize::from(is_dirty) + usize::from(has_tab);
                 shape.dirty_first += usize::from(is_dirty && index == 0);
                 let is_led = index > 0 && !is_quoted && text.starts_with(b" ") && text.len() > 1;
                 shape.blank_led += usize::from(is_led);
@@ -237,9 +243,11 @@ impl Shape {
         }
         let below = records.get(shape.start + 1..).unwrap_or_default();
         shape.has_values = shape.is_even() && has_value_column(below, shape.width);
+        let mut all_below = records.iter().skip(1);
         shape.is_numbers = sample.syntax.delimiter() == ','
             && shape.first_is_single
-            && below.iter().all(|row| Kind::of(row.text) == Kind::Number);
+            && all_below.all(|row| Kind::of(row.text) == Kind::Number);
+        shape.is_decimal = sample.syntax.delimiter() == ',' && has_decimal_commas(records, others);
         shape
     }
 
@@ -250,7 +258,7 @@ impl Shape {
 
     /// Whether every record of the text, from the first one, belongs to an even table.
     fn is_even_from_first(&self) -> bool {
-        self.start == 0 && self.is_even() && self.rank().0 > 0
+        self.start == 0 && self.is_even() && !self.is_decimal && self.rank().0 > 0
     }
 
     fn evidence(&self) -> String {
@@ -266,7 +274,7 @@ impl Shape {
     fn rank(&self) -> Rank {
         let is_one_column = self.is_prose() || self.is_numbers || self.singles > self.equal_rows;
         if self.width < 2 || is_one_column {
-            return (0, false, false, 0, 0);
+            return (0, false, 0, 0, 0);
         }
         let even = self.equal_rows * 1000 / self.rows.max(1);
         let clean = self.rows * 1000 / (self.rows + self.dirty_fields).max(1);
@@ -274,7 +282,10 @@ impl Shape {
         (
             even * clean,
             !self.first_is_single,
-            2 * self.dirty_first <= self.rows,
+            match self.is_semicolon {
+                true => 2,
+                false => usize::from(2 * self.dirty_first <= self.rows),
+            },
             tight,
             self.width,
         )
@@ -286,6 +297,26 @@ impl Shape {
         let is_table = self.width > 2 && self.has_values;
         self.first_is_single && 10 * self.blank_led >= 9 * self.followers && !is_table
     }
+}
+
+/// Whether most commas stand between digits, and another delimiter stands in each record below the
+/// first one.
+fn has_decimal_commas(records: &[SampleRecord<'_>], others: &[char]) -> bool {
+    let (mut commas, mut decimal) = (0, 0);
+    for record in records {
+        for at in memchr::memchr_iter(b',', record.text) {
+            let before = at.checked_sub(1).and_then(|before| record.text.get(before));
+            let mut neighbours = [before, record.text.get(at + 1)].into_iter();
+            commas += 1;
+            decimal += usize::from(neighbours.all(|byte| byte.is_some_and(u8::is_ascii_digit)));
+        }
+    }
+    let mut below = records.iter().skip(1);
+    let is_everywhere = |other: &char| {
+        let byte = *other as u8;
+        below.all(|record| record.text.contains(&byte))
+    };
+    2 * decimal > commas && others.iter().any(is_everywhere)
 }
 
 /// Whether a column of these even rows has only numbers, or only times.

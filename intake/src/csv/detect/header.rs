@@ -72,7 +72,10 @@ pub(super) fn first_record(records: &[SampleRecord<'_>]) -> Decision<FirstRecord
     if for_row > 0 || repeated > 1 {
         for_row += repeated + count(Vote::Empty);
     }
-    if only_numbers && votes[0] == Vote::Header && for_row >= for_header {
+    let mut cells = (1..columns).map(|column| first.cell(column).trim_ascii());
+    let are_whole = cells.all(|cell| cell.iter().all(u8::is_ascii_digit));
+    let is_series = are_whole && are_different(&numbers(first));
+    if only_numbers && is_series && votes[0] == Vote::Header && for_row >= for_header {
         let evidence = "assumed: the first field differs in kind from those below it, and the numbers of the others do not";
         return decision(FirstRecord::Unknown, evidence);
     }
@@ -135,17 +138,13 @@ fn names_in_spite_of_values(
             }
         };
     }
-    if !is_series(first) || !is_rare(is_series) {
-        return None;
-    }
-    // Data frames number their columns so.
-    let counts_from_0 = matches!(numbers.as_slice(), [0, 1, ..]);
-    match (counts_from_0 || numbers.len() > 3, has_text) {
-        (false, true) => unknown(
-            "assumed: the numbers of the first record ascend evenly, and those below it do not",
-        ),
-        (true, text) if text || counts_from_0 => {
-            header("the numbers of the first record ascend evenly, and those below it do not")
+    let is_even = is_series(first) && is_rare(is_series);
+    let ascends = ascends(first) && is_rare(ascends);
+    match numbers.as_slice() {
+        // Data frames number their columns so.
+        [0, 1, ..] if is_even => header("the numbers of the first record count from 0"),
+        _ if has_text && (is_even || ascends) => {
+            unknown("assumed: the numbers of the first record ascend, and those below it do not")
         }
         _ => None,
     }
@@ -165,6 +164,16 @@ fn has_index(first: &SampleRecord<'_>, rows: &[&SampleRecord<'_>]) -> bool {
         && first.cell(0).trim_ascii().is_empty()
         && rows.iter().all(|row| !row.cell(0).trim_ascii().is_empty())
         && (1..first.width()).all(may_be_name)
+}
+
+fn are_different(numbers: &[i64]) -> bool {
+    numbers.iter().collect::<HashSet<_>>().len() == numbers.len()
+}
+
+/// Whether a record has at least four whole numbers, each greater than the one before.
+fn ascends(record: &SampleRecord<'_>) -> bool {
+    let numbers = numbers(record);
+    numbers.len() > 3 && numbers.is_sorted_by(|one, next| one < next)
 }
 
 /// The whole numbers of a record.
@@ -339,6 +348,14 @@ mod tests {
             ("plan,2020\na,5\nb,6\n", FirstRecord::Unknown),
             (
                 "Ada,10,20,30\nBob,12,25,31\nEve,11,19,28\n",
+                FirstRecord::Unknown,
+            ),
+            (
+                "start,21.5,60,0\n1,21.6,61,0\n2,21.7,62,0\n",
+                FirstRecord::Row,
+            ),
+            (
+                "Land,0,1,5,10,15\nNO,10,15,12,13,14\nSE,9,8,1,6,5\n",
                 FirstRecord::Unknown,
             ),
             ("10,20,30\n15,22,41\n11,19,35\n", FirstRecord::Row),

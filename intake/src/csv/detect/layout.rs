@@ -16,6 +16,18 @@ const MIN_ROWS: usize = 3;
 /// The same for a sample that is not the whole file.
 const MIN_ROWS_OF_PART: usize = 10;
 
+/// First fields that are an index of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::csv) enum Index {
+    /// As programs write it without a name: it counts from 0, is quoted, or has a name for each
+    /// row.
+    Written,
+    /// It counts from 1, and texts follow it.
+    BeforeTexts,
+    /// It counts from 1, and the fields after it have values.
+    BeforeValues,
+}
+
 /// The shape of the rows below a header.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::csv) struct Layout {
@@ -24,9 +36,8 @@ pub(in crate::csv) struct Layout {
     is_trusted: bool,
     /// For each field, whether every row has nothing in it.
     empty: Vec<bool>,
-    /// Whether the first fields are an index, as of a data frame: they count the rows, or are
-    /// different quoted texts before numbers.
-    has_index: bool,
+    /// Whether the first fields are an index, as of a data frame.
+    index: Option<Index>,
 }
 
 impl Layout {
@@ -47,7 +58,7 @@ impl Layout {
             width: agreed.map(|(width, _)| width),
             is_trusted: rows.len() >= enough,
             empty,
-            has_index: has_index(rows, syntax),
+            index: index(rows, syntax),
         }
     }
 
@@ -75,33 +86,44 @@ impl Layout {
         more.iter().all(|is_empty| *is_empty).then_some(more.len())
     }
 
-    pub(in crate::csv) fn has_index(&self) -> bool {
-        self.has_index
+    pub(in crate::csv) fn index(&self) -> Option<Index> {
+        self.index
     }
 }
 
-fn has_index(rows: &[SampleRecord<'_>], syntax: Syntax) -> bool {
-    if rows.len() < MIN_ROWS {
-        return false;
+/// What the first fields say about an index without a name; `None` if they are none.
+fn index(rows: &[SampleRecord<'_>], syntax: Syntax) -> Option<Index> {
+    if rows.len() < MIN_ROWS || rows.iter().any(|row| row.width() < 2) {
+        return None;
     }
+    let is_quoted = |row: &SampleRecord<'_>| {
+        let first = row.fields.first();
+        first.is_some_and(|first| row.is_quoted(first, syntax))
+    };
+    let all_quoted = rows.iter().all(is_quoted);
     let number = |row: &SampleRecord<'_>| std::str::from_utf8(row.cell(0)).ok()?.parse().ok();
     let numbers: Option<Vec<usize>> = rows.iter().map(number).collect();
     if let Some(numbers) = numbers {
         let first = numbers.first().copied().unwrap_or(0);
-        return first <= 1 && numbers.iter().copied().eq(first..first + numbers.len());
+        let counts = first <= 1 && numbers.iter().copied().eq(first..first + numbers.len());
+        let are_texts = rows.iter().all(|row| Kind::of(row.cell(1)) == Kind::Text);
+        return counts.then_some(match (first == 0 || all_quoted, are_texts) {
+            (true, _) => Index::Written,
+            (false, true) => Index::BeforeTexts,
+            (false, false) => Index::BeforeValues,
+        });
     }
     let names: HashSet<&[u8]> = rows.iter().map(|row| row.cell(0)).collect();
     let is_value = |row: &SampleRecord<'_>, field| {
         let kind = Kind::of(row.cell(field));
         kind.is_value() || matches!(kind, Kind::Missing | Kind::Empty)
     };
-    // R writes such names in quotes. Without them, the first column may be any column of texts.
     let is_named = |row: &SampleRecord<'_>| {
-        let first = row.fields.first();
-        let is_quoted = first.is_some_and(|first| row.is_quoted(first, syntax));
-        is_quoted
-            && Kind::of(row.cell(0)) == Kind::Text
-            && (1..row.width()).all(|field| is_value(row, field))
+        Kind::of(row.cell(0)) == Kind::Text && (1..row.width()).all(|field| is_value(row, field))
     };
-    names.len() == rows.len() && rows.iter().all(|row| row.width() > 1 && is_named(row))
+    // R writes such names in quotes, or separates them by tabs. In other files, the first column
+    // may be any column of texts.
+    let may_be_r = all_quoted || matches!(syntax.delimiter(), '\t' | ' ');
+    let are_names = names.len() == rows.len() && rows.iter().all(is_named);
+    (may_be_r && are_names).then_some(Index::Written)
 }

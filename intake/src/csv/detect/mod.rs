@@ -9,7 +9,7 @@ mod sample;
 mod skip;
 mod syntax;
 
-pub(super) use self::layout::Layout;
+pub(super) use self::layout::{Index, Layout};
 pub(super) use self::sample::Sample;
 pub(super) use self::syntax::Given;
 

@@ -127,7 +127,12 @@ pub(super) fn without_footer<'a, 'b>(records: &'b [SampleRecord<'a>]) -> &'b [Sa
         return records;
     };
     let is_even = second_last.width() == last.width();
-    match is_even && (note.after_blank || last.width() > 2) {
+    let (is_split, is_wide) = (records[0].width() > 1, last.width() > 2);
+    let is_footer = match note.after_blank {
+        true => is_split || is_wide,
+        false => is_split && is_wide,
+    };
+    match is_even && is_footer {
         true => above,
         false => records,
     }

@@ -73,7 +73,8 @@ pub(super) fn table(records: &[SampleRecord<'_>]) -> Option<Table> {
         let is_even = 10 * *count >= TENTHS * total && 2 * *count > below;
         // In a small table, a single damaged row is more than a tenth.
         let continues = best.is_some_and(|table| table.width == record.width());
-        if record.width() > 1 && *count >= 2 && (is_even || continues && 2 * *count > total) {
+        let is_table = is_even || continues && 2 * *count > total;
+        if record.width() > 1 && *count >= 2 && is_table && !is_below(records, best, record) {
             // The smallest start wins, because the loop goes backwards.
             best = Some(Table {
                 start,
@@ -82,6 +83,18 @@ pub(super) fn table(records: &[SampleRecord<'_>]) -> Option<Table> {
         }
     }
     best
+}
+
+/// Whether the table begins below this record, which has fewer fields, with a header below a blank
+/// line. Such records describe the table.
+fn is_below(records: &[SampleRecord<'_>], table: Option<Table>, record: &SampleRecord<'_>) -> bool {
+    let Some(Table { start, width }) = table else {
+        return false;
+    };
+    record.width() < width
+        && records[start].after_blank
+        && start <= MAX_TITLES
+        && first_record(&records[start..]).value == FirstRecord::Header
 }
 
 /// How many comments stand above the table. A comment just above it may be its header, as in
@@ -95,7 +108,11 @@ fn comments(records: &[SampleRecord<'_>]) -> usize {
     };
     let is_text = |comment: &&SampleRecord<'_>| comment.text.starts_with(b"# ");
     let is_uneven = |comment: &SampleRecord<'_>| comment.width() != first.width();
-    if comments.iter().all(|comment| is_text(&comment)) && comments.iter().any(is_uneven) {
+    // A blank follows each comma of a sentence, and hardly any comma of a header.
+    let is_prose = (1..last.width()).all(|field| last.cell(field).starts_with(b" "));
+    let may_be_header = !is_uneven(last) && !is_prose;
+    let all_texts = comments.iter().all(|comment| is_text(&comment));
+    if all_texts && comments.iter().any(is_uneven) && !may_be_header {
         return count;
     }
     // A comment that has the width of the table may also be its header, or a row.
@@ -172,16 +189,16 @@ fn may_be_header(titles: &[SampleRecord<'_>], table: &[SampleRecord<'_>], width:
     let Some(last) = titles.last() else {
         return false;
     };
-    let may_be_words = !table.first().is_some_and(|first| first.after_blank)
+    let may_be_other = !table.first().is_some_and(|first| first.after_blank)
         && first_record(table).value != FirstRecord::Header;
     let at_other = [b',', b';', b'\t', b'|', b' ']
         .into_iter()
-        .filter(|delimiter| *delimiter != b' ' || may_be_words)
         .any(|delimiter| {
             let parts = last.text.split(|byte| *byte == delimiter);
             last.width() == 1 && parts.count() == width
         });
-    last.filled() > 1 && last.width() + 1 >= width || at_other
+    let is_apart = table.first().is_some_and(|first| first.after_blank);
+    last.filled() > 1 && last.width() + 1 >= width && !is_apart || may_be_other && at_other
 }
 
 /// The subject of a sentence about skipped lines.
@@ -241,8 +258,10 @@ fn below_padded_notes(records: &[SampleRecord<'_>]) -> Option<usize> {
 }
 
 /// Whether the records above a table are a table of their own: one has most of the names of the
-/// header below, or at least three even records have a header or are rows.
-fn is_table(titles: &[SampleRecord<'_>], header: &SampleRecord<'_>) -> bool {
+/// header below, or at least three even records have a header or are rows. Above a table that is
+/// much longer, such records describe it.
+fn is_table(titles: &[SampleRecord<'_>], table: &[SampleRecord<'_>]) -> bool {
+    let header = &table[0];
     let shares_names = |title: &SampleRecord<'_>| {
         let is_shared = |column: &usize| {
             let cell = title.cell(*column).trim_ascii();
@@ -257,7 +276,10 @@ fn is_table(titles: &[SampleRecord<'_>], header: &SampleRecord<'_>) -> bool {
     let width = filled.first().map_or(0, SampleRecord::filled);
     let is_even = width > 1 && filled.iter().all(|title| title.filled() == width);
     titles.iter().any(shares_names)
-        || filled.len() > 2 && is_even && first_record(filled).value != FirstRecord::Unknown
+        || filled.len() > 2
+            && is_even
+            && table.len() < 4 * titles.len()
+            && first_record(filled).value != FirstRecord::Unknown
 }
 
 /// Why the records above a table cannot be data, if that is clear.
@@ -266,7 +288,7 @@ fn reason(
     table: &[SampleRecord<'_>],
     width: usize,
 ) -> Option<&'static str> {
-    if titles.iter().any(|title| title.filled() >= width) || is_table(titles, &table[0]) {
+    if titles.iter().any(|title| title.filled() >= width) || is_table(titles, table) {
         return None;
     }
     let first = first_record(table).value;
@@ -319,6 +341,15 @@ mod tests {
                 2,
             ),
             ("##v4\n##x\n#CHROM,POS\nchr1,1900\nchr2,15000\n", 2),
+            ("# by X\n# gene,organism\nTP53,human\nKRAS,mouse\n", 1),
+            (
+                "Konto,DE12,\nName,Ada,\nFrom,1.1.2024,\n\nDay,Text,Sum\n2.1.2024,a,-4\n3.1.2024,b,5\n",
+                4,
+            ),
+            (
+                "From:,2024-01-01\nTo:,2024-01-31\nUnit:,CHF\nName:,Ada\n\nDay,Text,In,Out\n2024-01-02,a,,4\n2024-01-03,b,5,\n\nDisclaimer:\nNone.\n",
+                5,
+            ),
             (
                 "day,killed,hurt\n1,2,3\n2,3,4\n\nNotes:\n1. Provisional.\n2. As of May.\n3. x\n",
                 0,

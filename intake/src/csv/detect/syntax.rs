@@ -123,6 +123,19 @@ mod tests {
             ),
             ("Sales; 2024\n\na,b,c\n1,2,3\n4,5,6\n", ','),
             ("a, b, c\n1, 2, 3\n4, 5, 6\n", ','),
+            ("Survey\nyear,count\n2019,150\n2020,160\n", ','),
+            (
+                "Doe,Ada\tRome\t5\nRoe,Bob\tOslo\t6\nPoe,Eve\tBern\t7\n",
+                '\t',
+            ),
+            (
+                "lat,lon;name;pop\n59.9,10.7;Oslo;700\n41.9,12.5;Rome;280\n",
+                ';',
+            ),
+            (
+                "Log, May\nTime;Value, kWh\n10:00;1,5\n11:00;2,5\n12:00;3,5\n",
+                ';',
+            ),
             ("Log\ntime, temp, hum\n10:00, 5, 60\n10:01, 5, 61\n", ','),
             (
                 "t\tsummary\nT-0\tprinter,paper,jam\nT-1\tprinter,ink,jam\n",
@@ -158,6 +171,7 @@ mod tests {
             "text\nhello, world\nbye\n",
             "note\nplain\none, two\nplain\nthree, four\n",
             "sum\n1,50\n2,75\n13,20\n",
+            "tags\nred,green,blue\nblack,white,grey\npink\nteal\ncyan\nlime\n",
             "people\n1,234\n15,678\n1,234,567\n",
         ] {
             assert_ne!(found(text).delimiter(), ',', "{text}");
