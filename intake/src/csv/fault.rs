@@ -3,8 +3,8 @@
 use carga_common::rejects::RejectedRow;
 use serde::Serialize;
 
+use super::broken::{Broken, BrokenKind};
 use super::limits::Limit;
-use super::records::{Broken, BrokenKind};
 
 /// A limit, and the value that exceeded it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

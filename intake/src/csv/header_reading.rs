@@ -3,12 +3,13 @@
 
 use std::mem;
 
+use super::broken::{Broken, BrokenKind};
 use super::fault::FileFault;
 use super::header::{Header, MAX_REPORT_COLUMNS, too_many_columns};
 use super::limits::CsvLimits;
 use super::names::{HeaderCell, Names};
 use super::reading::Reading;
-use super::records::{Broken, BrokenKind, Next};
+use super::records::Next;
 use super::stated::CsvOptions;
 use super::syntax::{Field, Fields, line_end};
 use super::transcode::escaped;

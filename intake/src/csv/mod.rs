@@ -11,13 +11,14 @@
 //!
 //! `transcode` turns all bytes into UTF-8, `source_length` measures what they took before, and
 //! `syntax` finds the fields of one record. `records` iterates over records and skips broken ones.
-//! `reading` holds the file that is being read, `row`
-//! validates each of its records, `rejecting` reports the records that are not rows, and `reader`
-//! yields both. `corrections` recognises rows of a reject report that were not corrected.
-//! `suspicion` recognises quoted fields that may contain rows by mistake. `fault` describes the
-//! faults of records and files. [`export`] writes rows as CSV or NDJSON, and also the rejected rows
+//! `reading` holds the file that is being read, `row` validates each of its records, `rejecting`
+//! reports the records that are not rows, and `reader` yields both. `corrections` recognises rows
+//! of a reject report that were not corrected. `suspicion` recognises quoted fields that may
+//! contain rows by mistake. `fault` describes the faults of records and files, and `broken` the
+//! records that cannot be read. [`export`] writes rows as CSV or NDJSON, and also the rejected rows
 //! in the form of [`rejected_rows`].
 
+mod broken;
 mod charset;
 mod corrections;
 mod decoding;

@@ -2,10 +2,11 @@
 
 use carga_common::upload::Dialect;
 
+use super::broken::BrokenKind;
 use super::fault::{Exceeded, FileFault, Rejection, RowFault, Warning};
 use super::limits::CsvLimits;
 use super::reading::Reading;
-use super::records::{BrokenKind, Next as NextRecord};
+use super::records::Next as NextRecord;
 use super::suspicion::row_like_lines;
 
 /// The result of [`CsvReader::next`].

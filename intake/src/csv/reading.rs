@@ -5,10 +5,11 @@
 
 use carga_common::upload::Dialect;
 
+use super::broken::Broken;
 use super::charset::Charset;
 use super::detect::Layout;
 use super::header::Header;
-use super::records::{Broken, Next, Records};
+use super::records::{Next, Records};
 use super::source_length::SourceLength;
 use super::syntax::Trim;
 use super::transcode::{Transcoder, escaped};

@@ -2,10 +2,10 @@
 
 use carga_common::rejects::RejectedRow;
 
+use super::broken::{Broken, BrokenKind, Position};
 use super::fault::{Exceeded, Rejection, RowFault, describe_broken};
 use super::limits::Limit;
 use super::reading::Reading;
-use super::records::{Broken, BrokenKind, Position};
 use super::syntax::Field;
 
 impl Reading {

@@ -3,7 +3,7 @@
 use memchr::memmem;
 
 use super::Found;
-use super::magic::spreadsheet;
+use super::magic::{DOCUMENT, spreadsheet};
 
 /// The header of the first file of a ZIP archive.
 pub(super) const ZIP: &[u8] = b"PK\x03\x04";
@@ -39,7 +39,6 @@ pub(super) fn find(sample: &[u8]) -> Option<Found> {
 }
 
 fn zip(sample: &[u8]) -> Found {
-    const DOCUMENT: &str = "copy its table into a spreadsheet and save that as CSV";
     let content = ZIP_NAME + length_at(sample, 26);
     let name = sample.get(ZIP_NAME..content).unwrap_or_default();
     let content = content + length_at(sample, 28);

@@ -40,7 +40,7 @@ pub(super) use duckdb;
 pub(super) use spreadsheet;
 
 const ONCE: &str = "send the result";
-const DOCUMENT: &str = "copy its table into a spreadsheet and save that as CSV";
+pub(super) const DOCUMENT: &str = "copy its table into a spreadsheet and save that as CSV";
 const IMAGE: &str = "send the table itself as CSV";
 const PROGRAM: &str = "send the CSV file instead";
 const UNZLIB: &str = "decompress it: python3 -c \"import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))\" < FILE | carga import -";

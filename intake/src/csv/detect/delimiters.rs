@@ -2,8 +2,9 @@
 
 use super::super::syntax::{Field, Syntax};
 use super::kinds::Kind;
+use super::nearly_all;
 use super::sample::{Sample, SampleRecord, most_frequent_width, without_footer};
-use super::skip;
+use super::table::table;
 
 /// The delimiters that are tried. The first one wins a tie.
 const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
@@ -28,7 +29,7 @@ pub(super) fn delimited(
         let shape = Shape::of(&sample, &others(&occurring, *delimiter));
         (sample, shape)
     });
-    let shaped: Vec<(Sample<'_>, Shape)> = shaped.collect();
+    let mut shaped: Vec<(Sample<'_>, Shape)> = shaped.collect();
     // The first record of a table is not a title above the table of another delimiter.
     let is_even = shaped.iter().any(|(_, shape)| shape.is_even_from_first());
     let ranked = shaped
@@ -39,10 +40,8 @@ pub(super) fn delimited(
     // `max_by_key` prefers the last of equals.
     let best = ranked.rev().max_by_key(|(rank, _)| *rank);
     if let Some((_, index)) = best.filter(|(rank, _)| rank.0 > 0) {
-        let evidence = shaped[index].1.evidence();
-        let sample = shaped.into_iter().nth(index).map(|(sample, _)| sample);
-        // The index is one of `shaped`.
-        return (sample.unwrap_or_else(|| split(',')), evidence);
+        let (sample, shape) = shaped.swap_remove(index);
+        return (sample, shape.evidence());
     }
     let blank = Syntax::new(' ', quote);
     let is_blank = [None, Some(b'\\')].into_iter().any(|escape| {
@@ -178,7 +177,6 @@ struct Shape {
     rows: usize,
     /// Records with `width` fields.
     equal_rows: usize,
-    fields: usize,
     /// Fields that are unquoted and contain another delimiter.
     dirty_fields: usize,
     /// First fields of their record that are dirty.
@@ -191,7 +189,8 @@ struct Shape {
     first_is_single: bool,
     /// Records with one field.
     singles: usize,
-    /// Whether a column of an even table has only numbers, or only times.
+    /// Whether a column of an even table has only numbers, or only times; known only if the first
+    /// record has one field.
     has_values: bool,
     /// Whether the records below the first one are numbers if they are not split.
     is_numbers: bool,
@@ -218,7 +217,7 @@ impl Shape {
             ..Self::default()
         };
         let records = without_footer(&sample.records);
-        match skip::table(records) {
+        match table(records) {
             Some(table) => (shape.width, shape.start) = (table.width, table.start),
             None => shape.width = most_frequent_width(records),
         }
@@ -226,7 +225,6 @@ impl Shape {
             shape.rows += 1;
             shape.equal_rows += usize::from(record.width() == shape.width && !record.is_malformed);
             shape.singles += usize::from(record.width() == 1);
-            shape.fields += record.width();
             shape.followers += record.width().saturating_sub(1);
             let fields = record.fields.iter().enumerate();
             for (index, field) in fields {
@@ -242,7 +240,8 @@ impl Shape {
             }
         }
         let below = records.get(shape.start + 1..).unwrap_or_default();
-        shape.has_values = shape.is_even() && has_value_column(below, shape.width);
+        shape.has_values =
+            shape.first_is_single && shape.is_even() && has_value_column(below, shape.width);
         let mut all_below = records.iter().skip(1);
         shape.is_numbers = sample.syntax.delimiter() == ','
             && shape.first_is_single
@@ -295,13 +294,21 @@ impl Shape {
     /// follows nearly all others. A table of three columns with numbers or times is not prose.
     fn is_prose(&self) -> bool {
         let is_table = self.width > 2 && self.has_values;
-        self.first_is_single && 10 * self.blank_led >= 9 * self.followers && !is_table
+        self.first_is_single && nearly_all(self.blank_led, self.followers) && !is_table
     }
 }
 
 /// Whether most commas stand between digits, and another delimiter stands in each record below the
 /// first one.
 fn has_decimal_commas(records: &[SampleRecord<'_>], others: &[char]) -> bool {
+    let mut below = records.iter().skip(1);
+    let is_everywhere = |other: &char| {
+        let byte = *other as u8;
+        below.all(|record| record.text.contains(&byte))
+    };
+    if !others.iter().any(is_everywhere) {
+        return false;
+    }
     let (mut commas, mut decimal) = (0, 0);
     for record in records {
         for at in memchr::memchr_iter(b',', record.text) {
@@ -311,12 +318,7 @@ fn has_decimal_commas(records: &[SampleRecord<'_>], others: &[char]) -> bool {
             decimal += usize::from(neighbours.all(|byte| byte.is_some_and(u8::is_ascii_digit)));
         }
     }
-    let mut below = records.iter().skip(1);
-    let is_everywhere = |other: &char| {
-        let byte = *other as u8;
-        below.all(|record| record.text.contains(&byte))
-    };
-    2 * decimal > commas && others.iter().any(is_everywhere)
+    2 * decimal > commas
 }
 
 /// Whether a column of these even rows has only numbers, or only times.

@@ -7,19 +7,15 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use super::Decision;
-use super::decision;
 use super::kinds::{Kind, pattern};
 use super::sample::SampleRecord;
+use super::{Decision, decision, nearly_all};
 
 /// How many rows below the first record are compared with it.
 const MAX_ROWS: usize = 200;
 
 /// How many columns vote.
 const MAX_COLUMNS: usize = 1000;
-
-/// Nine rows in ten must agree on the kind of a column.
-const TENTHS: usize = 9;
 
 /// What the first record of a sample is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,7 +216,7 @@ fn vote(first: &SampleRecord<'_>, rows: &[&SampleRecord<'_>], column: usize) -> 
     let filled_count = filled.clone().count();
     let most = |wanted: Kind| {
         let count = filled.clone().filter(|kind| **kind == wanted).count();
-        filled_count > 0 && 10 * count >= TENTHS * filled_count
+        filled_count > 0 && nearly_all(count, filled_count)
     };
     let is_value_column = [Kind::Number, Kind::Time, Kind::Boolean]
         .into_iter()
@@ -252,7 +248,7 @@ fn text_vote(cell: &[u8], rows: &[&SampleRecord<'_>], column: usize) -> Vote {
         let same = filled
             .iter()
             .filter(|other| pattern(other).as_deref() == Some(&own[..]));
-        if filled.len() > 1 && 10 * same.count() >= TENTHS * filled.len() {
+        if filled.len() > 1 && nearly_all(same.count(), filled.len()) {
             return Vote::Row;
         }
     }

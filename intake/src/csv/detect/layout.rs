@@ -4,10 +4,8 @@ use std::collections::HashSet;
 
 use super::super::syntax::Syntax;
 use super::kinds::Kind;
+use super::nearly_all;
 use super::sample::SampleRecord;
-
-/// Nine rows in ten must agree.
-const TENTHS: usize = 9;
 
 /// With fewer rows, a header with another number of names is not doubted, even if they are all rows
 /// of the file.
@@ -52,7 +50,7 @@ impl Layout {
             }
         }
         let width = counts.iter().enumerate().max_by_key(|(_, count)| **count);
-        let agreed = width.filter(|(_, count)| **count > 0 && 10 * **count >= TENTHS * rows.len());
+        let agreed = width.filter(|(_, count)| **count > 0 && nearly_all(**count, rows.len()));
         let enough = if is_whole { MIN_ROWS } else { MIN_ROWS_OF_PART };
         Self {
             width: agreed.map(|(width, _)| width),

@@ -1,6 +1,7 @@
 //! Decides whether single quotes enclose fields, and whether a backslash escapes quotes.
 
 use super::super::syntax::{Syntax, line_end};
+use super::nearly_all;
 use super::sample::{Sample, SampleRecord, most_frequent_width};
 
 /// The number of fields in these quotes, if nearly all fields that begin with the quote also end
@@ -50,7 +51,7 @@ fn needs_quotes(sample: &Sample<'_>) -> bool {
     }
     columns
         .iter()
-        .any(|(filled, quoted)| *quoted > 1 && 10 * quoted >= 9 * filled)
+        .any(|(filled, quoted)| *quoted > 1 && nearly_all(*quoted, *filled))
 }
 
 /// The backslash, if it makes nearly all malformed records of the sample well formed.

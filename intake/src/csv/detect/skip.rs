@@ -3,26 +3,10 @@
 //! Such lines have other fields than the table below them. Lines are skipped only if they cannot be
 //! data; otherwise the header is the first record, and the preview proposes the option `skip`.
 
-use std::collections::HashMap;
-
 use super::header::{FirstRecord, first_record};
-use super::sample::{Sample, SampleRecord, without_footer};
+use super::sample::{Sample, SampleRecord};
+use super::table::{MAX_TITLES, Table, table};
 use super::{Decision, decision};
-
-/// Nine records in ten of a table have its width.
-const TENTHS: usize = 9;
-
-/// The most records above a table that are skipped. A longer list is a table of its own.
-const MAX_TITLES: usize = 50;
-
-/// The table in a sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Table {
-    /// The index of its first record in the sample.
-    pub(super) start: usize,
-    /// The number of fields of its rows.
-    pub(super) width: usize,
-}
 
 /// The lines above the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +18,7 @@ pub(super) struct Above {
 }
 
 impl Above {
-    pub(super) fn nothing(evidence: &str) -> Self {
+    fn nothing(evidence: &str) -> Self {
         Self {
             skipped: decision(0, evidence),
             proposed: None,
@@ -43,7 +27,7 @@ impl Above {
 }
 
 /// The delimiter in a first line such as `sep=;`, which Excel reads and many programs write.
-pub(in crate::csv) fn separator_line(line: &[u8]) -> Option<char> {
+pub(super) fn separator_line(line: &[u8]) -> Option<char> {
     let line = line.strip_prefix(b"\"").unwrap_or(line);
     let line = std::str::from_utf8(line).ok()?;
     let value = line
@@ -57,44 +41,6 @@ pub(in crate::csv) fn separator_line(line: &[u8]) -> Option<char> {
         (None, None) => None,
         _ => (value == "\\t").then_some('\t'),
     }
-}
-
-/// The table of these records: most of them have its width, and nearly all from the first to the
-/// last one that have it. Notes may stand above it and below it.
-pub(super) fn table(records: &[SampleRecord<'_>]) -> Option<Table> {
-    let records = without_footer(records);
-    let mut best: Option<Table> = None;
-    // For each width, the number of records from here on, and the index of the last one.
-    let mut found = HashMap::<usize, (usize, usize)>::new();
-    for (start, record) in records.iter().enumerate().rev() {
-        let (count, last) = found.entry(record.width()).or_insert((0, start));
-        *count += 1;
-        let (total, below) = (*last + 1 - start, records.len() - start);
-        let is_even = 10 * *count >= TENTHS * total && 2 * *count > below;
-        // In a small table, a single damaged row is more than a tenth.
-        let continues = best.is_some_and(|table| table.width == record.width());
-        let is_table = is_even || continues && 2 * *count > total;
-        if record.width() > 1 && *count >= 2 && is_table && !is_below(records, best, record) {
-            // The smallest start wins, because the loop goes backwards.
-            best = Some(Table {
-                start,
-                width: record.width(),
-            });
-        }
-    }
-    best
-}
-
-/// Whether the table begins below this record, which has fewer fields, with a header below a blank
-/// line. Such records describe the table.
-fn is_below(records: &[SampleRecord<'_>], table: Option<Table>, record: &SampleRecord<'_>) -> bool {
-    let Some(Table { start, width }) = table else {
-        return false;
-    };
-    record.width() < width
-        && records[start].after_blank
-        && start <= MAX_TITLES
-        && first_record(&records[start..]).value == FirstRecord::Header
 }
 
 /// How many comments stand above the table. A comment just above it may be its header, as in
@@ -154,11 +100,12 @@ pub(super) fn above(sample: &Sample<'_>) -> Above {
         );
     }
     let (lines, width) = (header.lines_above, table.width);
-    if titles.iter().any(|title| title.is_malformed) || may_be_header(titles, rest, width) {
+    let first = first_record(rest).value;
+    if titles.iter().any(|title| title.is_malformed) || may_be_header(titles, rest, width, first) {
         let evidence = "the first record may be a header with another number of fields";
         return above_comments(sample, comments, evidence);
     }
-    match reason(titles, rest, width).filter(|_| titles.len() <= MAX_TITLES) {
+    match reason(titles, rest, width, first).filter(|_| titles.len() <= MAX_TITLES) {
         Some(reason) => Above {
             skipped: decision(
                 lines,
@@ -183,22 +130,24 @@ pub(super) fn above(sample: &Sample<'_>) -> Above {
 
 /// Whether the line just above the table may be its header: it lacks one field, as above rows with
 /// a trailing delimiter or an index, has more fields than the rows, or has as many at another
-/// delimiter. A line of as many words as the table has columns is a title if a blank line or a
-/// header follows it.
-fn may_be_header(titles: &[SampleRecord<'_>], table: &[SampleRecord<'_>], width: usize) -> bool {
-    let Some(last) = titles.last() else {
+/// delimiter. Above a blank line it is not, and a line of as many words as the table has columns is
+/// a title if a header follows it. `first` is what the table's first record is.
+fn may_be_header(
+    titles: &[SampleRecord<'_>],
+    table: &[SampleRecord<'_>],
+    width: usize,
+    first: FirstRecord,
+) -> bool {
+    let Some(last) = titles.last().filter(|_| !table[0].after_blank) else {
         return false;
     };
-    let may_be_other = !table.first().is_some_and(|first| first.after_blank)
-        && first_record(table).value != FirstRecord::Header;
     let at_other = [b',', b';', b'\t', b'|', b' ']
         .into_iter()
         .any(|delimiter| {
             let parts = last.text.split(|byte| *byte == delimiter);
             last.width() == 1 && parts.count() == width
         });
-    let is_apart = table.first().is_some_and(|first| first.after_blank);
-    last.filled() > 1 && last.width() + 1 >= width && !is_apart || may_be_other && at_other
+    last.filled() > 1 && last.width() + 1 >= width || first != FirstRecord::Header && at_other
 }
 
 /// The subject of a sentence about skipped lines.
@@ -282,16 +231,17 @@ fn is_table(titles: &[SampleRecord<'_>], table: &[SampleRecord<'_>]) -> bool {
             && first_record(filled).value != FirstRecord::Unknown
 }
 
-/// Why the records above a table cannot be data, if that is clear.
+/// Why the records above a table cannot be data, if that is clear. `first` is what the table's
+/// first record is.
 fn reason(
     titles: &[SampleRecord<'_>],
     table: &[SampleRecord<'_>],
     width: usize,
+    first: FirstRecord,
 ) -> Option<&'static str> {
     if titles.iter().any(|title| title.filled() >= width) || is_table(titles, table) {
         return None;
     }
-    let first = first_record(table).value;
     let is_apart = table[0].after_blank || first != FirstRecord::Row;
     if width > 2 && is_apart && titles.iter().all(|title| title.filled() <= 1) {
         return Some("one field each, like titles");

@@ -9,6 +9,7 @@ mod skipping;
 use std::ops::Range;
 
 use self::skipping::Skipping;
+use super::broken::{Broken, BrokenKind, Position};
 use super::source_length::SourceLength;
 use super::syntax::{Extent, Field, Fields, Scan, Syntax, Trim, line_end, line_ends};
 
@@ -16,15 +17,6 @@ use super::syntax::{Extent, Field, Fields, Scan, Syntax, Trim, line_end, line_en
 /// then on it is scanned only when it has doubled, so that the total time stays linear even if each
 /// piece is a single byte.
 const RESCAN_BYTES: usize = 1 << 10;
-
-/// A position in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
-    /// The physical line, from 1.
-    pub(super) line: u64,
-    /// The offset in bytes, before transcoding.
-    pub(super) offset: u64,
-}
 
 /// The result of [`Records::next`].
 #[derive(Debug, PartialEq, Eq)]
@@ -42,40 +34,6 @@ pub(super) enum Next {
     More,
     /// The file has ended.
     End,
-}
-
-/// A record that cannot be read, and why.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Broken {
-    pub(super) kind: BrokenKind,
-    pub(super) position: Position,
-    /// The record without its line end. If the record is too long, only its beginning.
-    pub(super) bytes: Vec<u8>,
-}
-
-/// Why a record cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BrokenKind {
-    /// A quote is opened on the record's last line and is not closed before the limit or the
-    /// end of the file.
-    UnclosedQuote,
-    /// A quote is opened on the record's last line and closed on a later line, with text after
-    /// it. The value is the index of the field.
-    StrayQuote { field: usize },
-    /// The record is longer than the limit.
-    TooLong { actual: u64 },
-    /// The record is so long that the file is not CSV.
-    Endless { actual: u64 },
-}
-
-impl BrokenKind {
-    /// The length of a record that is too long, as far as it was counted.
-    pub(super) fn actual_bytes(self) -> Option<u64> {
-        match self {
-            Self::UnclosedQuote | Self::StrayQuote { .. } => None,
-            Self::TooLong { actual } | Self::Endless { actual } => Some(actual),
-        }
-    }
 }
 
 /// Finds the records in the text that is appended to its buffer.

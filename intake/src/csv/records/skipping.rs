@@ -1,6 +1,7 @@
 //! Skips records that are too long.
 
-use super::{Broken, BrokenKind, Next, Position, Records, is_last_cr};
+use super::{Next, Records, is_last_cr};
+use crate::csv::broken::{Broken, BrokenKind, Position};
 use crate::csv::syntax::{Extent, line_end, line_ends};
 
 /// A record that is too long is skipped if it is at most this many times the limit. Beyond
