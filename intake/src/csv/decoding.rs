@@ -15,7 +15,7 @@ pub(super) struct Decoding {
     /// The evidence for the encoding.
     pub(super) evidence: String,
     pub(super) text: Vec<u8>,
-    /// The text is not examined again before it is so long. Otherwise a client that sends single
+    /// The text is examined again only when it is this long. Otherwise a client that sends single
     /// bytes would have all of it examined with each of them.
     pub(super) wanted: usize,
 }

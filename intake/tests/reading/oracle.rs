@@ -31,7 +31,7 @@ pub(crate) struct Record<'a> {
 /// One field at the beginning of a text.
 #[derive(Debug)]
 enum Field {
-    /// A field of so many bytes. Without a cell, it has text after its closing quote.
+    /// A field of this many bytes. If it has no cell, text follows its closing quote.
     Closed { length: usize, cell: Option<String> },
     /// The quote at this index was opened by mistake, so the record ends with its line.
     Open(usize),

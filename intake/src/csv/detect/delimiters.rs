@@ -301,9 +301,9 @@ impl Shape {
 /// Whether most commas stand between digits, and another delimiter stands in each record below the
 /// first one.
 fn has_decimal_commas(records: &[SampleRecord<'_>], others: &[char]) -> bool {
-    let mut below = records.iter().skip(1);
     let is_everywhere = |other: &char| {
         let byte = *other as u8;
+        let mut below = records.iter().skip(1);
         below.all(|record| record.text.contains(&byte))
     };
     if !others.iter().any(is_everywhere) {
@@ -340,4 +340,20 @@ fn is_clean(text: &[u8], others: &[char]) -> bool {
         at.any(|at| !is_punctuation || text.get(at + 1) != Some(&b' '))
     };
     !others.iter().any(splits) || Kind::of(text) == Kind::Number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decimal_comma_needs_one_other_delimiter_in_every_row() {
+        let is_decimal = |text: &str| {
+            let sample = Sample::split(text.as_bytes(), Syntax::new(',', Some(b'"')), true);
+            has_decimal_commas(&sample.records, &[';', '|'])
+        };
+        assert!(is_decimal("a;b\n1,5;2\n2,5;3\n"));
+        assert!(is_decimal("a|b\n1,5|2\n2,5|3\n"));
+        assert!(!is_decimal("a,b\n1,5;2\n2,5\n3,5|4\n"));
+    }
 }

@@ -89,7 +89,7 @@ impl Layout {
     }
 }
 
-/// What the first fields say about an index without a name; `None` if they are none.
+/// What the first fields say about an index without a name; `None` if they are not an index.
 fn index(rows: &[SampleRecord<'_>], syntax: Syntax) -> Option<Index> {
     if rows.len() < MIN_ROWS || rows.iter().any(|row| row.width() < 2) {
         return None;

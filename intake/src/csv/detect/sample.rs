@@ -62,7 +62,7 @@ impl<'a> Sample<'a> {
                 Scan::Whole(extent) => (extent.content, extent.next, extent.bad_quote.is_some()),
                 // A quote that is not closed costs its own line, as it does in an import.
                 Scan::Stray { open_quote, .. } => through_line(rest, open_quote),
-                // In the header, a quote that is open for so long hides all records.
+                // In the header, a quote that stays open for this long would hide all records.
                 Scan::Cut {
                     open_quote: Some(open_quote),
                 } if whole || sample.records.is_empty() && rest.len() - open_quote > MAX_QUOTED => {
