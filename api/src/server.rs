@@ -23,7 +23,8 @@ use crate::state::ApiState;
 /// Time allowed after the grace period to record failures and send answers.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection is read after its last answer, so that the client notices the answer.
+/// How long the server reads from a connection after the last answer, so that a client that is
+/// still sending receives the answer.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// An API that has an address and serves no requests yet.
@@ -59,8 +60,8 @@ impl Server {
         self.address
     }
 
-    /// Serves until `stop` is cancelled. Uploads in flight may then finish within the grace
-    /// period, while new ones are refused and `/readyz` says so.
+    /// Serves until `stop` is cancelled. Then `/readyz` answers `draining`, new uploads are
+    /// refused, and uploads in flight may finish within the grace period.
     pub async fn run(self) {
         let Self {
             listener,

@@ -75,7 +75,7 @@ impl DataFile {
         self.path.with_extension("copy")
     }
 
-    /// One copy of the whole year.
+    /// The file with the flights of the whole year, without repetition.
     pub(crate) fn flights_once() -> Result<Self> {
         Self::of_rows(Shape::Flights, FLIGHTS_ROWS)
     }

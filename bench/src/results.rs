@@ -102,13 +102,13 @@ pub(crate) struct Scaling {
     pub(crate) rows_per_second: f64,
     /// The ratio to the throughput of the first condition with the same `what`, in the same round.
     pub(crate) ratio: Spread,
-    /// For concurrent uploads, the largest distance of a completion time from their mean, as a
-    /// share of the mean.
+    /// For concurrent uploads, the largest difference between a completion time and the mean
+    /// completion time, as a share of that mean.
     pub(crate) unfairness: Option<f64>,
     pub(crate) peak_mib: ByProcess<f64>,
 }
 
-/// The imports of a file of one length. The files differ only in their length.
+/// One arm's imports of a file with this number of rows. The files differ only in this number.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Flat {
     pub(crate) arm: Arm,

@@ -69,8 +69,8 @@ impl DataDir {
         &self.path
     }
 
-    /// Opens a read-only connection. Close it before a crash is tested: an open connection would
-    /// spare the next process a part of its recovery.
+    /// Opens a read-only connection. Close it before you test a crash: while it is open, the next
+    /// process skips a part of its recovery.
     pub async fn open(&self, database: &str) -> Result<SqliteConnection> {
         let file = self.path.join(database);
         let options = SqliteConnectOptions::new()

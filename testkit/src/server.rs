@@ -62,8 +62,8 @@ impl ServerProcess {
         Ok(self.child.try_wait()?)
     }
 
-    /// Waits until `probe` returns true. Fails at once if the process ends first, with the end of
-    /// its log.
+    /// Waits until `probe` returns true. Fails at once if the process ends before that. Every
+    /// failure repeats the last part of the log.
     pub(crate) async fn wait_until_ready(
         &mut self,
         deadline: Duration,
@@ -114,7 +114,8 @@ impl Drop for ServerProcess {
 #[derive(Debug)]
 pub(crate) struct Server {
     name: &'static str,
-    /// Kills the process when dropped, so this field stands before it.
+    /// Fields are dropped in order. The drop of `home` kills the process, and the drop of `process`
+    /// then reaps it.
     pub(crate) home: Home,
     process: Option<ServerProcess>,
 }

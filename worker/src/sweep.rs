@@ -101,8 +101,8 @@ fn start_unless_running(
     }
 }
 
-/// Ends the expired uploads, and returns the other leftovers. Returns `None` if the leftovers could
-/// not be read.
+/// Fails the expired uploads, and returns the other leftovers. Returns `None` if the leftovers
+/// could not be read.
 async fn sweep(context: &Context, expiry: &mut Expiry) -> Option<Leftovers> {
     let settings = &context.settings;
     let store = context.backends.store.as_ref();
@@ -123,7 +123,7 @@ async fn sweep(context: &Context, expiry: &mut Expiry) -> Option<Leftovers> {
     }
 }
 
-/// Fails the expired uploads. Their rows are added to those that are to be removed.
+/// Fails the expired uploads, and adds their ids to `to_remove`, so that their rows are removed.
 async fn end(context: &Context, expired: Vec<UploadKey>, leftovers: &mut Leftovers) {
     let store = context.backends.store.as_ref();
     for key in expired {

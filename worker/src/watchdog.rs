@@ -53,7 +53,8 @@ pub(crate) struct Watchdog {
     pub(crate) limits: StuckLimits,
     /// Whether a stuck worker ends. It does not end if it shares its process with an API.
     pub(crate) ends: bool,
-    /// Once this is cancelled, a stuck worker ends like any other, within the grace period.
+    /// Once this is cancelled, the worker is stopping. The watchdog no longer ends it, because the
+    /// grace period already limits how long it runs.
     pub(crate) stop: CancellationToken,
 }
 
@@ -62,11 +63,12 @@ impl Watchdog {
     pub(crate) async fn run(self) -> Stuck {
         let limits = self.limits;
         if let Some(file) = &self.heartbeat_file {
-            // The file of an earlier process says nothing about this one.
+            // With the file of an earlier process, this one would seem healthy before it connects.
             heartbeat::remove(file).await;
         }
         let mut ticks = tokio::time::interval(limits.interval);
-        // Missed ticks are not made up for, so a process that was suspended is not stuck.
+        // After a suspension there is one tick, not all those that were missed, so the time of the
+        // suspension does not make the worker stuck.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut still = Duration::ZERO;
         let (mut is_connected, mut is_reported) = (false, false);

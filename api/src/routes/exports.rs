@@ -64,7 +64,7 @@ pub(crate) async fn rejected(
     Ok(download(id, status, "rejected", format, pages))
 }
 
-/// `format`, or else what the request accepts.
+/// The format that the option `format` names; without it, the format that the request accepts.
 fn row_format(query: &[(String, String)], headers: &HeaderMap) -> Result<Format, Refusal> {
     let mut format = None;
     for (name, value) in query {

@@ -73,7 +73,7 @@ fn is_office_part(name: &[u8]) -> bool {
     name == b"[Content_Types].xml" || STARTS.iter().any(|start| name.starts_with(start))
 }
 
-/// Two bytes, little-endian.
+/// Reads a length of two bytes, little-endian. Returns 0 if the sample is too short.
 fn length_at(sample: &[u8], position: usize) -> usize {
     match sample.get(position..position + 2) {
         Some(&[low, high]) => usize::from(u16::from_le_bytes([low, high])),

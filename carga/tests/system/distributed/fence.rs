@@ -45,7 +45,7 @@ async fn a_failed_upload_leaves_no_row_within_two_seconds_even_of_batches_in_fli
         .fetch_one(&pool)
         .await?;
         app.wait_until_cleaned(id).await?;
-        // Sending takes 0.1 s of this; the rest is failing the upload and removing its rows.
+        // This time covers sending (0.1 s), failing the upload, and removing its rows.
         slowest = slowest.max(started.elapsed());
         ensure!(
             finished < MAX_DURATION.as_secs_f64() && started.elapsed() < MAX_DURATION,
@@ -53,7 +53,8 @@ async fn a_failed_upload_leaves_no_row_within_two_seconds_even_of_batches_in_fli
             started.elapsed()
         );
     }
-    // This upload is queued behind their last batches, so those are settled when it completes.
+    // The batches of the failed uploads come first in the queue, so they are settled when this
+    // upload completes.
     let last = Uuid::now_v7();
     ensure!(app.put(last, rows).await?.status() == 202);
     app.expect_completed(last, 12_000).await?;

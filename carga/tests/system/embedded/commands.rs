@@ -307,7 +307,7 @@ async fn an_import_beside_a_running_server_fails_and_names_its_process_and_addre
             "`{expected}` is missing in:\n{problem}"
         );
     }
-    // Commands that only read work beside the server.
+    // Read-only commands work while the server runs.
     let id = Uuid::now_v7();
     ensure!(app.put(id, csv(1500)).await?.status() == 202);
     app.expect_completed(id, 1500).await?;

@@ -76,8 +76,8 @@ fn utf8_sequences(sample: &[u8], whole: bool) -> (usize, usize) {
     (valid, invalid)
 }
 
-/// Recognises UTF-16 by its NULs: delimiters, figures and line ends have one, always on the same
-/// side. Other texts have no NULs.
+/// Recognises UTF-16 by its NULs. A delimiter, a digit or a line end is a pair of bytes with one
+/// NUL: always the first byte, or always the second. Text in another encoding has no NULs.
 pub(super) fn utf16(sample: &[u8]) -> Option<Decision<Charset>> {
     if !sample.contains(&0) {
         return None;
