@@ -27,6 +27,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// still sending receives the answer.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// The bytes that hyper reads from a connection at once, and so the limit of a request's head.
+///
+/// Every piece of a body is as large as one read. An upload has about eight pieces or copies of a
+/// piece in hand at once: in the form, in the channel to the parser, and in the decoder.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+
 /// An API that has an address and serves no requests yet.
 #[derive(Debug)]
 pub struct Server {
@@ -114,6 +120,7 @@ fn serve_connection(
     // hyper drops the stream when the connection ends; this handle keeps the socket open.
     let lingering = stream.as_fd().try_clone_to_owned();
     let connection = http1::Builder::new()
+        .max_buf_size(READ_BUFFER_BYTES)
         // The header timeout needs a timer. Without that timeout, a client could hold a
         // connection for ever by sending its head slowly.
         .timer(TokioTimer::new())

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::crowding::Crowding;
 use crate::refusal::Refusal;
 
-/// The number of pieces that wait between the socket and the parser. hyper delivers at most
-/// about 400 KiB at a time.
+/// The number of pieces that wait between the socket and the parser. The API's server delivers at
+/// most 64 KiB at a time.
 const PIECES: usize = 2;
 
 /// How much of its time a client may have used up when others wait for its slot.

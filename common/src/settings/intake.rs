@@ -87,7 +87,7 @@ impl IntakeSettings {
             publish_window: reader.number("CARGA_PUBLISH_WINDOW", 32, 1..=1000),
             publish_budget_bytes: reader.number(
                 "CARGA_PUBLISH_BUDGET_BYTES",
-                64 * MIB,
+                32 * MIB,
                 2048..=1 << 31,
             ),
             publish_deadline: reader.seconds("CARGA_PUBLISH_DEADLINE_SECS", 60, 3600),

@@ -49,7 +49,7 @@ impl WorkerSettings {
         Self {
             prefetch: Prefetch {
                 batches: reader.number("CARGA_PREFETCH", 96, 1..=2000),
-                bytes: reader.number("CARGA_PREFETCH_BYTES", 24 * MIB, MIB..=1 << 40),
+                bytes: reader.number("CARGA_PREFETCH_BYTES", 16 * MIB, MIB..=1 << 40),
             },
             archive_concurrency: reader.number("CARGA_ARCHIVE_CONCURRENCY", 64, 1..=1000),
             archive_bytes: reader.number("CARGA_ARCHIVE_BYTES", 16 << 20, 1 << 20..=u32::MAX),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::connections::{LONG, SHORT};
 use super::uploads::find;
 use super::{PostgresStore, copy, fence_key, key};
-use crate::batch::{Batch, BatchId};
+use crate::batch::BatchId;
 use crate::error::PortResult;
 use crate::progress::{Counters, Snapshot};
 use crate::store::rules::{self, Admission};
@@ -135,7 +135,8 @@ async fn store(
     let entered = enter_in_ledger(&mut transaction, &admitted).await?;
     let (outcomes, to_copy) = rules::outcomes(group, &admissions, entered);
     if !to_copy.is_empty() {
-        copy_rows(&mut transaction, &to_copy, &numbers).await?;
+        let copy = transaction.copy_in_raw(copy::STATEMENT).await?;
+        copy::send_rows(copy, &to_copy, &numbers).await?;
     }
     transaction.commit().await?;
     Ok(outcomes)
@@ -217,30 +218,4 @@ async fn enter_in_ledger(
         seq: seq.cast_unsigned(),
     };
     Ok(new.into_iter().map(id).collect())
-}
-
-async fn copy_rows(
-    connection: &mut PgConnection,
-    batches: &[&Batch],
-    numbers: &HashMap<UploadId, i64>,
-) -> sqlx::Result<()> {
-    let largest = batches.iter().map(|batch| batch.size_bytes()).max();
-    // A binary length replaces the quotes and the comma of a cell, which takes about three bytes
-    // more per cell than the message.
-    let mut buffer = Vec::with_capacity(largest.unwrap_or(0) * 2);
-    let mut copy = connection.copy_in_raw(copy::STATEMENT).await?;
-    buffer.extend_from_slice(copy::HEADER);
-    for batch in batches {
-        let upload = numbers[&batch.id.upload.id];
-        if let Err(error) = copy::append_rows(&mut buffer, upload, batch) {
-            // The connection must leave COPY, or its next query fails.
-            copy.abort("a cell is not text").await?;
-            return Err(sql::invalid(error));
-        }
-        copy.send(buffer.as_slice()).await?;
-        buffer.clear();
-    }
-    copy.send(copy::TRAILER).await?;
-    copy.finish().await?;
-    Ok(())
 }

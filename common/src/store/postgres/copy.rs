@@ -3,13 +3,19 @@
 //! In the text format every cell would be escaped twice, as an element of an array and for COPY. In
 //! the binary format a cell is its length and its bytes.
 
-use crate::batch::Batch;
+use std::collections::HashMap;
+
+use sqlx::postgres::{PgConnection, PgCopyIn};
+
+use crate::batch::{Batch, Cell};
+use crate::store::sql;
+use crate::upload::UploadId;
 
 /// The header of a binary COPY: the signature, no flags, no extension.
-pub(super) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 /// The trailer of a binary COPY: -1 instead of a field count.
-pub(super) const TRAILER: &[u8] = &[0xff, 0xff];
+const TRAILER: &[u8] = &[0xff, 0xff];
 
 /// The statement that starts the COPY.
 pub(super) const STATEMENT: &str =
@@ -17,34 +23,64 @@ pub(super) const STATEMENT: &str =
 
 const TEXT_OID: u32 = 25;
 
-/// Appends every row of a batch, with the number of its upload. Fails if the JSON text of a cell is
-/// not valid Unicode.
-pub fn append_rows(
-    buffer: &mut Vec<u8>,
-    upload: i64,
-    batch: &Batch,
-) -> Result<(), serde_json::Error> {
-    let width = batch.columns.len() as u32;
-    for (row_number, row) in batch.row_numbers().zip(batch.rows()) {
-        buffer.extend_from_slice(&3u16.to_be_bytes());
-        append_value(buffer, &upload.to_be_bytes());
-        append_value(buffer, &row_number.to_be_bytes());
+/// Rows are sent in pieces of this size or a row more. sqlx keeps a buffer for each connection that
+/// is as large as the largest piece.
+const PIECE_BYTES: usize = 256 << 10;
 
-        let length_at = buffer.len();
-        buffer.extend_from_slice(&[0; 4]);
-        // One dimension, nulls possible, elements of type `text`, `width` elements, first index 1.
-        for word in [1, 1, TEXT_OID, width, 1] {
-            buffer.extend_from_slice(&word.to_be_bytes());
-        }
-        for cell in row {
-            match cell.text()? {
-                None => buffer.extend_from_slice(&(-1i32).to_be_bytes()),
-                Some(text) => append_value(buffer, &text),
+/// Sends every row of the batches, each with the number of its upload, and ends the COPY.
+///
+/// After an error the connection may still be in COPY. It must then be closed, as `Connections`
+/// does after every error that is no refusal of the server.
+pub(super) async fn send_rows(
+    mut copy: PgCopyIn<&mut PgConnection>,
+    batches: &[&Batch],
+    numbers: &HashMap<UploadId, i64>,
+) -> sqlx::Result<()> {
+    let mut buffer = Vec::with_capacity(2 * PIECE_BYTES);
+    buffer.extend_from_slice(HEADER);
+    for batch in batches {
+        let upload = numbers[&batch.id.upload.id];
+        let width = batch.columns.len() as u32;
+        for (row_number, row) in batch.row_numbers().zip(batch.rows()) {
+            append_row(&mut buffer, (upload, row_number), width, row).map_err(sql::invalid)?;
+            if buffer.len() >= PIECE_BYTES {
+                copy.send(buffer.as_slice()).await?;
+                buffer.clear();
             }
         }
-        let length = (buffer.len() - length_at - 4) as u32;
-        buffer[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
     }
+    buffer.extend_from_slice(TRAILER);
+    copy.send(buffer.as_slice()).await?;
+    copy.finish().await?;
+    Ok(())
+}
+
+/// Appends one row with the number of its upload. Fails if the JSON text of a cell is not valid
+/// Unicode.
+pub fn append_row<'a>(
+    buffer: &mut Vec<u8>,
+    (upload, row_number): (i64, u64),
+    width: u32,
+    row: impl Iterator<Item = Cell<'a>>,
+) -> Result<(), serde_json::Error> {
+    buffer.extend_from_slice(&3u16.to_be_bytes());
+    append_value(buffer, &upload.to_be_bytes());
+    append_value(buffer, &row_number.to_be_bytes());
+
+    let length_at = buffer.len();
+    buffer.extend_from_slice(&[0; 4]);
+    // One dimension, nulls possible, elements of type `text`, `width` elements, first index 1.
+    for word in [1, 1, TEXT_OID, width, 1] {
+        buffer.extend_from_slice(&word.to_be_bytes());
+    }
+    for cell in row {
+        match cell.text()? {
+            None => buffer.extend_from_slice(&(-1i32).to_be_bytes()),
+            Some(text) => append_value(buffer, &text),
+        }
+    }
+    let length = (buffer.len() - length_at - 4) as u32;
+    buffer[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
     Ok(())
 }
 
