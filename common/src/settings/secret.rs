@@ -151,6 +151,11 @@ mod tests {
                 "postgres://h/db?user=u&password=s3cret",
                 "postgres://h/db?***",
             ),
+            // The password seems to end the authority, so all of the rest may belong to it.
+            ("amqp://u:12?s3cret@h", "amqp://***"),
+            ("http://u:12/s3cret@h", "http://***"),
+            ("s3://bucket/a@b", "s3://bucket/a@b"),
+            ("sqlite:///srv/a@b.db", "sqlite:///srv/a@b.db"),
         ] {
             let url = SecretUrl::new(url.to_owned());
             assert_eq!(url.to_string(), shown);
@@ -187,6 +192,8 @@ mod tests {
             "postgres://u:pw@h:5432/db",
             "postgres://u:p@ss@h/db",
             "postgres://h/db?user=a@b",
+            "amqp://u:pw@h/%2f?name=a@b",
+            "sqlite:///srv/a@b.db",
             "amqp://u:pw@[::1]:5672/%2f",
             "redis://[::1]",
             "redis://h",
@@ -198,6 +205,9 @@ mod tests {
             "postgres://u:p#w@h/db",
             "postgres://u:p?w@h/db",
             "postgres://u:12/w@h/db",
+            "amqp://u:12?w@h",
+            "amqp://u:12#w?x@h",
+            "redis://u:?w@h",
             "redis://h:port",
         ] {
             assert!(!is_valid(url), "{url}");

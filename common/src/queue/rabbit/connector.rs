@@ -166,3 +166,17 @@ impl Connector {
 pub(super) async fn close(channel: Channel) {
     let _ = answer("queue.close", channel.close(REPLY_SUCCESS, "done".into())).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connector_never_shows_its_password() {
+        let url = "amqp://carga:s3cret@mq/%2f".to_owned();
+        let topology = Topology::new("carga", Duration::from_secs(1));
+        let connector = Connector::new(url, "test".to_owned(), topology, ANSWER_TIMEOUT);
+        let shown = format!("{connector:?}");
+        assert!(shown.contains("amqp://carga:***@mq/%2f"), "{shown}");
+    }
+}
