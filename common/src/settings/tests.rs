@@ -241,7 +241,7 @@ fn the_password_of_a_custom_endpoint_is_never_shown() {
 #[cfg(feature = "servers")]
 #[test]
 fn the_settings_of_an_adapter_never_show_a_password() {
-    let url = |scheme: &str| format!("{scheme}://carga:s3cret@host");
+    let url = |scheme: &str| SecretUrl::new(format!("{scheme}://carga:s3cret@host"));
     let postgres = crate::store::PostgresSettings {
         url: url("postgres"),
         program: String::new(),
