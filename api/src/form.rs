@@ -27,18 +27,23 @@ const OPTION_BYTES: usize = 8 << 10;
 pub(crate) enum BodyFormat {
     /// `multipart/form-data`
     Form,
-    /// `text/csv`, with the charset it names.
-    Raw(Option<Charset>),
+    /// `text/csv`
+    Raw,
 }
 
 impl BodyFormat {
-    /// Decides by the headers, before the body is read.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+    /// Decides by the headers, before the body is read. They complete the options of a raw body; a
+    /// form has more.
+    pub(crate) fn of(headers: &HeaderMap, options: &mut Options) -> Result<Self, Refusal> {
         check_content_encoding(headers)?;
         let (media_type, parameters) = content_type(headers);
         match media_type.as_str() {
             "multipart/form-data" => Ok(Self::Form),
-            "text/csv" => Ok(Self::Raw(charset(parameters)?)),
+            "text/csv" => {
+                options.default_encoding(charset(parameters)?);
+                options.check()?;
+                Ok(Self::Raw)
+            }
             other => Err(unsupported_media_type(other)),
         }
     }
@@ -148,6 +153,7 @@ impl Form {
             if name == "file" {
                 options.default_filename(field.file_name());
                 options.default_encoding(part_charset(&field)?);
+                options.check()?;
                 lock(&self.body).outside_bytes = None;
                 return Ok(field);
             }

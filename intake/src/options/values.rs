@@ -19,11 +19,13 @@ pub(super) fn parse_bool(value: &str) -> Option<bool> {
     parse_word(value, [("true", true), ("false", false)])
 }
 
+/// A query that is not UTF-8 arrives with U+FFFD, which nobody means as a delimiter.
 pub(super) fn delimiter(value: &str) -> Option<char> {
+    const INVALID: [char; 4] = ['\n', '\r', '\0', char::REPLACEMENT_CHARACTER];
     let mut characters = value.chars();
     match (value, characters.next(), characters.next()) {
         ("tab", ..) => Some('\t'),
-        (_, Some(delimiter), None) if !matches!(delimiter, '\n' | '\r' | '\0') => Some(delimiter),
+        (_, Some(delimiter), None) if !INVALID.contains(&delimiter) => Some(delimiter),
         _ => None,
     }
 }
