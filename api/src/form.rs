@@ -11,13 +11,13 @@ use axum_extra::extract::Multipart;
 use axum_extra::extract::multipart::{Field, MultipartError};
 use carga_common::sync::lock;
 
-use carga_intake::csv::Charset;
 use carga_intake::options::Options;
 use carga_intake::pieces::incomplete;
-use carga_intake::refusal::{Refusal, RefusalKind};
+use carga_intake::refusal::Refusal;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::coding::{check_content_encoding, check_transfer_encoding};
+use crate::content_type::{content_type, set_defaults, set_part_defaults, unsupported_media_type};
 
 /// The longest value of an option. A file in the wrong field must not fill the memory.
 const OPTION_BYTES: usize = 8 << 10;
@@ -40,64 +40,13 @@ impl BodyFormat {
         match media_type.as_str() {
             "multipart/form-data" => Ok(Self::Form),
             "text/csv" => {
-                options.default_encoding(charset(parameters)?);
+                set_defaults(options, parameters)?;
                 options.check()?;
                 Ok(Self::Raw)
             }
             other => Err(unsupported_media_type(other)),
         }
     }
-}
-
-/// The media type in lower case, and its parameters.
-fn content_type(headers: &HeaderMap) -> (String, &str) {
-    let value = headers.get(header::CONTENT_TYPE);
-    let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
-    let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
-    (media_type.trim().to_ascii_lowercase(), parameters)
-}
-
-/// The encoding that the parameter `charset` names.
-fn charset(parameters: &str) -> Result<Option<Charset>, Refusal> {
-    let label = parameters.split(';').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        let is_charset = name.trim().eq_ignore_ascii_case("charset");
-        is_charset.then(|| value.trim().trim_matches('"'))
-    });
-    let Some(label) = label else {
-        return Ok(None);
-    };
-    let encoding = Charset::for_label(label).ok_or_else(|| {
-        let message =
-            format!("unknown charset `{label}`; use a WHATWG label such as utf-8 or windows-1252");
-        Refusal::new(RefusalKind::Unsupported, "unsupported_charset", message)
-    })?;
-    Ok(Some(encoding))
-}
-
-/// The charset of a part. Only text has one: some clients label binary files `charset=binary`.
-fn part_charset(part: &Field) -> Result<Option<Charset>, Refusal> {
-    let (media_type, parameters) = content_type(part.headers());
-    match media_type.starts_with("text/") {
-        true => charset(parameters),
-        false => Ok(None),
-    }
-}
-
-fn unsupported_media_type(media_type: &str) -> Refusal {
-    let compressed = match media_type {
-        "application/octet-stream"
-        | "application/gzip"
-        | "application/x-gzip"
-        | "application/zstd" => {
-            "; CSV compressed with gzip or zstd may be sent as text/csv or as a form"
-        }
-        _ => "",
-    };
-    let message = format!(
-        "content type `{media_type}` is not supported; send text/csv, or multipart/form-data with a part named `file`{compressed}"
-    );
-    Refusal::new(RefusalKind::Unsupported, "unsupported_media_type", message)
 }
 
 /// A form being read.
@@ -152,7 +101,7 @@ impl Form {
             check_transfer_encoding(field.headers())?;
             if name == "file" {
                 options.default_filename(field.file_name());
-                options.default_encoding(part_charset(&field)?);
+                set_part_defaults(options, field.headers())?;
                 options.check()?;
                 lock(&self.body).outside_bytes = None;
                 return Ok(field);

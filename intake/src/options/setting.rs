@@ -47,6 +47,7 @@ impl Options {
             options.set(name, value).ok()?;
         }
         options.default_encoding(self.csv.encoding.filter(|_| name != "encoding"));
+        options.default_header(self.csv.header.filter(|_| name != "header"));
         options.set(name, value).ok()?;
         options.check().ok()?;
         Some(options)

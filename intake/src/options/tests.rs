@@ -133,6 +133,17 @@ fn the_order_of_options_does_not_matter() {
 }
 
 #[test]
+fn a_variation_of_the_options_keeps_what_the_content_type_says() {
+    let mut options = Options::default();
+    options.set("quote", "none").unwrap();
+    options.default_header(Some(false));
+    let varied = options.with("skip", "1").unwrap();
+    assert_eq!(varied.csv.header, Some(false));
+    let varied = options.with("header", "true").unwrap();
+    assert_eq!(varied.csv.header, Some(true));
+}
+
+#[test]
 fn a_file_name_has_no_directories_and_no_characters_that_reorder_text() {
     for (sent, kept) in [
         ("a.csv", "a.csv"),
