@@ -18,6 +18,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::coding::{check_content_encoding, check_transfer_encoding};
 use crate::content_type::{content_type, set_defaults, set_part_defaults, unsupported_media_type};
+use crate::disposition::Disposition;
 
 /// The longest value of an option. A file in the wrong field must not fill the memory.
 const OPTION_BYTES: usize = 8 << 10;
@@ -92,7 +93,8 @@ impl Form {
                     "the form has no part named `file`; send the file in a part with that name";
                 return Err(Refusal::malformed("missing_file", message));
             };
-            let Some(name) = field.name().map(str::to_owned) else {
+            let Disposition { name, filename } = Disposition::of(field.headers());
+            let Some(name) = name else {
                 return Err(Refusal::malformed(
                     "unnamed_part",
                     "a part of the form has no name; every part needs one",
@@ -100,13 +102,13 @@ impl Form {
             };
             check_transfer_encoding(field.headers())?;
             if name == "file" {
-                options.default_filename(field.file_name());
+                options.default_filename(filename.as_deref());
                 set_part_defaults(options, field.headers())?;
                 options.check()?;
                 lock(&self.body).outside_bytes = None;
                 return Ok(field);
             }
-            check_option_part(&name, &field, options)?;
+            check_option_part(&name, filename.as_deref(), options)?;
             let value = option_value(&name, field, &self.body).await?;
             options.set(&name, &value)?;
         }
@@ -117,9 +119,10 @@ impl Form {
     pub(crate) async fn end(&mut self) -> Result<(), Refusal> {
         lock(&self.body).outside_bytes = Some(0);
         if let Some(field) = self.next_part().await? {
+            let name = Disposition::of(field.headers()).name;
             let message = format!(
                 "part `{}` follows the file; send options before the file, and one file per request",
-                field.name().unwrap_or_default()
+                name.unwrap_or_default()
             );
             return Err(Refusal::unprocessable("part_after_file", message));
         }
@@ -151,10 +154,10 @@ impl Form {
 }
 
 /// Checks a part that is not named `file`, before its value is read.
-fn check_option_part(name: &str, part: &Field, options: &Options) -> Result<(), Refusal> {
+fn check_option_part(name: &str, filename: Option<&str>, options: &Options) -> Result<(), Refusal> {
     let checked = options.check_name(name);
     // A browser sends an empty file name if no file was chosen.
-    if part.file_name().unwrap_or_default().is_empty() {
+    if filename.unwrap_or_default().is_empty() {
         return checked;
     }
     let code = match checked {
