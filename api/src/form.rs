@@ -11,13 +11,14 @@ use axum_extra::extract::Multipart;
 use axum_extra::extract::multipart::{Field, MultipartError};
 use carga_common::sync::lock;
 
-use carga_intake::csv::Charset;
 use carga_intake::options::Options;
 use carga_intake::pieces::incomplete;
-use carga_intake::refusal::{Refusal, RefusalKind};
+use carga_intake::refusal::Refusal;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::coding::{check_content_encoding, check_transfer_encoding};
+use crate::content_type::{content_type, set_defaults, set_part_defaults, unsupported_media_type};
+use crate::disposition::Disposition;
 
 /// The longest value of an option. A file in the wrong field must not fill the memory.
 const OPTION_BYTES: usize = 8 << 10;
@@ -27,72 +28,26 @@ const OPTION_BYTES: usize = 8 << 10;
 pub(crate) enum BodyFormat {
     /// `multipart/form-data`
     Form,
-    /// `text/csv`, with the charset it names.
-    Raw(Option<Charset>),
+    /// `text/csv`
+    Raw,
 }
 
 impl BodyFormat {
-    /// Decides by the headers, before the body is read.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+    /// Decides by the headers, before the body is read. They complete the options of a raw body; a
+    /// form has more.
+    pub(crate) fn of(headers: &HeaderMap, options: &mut Options) -> Result<Self, Refusal> {
         check_content_encoding(headers)?;
         let (media_type, parameters) = content_type(headers);
         match media_type.as_str() {
             "multipart/form-data" => Ok(Self::Form),
-            "text/csv" => Ok(Self::Raw(charset(parameters)?)),
+            "text/csv" => {
+                set_defaults(options, parameters)?;
+                options.check()?;
+                Ok(Self::Raw)
+            }
             other => Err(unsupported_media_type(other)),
         }
     }
-}
-
-/// The media type in lower case, and its parameters.
-fn content_type(headers: &HeaderMap) -> (String, &str) {
-    let value = headers.get(header::CONTENT_TYPE);
-    let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
-    let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
-    (media_type.trim().to_ascii_lowercase(), parameters)
-}
-
-/// The encoding that the parameter `charset` names.
-fn charset(parameters: &str) -> Result<Option<Charset>, Refusal> {
-    let label = parameters.split(';').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        let is_charset = name.trim().eq_ignore_ascii_case("charset");
-        is_charset.then(|| value.trim().trim_matches('"'))
-    });
-    let Some(label) = label else {
-        return Ok(None);
-    };
-    let encoding = Charset::for_label(label).ok_or_else(|| {
-        let message =
-            format!("unknown charset `{label}`; use a WHATWG label such as utf-8 or windows-1252");
-        Refusal::new(RefusalKind::Unsupported, "unsupported_charset", message)
-    })?;
-    Ok(Some(encoding))
-}
-
-/// The charset of a part. Only text has one: some clients label binary files `charset=binary`.
-fn part_charset(part: &Field) -> Result<Option<Charset>, Refusal> {
-    let (media_type, parameters) = content_type(part.headers());
-    match media_type.starts_with("text/") {
-        true => charset(parameters),
-        false => Ok(None),
-    }
-}
-
-fn unsupported_media_type(media_type: &str) -> Refusal {
-    let compressed = match media_type {
-        "application/octet-stream"
-        | "application/gzip"
-        | "application/x-gzip"
-        | "application/zstd" => {
-            "; CSV compressed with gzip or zstd may be sent as text/csv or as a form"
-        }
-        _ => "",
-    };
-    let message = format!(
-        "content type `{media_type}` is not supported; send text/csv, or multipart/form-data with a part named `file`{compressed}"
-    );
-    Refusal::new(RefusalKind::Unsupported, "unsupported_media_type", message)
 }
 
 /// A form being read.
@@ -138,7 +93,8 @@ impl Form {
                     "the form has no part named `file`; send the file in a part with that name";
                 return Err(Refusal::malformed("missing_file", message));
             };
-            let Some(name) = field.name().map(str::to_owned) else {
+            let Disposition { name, filename } = Disposition::of(field.headers());
+            let Some(name) = name else {
                 return Err(Refusal::malformed(
                     "unnamed_part",
                     "a part of the form has no name; every part needs one",
@@ -146,12 +102,13 @@ impl Form {
             };
             check_transfer_encoding(field.headers())?;
             if name == "file" {
-                options.default_filename(field.file_name());
-                options.default_encoding(part_charset(&field)?);
+                options.default_filename(filename.as_deref());
+                set_part_defaults(options, field.headers())?;
+                options.check()?;
                 lock(&self.body).outside_bytes = None;
                 return Ok(field);
             }
-            check_option_part(&name, &field, options)?;
+            check_option_part(&name, filename.as_deref(), options)?;
             let value = option_value(&name, field, &self.body).await?;
             options.set(&name, &value)?;
         }
@@ -162,9 +119,10 @@ impl Form {
     pub(crate) async fn end(&mut self) -> Result<(), Refusal> {
         lock(&self.body).outside_bytes = Some(0);
         if let Some(field) = self.next_part().await? {
+            let name = Disposition::of(field.headers()).name;
             let message = format!(
                 "part `{}` follows the file; send options before the file, and one file per request",
-                field.name().unwrap_or_default()
+                name.unwrap_or_default()
             );
             return Err(Refusal::unprocessable("part_after_file", message));
         }
@@ -196,10 +154,10 @@ impl Form {
 }
 
 /// Checks a part that is not named `file`, before its value is read.
-fn check_option_part(name: &str, part: &Field, options: &Options) -> Result<(), Refusal> {
+fn check_option_part(name: &str, filename: Option<&str>, options: &Options) -> Result<(), Refusal> {
     let checked = options.check_name(name);
     // A browser sends an empty file name if no file was chosen.
-    if part.file_name().unwrap_or_default().is_empty() {
+    if filename.unwrap_or_default().is_empty() {
         return checked;
     }
     let code = match checked {

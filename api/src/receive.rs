@@ -58,8 +58,7 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
     match body_format {
         // hyper compares the body with its declared length, so a body without an error is
         // complete.
-        BodyFormat::Raw(charset) => {
-            options.default_encoding(charset);
+        BodyFormat::Raw => {
             let incoming = incoming(options, content_length);
             intake.receive(incoming, body, async || Ok(())).await
         }

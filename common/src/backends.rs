@@ -120,7 +120,7 @@ pub async fn store(
         #[cfg(feature = "postgres")]
         StoreLocation::Postgres(url) => {
             let settings = PostgresSettings {
-                url: url.expose().to_owned(),
+                url: url.clone(),
                 program: program.to_owned(),
                 connections: settings.database_connections,
                 migrate,
@@ -148,7 +148,7 @@ async fn queue(
         #[cfg(feature = "rabbit")]
         QueueLocation::Rabbit(url) => {
             let settings = RabbitSettings {
-                url: url.expose().to_owned(),
+                url: url.clone(),
                 queue: settings.queue.clone(),
                 program: program.to_owned(),
                 publish_timeout: settings.publish_timeout,
@@ -180,7 +180,7 @@ async fn archive(settings: &PortSettings, access: Access) -> PortResult<Arc<dyn 
     match &settings.locations.archive {
         #[cfg(feature = "s3")]
         ArchiveLocation::S3 { bucket, prefix } => {
-            let endpoint = settings.s3_endpoint.as_deref();
+            let endpoint = settings.s3_endpoint.as_ref().map(|url| url.expose());
             let archive = S3Archive::connect(bucket, prefix, endpoint).await?;
             Ok(Arc::new(archive))
         }
@@ -204,7 +204,7 @@ pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressSto
         #[cfg(feature = "redis")]
         ProgressLocation::Redis(url) => {
             let settings = RedisSettings {
-                url: url.expose().to_owned(),
+                url: url.clone(),
                 prefix: settings.redis_prefix.clone(),
                 ttl: settings.progress_ttl,
             };

@@ -9,6 +9,7 @@ use carga_common::error::ErrorKind;
 use carga_common::progress::{
     Counters, Presence, ProgressStore, RedisProgress, RedisSettings, Snapshot, StoredBatch,
 };
+use carga_common::settings::SecretUrl;
 use carga_common::store::{NewUpload, PostgresSettings, PostgresStore, UploadStore};
 use carga_common::upload::{Dialect, UploadId, UploadKey};
 use carga_testkit::Scope;
@@ -20,7 +21,7 @@ async fn check_absent_after(change: impl FnOnce(&str) -> Cmd, added: u32) -> Res
     const BATCH: StoredBatch = StoredBatch { seq: 1, rows: 10 };
     let scope = Scope::new().await?;
     let settings = RedisSettings {
-        url: scope.redis_url().to_owned(),
+        url: SecretUrl::new(scope.redis_url().to_owned()),
         prefix: scope.name().to_owned(),
         ttl: Duration::from_secs(60),
     };
@@ -69,7 +70,7 @@ async fn counters_of_an_earlier_run_of_the_server_are_absent() -> Result<()> {
 
 async fn connect(url: &str) -> Result<PostgresStore> {
     let settings = PostgresSettings {
-        url: url.to_owned(),
+        url: SecretUrl::new(url.to_owned()),
         program: "servers".to_owned(),
         connections: 2,
         migrate: true,
@@ -133,7 +134,7 @@ async fn a_role_without_permissions_is_misconfigured() -> Result<()> {
     }
     let (_, server) = scope.database_url().split_once('@').unwrap_or_default();
     let settings = PostgresSettings {
-        url: format!("postgres://{role}:carga@{server}"),
+        url: SecretUrl::new(format!("postgres://{role}:carga@{server}")),
         program: "servers".to_owned(),
         connections: 1,
         migrate: false,

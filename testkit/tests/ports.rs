@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use carga_common::progress::{ProgressStore, RedisProgress, RedisSettings, Snapshot, StoredBatch};
+use carga_common::settings::SecretUrl;
 use carga_common::upload::{UploadId, UploadKey};
 use carga_testkit::{Redis, eventually};
 
 fn progress(redis: &Redis) -> Result<RedisProgress> {
     let settings = RedisSettings {
-        url: redis.url(),
+        url: SecretUrl::new(redis.url()),
         prefix: "test".to_owned(),
         ttl: Duration::from_secs(60),
     };

@@ -17,18 +17,16 @@ pub(crate) async fn post(
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Json<Preview>, ApiError> {
-    let mut options = Options::from_query(&query)?;
+    let mut options = Options::default();
+    options.set_all(&query)?;
     state.refuse_when_stopping()?;
     let _slot = state.upload_slot().await?;
     let (parts, body) = request.into_parts();
-    let body_format = BodyFormat::of(&parts.headers)?;
+    let body_format = BodyFormat::of(&parts.headers, &mut options)?;
     let settings = state.settings();
     let pieces = body_pieces(&state.intake, body);
     let preview = match body_format {
-        BodyFormat::Raw(charset) => {
-            options.default_encoding(charset);
-            preview(pieces, &options, settings).await?
-        }
+        BodyFormat::Raw => preview(pieces, &options, settings).await?,
         BodyFormat::Form => {
             let mut form = Form::open(parts.headers.get(header::CONTENT_TYPE), pieces).await?;
             let file = form.file(&mut options).await?;

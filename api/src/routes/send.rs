@@ -24,7 +24,8 @@ pub(crate) async fn post(
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let options = Options::from_query(&query)?;
+    let mut options = Options::default();
+    options.set_all(&query)?;
     send(state, UploadId::generate(), options, request).await
 }
 
@@ -35,7 +36,8 @@ pub(crate) async fn put(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
-    let options = Options::from_query(&query)?;
+    let mut options = Options::default();
+    options.set_all(&query)?;
     if let Some(upload) = state.backends().store.upload(id).await? {
         return answer_repeated(state, upload, &options).await;
     }
@@ -62,17 +64,17 @@ async fn answer_repeated(
 async fn send(
     state: ApiState,
     id: UploadId,
-    options: Options,
+    mut options: Options,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     state.refuse_when_stopping()?;
-    let body_format = BodyFormat::of(&parts.headers)?;
+    let body_format = BodyFormat::of(&parts.headers, &mut options)?;
     let content_length = content_length(&parts.headers);
     let limit = state.settings().max_upload_bytes;
     let overhead = match body_format {
         BodyFormat::Form => FORM_OVERHEAD_BYTES,
-        BodyFormat::Raw(_) => 0,
+        BodyFormat::Raw => 0,
     };
     if let Some(length) = content_length
         && length > limit.saturating_add(overhead)

@@ -17,6 +17,9 @@ in_both_modes! {
     a_body_with_an_unknown_coding_is_refused,
     a_part_with_a_transfer_encoding_is_refused,
     the_charset_of_a_part_decides_unless_an_option_does,
+    the_header_parameter_of_a_content_type_decides_unless_an_option_does,
+    the_options_of_a_query_and_a_form_are_checked_together,
+    a_part_has_the_names_in_its_head,
     the_refusal_of_a_compressed_media_type_says_how_to_send_compressed_csv,
 }
 
@@ -134,6 +137,122 @@ async fn the_charset_of_a_part_decides_unless_an_option_does(mode: Mode) -> Resu
     }
     let answer = send(Form::new(), "text/csv; charset=klingon").await?;
     problem(answer, 415, "unsupported_charset").await?;
+    app.close().await
+}
+
+async fn the_header_parameter_of_a_content_type_decides_unless_an_option_does(
+    mode: Mode,
+) -> Result<()> {
+    let app = App::start(mode.harness().await?, 0).await?;
+    let send = async |path: &str, media_type: &str, file: &'static str, in_form: bool| {
+        let request = post(&app, path);
+        let request = match in_form {
+            false => request.header("content-type", media_type).body(file),
+            true => {
+                let part = Part::text(file).file_name("x.csv").mime_str(media_type)?;
+                request.multipart(Form::new().part("file", part))
+            }
+        };
+        anyhow::Ok(request.send().await?)
+    };
+    // Without the parameter, `1,2` is a row and `a,b` is the header.
+    let (numbers, names) = ("1,2\n3,4\n", "a,b\n1,2\n");
+    let numbered = ["column_1", "column_2"];
+    let quoted = "text/csv; charset=utf-8; Header=\"ABSENT\"";
+    for (query, media_type, file, columns) in [
+        ("", "text/csv; header=present", numbers, ["1", "2"]),
+        ("", "text/csv; header=absent", names, numbered),
+        ("", quoted, names, numbered),
+        ("?header=true", "text/csv; header=absent", names, ["a", "b"]),
+    ] {
+        for in_form in [false, true] {
+            let path = format!("/uploads/preview{query}");
+            let answer = send(&path, media_type, file, in_form).await?;
+            let preview: Value = answer.json().await?;
+            ensure!(
+                preview["columns"] == json!(columns),
+                "{media_type}: {preview}"
+            );
+        }
+    }
+    for in_form in [false, true] {
+        let answer = send("/uploads", "text/csv; header=maybe", names, in_form).await?;
+        let refused = problem(answer, 400, "malformed_option").await?;
+        ensure!(detail(&refused)?.contains("header=maybe"), "{refused}");
+    }
+    expect_no_uploads(&app).await?;
+    app.close().await
+}
+
+async fn the_options_of_a_query_and_a_form_are_checked_together(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 0).await?;
+    let send = async |query: &str, form: Form| {
+        let file = Part::text("a\"b\n1\"2\n").file_name("x.csv");
+        let request = post(&app, &format!("/uploads/preview?{query}"));
+        request.multipart(form.part("file", file)).send().await
+    };
+    let quote = |value: &'static str| Form::new().text("quote", value);
+    let answer = send("delimiter=%22", quote("none")).await?;
+    let preview: Value = answer.json().await?;
+    ensure!(preview["columns"] == json!(["a", "b"]), "{preview}");
+    for (query, form) in [
+        ("delimiter=%27", quote("'")),
+        ("quote=%27", Form::new().text("delimiter", "'")),
+        ("", Form::new().text("delimiter", "\"")),
+    ] {
+        problem(send(query, form).await?, 400, "malformed_option").await?;
+    }
+    // %FF is not UTF-8.
+    for query in ["delimiter=%22", "delimiter=%FF"] {
+        let request = post(&app, &format!("/uploads?{query}"));
+        let request = request.header("content-type", "text/csv");
+        let answer = request.body("a\n1\n").send().await?;
+        problem(answer, 400, "malformed_option").await?;
+    }
+    expect_no_uploads(&app).await?;
+    app.close().await
+}
+
+async fn a_part_has_the_names_in_its_head(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
+    let heads: [(&[u8], &str); 9] = [
+        (b"name=\"file\"; filename=\"a; b\\\"c.csv\"", "a; b\"c.csv"),
+        (b"filename=\"a name=b.csv\"; name=\"file\"", "a name=b.csv"),
+        (b"NAME=file; FileName = my file.csv", "my file.csv"),
+        (b"name=file; filename=\"Gr\xf6\xdfe.csv\"", "Größe.csv"),
+        (
+            b"name=file; filename=\"Gr\xc3\xb6\xc3\x9fe.csv\"",
+            "Größe.csv",
+        ),
+        (
+            b"name=file; filename*=UTF-8''pre%C3%A7os%20a.csv",
+            "preços a.csv",
+        ),
+        (
+            b"filename*=iso-8859-1'de'Gr%F6%DFe.csv; filename=x; name=file",
+            "Größe.csv",
+        ),
+        // These cannot be decoded, so the plain file name is taken.
+        (
+            b"name=file; filename=a.csv; filename*=utf-8''%C3%.csv",
+            "a.csv",
+        ),
+        (
+            b"name=file; filename*=koi8-r''%C3.csv; filename=a.csv",
+            "a.csv",
+        ),
+    ];
+    for (parameters, filename) in heads {
+        let body: [&[u8]; 3] = [
+            b"--B\r\nContent-Disposition: form-data; ",
+            parameters,
+            b"\r\n\r\na,b\n1,2\n\r\n--B--\r\n",
+        ];
+        let request = post(&app, "/uploads").body(body.concat());
+        let request = request.header("content-type", "multipart/form-data; boundary=B");
+        let upload: Value = request.send().await?.json().await?;
+        ensure!(upload["filename"] == filename, "{filename}: {upload}");
+    }
     app.close().await
 }
 

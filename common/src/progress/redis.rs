@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::error::{ErrorKind, PortError, PortResult};
+use crate::settings::SecretUrl;
 use crate::sync::lock;
 use crate::upload::UploadKey;
 
@@ -35,7 +36,7 @@ const TLS_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
     /// `redis://…`, or `rediss://…` for TLS
-    pub url: String,
+    pub url: SecretUrl,
     /// The prefix of every key.
     pub prefix: String,
     /// The time from the last change of an upload's keys to their expiry.
@@ -157,7 +158,7 @@ impl RedisProgress {
         // redis takes rustls' default provider, and rustls panics without one. An error means that
         // another crate has installed a provider already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let manager = Manager::new(settings.url.as_str())
+        let manager = Manager::new(settings.url.expose())
             .map_err(|error| PortError::new(ErrorKind::Invalid, OPERATION, error))?;
         let run_id = Arc::new(Mutex::new(String::new()));
         let newest = Arc::clone(&run_id);
@@ -171,9 +172,9 @@ impl RedisProgress {
                 Ok(())
             })
         });
-        let connect_timeout = match settings.url.starts_with("rediss:") {
-            true => TLS_CONNECT_TIMEOUT,
-            false => TIMEOUT,
+        let connect_timeout = match settings.url.scheme() {
+            "rediss" => TLS_CONNECT_TIMEOUT,
+            _ => TIMEOUT,
         };
         let pool = Pool::builder(manager)
             .max_size(4)

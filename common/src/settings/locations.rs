@@ -231,10 +231,8 @@ impl Finder<'_, '_> {
             return url;
         };
         if !url.has_valid_authority() {
-            // The URL is not shown: it is unclear which part of it is the password.
             self.reader.fault(format!(
-                "{name}={}://***: malformed host or port; write `/`, `#` and `?` in a password as %2F, %23 and %3F, or set {password_name}",
-                url.scheme()
+                "{name}={url}: malformed host or port; write `/`, `#` and `?` in a password as %2F, %23 and %3F, or set {password_name}"
             ));
         }
         match self.reader.password(password_name) {

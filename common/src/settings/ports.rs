@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::locations::Locations;
 use super::mode::Mode;
 use super::reader::Reader;
+use super::secret::SecretUrl;
 
 /// How the four ports are connected.
 #[derive(Debug, Clone)]
@@ -14,7 +15,7 @@ pub struct PortSettings {
     /// Where the data of each port is.
     pub locations: Locations,
     /// A custom S3 endpoint; `None` leaves the choice to the AWS SDK.
-    pub s3_endpoint: Option<String>,
+    pub s3_endpoint: Option<SecretUrl>,
     /// The prefix of the queues' names.
     pub queue: String,
     /// The prefix of the keys in Redis.
@@ -36,7 +37,7 @@ impl PortSettings {
             // Some other tools read the endpoint from AWS_ENDPOINT.
             s3_endpoint: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
                 .into_iter()
-                .map(|name| reader.optional(name, None))
+                .map(|name| reader.optional_secret(name))
                 .fold(None, Option::or),
             queue: reader.text("CARGA_QUEUE", "carga"),
             redis_prefix: reader.text("CARGA_REDIS_PREFIX", "carga"),

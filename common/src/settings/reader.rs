@@ -88,11 +88,20 @@ impl<'a> Reader<'a> {
             .unwrap_or_else(|| default.to_owned())
     }
 
-    /// A URL that may contain a password.
+    /// A URL that may contain a password. Without a value, nothing is recorded.
     pub(super) fn secret(&mut self, name: &str) -> Option<SecretUrl> {
         let url = SecretUrl::new(self.look_up(name)?);
         self.record(name, url.to_string(), true);
         Some(url)
+    }
+
+    /// A URL that may contain a password, and that has no default.
+    pub(super) fn optional_secret(&mut self, name: &str) -> Option<SecretUrl> {
+        let url = self.secret(name);
+        if url.is_none() {
+            self.record(name, None::<String>, false);
+        }
+        url
     }
 
     /// A password, which is never shown.

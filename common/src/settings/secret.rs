@@ -18,7 +18,7 @@ impl SecretUrl {
     }
 
     /// False if a `/`, `#` or `?` in a password seems to end the authority too early: then the port
-    /// is not a number, or the path contains an `@`.
+    /// is not a number, or an `@` is in the path or in the name of a query's parameter.
     pub(super) fn has_valid_authority(&self) -> bool {
         let Some(parts) = self.parts() else {
             return true;
@@ -29,9 +29,11 @@ impl SecretUrl {
             Some((_, port)) => port,
             None => "",
         };
-        let path = parts.rest.split('?').next().unwrap_or_default();
+        let (path, query) = parts.rest.split_once('?').unwrap_or((parts.rest, ""));
+        let name = query.split('=').next().unwrap_or_default();
         let has_user = parts.user.is_some();
-        (port.is_empty() || port.parse::<u16>().is_ok()) && (has_user || !path.contains('@'))
+        let is_port = port.is_empty() || port.parse::<u16>().is_ok();
+        is_port && (has_user || !(path.contains('@') || name.contains('@')))
     }
 
     /// Adds this password, percent-encoded, unless the URL has one already. Only Redis accepts a
@@ -51,8 +53,12 @@ impl SecretUrl {
         Self(format!("{scheme}://{user}:{password}@{host}{rest}"))
     }
 
+    /// `None` without an authority: a file's path and an object's prefix may contain any character.
     fn parts(&self) -> Option<Parts<'_>> {
         let (scheme, rest) = self.0.split_once("://")?;
+        if matches!(scheme, "sqlite" | "file" | "s3") {
+            return None;
+        }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         let (user, host) = match authority.rsplit_once('@') {
@@ -86,7 +92,11 @@ struct Parts<'a> {
 
 impl fmt::Display for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&masked(&self.0))
+        match self.has_valid_authority() {
+            true => f.write_str(&masked(&self.0)),
+            // It is unclear which part of the URL is the password.
+            false => write!(f, "{}://***", self.scheme()),
+        }
     }
 }
 
@@ -151,6 +161,11 @@ mod tests {
                 "postgres://h/db?user=u&password=s3cret",
                 "postgres://h/db?***",
             ),
+            // The password seems to end the authority, so all of the rest may belong to it.
+            ("amqp://u:12?s3cret@h", "amqp://***"),
+            ("http://u:12/s3cret@h", "http://***"),
+            ("s3://bucket/a@b", "s3://bucket/a@b"),
+            ("sqlite:///srv/a@b.db", "sqlite:///srv/a@b.db"),
         ] {
             let url = SecretUrl::new(url.to_owned());
             assert_eq!(url.to_string(), shown);
@@ -187,6 +202,8 @@ mod tests {
             "postgres://u:pw@h:5432/db",
             "postgres://u:p@ss@h/db",
             "postgres://h/db?user=a@b",
+            "amqp://u:pw@h/%2f?name=a@b",
+            "sqlite:///srv/a@b.db",
             "amqp://u:pw@[::1]:5672/%2f",
             "redis://[::1]",
             "redis://h",
@@ -198,6 +215,9 @@ mod tests {
             "postgres://u:p#w@h/db",
             "postgres://u:p?w@h/db",
             "postgres://u:12/w@h/db",
+            "amqp://u:12?w@h",
+            "amqp://u:12#w?x@h",
+            "redis://u:?w@h",
             "redis://h:port",
         ] {
             assert!(!is_valid(url), "{url}");

@@ -215,6 +215,58 @@ fn a_password_comes_from_its_own_variable_and_is_never_shown() {
 }
 
 #[test]
+fn the_password_of_a_custom_endpoint_is_never_shown() {
+    for name in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"] {
+        let shown = |variables: &[(&str, &str)]| {
+            let settings = read(Mode::Embedded, variables).unwrap();
+            assert!(!format!("{settings:?}").contains("s3cret"));
+            let effective = settings.effective.into_iter();
+            effective
+                .filter(|found| found.name == name)
+                .collect::<Vec<_>>()
+        };
+        let setting = |value: Option<&str>| {
+            vec![Effective {
+                name: name.to_owned(),
+                value: value.map(str::to_owned),
+                given: value.is_some(),
+            }]
+        };
+        let given = [(name, "http://u:s3cret@h:4566")];
+        assert_eq!(shown(&given), setting(Some("http://u:***@h:4566")));
+        assert_eq!(shown(&[]), setting(None));
+    }
+}
+
+#[cfg(feature = "servers")]
+#[test]
+fn the_settings_of_an_adapter_never_show_a_password() {
+    let url = |scheme: &str| SecretUrl::new(format!("{scheme}://carga:s3cret@host"));
+    let postgres = crate::store::PostgresSettings {
+        url: url("postgres"),
+        program: String::new(),
+        connections: 1,
+        migrate: false,
+    };
+    let rabbit = crate::queue::RabbitSettings {
+        url: url("amqp"),
+        queue: String::new(),
+        program: String::new(),
+        publish_timeout: Duration::ZERO,
+        postponement: Duration::ZERO,
+        installation: uuid::Uuid::nil(),
+    };
+    let redis = crate::progress::RedisSettings {
+        url: url("redis"),
+        prefix: String::new(),
+        ttl: Duration::ZERO,
+    };
+    let shown = format!("{postgres:?} {rabbit:?} {redis:?}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+    assert_eq!(shown.matches("://carga:***@host").count(), 3, "{shown}");
+}
+
+#[test]
 fn a_redis_url_may_ask_for_tls() {
     let mut variables = SERVERS.to_vec();
     variables[2] = ("REDIS_URL", "rediss://cache");

@@ -5,20 +5,31 @@ use super::upload::Options;
 use crate::refusal::Refusal;
 
 impl Options {
-    /// Reads all options from a query.
+    /// Reads and checks all options of a file.
     pub fn from_query(query: &[(String, String)]) -> Result<Self, Refusal> {
         let mut options = Self::default();
-        for (name, value) in query {
-            options.set(name, value)?;
-        }
+        options.set_all(query)?;
+        options.check()?;
         Ok(options)
     }
 
-    /// Sets one option; each may be given once.
+    /// Sets several options. Others may follow, so they are not checked against each other.
+    pub fn set_all(&mut self, pairs: &[(String, String)]) -> Result<(), Refusal> {
+        pairs
+            .iter()
+            .try_for_each(|(name, value)| self.set(name, value))
+    }
+
+    /// Sets one option; each may be given once. [`check`](Self::check) follows the last one.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
         let spec = self.settable(name)?;
         self.given.push((spec.name, value.to_owned()));
-        (spec.set)(self, value).ok_or_else(|| Refusal::malformed_option(name, spec.takes))?;
+        (spec.set)(self, value).ok_or_else(|| Refusal::malformed_option(name, spec.takes))
+    }
+
+    /// Checks the options against each other. This waits for all of them, so that their order does
+    /// not matter.
+    pub fn check(&self) -> Result<(), Refusal> {
         let quote = self.csv.quote.unwrap_or(Some(b'"')).map(char::from);
         let escape = self.csv.escape.flatten().map(char::from);
         if self.csv.delimiter.is_some() && [quote, escape].contains(&self.csv.delimiter) {
@@ -36,7 +47,9 @@ impl Options {
             options.set(name, value).ok()?;
         }
         options.default_encoding(self.csv.encoding.filter(|_| name != "encoding"));
+        options.default_header(self.csv.header.filter(|_| name != "header"));
         options.set(name, value).ok()?;
+        options.check().ok()?;
         Some(options)
     }
 

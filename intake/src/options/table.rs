@@ -32,7 +32,7 @@ pub const OPTIONS: [OptionSpec; 15] = [
         name: "delimiter",
         flag: "delimiter",
         help: "What separates fields",
-        takes: "`,`, `;`, `tab`, `|` or any one character except a line end",
+        takes: "`,`, `;`, `tab`, `|` or any one character in UTF-8 except a line end",
         default: "detected",
         placeholder: "CHARACTER",
         set: |options, value| set_value(&mut options.csv.delimiter, delimiter(value)),

@@ -42,10 +42,8 @@ fn a_digest_is_accepted_in_either_case_and_checked() {
 
 #[test]
 fn option_values_are_parsed_as_the_contract_defines_them() {
-    let parsed = |name: &str, value: &str| {
-        let mut options = Options::default();
-        options.set(name, value).map(|()| options)
-    };
+    let parsed =
+        |name: &str, value: &str| Options::from_query(&[(name.to_owned(), value.to_owned())]);
     let csv = |name: &str, value: &str| parsed(name, value).unwrap().csv;
     assert_eq!(csv("delimiter", "tab").delimiter, Some('\t'));
     assert_eq!(csv("delimiter", "§").delimiter, Some('§'));
@@ -78,6 +76,7 @@ fn option_values_are_parsed_as_the_contract_defines_them() {
         ("delimiter", ",,"),
         ("delimiter", "\n"),
         ("delimiter", "\""),
+        ("delimiter", "\u{fffd}"),
         ("quote", "ab"),
         ("quote", "é"),
         ("encoding", "klingon"),
@@ -103,5 +102,69 @@ fn option_values_are_parsed_as_the_contract_defines_them() {
         let refusal = parsed(name, value).unwrap_err();
         assert_eq!(refusal.failure.code, "malformed_option", "{name}={value}");
         assert!(refusal.failure.message.contains(name));
+    }
+}
+
+#[test]
+fn the_order_of_options_does_not_matter() {
+    let is_accepted = |pairs: [(&str, &str); 2]| {
+        let query = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        match Options::from_query(&query) {
+            Ok(_) => true,
+            Err(refusal) => {
+                assert_eq!(refusal.failure.code, "malformed_option");
+                assert!(refusal.failure.message.contains("`delimiter`"));
+                false
+            }
+        }
+    };
+    for (delimiter, other, expected) in [
+        ("\"", ("quote", "none"), true),
+        ("\"", ("quote", "'"), true),
+        ("\"", ("escape", "\\"), false),
+        ("'", ("quote", "'"), false),
+        ("|", ("escape", "|"), false),
+        ("|", ("escape", "none"), true),
+    ] {
+        let delimiter = ("delimiter", delimiter);
+        assert_eq!(is_accepted([delimiter, other]), expected, "{other:?}");
+        assert_eq!(is_accepted([other, delimiter]), expected, "{other:?}");
+    }
+}
+
+#[test]
+fn a_variation_of_the_options_keeps_what_the_content_type_says() {
+    let mut options = Options::default();
+    options.set("quote", "none").unwrap();
+    options.default_header(Some(false));
+    let varied = options.with("skip", "1").unwrap();
+    assert_eq!(varied.csv.header, Some(false));
+    let varied = options.with("header", "true").unwrap();
+    assert_eq!(varied.csv.header, Some(true));
+}
+
+#[test]
+fn a_file_name_has_no_directories_and_no_characters_that_reorder_text() {
+    for (sent, kept) in [
+        ("a.csv", "a.csv"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\x\\a.csv", "a.csv"),
+        ("x/y\\a.csv", "a.csv"),
+        ("x/a.csv/", "a.csv"),
+        ("a\u{202e}vsc.exe", "avsc.exe"),
+        ("\u{2066}a\u{2069}\n.csv", "a.csv"),
+    ] {
+        let mut of_part = Options::default();
+        of_part.default_filename(Some(sent));
+        let mut of_option = Options::default();
+        of_option.set("filename", sent).unwrap();
+        for options in [of_part, of_option] {
+            assert_eq!(options.filename.as_deref(), Some(kept));
+        }
+    }
+    for empty in ["", "/", "\u{202e}"] {
+        let mut options = Options::default();
+        options.default_filename(Some(empty));
+        assert_eq!(options.filename, None);
     }
 }

@@ -42,6 +42,11 @@ impl Options {
         self.csv.encoding = self.csv.encoding.or(encoding);
     }
 
+    /// Uses what the headers of the request or the part say about a header line if no option does.
+    pub fn default_header(&mut self, is_present: Option<bool>) {
+        self.csv.header = self.csv.header.or(is_present);
+    }
+
     /// Compares the digest of the file with the one announced.
     pub(crate) fn check_sha256(&self, found: Sha256) -> Result<(), Refusal> {
         match self.sha256 {

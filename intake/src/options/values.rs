@@ -19,11 +19,13 @@ pub(super) fn parse_bool(value: &str) -> Option<bool> {
     parse_word(value, [("true", true), ("false", false)])
 }
 
+/// A query that is not UTF-8 arrives with U+FFFD, which nobody means as a delimiter.
 pub(super) fn delimiter(value: &str) -> Option<char> {
+    const INVALID: [char; 4] = ['\n', '\r', '\0', char::REPLACEMENT_CHARACTER];
     let mut characters = value.chars();
     match (value, characters.next(), characters.next()) {
         ("tab", ..) => Some('\t'),
-        (_, Some(delimiter), None) if !matches!(delimiter, '\n' | '\r' | '\0') => Some(delimiter),
+        (_, Some(delimiter), None) if !INVALID.contains(&delimiter) => Some(delimiter),
         _ => None,
     }
 }
@@ -47,11 +49,15 @@ pub(super) fn max_rejects(value: &str) -> Option<MaxRejects> {
     }
 }
 
-/// Removes control characters, which terminals and databases cannot take, and shortens the
-/// name.
-pub(super) fn clean_filename(name: &str) -> String {
+/// Keeps what follows the last separator of a path, and shortens it. Terminals and databases cannot
+/// take control characters. A character that reorders text can hide the end of a name.
+pub(super) fn clean_filename(path: &str) -> String {
+    const SEPARATORS: [char; 2] = ['/', '\\'];
+    let path = path.trim_end_matches(SEPARATORS);
+    let name = path.rsplit(SEPARATORS).next().unwrap_or_default();
+    let reorders = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     name.chars()
-        .filter(|c| !c.is_control())
+        .filter(|c| !c.is_control() && !reorders(*c))
         .take(FILENAME_CHARS)
         .collect()
 }

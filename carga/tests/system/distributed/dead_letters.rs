@@ -6,6 +6,7 @@ use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use carga_common::batch::{BatchId, EncodedBatch};
 use carga_common::queue::{BatchQueue, POSTPONEMENT, RabbitQueue, RabbitSettings};
+use carga_common::settings::SecretUrl;
 use carga_common::upload::UploadKey;
 use carga_testkit::{Scope, eventually};
 use sqlx::PgPool;
@@ -128,7 +129,7 @@ pub(super) async fn queue(app: &App) -> Result<RabbitQueue> {
     let installation: Uuid = installed.fetch_one(&scope.pool()).await?;
     let env = app.harness.env();
     let settings = RabbitSettings {
-        url: env["AMQP_URL"].clone(),
+        url: SecretUrl::new(env["AMQP_URL"].clone()),
         queue: env["CARGA_QUEUE"].clone(),
         program: "test".to_owned(),
         publish_timeout: Duration::from_secs(10),

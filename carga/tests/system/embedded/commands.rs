@@ -262,6 +262,7 @@ fn config_prints_all_settings_marks_defaults_and_masks_passwords() -> Result<()>
     let output = working_dir
         .command(&["config"])?
         .env("DATABASE_URL", "postgres://carga:s3cret@db/carga")
+        .env("AWS_ENDPOINT_URL", "http://carga:s3cret@s3:4566")
         .env("AWS_SECRET_ACCESS_KEY", "s3cret")
         .output()?;
     ensure!(output.status.success(), "{output:?}");
@@ -269,6 +270,7 @@ fn config_prints_all_settings_marks_defaults_and_masks_passwords() -> Result<()>
     ensure!(!printed.contains("s3cret"), "{printed}");
     for line in [
         "DATABASE_URL=postgres://carga:***@db/carga",
+        "AWS_ENDPOINT_URL=http://carga:***@s3:4566",
         "AWS_SECRET_ACCESS_KEY=***",
         "# AMQP_URL=sqlite:carga-data/queue.db",
         "# CARGA_LISTEN=127.0.0.1:8080",

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::topology::Topology;
 use crate::error::{PortError, PortResult};
+use crate::settings::SecretUrl;
 
 /// The time limit for an answer of the broker. lapin 4.12 never answers a request that is made
 /// while its connection ends.
@@ -55,7 +56,7 @@ pub(super) async fn answer<T>(
 /// One connection. It opens at first use, and again after a loss.
 #[derive(Debug)]
 pub(super) struct Connector {
-    url: String,
+    url: SecretUrl,
     /// The connection's name in the broker's list.
     name: String,
     topology: Topology,
@@ -71,7 +72,7 @@ pub(super) struct Connector {
 
 impl Connector {
     /// Prepares the connection, without connecting.
-    pub(super) fn new(url: String, name: String, topology: Topology, timeout: Duration) -> Self {
+    pub(super) fn new(url: SecretUrl, name: String, topology: Topology, timeout: Duration) -> Self {
         Self {
             url,
             name,
@@ -97,6 +98,7 @@ impl Connector {
                 ConnectionProperties::default().with_connection_name(self.name.as_str().into());
             let mut uri: AMQPUri = self
                 .url
+                .expose()
                 .parse()
                 .map_err(|reason: String| PortError::invalid(OPERATION, reason))?;
             uri.query.frame_max.get_or_insert(FRAME_BYTES);
@@ -165,4 +167,18 @@ impl Connector {
 /// Closes a channel. An error means that the channel was closed already.
 pub(super) async fn close(channel: Channel) {
     let _ = answer("queue.close", channel.close(REPLY_SUCCESS, "done".into())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connector_never_shows_its_password() {
+        let url = SecretUrl::new("amqp://carga:s3cret@mq/%2f".to_owned());
+        let topology = Topology::new("carga", Duration::from_secs(1));
+        let connector = Connector::new(url, "test".to_owned(), topology, ANSWER_TIMEOUT);
+        let shown = format!("{connector:?}");
+        assert!(shown.contains("amqp://carga:***@mq/%2f"), "{shown}");
+    }
 }

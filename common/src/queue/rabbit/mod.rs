@@ -26,6 +26,7 @@ use self::settlement::Origin;
 use self::topology::Topology;
 use super::{BatchPublisher, BatchQueue, Deliveries, MessageKind, Prefetch, QueueDepth, RetryTier};
 use crate::error::PortResult;
+use crate::settings::SecretUrl;
 
 /// A small prefetch bounds the memory for dead letters and keeps their order.
 const DEAD_LETTER_PREFETCH: u16 = 4;
@@ -37,7 +38,7 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(4);
 #[derive(Debug, Clone)]
 pub struct RabbitSettings {
     /// `amqp://…`
-    pub url: String,
+    pub url: SecretUrl,
     /// The prefix of every queue's name.
     pub queue: String,
     /// The program's name in the broker's list of connections.

@@ -67,7 +67,7 @@ pub(super) struct Connections {
 impl Connections {
     /// Opens the first connection.
     pub(super) async fn open(settings: &PostgresSettings) -> sqlx::Result<Self> {
-        let options: PgConnectOptions = settings.url.parse()?;
+        let options: PgConnectOptions = settings.url.expose().parse()?;
         let options = options.application_name(&settings.program).options(SESSION);
         let pool = pool_options(settings.connections);
         let pool = pool.connect_with(options).await?;

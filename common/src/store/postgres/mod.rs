@@ -28,6 +28,7 @@ use uuid::Uuid;
 use self::connections::{Connections, SHORT};
 use super::{StoreConnection, sql};
 use crate::error::{ErrorKind, PortError, PortResult};
+use crate::settings::SecretUrl;
 use crate::upload::{UploadId, UploadKey};
 
 static MIGRATIONS: sql::EmbeddedMigrations =
@@ -37,7 +38,7 @@ static MIGRATIONS: sql::EmbeddedMigrations =
 #[derive(Debug, Clone)]
 pub struct PostgresSettings {
     /// `postgres://…`
-    pub url: String,
+    pub url: SecretUrl,
     /// The name of this program in `pg_stat_activity`.
     pub program: String,
     /// The maximum number of connections. Renewing leases takes one more.

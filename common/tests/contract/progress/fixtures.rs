@@ -7,6 +7,7 @@ use anyhow::Result;
 use carga_common::progress::{
     ProgressStore, RedisProgress, RedisSettings, SqliteProgress, SqliteProgressSettings,
 };
+use carga_common::settings::SecretUrl;
 use carga_testkit::Scope;
 use tempfile::TempDir;
 
@@ -29,7 +30,7 @@ impl Fixture for Redis {
 impl ProgressFixture for Redis {
     async fn open(&self, ttl: Duration) -> Result<Arc<dyn ProgressStore>> {
         let settings = RedisSettings {
-            url: self.0.redis_url().to_owned(),
+            url: SecretUrl::new(self.0.redis_url().to_owned()),
             prefix: self.0.name().to_owned(),
             ttl,
         };

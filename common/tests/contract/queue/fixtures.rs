@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use carga_common::queue::{
     BatchQueue, RabbitQueue, RabbitSettings, SqliteQueue, SqliteQueueSettings,
 };
+use carga_common::settings::SecretUrl;
 use carga_testkit::Scope;
 use futures::FutureExt;
 use lapin::options::QueueDeleteOptions;
@@ -51,7 +52,7 @@ impl Fixture for Rabbit {
 impl Rabbit {
     fn settings(&self, url: String) -> RabbitSettings {
         RabbitSettings {
-            url,
+            url: SecretUrl::new(url),
             queue: self.0.name().to_owned(),
             program: "contract".to_owned(),
             publish_timeout: PUBLISH_TIMEOUT,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
+use carga_common::settings::SecretUrl;
 use carga_common::store::{
     PostgresSettings, PostgresStore, SqliteStore, SqliteStoreSettings, Store,
 };
@@ -32,7 +33,7 @@ impl Fixture for Postgres {
 impl StoreFixture for Postgres {
     async fn open(&self) -> Result<Arc<dyn Store>> {
         let settings = PostgresSettings {
-            url: self.0.database_url().to_owned(),
+            url: SecretUrl::new(self.0.database_url().to_owned()),
             program: "contract".to_owned(),
             connections: 4,
             migrate: true,

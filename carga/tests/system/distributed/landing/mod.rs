@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits};
+use carga_common::settings::SecretUrl;
 use carga_common::store::{
     ArchivedBatch, NewUpload, PostgresSettings, PostgresStore, Seal, Store, StoreOutcome,
 };
@@ -22,7 +23,7 @@ const BATCHES: u64 = 4;
 
 async fn connect(scope: &Scope) -> Result<Arc<dyn Store>> {
     let settings = PostgresSettings {
-        url: scope.database_url().to_owned(),
+        url: SecretUrl::new(scope.database_url().to_owned()),
         program: "landing".to_owned(),
         connections: 2,
         migrate: true,
