@@ -2,6 +2,8 @@
 
 #![cfg(all(feature = "postgres", feature = "redis"))]
 
+mod postgres;
+
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -67,14 +69,17 @@ async fn counters_of_an_earlier_run_of_the_server_are_absent() -> Result<()> {
     check_absent_after(replace, 0).await
 }
 
-async fn connect(url: &str) -> Result<PostgresStore> {
-    let settings = PostgresSettings {
+fn settings(url: &str) -> PostgresSettings {
+    PostgresSettings {
         url: url.to_owned(),
         program: "servers".to_owned(),
         connections: 2,
         migrate: true,
-    };
-    Ok(PostgresStore::connect(settings).await?)
+    }
+}
+
+async fn connect(url: &str) -> Result<PostgresStore> {
+    Ok(PostgresStore::connect(settings(url)).await?)
 }
 
 fn new_upload() -> NewUpload {
@@ -133,10 +138,9 @@ async fn a_role_without_permissions_is_misconfigured() -> Result<()> {
     }
     let (_, server) = scope.database_url().split_once('@').unwrap_or_default();
     let settings = PostgresSettings {
-        url: format!("postgres://{role}:carga@{server}"),
-        program: "servers".to_owned(),
         connections: 1,
         migrate: false,
+        ..settings(&format!("postgres://{role}:carga@{server}"))
     };
     let store = PostgresStore::connect(settings).await?;
     store.create(&new_upload()).await?;

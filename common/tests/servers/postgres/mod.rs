@@ -1,0 +1,5 @@
+//! Promises of the store on Postgres.
+
+mod errors;
+mod fence;
+mod sessions;
