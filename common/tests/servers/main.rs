@@ -7,12 +7,10 @@ mod postgres;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use carga_common::error::ErrorKind;
 use carga_common::progress::{
     Counters, Presence, ProgressStore, RedisProgress, RedisSettings, Snapshot, StoredBatch,
 };
-use carga_common::store::{NewUpload, PostgresSettings, PostgresStore, UploadStore};
-use carga_common::upload::{Dialect, UploadId, UploadKey};
+use carga_common::upload::{UploadId, UploadKey};
 use carga_testkit::Scope;
 use deadpool_redis::redis::{self, Cmd};
 
@@ -67,96 +65,4 @@ async fn counters_of_an_earlier_run_of_the_server_are_absent() -> Result<()> {
     };
     // The field exists, so none is added.
     check_absent_after(replace, 0).await
-}
-
-fn settings(url: &str) -> PostgresSettings {
-    PostgresSettings {
-        url: url.to_owned(),
-        program: "servers".to_owned(),
-        connections: 2,
-        migrate: true,
-    }
-}
-
-async fn connect(url: &str) -> Result<PostgresStore> {
-    Ok(PostgresStore::connect(settings(url)).await?)
-}
-
-fn new_upload() -> NewUpload {
-    NewUpload {
-        id: UploadId::generate(),
-        filename: None,
-        dialect: Dialect::rfc4180(false),
-        columns: vec!["a".to_owned()],
-        bytes_total: None,
-    }
-}
-
-/// An acknowledged batch must survive a crash of the server, whatever an operator has set for other
-/// programs.
-#[tokio::test]
-async fn commits_are_durable_although_the_database_says_otherwise() -> Result<()> {
-    let scope = Scope::new().await?;
-    // Migrations create the table.
-    drop(connect(scope.database_url()).await?);
-    for statement in [
-        "DO $$
-         BEGIN
-             EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database());
-         END
-         $$",
-        "CREATE FUNCTION refuse_fast_commits() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN
-             IF current_setting('synchronous_commit') <> 'on' THEN
-                 RAISE EXCEPTION 'synchronous_commit is %', current_setting('synchronous_commit');
-             END IF;
-             RETURN NEW;
-         END
-         $$",
-        "CREATE TRIGGER refuse_fast_commits BEFORE INSERT ON uploads
-         FOR EACH ROW EXECUTE FUNCTION refuse_fast_commits()",
-    ] {
-        sqlx::query(statement).execute(&scope.pool()).await?;
-    }
-    let store = connect(scope.database_url()).await?;
-    store.create(&new_upload()).await?;
-    scope.close().await
-}
-
-/// A worker waits for an operator in this case, and charges no batch an attempt.
-#[tokio::test]
-async fn a_role_without_permissions_is_misconfigured() -> Result<()> {
-    let scope = Scope::new().await?;
-    drop(connect(scope.database_url()).await?);
-    let role = format!("role_{}", UploadId::generate().as_uuid().simple());
-    for statement in [
-        format!("CREATE ROLE {role} LOGIN PASSWORD 'carga'"),
-        format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"),
-        format!("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}"),
-    ] {
-        sqlx::query(&statement).execute(&scope.pool()).await?;
-    }
-    let (_, server) = scope.database_url().split_once('@').unwrap_or_default();
-    let settings = PostgresSettings {
-        connections: 1,
-        migrate: false,
-        ..settings(&format!("postgres://{role}:carga@{server}"))
-    };
-    let store = PostgresStore::connect(settings).await?;
-    store.create(&new_upload()).await?;
-    sqlx::query(&format!("REVOKE ALL ON uploads FROM {role}"))
-        .execute(&scope.pool())
-        .await?;
-    let refused = store.create(&new_upload()).await;
-    ensure!(
-        refused
-            .as_ref()
-            .is_err_and(|error| error.kind() == ErrorKind::Misconfigured),
-        "{refused:?}"
-    );
-    drop(store);
-    for statement in [format!("DROP OWNED BY {role}"), format!("DROP ROLE {role}")] {
-        sqlx::query(&statement).execute(&scope.pool()).await?;
-    }
-    scope.close().await
 }

@@ -3,9 +3,10 @@
 use anyhow::{Result, ensure};
 use carga_common::error::ErrorKind;
 use carga_common::store::{NewUpload, PostgresSettings, PostgresStore, UploadStore};
+use carga_common::upload::UploadId;
 use carga_testkit::Scope;
 
-use crate::{connect, new_upload, settings};
+use super::{connect, new_upload, settings};
 
 /// Makes the creation of an upload fail with the SQLSTATE that is its file name.
 const FAIL_AS_NAMED: &str = "
@@ -80,5 +81,43 @@ async fn a_statement_whose_result_a_migration_has_changed_fails_once() -> Result
         "{outdated:?}"
     );
     ensure!(store.upload(id).await?.is_some());
+    scope.close().await
+}
+
+/// A worker waits for an operator in this case, and charges no batch an attempt.
+#[tokio::test]
+async fn a_role_without_permissions_is_misconfigured() -> Result<()> {
+    let scope = Scope::new().await?;
+    drop(connect(scope.database_url()).await?);
+    let role = format!("role_{}", UploadId::generate().as_uuid().simple());
+    for statement in [
+        format!("CREATE ROLE {role} LOGIN PASSWORD 'carga'"),
+        format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"),
+        format!("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}"),
+    ] {
+        sqlx::query(&statement).execute(&scope.pool()).await?;
+    }
+    let (_, server) = scope.database_url().split_once('@').unwrap_or_default();
+    let settings = PostgresSettings {
+        connections: 1,
+        migrate: false,
+        ..settings(&format!("postgres://{role}:carga@{server}"))
+    };
+    let store = PostgresStore::connect(settings).await?;
+    store.create(&new_upload()).await?;
+    sqlx::query(&format!("REVOKE ALL ON uploads FROM {role}"))
+        .execute(&scope.pool())
+        .await?;
+    let refused = store.create(&new_upload()).await;
+    ensure!(
+        refused
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::Misconfigured),
+        "{refused:?}"
+    );
+    drop(store);
+    for statement in [format!("DROP OWNED BY {role}"), format!("DROP ROLE {role}")] {
+        sqlx::query(&statement).execute(&scope.pool()).await?;
+    }
     scope.close().await
 }

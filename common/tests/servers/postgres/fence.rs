@@ -13,7 +13,7 @@ use carga_testkit::{Scope, eventually};
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::time::timeout;
 
-use crate::{connect, new_upload};
+use super::{connect, new_upload};
 
 /// Long enough for a debug build on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use carga_common::store::{Heartbeat, PostgresSettings, PostgresStore, UploadStore};
 use carga_testkit::Scope;
 
-use crate::{connect, new_upload, settings};
+use super::{connect, new_upload, settings};
 
 /// A new upload inserts its lease on a common connection. A heartbeat updates the lease on the
 /// connection for renewals.
@@ -81,6 +81,37 @@ async fn a_migration_has_no_time_limit() -> Result<()> {
     sqlx::raw_sql(REFUSE_TIME_LIMITS)
         .execute(&scope.pool())
         .await?;
+    let store = connect(scope.database_url()).await?;
+    store.create(&new_upload()).await?;
+    scope.close().await
+}
+
+/// An acknowledged batch must survive a crash of the server, whatever an operator has set for other
+/// programs.
+#[tokio::test]
+async fn commits_are_durable_although_the_database_says_otherwise() -> Result<()> {
+    let scope = Scope::new().await?;
+    // Migrations create the table.
+    drop(connect(scope.database_url()).await?);
+    for statement in [
+        "DO $$
+         BEGIN
+             EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database());
+         END
+         $$",
+        "CREATE FUNCTION refuse_fast_commits() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF current_setting('synchronous_commit') <> 'on' THEN
+                 RAISE EXCEPTION 'synchronous_commit is %', current_setting('synchronous_commit');
+             END IF;
+             RETURN NEW;
+         END
+         $$",
+        "CREATE TRIGGER refuse_fast_commits BEFORE INSERT ON uploads
+         FOR EACH ROW EXECUTE FUNCTION refuse_fast_commits()",
+    ] {
+        sqlx::query(statement).execute(&scope.pool()).await?;
+    }
     let store = connect(scope.database_url()).await?;
     store.create(&new_upload()).await?;
     scope.close().await
