@@ -75,6 +75,10 @@ async fn workers_wait_until_their_database_role_may_log_in_again() -> Result<()>
     execute(format!("ALTER ROLE {role} LOGIN")).await?;
     app.expect_completed(id, FLIGHTS_ROWS).await?;
     assert_no_batch_failed(&app);
+    let is_for_the_operator =
+        |line: &str| line.contains(" ERROR ") && line.contains("correct the credentials");
+    let log = app.storing_process().log();
+    ensure!(log.lines().any(is_for_the_operator), "{log}");
     app.close().await
 }
 

@@ -9,7 +9,7 @@ use crate::app::{App, TIMEOUT};
 use crate::files::csv;
 
 /// Keeps autovacuum from analyzing the partitions of the landing table.
-const NO_AUTOVACUUM: &str = "DO $$
+pub(super) const NO_AUTOVACUUM: &str = "DO $$
 DECLARE
     name regclass;
 BEGIN

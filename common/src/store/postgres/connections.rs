@@ -157,11 +157,12 @@ fn pool_options(connections: u32) -> PgPoolOptions {
 }
 
 /// Whether the server has refused a statement and goes on with the session. The session ends after
-/// a connection exception, an invalid transaction state or the intervention of an operator.
+/// a connection exception, an invalid transaction state or the intervention of an operator. It must
+/// end after `0A` too: a prepared statement whose result a migration has changed fails each time.
 fn is_refusal(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| {
-        !["08", "25", "57"]
+        !["08", "0A", "25", "57"]
             .iter()
             .any(|class| code.starts_with(class))
     })

@@ -157,6 +157,9 @@ fn port_error(operation: &'static str, error: sqlx::Error) -> PortError {
                 _ if code == "25006" => ErrorKind::Unavailable,
                 // A transaction that was idle for too long, because this process was suspended.
                 _ if code == "25P03" => ErrorKind::Unavailable,
+                // A migration has changed the result of a prepared statement. The next connection
+                // prepares the statement again.
+                _ if code == "0A000" => ErrorKind::Unavailable,
                 // In order: login, unknown database, unknown schema.
                 "28" | "3D" | "3F" => ErrorKind::Misconfigured,
                 // In order: missing permission, missing table, missing column.

@@ -1,0 +1,118 @@
+//! The settings of the sessions, which the server itself checks here.
+
+use anyhow::{Result, ensure};
+use carga_common::store::{Heartbeat, PostgresSettings, PostgresStore, UploadStore};
+use carga_testkit::Scope;
+
+use super::{connect, new_upload, settings};
+
+/// A new upload inserts its lease on a common connection. A heartbeat updates the lease on the
+/// connection for renewals.
+const REFUSE_OTHER_SETTINGS: &str = "
+    CREATE FUNCTION refuse_other_settings() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        expected record;
+    BEGIN
+        FOR expected IN
+            SELECT * FROM (VALUES
+                ('statement_timeout', '1min'),
+                ('lock_timeout', '30s'),
+                ('idle_in_transaction_session_timeout', '1min'),
+                ('tcp_keepalives_idle', '20'),
+                ('tcp_keepalives_interval', '5'),
+                ('tcp_keepalives_count', '4'),
+                ('tcp_user_timeout', '30000')
+            ) AS settings (name, value)
+        LOOP
+            IF current_setting(expected.name) <> expected.value THEN
+                RAISE EXCEPTION '% is %', expected.name, current_setting(expected.name);
+            END IF;
+        END LOOP;
+        RETURN NEW;
+    END
+    $$;
+    CREATE TRIGGER refuse_other_settings BEFORE INSERT OR UPDATE ON upload_leases
+    FOR EACH ROW EXECUTE FUNCTION refuse_other_settings()";
+
+/// Without these settings, a call waits without end, or a vanished worker holds its locks for two
+/// hours.
+#[tokio::test]
+async fn every_session_has_time_limits_and_short_keepalives() -> Result<()> {
+    let scope = Scope::new().await?;
+    // The only connection has run the migrations, without time limits. No call may use it again.
+    let settings = PostgresSettings {
+        connections: 1,
+        ..settings(scope.database_url())
+    };
+    let store = PostgresStore::connect(settings).await?;
+    sqlx::raw_sql(REFUSE_OTHER_SETTINGS)
+        .execute(&scope.pool())
+        .await?;
+    let id = store.create(&new_upload()).await?.id;
+    let beat = Heartbeat {
+        upload: id,
+        rows_read: 1,
+        rows_rejected: 0,
+        bytes_received: 10,
+    };
+    let renewed = store.heartbeat(&[beat]).await?;
+    ensure!(renewed == [id], "{renewed:?}");
+    scope.close().await
+}
+
+/// Migration 5 sets a `lock_timeout` of its own.
+const REFUSE_TIME_LIMITS: &str = "
+    CREATE FUNCTION refuse_time_limits() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF current_setting('statement_timeout') <> '0'
+            OR current_setting('lock_timeout') NOT IN ('0', '5s') THEN
+            RAISE EXCEPTION 'statement_timeout is %, lock_timeout is %',
+                current_setting('statement_timeout'), current_setting('lock_timeout');
+        END IF;
+    END
+    $$;
+    CREATE EVENT TRIGGER refuse_time_limits ON ddl_command_start
+    EXECUTE FUNCTION refuse_time_limits()";
+
+/// A migration of a large table may take hours.
+#[tokio::test]
+async fn a_migration_has_no_time_limit() -> Result<()> {
+    let scope = Scope::new().await?;
+    sqlx::raw_sql(REFUSE_TIME_LIMITS)
+        .execute(&scope.pool())
+        .await?;
+    let store = connect(scope.database_url()).await?;
+    store.create(&new_upload()).await?;
+    scope.close().await
+}
+
+/// An acknowledged batch must survive a crash of the server, whatever an operator has set for other
+/// programs.
+#[tokio::test]
+async fn commits_are_durable_although_the_database_says_otherwise() -> Result<()> {
+    let scope = Scope::new().await?;
+    // Migrations create the table.
+    drop(connect(scope.database_url()).await?);
+    for statement in [
+        "DO $$
+         BEGIN
+             EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database());
+         END
+         $$",
+        "CREATE FUNCTION refuse_fast_commits() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF current_setting('synchronous_commit') <> 'on' THEN
+                 RAISE EXCEPTION 'synchronous_commit is %', current_setting('synchronous_commit');
+             END IF;
+             RETURN NEW;
+         END
+         $$",
+        "CREATE TRIGGER refuse_fast_commits BEFORE INSERT ON uploads
+         FOR EACH ROW EXECUTE FUNCTION refuse_fast_commits()",
+    ] {
+        sqlx::query(statement).execute(&scope.pool()).await?;
+    }
+    let store = connect(scope.database_url()).await?;
+    store.create(&new_upload()).await?;
+    scope.close().await
+}
