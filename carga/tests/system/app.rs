@@ -47,7 +47,7 @@ impl App {
             api,
             workers: Vec::new(),
             url,
-            client: Client::new(),
+            client: patient_client()?,
             heartbeats: TempDir::new()?,
             harness,
         };
@@ -297,4 +297,10 @@ async fn start_api(harness: &Harness, settings: &[(&str, &str)]) -> Result<(Runn
     let mut api = Running::spawn(binary, &env)?;
     let url = api.base_url(TIMEOUT).await?;
     Ok((api, url))
+}
+
+/// A client that waits while the API reads nothing, such as during an outage of the broker. By
+/// default, reqwest ends such a connection after 30 s.
+fn patient_client() -> Result<Client> {
+    Ok(Client::builder().tcp_user_timeout(None).build()?)
 }
