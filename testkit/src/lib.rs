@@ -9,7 +9,7 @@
 //! | [`tls`] | a private authority, and a proxy that adds TLS to a server without it |
 //! | [`data_dir`] | one test's data directory for `carga`, which needs no server |
 //! | [`disk`] | a file system of a few mebibytes that a test can fill |
-//! | [`relay`] | a TCP relay whose connections fall silent or are cut |
+//! | [`relay`] | a TCP relay whose connections fall silent, are cut or are slow |
 //! | [`process`] | Carga's programs as child processes: logs, signals, memory |
 //! | [`fixtures`] | the real flights file |
 //! | [`wait`] | polling with a deadline |

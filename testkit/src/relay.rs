@@ -1,4 +1,5 @@
-//! A TCP relay in front of a server, for tests of connections that break in unusual ways.
+//! A TCP relay in front of a server, for tests of slow connections and of connections that break in
+//! unusual ways.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,16 +34,22 @@ pub struct Cut {
 impl Relay {
     /// Relays to the server in this URL.
     pub async fn start(url: &str) -> Result<Self> {
-        Self::spawn(url, None).await
+        Self::spawn(url, None, None).await
     }
 
     /// Relays to the server in this URL, and cuts one connection once: what the client has sent
     /// arrives, but its answer does not.
     pub async fn cutting(url: &str, cut: Cut) -> Result<Self> {
-        Self::spawn(url, Some(cut)).await
+        Self::spawn(url, Some(cut), None).await
     }
 
-    async fn spawn(url: &str, cut: Option<Cut>) -> Result<Self> {
+    /// Relays to the server in this URL, and passes on this many bytes per second of what each
+    /// client sends. Answers are not slowed down.
+    pub async fn slow(url: &str, bytes_per_second: u32) -> Result<Self> {
+        Self::spawn(url, None, Some(bytes_per_second)).await
+    }
+
+    async fn spawn(url: &str, cut: Option<Cut>, bytes_per_second: Option<u32>) -> Result<Self> {
         let server = authority(url)?.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -57,6 +64,7 @@ impl Relay {
                     server: server.clone(),
                     generation: current.subscribe(),
                     cut: Arc::clone(&cut),
+                    bytes_per_second,
                 };
                 connections.spawn(connection.relay());
             }
@@ -98,6 +106,8 @@ struct Connection {
     server: String,
     generation: watch::Receiver<u64>,
     cut: Arc<Mutex<Option<Cut>>>,
+    /// The speed towards the server, if it is limited.
+    bytes_per_second: Option<u32>,
 }
 
 impl Connection {
@@ -109,7 +119,7 @@ impl Connection {
         let (mut from_server, mut to_server) = server.into_split();
         let relaying = async {
             tokio::select! {
-                sent = send(&mut from_client, &mut to_server, &self.cut) => {
+                sent = send(&mut from_client, &mut to_server, &self.cut, self.bytes_per_second) => {
                     // Answers are not relayed any more, but the server still works on its last
                     // statement.
                     if matches!(sent, Ok(End::Cut)) {
@@ -142,6 +152,7 @@ async fn send(
     client: &mut OwnedReadHalf,
     server: &mut OwnedWriteHalf,
     cut: &Mutex<Option<Cut>>,
+    bytes_per_second: Option<u32>,
 ) -> std::io::Result<End> {
     let mut buffer = vec![0; 64 * 1024];
     let mut is_armed = false;
@@ -150,6 +161,9 @@ async fn send(
         let sent = buffer.get(..length).unwrap_or_default();
         if sent.is_empty() {
             return Ok(End::Closed);
+        }
+        if let Some(bytes_per_second) = bytes_per_second {
+            tokio::time::sleep(Duration::from_secs(length as u64) / bytes_per_second).await;
         }
         let mut cut = cut.lock().await;
         is_armed |= cut.is_some_and(|cut| contains(sent, cut.first));

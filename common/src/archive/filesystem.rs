@@ -3,6 +3,9 @@
 //! `put` writes an object to a staging file, syncs the file and renames it to the object's key.
 //! Then it syncs the directory, which has the name. So a reader sees the whole object or none, and
 //! the object survives a power failure.
+//!
+//! No test can cut the power, so no test fails without a sync. A change of this file must keep the
+//! calls of `sync_all` and `sync_directory`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind as IoErrorKind, Write};

@@ -41,12 +41,23 @@ impl Fixture for S3 {
     }
 }
 
+impl S3 {
+    /// The URL of the server.
+    pub(super) fn endpoint(&self) -> Result<String> {
+        let endpoint = self.0.env().remove("AWS_ENDPOINT_URL");
+        endpoint.context("the S3 server of the tests has no URL")
+    }
+
+    /// Opens a handle that reaches the server at this URL.
+    pub(super) async fn connect(&self, endpoint: &str) -> Result<Arc<dyn BatchArchive>> {
+        let archive = S3Archive::connect(self.0.name(), PREFIX, Some(endpoint)).await?;
+        Ok(Arc::new(archive))
+    }
+}
+
 impl ArchiveFixture for S3 {
     async fn open(&self) -> Result<Arc<dyn BatchArchive>> {
-        let env = self.0.env();
-        let endpoint = env.get("AWS_ENDPOINT_URL").map(String::as_str);
-        let archive = S3Archive::connect(self.0.name(), PREFIX, endpoint).await?;
-        Ok(Arc::new(archive))
+        self.connect(&self.endpoint()?).await
     }
 
     async fn keys(&self) -> Result<Vec<String>> {

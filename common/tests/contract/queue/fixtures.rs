@@ -30,8 +30,16 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout of a publish to a queue that falls silent.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// The settlements of a silent broker fail side by side. Two of them one after the other would take
+/// eight seconds.
+const RABBIT_SETTLES_WITHIN: Duration = Duration::from_secs(7);
+
+/// One task makes all writes to the file. Each of its attempts waits ten seconds for the lock, and
+/// the settlements may need several attempts.
+const SQLITE_SETTLES_WITHIN: Duration = Duration::from_secs(60);
+
 /// Two seconds instead of half a minute.
-const POSTPONEMENT: Duration = Duration::from_secs(2);
+pub(super) const POSTPONEMENT: Duration = Duration::from_secs(2);
 
 /// A prefix for queues on the shared broker.
 pub(super) struct Rabbit(Scope);
@@ -61,6 +69,17 @@ impl Rabbit {
         }
     }
 
+    /// The name of the queue with this end.
+    pub(super) fn queue(&self, end: &str) -> String {
+        format!("{}.{end}", self.0.name())
+    }
+
+    /// Opens a connection without the adapter.
+    pub(super) async fn connect(&self) -> Result<Connection> {
+        let properties = ConnectionProperties::default();
+        Ok(Connection::connect(self.0.amqp_url(), properties).await?)
+    }
+
     async fn delete_queues(&self) -> Result<()> {
         const QUEUES: [&str; 7] = [
             "batches",
@@ -71,11 +90,10 @@ impl Rabbit {
             "wait",
             "dead",
         ];
-        let properties = ConnectionProperties::default();
-        let connection = Connection::connect(self.0.amqp_url(), properties).await?;
+        let connection = self.connect().await?;
         let channel = connection.create_channel().await?;
         for queue in QUEUES {
-            let name = format!("{}.{queue}", self.0.name());
+            let name = self.queue(queue);
             channel
                 .queue_delete(name.into(), QueueDeleteOptions::default())
                 .await?;
@@ -151,6 +169,7 @@ impl QueueFixture for Rabbit {
         Ok(Silenceable {
             queue,
             fall_silent: fall_silent.boxed(),
+            settles_within: RABBIT_SETTLES_WITHIN,
         })
     }
 
@@ -301,6 +320,7 @@ impl QueueFixture for Sqlite {
         Ok(Silenceable {
             queue,
             fall_silent: fall_silent.boxed(),
+            settles_within: SQLITE_SETTLES_WITHIN,
         })
     }
 

@@ -8,6 +8,7 @@ mod publishing;
 mod retry;
 mod silence;
 mod suspects;
+mod topology;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ macro_rules! contract {
                     depth_counts_ready_retrying_and_dead_messages
                     a_reachable_queue_answers_a_ping
                     a_publish_after_the_deletion_of_the_queue_is_kept
+                    a_batch_reaches_a_consumer_whose_queue_was_deleted
                     a_ping_after_the_deletion_of_the_queue_makes_it_again
                 }
                 delivery {
@@ -100,6 +102,12 @@ macro_rules! contract {
 contract!(rabbit on Rabbit);
 contract!(sqlite on Sqlite);
 
+/// SQLite has no such arguments, so this is no case of the contract.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_queue_on_rabbitmq_has_the_arguments_that_its_promises_need() -> Result<()> {
+    crate::suite::run::<Rabbit>(topology::check_arguments).await
+}
+
 /// How long a case waits for a delivery before it fails.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -136,6 +144,8 @@ struct Killable {
 struct Silenceable {
     queue: Arc<dyn BatchQueue>,
     fall_silent: BoxFuture<'static, Result<Silence>>,
+    /// How long settlements that start together take at most until all have failed.
+    settles_within: Duration,
 }
 
 /// Ends the silence when it is dropped.

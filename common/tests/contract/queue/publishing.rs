@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use carga_common::batch::{Batch, BatchId, DecodeError};
 use carga_common::queue::{Prefetch, QueueDepth, RetryTier};
@@ -268,6 +268,30 @@ pub(super) async fn a_publish_after_the_deletion_of_the_queue_is_kept<F: QueueFi
     }
     let sent: BTreeSet<Bytes> = batches.into_iter().map(|batch| batch.body).collect();
     ensure!(found == sent);
+    check_nothing_is_left(fixture, queue).await
+}
+
+pub(super) async fn a_batch_reaches_a_consumer_whose_queue_was_deleted<F: QueueFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let queue = fixture.open().await?;
+    let mut deliveries = queue.consume(Prefetch::of_batches(1)).await?;
+    fixture.delete_the_queue().await?;
+    let sent = lone_batch();
+    queue.publisher().publish(&sent).await?;
+    let received = async {
+        loop {
+            if let Ok(delivery) = deliveries.next().await {
+                break anyhow::Ok(delivery);
+            }
+            // An error ends the stream, and a worker then starts a new consumer.
+            deliveries = queue.consume(Prefetch::of_batches(1)).await?;
+        }
+    };
+    let received = tokio::time::timeout(TIMEOUT, received).await;
+    let delivery = received.context("the consumer neither ended nor received the batch")??;
+    check(&delivery, &sent, 1)?;
+    delivery.ack().await?;
     check_nothing_is_left(fixture, queue).await
 }
 

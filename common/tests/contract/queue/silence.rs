@@ -15,7 +15,9 @@ const LIMIT: Duration = Duration::from_secs(9);
 pub(super) async fn a_publish_to_a_silent_queue_fails_in_time<F: QueueFixture>(
     fixture: &F,
 ) -> Result<()> {
-    let Silenceable { queue, fall_silent } = fixture.open_silenceable().await?;
+    let Silenceable {
+        queue, fall_silent, ..
+    } = fixture.open_silenceable().await?;
     let publisher = queue.publisher();
     publisher.publish(&lone_batch()).await?;
     let silence = fall_silent.await?;
@@ -38,7 +40,11 @@ pub(super) async fn a_delivery_is_redelivered_if_the_copy_that_replaces_it_fails
     fixture: &F,
 ) -> Result<()> {
     const BATCHES: u32 = 3;
-    let Silenceable { queue, fall_silent } = fixture.open_silenceable().await?;
+    let Silenceable {
+        queue,
+        fall_silent,
+        settles_within,
+    } = fixture.open_silenceable().await?;
     publish(queue.as_ref(), BATCHES).await?;
     let mut deliveries = queue.consume(Prefetch::of_batches(BATCHES as u16)).await?;
     let (retried, postponed, dead) = (
@@ -47,12 +53,15 @@ pub(super) async fn a_delivery_is_redelivered_if_the_copy_that_replaces_it_fails
         next(&mut deliveries).await?,
     );
     let silence = fall_silent.await?;
+    let started = Instant::now();
     let (retried, postponed, dead) = tokio::join!(
         retried.retry(RetryTier::First),
         postponed.postpone(),
         dead.dead_letter("as a test"),
     );
+    let waited = started.elapsed();
     ensure!(retried.is_err() && postponed.is_err() && dead.is_err());
+    ensure!(waited < settles_within, "{waited:?}");
     drop(silence);
     let mut seqs = Vec::new();
     for _ in 0..BATCHES {

@@ -119,6 +119,18 @@ fn words_are_detected_in_the_encoding_of_their_language() {
 }
 
 #[test]
+fn halfwidth_kana_are_not_letters_of_other_scripts() {
+    // By their frequencies, these bytes are Cyrillic: ISO-8859-5 or windows-1251.
+    let names = ["ﾔﾏﾀﾞ ﾀﾛｳ", "ｽｽﾞｷ ﾊﾅｺ", "ｻﾄｳ ｹﾝｼﾞ", "ﾔﾏﾀﾞ ﾀﾛｳ,ｽｽﾞｷ ﾊﾅｺ"];
+    for name in names {
+        let one = format!("id,name\n1,{name}\n");
+        assert_detected(&[(Charset::SHIFT_JIS, name)]);
+        assert_detected(&[(Charset::SHIFT_JIS, &one)]);
+        assert_detected(&[(Charset::SHIFT_JIS, &one.repeat(300))]);
+    }
+}
+
+#[test]
 fn dos_and_old_macs_are_recognised() {
     assert_detected(&[
         (Charset::CP850, "José,Bogotá"),
