@@ -52,7 +52,7 @@ impl WorkerSettings {
                 bytes: reader.number("CARGA_PREFETCH_BYTES", 16 * MIB, MIB..=1 << 40),
             },
             archive_concurrency: reader.number("CARGA_ARCHIVE_CONCURRENCY", 64, 1..=1000),
-            archive_bytes: reader.number("CARGA_ARCHIVE_BYTES", 16 << 20, 1 << 20..=u32::MAX),
+            archive_bytes: reader.number("CARGA_ARCHIVE_BYTES", 12 << 20, 1 << 20..=u32::MAX),
             group_batches: reader.number("CARGA_GROUP_BATCHES", 16, 1..=256),
             store_sessions: reader.number("CARGA_STORE_SESSIONS", 2, 1..=64),
             lease: reader.seconds("CARGA_LEASE_SECS", 60, 3600),
