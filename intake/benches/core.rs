@@ -180,10 +180,11 @@ fn store(batch: EncodedBatch, stage: Stage, output: &mut Output) {
         return;
     }
     let mut rows = Vec::with_capacity(2 * batch.size_bytes());
-    let width = batch.columns.len() as u32;
-    for (row_number, row) in batch.row_numbers().zip(batch.rows()) {
-        copy::append_row(&mut rows, (1, row_number), width, row)
-            .unwrap_or_else(|error| panic!("{error}"));
+    let mut next = 0;
+    while next < batch.row_count() {
+        next =
+            copy::append_rows(&mut rows, 1, &batch, next).unwrap_or_else(|error| panic!("{error}"));
+        output.bytes += rows.len();
+        rows.clear();
     }
-    output.bytes += rows.len();
 }

@@ -40,9 +40,9 @@ pub(super) async fn send_rows(
     buffer.extend_from_slice(HEADER);
     for batch in batches {
         let upload = numbers[&batch.id.upload.id];
-        let width = batch.columns.len() as u32;
-        for (row_number, row) in batch.row_numbers().zip(batch.rows()) {
-            append_row(&mut buffer, (upload, row_number), width, row).map_err(sql::invalid)?;
+        let mut next = 0;
+        while next < batch.row_count() {
+            next = append_rows(&mut buffer, upload, batch, next).map_err(sql::invalid)?;
             if buffer.len() >= PIECE_BYTES {
                 copy.send(buffer.as_slice()).await?;
                 buffer.clear();
@@ -55,9 +55,28 @@ pub(super) async fn send_rows(
     Ok(())
 }
 
-/// Appends one row with the number of its upload. Fails if the JSON text of a cell is not valid
-/// Unicode.
-pub fn append_row<'a>(
+/// Appends the rows of a batch from this index on, each with the number of its upload, until the
+/// buffer has a piece. Returns the index of the next row. Fails if the JSON text of a cell is not
+/// valid Unicode.
+pub fn append_rows(
+    buffer: &mut Vec<u8>,
+    upload: i64,
+    batch: &Batch,
+    from: usize,
+) -> Result<usize, serde_json::Error> {
+    let width = batch.columns.len() as u32;
+    let mut next = from;
+    for (row_number, row) in batch.row_numbers().zip(batch.rows()).skip(from) {
+        append_row(buffer, (upload, row_number), width, row)?;
+        next += 1;
+        if buffer.len() >= PIECE_BYTES {
+            break;
+        }
+    }
+    Ok(next)
+}
+
+fn append_row<'a>(
     buffer: &mut Vec<u8>,
     (upload, row_number): (i64, u64),
     width: u32,
