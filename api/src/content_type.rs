@@ -5,16 +5,24 @@ use carga_intake::csv::Charset;
 use carga_intake::options::Options;
 use carga_intake::refusal::{Refusal, RefusalKind};
 
+use crate::header_parameters::HeaderParameters;
+
 /// The media type in lower case, and its parameters.
-pub(crate) fn content_type(headers: &HeaderMap) -> (String, &str) {
+pub(crate) fn content_type(headers: &HeaderMap) -> (String, HeaderParameters) {
     let value = headers.get(header::CONTENT_TYPE);
     let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
-    let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
-    (media_type.trim().to_ascii_lowercase(), parameters)
+    let media_type = value.split(';').next().unwrap_or_default();
+    (
+        media_type.trim().to_ascii_lowercase(),
+        HeaderParameters::of(value.as_bytes()),
+    )
 }
 
 /// Uses the parameters of the content type where no option is given.
-pub(crate) fn set_defaults(options: &mut Options, parameters: &str) -> Result<(), Refusal> {
+pub(crate) fn set_defaults(
+    options: &mut Options,
+    parameters: &HeaderParameters,
+) -> Result<(), Refusal> {
     options.default_encoding(charset(parameters)?);
     options.default_header(has_header(parameters)?);
     Ok(())
@@ -25,17 +33,17 @@ pub(crate) fn set_defaults(options: &mut Options, parameters: &str) -> Result<()
 pub(crate) fn set_part_defaults(options: &mut Options, headers: &HeaderMap) -> Result<(), Refusal> {
     let (media_type, parameters) = content_type(headers);
     match media_type.starts_with("text/") {
-        true => set_defaults(options, parameters),
+        true => set_defaults(options, &parameters),
         false => Ok(()),
     }
 }
 
 /// The encoding that the parameter `charset` names.
-fn charset(parameters: &str) -> Result<Option<Charset>, Refusal> {
-    let Some(label) = parameter(parameters, "charset") else {
+fn charset(parameters: &HeaderParameters) -> Result<Option<Charset>, Refusal> {
+    let Some(label) = parameters.text("charset") else {
         return Ok(None);
     };
-    let encoding = Charset::for_label(label).ok_or_else(|| {
+    let encoding = Charset::for_label(&label).ok_or_else(|| {
         let message =
             format!("unknown charset `{label}`; use a WHATWG label such as utf-8 or windows-1252");
         Refusal::new(RefusalKind::Unsupported, "unsupported_charset", message)
@@ -44,8 +52,8 @@ fn charset(parameters: &str) -> Result<Option<Charset>, Refusal> {
 }
 
 /// Whether the file has a header, if the parameter `header` says so.
-fn has_header(parameters: &str) -> Result<Option<bool>, Refusal> {
-    let Some(value) = parameter(parameters, "header") else {
+fn has_header(parameters: &HeaderParameters) -> Result<Option<bool>, Refusal> {
+    let Some(value) = parameters.text("header") else {
         return Ok(None);
     };
     match value.to_ascii_lowercase().as_str() {
@@ -56,14 +64,6 @@ fn has_header(parameters: &str) -> Result<Option<bool>, Refusal> {
             Err(Refusal::malformed("malformed_option", message))
         }
     }
-}
-
-fn parameter<'a>(parameters: &'a str, wanted: &str) -> Option<&'a str> {
-    parameters.split(';').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        let is_wanted = name.trim().eq_ignore_ascii_case(wanted);
-        is_wanted.then(|| value.trim().trim_matches('"'))
-    })
 }
 
 pub(crate) fn unsupported_media_type(media_type: &str) -> Refusal {

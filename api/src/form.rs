@@ -41,7 +41,7 @@ impl BodyFormat {
         match media_type.as_str() {
             "multipart/form-data" => Ok(Self::Form),
             "text/csv" => {
-                set_defaults(options, parameters)?;
+                set_defaults(options, &parameters)?;
                 options.check()?;
                 Ok(Self::Raw)
             }

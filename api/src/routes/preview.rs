@@ -17,8 +17,7 @@ pub(crate) async fn post(
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Json<Preview>, ApiError> {
-    let mut options = Options::default();
-    options.set_all(&query)?;
+    let mut options = Options::unchecked(&query)?;
     state.refuse_when_stopping()?;
     let _slot = state.upload_slot().await?;
     let (parts, body) = request.into_parts();

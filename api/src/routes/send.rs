@@ -24,8 +24,7 @@ pub(crate) async fn post(
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let mut options = Options::default();
-    options.set_all(&query)?;
+    let options = Options::unchecked(&query)?;
     send(state, UploadId::generate(), options, request).await
 }
 
@@ -36,8 +35,7 @@ pub(crate) async fn put(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
-    let mut options = Options::default();
-    options.set_all(&query)?;
+    let options = Options::unchecked(&query)?;
     if let Some(upload) = state.backends().store.upload(id).await? {
         return answer_repeated(state, upload, &options).await;
     }

@@ -7,17 +7,18 @@ use crate::refusal::Refusal;
 impl Options {
     /// Reads and checks all options of a file.
     pub fn from_query(query: &[(String, String)]) -> Result<Self, Refusal> {
-        let mut options = Self::default();
-        options.set_all(query)?;
+        let options = Self::unchecked(query)?;
         options.check()?;
         Ok(options)
     }
 
-    /// Sets several options. Others may follow, so they are not checked against each other.
-    pub fn set_all(&mut self, pairs: &[(String, String)]) -> Result<(), Refusal> {
-        pairs
-            .iter()
-            .try_for_each(|(name, value)| self.set(name, value))
+    /// Reads the options of a query. Others may follow, so they are not checked against each other.
+    pub fn unchecked(query: &[(String, String)]) -> Result<Self, Refusal> {
+        let mut options = Self::default();
+        for (name, value) in query {
+            options.set(name, value)?;
+        }
+        Ok(options)
     }
 
     /// Sets one option; each may be given once. [`check`](Self::check) follows the last one.

@@ -19,7 +19,7 @@ pub(super) fn parse_bool(value: &str) -> Option<bool> {
     parse_word(value, [("true", true), ("false", false)])
 }
 
-/// A query that is not UTF-8 arrives with U+FFFD, which nobody means as a delimiter.
+/// U+FFFD is refused: it stands for bytes of a query that are not UTF-8.
 pub(super) fn delimiter(value: &str) -> Option<char> {
     const INVALID: [char; 4] = ['\n', '\r', '\0', char::REPLACEMENT_CHARACTER];
     let mut characters = value.chars();

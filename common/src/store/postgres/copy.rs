@@ -29,8 +29,8 @@ const PIECE_BYTES: usize = 256 << 10;
 
 /// Sends every row of the batches, each with the number of its upload, and ends the COPY.
 ///
-/// After an error the connection may still be in COPY. It must then be closed, as `Connections`
-/// does after every error that is no refusal of the server.
+/// After an error the connection may still be in COPY. `Connections` closes it after every error
+/// except a refusal by the server, which ends the COPY.
 pub(super) async fn send_rows(
     mut copy: PgCopyIn<&mut PgConnection>,
     batches: &[&Batch],

@@ -49,7 +49,7 @@ macro_rules! contract {
 contract!(s3 on S3);
 contract!(filesystem on Filesystem);
 
-/// A directory has no line, so this is no case of the contract.
+/// Only S3 is behind a network, so the contract of both adapters has no such case.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_put_to_s3_over_a_slow_line_has_the_time_that_its_bytes_need() -> Result<()> {
     crate::suite::run::<S3>(slow::check_put).await

@@ -102,7 +102,7 @@ macro_rules! contract {
 contract!(rabbit on Rabbit);
 contract!(sqlite on Sqlite);
 
-/// SQLite has no such arguments, so this is no case of the contract.
+/// Only RabbitMQ has such arguments, so the contract of both adapters has no such case.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_queue_on_rabbitmq_has_the_arguments_that_its_promises_need() -> Result<()> {
     crate::suite::run::<Rabbit>(topology::check_arguments).await

@@ -46,7 +46,7 @@ fn expected(rabbit: &Rabbit) -> Result<[(&'static str, Vec<Argument>); 7]> {
         [quorum(), dead_letter_to(&rabbit.queue("batches")), delay].concat()
     };
     let postponement = i32::try_from(POSTPONEMENT.as_millis())?;
-    // Without a limit of its own, RabbitMQ 4 drops a dead letter after 20 returns.
+    // Unless the queue sets a limit, RabbitMQ 4 drops a dead letter after 20 returns.
     let dead = vec![("x-overflow", text("reject-publish")), limit(i32::MAX)];
     Ok([
         ("batches", [batches, vec![limit(20), max_bytes]].concat()),
@@ -77,7 +77,7 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-/// Declares a queue on a channel of its own, because a refusal closes the channel.
+/// Declares a queue on a new channel, because a refusal closes the channel.
 async fn declare(
     connection: &Connection,
     queue: &str,

@@ -60,7 +60,7 @@ async fn every_session_has_time_limits_and_short_keepalives() -> Result<()> {
     scope.close().await
 }
 
-/// Migration 5 sets a `lock_timeout` of its own.
+/// Migration 5 sets `lock_timeout` to 5 s.
 const REFUSE_TIME_LIMITS: &str = "
     CREATE FUNCTION refuse_time_limits() RETURNS event_trigger LANGUAGE plpgsql AS $$
     BEGIN

@@ -6,7 +6,7 @@ use super::header::{FirstRecord, first_record};
 use super::nearly_all;
 use super::sample::{SampleRecord, without_footer};
 
-/// The most records above a table that are skipped. A longer list is a table of its own.
+/// The most records above a table that are skipped. More records are another table.
 pub(super) const MAX_TITLES: usize = 50;
 
 /// The table in a sample.
