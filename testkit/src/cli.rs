@@ -94,7 +94,8 @@ impl Cli {
             Task::Install { packages } => packages::ensure_installed(&packages)?,
             Task::Run { server } => run(server).await?,
             Task::S3 { port, dir } => {
-                s3::serve(s3::listen(port)?, &dir, s3::Key::default(), interrupted()?).await?
+                let files = s3::open(&dir).await?;
+                s3::serve(s3::listen(port)?, files, s3::Key::default(), interrupted()?).await?
             }
         }
         Ok(())

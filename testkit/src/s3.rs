@@ -82,8 +82,8 @@ impl S3 {
     /// with the same objects.
     pub async fn restart(&mut self) -> Result<()> {
         ensure!(self.running.is_none(), "the S3 server is running already");
+        let files = open(&self.data()).await?;
         let listener = listen(self.port)?;
-        let data = self.data();
         let key = self.key.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -93,7 +93,7 @@ impl S3 {
         let (shutdown, shut_down) = oneshot::channel();
         let (running, ended) = mpsc::channel();
         let task = runtime.spawn(async move {
-            let served = serve(listener, &data, key, async {
+            let served = serve(listener, files, key, async {
                 // Dropping the sender stops the server as well.
                 let _ = shut_down.await;
             })
@@ -203,16 +203,29 @@ pub(crate) fn access(port: u16, data: PathBuf) -> S3Access {
     }
 }
 
-/// Serves `data` until `shutdown`, then finishes the requests in flight. Dropping the future drops
+/// Opens a directory of objects, and removes what a server that was killed left unfinished.
+pub(crate) async fn open(data: &Path) -> Result<FileSystem> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let mut tries = 0;
+    loop {
+        match FileSystem::new(data) {
+            Ok(files) => return Ok(files),
+            // A file that a killed server was writing may disappear while this one removes it.
+            Err(_) if tries < 100 => tries += 1,
+            Err(error) => bail!("cannot serve {}: {error:?}", data.display()),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Serves `files` until `shutdown`, then finishes the requests in flight. Dropping the future drops
 /// every connection.
 pub(crate) async fn serve(
     listener: TcpListener,
-    data: &Path,
+    files: FileSystem,
     key: Key,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    let files = FileSystem::new(data)
-        .map_err(|error| anyhow::anyhow!("cannot serve {}: {error:?}", data.display()))?;
     let mut service = S3ServiceBuilder::new(files);
     service.set_auth(key);
     let service = service.build();
@@ -248,4 +261,39 @@ pub(crate) fn listen(port: u16) -> Result<TcpListener> {
         .with_context(|| format!("cannot listen on port {port}"))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_killed_server_restarts_while_its_last_files_disappear() -> Result<()> {
+        let mut s3 = S3::start().await?;
+        let data = s3.data();
+        let (done, is_done) = mpsc::channel::<()>();
+        let writer = std::thread::spawn(move || {
+            while is_done.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                let file = |number| data.join(format!(".tmp.{number}.internal.part"));
+                for number in 0..20 {
+                    fs::write(file(number), "").unwrap();
+                }
+                for number in 0..20 {
+                    // The server that starts may have removed it.
+                    let _ = fs::remove_file(file(number));
+                }
+            }
+        });
+        for _ in 0..50 {
+            s3.kill()?;
+            s3.restart().await?;
+            // A server that cannot serve closes its port soon.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let address = (Ipv4Addr::LOCALHOST, s3.port());
+            ensure!(tokio::net::TcpStream::connect(address).await.is_ok());
+        }
+        drop(done);
+        writer.join().expect("the writer ends");
+        Ok(())
+    }
 }
