@@ -15,6 +15,9 @@ use crate::files::{FLIGHTS_ROWS, flights, paced};
 /// batch, 21 s in all.
 const REVOKED: Duration = Duration::from_secs(40);
 
+/// How long a killed archive is away: longer than the tries of one call.
+const KILLED: Duration = Duration::from_secs(3);
+
 fn one_batch_at_a_time(scope: Scope) -> Scope {
     scope
         .with("CARGA_GROUP_BATCHES", "1")
@@ -86,7 +89,7 @@ async fn workers_wait_until_their_database_role_may_log_in_again() -> Result<()>
 async fn workers_wait_for_a_killed_archive() -> Result<()> {
     let mut s3 = S3::start().await?;
     let restart = async |s3: &mut S3| s3.restart().await;
-    wait_for_an_archive(&mut s3, S3::kill, Duration::ZERO, restart).await
+    wait_for_an_archive(&mut s3, S3::kill, KILLED, restart).await
 }
 
 /// A key that was revoked is not the fault of a batch either.
