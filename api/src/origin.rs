@@ -75,6 +75,7 @@ impl<'a> Sender<'a> {
         let message = match (self.origin, self.fetch_site) {
             (Some(origin), _) if allowed.contains(origin) => return Ok(()),
             (Some(origin), _) if !is_origin_of(origin, self.host) => foreign_origin(origin),
+            // Even if `Origin` is missing or is our own: the page can still be foreign.
             (_, Some(site @ ("cross-site" | "same-site"))) => foreign_site(site),
             _ => return Ok(()),
         };
@@ -112,7 +113,7 @@ fn is_origin_of(origin: &str, host: &str) -> bool {
 
 fn wrong_host(host: &str) -> String {
     format!(
-        "`{host:.200}` is not `localhost` or an IP address; use one of them in the URL, or add the address of the proxy to CARGA_ALLOWED_ORIGINS"
+        "`{host:.200}` is not `localhost` or an IP address; use one of them in the URL; if you reach Carga through a proxy, add the proxy's origin to CARGA_ALLOWED_ORIGINS"
     )
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{DataFile, directory};
 use crate::rig::{ByProcess, Carga, Rig, mib, new_data_directory};
 
+/// One way of importing a file. Each round measures all arms.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]

@@ -64,7 +64,7 @@ fn report(
     runs_by_arm: &[[Runs; SIZES.len()]],
 ) -> Result<()> {
     results.flat.clear();
-    println!("\n| | rows | µs per row | to a million | peak MiB |");
+    println!("\n| | rows | µs per row | ratio to a million rows | peak MiB |");
     println!("|---|---|---|---|---|");
     for (arm, sizes) in ARMS.into_iter().zip(runs_by_arm) {
         for (file, runs) in files.iter().zip(sizes) {
@@ -107,8 +107,9 @@ async fn one_round(
         page_cache::fill()?;
         // New processes each time, which hold no memory from another size.
         let carga = rig.carga(1, &[]).await?;
-        // The filler also evicted programs and files. This run reads them again and opens the
-        // programs' connections, as in a service that waits for a file.
+        // `page_cache::fill` also evicted the programs and this file. This run, which is not counted,
+        // reads the programs again and opens their connections, as in a service that waits for a
+        // file.
         arm.run(rig, &carga, warm_up).await?;
         page_cache::read(&[&file.path, &file.encoded()])?;
         runs.push(Some(arm.run(rig, &carga, file).await?));

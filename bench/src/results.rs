@@ -38,7 +38,7 @@ pub(crate) struct Machine {
     pub(crate) versions: Vec<(String, String)>,
 }
 
-/// The results of all arms on one file.
+/// The results of all arms, the ways of importing, on one file.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Comparison {
     pub(crate) shape: Shape,

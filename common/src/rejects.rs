@@ -17,10 +17,11 @@ pub struct RejectedRow {
     pub code: String,
     /// The explanation for people.
     pub message: String,
-    /// The record as it was sent, if it does not fit the columns. Undecodable bytes are written as
-    /// `\xNN`.
+    /// The record as it was sent, if it has no one cell for each column. Undecodable bytes are
+    /// written as `\xNN`.
     pub raw: Option<String>,
-    /// The record's cells in the order of the columns, if it fits them.
+    /// The record's cells in the order of the columns, if there is one for each and only a value is at
+    /// fault.
     pub fields: Option<Vec<String>>,
 }
 

@@ -205,7 +205,7 @@ impl Drop for Running {
             tail(self.log_path(), 20_000)
         );
         if std::thread::panicking() {
-            // The next run removes it.
+            // The logs remain to be read. The next run of the tests removes the directory.
             self.home.keep();
         }
     }

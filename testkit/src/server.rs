@@ -167,7 +167,7 @@ impl Server {
         self.process.as_ref().map(ServerProcess::id)
     }
 
-    /// Lets the server outlive this process, and returns the server's process.
+    /// Lets the server outlive this handle and this process. Returns the id of the server's process.
     pub(crate) fn detach(mut self) -> Result<ProcessId> {
         self.home.keep();
         self.id()
@@ -177,8 +177,9 @@ impl Server {
 
 /// A port without a listener, below the range of the kernel's ephemeral ports.
 ///
-/// From that range, another connection could take the port of a server that is down for a moment.
-/// Or a client that retries could connect to itself.
+/// The kernel could give a port of that range to an outgoing connection while its server restarts.
+/// A client that tries to reach the server again could even get the port as its own, and so connect
+/// to itself.
 pub(crate) fn free_port() -> Result<u16> {
     let first_client_port = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()

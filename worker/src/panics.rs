@@ -22,7 +22,8 @@ pub(crate) fn panic_reason(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Runs one step of a loop that must go on. A panic drops everything that the step held, such as
-/// its deliveries, which then return to the queue. Returns `None` after a panic and a pause.
+/// its deliveries, which then return to the queue. After a panic it pauses and
+/// returns `None`.
 pub(crate) async fn survive<T>(step: &'static str, work: impl Future<Output = T>) -> Option<T> {
     let outcome = AssertUnwindSafe(work).catch_unwind().await;
     let reason = match outcome {
@@ -43,10 +44,11 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_panic_ends_one_step_after_a_pause() {
+    async fn a_panic_ends_only_its_step_and_a_pause_follows() {
         let started = tokio::time::Instant::now();
         assert_eq!(survive("a good step", async { 7 }).await, Some(7));
         assert!(started.elapsed().is_zero());
+        // The assertion fails, because no time has passed.
         let panicking = async { assert!(!started.elapsed().is_zero(), "this step is broken") };
         assert_eq!(survive("a broken step", panicking).await, None);
         assert_eq!(started.elapsed(), PAUSE);

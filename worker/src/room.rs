@@ -40,8 +40,8 @@ impl Room {
         }
     }
 
-    /// Waits for room for one batch. A message that is larger than the whole room takes all of its
-    /// bytes. The semaphores are never closed, so this always returns permits.
+    /// Waits for room for one batch. A message that is larger than the whole room takes the bytes
+    /// of the whole room. The semaphores are never closed, so this always returns permits.
     pub(crate) async fn for_one(&self, bytes: usize) -> Option<Permits> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.acquire(1, bytes.min(self.all_bytes)).await
@@ -53,8 +53,8 @@ impl Room {
         self.acquire(self.all_batches, self.all_bytes).await
     }
 
-    /// Takes a place among the locked batches: a quarter of the room, so that locked uploads leave
-    /// room for others.
+    /// Takes one of the places for batches of locked uploads, without waiting; `None` if all are
+    /// taken. They are a quarter of the room, so that locked uploads leave room for others.
     pub(crate) fn for_locked(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.locked).try_acquire_owned().ok()
     }

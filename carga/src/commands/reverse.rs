@@ -1,5 +1,6 @@
 //! `carga cancel` and `carga undo`. SQLite has one writer at a time, so they ask the `carga serve`
-//! that uses the data directory. Without one they lock the directory and change the store.
+//! that uses the data directory. If none runs, they lock the directory and change the store
+//! themselves.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -38,14 +39,14 @@ pub(crate) async fn run(
             .transpose()?;
         change(store.as_ref(), id, reversal).await?;
     }
-    let now = existing(store.as_ref(), id).await?;
+    let reversed = existing(store.as_ref(), id).await?;
     store.close().await;
-    let rows = match now.cleanup_pending {
+    let rows = match reversed.cleanup_pending {
         // A worker has started to remove them and is not done.
         true => "its rows are being removed",
         false => "all of its rows are removed",
     };
-    print(format!("upload {id} is {}: {rows}\n", now.status).as_bytes())?;
+    print(format!("upload {id} is {}: {rows}\n", reversed.status).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -116,12 +116,13 @@ impl CsvReader {
             let bad_quote = match reading.first_row.take() {
                 Some(bad_quote) => bad_quote,
                 None => match reading.next_record() {
-                    more @ (NextRecord::More | NextRecord::End) => {
-                        // The text ends where an unknown encoding begins.
+                    no_record @ (NextRecord::More | NextRecord::End) => {
+                        // The transcoder ends the text if it cannot tell the encoding. That is a
+                        // fault, and the file goes on.
                         if let Some(fault) = reading.transcoder.fault() {
                             return Err(fault);
                         }
-                        let is_end = more == NextRecord::End;
+                        let is_end = no_record == NextRecord::End;
                         return Ok(if is_end { Next::End } else { Next::More });
                     }
                     NextRecord::Record { bad_quote } => bad_quote,

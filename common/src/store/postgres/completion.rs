@@ -28,13 +28,15 @@ impl CompletionStore for PostgresStore {
             // Only this statement completes an upload, and it checks all counts itself.
             let completed = sqlx::query(
                 "UPDATE uploads u
-                 SET status = CASE WHEN r.rows = 0 THEN 'completed' ELSE 'partial' END,
-                     rows_inserted = l.rows, updated_at = now(), finished_at = now()
+                 SET status = CASE WHEN rejected.rows = 0 THEN 'completed' ELSE 'partial' END,
+                     rows_inserted = ledger.rows, updated_at = now(), finished_at = now()
                  FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0)::bigint AS rows
-                       FROM batches WHERE upload_id = $1 AND epoch = $2) l,
-                      (SELECT count(*) AS rows FROM rejected_rows WHERE upload_id = $1) r
+                       FROM batches WHERE upload_id = $1 AND epoch = $2) ledger,
+                      (SELECT count(*) AS rows FROM rejected_rows WHERE upload_id = $1) rejected
                  WHERE u.id = $1 AND u.epoch = $2 AND u.status = 'processing'
-                   AND u.batches_total = l.batches AND u.rows_read = l.rows + r.rows AND u.rows_rejected = r.rows",
+                   AND u.batches_total = ledger.batches
+                   AND u.rows_read = ledger.rows + rejected.rows
+                   AND u.rows_rejected = rejected.rows",
             )
             .bind(key.id.as_uuid())
             .bind(key.epoch.get())

@@ -34,7 +34,7 @@ pub(in crate::csv) struct Layout {
     is_trusted: bool,
     /// For each field, whether every row has nothing in it.
     empty: Vec<bool>,
-    /// Whether the first fields are an index, as of a data frame.
+    /// The kind of index in the first column, as data frames write it; `None` if it is not an index.
     index: Option<Index>,
 }
 
@@ -49,8 +49,9 @@ impl Layout {
                 *empty &= field.start == field.end;
             }
         }
-        let width = counts.iter().enumerate().max_by_key(|(_, count)| **count);
-        let agreed = width.filter(|(_, count)| **count > 0 && nearly_all(**count, rows.len()));
+        let most_common = counts.iter().enumerate().max_by_key(|(_, count)| **count);
+        let agreed =
+            most_common.filter(|(_, count)| **count > 0 && nearly_all(**count, rows.len()));
         let enough = if is_whole { MIN_ROWS } else { MIN_ROWS_OF_PART };
         Self {
             width: agreed.map(|(width, _)| width),
@@ -68,7 +69,8 @@ impl Layout {
         }
     }
 
-    /// The number of fields of the rows, if it can be trusted more than the number of names.
+    /// The number of fields of the rows, if the sample has enough rows to trust it more than the
+    /// number of names in the header.
     pub(in crate::csv) fn trusted_width(&self) -> Option<usize> {
         self.width.filter(|_| self.is_trusted)
     }
@@ -78,9 +80,13 @@ impl Layout {
         self.empty.get(field).copied().unwrap_or(true)
     }
 
-    /// How many fields the rows have after the first `names`, if all of these are empty.
-    pub(in crate::csv) fn empty_after(&self, names: usize) -> Option<usize> {
-        let more = self.empty.get(names..).filter(|more| !more.is_empty())?;
+    /// The number of fields after the first `name_count`, if there are any and all are empty in every
+    /// row.
+    pub(in crate::csv) fn empty_after(&self, name_count: usize) -> Option<usize> {
+        let more = self.empty.get(name_count..)?;
+        if more.is_empty() {
+            return None;
+        }
         more.iter().all(|is_empty| *is_empty).then_some(more.len())
     }
 
@@ -89,7 +95,8 @@ impl Layout {
     }
 }
 
-/// What the first fields say about an index without a name; `None` if they are not an index.
+/// The kind of index in the first column, as data frames write it without a name; `None` if the
+/// column is not an index.
 fn index(rows: &[SampleRecord<'_>], syntax: Syntax) -> Option<Index> {
     if rows.len() < MIN_ROWS || rows.iter().any(|row| row.width() < 2) {
         return None;

@@ -68,15 +68,17 @@ impl<'a> FieldEnds<'a> {
             None => last_word(&self.bytes[at..]),
         };
         let difference = word ^ self.delimiter;
-        // These have a byte's highest bit set unless the byte is a candidate. No sum carries into
-        // the next byte, because each summand has seven bits.
+        // The highest bit of a byte is clear in `no_delimiter` if the byte is the first one of the
+        // delimiter, and in `no_control` if the byte is CR or lower. No sum carries into the next
+        // byte, because each summand has seven bits.
         let no_delimiter = ((difference & LOW) + LOW) | difference;
         let no_control = ((word & LOW) + ABOVE_CR) | word;
         self.candidates = !(no_delimiter & no_control) & !LOW;
     }
 }
 
-/// The last bytes, filled up with 0xff, with which no delimiter begins.
+/// The last bytes, filled up with 0xff, which is never a candidate: no character begins with it in
+/// UTF-8, and it is above CR.
 #[cold]
 fn last_word(bytes: &[u8]) -> u64 {
     let mut word = [0xff; WORD_BYTES];
