@@ -107,9 +107,9 @@ async fn one_round(
         page_cache::fill()?;
         // New processes each time, which hold no memory from another size.
         let carga = rig.carga(1, &[]).await?;
-        // `page_cache::fill` also evicted the programs and this file. This run, which is not counted,
-        // reads the programs again and opens their connections, as in a service that waits for a
-        // file.
+        // `page_cache::fill` also evicted the programs and this file. This run, which is not
+        // counted, reads the programs again and opens their connections, as in a service that waits
+        // for a file.
         arm.run(rig, &carga, warm_up).await?;
         page_cache::read(&[&file.path, &file.encoded()])?;
         runs.push(Some(arm.run(rig, &carga, file).await?));

@@ -20,8 +20,8 @@ pub struct RejectedRow {
     /// The record as it was sent, if it has no one cell for each column. Undecodable bytes are
     /// written as `\xNN`.
     pub raw: Option<String>,
-    /// The record's cells in the order of the columns, if there is one for each and only a value is at
-    /// fault.
+    /// The record's cells in the order of the columns, if there is one for each and only a value is
+    /// at fault.
     pub fields: Option<Vec<String>>,
 }
 

@@ -167,7 +167,8 @@ impl Server {
         self.process.as_ref().map(ServerProcess::id)
     }
 
-    /// Lets the server outlive this handle and this process. Returns the id of the server's process.
+    /// Lets the server outlive this handle and this process. Returns the id of the server's
+    /// process.
     pub(crate) fn detach(mut self) -> Result<ProcessId> {
         self.home.keep();
         self.id()

@@ -34,7 +34,8 @@ pub(in crate::csv) struct Layout {
     is_trusted: bool,
     /// For each field, whether every row has nothing in it.
     empty: Vec<bool>,
-    /// The kind of index in the first column, as data frames write it; `None` if it is not an index.
+    /// The kind of index in the first column, as data frames write it; `None` if it is not an
+    /// index.
     index: Option<Index>,
 }
 
@@ -80,8 +81,8 @@ impl Layout {
         self.empty.get(field).copied().unwrap_or(true)
     }
 
-    /// The number of fields after the first `name_count`, if there are any and all are empty in every
-    /// row.
+    /// The number of fields after the first `name_count`, if there are any and all are empty in
+    /// every row.
     pub(in crate::csv) fn empty_after(&self, name_count: usize) -> Option<usize> {
         let more = self.empty.get(name_count..)?;
         if more.is_empty() {
