@@ -206,6 +206,7 @@ pub(crate) fn access(port: u16, data: PathBuf) -> S3Access {
 /// Opens a directory of objects, and removes what a server that was killed left unfinished.
 pub(crate) async fn open(data: &Path) -> Result<FileSystem> {
     const PAUSE: Duration = Duration::from_millis(50);
+    ensure!(data.is_dir(), "{} is not a directory", data.display());
     let mut tries = 0;
     loop {
         match FileSystem::new(data) {

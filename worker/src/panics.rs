@@ -22,8 +22,7 @@ pub(crate) fn panic_reason(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Runs one step of a loop that must go on. A panic drops everything that the step held, such as
-/// its deliveries, which then return to the queue. After a panic it pauses and
-/// returns `None`.
+/// its deliveries, which then return to the queue. After a panic it pauses and returns `None`.
 pub(crate) async fn survive<T>(step: &'static str, work: impl Future<Output = T>) -> Option<T> {
     let outcome = AssertUnwindSafe(work).catch_unwind().await;
     let reason = match outcome {
