@@ -3,8 +3,7 @@
 use std::fmt;
 
 use tracing::{Dispatch, Level, Metadata};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -23,14 +22,23 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     // The settings report an invalid filter later, so logging starts with the default.
-    let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
+    let selected: Targets = settings
+        .filter
+        .parse()
+        .unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
     let without_bodies = filter_fn(|event| !shows_message_bodies(event));
+    let log = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(writer);
     match settings.format {
-        LogFormat::Text => Dispatch::new(log.with_ansi(false).finish().with(without_bodies)),
-        LogFormat::Json => Dispatch::new(log.json().finish().with(without_bodies)),
+        LogFormat::Text => {
+            let log = log.with_ansi(false).finish();
+            Dispatch::new(log.with(selected).with(without_bodies))
+        }
+        LogFormat::Json => {
+            let log = log.json().finish();
+            Dispatch::new(log.with(selected).with(without_bodies))
+        }
     }
 }
 
@@ -101,6 +109,27 @@ mod tests {
         let log = std::fs::read_to_string(log.path()).unwrap();
         assert!(!log.contains("a row"), "{log}");
         assert!(log.contains("connection error"), "{log}");
+    }
+
+    #[test]
+    fn a_filter_names_a_level_for_each_target() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let log = tempfile::NamedTempFile::new().unwrap();
+            let settings = LogSettings {
+                filter: "warn,carga_worker=debug".to_owned(),
+                format,
+            };
+            let dispatch = dispatch(&settings, log.reopen().unwrap());
+            tracing::dispatcher::with_default(&dispatch, || {
+                tracing::debug!(target: "carga_worker::merge", "first");
+                tracing::trace!(target: "carga_worker::merge", "second");
+                tracing::info!(target: "sqlx::query", "third");
+                tracing::warn!(target: "sqlx::query", "fourth");
+            });
+            let log = std::fs::read_to_string(log.path()).unwrap();
+            let shown = ["first", "second", "third", "fourth"].map(|event| log.contains(event));
+            assert_eq!(shown, [true, false, false, true], "{log}");
+        }
     }
 
     #[test]

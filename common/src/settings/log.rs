@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::reader::Reader;
 
@@ -13,7 +13,7 @@ const DEFAULT_FILTER: &str = "info,sqlx::postgres::notice=warn";
 /// Which events are logged, and in which form.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
-    /// A `tracing` filter: `info`, `carga_worker=debug,info`, ….
+    /// A level, or one for each target: `info`, `carga_worker=debug,info`, ….
     pub filter: String,
     /// Whether log lines are text or JSON.
     pub format: LogFormat,
@@ -52,8 +52,14 @@ impl FromStr for LogFormat {
 impl LogSettings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let filter = reader.text("CARGA_LOG", DEFAULT_FILTER);
-        if let Err(error) = EnvFilter::try_new(&filter) {
+        if let Err(error) = filter.parse::<Targets>() {
             reader.fault(format!("CARGA_LOG={filter}: {error}"));
+        } else if filter.contains('[') {
+            // `Targets` accepts spans and fields, but most of them select nothing.
+            reader.fault(format!(
+                "CARGA_LOG={filter}: only targets and levels can be selected, such as \
+                 `carga_worker=debug,info`"
+            ));
         }
         Self {
             filter,

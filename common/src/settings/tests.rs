@@ -154,6 +154,15 @@ fn all_faults_are_reported_at_once_with_their_variables() {
 }
 
 #[test]
+fn a_log_filter_that_names_spans_is_refused() {
+    let error = read(Mode::Embedded, &[("CARGA_LOG", "carga[batch]=debug")]).unwrap_err();
+    assert!(
+        error.to_string().contains("only targets and levels"),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_example_file_is_valid_and_names_exactly_the_variables_that_are_read() {
     let example = include_str!("../../../.env.example");
     let mut variables = HashMap::new();
