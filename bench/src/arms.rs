@@ -57,7 +57,8 @@ pub(crate) struct Run {
     pub(crate) peak_mib: ByProcess<f64>,
 }
 
-/// Imports a file and exports its rows in the form that `\copy` reads into the landing table.
+/// Imports a file, and exports its rows from the landing table in COPY's text format, so that
+/// `\copy` can load them into a copy of this table.
 pub(crate) async fn encode(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<()> {
     let encoded = file.encoded();
     rig.clear().await?;

@@ -70,7 +70,8 @@ impl DataFile {
         Self::of_rows(shape, rows)
     }
 
-    /// The path of the file's rows in the form that `\copy` reads.
+    /// The path of the file's rows in COPY's text format, for the landing table; see
+    /// [`encode`](crate::arms::encode).
     pub(crate) fn encoded(&self) -> PathBuf {
         self.path.with_extension("copy")
     }

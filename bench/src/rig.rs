@@ -98,6 +98,7 @@ impl Rig {
         self.clear().await
     }
 
+    /// Writes everything that is pending to disk, so that it does not slow down the next run.
     pub(crate) async fn settle(&self) -> Result<()> {
         self.execute("CHECKPOINT").await?;
         tokio::task::spawn_blocking(rustix::fs::sync).await?;
@@ -143,7 +144,7 @@ impl Rig {
     }
 }
 
-/// An API and its workers.
+/// An API and its workers, or `carga serve`, which has no separate workers.
 #[derive(Debug)]
 pub(crate) struct Carga {
     pub(crate) api: Running,

@@ -15,7 +15,8 @@ use crate::pid::ProcessId;
 use crate::server::{Server, answers, free_port};
 
 const START: Duration = Duration::from_secs(120);
-/// The pinned release, 4.3, runs on this version only. Later releases need 3.12 or later.
+/// The Python version for which the packages are pinned. They are those of LocalStack 4.3, because
+/// later releases need Python 3.12.
 const PYTHON: &str = "3.11";
 
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl LocalStack {
     }
 
     pub(crate) async fn start_in(home: Home) -> Result<Self> {
-        let python = tokio::task::spawn_blocking(environment).await??;
+        let python = tokio::task::spawn_blocking(installed_python).await??;
         let mut localstack = Self {
             server: Server::new("localstack", home),
             python,
@@ -101,7 +102,7 @@ pub(crate) async fn is_ready(port: u16) -> bool {
 
 /// The Python of a virtual environment with exactly the pinned packages. Creating the environment
 /// the first time takes about a minute.
-fn environment() -> Result<PathBuf> {
+fn installed_python() -> Result<PathBuf> {
     let requirements = repository().join("localstack/host-requirements.txt");
     let pins = fs::read_to_string(&requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?;

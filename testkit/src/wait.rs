@@ -1,4 +1,4 @@
-//! Polling with a deadline. Tests wait in no other way.
+//! Polling with a deadline, for tests that wait for a result.
 
 use std::time::Duration;
 

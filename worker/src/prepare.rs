@@ -29,8 +29,10 @@ enum Prepared {
     Postponed(Wait),
 }
 
-/// Archives the batch of a delivery. Returns none when the batch failed, was postponed or was
-/// discarded; its delivery has then been settled or dropped.
+/// Archives the batch of a delivery. Returns `None` if the batch failed, was postponed or was
+/// discarded; its delivery is then settled. Also returns `None` if the worker must release its
+/// batches while a server is away or full; the delivery is then dropped, which returns it to the
+/// queue.
 ///
 /// A panic counts as a failed attempt of this batch and does not stop the worker.
 pub(crate) async fn prepare(

@@ -1,10 +1,10 @@
 //! Records how long each batch in hand has not moved, to distinguish a stuck batch from a waiting
 //! one.
 //!
-//! Every answer of a server to a call for a batch is a move of this batch, including the answer
-//! that the server is away: a batch that waits for a server is not stuck. A batch that waits for
-//! its turn moves whenever any batch moves. The dead letters and the sweeps do not count, because
-//! they can go on while every batch is stuck.
+//! A batch moves whenever a call to a server for it ends, even if the call fails because the server
+//! is away: a batch that waits for a server is not stuck. A batch that waits for its turn moves
+//! whenever any batch moves. The dead letters and the sweeps do not count, because they can go on
+//! while every batch is stuck.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -116,8 +116,8 @@ impl ProgressWatch {
         longest
     }
 
-    /// Waits for a call, or for one attempt of a call, and counts its answer as a move of these
-    /// batches.
+    /// Waits for a call, or for one attempt of a call. Its end, also with an error, is a move of
+    /// these batches.
     pub(crate) async fn observe<T>(
         &self,
         batches: &[InHandId],

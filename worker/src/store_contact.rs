@@ -1,4 +1,4 @@
-//! Whether this worker can record in the store which uploads it has batches of.
+//! Whether this worker can tell the store which uploads it has batches of.
 //!
 //! If it cannot, the other workers do not know that it holds batches, and one of them would fail
 //! the uploads as lost. A worker therefore releases all batches well before that, and takes no new
@@ -21,8 +21,9 @@ pub(crate) struct StoreContact {
 }
 
 impl StoreContact {
-    /// `lost`: the time after which an upload whose batches are nowhere fails. The limit is a
-    /// quarter of it, since the released batches still have to reach another worker.
+    /// `lost`: an upload fails if some of its batches have been neither stored nor queued nor held
+    /// by a worker for this time. The limit is a quarter of it, since another worker must get the
+    /// released batches before this time ends.
     pub(crate) fn new(lost: Duration) -> Self {
         Self {
             limit: lost / 4,
@@ -31,7 +32,8 @@ impl StoreContact {
         }
     }
 
-    /// Records that other workers know the batches in hand.
+    /// Notes that the store has recorded the batches in hand, if there are any, so that other
+    /// workers know of them.
     pub(crate) fn succeeded(&self) {
         *lock(&self.recorded_at) = Instant::now();
         if self.is_away.send_replace(false) {
@@ -39,7 +41,8 @@ impl StoreContact {
         }
     }
 
-    /// Records that the batches in hand could not be recorded.
+    /// Notes a failed attempt to record the batches in hand. The store is away if the last success
+    /// is at least `limit` ago.
     pub(crate) fn failed(&self) {
         let silence = lock(&self.recorded_at).elapsed();
         if silence >= self.limit && !self.is_away.send_replace(true) {

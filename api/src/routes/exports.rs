@@ -98,6 +98,7 @@ fn reject_format(
     }
     match (accepted_format(headers), formulas) {
         (Format::Ndjson, Formulas::Escape) => {
+            // Completes the message "option `safe` takes …".
             let takes = "effect in CSV only, and NDJSON was asked for";
             Err(Refusal::malformed_option("safe", takes))
         }

@@ -98,10 +98,7 @@ impl Locations {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>, mode: Mode) -> Self {
-        let data_dir = reader
-            .optional("CARGA_DATA_DIR", "carga-data")
-            .unwrap_or_else(|| "carga-data".to_owned());
-        let data_dir = PathBuf::from(data_dir);
+        let data_dir = PathBuf::from(reader.text("CARGA_DATA_DIR", "carga-data"));
         let mut finder = Finder {
             reader,
             mode,

@@ -7,9 +7,8 @@
 //! - A batch is stored once. A replay adds nothing and is reported as a replay.
 //! - The fence: after an upload has failed, none of its batches is stored. This includes a batch
 //!   whose transaction is already running.
-//! - A group does not wait while the status of an upload is about to change, since it may have
-//!   batches of other uploads. The batches of the first upload are reported as *locked*, and the
-//!   others are stored.
+//! - If the status of an upload is about to change, its batches are not stored, but reported as
+//!   *locked*. The call does not wait for the change, and stores the batches of the other uploads.
 
 use std::fmt;
 

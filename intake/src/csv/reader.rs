@@ -55,8 +55,9 @@ impl CsvReader {
 
     /// Marks a cut: the file goes on, but the rest of it is not read. Until the next
     /// [`Next::More`], [`Self::next`] yields the complete rows that it has not yielded yet. Without
-    /// this call it may hold them back, because it does not scan a long record again with every
-    /// push.
+    /// this call it may hold some of them back: after an incomplete long record, it scans again
+    /// only when it has twice as many bytes, and the text from the first non-ASCII byte on may
+    /// wait until its encoding is decided.
     pub fn cut(&mut self) {
         self.reading.cut();
     }

@@ -56,6 +56,7 @@ impl Reading {
             fault.field = Some(field);
             return Err(fault);
         }
+        // Only `field_count` counts the fields beyond the maximum, which are not kept.
         let without_column = self.records.fields().len() - self.fields().len();
         let found = self.records.field_count() - without_column;
         let expected = self.header.width;

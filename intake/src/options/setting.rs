@@ -28,8 +28,8 @@ impl Options {
         (spec.set)(self, value).ok_or_else(|| Refusal::malformed_option(name, spec.takes))
     }
 
-    /// Checks the options against each other. This waits for all of them, so that their order does
-    /// not matter.
+    /// Checks the options against each other. Call it after the last [`set`](Self::set), so that
+    /// the order of the options does not matter.
     pub fn check(&self) -> Result<(), Refusal> {
         let quote = self.csv.quote.unwrap_or(Some(b'"')).map(char::from);
         let escape = self.csv.escape.flatten().map(char::from);
@@ -47,6 +47,7 @@ impl Options {
         for (name, value) in others {
             options.set(name, value).ok()?;
         }
+        // The encoding and the header may come from HTTP headers, which are not in `given`.
         options.default_encoding(self.csv.encoding.filter(|_| name != "encoding"));
         options.default_header(self.csv.header.filter(|_| name != "header"));
         options.set(name, value).ok()?;
@@ -54,15 +55,14 @@ impl Options {
         Some(options)
     }
 
-    /// Checks that the option exists and was not given before. A form's part can then be refused
-    /// without its value.
+    /// Checks that the option exists and was not given before. So a part of a form can be refused
+    /// before its value is read.
     pub fn check_name(&self, name: &str) -> Result<(), Refusal> {
         self.settable(name).map(|_| ())
     }
 
     fn settable(&self, name: &str) -> Result<&'static OptionSpec, Refusal> {
-        const ALL: &[OptionSpec] = &OPTIONS;
-        let Some(spec) = ALL.iter().find(|spec| spec.name == name) else {
+        let Some(spec) = OPTIONS.iter().find(|spec| spec.name == name) else {
             let mut known = OPTIONS.map(|spec| spec.name);
             known.sort_unstable();
             return Err(Refusal::unknown_option(name, &known));

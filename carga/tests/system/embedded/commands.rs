@@ -203,6 +203,8 @@ fn a_wrong_option_value_is_a_wrong_command_line_and_touches_no_data() -> Result<
 #[test]
 fn a_message_that_quotes_a_file_does_not_control_the_terminal() -> Result<()> {
     let working_dir = WorkingDir::new()?;
+    // The name repeats, so `strict` refuses the file, and the other import reports the new name.
+    // Both messages quote the name.
     working_dir.write("red.csv", "a\u{1b}[31m,a\u{1b}[31m\n1,2\n")?;
     let problem = working_dir.stderr_of(&["import", "--names", "strict", "red.csv"], 1)?;
     let summary = working_dir.stdout_of(&["import", "red.csv"])?;

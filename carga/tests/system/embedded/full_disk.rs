@@ -110,8 +110,9 @@ async fn an_accepted_upload_waits_for_room_and_is_then_stored_exactly() -> Resul
     app.close().await
 }
 
-/// The upload's heartbeat cannot be written, so its lease expires and its batches are fenced.
-/// It must not continue afterwards, because it would wait for those batches forever.
+/// The upload's heartbeat cannot be written, so its lease expires and its batches are fenced. Even
+/// if the client then sends the rest, the upload must fail, because it would wait for those batches
+/// forever.
 #[tokio::test]
 async fn an_upload_whose_lease_expires_on_a_full_disk_fails_even_if_it_continues() -> Result<()> {
     let disk = SmallDisk::mount(48)?;
@@ -137,7 +138,7 @@ async fn an_upload_whose_lease_expires_on_a_full_disk_fails_even_if_it_continues
     let upload = app.upload(id).await?.context("no upload")?;
     ensure!(
         upload["status"] == "receiving",
-        "the failure found room on the disk: {upload}"
+        "the failure was recorded although the disk is full: {upload}"
     );
     disk.make_room()?;
     // The upload may end before or after its last byte, but it must end.

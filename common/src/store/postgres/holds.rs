@@ -99,6 +99,7 @@ async fn hold(connection: &mut PgConnection, ids: Vec<Uuid>) -> sqlx::Result<()>
     .bind(ids)
     .execute(&mut *connection)
     .await?;
+    // Holds of uploads that have ended are not needed any more.
     sqlx::query(
         "DELETE FROM upload_holds WHERE upload_id IN (
              SELECT h.upload_id FROM upload_holds h

@@ -47,6 +47,7 @@ impl HoldStore for SqliteStore {
             .bind(now())
             .execute(&mut *transaction)
             .await?;
+            // Holds of uploads that have ended are not needed any more.
             sqlx::query(
                 "DELETE FROM upload_holds
                  WHERE upload_id NOT IN (SELECT id FROM uploads WHERE status IN ('receiving', 'processing'))",
