@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use self::consumer::SqliteDeliveries;
-use self::messages::Holder;
+use self::messages::{HOLDER_TIMEOUT, Holder};
 use self::writer::{LONG_QUEUE, Request, Writer, ask, closed};
 use super::{BatchPublisher, BatchQueue, Deliveries, MessageKind, Prefetch, QueueDepth};
 use crate::batch::EncodedBatch;
@@ -74,6 +74,11 @@ pub struct SqliteQueue {
 impl SqliteQueue {
     /// Opens the file, or creates it.
     pub async fn open(settings: SqliteQueueSettings) -> PortResult<Self> {
+        Self::open_renewing(settings, HOLDER_TIMEOUT / 3).await
+    }
+
+    /// Opens the file as [`open`](Self::open) does. The leases are renewed after each pause.
+    async fn open_renewing(settings: SqliteQueueSettings, pause: Duration) -> PortResult<Self> {
         const OPERATION: &str = "queue.connect";
         let database = Database::open(OPERATION, &settings.file).await?;
         schema::update(OPERATION, &database, &settings.file).await?;
@@ -97,6 +102,7 @@ impl SqliteQueue {
             },
             requests: requests.downgrade(),
             announce,
+            renewal_pause: pause,
             unreleased: Vec::new(),
         };
         tokio::spawn(writer.run(inbox));

@@ -24,6 +24,40 @@ fn settings(dir: &TempDir) -> SqliteQueueSettings {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn renewals_that_wait_for_a_lock_let_settlements_fail_in_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let often = Duration::from_secs(1);
+    let queue = SqliteQueue::open_renewing(settings(&dir), often)
+        .await
+        .unwrap();
+    let batch = EncodedBatch {
+        id: BatchId {
+            upload: UploadKey::first(UploadId::generate()),
+            seq: 1,
+        },
+        rows: 1,
+        body: "body".into(),
+    };
+    queue.publisher().publish(&batch).await.unwrap();
+    let mut deliveries = queue.consume(Prefetch::of_batches(1)).await.unwrap();
+    let delivery = deliveries.next().await.unwrap();
+
+    let file = SqliteConnectOptions::new().filename(dir.path().join("queue.db"));
+    let mut locking = file.connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut locking)
+        .await
+        .unwrap();
+    tokio::time::sleep(2 * often).await;
+    // A renewal and the settlement wait ten seconds each.
+    let settled = tokio::time::timeout(Duration::from_secs(25), delivery.ack()).await;
+    let error = settled
+        .expect("renewals held up the settlement")
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
 #[tokio::test]
 async fn a_queue_that_is_being_emptied_stays_short() {
     let dir = tempfile::tempdir().unwrap();

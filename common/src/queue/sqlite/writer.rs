@@ -2,13 +2,13 @@
 //! after the commit.
 
 use std::error::Error;
+use std::time::Duration;
 
 use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
 
 use super::super::MessageKind;
-use super::messages::{self, HOLDER_TIMEOUT, Holder, Message, Outcome};
+use super::messages::{self, Holder, Message, Outcome};
 use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
 use crate::sqlite::{Database, WriteTransaction, port_error};
@@ -130,6 +130,8 @@ pub(super) struct Writer {
     pub(super) requests: mpsc::WeakUnboundedSender<Request>,
     /// Sends the number of messages to consumers and publishers.
     pub(super) announce: watch::Sender<usize>,
+    /// The time from the end of one renewal of the leases to the next.
+    pub(super) renewal_pause: Duration,
     /// Leases whose settlement could not be committed. The next transaction releases them.
     pub(super) unreleased: Vec<(i64, i64)>,
 }
@@ -142,8 +144,7 @@ enum Pending {
 
 impl Writer {
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Request>) {
-        let mut renewals = tokio::time::interval(HOLDER_TIMEOUT / 3);
-        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewals = tokio::time::interval(self.renewal_pause);
         loop {
             let first = tokio::select! {
                 // Renewals first: the leases of an expired holder pass to others.
@@ -156,6 +157,9 @@ impl Writer {
                             "could not renew the leases; they expire without a renewal"
                         );
                     }
+                    // A renewal may wait for a lock longer than the pause. If the pause began
+                    // before it, the next renewal would be due at once, and requests would starve.
+                    renewals.reset();
                     continue;
                 }
                 request = inbox.recv() => request,
