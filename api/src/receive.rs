@@ -27,8 +27,8 @@ pub(crate) struct IncomingRequest {
     pub(crate) slot: OwnedSemaphorePermit,
 }
 
-/// Runs an upload to its end in a task of its own, so that a client that disconnects cannot leave
-/// it half done. A body that is cut off fails the upload like any other fault.
+/// Runs an upload to its end in a separate task, so that a client that disconnects cannot leave it
+/// half done. A body that is cut off fails the upload like any other fault.
 pub(crate) async fn receive(intake: &Intake, request: IncomingRequest) -> Result<Upload, Refusal> {
     let id = request.id;
     let receiving = receive_body(intake.clone(), request);

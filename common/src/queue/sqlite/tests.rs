@@ -24,6 +24,17 @@ fn settings(dir: &TempDir) -> SqliteQueueSettings {
     }
 }
 
+fn batch(upload: UploadId, seq: u32) -> EncodedBatch {
+    EncodedBatch {
+        id: BatchId {
+            upload: UploadKey::first(upload),
+            seq,
+        },
+        rows: 1,
+        body: "body".into(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn renewals_that_wait_for_a_lock_let_settlements_fail_in_between() {
     let dir = tempfile::tempdir().unwrap();
@@ -31,14 +42,7 @@ async fn renewals_that_wait_for_a_lock_let_settlements_fail_in_between() {
     let queue = SqliteQueue::open_renewing(settings(&dir), often)
         .await
         .unwrap();
-    let batch = EncodedBatch {
-        id: BatchId {
-            upload: UploadKey::first(UploadId::generate()),
-            seq: 1,
-        },
-        rows: 1,
-        body: "body".into(),
-    };
+    let batch = batch(UploadId::generate(), 1);
     queue.publisher().publish(&batch).await.unwrap();
     let mut deliveries = queue.consume(Prefetch::of_batches(1)).await.unwrap();
     let delivery = deliveries.next().await.unwrap();
@@ -63,14 +67,7 @@ async fn a_queue_that_is_being_emptied_stays_short() {
     let dir = tempfile::tempdir().unwrap();
     let queue = SqliteQueue::open(settings(&dir)).await.unwrap();
     let (publisher, upload) = (queue.publisher(), UploadId::generate());
-    let batches = (1..=BATCHES).map(|seq| EncodedBatch {
-        id: BatchId {
-            upload: UploadKey::first(upload),
-            seq,
-        },
-        rows: 1,
-        body: "body".into(),
-    });
+    let batches = (1..=BATCHES).map(|seq| batch(upload, seq));
     let published = AtomicU64::new(0);
     let publish = stream::iter(batches)
         .map(async |batch| {
