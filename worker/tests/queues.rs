@@ -13,6 +13,7 @@ use carga_common::queue::{BatchPublisher, BatchQueue, Deliveries, Delivery, Pref
 use carga_common::sync::lock;
 use carga_common::upload::UploadId;
 
+use self::fixture::faulty_store::FaultyStore;
 use self::fixture::{Fixture, TIMEOUT};
 
 /// Passes every call to `inner`, and records which queues are consumed. The dead letters of the
@@ -118,6 +119,8 @@ async fn many_foreign_dead_letters_do_not_delay_an_own_one_for_long() -> Result<
     let mut fixture = Fixture::new(&[]).await?;
     let foreign = UploadId::generate();
     WatchedQueue::install(&mut fixture, foreign);
+    let store = Arc::new(FaultyStore::around(&fixture.backends.store));
+    fixture.backends.store = Arc::<FaultyStore>::clone(&store);
     let malformed = || "this is no JSON".to_owned();
     for seq in 1..=FOREIGN {
         fixture.publish_body(foreign, seq, malformed()).await?;
@@ -131,5 +134,9 @@ async fn many_foreign_dead_letters_do_not_delay_an_own_one_for_long() -> Result<
     let code = upload.failure.map(|failure| failure.code);
     ensure!(code.as_deref() == Some("batch_dead"), "{code:?}");
     fixture.stop.cancel();
-    Ok(worker.await?)
+    worker.await?;
+    // A dead letter that was moved to this database would be missing in that of its upload.
+    let parked = lock(&store.parked).clone();
+    ensure!(parked == [Some(own)], "{parked:?}");
+    Ok(())
 }

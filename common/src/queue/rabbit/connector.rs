@@ -172,6 +172,17 @@ pub(super) async fn close(channel: Channel) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
+
+    /// lapin never answers an acknowledgement that is sent while its connection ends.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_an_answer_ends_as_unavailable_after_ten_seconds() {
+        let started = Instant::now();
+        let answered = answer("queue.ack", std::future::pending::<lapin::Result<()>>()).await;
+        let error = answered.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
+    }
 
     #[test]
     fn a_connector_never_shows_its_password() {

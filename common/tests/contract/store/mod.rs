@@ -12,12 +12,14 @@ mod rows;
 mod uploads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use carga_common::store::{
     ArchivedBatch, NewUpload, Removal, Seal, Store, StoreOutcome, StoredRow,
 };
 use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId};
+use jiff::Timestamp;
 
 use self::fixtures::{Postgres, Sqlite};
 use crate::sample::{self, first};
@@ -55,6 +57,7 @@ macro_rules! contract {
                     an_upload_is_undone_once_and_only_if_it_ended_well
                     same_content_is_found_only_while_its_rows_are_visible
                     of_concurrent_claims_to_one_content_a_single_one_succeeds
+                    an_upload_holds_its_content_while_it_is_processed_and_afterwards
                 }
             } }
             tests! { $fixture in batches {
@@ -138,6 +141,7 @@ macro_rules! contract {
                     a_failed_upload_is_listed_until_its_rows_are_removed
                     the_archive_of_a_failed_upload_is_listed_until_it_is_removed
                     the_archive_of_a_cancelled_upload_is_listed_at_once_and_again
+                    the_archive_of_a_cancelled_upload_is_listed_after_the_longest_write
                 }
                 expiry {
                     an_expired_upload_is_ended_once
@@ -289,6 +293,14 @@ async fn check_sample_rows(store: &dyn Store, id: UploadId, count: u64) -> Resul
     );
     ensure!(found.into_iter().eq((1..=count).map(sample)));
     Ok(())
+}
+
+/// Sets the end of an upload back by this time.
+async fn set_back<F: StoreFixture>(fixture: &F, id: UploadId, by: Duration) -> Result<()> {
+    let time = Timestamp::now().checked_sub(by)?;
+    let time = time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ");
+    let statement = format!("UPDATE uploads SET finished_at = '{time}' WHERE id = '{id}'");
+    fixture.execute(&statement).await
 }
 
 /// Removes all rows of an upload. Returns how many calls left rows to remove.

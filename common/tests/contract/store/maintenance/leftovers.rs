@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use carga_common::archive::{PUT_ATTEMPTS, attempt_timeout};
 use carga_common::store::{Heartbeat, Leftovers, Store};
 use carga_common::upload::UploadId;
 use carga_testkit::eventually;
 
 use crate::sample::{self, first};
-use crate::store::{StoreFixture, begin, complete, fail, remove_all, seal, store_new};
+use crate::store::{StoreFixture, begin, complete, fail, remove_all, seal, set_back, store_new};
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(3600);
@@ -163,5 +164,36 @@ pub(crate) async fn the_archive_of_a_cancelled_upload_is_listed_at_once_and_agai
         store.archive_removed(id).await?;
     }
     ensure!(to_unarchive().await? == cancelled);
+    Ok(())
+}
+
+/// A worker that was sending an object to a slow archive when the upload was cancelled may finish
+/// long afterwards.
+pub(crate) async fn the_archive_of_a_cancelled_upload_is_listed_after_the_longest_write<
+    F: StoreFixture,
+>(
+    fixture: &F,
+) -> Result<()> {
+    const MANIFEST_BYTES: usize = 40_000_000;
+    let store = fixture.open().await?;
+    let id = begin(store.as_ref()).await?;
+    ensure!(store.cancel(first(id)).await?);
+    store.archive_removed(id).await?;
+    // In between, every sweep would list the archive's objects in vain.
+    set_back(fixture, id, Duration::from_secs(600)).await?;
+    store.archive_removed(id).await?;
+    let found = store.leftovers(LONG, LONG).await?;
+    ensure!(found.to_unarchive.is_empty(), "{found:?}");
+
+    let longest_write = PUT_ATTEMPTS * attempt_timeout(MANIFEST_BYTES);
+    set_back(fixture, id, longest_write - Duration::from_secs(60)).await?;
+    let found = store.leftovers(LONG, LONG).await?;
+    ensure!(found.to_unarchive.is_empty(), "{found:?}");
+    set_back(fixture, id, Duration::from_secs(24 * 3600)).await?;
+    let found = store.leftovers(LONG, LONG * 48).await?;
+    ensure!(found.to_unarchive == [id], "{found:?}");
+    store.archive_removed(id).await?;
+    let found = store.leftovers(LONG, LONG).await?;
+    ensure!(found.to_unarchive.is_empty(), "{found:?}");
     Ok(())
 }

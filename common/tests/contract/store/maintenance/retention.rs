@@ -4,22 +4,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use carga_common::error::ErrorKind;
-use carga_common::upload::{Status, UploadId};
+use carga_common::upload::Status;
 
 use crate::sample::{self, first};
 use crate::store::{
-    StoreFixture, begin, check_sample_rows, complete, fail, find, remove_all, seal,
+    StoreFixture, begin, check_sample_rows, complete, fail, find, remove_all, seal, set_back,
 };
 
 /// Longer than any test takes.
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Sets the end of an upload back by years.
-async fn set_back<F: StoreFixture>(fixture: &F, id: UploadId) -> Result<()> {
-    let time = "2020-01-01T00:00:00.000000Z";
-    let statement = format!("UPDATE uploads SET finished_at = '{time}' WHERE id = '{id}'");
-    fixture.execute(&statement).await
-}
+/// How far an upload's end is set back.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(crate) async fn an_expired_upload_loses_rows_and_ledger_and_keeps_its_record<
     F: StoreFixture,
@@ -30,7 +26,7 @@ pub(crate) async fn an_expired_upload_loses_rows_and_ledger_and_keeps_its_record
     let old = complete(store.as_ref(), 3, 10).await?;
     let recent = complete(store.as_ref(), 3, 10).await?;
     ensure!(store.expire_rows(MONTH).await? == 0);
-    set_back(fixture, old).await?;
+    set_back(fixture, old, YEAR).await?;
     ensure!(store.expire_rows(MONTH).await? == 1);
     ensure!(store.expire_rows(MONTH).await? == 0, "it expired twice");
     let found = store.leftovers(MONTH, MONTH).await?;
@@ -71,7 +67,7 @@ pub(crate) async fn uploads_that_keep_no_rows_do_not_expire<F: StoreFixture>(
     let failed = begin(store.as_ref()).await?;
     fail(store.as_ref(), failed).await?;
     for id in [receiving, failed] {
-        set_back(fixture, id).await?;
+        set_back(fixture, id, YEAR).await?;
     }
     ensure!(store.expire_rows(MONTH).await? == 0);
     ensure!(find(store.as_ref(), failed).await?.expired_at.is_none());
@@ -82,7 +78,7 @@ pub(crate) async fn reading_expired_rows_is_a_conflict<F: StoreFixture>(fixture:
     let store = fixture.open().await?;
     let id = complete(store.as_ref(), 3, 10).await?;
     let page = store.row_page(id, 0).await?.context("no first page")?;
-    set_back(fixture, id).await?;
+    set_back(fixture, id, YEAR).await?;
     ensure!(store.expire_rows(MONTH).await? == 1);
     for after_seq in [0, page.last_seq] {
         let Err(error) = store.row_page(id, after_seq).await else {
@@ -104,7 +100,7 @@ pub(crate) async fn the_content_of_an_expired_upload_is_new_again<F: StoreFixtur
     let key = first(another);
     ensure!(store.same_content(content, another).await? == Some(id));
     ensure!(store.claim_content(key, content).await? == Some(id));
-    set_back(fixture, id).await?;
+    set_back(fixture, id, YEAR).await?;
     ensure!(store.expire_rows(MONTH).await? == 1);
     ensure!(store.same_content(content, another).await?.is_none());
     ensure!(store.claim_content(key, content).await?.is_none());

@@ -181,3 +181,27 @@ pub(crate) async fn of_concurrent_claims_to_one_content_a_single_one_succeeds<F:
     ensure!(store.claim_content(first(*rest[1]), content).await? == Some(*rest[0]));
     Ok(())
 }
+
+pub(crate) async fn an_upload_holds_its_content_while_it_is_processed_and_afterwards<
+    F: StoreFixture,
+>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    let (holder, other) = (begin(store.as_ref()).await?, begin(store.as_ref()).await?);
+    let sealed = seal(1, 1);
+    let claim = async |id| store.claim_content(first(id), sealed.sha256).await;
+    ensure!(claim(holder).await?.is_none());
+    ensure!(claim(other).await? == Some(holder), "while it is received");
+    ensure!(store.seal(first(holder), &sealed).await?);
+    ensure!(claim(other).await? == Some(holder), "while it is processed");
+    store_new(store.as_ref(), &[sample::batch(holder)?]).await?;
+    ensure!(store.complete(first(holder)).await?);
+    ensure!(
+        claim(other).await? == Some(holder),
+        "after it has completed"
+    );
+    ensure!(store.undo(first(holder)).await?);
+    ensure!(claim(other).await?.is_none(), "after it was undone");
+    Ok(())
+}
