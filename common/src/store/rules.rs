@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::{ArchivedBatch, Completion, StoreOutcome};
+use crate::archive::{PUT_ATTEMPTS, attempt_timeout};
 use crate::batch::{Batch, BatchId};
 use crate::upload::{Epoch, Failure, Status, Upload, UploadId};
 
@@ -25,9 +26,18 @@ pub(super) const ROW_EXPIRY_LIMIT: i64 = 1000;
 /// How long the workers have to complete a sealed upload before the sweeper checks it.
 pub(super) const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
 
-/// How long the sweeper repeats deleting the archive of a cancelled or undone upload, since a
-/// worker may still write a batch or a manifest to it.
+/// How long every sweep deletes the archive of a cancelled or undone upload, since a worker may
+/// still write a batch or a manifest to it. Nearly every write ends within this time.
 pub(super) const UNARCHIVE_AGAIN: Duration = Duration::from_secs(60);
+
+/// When the archive of a cancelled or undone upload is deleted for the last time. A write that was
+/// started before the end has ended by then, however slow the archive is. The sweeps in between do
+/// not list the objects, because each listing is a paid request.
+pub(super) fn unarchive_last() -> Duration {
+    // More than the manifest of an upload of 10 GiB has, and than a batch.
+    const LARGEST_OBJECT_BYTES: usize = 64 << 20;
+    PUT_ATTEMPTS * attempt_timeout(LARGEST_OBJECT_BYTES)
+}
 
 /// The failure of an upload whose lease has expired.
 pub(super) fn interrupted(lease: Duration) -> Failure {

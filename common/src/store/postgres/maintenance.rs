@@ -15,6 +15,7 @@ use super::{PostgresStore, fence_key, key, landing, lock_status};
 use crate::error::PortResult;
 use crate::store::rules::{
     EXPIRY_LIMIT, ROW_EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER, interrupted,
+    unarchive_last,
 };
 use crate::store::{Leftovers, MaintenanceStore, Removal};
 use crate::upload::{UploadId, UploadKey};
@@ -94,7 +95,7 @@ impl MaintenanceStore for PostgresStore {
                  WHERE id = $1",
             )
             .bind(id.as_uuid())
-            .bind(UNARCHIVE_AGAIN.as_secs_f64())
+            .bind(unarchive_last().as_secs_f64())
             .execute(connection)
             .await?;
             Ok(())
@@ -191,12 +192,16 @@ async fn to_unarchive(
     let found: Vec<Uuid> = sqlx::query_scalar(
         "SELECT id FROM uploads
          WHERE archive_pending
-           AND (status IN ('cancelled', 'undone') OR expired_at IS NOT NULL
-                OR finished_at < now() - make_interval(secs => $1))
+           AND (expired_at IS NOT NULL OR finished_at < now() - make_interval(secs => $1)
+                OR status IN ('cancelled', 'undone')
+                   AND (finished_at > now() - make_interval(secs => $3)
+                        OR finished_at < now() - make_interval(secs => $4)))
          ORDER BY finished_at LIMIT $2",
     )
     .bind(archive_grace.as_secs_f64())
     .bind(SWEEP_LIMIT)
+    .bind(UNARCHIVE_AGAIN.as_secs_f64())
+    .bind(unarchive_last().as_secs_f64())
     .fetch_all(connection)
     .await?;
     Ok(found.into_iter().map(UploadId::from).collect())

@@ -13,7 +13,7 @@ use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::rules::{
     CHUNK_ROWS, EXPIRY_LIMIT, ROW_EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER,
-    interrupted,
+    interrupted, unarchive_last,
 };
 use crate::store::sql;
 use crate::store::{Leftovers, MaintenanceStore, Removal};
@@ -103,7 +103,7 @@ impl MaintenanceStore for SqliteStore {
                  WHERE id = $1",
             )
             .bind(id.to_string())
-            .bind(ago(UNARCHIVE_AGAIN))
+            .bind(ago(unarchive_last()))
             .execute(self.database.writer())
             .await?;
             Ok(())
@@ -168,11 +168,14 @@ async fn to_unarchive(
     let found = sqlx::query_scalar(
         "SELECT id FROM uploads
          WHERE archive_pending
-           AND (status IN ('cancelled', 'undone') OR expired_at IS NOT NULL OR finished_at < $1)
+           AND (expired_at IS NOT NULL OR finished_at < $1
+                OR status IN ('cancelled', 'undone') AND (finished_at > $3 OR finished_at < $4))
          ORDER BY finished_at LIMIT $2",
     )
     .bind(ago(archive_grace))
     .bind(SWEEP_LIMIT)
+    .bind(ago(UNARCHIVE_AGAIN))
+    .bind(ago(unarchive_last()))
     .fetch_all(readers)
     .await?;
     ids(found)
