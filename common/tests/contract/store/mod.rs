@@ -113,6 +113,7 @@ macro_rules! contract {
                     a_rejected_row_is_read_back_unchanged
                     rejected_rows_are_read_in_order_and_once_each
                     a_page_of_rejected_rows_is_bounded_in_bytes
+                    a_page_of_rejected_rows_does_not_read_the_long_rows_behind_it
                     a_failed_upload_keeps_its_rejected_rows_and_takes_no_more
                     rows_being_rejected_do_not_outlive_a_failure
                     an_upload_with_rejected_rows_ends_as_partial

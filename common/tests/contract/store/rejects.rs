@@ -1,6 +1,6 @@
 //! Rejected rows are kept with their reasons and counted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use carga_common::rejects::RejectedRow;
@@ -96,6 +96,48 @@ pub(super) async fn a_page_of_rejected_rows_is_bounded_in_bytes<F: StoreFixture>
     let page = store.rejected_page(id, 0).await?;
     ensure!(page.len() == 2, "expected 2 rows, found {}", page.len());
     ensure!(all(store.as_ref(), id).await? == given);
+    Ok(())
+}
+
+/// A report of long rows has a page per row. If each page read the rows behind it, the time of the
+/// report would grow with the square of its length.
+pub(super) async fn a_page_of_rejected_rows_does_not_read_the_long_rows_behind_it<
+    F: StoreFixture,
+>(
+    fixture: &F,
+) -> Result<()> {
+    const ROWS: u64 = 120;
+    const BYTES: usize = 2_000_000;
+    let store = fixture.open().await?;
+    let id = begin(store.as_ref()).await?;
+    for row in 1..=ROWS {
+        // Of digits that do not repeat, so that the database cannot make them shorter.
+        let mut state = row;
+        let long = std::iter::repeat_with(|| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            char::from(b' ' + (state >> 57) as u8 % 90)
+        });
+        let rejected = RejectedRow {
+            raw: Some(long.take(BYTES).collect()),
+            ..rejected(row)
+        };
+        ensure!(store.reject(first(id), &[rejected]).await?);
+    }
+    let time = async |after_row| -> Result<Duration> {
+        let started = Instant::now();
+        let page = store.rejected_page(id, after_row).await?;
+        ensure!(page.len() == 1, "expected 1 row, found {}", page.len());
+        Ok(started.elapsed())
+    };
+    // The first reading fills the caches.
+    time(0).await?;
+    let (of_last, of_first) = (time(ROWS - 1).await?, time(0).await?);
+    ensure!(
+        of_first < 20 * of_last,
+        "{of_first:?}, and {of_last:?} for the last row"
+    );
     Ok(())
 }
 
