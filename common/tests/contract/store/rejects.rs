@@ -111,31 +111,35 @@ pub(super) async fn a_page_of_rejected_rows_does_not_read_the_long_rows_behind_i
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     for row in 1..=ROWS {
-        // Of digits that do not repeat, so that the database cannot make them shorter.
+        // Characters that do not repeat, so that the database cannot make them shorter.
         let mut state = row;
-        let long = std::iter::repeat_with(|| {
+        let characters = std::iter::repeat_with(|| {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
-            char::from(b' ' + (state >> 57) as u8 % 90)
+            char::from(b'0' + (state >> 57) as u8 % 40)
         });
         let rejected = RejectedRow {
-            raw: Some(long.take(BYTES).collect()),
+            raw: None,
+            fields: Some(vec![characters.take(BYTES).collect()]),
             ..rejected(row)
         };
         ensure!(store.reject(first(id), &[rejected]).await?);
     }
+    // The shortest of several times, since another process may delay any of them.
     let time = async |after_row| -> Result<Duration> {
-        let started = Instant::now();
-        let page = store.rejected_page(id, after_row).await?;
-        ensure!(page.len() == 1, "expected 1 row, found {}", page.len());
-        Ok(started.elapsed())
+        let mut shortest = Duration::MAX;
+        for _ in 0..5 {
+            let started = Instant::now();
+            let page = store.rejected_page(id, after_row).await?;
+            ensure!(page.len() == 1, "expected 1 row, found {}", page.len());
+            shortest = shortest.min(started.elapsed());
+        }
+        Ok(shortest)
     };
-    // The first reading fills the caches.
-    time(0).await?;
-    let (of_last, of_first) = (time(ROWS - 1).await?, time(0).await?);
+    let (of_first, of_last) = (time(0).await?, time(ROWS - 1).await?);
     ensure!(
-        of_first < 20 * of_last,
+        of_first < 6 * of_last,
         "{of_first:?}, and {of_last:?} for the last row"
     );
     Ok(())
