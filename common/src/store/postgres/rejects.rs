@@ -60,15 +60,24 @@ async fn page(
     id: UploadId,
     after_row: u64,
 ) -> sqlx::Result<Vec<RejectedRow>> {
+    // A stored value may be compressed, and its exact size can only be found by reading it. The
+    // stored sizes are known without that, so only rows that may be on the page are read.
     let page: Vec<RejectedRecord> = sqlx::query_as(
         "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
          FROM (
              SELECT *, sum(bytes) OVER (ORDER BY row_number) - bytes AS bytes_before
              FROM (
                  SELECT *, octet_length(coalesce(raw, '')) + octet_length(coalesce(fields::text, '')) AS bytes
-                 FROM rejected_rows WHERE upload_id = $1 AND row_number > $2
-                 ORDER BY row_number LIMIT $3
-             ) AS next
+                 FROM (
+                     SELECT *, sum(stored_bytes) OVER (ORDER BY row_number) - stored_bytes AS stored_before
+                     FROM (
+                         SELECT *, coalesce(pg_column_size(raw), 0) + coalesce(pg_column_size(fields), 0) AS stored_bytes
+                         FROM rejected_rows WHERE upload_id = $1 AND row_number > $2
+                         ORDER BY row_number LIMIT $3
+                     ) AS next
+                 ) AS candidates
+                 WHERE stored_before < $4
+             ) AS measured
          ) AS sized
          WHERE bytes_before < $4
          ORDER BY row_number",

@@ -110,27 +110,47 @@ pub(super) async fn count(connection: &mut SqliteConnection, id: UploadId) -> sq
 }
 
 async fn page(database: &Database, id: UploadId, after_row: u64) -> sqlx::Result<Vec<RejectedRow>> {
-    let page: Vec<RejectedRecord> = sqlx::query_as(
-        "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
-         FROM (
-             SELECT *, sum(bytes) OVER (ORDER BY id) - bytes AS bytes_before
-             FROM (
-                 SELECT r.*, octet_length(coalesce(raw, '')) + octet_length(coalesce(fields, '')) AS bytes
-                 FROM uploads u
-                 JOIN rejected_rows r ON r.id > (u.number << 36) + $2
-                     AND r.id <= (u.number << 36) + 0xfffffffff
-                 WHERE u.id = $1
-                 ORDER BY r.id LIMIT $3
-             )
-         )
-         WHERE bytes_before < $4
-         ORDER BY id",
+    // `octet_length` of a column reads no content, and of any other expression it does. A reader of
+    // long rows would otherwise read the rows of all later pages for each page.
+    let sizes: Vec<(i64, i64)> = sqlx::query_as(
+        "SELECT r.id, coalesce(octet_length(r.raw), 0) + coalesce(octet_length(r.fields), 0)
+         FROM uploads u
+         JOIN rejected_rows r ON r.id > (u.number << 36) + $2
+             AND r.id <= (u.number << 36) + 0xfffffffff
+         WHERE u.id = $1
+         ORDER BY r.id LIMIT $3",
     )
     .bind(id.to_string())
     .bind(signed(after_row))
     .bind(REJECT_PAGE_ROWS)
-    .bind(REJECT_PAGE_BYTES)
+    .fetch_all(&database.readers)
+    .await?;
+    let Some((first, last)) = page_of(&sizes) else {
+        return Ok(Vec::new());
+    };
+    let page: Vec<RejectedRecord> = sqlx::query_as(
+        "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
+         FROM rejected_rows WHERE id BETWEEN $1 AND $2
+         ORDER BY id",
+    )
+    .bind(first)
+    .bind(last)
     .fetch_all(&database.readers)
     .await?;
     page.into_iter().map(rejected_row).collect()
+}
+
+/// The first and the last id of a page, from the ids and sizes of the next rows.
+fn page_of(sizes: &[(i64, i64)]) -> Option<(i64, i64)> {
+    let (first, _) = sizes.first()?;
+    let mut last = first;
+    let mut bytes_before = 0;
+    for (id, bytes) in sizes {
+        if bytes_before >= REJECT_PAGE_BYTES {
+            break;
+        }
+        last = id;
+        bytes_before += bytes;
+    }
+    Some((*first, *last))
 }
