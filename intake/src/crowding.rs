@@ -69,6 +69,26 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
+    async fn the_newest_request_gets_the_next_slot() {
+        let crowding = Crowding::new(1);
+        let slot = crowding.slot().await.unwrap();
+        let wait = || {
+            let crowding = crowding.clone();
+            tokio::spawn(async move { crowding.slot().await })
+        };
+        let (older, given_up, newer) = (wait(), wait(), wait());
+        tokio::task::yield_now().await;
+        given_up.abort();
+        drop(slot);
+        let of_newer = newer.await.unwrap();
+        assert!(of_newer.is_some());
+        drop(of_newer);
+        assert!(older.await.unwrap().is_some());
+        // The slot is free again.
+        assert!(crowding.slot().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_request_waits_three_seconds_for_a_slot() {
         let crowding = Crowding::new(1);
         let slot = crowding.slot().await.unwrap();
