@@ -5,12 +5,12 @@ use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use carga_common::telemetry::TraceContext;
 use carga_common::upload::{Upload, UploadId};
+use carga_intake::crowding::UploadSlot;
 use carga_intake::intake::{Incoming, Intake};
 use carga_intake::options::Options;
 use carga_intake::pieces::{Pace, incomplete, pieces};
 use carga_intake::refusal::Refusal;
 use futures::{Stream, TryStreamExt};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::form::{BodyFormat, Form};
 
@@ -24,7 +24,7 @@ pub(crate) struct IncomingRequest {
     pub(crate) content_length: Option<u64>,
     pub(crate) body: Body,
     /// Held until the upload has ended, even if the client disconnects long before.
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) slot: UploadSlot,
 }
 
 /// Runs an upload to its end in a separate task, so that a client that disconnects cannot leave it

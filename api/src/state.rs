@@ -3,9 +3,9 @@
 use carga_common::backends::Backends;
 use carga_common::settings::IntakeSettings;
 use carga_common::upload::{Upload, UploadId};
+use carga_intake::crowding::UploadSlot;
 use carga_intake::intake::Intake;
 use carga_intake::refusal::{Refusal, RefusalKind};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// The shared state; one per process. Cheap to clone.
@@ -54,7 +54,7 @@ impl ApiState {
     }
 
     /// Takes a slot to receive an upload, or refuses if all stay taken.
-    pub(crate) async fn upload_slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    pub(crate) async fn upload_slot(&self) -> Result<UploadSlot, Refusal> {
         self.intake.crowding.slot().await.ok_or_else(|| {
             let limit = self.settings().max_uploads as u64;
             let message = format!("already receiving {limit} uploads, the most allowed (CARGA_MAX_UPLOADS); retry later");

@@ -1,12 +1,17 @@
-//! Whether requests wait for an upload slot.
+//! The slots of uploads, and whether requests wait for one.
 //!
 //! A client keeps its slot for as long as it sends. A few clients that send almost nothing could
 //! therefore keep all others out. While a request waits, such clients lose their slots.
+//!
+//! The newest request gets the next slot. If the oldest did, a thousand clients that send almost
+//! nothing could take every slot that becomes free, one after another, and each request of another
+//! client would time out behind them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use carga_common::sync::lock;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 /// How long a request waits for a slot.
@@ -15,27 +20,72 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3);
 /// The slots of uploads, and the number of requests that wait for one.
 #[derive(Debug, Clone)]
 pub struct Crowding {
-    slots: Arc<Semaphore>,
+    slots: Arc<Mutex<Slots>>,
     waiting: Arc<watch::Sender<usize>>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    free: usize,
+    /// The requests that wait for a slot, the newest last. Some may have given up.
+    waiting: Vec<oneshot::Sender<UploadSlot>>,
+}
+
+impl Slots {
+    /// Forgets requests that have given up, so that they take no memory.
+    fn forget_closed(&mut self) {
+        self.waiting.retain(|request| !request.is_closed());
+    }
+}
+
+/// The right to receive one upload. Dropped, it passes to the newest request that waits.
+#[derive(Debug)]
+pub struct UploadSlot(Arc<Mutex<Slots>>);
+
+impl Drop for UploadSlot {
+    fn drop(&mut self) {
+        let next = {
+            let mut slots = lock(&self.0);
+            slots.forget_closed();
+            let next = slots.waiting.pop();
+            slots.free += usize::from(next.is_none());
+            next
+        };
+        if let Some(request) = next {
+            // A request that gives up at this moment returns the slot, whose drop passes it on.
+            let _ = request.send(Self(Arc::clone(&self.0)));
+        }
+    }
 }
 
 impl Crowding {
     /// `slots`: how many uploads may be received at the same time.
     pub fn new(slots: usize) -> Self {
+        let slots = Slots {
+            free: slots,
+            waiting: Vec::new(),
+        };
         Self {
-            slots: Arc::new(Semaphore::new(slots)),
+            slots: Arc::new(Mutex::new(slots)),
             waiting: Arc::new(watch::Sender::new(0)),
         }
     }
 
     /// Takes a slot, or returns `None` if none becomes free within three seconds.
-    pub async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        let slots = Arc::clone(&self.slots);
-        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
-            return Some(slot);
-        }
+    pub async fn slot(&self) -> Option<UploadSlot> {
+        let slot = {
+            let mut slots = lock(&self.slots);
+            if slots.free > 0 {
+                slots.free -= 1;
+                return Some(UploadSlot(Arc::clone(&self.slots)));
+            }
+            slots.forget_closed();
+            let (request, slot) = oneshot::channel();
+            slots.waiting.push(request);
+            slot
+        };
         let _waiting = Waiting::new(&self.waiting);
-        let slot = tokio::time::timeout(LONGEST_WAIT, slots.acquire_owned()).await;
+        let slot = tokio::time::timeout(LONGEST_WAIT, slot).await;
         slot.ok()?.ok()
     }
 
