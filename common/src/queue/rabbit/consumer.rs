@@ -1,6 +1,7 @@
 //! Consuming: manual acknowledgement, and a prefetch bounded in bytes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::{Deliveries, Delivery, MessageKind, Prefetch, SUSPECT_AFTER};
 use super::connector::answer;
@@ -21,6 +23,11 @@ use crate::error::{ErrorKind, PortError, PortResult};
 
 const OPERATION: &str = "queue.consume";
 
+/// How long a consumer may be silent, with nothing unsettled, before it is replaced. If a queue is
+/// deleted and made again at the same moment, RabbitMQ 3.10 may not tell its consumers, and they
+/// would wait for ever.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
+
 /// Starts a consumer on the channel of its origin.
 pub(super) async fn start(origin: Origin, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>> {
     let mut deliveries = RabbitDeliveries {
@@ -29,6 +36,7 @@ pub(super) async fn start(origin: Origin, prefetch: Prefetch) -> PortResult<Box<
         consuming: None,
         consumer: None,
         is_cancelled: false,
+        silent_since: Instant::now(),
     };
     deliveries.consumer().await?;
     Ok(Box::new(deliveries))
@@ -45,6 +53,8 @@ struct RabbitDeliveries {
     /// Whether this process has cancelled the consumer. A cancelled consumer still yields the
     /// messages that had arrived, and then ends.
     is_cancelled: bool,
+    /// When the last message arrived, or the consumer started.
+    silent_since: Instant,
 }
 
 impl RabbitDeliveries {
@@ -79,6 +89,7 @@ impl RabbitDeliveries {
             let panicked = |panic| PortError::new(ErrorKind::Internal, OPERATION, panic);
             self.consumer = Some(consumer.map_err(panicked)??);
             self.is_cancelled = false;
+            self.silent_since = Instant::now();
         }
         let lost = || PortError::unavailable(OPERATION, "the consumer has ended");
         self.consumer.as_mut().ok_or_else(lost)
@@ -86,8 +97,17 @@ impl RabbitDeliveries {
 
     async fn message(&mut self) -> PortResult<Message> {
         loop {
-            match self.consumer().await?.next().await {
+            // Only a new consumer begins a new silence. A repeated call does not.
+            self.consumer().await?;
+            let silent_until = self.silent_since + LONGEST_SILENCE;
+            let next = timeout_at(silent_until, self.consumer().await?.next());
+            let Ok(message) = next.await else {
+                self.end_silence().await?;
+                continue;
+            };
+            match message {
                 Some(message) => {
+                    self.silent_since = Instant::now();
                     return message.map_err(|error| PortError::unavailable(OPERATION, error));
                 }
                 None if self.is_cancelled => self.consumer = None,
@@ -102,17 +122,26 @@ impl RabbitDeliveries {
         }
     }
 
-    /// Cancels the consumer, because a new prefetch applies only to new consumers. The channel
-    /// still settles the messages of the old consumer. The broker sends all other messages to the
-    /// new consumer.
-    async fn cancel(&mut self) -> PortResult<()> {
+    /// Replaces the consumer if it has been silent for too long.
+    async fn end_silence(&mut self) -> PortResult<()> {
+        self.silent_since = Instant::now();
+        // Each unsettled delivery shares the origin. A consumer with a full prefetch gets nothing,
+        // and a new one would get as many messages again.
+        let has_unsettled = Arc::strong_count(&self.origin) > 1;
+        match has_unsettled {
+            true => Ok(()),
+            false => self.cancel("the consumer was silent").await,
+        }
+    }
+
+    /// Cancels the consumer, so that a new one starts. The channel still settles the messages of
+    /// the old consumer. The broker sends all other messages to the new consumer.
+    async fn cancel(&mut self, reason: &'static str) -> PortResult<()> {
         let Some(consumer) = self.consumer.as_ref().filter(|_| !self.is_cancelled) else {
             return Ok(());
         };
-        tracing::debug!(
-            prefetch = self.prefetch.count(),
-            "restarting the consumer to change its prefetch"
-        );
+        let prefetch = self.prefetch.count();
+        tracing::debug!(prefetch, reason, "replacing the consumer");
         let tag = consumer.tag();
         self.is_cancelled = true;
         let channel = &self.origin.channel;
@@ -129,7 +158,8 @@ impl Deliveries for RabbitDeliveries {
             let bytes = message.data.len();
             let delivery = delivery(&self.origin, message);
             if self.prefetch.observe(bytes) {
-                self.cancel().await?;
+                // A new prefetch applies only to new consumers.
+                self.cancel("its prefetch changes").await?;
             }
             if let Some(delivery) = delivery {
                 return Ok(delivery);
