@@ -1,5 +1,5 @@
 //! Checks the codings of a body and of a form's parts. No coding is applied here: the intake
-//! detects gzip and zstd by the content.
+//! detects gzip and zstd by the content of a file.
 
 use axum::http::{HeaderMap, HeaderName, header};
 use carga_intake::refusal::{Refusal, RefusalKind};
@@ -9,6 +9,17 @@ pub(crate) fn check_content_encoding(headers: &HeaderMap) -> Result<(), Refusal>
     let remedy = "send the file as it is, or compressed once with gzip or zstd";
     let known = ["identity", "gzip", "zstd"];
     check(headers, &header::CONTENT_ENCODING, &known, remedy)
+}
+
+/// Refuses every `Content-Encoding`, for a body that is read as it is sent.
+pub(crate) fn check_not_encoded(headers: &HeaderMap) -> Result<(), Refusal> {
+    let remedy = "send the body as it is";
+    let checked = check(headers, &header::CONTENT_ENCODING, &["identity"], remedy);
+    checked.map_err(|refusal| Refusal {
+        // The answer to another kind proposes gzip and zstd.
+        kind: RefusalKind::Unsupported,
+        ..refusal
+    })
 }
 
 /// Refuses a part whose `Content-Transfer-Encoding` changes its bytes.

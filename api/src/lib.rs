@@ -5,8 +5,8 @@
 //! in a request, and `receive` passes it to the intake (`carga-intake`). `content_type` reads what
 //! the content type says about the file, and `disposition` reads the names of a form's part; both
 //! use `header_parameters`. `coding` checks how the body is encoded. `origin` refuses requests from
-//! web pages of other origins. [`problem`] turns refusals into answers, and [`view`] shows an
-//! upload as JSON.
+//! web pages of other origins. [`problem`] turns refusals into answers, and [`view`] shows
+//! uploads and datasets as JSON.
 
 mod coding;
 mod content_type;

@@ -2,8 +2,14 @@
 
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
+use carga_common::dataset::{DatasetName, NameFault};
 use carga_common::upload::UploadId;
 use carga_intake::refusal::Refusal;
+
+/// How many records a page of a list has if no option says it.
+pub(crate) const DEFAULT_LIMIT: u32 = 20;
+
+const MAX_LIMIT: u32 = 100;
 
 /// Parses the upload's id in the path.
 pub(crate) fn upload_id(path: Result<Path<String>, PathRejection>) -> Result<UploadId, Refusal> {
@@ -11,6 +17,32 @@ pub(crate) fn upload_id(path: Result<Path<String>, PathRejection>) -> Result<Upl
     let Path(text) = path.map_err(|_| refuse("the id in the path is not a UUID".to_owned()))?;
     text.parse()
         .map_err(|_| refuse(format!("`{text}` is not a UUID")))
+}
+
+/// Parses the dataset's name in the path.
+pub(crate) fn dataset_name(
+    path: Result<Path<String>, PathRejection>,
+) -> Result<DatasetName, Refusal> {
+    let refuse = |message: String| Refusal::malformed("malformed_name", message);
+    let Path(text) = path.map_err(|_| refuse("the name in the path is not UTF-8".to_owned()))?;
+    text.parse()
+        .map_err(|fault: NameFault| refuse(fault.to_string()))
+}
+
+/// Parses the option `limit` of a list: how many records a page has at most.
+pub(crate) fn limit(value: &str) -> Result<u32, Refusal> {
+    let limit = value.parse().ok();
+    let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    limit.ok_or_else(|| {
+        let takes = format!("a number from 1 to {MAX_LIMIT}");
+        Refusal::malformed_option("limit", &takes)
+    })
+}
+
+/// The refusal of a cursor that is not the `next_cursor` of a page.
+pub(crate) fn unknown_cursor() -> Refusal {
+    let message = "option `cursor` was not issued by this API; use the `next_cursor` of a page";
+    Refusal::malformed("malformed_option", message)
 }
 
 /// Refuses any option, for routes that have none.

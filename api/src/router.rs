@@ -7,7 +7,7 @@ use axum::routing::{get, post};
 use crate::drain_body;
 use crate::origin;
 use crate::request_id;
-use crate::routes::{self, exports, health, preview, read, reverse, send};
+use crate::routes::{self, datasets, exports, health, preview, read, reverse, send};
 use crate::state::ApiState;
 
 pub(crate) fn router(state: ApiState) -> Router {
@@ -19,6 +19,13 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/uploads/{id}/rejected", get(exports::rejected))
         .route("/uploads/{id}/cancel", post(reverse::cancel))
         .route("/uploads/{id}/undo", post(reverse::undo))
+        .route("/datasets", get(datasets::list))
+        .route(
+            "/datasets/{name}",
+            get(datasets::one)
+                .put(datasets::put)
+                .delete(datasets::delete),
+        )
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
         .layer(middleware::from_fn_with_state(state.clone(), origin::layer))

@@ -1,6 +1,7 @@
 //! The state that the handlers share.
 
 use carga_common::backends::Backends;
+use carga_common::dataset::{Dataset, DatasetName};
 use carga_common::settings::IntakeSettings;
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::crowding::UploadSlot;
@@ -40,6 +41,12 @@ impl ApiState {
     pub(crate) async fn upload(&self, id: UploadId) -> Result<Upload, Refusal> {
         let upload = self.backends().store.upload(id).await?;
         upload.ok_or_else(|| Refusal::no_such_upload(id))
+    }
+
+    /// Reads a dataset. An unknown name is refused.
+    pub(crate) async fn dataset(&self, name: &DatasetName) -> Result<Dataset, Refusal> {
+        let dataset = self.backends().store.dataset(name).await?;
+        dataset.ok_or_else(|| Refusal::no_such_dataset(name))
     }
 
     /// Refuses a request if the server is stopping.

@@ -1,11 +1,13 @@
-//! An upload as the API shows it. Field names are binding, because clients rely on them.
+//! Uploads and datasets as the API shows them. Field names are binding, because clients rely on
+//! them.
 
 use carga_common::backends::Backends;
+use carga_common::dataset::{Dataset, DatasetName, Definition};
 use carga_common::error::PortResult;
 use carga_common::progress::Counters;
 use carga_common::sha256::Sha256;
 use carga_common::store::Store;
-use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId};
+use carga_common::upload::{Dialect, Failure, Status, Upload, UploadDataset, UploadId};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -15,9 +17,11 @@ pub struct UploadView {
     pub(crate) id: UploadId,
     pub(crate) status: Status,
     filename: Option<String>,
-    dataset: Option<String>,
+    dataset: Option<DatasetName>,
     dialect: Dialect,
     columns: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dataset_columns: Option<DatasetColumnsView>,
     bytes: BytesView,
     rows: RowsView,
     batches: BatchesView,
@@ -34,6 +38,22 @@ pub struct UploadView {
     updated_at: Timestamp,
     finished_at: Option<Timestamp>,
     expired_at: Option<Timestamp>,
+}
+
+/// The differences between the columns of the file and those of the dataset.
+#[derive(Debug, Serialize)]
+struct DatasetColumnsView {
+    missing: Vec<String>,
+    ignored: Vec<String>,
+}
+
+impl From<UploadDataset> for DatasetColumnsView {
+    fn from(dataset: UploadDataset) -> Self {
+        Self {
+            missing: dataset.missing,
+            ignored: dataset.ignored,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -96,9 +116,10 @@ impl UploadView {
             id: upload.id,
             status: upload.status,
             filename: upload.filename,
-            dataset: None,
+            dataset: upload.dataset.as_ref().map(|dataset| dataset.name.clone()),
             dialect: upload.dialect,
             columns: upload.columns,
+            dataset_columns: upload.dataset.map(DatasetColumnsView::from),
             bytes: BytesView {
                 received: upload.bytes_received.max(live.bytes_received),
                 total: upload.bytes_total,
@@ -186,4 +207,26 @@ fn rate(upload: &Upload, inserted: u64) -> Option<u64> {
     let until = upload.finished_at.unwrap_or_else(Timestamp::now);
     let seconds = until.duration_since(upload.created_at).as_secs_f64();
     (inserted > 0 && seconds > 0.0).then(|| (inserted as f64 / seconds) as u64)
+}
+
+/// The body of an answer about one dataset.
+#[derive(Debug, Serialize)]
+pub struct DatasetView {
+    name: DatasetName,
+    /// The fields of the definition stand beside the others.
+    #[serde(flatten)]
+    definition: Definition,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<Dataset> for DatasetView {
+    fn from(dataset: Dataset) -> Self {
+        Self {
+            name: dataset.name,
+            definition: dataset.definition,
+            created_at: dataset.created_at,
+            updated_at: dataset.updated_at,
+        }
+    }
 }

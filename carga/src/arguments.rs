@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use carga_common::dataset::DatasetName;
 use carga_common::upload::UploadId;
 use carga_intake::csv::export::Format;
 use carga_intake::options::{OPTIONS, OptionSpec, Options};
@@ -30,6 +31,7 @@ Examples:
   carga import flights.csv                     import a file and print where its rows are
   gunzip -c flights.csv.gz | carga import -    import from a pipe
   carga rows last --limit 5                    print five rows of the latest successful upload
+  carga dataset put sales sales.json           declare typed columns for `import --dataset sales`
   carga serve                                  receive files over HTTP on 127.0.0.1:8080
   curl -F file=@flights.csv http://127.0.0.1:8080/uploads
 
@@ -63,7 +65,7 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         #[command(flatten)]
-        options: FileOptions,
+        options: FileOptions<true>,
     },
     /// Show how a file would be read: its dialect with reasons, first rows and first faults
     ///
@@ -77,7 +79,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        options: FileOptions,
+        options: FileOptions<false>,
     },
     /// List the latest uploads, or show one in full
     Status {
@@ -121,6 +123,9 @@ pub(crate) enum Command {
         /// The upload's id, or `last` for the latest one
         id: UploadRef,
     },
+    /// Declare datasets: tables with typed columns, which `import --dataset` fills
+    #[command(subcommand)]
+    Dataset(DatasetCommand),
     /// Ask a running `carga serve` whether it is alive; for container health checks
     Healthcheck,
     /// Bring the database schema up to date; `serve` and `import` do this unless CARGA_MIGRATE=off
@@ -129,23 +134,56 @@ pub(crate) enum Command {
     Config,
 }
 
-/// The options that were given, as pairs of name and value. [`carga_intake::options`] defines them
-/// for requests as well.
-#[derive(Debug, Clone)]
-pub(crate) struct FileOptions(Vec<(String, String)>);
+#[derive(Debug, Subcommand)]
+pub(crate) enum DatasetCommand {
+    /// Create a dataset, or change its definition
+    ///
+    /// A change can add columns at the end that are not required, and can change how cells are
+    /// read. Other changes are refused.
+    Put {
+        /// The dataset's name
+        name: DatasetName,
+        /// The definition in JSON, as `PUT /datasets/{name}` takes it; `-` is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print a dataset as the JSON of `GET /datasets/{name}`
+    Show {
+        /// The dataset's name
+        name: DatasetName,
+    },
+    /// List all datasets
+    List,
+    /// Delete a dataset and its table, if no upload has rows in it
+    Delete {
+        /// The dataset's name
+        name: DatasetName,
+    },
+}
 
-impl FileOptions {
+/// The options of imports into a dataset.
+const OF_DATASETS: [&str; 2] = ["dataset", "unknown_columns"];
+
+/// The options that were given, as pairs of name and value. [`carga_intake::options`] defines them
+/// for requests as well. A preview does not convert cells, so it is without those of datasets.
+#[derive(Debug, Clone)]
+pub(crate) struct FileOptions<const WITH_DATASETS: bool>(Vec<(String, String)>);
+
+impl<const WITH_DATASETS: bool> FileOptions<WITH_DATASETS> {
     /// Names and values, as in the query of a request.
     pub(crate) fn by_name(self) -> Vec<(String, String)> {
         self.0
     }
 
     fn on_command_line() -> impl Iterator<Item = &'static OptionSpec> {
-        OPTIONS.iter().filter(|spec| !spec.flag.is_empty())
+        let is_used = |name: &str| WITH_DATASETS || !OF_DATASETS.contains(&name);
+        OPTIONS
+            .iter()
+            .filter(move |spec| !spec.flag.is_empty() && is_used(spec.name))
     }
 }
 
-impl Args for FileOptions {
+impl<const WITH_DATASETS: bool> Args for FileOptions<WITH_DATASETS> {
     fn augment_args(command: clap::Command) -> clap::Command {
         Self::on_command_line().fold(command, |command, spec| {
             let help = format!("{}: {} [{}]", spec.help, spec.takes, spec.default);
@@ -162,7 +200,7 @@ impl Args for FileOptions {
     }
 }
 
-impl FromArgMatches for FileOptions {
+impl<const WITH_DATASETS: bool> FromArgMatches for FileOptions<WITH_DATASETS> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = Self::on_command_line().filter_map(|spec| {
             let value: &String = matches.get_one(spec.name)?;
@@ -215,4 +253,22 @@ fn format_parser() -> impl TypedValueParser<Value = Format> {
         "ndjson" => Format::Ndjson,
         _ => Format::Csv,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_has_the_options_of_datasets_and_a_preview_does_not() {
+        let accepts = |command: &str, flags: &[&str]| {
+            let arguments = [&["carga", command][..], flags, &["a.csv"]].concat();
+            Arguments::try_parse_from(arguments).is_ok()
+        };
+        let dataset = ["--dataset", "sales"];
+        let unknown = ["--dataset", "sales", "--unknown-columns", "ignore"];
+        assert!(accepts("import", &dataset) && accepts("import", &unknown));
+        assert!(!accepts("preview", &dataset) && !accepts("preview", &unknown));
+        assert!(accepts("preview", &["--header", "true"]));
+    }
 }

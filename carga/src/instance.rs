@@ -1,6 +1,8 @@
 //! The start of Carga in this process: it locks the data directory, connects the ports and
 //! ends the uploads that the previous process left open.
 
+use std::path::Path;
+
 use anyhow::Context;
 use carga_common::backends::{Access, Backends};
 use carga_common::error::{ErrorKind, PortResult};
@@ -56,10 +58,18 @@ pub(crate) fn lock(ports: &PortSettings, holder: &str) -> anyhow::Result<Option<
 }
 
 /// Whether the store is in the locked directory, so that only this process receives uploads.
-pub(crate) fn store_is_in_data_dir(ports: &PortSettings) -> bool {
+fn store_is_in_data_dir(ports: &PortSettings) -> bool {
     match &ports.locations.store {
         StoreLocation::Sqlite(file) => ports.locations.is_in_data_dir(file),
         StoreLocation::Postgres(_) => false,
+    }
+}
+
+/// The data directory, if the store is in it. One process at a time may then change the store.
+pub(crate) fn directory_of_store(ports: &PortSettings) -> Option<&Path> {
+    match store_is_in_data_dir(ports) {
+        true => ports.locations.data_dir.as_deref(),
+        false => None,
     }
 }
 
@@ -71,6 +81,7 @@ async fn end_interrupted(store: &dyn Store) -> PortResult<()> {
     let failure = Failure::new("interrupted", message);
     let receiving = UploadQuery {
         status: Some(Status::Receiving),
+        dataset: None,
         limit: 100,
         before: None,
     };

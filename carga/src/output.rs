@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 
 use indicatif::HumanCount;
+use serde::Serialize;
 
 /// Writes all of `text`. A closed pipe counts as success.
 pub(crate) fn print(text: &[u8]) -> anyhow::Result<()> {
@@ -18,13 +19,39 @@ pub(crate) fn print(text: &[u8]) -> anyhow::Result<()> {
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
-        let is_direction = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        match character.is_control() && character != '\n' || is_direction {
+        match is_obeyed(character) {
             true => printable.extend(character.escape_default()),
             false => printable.push(character),
         }
     }
     printable
+}
+
+/// A text on one line of a terminal. Line ends are shown as `⏎`, because a message may quote a name
+/// with a line end, and what follows the line end would look like a line of Carga.
+pub(crate) fn one_line(text: &str) -> String {
+    printable(&text.replace("\r\n", "⏎").replace(['\n', '\r'], "⏎"))
+}
+
+/// A JSON document for a terminal and for programs. The same characters as in [`printable`] are
+/// escaped as in JSON, so that the document means the same.
+pub(crate) fn printable_json(value: &impl Serialize) -> serde_json::Result<String> {
+    let text = serde_json::to_string_pretty(value)?;
+    let mut printable = String::with_capacity(text.len() + 1);
+    for character in text.chars() {
+        match is_obeyed(character) {
+            // JSON has such characters only inside of texts, and all of them have four digits.
+            true => printable.push_str(&format!("\\u{:04x}", u32::from(character))),
+            false => printable.push(character),
+        }
+    }
+    printable.push('\n');
+    Ok(printable)
+}
+
+fn is_obeyed(character: char) -> bool {
+    let is_direction = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() && character != '\n' || is_direction
 }
 
 /// A number of rows with its noun: `1 row`, `2,500 rows`.
@@ -46,5 +73,22 @@ mod tests {
     fn control_characters_and_directions_are_escaped_and_other_text_is_kept() {
         assert_eq!(printable("a\u{1b}[31mb\u{202e}"), "a\\u{1b}[31mb\\u{202e}");
         assert_eq!(printable("é 東京\nnext"), "é 東京\nnext");
+    }
+
+    #[test]
+    fn a_text_with_line_ends_stays_on_one_line() {
+        assert_eq!(one_line("a\r\nb\nc\rd\u{85}"), "a⏎b⏎c⏎d\\u{85}");
+    }
+
+    #[test]
+    fn a_json_document_is_escaped_and_means_the_same() {
+        let value = serde_json::json!({ "a\u{9b}31m": ["\u{202e}\u{1b}\u{7f}", "é 東京\n"] });
+        let printed = printable_json(&value).unwrap();
+        let obeyed = printed.chars().find(|character| is_obeyed(*character));
+        assert_eq!(obeyed, None, "{printed:?}");
+        assert!(printed.contains("a\\u009b31m"), "{printed}");
+        assert!(printed.contains("é 東京"), "{printed}");
+        let read: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(read, value);
     }
 }

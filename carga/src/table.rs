@@ -1,11 +1,11 @@
 //! Tables for a terminal.
 
-use crate::output::printable;
+use crate::output::one_line;
 
 /// The widest column of a table of rows. Longer cells are cut.
 pub(crate) const MAX_CHARS: usize = 60;
 
-/// The most columns that are shown.
+/// The most columns that are shown, and the most names of a list.
 const MAX_COLUMNS: usize = 12;
 
 /// Aligns the cells of these rows, of at most `max_chars` characters each. Line ends in a cell are
@@ -31,6 +31,11 @@ pub(crate) fn table(rows: &[Vec<String>], max_chars: usize) -> String {
     text
 }
 
+/// Names on one line. Of many names, only the first ones are shown.
+pub(crate) fn list(names: &[String]) -> String {
+    shown(names, MAX_CHARS).join(", ")
+}
+
 /// The cells of a row as they are shown.
 fn shown(row: &[String], max_chars: usize) -> Vec<String> {
     let cells = row.iter().take(MAX_COLUMNS);
@@ -42,7 +47,7 @@ fn shown(row: &[String], max_chars: usize) -> Vec<String> {
 }
 
 fn cut(cell: &str, max_chars: usize) -> String {
-    let line = printable(&cell.replace("\r\n", "⏎").replace(['\n', '\r'], "⏎"));
+    let line = one_line(cell);
     match line.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
@@ -60,5 +65,15 @@ mod tests {
         assert_eq!(table(&rows, MAX_CHARS), "id   name\n100  a⏎b\n");
         let long = table(&[row(&[&"x".repeat(100)])], MAX_CHARS);
         assert_eq!(long.chars().count(), MAX_CHARS + 2);
+    }
+
+    #[test]
+    fn a_list_of_names_is_one_line_of_limited_length() {
+        let mut names = vec!["a\nb".to_owned(), "c\u{1b}[31m".to_owned()];
+        assert_eq!(list(&names), "a⏎b, c\\u{1b}[31m");
+        names.extend((0..12).map(|number| number.to_string()));
+        assert!(list(&names).ends_with("8, 9, … 2 more"), "{}", list(&names));
+        let long = list(&["x".repeat(4096)]);
+        assert_eq!(long.chars().count(), MAX_CHARS + 1);
     }
 }

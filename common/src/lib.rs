@@ -1,8 +1,11 @@
 //! The code that Carga's API and worker share.
 //!
-//! Read it in this order. [`upload`] and [`batch`] are the data. The four ports move and keep the
-//! data: [`queue`], [`archive`], [`store`], [`progress`]. Each port is a folder: its `mod.rs` is
-//! the contract with its promises, and each adapter is a file or folder named after its technology.
+//! Read it in this order. [`upload`] and [`batch`] are the data. A [`dataset`] declares
+//! columns and types, and [`typed`] turns cells of these types into values of the databases. The
+//! four ports move and keep the data: [`queue`], [`archive`], [`store`], [`progress`]. Each port is
+//! a folder: its `mod.rs` is the contract with its promises, and each adapter is a file or folder
+//! named after its technology.
+//!
 //! Two use cases build on the ports: [`lifecycle`] ends uploads, and [`live_progress`] counts their
 //! rows and batches. [`retry`] waits for servers. [`settings`] and [`telemetry`] serve the
 //! programs, [`local_server`] sends requests to a running one, and [`backends`] connects the ports.
@@ -10,6 +13,7 @@
 pub mod archive;
 pub mod backends;
 pub mod batch;
+pub mod dataset;
 mod dialect;
 pub mod error;
 mod failure;
@@ -29,4 +33,5 @@ mod sqlite;
 pub mod store;
 pub mod sync;
 pub mod telemetry;
+pub mod typed;
 pub mod upload;

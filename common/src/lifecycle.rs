@@ -89,7 +89,7 @@ async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
         source_sha256: upload.sha256,
         source_bytes: upload.bytes_received,
         created_at: upload.created_at,
-        columns: upload.columns.clone(),
+        columns: upload.stored_columns(),
         rows: upload.rows_read - upload.rows_rejected,
         rejected: upload.rows_rejected,
         batches: entries.into_iter().map(batch).collect(),

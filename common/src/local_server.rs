@@ -1,5 +1,5 @@
-//! Requests to a server of Carga that runs on this machine. They have no body and a short answer,
-//! so they need no HTTP library.
+//! Requests to a server of Carga that runs on this machine. Bodies and answers are short, so they
+//! need no HTTP library.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,12 +18,38 @@ pub struct Answer {
 
 /// Sends a request without a body to the server that listens on `address`.
 pub async fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Answer> {
+    send(address, method, path, None).await
+}
+
+/// Sends a request with a JSON document as its body.
+pub async fn request_with_json(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    json: &[u8],
+) -> io::Result<Answer> {
+    send(address, method, path, Some(json)).await
+}
+
+async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    json: Option<&[u8]>,
+) -> io::Result<Answer> {
     let address = reachable(address);
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    let content_type = match json {
+        Some(_) => "content-type: application/json\r\n",
+        None => "",
+    };
+    let body = json.unwrap_or_default();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{content_type}content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
     );
-    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
@@ -32,6 +58,21 @@ pub async fn request(address: SocketAddr, method: &str, path: &str) -> io::Resul
         status: status.trim_start_matches("HTTP/1.1 ").to_owned(),
         body: body.to_owned(),
     })
+}
+
+/// A text as one segment of a path: every byte but those of letters, digits and `-._~` in ASCII
+/// is escaped (RFC 3986, 2.3).
+pub fn path_segment(text: &str) -> String {
+    let mut segment = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                segment.push(byte.into());
+            }
+            _ => segment.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    segment
 }
 
 /// The address to connect to. A server that listens on every address also listens on loopback.
@@ -43,4 +84,15 @@ pub fn reachable(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_of_a_path_has_no_other_characters_than_unreserved_ones() {
+        assert_eq!(path_segment("sales-2024_v1.0~"), "sales-2024_v1.0~");
+        assert_eq!(path_segment("a/b?c=%20 é"), "a%2Fb%3Fc%3D%2520%20%C3%A9");
+    }
 }

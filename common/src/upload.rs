@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::dataset::{DatasetName, TypedColumn};
 pub use crate::dialect::{Dialect, DialectEvidence, Renamed};
 pub use crate::failure::Failure;
 use crate::sha256::Sha256;
@@ -180,6 +181,22 @@ impl FromStr for Status {
     }
 }
 
+/// The dataset of an upload, as it was when the upload was created.
+///
+/// The columns are those of the definition at that time, so nothing that stores rows depends on a
+/// later definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadDataset {
+    /// The dataset's name.
+    pub name: DatasetName,
+    /// The dataset's columns, in the order of the definition.
+    pub columns: Vec<TypedColumn>,
+    /// The columns of the dataset that the file lacks. Their cells are NULL.
+    pub missing: Vec<String>,
+    /// The columns of the file that are not stored.
+    pub ignored: Vec<String>,
+}
+
 /// The record of an upload.
 #[derive(Debug, Clone)]
 pub struct Upload {
@@ -193,8 +210,10 @@ pub struct Upload {
     pub filename: Option<String>,
     /// How the file is read.
     pub dialect: Dialect,
-    /// The column names.
+    /// The columns of the file.
     pub columns: Vec<String>,
+    /// The dataset that the rows go into; `None` if they go into the landing table.
+    pub dataset: Option<UploadDataset>,
     /// File bytes announced by the client (a raw body's `Content-Length`).
     pub bytes_total: Option<u64>,
     /// File bytes received so far; a durable floor while receiving, exact afterwards.
@@ -240,6 +259,15 @@ impl Upload {
         }
     }
 
+    /// The names of the columns that are stored: those of the dataset, or those of the file.
+    pub fn stored_columns(&self) -> Vec<String> {
+        let Some(dataset) = &self.dataset else {
+            return self.columns.clone();
+        };
+        let names = dataset.columns.iter().map(|column| column.name.clone());
+        names.collect()
+    }
+
     /// Whether the upload has ended and its rows are visible.
     pub fn keeps_rows(&self) -> bool {
         self.status.keeps_rows() && self.expired_at.is_none()
@@ -256,5 +284,16 @@ mod tests {
             assert_eq!(status.name().parse::<Status>().unwrap(), status);
         }
         assert!("done".parse::<Status>().is_err());
+    }
+
+    #[test]
+    fn the_dataset_of_an_upload_is_read_back_from_json() {
+        let json = serde_json::json!({
+            "name": "Sales", "columns": [{ "name": "day", "type": "date" }],
+            "missing": ["day"], "ignored": ["note"],
+        });
+        let dataset: UploadDataset = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(dataset.columns[0].kind, crate::dataset::ColumnType::Date);
+        assert_eq!(serde_json::to_value(&dataset).unwrap(), json);
     }
 }

@@ -109,6 +109,7 @@ async fn seal_without_rows(store: &dyn Store) -> Result<UploadId> {
         filename: None,
         dialect: Dialect::rfc4180(false),
         columns: vec!["a".to_owned()],
+        dataset: None,
         bytes_total: None,
     };
     let upload = store.create(&new).await?;

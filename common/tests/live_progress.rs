@@ -75,6 +75,7 @@ async fn read_other_after(kind: ErrorKind) -> Result<Option<Counters>> {
             filename: None,
             dialect: Dialect::rfc4180(false),
             columns: vec!["a".to_owned()],
+            dataset: None,
             bytes_total: None,
         };
         keys.push(store.create(&new).await?.key());

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use carga_common::backends::Backends;
+use carga_common::dataset::{Dataset, DatasetName};
 use carga_common::error::ErrorKind;
 use carga_common::lifecycle::remove_rows;
 use carga_common::settings::IntakeSettings;
 use carga_common::store::NewUpload;
 use carga_common::telemetry::TraceContext;
-use carga_common::upload::{Dialect, Upload, UploadId};
+use carga_common::upload::{Dialect, Renamed, Upload, UploadDataset, UploadId};
 use futures::Stream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -20,11 +21,14 @@ use tracing::Instrument;
 use crate::crowding::Crowding;
 use crate::decompress::Decompressor;
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
+use crate::matching::match_columns;
 use crate::open::{csv_limits, open};
 use crate::options::Options;
 use crate::refusal::Refusal;
 use crate::removals::Removals;
+use crate::rows::FileRows;
 use crate::source::FileSource;
+use crate::typed::Converter;
 
 /// Receives uploads; one per process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -117,20 +121,26 @@ impl Intake {
         end: impl AsyncFnOnce() -> Result<(), Refusal>,
     ) -> Result<Upload, Refusal> {
         let settings = &self.settings;
+        // Before the file is read, so that a wrong name costs the client no transfer.
+        let dataset = self.dataset(incoming.options.dataset.as_ref()).await?;
         let source = FileSource::new(pieces, settings.max_upload_bytes);
         let mut file = Decompressor::open(source, settings.limits).await?;
         let limits = csv_limits(&settings.limits);
         let (reader, dialect) = open(&mut file, incoming.options.csv.clone(), limits).await?;
         let columns = reader.columns().to_vec();
-        let upload = self.create(&incoming, columns, dialect).await?;
+        let typed = dataset
+            .map(|dataset| conversion(dataset, &columns, &dialect.renamed, &incoming.options));
+        let (converter, dataset) = typed.transpose()?.unzip();
+        let upload = self.create(&incoming, columns, dialect, dataset).await?;
 
         let active = self.active.register(upload.key());
         file.source().report_to(Arc::clone(&active.figures));
         let Incoming { options, trace, .. } = incoming;
+        let rows = FileRows { reader, converter };
         let sealed = async {
             let policy = options.policy;
             let seal = self
-                .publish_rows(reader, file, &upload, &active, policy, &trace)
+                .publish_rows(rows, file, &upload, &active, policy, &trace)
                 .await?;
             // `publish_rows` has dropped the file's part, so the rest of the form can be read.
             end().await?;
@@ -146,11 +156,23 @@ impl Intake {
         }
     }
 
+    /// The dataset with this name, which must exist.
+    async fn dataset(&self, name: Option<&DatasetName>) -> Result<Option<Dataset>, Refusal> {
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        match self.backends.store.dataset(name).await? {
+            None => Err(Refusal::no_such_dataset(name)),
+            found => Ok(found),
+        }
+    }
+
     async fn create(
         &self,
         incoming: &Incoming,
         columns: Vec<String>,
         dialect: Dialect,
+        dataset: Option<UploadDataset>,
     ) -> Result<Upload, Refusal> {
         let id = incoming.id;
         let new = NewUpload {
@@ -158,6 +180,7 @@ impl Intake {
             filename: incoming.options.filename.clone(),
             dialect,
             columns,
+            dataset,
             bytes_total: incoming.bytes_total,
         };
         let store = &self.backends.store;
@@ -167,7 +190,34 @@ impl Intake {
                 let other = store.upload(id).await?;
                 Err(Refusal::id_used(id, other.map(|upload| upload.status)))
             }
+            // The dataset was deleted while the header was read.
+            Err(error) if error.kind() == ErrorKind::NotFound => match &new.dataset {
+                Some(dataset) => Err(Refusal::no_such_dataset(&dataset.name)),
+                None => Err(error.into()),
+            },
             created => Ok(created?),
         }
     }
+}
+
+/// Matches the columns of the file with those of the dataset, and prepares the conversion of the
+/// rows.
+fn conversion(
+    dataset: Dataset,
+    columns: &[String],
+    renamed: &[Renamed],
+    options: &Options,
+) -> Result<(Converter, UploadDataset), Refusal> {
+    let definition = dataset.definition;
+    let unknown = options.unknown_columns.unwrap_or_default();
+    let matching = match_columns(&definition, columns, renamed, unknown)?;
+    matching.log();
+    let converter = Converter::new(&definition, &matching.sources, columns.len());
+    let dataset = UploadDataset {
+        name: dataset.name,
+        columns: definition.typed_columns(),
+        missing: matching.missing,
+        ignored: matching.ignored,
+    };
+    Ok((converter, dataset))
 }

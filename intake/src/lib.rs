@@ -8,6 +8,9 @@
 //! the upload or fails it, and `removals` removes the rows of a failed one. [`intake`] runs these
 //! steps in order, and `heartbeat` renews the upload's lease meanwhile.
 //!
+//! If the upload has a dataset, [`matching`] finds the dataset's columns in the header, and
+//! [`typed`] converts the cells of each row to their types.
+//!
 //! [`options`] is the one table of what a client may say about its file. [`preview`] shows how
 //! a file would be read, with [`suggestions`] of options that would read it better, and a
 //! [`refusal`] says why a file is refused. This crate knows no
@@ -20,6 +23,7 @@ mod ending;
 mod heartbeat;
 pub mod intake;
 pub mod local;
+pub mod matching;
 mod not_csv;
 pub mod open;
 pub mod options;
@@ -33,3 +37,4 @@ mod removals;
 mod rows;
 mod source;
 pub mod suggestions;
+pub mod typed;

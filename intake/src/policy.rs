@@ -1,9 +1,17 @@
 //! Decides when rejected rows fail an upload, and whether a file may be imported twice.
 
+use std::fmt;
+
+use carga_common::dataset::DatasetName;
+use carga_common::rejects::RejectedRow;
 use carga_common::upload::UploadId;
 
 use crate::csv::Rejection;
 use crate::refusal::Refusal;
+use crate::typed::wording::quoted;
+
+/// The most characters of a column's name in the message about the first rejected row.
+const NAME_CHARS: usize = 100;
 
 /// What happens when a row is rejected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,6 +49,36 @@ pub(crate) enum OnDuplicate {
 pub(crate) struct Policy {
     pub(crate) on_error: OnError,
     pub(crate) max_rejects: MaxRejects,
+}
+
+/// The first rejected row of an upload. If no row fits, its reason is probably that of all rows.
+#[derive(Debug)]
+pub(crate) struct FirstReject {
+    row: u64,
+    code: String,
+    column: Option<String>,
+    message: String,
+}
+
+impl FirstReject {
+    pub(crate) fn of(rejected: &RejectedRow) -> Self {
+        Self {
+            row: rejected.row,
+            code: rejected.code.clone(),
+            column: rejected.column.clone(),
+            message: rejected.message.clone(),
+        }
+    }
+}
+
+impl fmt::Display for FirstReject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "row {} is rejected as `{}`", self.row, self.code)?;
+        if let Some(column) = &self.column {
+            write!(f, " in column {}", quoted(column, NAME_CHARS))?;
+        }
+        write!(f, ": {}", self.message)
+    }
 }
 
 impl Policy {
@@ -82,10 +120,41 @@ impl Policy {
     /// Checks at the end of the file whether too many rows were rejected. If no row at all fits,
     /// the file was read in a wrong way.
     pub(crate) fn check_share(&self, rejected: u64, read: u64) -> Result<(), Refusal> {
+        let hint = "the rejected rows say why, and a preview of the file proposes options";
+        self.check_share_with(rejected, read, || hint.to_owned())
+    }
+
+    /// Checks the same for an upload. A preview does not convert cells, so it has no advice for an
+    /// upload with a dataset.
+    pub(crate) fn check_share_of_upload(
+        &self,
+        rejected: u64,
+        read: u64,
+        first: Option<&FirstReject>,
+        dataset: Option<&DatasetName>,
+    ) -> Result<(), Refusal> {
+        self.check_share_with(rejected, read, || {
+            let advice = match dataset {
+                None => "a preview of the file proposes options".to_owned(),
+                Some(name) => format!("compare the file with the definition of dataset `{name}`"),
+            };
+            match first {
+                Some(first) => format!("{first}; {advice}"),
+                None => advice,
+            }
+        })
+    }
+
+    /// `hint` is the rest of the message if no row fits.
+    fn check_share_with(
+        &self,
+        rejected: u64,
+        read: u64,
+        hint: impl FnOnce() -> String,
+    ) -> Result<(), Refusal> {
         if read > 0 && rejected == read {
-            let message = format!(
-                "none of the {read} rows fits the columns; the rejected rows say why, and a preview of the file proposes options"
-            );
+            let hint = hint();
+            let message = format!("none of the {read} rows fits the columns; {hint}");
             return Err(Refusal::unprocessable("no_row_fits", message));
         }
         match self.max_rejects {
@@ -133,5 +202,42 @@ mod tests {
         assert!(policy(0.0).check_share(1, 1_000_000_000).is_err());
         let none = policy(100.0).check_share(3, 3).unwrap_err();
         assert_eq!(none.failure.code, "no_row_fits");
+    }
+
+    fn rejected(code: &str, column: Option<&str>) -> RejectedRow {
+        RejectedRow {
+            row: 2,
+            line: 4,
+            offset: 30,
+            column: column.map(str::to_owned),
+            code: code.to_owned(),
+            message: "the reason".to_owned(),
+            raw: None,
+            fields: None,
+        }
+    }
+
+    #[test]
+    fn if_no_row_of_an_upload_fits_the_message_has_the_first_reason_and_its_remedy() {
+        let message = |row: &RejectedRow, dataset: Option<&DatasetName>| {
+            let first = FirstReject::of(row);
+            let policy = Policy::default();
+            let checked = policy.check_share_of_upload(3, 3, Some(&first), dataset);
+            let failure = checked.unwrap_err().failure;
+            assert_eq!(failure.code, "no_row_fits");
+            failure.message
+        };
+        let sales: DatasetName = "sales".parse().unwrap();
+        assert_eq!(
+            message(&rejected("wrong_type", Some("Price")), Some(&sales)),
+            "none of the 3 rows fits the columns; row 2 is rejected as `wrong_type` in column `Price`: the reason; compare the file with the definition of dataset `sales`"
+        );
+        assert_eq!(
+            message(&rejected("too_few_fields", None), None),
+            "none of the 3 rows fits the columns; row 2 is rejected as `too_few_fields`: the reason; a preview of the file proposes options"
+        );
+        let long = "é".repeat(4000);
+        let long = message(&rejected("undecodable", Some(&long)), None);
+        assert!(long.len() < 500, "{} bytes", long.len());
     }
 }

@@ -83,6 +83,7 @@ pub async fn preview(
     options: &Options,
     settings: &IntakeSettings,
 ) -> Result<Preview, Refusal> {
+    check_options(options)?;
     let mut file = Beginning::open(pieces, settings).await?;
     let limits = csv_limits(&settings.limits);
     let opened = open(&mut file, options.csv.clone(), limits).await;
@@ -132,6 +133,16 @@ pub async fn preview(
             whole: file.has_ended,
         },
     })
+}
+
+/// Refuses the option `dataset`. A preview without a conversion would show rows that an import with
+/// the option rejects.
+fn check_options(options: &Options) -> Result<(), Refusal> {
+    if options.dataset.is_none() {
+        return Ok(());
+    }
+    let message = "a preview does not convert cells, so it has no option `dataset`; preview the file without it";
+    Err(Refusal::malformed("malformed_option", message))
 }
 
 /// Whether the refusal is about the content of the file, and not about the way it was sent.

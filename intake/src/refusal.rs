@@ -1,6 +1,8 @@
 //! The one error of the intake: why a request or a file is refused.
 
+use carga_common::dataset::DatasetName;
 use carga_common::error::{ErrorKind, PortError};
+use carga_common::local_server::path_segment;
 use carga_common::upload::{Failure, Status, Upload, UploadId};
 
 use crate::csv::{Exceeded, FileFault};
@@ -154,6 +156,36 @@ impl Refusal {
         self.retry_after_secs = Some(seconds);
         self
     }
+
+    /// No dataset has this name, and the request needs one.
+    pub fn no_such_dataset(name: &DatasetName) -> Self {
+        let path = path_segment(name.as_str());
+        let message = format!(
+            "dataset `{name}` does not exist; declare it with `PUT /datasets/{path}` or `carga dataset put`"
+        );
+        Self::new(RefusalKind::NotFound, "dataset_not_found", message)
+    }
+
+    /// No dataset has this name, so there is nothing to delete.
+    pub fn no_dataset_to_delete(name: &DatasetName) -> Self {
+        let message = format!("dataset `{name}` does not exist");
+        Self::new(RefusalKind::NotFound, "dataset_not_found", message)
+    }
+
+    /// The table of the dataset cannot take the new definition.
+    pub fn dataset_conflict(name: &DatasetName, reason: &str) -> Self {
+        let message = format!("dataset `{name}` cannot take this definition: {reason}");
+        Self::conflict("dataset_conflict", message)
+    }
+
+    /// The dataset cannot be deleted while this many uploads need its table.
+    pub fn dataset_in_use(name: &DatasetName, uploads: u64) -> Self {
+        let query = path_segment(name.as_str());
+        let message = format!(
+            "dataset `{name}` cannot be deleted; uploads that need its table: {uploads}; cancel uploads that have not ended, undo those that have rows, and wait until their rows are removed; `GET /uploads?dataset={query}` lists them"
+        );
+        Self::conflict("dataset_in_use", message)
+    }
 }
 
 impl std::fmt::Display for Refusal {
@@ -204,6 +236,40 @@ impl From<PortError> for Refusal {
                 tracing::error!(error = error.chain(), "a request failed");
                 Self::internal()
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> DatasetName {
+        "my sales".parse().unwrap()
+    }
+
+    #[test]
+    fn only_a_request_that_needs_a_dataset_names_the_ways_to_declare_it() {
+        let needed = Refusal::no_such_dataset(&name());
+        let deleted = Refusal::no_dataset_to_delete(&name());
+        assert_eq!(needed.failure.code, deleted.failure.code);
+        let message = needed.failure.message;
+        assert!(message.contains("`PUT /datasets/my%20sales`"), "{message}");
+        assert!(message.contains("`carga dataset put`"), "{message}");
+        let message = deleted.failure.message;
+        assert_eq!(message, "dataset `my sales` does not exist");
+    }
+
+    #[test]
+    fn the_refusal_to_delete_a_dataset_has_a_remedy_for_each_kind_of_upload() {
+        let message = Refusal::dataset_in_use(&name(), 3).failure.message;
+        for part in [
+            ": 3;",
+            "cancel uploads that have not ended",
+            "undo those that have rows",
+            "`GET /uploads?dataset=my%20sales`",
+        ] {
+            assert!(message.contains(part), "no {part}: {message}");
         }
     }
 }

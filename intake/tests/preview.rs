@@ -1,5 +1,5 @@
-//! The promises about the cut of a preview: every complete record before it is counted, however
-//! the file arrives.
+//! The promises about a preview: every complete record before its cut is counted, however the file
+//! arrives, and it does not take the option `dataset`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ use std::io;
 use bytes::Bytes;
 use carga_common::settings::{Mode, Settings};
 use carga_intake::preview::{Preview, preview_file};
-use carga_intake::refusal::Refusal;
+use carga_intake::refusal::{Refusal, RefusalKind};
 use futures::{FutureExt, stream};
 
 /// How many bytes a preview reads.
@@ -20,13 +20,21 @@ const PIECE_BYTES: [usize; 3] = [10_000, 16 << 10, 64 << 10];
 
 /// The preview of a file that arrives in pieces of this size.
 fn preview_of(file: &str, piece_bytes: usize) -> Result<Preview, Refusal> {
+    preview_with(&[], file, piece_bytes)
+}
+
+fn preview_with(
+    options: &[(String, String)],
+    file: &str,
+    piece_bytes: usize,
+) -> Result<Preview, Refusal> {
     let settings = Settings::read(Mode::Embedded, &|_| None);
     let settings = settings.unwrap_or_else(|error| panic!("{error}"));
     let pieces = file.as_bytes().chunks(piece_bytes);
     let pieces: Vec<io::Result<Bytes>> = pieces
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))
         .collect();
-    let preview = preview_file(&[], &settings.intake, stream::iter(pieces));
+    let preview = preview_file(options, &settings.intake, stream::iter(pieces));
     // Nothing here waits, so the future is ready at once.
     preview
         .now_or_never()
@@ -74,4 +82,13 @@ fn a_quote_that_is_open_at_the_cut_is_reported_after_the_rows_before_it() {
         assert_eq!(preview.looked_at.rows, 1002, "{piece_bytes}");
         assert_eq!(preview.looked_at.rejected, 1, "{piece_bytes}");
     }
+}
+
+#[test]
+fn a_preview_for_a_dataset_is_refused_because_it_does_not_convert() {
+    let dataset = ("dataset".to_owned(), "sales".to_owned());
+    let refused = preview_with(&[dataset], "a,b\n1,2\n", MEBIBYTE).unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::Malformed);
+    assert_eq!(refused.failure.code, "malformed_option");
+    assert!(refused.failure.message.contains("does not convert"));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, ensure};
-use carga_common::batch::MESSAGE_VERSION;
+use carga_common::batch::TYPED_MESSAGE_VERSION;
 use carga_common::upload::{Status, UploadId};
 
 use self::fixture::faulty_store::FaultyStore;
@@ -63,7 +63,7 @@ async fn a_message_of_a_newer_version_does_not_fail_its_upload() -> Result<()> {
     let worker = tokio::spawn(fixture.runner().run());
     let id = UploadId::generate();
     fixture.create(id).await?;
-    let newer = MESSAGE_VERSION + 1;
+    let newer = TYPED_MESSAGE_VERSION + 1;
     fixture.publish_version(id, 1, newer).await?;
     wait_until_postponed(&fixture).await?;
 

@@ -41,7 +41,7 @@ pub(crate) async fn rows(
     }
     let rows = stored_rows(state.backends().store.clone(), id);
     let status = upload.status;
-    let form = RowForm::new(upload.columns);
+    let form = RowForm::new(upload.stored_columns());
     let pages = export(rows, form, format);
     Ok(download(id, status, "rows", format, pages))
 }

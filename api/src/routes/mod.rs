@@ -1,5 +1,6 @@
 //! The handlers, one file per group of routes: parse, call, answer.
 
+pub(crate) mod datasets;
 pub(crate) mod exports;
 pub(crate) mod health;
 pub(crate) mod preview;
@@ -7,7 +8,7 @@ pub(crate) mod read;
 pub(crate) mod reverse;
 pub(crate) mod send;
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use carga_intake::refusal::{Refusal, RefusalKind};
 
 use crate::problem::ApiError;
@@ -18,9 +19,15 @@ pub(crate) async fn not_found() -> ApiError {
     Refusal::new(RefusalKind::NotFound, "not_found", message).into()
 }
 
-/// Answers a request for a known path with an unsupported method.
-pub(crate) async fn method_not_allowed() -> ApiError {
-    let message = "this resource does not support this method";
+/// Answers a request for a known path with an unsupported method. A client may have sent the
+/// definition of a dataset as it sends a file.
+pub(crate) async fn method_not_allowed(uri: Uri) -> ApiError {
+    let message = match uri.path().starts_with("/datasets") {
+        true => {
+            "this resource does not support this method; to declare a dataset, send its definition with `PUT /datasets/{name}`"
+        }
+        false => "this resource does not support this method",
+    };
     let refusal = Refusal::malformed("method_not_allowed", message);
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, refusal)
 }

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use carga_common::dataset::NameFault;
 use carga_common::store::UploadQuery;
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::refusal::Refusal;
@@ -15,15 +16,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::problem::ApiError;
-use crate::query::{no_options, upload_id};
+use crate::query::{DEFAULT_LIMIT, limit, no_options, unknown_cursor, upload_id};
 use crate::state::ApiState;
 use crate::view::UploadView;
 
 /// How many seconds a client should wait between two polls.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
-
-const DEFAULT_LIMIT: u32 = 20;
-const MAX_LIMIT: u32 = 100;
 
 pub(crate) async fn one(
     State(state): State<ApiState>,
@@ -76,6 +74,7 @@ pub(crate) async fn list(
 fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
     let mut parsed = UploadQuery {
         status: None,
+        dataset: None,
         limit: DEFAULT_LIMIT,
         before: None,
     };
@@ -88,34 +87,25 @@ fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
         given.push(name);
         match name.as_str() {
             "status" => {
-                parsed.status = Some(
-                    value
-                        .parse()
-                        .map_err(|error| malformed(format!("option `status`: {error}")))?,
-                );
+                let status = value.parse();
+                let status =
+                    status.map_err(|error| malformed(format!("option `status`: {error}")))?;
+                parsed.status = Some(status);
             }
-            "limit" => {
-                parsed.limit = value
+            "dataset" => {
+                let dataset = value
                     .parse()
-                    .ok()
-                    .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-                    .ok_or_else(|| {
-                        malformed(format!(
-                            "option `limit` takes a number from 1 to {MAX_LIMIT}"
-                        ))
-                    })?;
+                    .map_err(|fault: NameFault| malformed(format!("option `dataset`: {fault}")))?;
+                parsed.dataset = Some(dataset);
             }
+            "limit" => parsed.limit = limit(value)?,
             "cursor" => {
-                let position = decode_cursor(value).ok_or_else(|| {
-                    malformed("option `cursor` was not issued by this API; use the `next_cursor` of a page".to_owned())
-                })?;
+                let position = decode_cursor(value).ok_or_else(unknown_cursor)?;
                 parsed.before = Some(position);
             }
             _ => {
-                return Err(Refusal::unknown_option(
-                    name,
-                    &["status", "limit", "cursor"],
-                ));
+                let known = ["status", "dataset", "limit", "cursor"];
+                return Err(Refusal::unknown_option(name, &known));
             }
         }
     }

@@ -79,6 +79,9 @@ async fn send(
     {
         return Err(Refusal::upload_too_large(limit, length - overhead).into());
     }
+    if let Some(dataset) = &options.dataset {
+        state.dataset(dataset).await?;
+    }
     let slot = state.upload_slot().await?;
     let incoming = IncomingRequest {
         id,
@@ -104,7 +107,8 @@ async fn send(
         .into_response())
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+/// The length of the body, if the request declares it.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(header::CONTENT_LENGTH)?
         .to_str()

@@ -81,7 +81,7 @@ pub(crate) async fn write_rows(
 ) -> anyhow::Result<()> {
     let rows = stored_rows(store, upload.id);
     let rows = rows.take(limit.unwrap_or(usize::MAX)).boxed();
-    let form = RowForm::new(upload.columns.clone());
+    let form = RowForm::new(upload.stored_columns());
     write(export(rows, form, format), output).await
 }
 

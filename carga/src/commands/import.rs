@@ -21,11 +21,13 @@ use indicatif::HumanCount;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::datasets::view_name;
 use super::exports::write_rows;
 use super::input::{Input, is_stdin};
 use crate::instance::Instance;
 use crate::meter::Meter;
-use crate::output::{count_rows, print, printable};
+use crate::output::{count_rows, one_line, print, printable};
+use crate::table;
 
 /// The time between two refreshes of the progress line while a file is read.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(50);
@@ -127,7 +129,7 @@ impl Import {
             };
             let outcome = imported.unwrap_or_else(|error| {
                 let message = format!("{}: {error:#}", file.display());
-                eprintln!("carga: {}", printable(&message));
+                eprintln!("carga: {}", one_line(&message));
                 Outcome::Failed
             });
             worst = worst.max(outcome);
@@ -248,11 +250,9 @@ impl Import {
                 HumanCount(upload.rows_rejected),
             )?;
         }
+        output.extend(describe_columns(upload).into_bytes());
         writeln!(output)?;
-        let mut rows = Vec::new();
-        let store = Arc::clone(&self.backends.store);
-        write_rows(store, upload, Format::Csv, Some(SAMPLE_ROWS), &mut rows).await?;
-        output.extend(printable(&String::from_utf8_lossy(&rows)).into_bytes());
+        output.extend(self.sample(upload).await?.into_bytes());
         writeln!(
             output,
             "{}",
@@ -263,7 +263,11 @@ impl Import {
             }
         )?;
         writeln!(output, "  upload   {id}")?;
-        writeln!(output, "  rows     {} (view upload_rows)", locations.store)?;
+        let view = match &upload.dataset {
+            Some(dataset) => printable(&view_name(&locations.store, &dataset.name)),
+            None => "upload_rows".to_owned(),
+        };
+        writeln!(output, "  rows     {} (view {view})", locations.store)?;
         writeln!(
             output,
             "  archive  {}/{}",
@@ -273,6 +277,30 @@ impl Import {
         writeln!(output, "  look at  {program} rows {id}")?;
         print(&output)
     }
+
+    /// The first rows, as a terminal can show them.
+    async fn sample(&self, upload: &Upload) -> anyhow::Result<String> {
+        let mut rows = Vec::new();
+        let store = Arc::clone(&self.backends.store);
+        write_rows(store, upload, Format::Csv, Some(SAMPLE_ROWS), &mut rows).await?;
+        Ok(printable(&String::from_utf8_lossy(&rows)))
+    }
+}
+
+/// Lines about the differences between the columns of the file and those of the dataset.
+fn describe_columns(upload: &Upload) -> String {
+    let Some(dataset) = &upload.dataset else {
+        return String::new();
+    };
+    let differences = [
+        ("columns that the file lacks, now NULL", &dataset.missing),
+        ("columns of the file that were not stored", &dataset.ignored),
+    ];
+    let differences = differences
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(what, names)| format!("{what}: {}\n", table::list(names)));
+    differences.collect()
 }
 
 /// Ticks that are not made up for. A store that was unavailable is read once when it is back, and

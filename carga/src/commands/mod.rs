@@ -1,6 +1,7 @@
 //! The subcommands of `carga`, one file each.
 
 mod config;
+mod datasets;
 mod exports;
 mod import;
 mod input;
@@ -8,6 +9,7 @@ mod migrate;
 mod preview;
 mod reverse;
 mod serve;
+mod server;
 mod status;
 
 use std::process::ExitCode;
@@ -52,6 +54,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Cancel { id } => reverse::run(&settings, id, Reversal::Cancel).await,
         Command::Undo { id } => reverse::run(&settings, id, Reversal::Undo).await,
+        Command::Dataset(command) => datasets::run(&settings, command).await,
         Command::Healthcheck => {
             healthcheck::check(settings.intake.listen).await?;
             Ok(ExitCode::SUCCESS)
@@ -95,6 +98,7 @@ async fn find(store: &dyn Store, which: UploadRef, statuses: &[Status]) -> anyho
     } {
         let query = UploadQuery {
             status: *status,
+            dataset: None,
             limit: 1,
             before: None,
         };

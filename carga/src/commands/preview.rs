@@ -9,7 +9,7 @@ use carga_common::upload::Dialect;
 use carga_intake::preview::{Preview, preview_file};
 
 use super::input::Input;
-use crate::output::{count_rows, print, printable};
+use crate::output::{count_rows, print, printable, printable_json};
 use crate::table::{MAX_CHARS, table};
 
 /// How many rows are shown, and how many rejected rows.
@@ -25,7 +25,7 @@ pub(crate) async fn run(
     let preview = preview_file(options, &settings.intake, input.pieces()).await;
     let preview = preview.map_err(|refusal| anyhow::anyhow!("{}: {refusal}", file.display()))?;
     let text = match is_json {
-        true => format!("{}\n", serde_json::to_string_pretty(&preview)?),
+        true => printable_json(&preview)?,
         false => printable(&description(&preview, &file.display().to_string())),
     };
     print(text.as_bytes())?;

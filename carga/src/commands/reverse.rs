@@ -2,18 +2,15 @@
 //! that uses the data directory. If none runs, they lock the directory and change the store
 //! themselves.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use carga_common::lifecycle::{Reversal, remove_rows, reverse};
-use carga_common::local_server;
 use carga_common::settings::Settings;
 use carga_common::store::Store;
 use carga_common::upload::{Upload, UploadId};
-use serde_json::Value;
 
-use super::{find, store_to_read};
+use super::{find, server, store_to_read};
 use crate::arguments::UploadRef;
 use crate::data_dir::DataDir;
 use crate::instance;
@@ -26,12 +23,14 @@ pub(crate) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
     let id = find(store.as_ref(), upload, &[]).await?.id;
-    let directory = match instance::store_is_in_data_dir(&settings.ports) {
-        true => settings.ports.locations.data_dir.as_deref(),
-        false => None,
-    };
+    let directory = instance::directory_of_store(&settings.ports);
     if let Some(server) = directory.and_then(DataDir::server) {
-        ask(server, id, reversal).await?;
+        let action = match reversal {
+            Reversal::Cancel => "cancel",
+            Reversal::Undo => "undo",
+        };
+        let path = format!("/uploads/{id}/{action}");
+        server::ask(server, "POST", &path, None).await?;
     } else {
         // Held until the rows are removed.
         let _locked = directory
@@ -48,25 +47,6 @@ pub(crate) async fn run(
     };
     print(format!("upload {id} is {}: {rows}\n", reversed.status).as_bytes())?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Lets the server reverse the upload.
-async fn ask(server: SocketAddr, id: UploadId, reversal: Reversal) -> anyhow::Result<()> {
-    let action = match reversal {
-        Reversal::Cancel => "cancel",
-        Reversal::Undo => "undo",
-    };
-    let path = format!("/uploads/{id}/{action}");
-    let answer = local_server::request(server, "POST", &path).await;
-    let answer = answer.with_context(|| format!("cannot reach carga serve on {server}"))?;
-    if answer.status.starts_with("202") {
-        return Ok(());
-    }
-    let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-    match problem["detail"].as_str() {
-        Some(detail) => bail!("{detail}"),
-        None => bail!("carga serve on {server} answered {}", answer.status),
-    }
 }
 
 /// Reverses the upload and removes its rows.

@@ -10,7 +10,7 @@ use indicatif::HumanCount;
 
 use super::{find, store_to_read};
 use crate::arguments::UploadRef;
-use crate::output::print;
+use crate::output::{one_line, print, printable_json};
 
 const LATEST: u32 = 20;
 
@@ -22,10 +22,11 @@ pub(crate) async fn run(
     let text = if let Some(upload) = upload {
         let upload = find(store.as_ref(), upload, &[]).await?;
         let view = UploadView::counted(upload, store.as_ref(), false).await?;
-        serde_json::to_string_pretty(&view)? + "\n"
+        printable_json(&view)?
     } else {
         let query = UploadQuery {
             status: None,
+            dataset: None,
             limit: LATEST,
             before: None,
         };
@@ -44,16 +45,21 @@ pub(crate) async fn run(
 }
 
 fn line(upload: &Upload) -> String {
+    let mut file = upload.filename.clone().unwrap_or_else(|| "-".to_owned());
+    if let Some(dataset) = &upload.dataset {
+        file.push_str(&format!(" (dataset {})", dataset.name));
+    }
     let mut line = format!(
         "{}  {:10}  {:>13}  {:.0}  {}\n",
         upload.id,
         upload.status.name(),
         HumanCount(upload.rows_read).to_string(),
         upload.created_at,
-        upload.filename.as_deref().unwrap_or("-"),
+        one_line(&file),
     );
     if let Some(failure) = &upload.failure {
-        line.push_str(&format!("    {}: {}\n", failure.code, failure.message));
+        let reason = format!("{}: {}", failure.code, failure.message);
+        line.push_str(&format!("    {}\n", one_line(&reason)));
     }
     line
 }

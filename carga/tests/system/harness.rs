@@ -216,6 +216,77 @@ impl Harness {
         Ok(data)
     }
 
+    /// The visible rows of a dataset, in their order, as JSON arrays. A row has the values of the
+    /// expressions that the database's own list has.
+    pub(crate) async fn typed(&self, dataset: &str, postgres: &str, sqlite: &str) -> Result<Value> {
+        let mut rows = Vec::new();
+        self.each_typed(dataset, postgres, sqlite, |row| {
+            rows.push(Value::Array(row));
+            Ok(())
+        })
+        .await?;
+        Ok(Value::Array(rows))
+    }
+
+    /// Like `typed`, for more rows than fit in memory.
+    pub(crate) async fn each_typed(
+        &self,
+        dataset: &str,
+        postgres: &str,
+        sqlite: &str,
+        mut each: impl FnMut(Vec<Value>) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Embedded(directory) => {
+                let view = quoted(&format!("datasets_{dataset}_rows"));
+                let sql = format!("SELECT json_array({sqlite}) FROM {}", in_order(&view));
+                let mut carga = directory.open("carga.db").await?;
+                let rows = sqlx::query_as::<_, (Json<Vec<Value>>,)>(&sql);
+                let mut rows = rows.fetch(&mut carga);
+                while let Some((Json(row),)) = rows.try_next().await? {
+                    each(row)?;
+                }
+                drop(rows);
+                carga.close().await?;
+            }
+            Self::Distributed(scope) => {
+                let view = format!("datasets.{}", quoted(&format!("{dataset}_rows")));
+                let sql = format!(
+                    "SELECT jsonb_build_array({postgres}) FROM {}",
+                    in_order(&view)
+                );
+                let pool = scope.pool();
+                let rows = sqlx::query_as::<_, (Json<Vec<Value>>,)>(&sql);
+                let mut rows = rows.fetch(&pool);
+                while let Some((Json(row),)) = rows.try_next().await? {
+                    each(row)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the rows of the upload in the table of a dataset, visible or not, and their distinct
+    /// row numbers.
+    pub(crate) async fn count_typed(&self, dataset: &str, id: Uuid) -> Result<(i64, i64)> {
+        let count = |table: String| {
+            format!("SELECT count(*), count(DISTINCT row_number) FROM {table} WHERE upload_id = $1")
+        };
+        Ok(match self {
+            Self::Embedded(directory) => {
+                let sql = count(quoted(&format!("datasets_{dataset}")));
+                let mut carga = directory.open("carga.db").await?;
+                let counted = sqlx::query_as(&sql).bind(id.to_string());
+                close_after(counted.fetch_one(&mut carga).await, carga).await?
+            }
+            Self::Distributed(scope) => {
+                let sql = count(format!("datasets.{}", quoted(dataset)));
+                let counted = sqlx::query_as(&sql).bind(id);
+                counted.fetch_one(&scope.pool()).await?
+            }
+        })
+    }
+
     /// The keys in the archive, sorted.
     pub(crate) async fn objects(&self) -> Result<Vec<String>> {
         match self {
@@ -241,6 +312,16 @@ impl Harness {
             Self::Distributed(scope) => scope.close().await,
         }
     }
+}
+
+/// A name in SQL.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The rows of a dataset's view in the order of the uploads and their files.
+fn in_order(view: &str) -> String {
+    format!("(SELECT * FROM {view} ORDER BY upload_id, row_number) AS shown")
 }
 
 async fn close_after<T>(answer: sqlx::Result<T>, connection: SqliteConnection) -> Result<T> {

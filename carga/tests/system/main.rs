@@ -16,6 +16,7 @@ mod files;
 
 mod bad_input;
 mod contract;
+mod datasets;
 mod exports;
 mod fixtures;
 mod happy_path;

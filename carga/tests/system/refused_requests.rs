@@ -66,7 +66,7 @@ async fn an_invalid_request_is_refused_with_its_code_and_leaves_no_upload(
     let no_file = Form::new().text("filename", "x.csv");
     problem(post().multipart(no_file).send().await?, 400, "missing_file").await?;
     let unknown = Form::new()
-        .text("dataset", "sales")
+        .text("separator", ";")
         .part("file", Part::text("a\n1\n"));
     let refused = problem(
         post().multipart(unknown).send().await?,
@@ -78,7 +78,7 @@ async fn an_invalid_request_is_refused_with_its_code_and_leaves_no_upload(
         refused["detail"]
             .as_str()
             .context("no detail")?
-            .contains("dataset")
+            .contains("separator")
     );
     problem(
         app.client

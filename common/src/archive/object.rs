@@ -73,7 +73,7 @@ pub struct Manifest {
     pub source_bytes: u64,
     /// When the upload was created.
     pub created_at: Timestamp,
-    /// The column names, in the order of the file.
+    /// The names of the stored columns, in the order of the cells.
     pub columns: Vec<String>,
     /// Rows in all batches.
     pub rows: u64,

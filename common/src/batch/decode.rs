@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::Error as _;
 
 use self::scan::{Kind, ScannedRows, Span};
-use super::{BatchId, MESSAGE_VERSION};
+use super::{BatchId, MESSAGE_VERSION, TYPED_MESSAGE_VERSION, is_supported};
 use crate::upload::{Epoch, UploadId, UploadKey};
 
 /// A decoded batch.
@@ -20,7 +20,7 @@ use crate::upload::{Epoch, UploadId, UploadKey};
 pub struct Batch {
     /// The batch's id.
     pub id: BatchId,
-    /// The upload's columns.
+    /// The names of the cells of a row: the upload's columns, or those of its dataset.
     pub columns: Vec<String>,
     /// The W3C `traceparent` of the request that sent the batch.
     pub trace: String,
@@ -35,7 +35,9 @@ pub struct Batch {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// A newer build or another program wrote the message.
-    #[error("message version {0} is unsupported: this build reads version {MESSAGE_VERSION}")]
+    #[error(
+        "message version {0} is unsupported: this build reads versions {MESSAGE_VERSION} and {TYPED_MESSAGE_VERSION}"
+    )]
     UnknownVersion(u32),
     /// The message is not the expected JSON.
     #[error("the message is malformed")]
@@ -172,7 +174,7 @@ fn decode(body: &[u8]) -> Result<(Envelope, Vec<Span>), DecodeError> {
     read(body).map_err(|error| {
         // The version is read only after a failure, so that a good message is parsed once.
         match serde_json::from_slice::<VersionOnly>(body) {
-            Ok(VersionOnly { v }) if v != MESSAGE_VERSION => DecodeError::UnknownVersion(v),
+            Ok(VersionOnly { v }) if !is_supported(v) => DecodeError::UnknownVersion(v),
             _ => error.into(),
         }
     })
@@ -188,7 +190,7 @@ fn read(body: &[u8]) -> Result<(Envelope, Vec<Span>), serde_json::Error> {
         end,
     } = scan::scan(body, start).map_err(serde_json::Error::custom)?;
     let envelope: Envelope = serde_json::from_slice(&[&body[..start], &body[end..]].concat())?;
-    if envelope.v != MESSAGE_VERSION {
+    if !is_supported(envelope.v) {
         return Err(serde_json::Error::custom("unsupported message version"));
     }
     let width = envelope.columns.len();

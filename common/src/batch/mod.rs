@@ -22,8 +22,17 @@ pub(crate) fn write_json<T: serde::Serialize + ?Sized>(buffer: &mut Vec<u8>, val
     debug_assert!(written.is_ok());
 }
 
-/// The version of the message body that this build writes and reads.
+/// The version of a message whose rows go into the landing table.
 pub const MESSAGE_VERSION: u32 = 2;
+
+/// The version of a message whose rows go into the table of a dataset. It differs, so that a build
+/// without datasets postpones the message instead of storing its rows in the landing table.
+pub const TYPED_MESSAGE_VERSION: u32 = 3;
+
+/// Whether this build reads messages of this version.
+fn is_supported(version: u32) -> bool {
+    matches!(version, MESSAGE_VERSION | TYPED_MESSAGE_VERSION)
+}
 
 /// The id of a batch: its upload and epoch, and its number in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,6 +7,7 @@
 //! | Subject | Trait | What it keeps |
 //! |---|---|---|
 //! | `uploads` | [`UploadStore`] | records, leases, changes of status |
+//! | `datasets` | [`DatasetStore`] | definitions of datasets, with their tables |
 //! | `batches` | [`BatchStore`] | the ledger and the rows, guarded by the fence |
 //! | `completion` | [`CompletionStore`] | the end of an upload whose rows are all accounted for |
 //! | `rows` | [`RowStore`] | reading stored rows |
@@ -23,6 +24,7 @@
 mod batches;
 mod completion;
 mod connection;
+mod datasets;
 mod dead_letters;
 mod holds;
 mod maintenance;
@@ -43,6 +45,7 @@ mod uploads;
 pub use batches::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
 pub use completion::{Completion, CompletionStore};
 pub use connection::StoreConnection;
+pub use datasets::{DatasetStore, DeleteOutcome, PutOutcome};
 pub use dead_letters::{DeadBatch, DeadLetterStore, Parked};
 pub use holds::HoldStore;
 pub use maintenance::{Leftovers, MaintenanceStore, Removal};
@@ -61,6 +64,7 @@ pub use uploads::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 /// The system of record: every subject of the port.
 pub trait Store:
     UploadStore
+    + DatasetStore
     + BatchStore
     + CompletionStore
     + RowStore
@@ -74,6 +78,7 @@ pub trait Store:
 
 impl<S> Store for S where
     S: UploadStore
+        + DatasetStore
         + BatchStore
         + CompletionStore
         + RowStore

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{ArchivedBatch, Completion, StoreOutcome};
 use crate::archive::{PUT_ATTEMPTS, attempt_timeout};
 use crate::batch::{Batch, BatchId};
-use crate::upload::{Epoch, Failure, Status, Upload, UploadId};
+use crate::dataset::Definition;
+use crate::upload::{Epoch, Failure, Status, Upload, UploadDataset, UploadId};
 
 /// How many rows one transaction deletes. A larger number blocks other writers for longer; a
 /// smaller number scans dead rows more often.
@@ -56,6 +57,14 @@ pub(super) fn lost(quiet: Duration) -> Failure {
         quiet.as_secs()
     );
     Failure::new("batches_lost", message)
+}
+
+/// Whether the table of a dataset takes the rows of an upload. The dataset may have been deleted
+/// and declared again after the upload had read its definition. Columns that were added since then
+/// are never required.
+pub(super) fn takes_rows(definition: &Definition, dataset: &UploadDataset) -> bool {
+    let mut added = definition.columns.iter().skip(dataset.columns.len());
+    definition.typed_columns().starts_with(&dataset.columns) && added.all(|column| !column.required)
 }
 
 /// A finding of the fence about an upload. It decides whether batches may be stored.

@@ -19,6 +19,10 @@ use crate::sha256::Sha256;
 pub(super) const REJECT_PAGE_ROWS: i64 = 256;
 pub(super) const REJECT_PAGE_BYTES: i64 = 1 << 20;
 
+/// The size of the definitions at which a page of datasets ends before its limit. Only the last
+/// definition of a page may exceed the size.
+pub(super) const DATASET_PAGE_BYTES: i64 = 1 << 20;
+
 /// Whether an upload was sealed with these totals and has not failed. `$1` to `$6`: id, epoch,
 /// rows, batches, rejected rows, SHA-256.
 pub(super) const IS_SEALED: &str = "SELECT EXISTS (

@@ -3,18 +3,23 @@
 //! # Promises
 //!
 //! - Creating an upload with an existing id is a *conflict*, even after that upload has ended.
+//! - Creating an upload whose dataset does not exist, or does not begin with the upload's columns,
+//!   is *not found*, and creates nothing.
+//! - An upload keeps its dataset's columns as they were given, also when the definition changes.
 //! - An upload ends once: of several concurrent callers, exactly one gets true.
 //! - A call for another epoch changes nothing.
 //! - Recorded figures never go down.
-//! - Consecutive pages of the list neither skip nor repeat an upload.
+//! - Consecutive pages of the list neither skip nor repeat an upload, also if it is limited to
+//!   a status or to a dataset.
 
 use std::fmt;
 
 use async_trait::async_trait;
 
+use crate::dataset::DatasetName;
 use crate::error::PortResult;
 use crate::sha256::Sha256;
-use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
+use crate::upload::{Dialect, Failure, Status, Upload, UploadDataset, UploadId, UploadKey};
 
 /// An upload whose header has been accepted.
 #[derive(Debug, Clone)]
@@ -27,6 +32,8 @@ pub struct NewUpload {
     pub dialect: Dialect,
     /// The names in the file's header.
     pub columns: Vec<String>,
+    /// The dataset that the rows go into; `None` if they go into the landing table.
+    pub dataset: Option<UploadDataset>,
     /// The size of the file, if the client announced it.
     pub bytes_total: Option<u64>,
 }
@@ -67,10 +74,12 @@ pub struct Heartbeat {
 }
 
 /// Which uploads to list.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct UploadQuery {
     /// Only uploads with this status.
     pub status: Option<Status>,
+    /// Only uploads of this dataset, also after the dataset was deleted.
+    pub dataset: Option<DatasetName>,
     /// The maximum length of the list.
     pub limit: u32,
     /// Only uploads older than this one, by creation and then by id.
@@ -80,7 +89,8 @@ pub struct UploadQuery {
 /// The records of uploads. See the module for its promises.
 #[async_trait]
 pub trait UploadStore: fmt::Debug + Send + Sync {
-    /// Records a new upload as `receiving`, with its lease. An existing id is a *conflict*.
+    /// Records a new upload as `receiving`, with its lease. An existing id is a *conflict*. A
+    /// dataset that is missing or has other columns is *not found*.
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload>;
 
     /// Renews leases and records figures. Returns the uploads whose lease was renewed; an upload

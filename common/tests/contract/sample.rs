@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use carga_common::batch::{Batch, BatchEncoder, BatchLimits};
+use carga_common::batch::{Batch, BatchEncoder, BatchLimits, EncodedBatch};
 use carga_common::store::ArchivedBatch;
 use carga_common::upload::{UploadId, UploadKey};
 
@@ -46,6 +46,31 @@ pub(crate) fn batches_of(
         batches.extend(encoder.push(number, row.iter().map(String::as_str))?);
     }
     batches.extend(encoder.finish().0);
+    decoded(batches)
+}
+
+/// Batches of `per_batch` typed rows each, ready to be stored. A cell is the canonical text of its
+/// value, or NULL.
+pub(crate) fn typed_batches_of(
+    upload: UploadId,
+    columns: &[String],
+    rows: impl IntoIterator<Item = Vec<Option<String>>>,
+    per_batch: u32,
+) -> Result<Vec<ArchivedBatch>> {
+    let limits = BatchLimits {
+        rows: per_batch,
+        bytes: 4 << 20,
+    };
+    let mut encoder = BatchEncoder::typed(UploadKey::first(upload), columns, "00-trace", limits);
+    let mut batches = Vec::new();
+    for (number, row) in (1..).zip(rows) {
+        batches.extend(encoder.push_cells(number, row.iter().map(Option::as_deref))?);
+    }
+    batches.extend(encoder.finish().0);
+    decoded(batches)
+}
+
+fn decoded(batches: Vec<EncodedBatch>) -> Result<Vec<ArchivedBatch>> {
     let decoded = batches.into_iter().map(|batch| Batch::decode(batch.body));
     decoded.map(|batch| Ok(archived(batch?))).collect()
 }

@@ -1,8 +1,9 @@
 //! Recognises rows of a reject report that were not corrected before the report was sent again.
 //!
 //! A record that did not fit the columns has empty cells in the report, and its text is in
-//! `_carga_raw`. An undecodable cell has its bytes as `\xNN`. Stored as they are, the row would be
-//! empty or have `\xNN` as text.
+//! `_carga_raw`. An undecodable cell has its bytes as `\xNN`. A cell that a short row lacks is
+//! empty, also in a required column of a dataset. Stored as they are, the row would be empty, or
+//! have `\xNN` or an empty text in place of a value.
 
 /// The codes of rows that may have cells with bytes written as `\xNN`.
 const ESCAPED_CODES: [&[u8]; 4] = [
@@ -12,11 +13,15 @@ const ESCAPED_CODES: [&[u8]; 4] = [
     b"not_corrected",
 ];
 
+/// The code of rows that lack a cell of a required column.
+pub(super) const MISSING_VALUE: &str = "missing_value";
+
 /// The columns of a reject report that show whether a row was corrected, as indexes of fields.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ReportColumns {
     pub(super) raw: Option<usize>,
     pub(super) code: Option<usize>,
+    pub(super) column: Option<usize>,
 }
 
 impl ReportColumns {
@@ -25,6 +30,7 @@ impl ReportColumns {
         match name {
             "_carga_raw" => self.raw = Some(field),
             "_carga_code" => self.code = Some(field),
+            "_carga_column" => self.column = Some(field),
             _ => {}
         }
     }

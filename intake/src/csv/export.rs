@@ -136,7 +136,7 @@ async fn write_record<'r>(
     Ok(bytes)
 }
 
-/// Stored rows: their cells under the names of the upload's columns.
+/// Stored rows: their cells under the names of the stored columns.
 #[derive(Debug)]
 pub struct RowForm {
     columns: Vec<String>,

@@ -34,6 +34,8 @@ impl Reading {
                 Next::More => return Ok(false),
                 Next::Blank => {
                     *blank_lines += 1;
+                    let position = self.records.record_position();
+                    self.first_blank.get_or_insert(position);
                     continue;
                 }
                 Next::End => self.header_without_record(options, limits)?,

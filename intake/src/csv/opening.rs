@@ -193,6 +193,7 @@ impl CsvOpening {
             },
             first_row: None,
             first_broken: None,
+            first_blank: None,
             leading_blank_rows: 0,
             is_blank: false,
             undoubled: String::new(),

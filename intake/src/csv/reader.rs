@@ -205,4 +205,15 @@ impl CsvReader {
         fault.exceeded = Some(exceeded);
         self.reading.rejected(self.rows_read, fault)
     }
+
+    /// Turns the current row into a rejected row. The caller has found that the cell in this
+    /// column, an index of [`Self::columns`], is not of the type that the column has in a dataset.
+    pub fn reject_cell(&self, column: usize, code: &'static str, message: String) -> Rejection {
+        let fault = RowFault::of_field(code, message, None);
+        let mut rejection = self.reading.rejected(self.rows_read, fault);
+        // The name is not found by a field of the record: a row may lack this cell, and a reject
+        // report that is sent again has fields without a column.
+        rejection.row.column = self.columns().get(column).cloned();
+        rejection
+    }
 }

@@ -5,7 +5,7 @@
 
 use carga_common::upload::Dialect;
 
-use super::broken::Broken;
+use super::broken::{Broken, Position};
 use super::charset::Charset;
 use super::detect::Layout;
 use super::header::Header;
@@ -44,6 +44,8 @@ pub(super) struct Reading {
     pub(super) first_row: Option<Option<usize>>,
     /// The first record, if it is a row that cannot be read and was not yielded yet.
     pub(super) first_broken: Option<Broken>,
+    /// The position of the first blank line before the first record.
+    pub(super) first_blank: Option<Position>,
     /// Blank lines before the first record that are rows and have not been yielded yet.
     pub(super) leading_blank_rows: u64,
     /// The current row is a blank line before the first record.
@@ -89,6 +91,26 @@ impl Reading {
         self.dialect.encoding = decision.value.name().to_owned();
         if let Some(evidence) = &mut self.dialect.evidence {
             evidence.encoding = decision.evidence;
+        }
+    }
+
+    /// The position of the current row.
+    ///
+    /// The blank lines before the first record are rows that were read long ago, when the header
+    /// was decided. If their line ends differ in length, their offsets are approximate.
+    pub(super) fn position(&self) -> Position {
+        let record = match &self.first_broken {
+            Some(broken) if self.is_blank => broken.position,
+            _ => self.records.record_position(),
+        };
+        let Some(first) = self.first_blank.filter(|_| self.is_blank) else {
+            return record;
+        };
+        let lines = (record.line - first.line).max(1);
+        let above = lines.saturating_sub(1 + self.leading_blank_rows);
+        Position {
+            line: first.line + above,
+            offset: first.offset + (record.offset - first.offset) * above / lines,
         }
     }
 

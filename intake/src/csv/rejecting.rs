@@ -11,8 +11,11 @@ use super::syntax::Field;
 impl Reading {
     /// The current record as a rejected row.
     pub(super) fn rejected(&self, row: u64, fault: RowFault) -> Rejection {
-        let Position { line, offset } = self.records.record_position();
+        let Position { line, offset } = self.position();
         let fields = fault.fits.then(|| {
+            if self.is_blank {
+                return vec![String::new()];
+            }
             let stored = |(index, field): (usize, &Field)| {
                 let stores = self.header.stores(index);
                 stores.then(|| self.escaped(&self.cell_bytes(field)))

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::mem;
 
 use super::charset;
-use super::corrections::{ReportColumns, has_escaped_byte, may_have_escaped_bytes};
+use super::corrections::{MISSING_VALUE, ReportColumns, has_escaped_byte, may_have_escaped_bytes};
 use super::fault::{Exceeded, RowFault};
 use super::header::Header;
 use super::limits::{CsvLimits, Limit};
@@ -87,7 +87,7 @@ impl Reading {
 
     /// Checks that the current row was corrected, if the file is a reject report.
     fn check_corrected(&self) -> Result<(), RowFault> {
-        let ReportColumns { raw, code } = self.header.report;
+        let ReportColumns { raw, code, column } = self.header.report;
         if raw.is_none() && code.is_none() {
             return Ok(());
         }
@@ -105,7 +105,26 @@ impl Reading {
             let message = "the cell was not corrected: it has bytes written as `\\xNN`; write its characters, or empty `_carga_code` and `_carga_raw` if the cell is right";
             return Err(RowFault::of_field("not_corrected", message, Some(field)));
         }
+        let column = self.cell_or_empty(column);
+        if *code == *MISSING_VALUE.as_bytes()
+            && let Some(field) = self.field_of_column(&column)
+            && self.cell_or_empty(Some(field)).is_empty()
+        {
+            let message = "the cell was not corrected: the row lacked it in a required column, and it is empty; fill it, or empty `_carga_code` if an empty text is right";
+            // With the same code, so that the row is recognised again in the next report.
+            return Err(RowFault::of_field(MISSING_VALUE, message, Some(field)));
+        }
         Ok(())
+    }
+
+    /// The index of the field that belongs to the column with this name.
+    fn field_of_column(&self, name: &[u8]) -> Option<usize> {
+        let Header { columns, width, .. } = &self.header;
+        let index = columns
+            .iter()
+            .position(|column| column.as_bytes() == name)?;
+        let mut fields = (0..*width).filter(|field| self.header.stores(*field));
+        fields.nth(index)
     }
 
     fn cell_or_empty(&self, field: Option<usize>) -> Cow<'_, [u8]> {

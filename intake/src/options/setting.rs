@@ -25,7 +25,7 @@ impl Options {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
         let spec = self.settable(name)?;
         self.given.push((spec.name, value.to_owned()));
-        (spec.set)(self, value).ok_or_else(|| Refusal::malformed_option(name, spec.takes))
+        (spec.set)(self, value).ok_or_else(|| spec.refusal(value))
     }
 
     /// Checks the options against each other. Call it after the last [`set`](Self::set), so that
@@ -36,6 +36,11 @@ impl Options {
         if self.csv.delimiter.is_some() && [quote, escape].contains(&self.csv.delimiter) {
             let takes = "a character other than `quote` and `escape`";
             return Err(Refusal::malformed_option("delimiter", takes));
+        }
+        if self.unknown_columns.is_some() && self.dataset.is_none() {
+            // Completes the message "option `unknown_columns` takes …".
+            let takes = "effect only with the option `dataset`";
+            return Err(Refusal::malformed_option("unknown_columns", takes));
         }
         Ok(())
     }

@@ -1,11 +1,15 @@
 //! The table of every option: its names, its values, and how it is set.
 
+use carga_common::dataset::DatasetName;
+
 use super::upload::Options;
 use super::values::{
     clean_filename, delimiter, max_rejects, parse_bool, parse_word, quote, set_value,
 };
 use crate::csv::{Charset, Names, column_names};
+use crate::matching::UnknownColumns;
 use crate::policy::{OnDuplicate, OnError};
+use crate::refusal::Refusal;
 
 /// One option: its name, its values, and how it is set.
 #[derive(Debug)]
@@ -26,8 +30,21 @@ pub struct OptionSpec {
     pub(super) set: fn(&mut Options, &str) -> Option<()>,
 }
 
+impl OptionSpec {
+    /// The refusal of a value that is not valid. For the name of a dataset, it has the rule.
+    pub(super) fn refusal(&self, value: &str) -> Refusal {
+        let name = self.name;
+        match value.parse::<DatasetName>() {
+            Err(fault) if name == "dataset" => {
+                Refusal::malformed("malformed_option", format!("option `{name}`: {fault}"))
+            }
+            _ => Refusal::malformed_option(name, self.takes),
+        }
+    }
+}
+
 /// Every option. All others are refused, never ignored.
-pub const OPTIONS: [OptionSpec; 15] = [
+pub const OPTIONS: [OptionSpec; 17] = [
     OptionSpec {
         name: "delimiter",
         flag: "delimiter",
@@ -185,4 +202,48 @@ pub const OPTIONS: [OptionSpec; 15] = [
         placeholder: "HEX",
         set: |options, value| set_value(&mut options.sha256, value.parse().ok()),
     },
+    OptionSpec {
+        name: "dataset",
+        flag: "dataset",
+        help: "The dataset whose table gets the rows, with cells of its types",
+        takes: "the name of a dataset",
+        default: "the landing table, as text",
+        placeholder: "NAME",
+        set: |options, value| set_value(&mut options.dataset, value.parse().ok()),
+    },
+    OptionSpec {
+        name: "unknown_columns",
+        flag: "unknown-columns",
+        help: "Whether columns that the dataset does not have refuse the file or are not stored",
+        takes: "`error` or `ignore`",
+        default: "`error`",
+        placeholder: "ACTION",
+        set: |options, value| {
+            let words = [
+                ("error", UnknownColumns::Error),
+                ("ignore", UnknownColumns::Ignore),
+            ];
+            set_value(&mut options.unknown_columns, parse_word(value, words))
+        },
+    },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_of_a_dataset_s_name_says_which_rule_it_breaks() {
+        for (value, rule) in [
+            ("sales_rows", "must not end in `_rows`"),
+            ("a/b", "must not contain `/`"),
+            ("", "must not be empty"),
+        ] {
+            let refusal = Options::default().set("dataset", value).unwrap_err();
+            assert_eq!(refusal.failure.code, "malformed_option");
+            let message = refusal.failure.message;
+            assert!(message.starts_with("option `dataset`: "), "{message}");
+            assert!(message.contains(rule), "{message}");
+        }
+    }
+}

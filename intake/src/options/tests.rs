@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::csv::Names;
+use crate::matching::UnknownColumns;
 use crate::policy::{MaxRejects, OnError};
 
 #[test]
@@ -23,9 +24,9 @@ fn the_documentation_lists_exactly_these_options() {
 #[test]
 fn unknown_and_repeated_options_are_refused_by_name() {
     let mut options = Options::default();
-    let refusal = options.set("dataset", "x").unwrap_err();
+    let refusal = options.set("data_set", "x").unwrap_err();
     assert_eq!(refusal.failure.code, "unknown_option");
-    assert!(refusal.failure.message.contains("dataset"));
+    assert!(refusal.failure.message.contains("data_set"));
     options.set("filename", "a.csv").unwrap();
     let refusal = options.set("filename", "b.csv").unwrap_err();
     assert_eq!(refusal.failure.code, "repeated_option");
@@ -71,6 +72,8 @@ fn option_values_are_parsed_as_the_contract_defines_them() {
         policy("max_rejects", "0.5%").max_rejects,
         MaxRejects::Percent(0.5)
     );
+    let dataset = parsed("dataset", "Sales 2026").unwrap().dataset.unwrap();
+    assert_eq!(dataset.as_str(), "Sales 2026");
     for (name, value) in [
         ("delimiter", ""),
         ("delimiter", ",,"),
@@ -98,6 +101,10 @@ fn option_values_are_parsed_as_the_contract_defines_them() {
         ("max_rejects", "NaN%"),
         ("on_duplicate", "maybe"),
         ("sha256", "abc"),
+        ("dataset", ""),
+        ("dataset", "a/b"),
+        ("dataset", "sales_rows"),
+        ("unknown_columns", "drop"),
     ] {
         let refusal = parsed(name, value).unwrap_err();
         assert_eq!(refusal.failure.code, "malformed_option", "{name}={value}");
@@ -130,6 +137,18 @@ fn the_order_of_options_does_not_matter() {
         assert_eq!(is_accepted([delimiter, other]), expected, "{other:?}");
         assert_eq!(is_accepted([other, delimiter]), expected, "{other:?}");
     }
+}
+
+#[test]
+fn unknown_columns_are_an_option_of_uploads_with_a_dataset() {
+    let ignore = ("unknown_columns".to_owned(), "ignore".to_owned());
+    let alone = Options::from_query(std::slice::from_ref(&ignore));
+    let refusal = alone.unwrap_err();
+    assert_eq!(refusal.failure.code, "malformed_option");
+    assert!(refusal.failure.message.contains("`dataset`"), "{refusal}");
+    let dataset = ("dataset".to_owned(), "sales".to_owned());
+    let options = Options::from_query(&[ignore, dataset]).unwrap();
+    assert_eq!(options.unknown_columns, Some(UnknownColumns::Ignore));
 }
 
 #[test]

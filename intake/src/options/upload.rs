@@ -1,9 +1,11 @@
 //! The options of one upload.
 
+use carga_common::dataset::DatasetName;
 use carga_common::sha256::Sha256;
 
 use super::values::clean_filename;
 use crate::csv::{Charset, CsvOptions};
+use crate::matching::UnknownColumns;
 use crate::policy::{OnDuplicate, Policy};
 use crate::refusal::Refusal;
 
@@ -16,6 +18,10 @@ pub struct Options {
     pub(crate) filename: Option<String>,
     /// The SHA-256 that the file must have.
     pub sha256: Option<Sha256>,
+    /// The dataset that the rows go into.
+    pub dataset: Option<DatasetName>,
+    /// What happens to columns of the file that the dataset does not have.
+    pub(crate) unknown_columns: Option<UnknownColumns>,
     /// How to read the file.
     pub(crate) csv: CsvOptions,
     /// When rejected rows fail the upload.

@@ -12,6 +12,7 @@ mod outcome;
 mod strategies;
 
 mod account;
+mod cells;
 mod fuzz;
 mod long_rows;
 mod properties;

@@ -16,3 +16,4 @@ mod redis;
 mod row_pages;
 mod silence;
 mod tls;
+mod typed_input;

@@ -1,24 +1,26 @@
 //! Stores groups of batches: fence, ledger, rows, commit.
 //!
-//! This version stores rows in the table `landing`, and sets `landing` in the ledger entry. An
-//! entry without it is from the previous version, which stored the rows in the table `rows`.
+//! This version stores rows in the table of the upload's dataset, and sets `dataset` in the ledger
+//! entry. If the upload has no dataset, it stores them in the table `landing` and sets `landing`.
+//! An entry with neither is from the previous version, which stored the rows in the table `rows`.
 
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
+use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::connections::{LONG, SHORT};
 use super::uploads::find;
 use super::{PostgresStore, copy, fence_key, key};
-use crate::batch::BatchId;
+use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
 use crate::progress::{Counters, Snapshot};
 use crate::store::rules::{self, Admission};
 use crate::store::sql::{self, LedgerRecord, signed};
 use crate::store::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
-use crate::upload::{UploadId, UploadKey};
+use crate::upload::{UploadDataset, UploadId, UploadKey};
 
 #[async_trait]
 impl BatchStore for PostgresStore {
@@ -106,12 +108,22 @@ impl BatchStore for PostgresStore {
     }
 }
 
-/// The findings of the fence about the uploads of a group.
-#[derive(Debug)]
+/// The findings of the fence about the uploads of a group. A locked upload has no number and no
+/// dataset here.
+#[derive(Debug, Default)]
 struct Fence {
     admissions: HashMap<UploadId, Admission>,
-    /// The numbers of the uploads in `landing`. A locked upload has none here.
+    /// The numbers of the uploads in `landing`.
     numbers: HashMap<UploadId, i64>,
+    /// The datasets of the uploads that have one.
+    datasets: HashMap<UploadId, UploadDataset>,
+}
+
+impl Fence {
+    /// Whether the rows of a batch go into the table of a dataset.
+    fn is_typed(&self, batch: &Batch) -> bool {
+        self.datasets.contains_key(&batch.id.upload.id)
+    }
 }
 
 async fn store(
@@ -119,28 +131,30 @@ async fn store(
     group: &[ArchivedBatch],
 ) -> sqlx::Result<Vec<StoreOutcome>> {
     let mut transaction = connection.begin().await?;
-    let Fence {
-        admissions,
-        numbers,
-    } = fence(&mut transaction, group).await?;
+    let fence = fence(&mut transaction, group).await?;
     let admitted: Vec<&ArchivedBatch> = group
         .iter()
         .filter(|archived| {
             let id = archived.batch.id;
-            admissions
-                .get(&id.upload.id)
-                .is_some_and(|known| known.admits(id))
+            let known = fence.admissions.get(&id.upload.id);
+            known.is_some_and(|known| known.admits(id))
         })
         .collect();
-    let entered = enter_in_ledger(&mut transaction, &admitted).await?;
-    let (outcomes, to_copy) = rules::outcomes(group, &admissions, entered);
-    if !to_copy.is_empty() {
+    let entered = enter_in_ledger(&mut transaction, &admitted, &fence).await?;
+    let (outcomes, to_copy) = rules::outcomes(group, &fence.admissions, entered);
+    let (typed, landing): (Vec<&Batch>, Vec<&Batch>) =
+        to_copy.into_iter().partition(|batch| fence.is_typed(batch));
+    if !landing.is_empty() {
         let copy = transaction.copy_in_raw(copy::STATEMENT).await?;
-        copy::send_rows(copy, &to_copy, &numbers).await?;
+        copy::send_rows(copy, &landing, &fence.numbers).await?;
     }
+    copy::send_typed_rows(&mut transaction, &typed, &fence.datasets).await?;
     transaction.commit().await?;
     Ok(outcomes)
 }
+
+/// The columns `id`, `epoch`, `status`, `number` and `dataset` of an upload.
+type Fenced = (Uuid, i32, String, i64, Option<Json<UploadDataset>>);
 
 /// Takes the shared locks of all uploads of the group, without waiting for any. Then reads their
 /// statuses in a separate statement, whose snapshot is younger than the locks.
@@ -162,29 +176,43 @@ async fn fence(connection: &mut PgConnection, group: &[ArchivedBatch]) -> sqlx::
         .into_iter()
         .partition(|id| locked.contains(&fence_key(*id)));
     let ids: Vec<Uuid> = shared.iter().map(UploadId::as_uuid).collect();
-    let found: Vec<(Uuid, i32, String, i64)> =
-        sqlx::query_as("SELECT id, epoch, status, number FROM uploads WHERE id = ANY($1)")
+    let found: Vec<Fenced> =
+        sqlx::query_as("SELECT id, epoch, status, number, dataset FROM uploads WHERE id = ANY($1)")
             .bind(ids)
             .fetch_all(connection)
             .await?;
-    let numbers = found
-        .iter()
-        .map(|(id, _, _, number)| (UploadId::from(*id), *number));
-    let fenced = found
-        .iter()
-        .map(|(id, epoch, status, _)| (UploadId::from(*id), Admission::parse(*epoch, status)));
+    let mut fence = Fence::default();
+    for (id, epoch, status, number, dataset) in found {
+        let id = UploadId::from(id);
+        fence
+            .admissions
+            .insert(id, Admission::parse(epoch, &status));
+        fence.numbers.insert(id, number);
+        if let Some(Json(dataset)) = dataset {
+            fence.datasets.insert(id, dataset);
+        }
+    }
     let locked = locked.into_iter().map(|id| (id, Admission::Locked));
-    Ok(Fence {
-        numbers: numbers.collect(),
-        admissions: fenced.chain(locked).collect(),
-    })
+    fence.admissions.extend(locked);
+    Ok(fence)
 }
+
+/// Enters batches in the ledger, and returns those that were not in it. Each list has one value per
+/// batch; the last one says whether its rows are in the table of a dataset.
+const ENTER_IN_LEDGER: &str = "INSERT INTO batches
+        (upload_id, epoch, seq, rows, first_row, archive_bytes, archive_crc32, dataset, landing)
+    SELECT *, NOT dataset
+    FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[])
+         AS b (upload_id, epoch, seq, rows, first_row, archive_bytes, archive_crc32, dataset)
+    ON CONFLICT DO NOTHING
+    RETURNING upload_id, epoch, seq";
 
 /// Enters the batches that are not in the ledger yet, sorted, so that two groups with the same
 /// batches cannot deadlock. Returns the new ones.
 async fn enter_in_ledger(
     connection: &mut PgConnection,
     batches: &[&ArchivedBatch],
+    fence: &Fence,
 ) -> sqlx::Result<HashSet<BatchId>> {
     if batches.is_empty() {
         return Ok(HashSet::new());
@@ -198,21 +226,18 @@ async fn enter_in_ledger(
     let first_rows = sorted.iter().map(|it| signed(it.batch.first_row()));
     let archive_bytes = sorted.iter().map(|it| signed(it.archive_bytes));
     let archive_crc32 = sorted.iter().map(|it| i64::from(it.archive_crc32));
-    let new: Vec<(Uuid, i32, i32)> = sqlx::query_as(
-        "INSERT INTO batches (upload_id, epoch, seq, rows, first_row, archive_bytes, archive_crc32, landing)
-         SELECT *, true FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[])
-         ON CONFLICT DO NOTHING
-         RETURNING upload_id, epoch, seq",
-    )
-    .bind(uploads.collect::<Vec<_>>())
-    .bind(epochs.collect::<Vec<_>>())
-    .bind(seqs.collect::<Vec<_>>())
-    .bind(rows.collect::<Vec<_>>())
-    .bind(first_rows.collect::<Vec<_>>())
-    .bind(archive_bytes.collect::<Vec<_>>())
-    .bind(archive_crc32.collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
+    let are_typed = sorted.iter().map(|it| fence.is_typed(&it.batch));
+    let new: Vec<(Uuid, i32, i32)> = sqlx::query_as(ENTER_IN_LEDGER)
+        .bind(uploads.collect::<Vec<_>>())
+        .bind(epochs.collect::<Vec<_>>())
+        .bind(seqs.collect::<Vec<_>>())
+        .bind(rows.collect::<Vec<_>>())
+        .bind(first_rows.collect::<Vec<_>>())
+        .bind(archive_bytes.collect::<Vec<_>>())
+        .bind(archive_crc32.collect::<Vec<_>>())
+        .bind(are_typed.collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
     let id = |(upload, epoch, seq): (Uuid, i32, i32)| BatchId {
         upload: key(upload, epoch),
         seq: seq.cast_unsigned(),

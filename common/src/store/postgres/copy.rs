@@ -1,12 +1,15 @@
 //! Encodes rows in Postgres' binary COPY format (PostgreSQL manual, COPY, "Binary Format").
 //!
 //! In the text format every cell would be escaped twice, as an element of an array and for COPY. In
-//! the binary format a cell is its length and its bytes.
+//! the binary format a cell is its length and its bytes. Rows of datasets are in `typed`.
+
+mod typed;
 
 use std::collections::HashMap;
 
 use sqlx::postgres::{PgConnection, PgCopyIn};
 
+pub(super) use self::typed::send_typed_rows;
 use crate::batch::{Batch, Cell};
 use crate::store::sql;
 use crate::upload::UploadId;
@@ -27,32 +30,56 @@ const TEXT_OID: u32 = 25;
 /// is as large as the largest piece.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Sends every row of the batches, each with the number of its upload, and ends the COPY.
+/// A COPY that is sent in pieces.
 ///
 /// After an error the connection may still be in COPY. `Connections` closes it after every error
 /// except a refusal by the server, which ends the COPY.
+struct Pieces<'c> {
+    copy: PgCopyIn<&'c mut PgConnection>,
+    buffer: Vec<u8>,
+}
+
+impl<'c> Pieces<'c> {
+    fn new(copy: PgCopyIn<&'c mut PgConnection>) -> Self {
+        let mut buffer = Vec::with_capacity(2 * PIECE_BYTES);
+        buffer.extend_from_slice(HEADER);
+        Self { copy, buffer }
+    }
+
+    /// Sends the buffer if it has a piece.
+    async fn send_piece(&mut self) -> sqlx::Result<()> {
+        if self.buffer.len() >= PIECE_BYTES {
+            self.copy.send(self.buffer.as_slice()).await?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Sends the rest, and ends the COPY.
+    async fn finish(mut self) -> sqlx::Result<()> {
+        self.buffer.extend_from_slice(TRAILER);
+        self.copy.send(self.buffer.as_slice()).await?;
+        self.copy.finish().await?;
+        Ok(())
+    }
+}
+
+/// Sends every row of the batches, each with the number of its upload, and ends the COPY.
 pub(super) async fn send_rows(
-    mut copy: PgCopyIn<&mut PgConnection>,
+    copy: PgCopyIn<&mut PgConnection>,
     batches: &[&Batch],
     numbers: &HashMap<UploadId, i64>,
 ) -> sqlx::Result<()> {
-    let mut buffer = Vec::with_capacity(2 * PIECE_BYTES);
-    buffer.extend_from_slice(HEADER);
+    let mut pieces = Pieces::new(copy);
     for batch in batches {
         let upload = numbers[&batch.id.upload.id];
         let mut next = 0;
         while next < batch.row_count() {
-            next = append_rows(&mut buffer, upload, batch, next).map_err(sql::invalid)?;
-            if buffer.len() >= PIECE_BYTES {
-                copy.send(buffer.as_slice()).await?;
-                buffer.clear();
-            }
+            next = append_rows(&mut pieces.buffer, upload, batch, next).map_err(sql::invalid)?;
+            pieces.send_piece().await?;
         }
     }
-    buffer.extend_from_slice(TRAILER);
-    copy.send(buffer.as_slice()).await?;
-    copy.finish().await?;
-    Ok(())
+    pieces.finish().await
 }
 
 /// Appends the rows of a batch from this index on, each with the number of its upload, until the

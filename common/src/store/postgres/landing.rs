@@ -6,8 +6,8 @@
 
 use sqlx::{Connection, PgConnection};
 
-use super::PostgresStore;
 use super::connections::LONG;
+use super::{PostgresStore, datasets};
 
 /// How many weeks after this one get their partitions.
 const WEEKS_AHEAD: i32 = 1;
@@ -22,7 +22,8 @@ const DO_NOT_WAIT: &str = "SELECT set_config('lock_timeout', '300ms', true)";
 
 /// Selects a partition whose week is over and whose uploads keep no rows. The bounds are read from
 /// the partition itself, because an operator may have made it. A week counts as over one day later,
-/// since an upload may have been created at its very end and not be committed yet.
+/// since an upload may have been created at its very end and not be committed yet. The rows of an
+/// upload with a dataset are in another table.
 const UNUSED: &str = r"SELECT name
     FROM (SELECT c.oid::regclass::text AS name,
                  regexp_match(pg_get_expr(c.relpartbound, c.oid),
@@ -32,20 +33,29 @@ const UNUSED: &str = r"SELECT name
     WHERE bounds[2] <= upload_week(now() - interval '1 day') << 40
       AND NOT EXISTS (SELECT FROM uploads u
                       WHERE u.number >= bounds[1] AND u.number < bounds[2]
-                        AND u.status NOT IN ('failed', 'cancelled', 'undone') AND u.expired_at IS NULL)
+                        AND u.status NOT IN ('failed', 'cancelled', 'undone') AND u.expired_at IS NULL
+                        AND u.dataset IS NULL)
     ORDER BY bounds[1] LIMIT 1";
 
-/// Adds the new blocks of a partition to its index.
+/// Adds the new blocks of a table to its index: the table of a dataset, or a partition.
 const SUMMARIZE: &str = "SELECT sum(brin_summarize_new_values(i.indexrelid::regclass))
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
     WHERE a.amname = 'brin'
-      AND i.indrelid = coalesce(to_regclass(landing_week($1::bigint >> 40)), 'landing_rest'::regclass)";
+      AND i.indrelid = coalesce(to_regclass($2), to_regclass(landing_week($1::bigint >> 40)), 'landing_rest'::regclass)";
 
 impl PostgresStore {
-    /// Adds new blocks of the upload's partition to the index. Autovacuum does the same within a
+    /// Adds new blocks of the table with the upload's rows to its index: the table of the dataset
+    /// if the upload has one, else the partition of the upload. Autovacuum does the same within a
     /// minute, but until then every look-up of rows reads all new blocks.
-    pub(super) async fn summarize(&self, operation: &'static str, number: i64) {
-        let summarize = sqlx::query(SUMMARIZE).bind(number);
+    pub(super) async fn summarize(
+        &self,
+        operation: &'static str,
+        number: i64,
+        dataset: Option<&str>,
+    ) {
+        let summarize = sqlx::query(SUMMARIZE)
+            .bind(number)
+            .bind(dataset.map(datasets::table));
         let summarized = self
             .call(operation, LONG, async |connection| {
                 let mut transaction = connection.begin().await?;
@@ -58,7 +68,7 @@ impl PostgresStore {
         if let Err(error) = summarized {
             tracing::debug!(
                 error = error.chain(),
-                "cannot summarize the index of the landing table; rows of new uploads are found slowly until autovacuum does it"
+                "cannot summarize the index of a table with rows; rows of new uploads are found slowly until autovacuum does it"
             );
         }
     }

@@ -8,10 +8,10 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::connections::LONG;
-use super::removal::{REMOVAL_LOOKAHEAD, Removable, Step, step_of};
+use super::removal::{REMOVAL_LOOKAHEAD, Removable, RowTable, Step, step_of};
 use super::rows::READ_BY_INDEX;
 use super::uploads::record_end;
-use super::{PostgresStore, fence_key, key, landing, lock_status};
+use super::{PostgresStore, datasets, fence_key, key, landing, lock_status};
 use crate::error::PortResult;
 use crate::store::rules::{
     EXPIRY_LIMIT, ROW_EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER, interrupted,
@@ -81,8 +81,9 @@ impl MaintenanceStore for PostgresStore {
         });
         let (removal, first_of_many) = step.await?;
         // This runs once per removal, after its first step, so that small removals do without it.
-        if let Some(number) = first_of_many {
-            self.summarize(OPERATION, number).await;
+        if let Some(Pending { number, dataset }) = first_of_many {
+            let dataset = dataset.as_deref();
+            self.summarize(OPERATION, number, dataset).await;
         }
         Ok(removal)
     }
@@ -207,13 +208,22 @@ async fn to_unarchive(
     Ok(found.into_iter().map(UploadId::from).collect())
 }
 
+/// An upload whose rows are to be removed.
+#[derive(Debug)]
+struct Pending {
+    /// The number of the upload in `landing`.
+    number: i64,
+    /// The name of the dataset.
+    dataset: Option<String>,
+}
+
 /// Removes the rows of the next batches in the ledger together with their entries, so that a
-/// removal goes on where an earlier one stopped. Also returns the number of the upload if this was
-/// the first step and more follow.
+/// removal goes on where an earlier one stopped. Also returns the upload if this was the first step
+/// and more follow.
 async fn remove_rows(
     connection: &mut PgConnection,
     id: UploadId,
-) -> sqlx::Result<(Removal, Option<i64>)> {
+) -> sqlx::Result<(Removal, Option<Pending>)> {
     let mut transaction = connection.begin().await?;
     // Only one process at a time removes the rows of an upload. Locks with two keys never collide
     // with locks with one key, such as the fence.
@@ -226,20 +236,21 @@ async fn remove_rows(
     if !is_locked {
         return Ok((Removal::Busy, None));
     }
-    let pending: Option<i64> = sqlx::query_scalar(
-        "SELECT number FROM uploads
+    let pending: Option<(i64, Option<String>)> = sqlx::query_as(
+        "SELECT number, dataset ->> 'name' FROM uploads
          WHERE id = $1 AND cleanup_pending
            AND (status IN ('failed', 'cancelled', 'undone') OR expired_at IS NOT NULL)",
     )
     .bind(id.as_uuid())
     .fetch_optional(&mut *transaction)
     .await?;
-    let Some(number) = pending else {
+    let Some((number, dataset)) = pending else {
         return Ok((Removal::Done, None));
     };
+    let pending = Pending { number, dataset };
     let step = step_of(&removable(&mut transaction, id).await?);
     if let Some(step) = &step {
-        remove_step(&mut transaction, id, number, step).await?;
+        remove_step(&mut transaction, id, &pending, step).await?;
     }
     let removal = match &step {
         Some(step) if !step.is_last => Removal::More,
@@ -250,25 +261,25 @@ async fn remove_rows(
     };
     transaction.commit().await?;
     let is_first = step.is_some_and(|step| step.first_seq == 1 && !step.is_last);
-    Ok((removal, is_first.then_some(number)))
+    Ok((removal, is_first.then_some(pending)))
 }
 
 /// The next entries of the ledger. Their number is limited, so that a step stays small.
 async fn removable(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<Vec<Removable>> {
-    let found: Vec<(i32, i32, i64, i32, bool)> = sqlx::query_as(
-        "SELECT epoch, seq, first_row, rows, landing FROM batches
+    let found: Vec<(i32, i32, i64, i32, bool, bool)> = sqlx::query_as(
+        "SELECT epoch, seq, first_row, rows, landing, dataset FROM batches
          WHERE upload_id = $1 ORDER BY epoch, seq LIMIT $2",
     )
     .bind(id.as_uuid())
     .bind(REMOVAL_LOOKAHEAD as i64)
     .fetch_all(connection)
     .await?;
-    let removable = |(epoch, seq, first_row, rows, is_in_landing)| Removable {
+    let removable = |(epoch, seq, first_row, rows, is_in_landing, is_in_dataset)| Removable {
         epoch,
         seq,
         first_row,
         rows,
-        is_in_landing,
+        table: RowTable::of(is_in_landing, is_in_dataset),
     };
     Ok(found.into_iter().map(removable).collect())
 }
@@ -276,13 +287,13 @@ async fn removable(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<
 async fn remove_step(
     connection: &mut PgConnection,
     id: UploadId,
-    number: i64,
+    pending: &Pending,
     step: &Step,
 ) -> sqlx::Result<()> {
     sqlx::query(READ_BY_INDEX).execute(&mut *connection).await?;
     if step.in_landing {
         sqlx::query("DELETE FROM landing WHERE upload = $1 AND row_number BETWEEN $2 AND $3")
-            .bind(number)
+            .bind(pending.number)
             .bind(step.first_row)
             .bind(step.last_row)
             .execute(&mut *connection)
@@ -296,10 +307,14 @@ async fn remove_step(
             .execute(&mut *connection)
             .await?;
     }
-    // A trigger keeps entries whose rows are in `landing`, so that the previous version, which does
-    // not know that table, cannot delete them.
+    if let Some(dataset) = pending.dataset.as_deref().filter(|_| step.in_dataset) {
+        datasets::remove_rows(connection, dataset, id, step.first_row..=step.last_row).await?;
+    }
+    // Triggers keep entries whose rows are in `landing` or in the table of a dataset, so that a
+    // version which does not know these tables cannot delete them.
     for statement in [
-        "UPDATE batches SET landing = false WHERE upload_id = $1 AND epoch = $2 AND seq <= $3 AND landing",
+        "UPDATE batches SET landing = false, dataset = false
+         WHERE upload_id = $1 AND epoch = $2 AND seq <= $3 AND (landing OR dataset)",
         "DELETE FROM batches WHERE upload_id = $1 AND epoch = $2 AND seq <= $3",
     ] {
         sqlx::query(statement)

@@ -10,6 +10,7 @@ mod batches;
 mod completion;
 mod connections;
 pub mod copy;
+mod datasets;
 mod dead_letters;
 mod holds;
 mod landing;
@@ -146,7 +147,8 @@ async fn lock_status(connection: &mut PgConnection, id: UploadId) -> sqlx::Resul
 fn port_error(operation: &'static str, error: sqlx::Error) -> PortError {
     let kind = match &error {
         sqlx::Error::Database(cause) => match cause.code().as_deref() {
-            Some("23505") => ErrorKind::Conflict,
+            // In order: an existing key, other objects that need the table or view to be dropped.
+            Some("23505" | "2BP01") => ErrorKind::Conflict,
             Some("53100") => ErrorKind::Full,
             Some(code) => match &code[..2] {
                 "22" | "23" | "54" => ErrorKind::Invalid,

@@ -1,6 +1,9 @@
-//! Reads rows back, page by page along the ledger.
+//! Reads rows back, page by page along the ledger. Pages of datasets are in `typed`.
+
+mod typed;
 
 use async_trait::async_trait;
+use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, Postgres};
 
 use super::PostgresStore;
@@ -10,7 +13,7 @@ use crate::error::PortResult;
 use crate::store::paging::{FIRST_SEQ, LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
 use crate::store::sql::{count, ledger_entry, signed};
 use crate::store::{LedgerEntry, RowPage, RowStore, StoredRow};
-use crate::upload::UploadId;
+use crate::upload::{UploadDataset, UploadId};
 
 const OPERATION: &str = "store.row_page";
 
@@ -52,11 +55,13 @@ impl RowStore for PostgresStore {
         // This runs once per reading, before the second page, so that it does not delay the first
         // rows.
         if after_seq == FIRST_SEQ {
-            self.summarize(OPERATION, ledger.number).await;
+            let dataset = ledger.dataset.as_ref().map(|dataset| dataset.name.as_str());
+            self.summarize(OPERATION, ledger.number, dataset).await;
         }
         let rows = self
-            .call(OPERATION, LONG, async |connection| {
-                rows(connection, id, &ledger, &range).await
+            .call(OPERATION, LONG, async |connection| match &ledger.dataset {
+                Some(dataset) => typed::rows(connection, id, dataset, &range).await,
+                None => rows(connection, id, &ledger, &range).await,
             })
             .await?;
         range.page(OPERATION, rows).map(Some)
@@ -71,10 +76,13 @@ struct Ledger {
     number: i64,
     /// The first batch of these whose rows are in the table `rows`.
     first_in_rows: Option<u32>,
+    /// The dataset whose table has the rows of all batches.
+    dataset: Option<UploadDataset>,
 }
 
-/// The columns of a ledger entry, whether its rows are in `landing`, and the upload's number.
-type Found = (i32, i64, i32, i64, i64, bool, i64);
+/// The columns of a ledger entry, whether its rows are in `landing`, whether they are in the table
+/// of a dataset, and the upload's number.
+type Found = (i32, i64, i32, i64, i64, bool, bool, i64);
 
 async fn ledger(
     connection: &mut PgConnection,
@@ -82,7 +90,7 @@ async fn ledger(
     after_seq: u32,
 ) -> sqlx::Result<Ledger> {
     let found: Vec<Found> = sqlx::query_as(
-        "SELECT b.seq, b.first_row, b.rows, b.archive_bytes, b.archive_crc32, b.landing, u.number
+        "SELECT b.seq, b.first_row, b.rows, b.archive_bytes, b.archive_crc32, b.landing, b.dataset, u.number
          FROM uploads u JOIN batches b ON b.upload_id = u.id AND b.epoch = u.epoch
          WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND u.expired_at IS NULL AND b.seq > $2
          ORDER BY b.seq LIMIT $3",
@@ -90,18 +98,38 @@ async fn ledger(
     .bind(id.as_uuid())
     .bind(i64::from(after_seq))
     .bind(LEDGER_LOOKAHEAD)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
     let mut ledger = Ledger::default();
-    for (seq, first_row, rows, archive_bytes, archive_crc32, is_in_landing, number) in found {
-        let entry = ledger_entry((seq, first_row, rows, archive_bytes, archive_crc32))?;
-        if !is_in_landing && ledger.first_in_rows.is_none() {
+    let mut has_dataset = false;
+    for found in found {
+        let (seq, first_row, rows, bytes, crc32, is_in_landing, is_in_dataset, number) = found;
+        let entry = ledger_entry((seq, first_row, rows, bytes, crc32))?;
+        if !is_in_landing && !is_in_dataset && ledger.first_in_rows.is_none() {
             ledger.first_in_rows = Some(entry.seq);
         }
+        has_dataset |= is_in_dataset;
         ledger.number = number;
         ledger.entries.push(entry);
     }
+    if has_dataset {
+        ledger.dataset = dataset(connection, id).await?;
+    }
     Ok(ledger)
+}
+
+/// The dataset of an upload. It never changes, and is read once per page, because it has all
+/// columns and the ledger would repeat them in every entry.
+async fn dataset(
+    connection: &mut PgConnection,
+    id: UploadId,
+) -> sqlx::Result<Option<UploadDataset>> {
+    let found: Option<Json<UploadDataset>> =
+        sqlx::query_scalar("SELECT dataset FROM uploads WHERE id = $1")
+            .bind(id.as_uuid())
+            .fetch_one(connection)
+            .await?;
+    Ok(found.map(|dataset| dataset.0))
 }
 
 /// The columns `row_number` and `fields`.
@@ -134,11 +162,12 @@ async fn rows(
     }
     let found = page.fetch_all(&mut *transaction).await?;
     transaction.commit().await?;
-    let row = |(row_number, fields): Row| {
-        Ok(StoredRow {
-            row_number: count("row_number", row_number)?,
-            fields,
-        })
-    };
-    found.into_iter().map(row).collect()
+    found.into_iter().map(stored_row).collect()
+}
+
+fn stored_row((row_number, fields): Row) -> sqlx::Result<StoredRow> {
+    Ok(StoredRow {
+        row_number: count("row_number", row_number)?,
+        fields,
+    })
 }

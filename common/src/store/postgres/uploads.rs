@@ -1,97 +1,32 @@
 //! The records of uploads, from their creation to their end.
 
+mod record;
+
 use async_trait::async_trait;
-use jiff::Timestamp;
-use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
-use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{Connection, FromRow, PgConnection, Row};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+pub(super) use self::record::find;
 use super::connections::{LONG, SHORT};
-use super::{PostgresStore, lock_status};
-use crate::error::PortResult;
+use super::{PostgresStore, datasets, lock_status};
+use crate::error::{ErrorKind, PortError, PortResult};
 use crate::sha256::Sha256;
 use crate::store::sql::{self, signed};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
-use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
-
-/// Selects uploads with their leases, which have the current figures of receiving uploads. It is a
-/// macro so that the text of each query is static.
-macro_rules! select_upload {
-    ($rest:literal) => {
-        concat!(
-            "SELECT u.id, u.epoch, u.status, u.filename, u.dialect, u.columns, u.bytes_total,
-                    GREATEST(u.bytes_received, l.bytes_received) AS bytes_received,
-                    GREATEST(u.rows_read, l.rows_read) AS rows_read,
-                    GREATEST(u.rows_rejected, l.rows_rejected) AS rows_rejected, u.blank_lines,
-                    u.batches_total, u.rows_inserted, u.sha256, u.duplicate_of, u.failure, u.cleanup_pending,
-                    (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
-                    u.created_at, GREATEST(u.updated_at, l.renewed_at) AS updated_at, u.finished_at, u.expired_at,
-                    (SELECT missing_since FROM upload_holds h WHERE h.upload_id = u.id AND u.status = 'processing') AS missing_since
-             FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id ",
-            $rest
-        )
-    };
-}
-
-impl FromRow<'_, PgRow> for Upload {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let status: String = row.try_get("status")?;
-        let time =
-            |name: &str| Ok::<_, sqlx::Error>(row.try_get::<SqlTimestamp, _>(name)?.to_jiff());
-        let finished_at: Option<SqlTimestamp> = row.try_get("finished_at")?;
-        let expired_at: Option<SqlTimestamp> = row.try_get("expired_at")?;
-        let missing_since: Option<SqlTimestamp> = row.try_get("missing_since")?;
-        let sha256: Option<Vec<u8>> = row.try_get("sha256")?;
-        let failure: Option<Json<Failure>> = row.try_get("failure")?;
-        let dialect: Json<Dialect> = row.try_get("dialect")?;
-        let count = |name| sql::count(name, row.try_get::<i64, _>(name)?);
-        let maybe_count = |name| {
-            let value: Option<i64> = row.try_get(name)?;
-            value.map(|value| sql::count(name, value)).transpose()
-        };
-        let batches_total: Option<i32> = row.try_get("batches_total")?;
-        let duplicate_of: Option<Uuid> = row.try_get("duplicate_of")?;
-        Ok(Self {
-            id: row.try_get::<Uuid, _>("id")?.into(),
-            epoch: row.try_get::<i32, _>("epoch")?.into(),
-            status: sql::parsed("status", &status)?,
-            filename: row.try_get("filename")?,
-            dialect: dialect.0,
-            columns: row.try_get("columns")?,
-            bytes_total: maybe_count("bytes_total")?,
-            bytes_received: count("bytes_received")?,
-            rows_read: count("rows_read")?,
-            rows_rejected: count("rows_rejected")?,
-            blank_lines: maybe_count("blank_lines")?,
-            batches_total: batches_total
-                .map(|total| sql::count("batches_total", total))
-                .transpose()?,
-            batches_dead: count("batches_dead")?,
-            rows_inserted: maybe_count("rows_inserted")?,
-            sha256: sha256
-                .map(|bytes| sql::digest("sha256", bytes))
-                .transpose()?,
-            duplicate_of: duplicate_of.map(UploadId::from),
-            failure: failure.map(|failure| failure.0),
-            cleanup_pending: row.try_get("cleanup_pending")?,
-            created_at: time("created_at")?,
-            updated_at: time("updated_at")?,
-            finished_at: finished_at.map(|time| time.to_jiff()),
-            expired_at: expired_at.map(|time| time.to_jiff()),
-            missing_since: missing_since.map(|time| time.to_jiff()),
-        })
-    }
-}
+use crate::upload::{Failure, Upload, UploadId, UploadKey};
 
 #[async_trait]
 impl UploadStore for PostgresStore {
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload> {
-        self.call("store.create", SHORT, async |connection| {
+        const OPERATION: &str = "store.create";
+        let created = self.call(OPERATION, SHORT, async |connection| {
             create(connection, upload).await
+        });
+        created.await?.ok_or_else(|| {
+            let reason = "there is no such dataset, or it was declared again with other columns";
+            PortError::new(ErrorKind::NotFound, OPERATION, reason)
         })
-        .await
     }
 
     async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {
@@ -236,19 +171,8 @@ impl UploadStore for PostgresStore {
     }
 
     async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>> {
-        let before: Option<(Timestamp, UploadId)> = query.before;
-        let found = sqlx::query_as(select_upload!(
-            "WHERE ($1::text IS NULL OR u.status = $1)
-               AND ($2::timestamptz IS NULL OR (u.created_at, u.id) < ($2, $3))
-             ORDER BY u.created_at DESC, u.id DESC
-             LIMIT $4"
-        ))
-        .bind(query.status.map(Status::name))
-        .bind(before.map(|(time, _)| time.to_sqlx()))
-        .bind(before.map(|(_, id)| id.as_uuid()))
-        .bind(i64::from(query.limit));
         self.call("store.uploads", LONG, async |connection| {
-            found.fetch_all(connection).await
+            record::list(connection, query).await
         })
         .await
     }
@@ -269,27 +193,31 @@ async fn lock_content(connection: &mut PgConnection, sha256: Sha256) -> sqlx::Re
     Ok(())
 }
 
-async fn create(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<Upload> {
+/// Returns `None` if the dataset of the upload is missing, or has other columns.
+async fn create(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<Option<Upload>> {
     let mut transaction = connection.begin().await?;
+    if let Some(dataset) = &upload.dataset
+        && !datasets::share(&mut transaction, dataset).await?
+    {
+        return Ok(None);
+    }
     sqlx::query(
-        "INSERT INTO uploads (id, status, filename, dialect, columns, bytes_total)
-         VALUES ($1, 'receiving', $2, $3, $4, $5)",
+        "INSERT INTO uploads (id, status, filename, dialect, columns, bytes_total, dataset)
+         VALUES ($1, 'receiving', $2, $3, $4, $5, $6)",
     )
     .bind(upload.id.as_uuid())
     .bind(&upload.filename)
     .bind(Json(&upload.dialect))
     .bind(&upload.columns)
     .bind(upload.bytes_total.map(signed))
+    .bind(upload.dataset.as_ref().map(Json))
     .execute(&mut *transaction)
     .await?;
     sqlx::query("INSERT INTO upload_leases (upload_id) VALUES ($1)")
         .bind(upload.id.as_uuid())
         .execute(&mut *transaction)
         .await?;
-    let created = sqlx::query_as(select_upload!("WHERE u.id = $1"))
-        .bind(upload.id.as_uuid())
-        .fetch_one(&mut *transaction)
-        .await?;
+    let created = find(&mut transaction, upload.id).await?;
     transaction.commit().await?;
     Ok(created)
 }
@@ -378,14 +306,4 @@ async fn end_lease(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<
         .execute(connection)
         .await?;
     Ok(())
-}
-
-pub(super) async fn find(
-    connection: &mut PgConnection,
-    id: UploadId,
-) -> sqlx::Result<Option<Upload>> {
-    sqlx::query_as(select_upload!("WHERE u.id = $1"))
-        .bind(id.as_uuid())
-        .fetch_optional(connection)
-        .await
 }

@@ -1,13 +1,15 @@
 //! Stores groups of batches: fence, ledger, rows, commit.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
-use sqlx::SqliteConnection;
+use sqlx::types::Json;
+use sqlx::{Sqlite, SqliteConnection};
 
 use super::uploads::find;
-use super::{SqliteStore, first_id, now};
+use super::{SqliteStore, first_id, now, typed_tables};
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
 use crate::progress::{Counters, Snapshot};
@@ -15,14 +17,22 @@ use crate::sqlite::call;
 use crate::store::rules::{self, Admission};
 use crate::store::sql::{self, LedgerRecord, signed};
 use crate::store::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
-use crate::upload::{Status, UploadId, UploadKey};
+use crate::upload::{Status, UploadDataset, UploadId, UploadKey};
 
 /// A row number takes the low 36 bits of a row's id.
 const ROW_NUMBER_LIMIT: u64 = 1 << 36;
 
-/// The upload's number in the ids of its rows, and whether batches of the upload may be stored.
+/// Inserts a run of rows into the landing table. `$1` is the id of the first row, `$2` has all rows
+/// as JSON, and `$3` has the offset and the length of each row.
+const INSERT_ROWS: &str = "INSERT INTO rows (id, fields)
+    SELECT $1 + key, CAST(substr($2, value >> 32, value & 0xffffffff) AS TEXT) FROM json_each($3)";
+
+/// The upload's number in the ids of its rows, the table of its rows, and whether batches of the
+/// upload may be stored.
 struct Known {
     number: i64,
+    /// `None` if the rows go into the landing table.
+    dataset: Option<UploadDataset>,
     admission: Admission,
     has_expired: bool,
 }
@@ -126,8 +136,7 @@ async fn store(store: &SqliteStore, group: &[ArchivedBatch]) -> sqlx::Result<Vec
     }
     let (outcomes, new) = rules::outcomes(group, &admissions, entered);
     for batch in new {
-        let number = known[&batch.id.upload.id].number;
-        insert_rows(&mut transaction, batch, number).await?;
+        insert_rows(&mut transaction, batch, &known[&batch.id.upload.id]).await?;
     }
     transaction.commit().await?;
     Ok(outcomes)
@@ -157,18 +166,24 @@ async fn fence(
     Ok(known)
 }
 
+/// The columns `number`, `dataset`, `epoch` and `status` of an upload, and whether it has expired.
+type Found = (i64, Option<Json<UploadDataset>>, i32, String, bool);
+
 async fn look_up(connection: &mut SqliteConnection, id: UploadId) -> sqlx::Result<Option<Known>> {
-    let found: Option<(i64, i32, String, bool)> = sqlx::query_as(
-        "SELECT number, epoch, status, expired_at IS NOT NULL FROM uploads WHERE id = $1",
+    let found: Option<Found> = sqlx::query_as(
+        "SELECT number, dataset, epoch, status, expired_at IS NOT NULL FROM uploads WHERE id = $1",
     )
     .bind(id.to_string())
     .fetch_optional(connection)
     .await?;
-    Ok(found.map(|(number, epoch, status, has_expired)| Known {
-        number,
-        admission: Admission::parse(epoch, &status),
-        has_expired,
-    }))
+    Ok(
+        found.map(|(number, dataset, epoch, status, has_expired)| Known {
+            number,
+            dataset: dataset.map(|dataset| dataset.0),
+            admission: Admission::parse(epoch, &status),
+            has_expired,
+        }),
+    )
 }
 
 /// Returns true if the batch is new in the ledger.
@@ -201,18 +216,14 @@ async fn enter_in_ledger(
 async fn insert_rows(
     connection: &mut SqliteConnection,
     batch: &Batch,
-    number: i64,
+    upload: &Known,
 ) -> sqlx::Result<()> {
-    if has_nul(batch) {
-        return Err(sql::invalid(
-            "a cell has a NUL character, which cannot be stored as text",
-        ));
-    }
-    if batch.last_row() >= ROW_NUMBER_LIMIT {
-        return Err(sql::invalid(
-            "an upload on SQLite has at most 2^36 - 1 rows; use Postgres for a larger file",
-        ));
-    }
+    check(batch, upload)?;
+    let statement = match &upload.dataset {
+        None => Cow::Borrowed(INSERT_ROWS),
+        Some(dataset) => Cow::Owned(typed_tables::insert_rows(dataset)),
+    };
+    let id = batch.id.upload.id.to_string();
     let mut rows_json = batch.rows_json();
     let expected = batch.size_bytes() / batch.runs().len().max(1);
     for (first, count) in batch.runs() {
@@ -227,15 +238,37 @@ async fn insert_rows(
             rows.push(b']');
         }
         spans.push(']');
-        sqlx::query(
-            "INSERT INTO rows (id, fields)
-             SELECT $1 + key, CAST(substr($2, value >> 32, value & 0xffffffff) AS TEXT) FROM json_each($3)",
-        )
-        .bind(first_id(number) + signed(*first))
-        .bind(rows)
-        .bind(spans)
-        .execute(&mut *connection)
-        .await?;
+        let mut insert = sqlx::query::<Sqlite>(&statement)
+            .bind(first_id(upload.number) + signed(*first))
+            .bind(rows)
+            .bind(spans);
+        if upload.dataset.is_some() {
+            insert = insert.bind(id.as_str());
+        }
+        insert.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Fails for a batch that must not be stored, although SQLite would store its rows.
+fn check(batch: &Batch, upload: &Known) -> sqlx::Result<()> {
+    if has_nul(batch) {
+        return Err(sql::invalid(
+            "a cell has a NUL character, which cannot be stored as text",
+        ));
+    }
+    if batch.last_row() >= ROW_NUMBER_LIMIT {
+        return Err(sql::invalid(
+            "an upload on SQLite has at most 2^36 - 1 rows; use Postgres for a larger file",
+        ));
+    }
+    if let Some(dataset) = &upload.dataset {
+        let names = dataset.columns.iter().map(|column| &column.name);
+        if !batch.columns.iter().eq(names) {
+            return Err(sql::invalid(
+                "the batch does not have the columns of its upload's dataset",
+            ));
+        }
     }
     Ok(())
 }

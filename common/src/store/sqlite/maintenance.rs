@@ -1,14 +1,16 @@
 //! The work that remains after an upload has ended or a process has crashed. All of it can be
 //! interrupted and resumed.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqlitePool;
+use sqlx::types::Json;
 
 use super::uploads::record_end;
-use super::{SqliteStore, ago, first_id, key, last_id, now};
+use super::{SqliteStore, ago, first_id, key, last_id, now, typed_tables};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::rules::{
@@ -18,7 +20,7 @@ use crate::store::rules::{
 use crate::store::sql;
 use crate::store::{Leftovers, MaintenanceStore, Removal};
 use crate::sync::lock;
-use crate::upload::{UploadId, UploadKey};
+use crate::upload::{UploadDataset, UploadId, UploadKey};
 
 /// Selects receiving uploads whose lease was last renewed before `$1`. It is a macro so that the
 /// text of each query is static. The first condition repeats the condition of the partial index,
@@ -188,27 +190,20 @@ fn ids(found: Vec<String>) -> sqlx::Result<Vec<UploadId>> {
 
 async fn remove_rows(database: &Database, id: UploadId) -> sqlx::Result<Removal> {
     let mut transaction = database.begin().await?;
-    let pending: Option<i64> = sqlx::query_scalar(
-        "SELECT number FROM uploads
+    let pending: Option<(i64, Option<Json<UploadDataset>>)> = sqlx::query_as(
+        "SELECT number, dataset FROM uploads
          WHERE id = $1 AND cleanup_pending
            AND (status IN ('failed', 'cancelled', 'undone') OR expired_at IS NOT NULL)",
     )
     .bind(id.to_string())
     .fetch_optional(&mut *transaction)
     .await?;
-    let Some(number) = pending else {
+    let Some((number, dataset)) = pending else {
         transaction.commit().await?;
         return Ok(Removal::Done);
     };
-    let deleted = sqlx::query(
-        "DELETE FROM rows WHERE id IN (SELECT id FROM rows WHERE id BETWEEN $1 AND $2 LIMIT $3)",
-    )
-    .bind(first_id(number))
-    .bind(last_id(number))
-    .bind(CHUNK_ROWS)
-    .execute(&mut *transaction)
-    .await?
-    .rows_affected();
+    let dataset = dataset.map(|dataset| dataset.0);
+    let deleted = delete_rows(&mut transaction, number, dataset.as_ref()).await?;
     let is_last = deleted < CHUNK_ROWS.cast_unsigned();
     if is_last {
         // The ledger is deleted too, since none of its batches is stored any more.
@@ -228,4 +223,32 @@ async fn remove_rows(database: &Database, id: UploadId) -> sqlx::Result<Removal>
     } else {
         Removal::More
     })
+}
+
+/// Deletes some rows of an upload. Returns how many it deleted.
+async fn delete_rows(
+    connection: &mut SqliteConnection,
+    number: i64,
+    dataset: Option<&UploadDataset>,
+) -> sqlx::Result<u64> {
+    let statement = match dataset {
+        None => Cow::Borrowed(
+            "DELETE FROM rows WHERE id IN (SELECT id FROM rows WHERE id BETWEEN $1 AND $2 LIMIT $3)",
+        ),
+        Some(dataset) => {
+            // An operator may have dropped the table, and the removal must still end.
+            if !typed_tables::exists(connection, &dataset.name).await? {
+                return Ok(0);
+            }
+            Cow::Owned(typed_tables::delete_rows(&dataset.name))
+        }
+    };
+    let deleted = sqlx::query(&statement)
+        .persistent(dataset.is_none())
+        .bind(first_id(number))
+        .bind(last_id(number))
+        .bind(CHUNK_ROWS)
+        .execute(connection)
+        .await?;
+    Ok(deleted.rows_affected())
 }

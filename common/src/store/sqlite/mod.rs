@@ -5,11 +5,13 @@
 
 mod batches;
 mod completion;
+mod datasets;
 mod dead_letters;
 mod holds;
 mod maintenance;
 mod rejects;
 mod rows;
+mod typed_tables;
 mod uploads;
 
 use std::collections::HashSet;

@@ -2,16 +2,20 @@
 //! since an open one keeps SQLite from resetting the write-ahead log.
 
 use async_trait::async_trait;
+use futures::TryStreamExt;
+use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
+use sqlx::{Row, SqliteConnection};
 
-use super::SqliteStore;
 use super::uploads::find;
+use super::{SqliteStore, typed_tables};
+use crate::dataset::ColumnType;
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::paging::{LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
 use crate::store::sql::{LedgerRecord, count, ledger_entry, signed};
 use crate::store::{LedgerEntry, RowPage, RowStore, StoredRow};
-use crate::upload::UploadId;
+use crate::upload::{UploadDataset, UploadId};
 
 const OPERATION: &str = "store.row_page";
 
@@ -47,13 +51,38 @@ async fn ledger(
     found.into_iter().map(ledger_entry).collect()
 }
 
+/// Higher than every row number, which takes the low 36 bits of a row's id.
+const LAST_NUMBER: u64 = (1 << 36) - 1;
+
+/// Reads the rows of a range from one snapshot, so that the table of the upload cannot be dropped
+/// in between. Returns no rows if the upload was undone or expired after the ledger was read.
 async fn rows(
     database: &Database,
     id: UploadId,
     range: &LedgerRange,
 ) -> sqlx::Result<Vec<StoredRow>> {
-    // A row number takes the low 36 bits of a row's id.
-    const LAST_NUMBER: u64 = (1 << 36) - 1;
+    let mut snapshot = database.readers.begin().await?;
+    let upload: Option<Option<Json<UploadDataset>>> = sqlx::query_scalar(
+        "SELECT dataset FROM uploads
+         WHERE id = $1 AND status IN ('completed', 'partial') AND expired_at IS NULL",
+    )
+    .bind(id.to_string())
+    .fetch_optional(&mut *snapshot)
+    .await?;
+    let rows = match upload {
+        None => Vec::new(),
+        Some(None) => landing_rows(&mut snapshot, id, range).await?,
+        Some(Some(Json(dataset))) => typed_rows(&mut snapshot, id, &dataset, range).await?,
+    };
+    snapshot.commit().await?;
+    Ok(rows)
+}
+
+async fn landing_rows(
+    connection: &mut SqliteConnection,
+    id: UploadId,
+    range: &LedgerRange,
+) -> sqlx::Result<Vec<StoredRow>> {
     let found: Vec<(i64, Json<Vec<Option<String>>>)> = sqlx::query_as(
         "SELECT r.row_number, r.fields
          FROM uploads u JOIN rows r ON r.id BETWEEN (u.number << 36) + $2 AND (u.number << 36) + $3
@@ -64,7 +93,7 @@ async fn rows(
     .bind(signed(range.first_row))
     .bind(signed(range.last_row.min(LAST_NUMBER)))
     .bind(signed(range.rows))
-    .fetch_all(&database.readers)
+    .fetch_all(connection)
     .await?;
     let row = |(row_number, fields): (i64, Json<_>)| {
         Ok(StoredRow {
@@ -73,4 +102,61 @@ async fn rows(
         })
     };
     found.into_iter().map(row).collect()
+}
+
+/// Takes the rows one by one, since a row of SQLite takes far more memory than its cells. The
+/// statement is not kept: it may be long, and each dataset has its own.
+async fn typed_rows(
+    connection: &mut SqliteConnection,
+    id: UploadId,
+    dataset: &UploadDataset,
+    range: &LedgerRange,
+) -> sqlx::Result<Vec<StoredRow>> {
+    let statement = typed_tables::select_rows(dataset);
+    let mut found = sqlx::query(&statement)
+        .persistent(false)
+        .bind(id.to_string())
+        .bind(signed(range.first_row))
+        .bind(signed(range.last_row.min(LAST_NUMBER)))
+        .bind(signed(range.rows))
+        .fetch(connection);
+    let mut rows = Vec::new();
+    while let Some(row) = found.try_next().await? {
+        rows.push(stored_row(&row, dataset)?);
+    }
+    Ok(rows)
+}
+
+fn stored_row(row: &SqliteRow, dataset: &UploadDataset) -> sqlx::Result<StoredRow> {
+    let columns = (1..).zip(&dataset.columns);
+    let fields = columns.map(|(index, column)| canonical(row, index, column.kind));
+    Ok(StoredRow {
+        row_number: count("row_number", row.try_get::<i64, _>(0)?)?,
+        fields: fields.collect::<sqlx::Result<_>>()?,
+    })
+}
+
+/// The canonical text of a stored value. A float is formatted here, since SQLite writes `1.0e-07`
+/// for `1e-7`.
+fn canonical(row: &SqliteRow, index: usize, kind: ColumnType) -> sqlx::Result<Option<String>> {
+    Ok(match kind {
+        ColumnType::Integer => {
+            let number: Option<i64> = row.try_get(index)?;
+            number.map(|number| number.to_string())
+        }
+        ColumnType::Float => {
+            let number: Option<f64> = row.try_get(index)?;
+            number.map(|number| format!("{number:?}"))
+        }
+        ColumnType::Boolean => {
+            let is_true: Option<bool> = row.try_get(index)?;
+            is_true.map(|is_true| is_true.to_string())
+        }
+        ColumnType::Text
+        | ColumnType::Numeric
+        | ColumnType::Date
+        | ColumnType::Timestamp
+        | ColumnType::Uuid
+        | ColumnType::Json => row.try_get(index)?,
+    })
 }

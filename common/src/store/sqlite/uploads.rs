@@ -1,29 +1,27 @@
 //! The records of uploads, from their creation to their end.
 
-use std::fmt::Display;
-use std::str::FromStr;
+mod record;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, Row, SqliteConnection};
+use sqlx::{Sqlite, SqliteConnection};
 
-use super::{SqliteStore, now, rejects, time_text};
-use crate::error::{ErrorKind, PortResult};
+use super::{SqliteStore, datasets, now, rejects, time_text};
+use crate::error::{ErrorKind, PortError, PortResult};
 use crate::sha256::Sha256;
 use crate::sqlite::{Database, call};
 use crate::store::sql::{self, signed};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 use crate::sync::lock;
-use crate::upload::{Dialect, Failure, Status, Upload, UploadId, UploadKey};
+use crate::upload::{Failure, Status, Upload, UploadId, UploadKey};
 
 /// Selects uploads with their leases, which have the current figures of receiving uploads. It is a
 /// macro so that the text of each query is static.
 macro_rules! select_upload {
     ($rest:literal) => {
         concat!(
-            "SELECT u.id, u.epoch, u.status, u.filename, u.dialect, u.columns, u.bytes_total,
+            "SELECT u.id, u.epoch, u.status, u.filename, u.dialect, u.columns, u.dataset, u.bytes_total,
                     max(u.bytes_received, coalesce(l.bytes_received, 0)) AS bytes_received,
                     max(u.rows_read, coalesce(l.rows_read, 0)) AS rows_read,
                     max(u.rows_rejected, coalesce(l.rows_rejected, 0)) AS rows_rejected, u.blank_lines,
@@ -37,66 +35,32 @@ macro_rules! select_upload {
     };
 }
 
-impl FromRow<'_, SqliteRow> for Upload {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        let count = |name| sql::count(name, row.try_get::<i64, _>(name)?);
-        let maybe_count = |name| {
-            let value: Option<i64> = row.try_get(name)?;
-            value.map(|value| sql::count(name, value)).transpose()
-        };
-        let sha256: Option<Vec<u8>> = row.try_get("sha256")?;
-        let failure: Option<Json<Failure>> = row.try_get("failure")?;
-        let dialect: Json<Dialect> = row.try_get("dialect")?;
-        let columns: Json<Vec<String>> = row.try_get("columns")?;
-        let batches_total: Option<i32> = row.try_get("batches_total")?;
-        Ok(Self {
-            id: parsed(row, "id")?,
-            epoch: row.try_get::<i32, _>("epoch")?.into(),
-            status: parsed(row, "status")?,
-            filename: row.try_get("filename")?,
-            dialect: dialect.0,
-            columns: columns.0,
-            bytes_total: maybe_count("bytes_total")?,
-            bytes_received: count("bytes_received")?,
-            rows_read: count("rows_read")?,
-            rows_rejected: count("rows_rejected")?,
-            blank_lines: maybe_count("blank_lines")?,
-            batches_total: batches_total
-                .map(|total| sql::count("batches_total", total))
-                .transpose()?,
-            batches_dead: count("batches_dead")?,
-            rows_inserted: maybe_count("rows_inserted")?,
-            sha256: sha256
-                .map(|bytes| sql::digest("sha256", bytes))
-                .transpose()?,
-            duplicate_of: maybe_parsed(row, "duplicate_of")?,
-            failure: failure.map(|failure| failure.0),
-            cleanup_pending: row.try_get("cleanup_pending")?,
-            created_at: parsed(row, "created_at")?,
-            updated_at: parsed(row, "updated_at")?,
-            finished_at: maybe_parsed(row, "finished_at")?,
-            expired_at: maybe_parsed(row, "expired_at")?,
-            missing_since: maybe_parsed(row, "missing_since")?,
-        })
-    }
-}
+const ALL_UPLOADS: &str = select_upload!(
+    "WHERE ($1 IS NULL OR u.status = $1)
+       AND ($2 IS NULL OR (u.created_at, u.id) < ($2, $3))
+     ORDER BY u.created_at DESC, u.id DESC
+     LIMIT $4"
+);
 
-fn parsed<T: FromStr<Err: Display>>(row: &SqliteRow, column: &'static str) -> sqlx::Result<T> {
-    sql::parsed(column, row.try_get(column)?)
-}
-
-fn maybe_parsed<T: FromStr<Err: Display>>(
-    row: &SqliteRow,
-    column: &'static str,
-) -> sqlx::Result<Option<T>> {
-    let text: Option<&str> = row.try_get(column)?;
-    text.map(|text| sql::parsed(column, text)).transpose()
-}
+/// A query of its own, because SQLite does not use an index for `$5 IS NULL OR …`. The conditions
+/// repeat those of the partial index.
+const UPLOADS_OF_A_DATASET: &str = select_upload!(
+    "WHERE u.dataset IS NOT NULL AND u.dataset ->> 'name' = $5
+       AND ($1 IS NULL OR u.status = $1)
+       AND ($2 IS NULL OR (u.created_at, u.id) < ($2, $3))
+     ORDER BY u.created_at DESC, u.id DESC
+     LIMIT $4"
+);
 
 #[async_trait]
 impl UploadStore for SqliteStore {
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload> {
-        call("store.create", create(&self.database, upload)).await
+        const OPERATION: &str = "store.create";
+        let created = call(OPERATION, create(&self.database, upload)).await?;
+        created.ok_or_else(|| {
+            let reason = "there is no such dataset, or it was declared again with other columns";
+            PortError::new(ErrorKind::NotFound, OPERATION, reason)
+        })
     }
 
     async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {
@@ -246,33 +210,42 @@ impl UploadStore for SqliteStore {
 
     async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>> {
         let before: Option<(Timestamp, UploadId)> = query.before;
-        let found = sqlx::query_as(select_upload!(
-            "WHERE ($1 IS NULL OR u.status = $1)
-               AND ($2 IS NULL OR (u.created_at, u.id) < ($2, $3))
-             ORDER BY u.created_at DESC, u.id DESC
-             LIMIT $4"
-        ))
-        .bind(query.status.map(Status::name))
-        .bind(before.map(|(time, _)| time_text(time)))
-        .bind(before.map(|(_, id)| id.to_string()))
-        .bind(i64::from(query.limit))
-        .fetch_all(&self.database.readers);
-        call("store.uploads", found).await
+        let uploads = match query.dataset {
+            None => ALL_UPLOADS,
+            Some(_) => UPLOADS_OF_A_DATASET,
+        };
+        let mut uploads = sqlx::query_as::<Sqlite, Upload>(uploads)
+            .bind(query.status.map(Status::name))
+            .bind(before.map(|(time, _)| time_text(time)))
+            .bind(before.map(|(_, id)| id.to_string()))
+            .bind(i64::from(query.limit));
+        if let Some(dataset) = &query.dataset {
+            uploads = uploads.bind(dataset.as_str());
+        }
+        call("store.uploads", uploads.fetch_all(&self.database.readers)).await
     }
 }
 
-async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Upload> {
+/// Returns `None` if the dataset of the upload is missing, or has other columns.
+async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Option<Upload>> {
     let mut transaction = database.begin().await?;
+    if let Some(dataset) = &upload.dataset
+        && !datasets::takes_rows(&mut transaction, dataset).await?
+    {
+        transaction.commit().await?;
+        return Ok(None);
+    }
     let (id, now) = (upload.id.to_string(), now());
     // Uploads are never deleted, so no number is used twice.
     sqlx::query(
-        "INSERT INTO uploads (id, number, status, filename, dialect, columns, bytes_total, created_at, updated_at)
-         VALUES ($1, (SELECT coalesce(max(number), 0) + 1 FROM uploads), 'receiving', $2, $3, $4, $5, $6, $6)",
+        "INSERT INTO uploads (id, number, status, filename, dialect, columns, dataset, bytes_total, created_at, updated_at)
+         VALUES ($1, (SELECT coalesce(max(number), 0) + 1 FROM uploads), 'receiving', $2, $3, $4, $5, $6, $7, $7)",
     )
     .bind(&id)
     .bind(&upload.filename)
     .bind(Json(&upload.dialect))
     .bind(Json(&upload.columns))
+    .bind(upload.dataset.as_ref().map(Json))
     .bind(upload.bytes_total.map(signed))
     .bind(&now)
     .execute(&mut *transaction)
@@ -287,7 +260,7 @@ async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Upload>
         .fetch_one(&mut *transaction)
         .await?;
     transaction.commit().await?;
-    Ok(created)
+    Ok(Some(created))
 }
 
 async fn heartbeat(database: &Database, beats: &[Heartbeat]) -> sqlx::Result<Vec<UploadId>> {

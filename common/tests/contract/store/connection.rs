@@ -89,6 +89,7 @@ async fn calls_of_uploads(store: &dyn Store, id: UploadId) -> Result<Calls> {
     let last = failure();
     let query = UploadQuery {
         status: None,
+        dataset: None,
         limit: 1,
         before: None,
     };
@@ -107,6 +108,21 @@ async fn calls_of_uploads(store: &dyn Store, id: UploadId) -> Result<Calls> {
         ("uploads", operation(store.uploads(&query).await)?),
         ("completion", operation(store.completion(id).await)?),
         ("complete", operation(store.complete(key).await)?),
+    ])
+}
+
+async fn calls_of_datasets(store: &dyn Store) -> Result<Calls> {
+    let name = "sales".parse()?;
+    let definition = super::datasets::sample_definition()?;
+    let put = store.put_dataset(&name, &definition);
+    Ok(vec![
+        ("put_dataset", operation(put.await)?),
+        ("dataset", operation(store.dataset(&name).await)?),
+        ("datasets", operation(store.datasets(None, 1).await)?),
+        (
+            "delete_dataset",
+            operation(store.delete_dataset(&name).await)?,
+        ),
     ])
 }
 
@@ -156,6 +172,7 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
     store.close().await;
     let id = UploadId::generate();
     let mut calls = calls_of_uploads(store.as_ref(), id).await?;
+    calls.extend(calls_of_datasets(store.as_ref()).await?);
     calls.extend(calls_of_rows(store.as_ref(), id).await?);
     calls.extend(calls_of_maintenance(store.as_ref(), id).await?);
     for (method, operation) in calls {

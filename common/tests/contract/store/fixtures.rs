@@ -3,19 +3,50 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use carga_common::dataset::{ColumnType, DatasetName, TypedColumn, quote_identifier};
 use carga_common::settings::SecretUrl;
 use carga_common::store::{
-    PostgresSettings, PostgresStore, SqliteStore, SqliteStoreSettings, Store,
+    PostgresSettings, PostgresStore, SqliteStore, SqliteStoreSettings, Store, StoredRow,
 };
 use carga_common::upload::UploadId;
 use carga_testkit::Scope;
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::types::Json;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
 
-use super::StoreFixture;
+use super::{Relation, StoreFixture};
 use crate::suite::Fixture;
+
+/// An upload, a row number, and the cells as texts.
+type TypedRecord = (String, i64, Vec<Option<String>>);
+
+/// Makes typed rows of these columns. A float gets the shortest text of its value, since each
+/// database has its own form.
+fn typed_rows(
+    found: Vec<TypedRecord>,
+    columns: &[TypedColumn],
+) -> Result<Vec<(UploadId, StoredRow)>> {
+    let mut rows = Vec::new();
+    for (upload, row_number, mut fields) in found {
+        for (cell, column) in fields.iter_mut().zip(columns) {
+            if let (Some(text), ColumnType::Float) = (cell, column.kind) {
+                let number: f64 = text.parse().context("a float is not a number")?;
+                *text = format!("{number:?}");
+            }
+        }
+        let row_number = u64::try_from(row_number)?;
+        rows.push((upload.parse()?, StoredRow { row_number, fields }));
+    }
+    Ok(rows)
+}
+
+/// The SQL expressions for the texts of these columns, separated by commas.
+fn expressions(columns: &[TypedColumn], text: fn(&TypedColumn) -> String) -> String {
+    let texts: Vec<String> = columns.iter().map(text).collect();
+    texts.join(", ")
+}
 
 /// A database on the shared Postgres server.
 pub(super) struct Postgres(Scope);
@@ -52,6 +83,37 @@ impl StoreFixture for Postgres {
         Ok(u64::try_from(count)?)
     }
 
+    async fn typed_rows(
+        &self,
+        name: &DatasetName,
+        relation: Relation,
+        columns: &[TypedColumn],
+    ) -> Result<Vec<(UploadId, StoredRow)>> {
+        let relation = match relation {
+            Relation::Table => name.to_string(),
+            Relation::View => format!("{name}_rows"),
+        };
+        let query = format!(
+            "SELECT upload_id::text, row_number, ARRAY[{}]::text[] FROM datasets.{}
+             ORDER BY upload_id, row_number",
+            expressions(columns, text_in_postgres),
+            quote_identifier(&relation)
+        );
+        let found: Vec<TypedRecord> = sqlx::query_as(&query).fetch_all(&self.0.pool()).await?;
+        typed_rows(found, columns)
+    }
+
+    async fn catalog(&self) -> Result<Vec<String>> {
+        let query = sqlx::query_scalar(
+            r"SELECT concat_ws(' ', n.nspname, c.relname, c.relkind, a.attname, a.atttypid::regtype, a.attnotnull)
+              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+              LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+              WHERE n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
+              ORDER BY 1",
+        );
+        Ok(query.fetch_all(&self.0.pool()).await?)
+    }
+
     async fn execute(&self, statement: &str) -> Result<()> {
         const NO_CHECK: &str = "ALTER TABLE uploads DROP CONSTRAINT IF EXISTS uploads_status_check";
         sqlx::query(NO_CHECK).execute(&self.0.pool()).await?;
@@ -69,6 +131,20 @@ impl StoreFixture for Postgres {
         ]
     }
 }
+
+fn text_in_postgres(column: &TypedColumn) -> String {
+    let name = quote_identifier(&column.name);
+    match column.kind {
+        ColumnType::Date => format!("to_char({name}, 'YYYY-MM-DD')"),
+        ColumnType::Timestamp => {
+            format!(r#"to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#)
+        }
+        _ => format!("{name}::text"),
+    }
+}
+
+/// The upload's id, the row number and the cells of a row in a dataset's table.
+type JsonRecord = (String, i64, Json<Vec<Option<String>>>);
 
 /// A database file in a temporary directory.
 pub(super) struct Sqlite(TempDir);
@@ -115,6 +191,39 @@ impl StoreFixture for Sqlite {
         Ok(u64::try_from(count)?)
     }
 
+    async fn typed_rows(
+        &self,
+        name: &DatasetName,
+        relation: Relation,
+        columns: &[TypedColumn],
+    ) -> Result<Vec<(UploadId, StoredRow)>> {
+        let relation = match relation {
+            Relation::Table => format!("datasets_{name}"),
+            Relation::View => format!("datasets_{name}_rows"),
+        };
+        let query = format!(
+            "SELECT upload_id, row_number, json_array({}) FROM {} ORDER BY upload_id, row_number",
+            expressions(columns, text_in_sqlite),
+            quote_identifier(&relation)
+        );
+        let mut connection = self.connect().await?;
+        let found: Vec<JsonRecord> = sqlx::query_as(&query).fetch_all(&mut connection).await?;
+        connection.close().await?;
+        let found = found.into_iter().map(|(id, row, cells)| (id, row, cells.0));
+        typed_rows(found.collect(), columns)
+    }
+
+    async fn catalog(&self) -> Result<Vec<String>> {
+        let mut connection = self.connect().await?;
+        let catalog: Vec<String> = sqlx::query_scalar(
+            "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_schema ORDER BY 1",
+        )
+        .fetch_all(&mut connection)
+        .await?;
+        connection.close().await?;
+        Ok(catalog)
+    }
+
     async fn execute(&self, statement: &str) -> Result<()> {
         let mut connection = self.connect().await?;
         sqlx::query("PRAGMA ignore_check_constraints = ON")
@@ -135,5 +244,17 @@ impl StoreFixture for Sqlite {
             ("finished_at", "'yesterday'", "yesterday"),
             ("created_at", "'long ago'", "long ago"),
         ]
+    }
+}
+
+/// A text in place of a number is not shown, so the text of a number proves that it is one.
+fn text_in_sqlite(column: &TypedColumn) -> String {
+    let name = quote_identifier(&column.name);
+    match column.kind {
+        ColumnType::Integer | ColumnType::Float => {
+            format!("CASE typeof({name}) WHEN 'text' THEN 'a text' ELSE CAST({name} AS TEXT) END")
+        }
+        ColumnType::Boolean => format!("CASE {name} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END"),
+        _ => name,
     }
 }

@@ -3,6 +3,7 @@
 mod batches;
 mod completion;
 mod connection;
+mod datasets;
 mod dead_letters;
 mod fixtures;
 mod holds;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use carga_common::dataset::{DatasetName, TypedColumn};
 use carga_common::store::{
     ArchivedBatch, NewUpload, Removal, Seal, Store, StoreOutcome, StoredRow,
 };
@@ -78,6 +80,39 @@ macro_rules! contract {
                     a_fenced_batch_is_not_validated
                     a_batch_of_another_epoch_is_fenced
                     a_batch_of_an_unknown_upload_is_reported
+                }
+            } }
+            tests! { $fixture in datasets {
+                definitions {
+                    a_definition_is_read_back_unchanged
+                    the_same_definition_again_changes_nothing
+                    a_nullable_column_is_added_and_older_rows_read_as_null
+                    a_change_that_the_table_cannot_take_is_refused_with_its_reason
+                    datasets_are_listed_by_name_in_pages
+                    a_page_of_datasets_is_bounded_in_bytes
+                    concurrent_puts_of_one_name_create_it_once
+                    names_with_quotes_and_semicolons_change_nothing_but_their_own_table
+                }
+                use_by_uploads {
+                    an_upload_of_a_missing_dataset_is_not_created
+                    an_upload_with_other_columns_than_its_dataset_is_not_created
+                    an_upload_keeps_the_columns_of_its_dataset
+                    uploads_are_listed_by_dataset
+                    a_dataset_in_use_is_not_deleted
+                    a_status_of_a_newer_build_keeps_the_dataset
+                    a_deleted_dataset_leaves_no_table
+                    a_deletion_and_a_new_upload_exclude_each_other
+                }
+                rows {
+                    typed_rows_are_stored_with_exactly_their_values
+                    typed_rows_are_read_back_in_canonical_form
+                    the_widest_row_that_the_store_takes_is_stored
+                    typed_and_landing_batches_of_one_group_are_stored_together
+                    a_group_with_a_typed_row_that_does_not_fit_is_not_stored
+                    a_replay_of_typed_rows_adds_nothing
+                    a_failed_typed_upload_leaves_no_row
+                    an_undone_typed_upload_leaves_no_row
+                    rows_of_a_typed_upload_are_visible_only_after_it_ended_well
                 }
             } }
             tests! { $fixture {
@@ -176,8 +211,21 @@ trait StoreFixture: Fixture {
     /// Opens another handle on the store, as another process would.
     async fn open(&self) -> Result<Arc<dyn Store>>;
 
-    /// How many rows of an upload are in the table, visible or not, counted without the adapter.
+    /// How many rows of an upload are in the landing table, visible or not, counted without the
+    /// adapter.
     async fn rows_in_table(&self, id: UploadId) -> Result<u64>;
+
+    /// The rows of a dataset with their uploads, in the order of upload and row number, read
+    /// without the adapter. A cell is the canonical text of its value.
+    async fn typed_rows(
+        &self,
+        name: &DatasetName,
+        relation: Relation,
+        columns: &[TypedColumn],
+    ) -> Result<Vec<(UploadId, StoredRow)>>;
+
+    /// The tables, views and indexes of the database with their columns, read without the adapter.
+    async fn catalog(&self) -> Result<Vec<String>>;
 
     /// Runs a statement without the adapter, and without the checks of the schema.
     async fn execute(&self, statement: &str) -> Result<()>;
@@ -187,12 +235,22 @@ trait StoreFixture: Fixture {
     fn corrupt_values() -> &'static [(&'static str, &'static str, &'static str)];
 }
 
+/// A table or view of a dataset.
+#[derive(Debug, Clone, Copy)]
+enum Relation {
+    /// The table, which has all rows.
+    Table,
+    /// The view, which has the visible rows.
+    View,
+}
+
 fn new_upload(id: UploadId, columns: Vec<String>) -> NewUpload {
     NewUpload {
         id,
         filename: Some("sample.csv".to_owned()),
         dialect: Dialect::rfc4180(false),
         columns,
+        dataset: None,
         bytes_total: None,
     }
 }

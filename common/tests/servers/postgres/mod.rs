@@ -28,6 +28,7 @@ fn new_upload() -> NewUpload {
         filename: None,
         dialect: Dialect::rfc4180(false),
         columns: vec!["a".to_owned()],
+        dataset: None,
         bytes_total: None,
     }
 }

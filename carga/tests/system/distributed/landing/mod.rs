@@ -38,6 +38,7 @@ fn new_upload() -> NewUpload {
         dialect: Dialect::rfc4180(false),
         columns: ["number", "name"].map(String::from).to_vec(),
         bytes_total: None,
+        dataset: None,
     }
 }
 

@@ -108,6 +108,27 @@ async fn a_partition_is_dropped_when_its_week_is_over_and_its_uploads_keep_no_ro
     scope.close().await
 }
 
+#[tokio::test]
+async fn an_upload_with_a_dataset_keeps_no_partition() -> Result<()> {
+    let scope = Scope::new().await?;
+    let pool = scope.pool();
+    let store = connect(&scope).await?;
+    sqlx::query("SELECT add_landing_week(upload_week(now()) - 4)")
+        .execute(&pool)
+        .await?;
+    let id = begin(store.as_ref()).await?;
+    let set_number = "UPDATE uploads SET number = (upload_week(now()) - 4) << 40 WHERE id = $1";
+    execute(&pool, set_number, id).await?;
+    ensure!(!store.shrink_landing().await?, "dropped without a dataset");
+    let set_dataset = r#"UPDATE uploads
+        SET dataset = '{"name":"sales","columns":[],"missing":[],"ignored":[]}' WHERE id = $1"#;
+    execute(&pool, set_dataset, id).await?;
+    ensure!(store.shrink_landing().await?, "kept with a dataset");
+    ensure!(!has_partition(&pool, -4).await? && has_partition(&pool, 0).await?);
+    store.close().await;
+    scope.close().await
+}
+
 /// Whether the week that begins `weeks` after this one has a partition.
 async fn has_partition(pool: &PgPool, weeks: i64) -> Result<bool> {
     let sql = "SELECT to_regclass(landing_week(upload_week(now()) + $1)) IS NOT NULL";

@@ -17,6 +17,7 @@ const EQUALIZE_CREATED_AT: &str =
 
 const ALL: UploadQuery = UploadQuery {
     status: None,
+    dataset: None,
     limit: 1000,
     before: None,
 };

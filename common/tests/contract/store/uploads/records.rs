@@ -24,6 +24,7 @@ pub(crate) async fn a_new_upload_is_recorded_with_every_given_field<F: StoreFixt
         columns: ["say \"hi\"", "", "ü\n", "{a,b}", "it's", "a", "a"]
             .map(String::from)
             .to_vec(),
+        dataset: None,
         bytes_total: Some(10 << 30),
     };
     let created = store.create(&given).await?;

@@ -1,0 +1,211 @@
+//! `GET /datasets`, and `PUT`, `GET` and `DELETE /datasets/{name}`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use carga_common::dataset::{Dataset, DatasetName, Definition};
+use carga_common::error::PortResult;
+use carga_common::store::{DeleteOutcome, PutOutcome, Store};
+use carga_intake::refusal::{Refusal, RefusalKind};
+use futures::StreamExt;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::send::content_length;
+use crate::coding::check_not_encoded;
+use crate::content_type::content_type;
+use crate::problem::ApiError;
+use crate::query::{DEFAULT_LIMIT, dataset_name, limit, no_options, unknown_cursor};
+use crate::state::ApiState;
+use crate::view::DatasetView;
+
+/// The largest body of a definition.
+const MAX_DEFINITION_BYTES: u64 = 1 << 20;
+
+/// Declares a dataset, or changes its definition.
+pub(crate) async fn put(
+    State(state): State<ApiState>,
+    name: Result<Path<String>, PathRejection>,
+    Query(query): Query<Vec<(String, String)>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let name = dataset_name(name)?;
+    no_options(&query)?;
+    let (parts, body) = request.into_parts();
+    check_headers(&parts.headers)?;
+    let body = read(body, state.settings().body_idle).await?;
+    let definition = parse(&body)?;
+    let outcome = state.backends().store.put_dataset(&name, &definition);
+    let status = match outcome.await? {
+        PutOutcome::Created => StatusCode::CREATED,
+        PutOutcome::Unchanged | PutOutcome::Changed => StatusCode::OK,
+        PutOutcome::Refused(reason) => {
+            return Err(Refusal::dataset_conflict(&name, &reason).into());
+        }
+    };
+    let dataset = state.dataset(&name).await?;
+    Ok((status, Json(DatasetView::from(dataset))).into_response())
+}
+
+pub(crate) async fn one(
+    State(state): State<ApiState>,
+    name: Result<Path<String>, PathRejection>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Json<DatasetView>, ApiError> {
+    let name = dataset_name(name)?;
+    no_options(&query)?;
+    let dataset = state.dataset(&name).await?;
+    Ok(Json(dataset.into()))
+}
+
+pub(crate) async fn delete(
+    State(state): State<ApiState>,
+    name: Result<Path<String>, PathRejection>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<StatusCode, ApiError> {
+    let name = dataset_name(name)?;
+    no_options(&query)?;
+    match state.backends().store.delete_dataset(&name).await? {
+        DeleteOutcome::Deleted => Ok(StatusCode::NO_CONTENT),
+        DeleteOutcome::Missing => Err(Refusal::no_dataset_to_delete(&name).into()),
+        DeleteOutcome::InUse { uploads } => Err(Refusal::dataset_in_use(&name, uploads).into()),
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Page {
+    datasets: Vec<DatasetView>,
+    next_cursor: Option<String>,
+}
+
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Json<Page>, ApiError> {
+    let (after, limit) = page_of(&query)?;
+    let store = state.backends().store.as_ref();
+    // One dataset more than requested shows whether there is a next page.
+    let mut listed = store.datasets(after.as_ref(), limit + 1).await?;
+    let more = match listed.len() > limit as usize {
+        true => listed.pop().is_some(),
+        // The store ends a page of large definitions early.
+        false => has_next(store, &listed).await?,
+    };
+    let last = listed.last().filter(|_| more);
+    let next_cursor = last.map(|last| encode_cursor(&last.name));
+    let datasets = listed.into_iter().map(DatasetView::from).collect();
+    Ok(Json(Page {
+        datasets,
+        next_cursor,
+    }))
+}
+
+/// Whether a dataset follows the last one of a page.
+async fn has_next(store: &dyn Store, page: &[Dataset]) -> PortResult<bool> {
+    match page.last() {
+        Some(last) => Ok(!store.datasets(Some(&last.name), 1).await?.is_empty()),
+        None => Ok(false),
+    }
+}
+
+/// Where the requested page begins, and how many datasets it has at most.
+fn page_of(query: &[(String, String)]) -> Result<(Option<DatasetName>, u32), Refusal> {
+    let (mut after, mut most) = (None, None);
+    for (name, value) in query {
+        let repeated = match name.as_str() {
+            "limit" => most.replace(limit(value)?).is_some(),
+            "cursor" => {
+                let last = decode_cursor(value).ok_or_else(unknown_cursor)?;
+                after.replace(last).is_some()
+            }
+            _ => return Err(Refusal::unknown_option(name, &["limit", "cursor"])),
+        };
+        if repeated {
+            return Err(Refusal::repeated_option(name));
+        }
+    }
+    Ok((after, most.unwrap_or(DEFAULT_LIMIT)))
+}
+
+/// The end of a page, as a cursor. It is opaque to clients, so that its format may change.
+fn encode_cursor(last: &DatasetName) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(last.as_str())
+}
+
+fn decode_cursor(cursor: &str) -> Option<DatasetName> {
+    let name = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?);
+    name.ok()?.parse().ok()
+}
+
+/// Checks everything that needs no body, so that a refusal is sent at once.
+fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+    check_not_encoded(headers)?;
+    let (media_type, _) = content_type(headers);
+    if media_type != "application/json" {
+        let message = format!(
+            "content type `{media_type}` is not supported; send the definition as application/json"
+        );
+        let kind = RefusalKind::Unsupported;
+        return Err(Refusal::new(kind, "unsupported_media_type", message));
+    }
+    match content_length(headers) {
+        Some(length) if length > MAX_DEFINITION_BYTES => Err(too_large(length)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the whole body.
+async fn read(body: Body, longest: Duration) -> Result<Vec<u8>, Refusal> {
+    let reading = timeout(longest, read_bounded(body)).await;
+    reading.unwrap_or_else(|_| {
+        let message = format!(
+            "the definition did not arrive within {} s (CARGA_BODY_IDLE_SECS)",
+            longest.as_secs()
+        );
+        Err(Refusal::unprocessable("body_timeout", message))
+    })
+}
+
+async fn read_bounded(body: Body) -> Result<Vec<u8>, Refusal> {
+    let mut pieces = body.into_data_stream();
+    let mut definition = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| {
+            let message = format!("the body ended before the definition was complete ({error})");
+            Refusal::unprocessable("incomplete_body", message)
+        })?;
+        definition.extend_from_slice(&piece);
+        let read = definition.len() as u64;
+        if read > MAX_DEFINITION_BYTES {
+            return Err(too_large(read));
+        }
+    }
+    Ok(definition)
+}
+
+fn too_large(actual: u64) -> Refusal {
+    let message =
+        format!("the definition has at least {actual} bytes; the limit is {MAX_DEFINITION_BYTES}");
+    let kind = RefusalKind::TooLarge;
+    let refusal = Refusal::new(kind, "definition_too_large", message);
+    refusal.exceeding(MAX_DEFINITION_BYTES, actual)
+}
+
+/// Parses a definition that this version can store.
+fn parse(body: &[u8]) -> Result<Definition, Refusal> {
+    let faulty = |code: &str, fault: String| Refusal::unprocessable(code, fault);
+    let definition = Definition::from_json(body);
+    let definition =
+        definition.map_err(|fault| faulty("malformed_definition", fault.to_string()))?;
+    match definition.unsupported() {
+        Some(fault) => Err(faulty("not_supported", fault.to_string())),
+        None => Ok(definition),
+    }
+}

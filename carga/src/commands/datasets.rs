@@ -1,0 +1,245 @@
+//! `carga dataset`. SQLite has one writer at a time, so `put` and `delete` ask the `carga serve`
+//! that uses the data directory. If none runs, they lock the directory and change the store
+//! themselves.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use carga_api::view::DatasetView;
+use carga_common::backends;
+use carga_common::dataset::{Dataset, DatasetName, Definition, quote_identifier};
+use carga_common::local_server::path_segment;
+use carga_common::settings::{PortSettings, Settings, StoreLocation};
+use carga_common::store::{DeleteOutcome, PutOutcome, Store};
+use carga_intake::refusal::Refusal;
+use futures::TryStreamExt;
+use serde_json::Value;
+
+use super::input::Input;
+use super::{server, store_to_read};
+use crate::arguments::DatasetCommand;
+use crate::data_dir::DataDir;
+use crate::instance;
+use crate::output::{print, printable, printable_json};
+use crate::table::table;
+
+/// The largest definition. The server has the same limit.
+const MAX_DEFINITION_BYTES: usize = 1 << 20;
+
+/// How many datasets are read at once.
+const PAGE: u32 = 100;
+
+pub(crate) async fn run(settings: &Settings, command: DatasetCommand) -> anyhow::Result<ExitCode> {
+    let text = match command {
+        DatasetCommand::Put { name, file } => put(settings, &name, &file).await?,
+        DatasetCommand::Show { name } => show(settings, &name).await?,
+        DatasetCommand::List => list(settings).await?,
+        DatasetCommand::Delete { name } => delete(settings, &name).await?,
+    };
+    print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The view of a dataset's rows, as SQL names it.
+pub(super) fn view_name(store: &StoreLocation, name: &DatasetName) -> String {
+    match store {
+        StoreLocation::Postgres(_) => {
+            format!("datasets.{}", quote_identifier(&format!("{name}_rows")))
+        }
+        StoreLocation::Sqlite(_) => quote_identifier(&format!("datasets_{name}_rows")),
+    }
+}
+
+async fn put(settings: &Settings, name: &DatasetName, file: &Path) -> anyhow::Result<String> {
+    let json = read(file).await?;
+    // Parsed here too, so that a fault is found without a server or a database.
+    let definition = parse(&json).with_context(|| file.display().to_string())?;
+    let outcome = match running_server(&settings.ports) {
+        Some(server) => put_there(settings, server, name, &json).await?,
+        None => put_here(&settings.ports, name, &definition).await?,
+    };
+    let done = match outcome {
+        PutOutcome::Created => "created",
+        PutOutcome::Changed => "changed",
+        PutOutcome::Unchanged => "unchanged",
+        PutOutcome::Refused(reason) => {
+            bail!(Refusal::dataset_conflict(name, &reason).failure.message)
+        }
+    };
+    let view = view_name(&settings.ports.locations.store, name);
+    let text = format!("dataset {name} is {done}; its rows are in the view {view}\n");
+    Ok(printable(&text))
+}
+
+async fn show(settings: &Settings, name: &DatasetName) -> anyhow::Result<String> {
+    let store = store_to_read(settings).await?;
+    let found = store.dataset(name).await;
+    store.close().await;
+    let dataset = found?.with_context(|| Refusal::no_such_dataset(name).failure.message)?;
+    Ok(printable_json(&DatasetView::from(dataset))?)
+}
+
+async fn list(settings: &Settings) -> anyhow::Result<String> {
+    let store = store_to_read(settings).await?;
+    let listed = all_datasets(store.as_ref(), &settings.ports.locations.store).await;
+    store.close().await;
+    let heading = ["DATASET", "COLUMNS", "UPDATED", "VIEW"].map(str::to_owned);
+    let mut rows = vec![heading.to_vec()];
+    rows.extend(listed?);
+    Ok(table(&rows, usize::MAX))
+}
+
+/// A line of the list for each dataset. A page of the store is dropped before the next is read.
+async fn all_datasets(
+    store: &dyn Store,
+    location: &StoreLocation,
+) -> anyhow::Result<Vec<Vec<String>>> {
+    let mut lines = Vec::new();
+    let mut last = None;
+    loop {
+        let page = store.datasets(last.as_ref(), PAGE).await?;
+        let Some(dataset) = page.last() else {
+            return Ok(lines);
+        };
+        last = Some(dataset.name.clone());
+        lines.extend(page.iter().map(|dataset| line(dataset, location)));
+    }
+}
+
+fn line(dataset: &Dataset, location: &StoreLocation) -> Vec<String> {
+    vec![
+        dataset.name.to_string(),
+        dataset.definition.columns.len().to_string(),
+        format!("{:.0}", dataset.updated_at),
+        view_name(location, &dataset.name),
+    ]
+}
+
+async fn delete(settings: &Settings, name: &DatasetName) -> anyhow::Result<String> {
+    match running_server(&settings.ports) {
+        Some(server) => {
+            let path = format!("/datasets/{}", path_segment(name.as_str()));
+            server::ask(server, "DELETE", &path, None).await?;
+        }
+        None => delete_here(settings, name).await?,
+    }
+    Ok(printable(&format!("dataset {name} is deleted\n")))
+}
+
+/// Asks the server. It answers 200 to a definition that changes the dataset and to one that does
+/// not. The time of the last change tells which one it was.
+async fn put_there(
+    settings: &Settings,
+    server: SocketAddr,
+    name: &DatasetName,
+    json: &[u8],
+) -> anyhow::Result<PutOutcome> {
+    let store = store_to_read(settings).await?;
+    let found = store.dataset(name).await;
+    store.close().await;
+    let before = found?.map(|dataset| dataset.updated_at.to_string());
+    let path = format!("/datasets/{}", path_segment(name.as_str()));
+    let answer = server::ask(server, "PUT", &path, Some(json)).await?;
+    if answer.status.starts_with("201") {
+        return Ok(PutOutcome::Created);
+    }
+    let dataset: Value = serde_json::from_str(&answer.body)?;
+    Ok(match dataset["updated_at"].as_str() == before.as_deref() {
+        true => PutOutcome::Unchanged,
+        false => PutOutcome::Changed,
+    })
+}
+
+/// Changes the store in this process.
+async fn put_here(
+    ports: &PortSettings,
+    name: &DatasetName,
+    definition: &Definition,
+) -> anyhow::Result<PutOutcome> {
+    let _locked = lock(ports)?;
+    let store = store_to_change(ports).await?;
+    let outcome = store.put_dataset(name, definition).await;
+    store.close().await;
+    Ok(outcome?)
+}
+
+/// Changes the store in this process.
+async fn delete_here(settings: &Settings, name: &DatasetName) -> anyhow::Result<()> {
+    // Without a file there is nothing to delete, and this command should not create it.
+    store_to_read(settings).await?.close().await;
+    let _locked = lock(&settings.ports)?;
+    let store = store_to_change(&settings.ports).await?;
+    let outcome = store.delete_dataset(name).await;
+    store.close().await;
+    match outcome? {
+        DeleteOutcome::Deleted => Ok(()),
+        DeleteOutcome::Missing => bail!(Refusal::no_dataset_to_delete(name).failure.message),
+        DeleteOutcome::InUse { uploads } => {
+            bail!(Refusal::dataset_in_use(name, uploads).failure.message)
+        }
+    }
+}
+
+/// The `carga serve` that uses the store in the data directory.
+fn running_server(ports: &PortSettings) -> Option<SocketAddr> {
+    DataDir::server(instance::directory_of_store(ports)?)
+}
+
+/// Locks the data directory, if the store is in it.
+fn lock(ports: &PortSettings) -> anyhow::Result<Option<DataDir>> {
+    let directory = instance::directory_of_store(ports);
+    let locked = directory.map(|path| DataDir::lock(path, "carga dataset"));
+    locked.transpose()
+}
+
+/// Connects to the store, and brings its schema up to date as `serve` and `import` do.
+async fn store_to_change(ports: &PortSettings) -> anyhow::Result<Arc<dyn Store>> {
+    let store = backends::store(ports, "carga", ports.migrate).await;
+    store
+        .map_err(|error| anyhow::anyhow!(error.chain()))
+        .context("cannot connect to the store")
+}
+
+async fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut pieces = Input::open(file).await?.pieces();
+    let mut definition = Vec::new();
+    loop {
+        let piece = pieces.try_next().await;
+        let piece = piece.with_context(|| format!("cannot read {}", file.display()))?;
+        let Some(piece) = piece else {
+            return Ok(definition);
+        };
+        definition.extend_from_slice(&piece);
+        ensure!(
+            definition.len() <= MAX_DEFINITION_BYTES,
+            "{} has more than {MAX_DEFINITION_BYTES} bytes, which is too much for a definition",
+            file.display()
+        );
+    }
+}
+
+/// Parses a definition that this version can store.
+fn parse(json: &[u8]) -> anyhow::Result<Definition> {
+    let definition = Definition::from_json(json)?;
+    match definition.unsupported() {
+        Some(fault) => Err(fault.into()),
+        None => Ok(definition),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_view_has_the_quoted_name_of_its_dataset() {
+        let store = StoreLocation::Sqlite(PathBuf::from("carga.db"));
+        let name = "my \"sales\"".parse().unwrap();
+        assert_eq!(view_name(&store, &name), r#""datasets_my ""sales""_rows""#);
+    }
+}

@@ -1,0 +1,40 @@
+//! A dataset: a table with declared columns and types.
+//!
+//! A [`Definition`] declares the columns, and says how the cells of a file are read into them.
+//! [`change()`] decides which later definitions the table can take. The table has the declared
+//! names, so [`quote_identifier`] quotes them in SQL. [`folded_name`] tells whether two names are
+//! spellings of one.
+
+mod change;
+mod column;
+mod column_rules;
+mod definition;
+mod fields;
+mod folding;
+mod identifier;
+mod meanings;
+mod name;
+pub mod time_format;
+
+use jiff::Timestamp;
+
+pub use change::{Change, change};
+pub use column::{ColumnDefinition, ColumnType, TypedColumn};
+pub use definition::{Definition, Mode};
+pub use fields::DefinitionFault;
+pub use folding::folded_name;
+pub use identifier::quote_identifier;
+pub use name::{DatasetName, NameFault, check_column_name};
+
+/// A dataset as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// The name in requests, and in the name of its table.
+    pub name: DatasetName,
+    /// The latest definition.
+    pub definition: Definition,
+    /// When the dataset was created.
+    pub created_at: Timestamp,
+    /// When the definition changed last.
+    pub updated_at: Timestamp,
+}

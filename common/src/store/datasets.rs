@@ -1,0 +1,79 @@
+//! Datasets and their tables.
+//!
+//! # Promises
+//!
+//! - A dataset is read back as it was put.
+//! - A definition and its table change together, or both stay as they are.
+//! - Putting the same definition again changes nothing, not even the time of the last change.
+//! - A change that the table cannot take is *refused* with its reason, and changes nothing.
+//! - Of several concurrent callers that put a new dataset, exactly one creates it.
+//! - A dataset whose uploads are receiving, are processing, keep rows, or have rows that must still
+//!   be removed is not deleted. Deleting it deletes its table and its view.
+//! - A deletion and a new upload of the same dataset exclude each other. Either the dataset is in
+//!   use, or the creation of the upload is *not found*.
+//! - Consecutive pages of the list neither skip nor repeat a dataset. A page is bounded in bytes,
+//!   however large the definitions are.
+//! - A row is stored if it is not wider than the store says.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::dataset::{Dataset, DatasetName, Definition};
+use crate::error::PortResult;
+
+/// The outcome of putting a definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// The dataset is new, and its table has been created.
+    Created,
+    /// The dataset has this definition already.
+    Unchanged,
+    /// The definition has been replaced, and the table has the columns that were added.
+    Changed,
+    /// The table cannot take the change, for this reason. Nothing has changed.
+    Refused(String),
+}
+
+/// The outcome of deleting a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteOutcome {
+    /// The dataset, its table and its view are gone.
+    Deleted,
+    /// There is no such dataset.
+    Missing,
+    /// Some uploads need the table. Nothing has changed.
+    InUse {
+        /// The number of these uploads.
+        uploads: u64,
+    },
+}
+
+/// Datasets and their tables. See the module for its promises.
+#[async_trait]
+pub trait DatasetStore: fmt::Debug + Send + Sync {
+    /// Creates a dataset, or replaces its definition. The record and the table change in one
+    /// transaction. If others keep the table locked, the call is *unavailable* after a short wait.
+    async fn put_dataset(
+        &self,
+        name: &DatasetName,
+        definition: &Definition,
+    ) -> PortResult<PutOutcome>;
+
+    /// One dataset; `None` if the name is unknown.
+    async fn dataset(&self, name: &DatasetName) -> PortResult<Option<Dataset>>;
+
+    /// Datasets by name, in the order of the names' bytes, from the first one behind `after`. Large
+    /// definitions make a page shorter than the limit. Only the page behind the last dataset is
+    /// empty.
+    async fn datasets(&self, after: Option<&DatasetName>, limit: u32) -> PortResult<Vec<Dataset>>;
+
+    /// Deletes a dataset that no upload needs. The records of its uploads stay.
+    async fn delete_dataset(&self, name: &DatasetName) -> PortResult<DeleteOutcome>;
+
+    /// The most bytes of a row of a dataset, as [`RowWidth`](crate::typed::RowWidth) counts them;
+    /// `None` if there is no limit.
+    fn max_row_bytes(&self) -> Option<usize> {
+        None
+    }
+}

@@ -1,0 +1,256 @@
+//! Datasets and their tables. Each dataset has a table and a view in the schema `datasets`.
+//!
+//! A change of a dataset locks its record, and a new upload of the dataset shares this lock. A
+//! deletion and a new upload therefore never pass each other.
+
+mod ddl;
+
+use std::ops::RangeInclusive;
+
+use async_trait::async_trait;
+use jiff_sqlx::Timestamp as SqlTimestamp;
+use sqlx::types::Json;
+use sqlx::{Connection, PgConnection};
+
+pub(super) use self::ddl::table;
+use super::PostgresStore;
+use super::connections::{LONG, SHORT};
+use crate::dataset::{Change, Dataset, DatasetName, Definition, change};
+use crate::error::PortResult;
+use crate::store::rules;
+use crate::store::sql::{self, DATASET_PAGE_BYTES};
+use crate::store::{DatasetStore, DeleteOutcome, PutOutcome};
+use crate::typed::POSTGRES_ROW_BYTES;
+use crate::upload::{UploadDataset, UploadId};
+
+/// How long a change waits for each lock. Uploads that store rows wait behind it meanwhile.
+const WAIT_BRIEFLY: &str = "SELECT set_config('lock_timeout', '2s', true)";
+
+/// Lets the changes of one dataset take turns. A new dataset has no record that could be locked.
+/// Locks with two keys never collide with locks with one key, such as the fence.
+const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock(1684108385, hashtext($1))";
+
+/// Counts the uploads that need the table of a dataset. Only these statuses keep no rows, so an
+/// upload whose status a newer build wrote counts too.
+const COUNT_USES: &str = "SELECT count(*) FROM uploads
+    WHERE dataset ->> 'name' = $1
+      AND (cleanup_pending OR status NOT IN ('failed', 'cancelled', 'undone') AND expired_at IS NULL)";
+
+/// Selects datasets. `$1` to `$3`: the name before the page, the most datasets, the most bytes.
+const PAGE: &str = "WITH
+    next AS (SELECT name, octet_length(definition::text) AS bytes FROM datasets
+             WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT $2),
+    sized AS (SELECT name, sum(bytes) OVER (ORDER BY name) - bytes AS bytes_before FROM next)
+    SELECT d.name, d.definition::text, d.created_at, d.updated_at
+    FROM sized s JOIN datasets d ON d.name = s.name
+    WHERE s.bytes_before < $3 ORDER BY d.name";
+
+#[async_trait]
+impl DatasetStore for PostgresStore {
+    async fn put_dataset(
+        &self,
+        name: &DatasetName,
+        definition: &Definition,
+    ) -> PortResult<PutOutcome> {
+        self.call("store.put_dataset", LONG, async |connection| {
+            put(connection, name, definition).await
+        })
+        .await
+    }
+
+    async fn dataset(&self, name: &DatasetName) -> PortResult<Option<Dataset>> {
+        self.call("store.dataset", SHORT, async |connection| {
+            let found: Option<Record> = sqlx::query_as(
+                "SELECT name, definition::text, created_at, updated_at FROM datasets WHERE name = $1",
+            )
+            .bind(name.as_str())
+            .fetch_optional(connection)
+            .await?;
+            found.map(dataset).transpose()
+        })
+        .await
+    }
+
+    async fn datasets(&self, after: Option<&DatasetName>, limit: u32) -> PortResult<Vec<Dataset>> {
+        self.call("store.datasets", SHORT, async |connection| {
+            let found: Vec<Record> = sqlx::query_as(PAGE)
+                .bind(after.map(DatasetName::as_str))
+                .bind(i64::from(limit))
+                .bind(DATASET_PAGE_BYTES)
+                .fetch_all(connection)
+                .await?;
+            found.into_iter().map(dataset).collect()
+        })
+        .await
+    }
+
+    async fn delete_dataset(&self, name: &DatasetName) -> PortResult<DeleteOutcome> {
+        self.call("store.delete_dataset", LONG, async |connection| {
+            delete(connection, name).await
+        })
+        .await
+    }
+
+    fn max_row_bytes(&self) -> Option<usize> {
+        Some(POSTGRES_ROW_BYTES)
+    }
+}
+
+/// The columns `name`, `definition`, `created_at` and `updated_at`.
+type Record = (String, String, SqlTimestamp, SqlTimestamp);
+
+fn dataset((name, definition, created_at, updated_at): Record) -> sqlx::Result<Dataset> {
+    Ok(Dataset {
+        name: sql::parsed("name", &name)?,
+        definition: parse(&definition)?,
+        created_at: created_at.to_jiff(),
+        updated_at: updated_at.to_jiff(),
+    })
+}
+
+fn parse(definition: &str) -> sqlx::Result<Definition> {
+    let parsed = Definition::from_json(definition.as_bytes());
+    parsed.map_err(|fault| sqlx::Error::Decode(Box::new(fault)))
+}
+
+async fn put(
+    connection: &mut PgConnection,
+    name: &DatasetName,
+    definition: &Definition,
+) -> sqlx::Result<PutOutcome> {
+    let mut transaction = connection.begin().await?;
+    let (outcome, statements) = match lock(&mut transaction, name).await? {
+        None => (PutOutcome::Created, ddl::create(name, definition)),
+        Some(known) => match change(&parse(&known)?, definition) {
+            Change::None => return Ok(PutOutcome::Unchanged),
+            Change::Refused(reason) => return Ok(PutOutcome::Refused(reason)),
+            Change::Rules => (PutOutcome::Changed, Vec::new()),
+            Change::AddColumns(columns) => (PutOutcome::Changed, ddl::add_columns(name, &columns)),
+        },
+    };
+    if let Err(error) = run(&mut transaction, &statements).await {
+        return match refusal(&error) {
+            Some(reason) => Ok(PutOutcome::Refused(reason)),
+            None => Err(error),
+        };
+    }
+    sqlx::query(
+        "INSERT INTO datasets (name, definition) VALUES ($1, $2)
+         ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, updated_at = now()",
+    )
+    .bind(name.as_str())
+    .bind(Json(definition.to_json()))
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(outcome)
+}
+
+async fn delete(connection: &mut PgConnection, name: &DatasetName) -> sqlx::Result<DeleteOutcome> {
+    let mut transaction = connection.begin().await?;
+    if lock(&mut transaction, name).await?.is_none() {
+        return Ok(DeleteOutcome::Missing);
+    }
+    // This statement is younger than the lock, so it sees every upload that was created before.
+    let uses: i64 = sqlx::query_scalar(COUNT_USES)
+        .bind(name.as_str())
+        .fetch_one(&mut *transaction)
+        .await?;
+    let uploads = sql::count("count(*)", uses)?;
+    if uploads > 0 {
+        return Ok(DeleteOutcome::InUse { uploads });
+    }
+    run(&mut transaction, &ddl::delete(name)).await?;
+    sqlx::query("DELETE FROM datasets WHERE name = $1")
+        .bind(name.as_str())
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(DeleteOutcome::Deleted)
+}
+
+/// Begins a change of a dataset: locks its record, and returns its definition. Nothing in the
+/// transaction waits long for a lock.
+async fn lock(connection: &mut PgConnection, name: &DatasetName) -> sqlx::Result<Option<String>> {
+    sqlx::query(WAIT_BRIEFLY).execute(&mut *connection).await?;
+    sqlx::query(TAKE_TURN)
+        .bind(name.as_str())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query_scalar("SELECT definition::text FROM datasets WHERE name = $1 FOR UPDATE")
+        .bind(name.as_str())
+        .fetch_optional(connection)
+        .await
+}
+
+async fn run(connection: &mut PgConnection, statements: &[String]) -> sqlx::Result<()> {
+    for statement in statements {
+        sqlx::query(statement)
+            .persistent(false)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The reason why the table of a dataset cannot be made or changed, if somebody has made or changed
+/// something in the schema `datasets` by hand.
+fn refusal(error: &sqlx::Error) -> Option<String> {
+    let error = error.as_database_error()?;
+    let remedy = match error.code()?.as_ref() {
+        // In order: an existing table, view or index; an existing type.
+        "42P07" | "42710" => {
+            "something of this name was made by hand in the schema \"datasets\"; rename it or drop it"
+        }
+        // In order: an existing column, a missing table, a view with other columns, not a view,
+        // too many columns including dropped ones.
+        "42701" | "42P01" | "42P16" | "42809" | "54011" => {
+            "the table or view of the dataset was changed by hand; undo that change, or declare a new dataset"
+        }
+        _ => return None,
+    };
+    Some(format!("{}: {remedy}", error.message()))
+}
+
+/// Shares the record of an upload's dataset until the end of the transaction, so that the dataset
+/// is not deleted meanwhile. Returns false if the dataset is missing, or does not take the rows.
+pub(super) async fn share(
+    connection: &mut PgConnection,
+    dataset: &UploadDataset,
+) -> sqlx::Result<bool> {
+    let definition: Option<String> =
+        sqlx::query_scalar("SELECT definition::text FROM datasets WHERE name = $1 FOR SHARE")
+            .bind(dataset.name.as_str())
+            .fetch_optional(connection)
+            .await?;
+    match definition {
+        Some(definition) => Ok(rules::takes_rows(&parse(&definition)?, dataset)),
+        None => Ok(false),
+    }
+}
+
+/// Removes rows of an upload from the table of its dataset, unless the table is gone.
+pub(super) async fn remove_rows(
+    connection: &mut PgConnection,
+    dataset: &str,
+    id: UploadId,
+    row_numbers: RangeInclusive<i64>,
+) -> sqlx::Result<()> {
+    let table = table(dataset);
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(&table)
+        .fetch_one(&mut *connection)
+        .await?;
+    if exists {
+        let delete =
+            format!("DELETE FROM {table} WHERE upload_id = $1 AND row_number BETWEEN $2 AND $3");
+        sqlx::query(&delete)
+            .persistent(false)
+            .bind(id.as_uuid())
+            .bind(row_numbers.start())
+            .bind(row_numbers.end())
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! The statements that make and change the table and the view of a dataset.
+
+use crate::dataset::{
+    ColumnDefinition, ColumnType, DatasetName, Definition, TypedColumn, quote_identifier,
+};
+
+/// Rows of one upload are consecutive, so a block range index finds them. Several values per block
+/// range are needed, because a worker stores uploads side by side, and ids that clients choose are
+/// random.
+const INDEX: &str = "USING brin (upload_id uuid_minmax_multi_ops, row_number)
+    WITH (pages_per_range = 32, autosummarize = on)";
+
+/// Autovacuum adds new blocks to the index, and must do so more often than by default.
+const STORAGE: &str = "WITH (autovacuum_vacuum_insert_scale_factor = 0.005)";
+
+/// The table of a dataset, quoted and with its schema.
+pub(in crate::store::postgres) fn table(name: &str) -> String {
+    format!("datasets.{}", quote_identifier(name))
+}
+
+fn view(name: &DatasetName) -> String {
+    table(&format!("{name}_rows"))
+}
+
+/// The statements for a new dataset.
+pub(super) fn create(name: &DatasetName, definition: &Definition) -> Vec<String> {
+    let table = table(name.as_str());
+    let columns: String = definition.columns.iter().map(declaration).collect();
+    vec![
+        format!(
+            "CREATE TABLE {table} ({columns}upload_id uuid NOT NULL, row_number bigint NOT NULL) {STORAGE}"
+        ),
+        format!("CREATE INDEX ON {table} {INDEX}"),
+        // Without OR REPLACE, so that a view of this name that somebody else has made is an error.
+        format!("CREATE VIEW {} AS {}", view(name), visible_rows(&table)),
+    ]
+}
+
+/// The statements that add columns to the table and its view. Rows that are in the table have no
+/// value for them.
+///
+/// The first statement locks the view and changes nothing. Readers of the view lock the view before
+/// the table, so a lock on the table before the view could be a deadlock.
+pub(super) fn add_columns(name: &DatasetName, columns: &[TypedColumn]) -> Vec<String> {
+    let table = table(name.as_str());
+    let columns: Vec<String> = columns
+        .iter()
+        .map(|column| {
+            let name = quote_identifier(&column.name);
+            format!("ADD COLUMN {name} {}", sql_type(column.kind))
+        })
+        .collect();
+    let replace_view = format!(
+        "CREATE OR REPLACE VIEW {} AS {}",
+        view(name),
+        visible_rows(&table)
+    );
+    vec![
+        replace_view.clone(),
+        format!("ALTER TABLE {table} {}", columns.join(", ")),
+        replace_view,
+    ]
+}
+
+/// The statements that delete the table and its view.
+pub(super) fn delete(name: &DatasetName) -> [String; 2] {
+    [
+        format!("DROP VIEW IF EXISTS {}", view(name)),
+        format!("DROP TABLE IF EXISTS {}", table(name.as_str())),
+    ]
+}
+
+/// The rows of uploads that ended well. The columns are in the order of the table, so that columns
+/// which are added later become the last ones. Postgres cannot replace a view otherwise.
+fn visible_rows(table: &str) -> String {
+    format!(
+        "SELECT r.* FROM {table} r JOIN uploads u ON u.id = r.upload_id
+         WHERE u.status IN ('completed', 'partial') AND u.expired_at IS NULL"
+    )
+}
+
+fn declaration(column: &ColumnDefinition) -> String {
+    let name = quote_identifier(&column.name);
+    let kind = sql_type(column.kind);
+    match column.required {
+        true => format!("{name} {kind} NOT NULL, "),
+        false => format!("{name} {kind}, "),
+    }
+}
+
+fn sql_type(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Text => "text",
+        ColumnType::Integer => "bigint",
+        ColumnType::Numeric => "numeric",
+        ColumnType::Float => "double precision",
+        ColumnType::Boolean => "boolean",
+        ColumnType::Date => "date",
+        ColumnType::Timestamp => "timestamptz",
+        ColumnType::Uuid => "uuid",
+        ColumnType::Json => "jsonb",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> DatasetName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_dataset_gets_a_table_an_index_and_a_view() {
+        let definition = br#"{ "columns": [
+            { "name": "sku", "type": "text", "required": true },
+            { "name": "a\"b", "type": "float" }
+        ] }"#;
+        let definition = Definition::from_json(definition).unwrap();
+        let statements = create(&name("x\"y"), &definition);
+        let starts = [
+            "CREATE TABLE datasets.\"x\"\"y\" (\"sku\" text NOT NULL, \"a\"\"b\" double precision, \
+             upload_id uuid NOT NULL, row_number bigint NOT NULL) WITH (",
+            "CREATE INDEX ON datasets.\"x\"\"y\" USING brin (",
+            "CREATE VIEW datasets.\"x\"\"y_rows\" AS SELECT r.* FROM datasets.\"x\"\"y\" r JOIN ",
+        ];
+        assert_eq!(statements.len(), starts.len());
+        for (statement, start) in statements.iter().zip(starts) {
+            assert!(statement.starts_with(start), "{statement}");
+        }
+    }
+
+    #[test]
+    fn added_columns_come_to_the_table_between_two_replacements_of_the_view() {
+        let columns = [("a", ColumnType::Json), ("b", ColumnType::Timestamp)];
+        let columns = columns.map(|(name, kind)| TypedColumn {
+            name: name.to_owned(),
+            kind,
+        });
+        let statements = add_columns(&name("sales"), &columns);
+        let starts = [
+            "CREATE OR REPLACE VIEW datasets.\"sales_rows\" AS ",
+            "ALTER TABLE datasets.\"sales\" ADD COLUMN \"a\" jsonb, ADD COLUMN \"b\" timestamptz",
+            "CREATE OR REPLACE VIEW datasets.\"sales_rows\" AS ",
+        ];
+        assert_eq!(statements.len(), starts.len());
+        for (statement, start) in statements.iter().zip(starts) {
+            assert!(statement.starts_with(start), "{statement}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The promises of `DatasetStore`, and those of the other subjects for uploads of a dataset.
+
+pub(super) mod definitions;
+pub(super) mod rows;
+pub(super) mod use_by_uploads;
+mod values;
+
+use anyhow::{Result, ensure};
+use carga_common::dataset::{DatasetName, Definition};
+use carga_common::store::{ArchivedBatch, NewUpload, PutOutcome, Store, StoredRow};
+use carga_common::upload::{UploadDataset, UploadId};
+use serde_json::{Value, json};
+
+use super::{Relation, StoreFixture, end_well, new_upload, store_new};
+use crate::sample;
+
+/// The cells of a typed row: canonical texts, or NULL.
+type Cells = Vec<Option<String>>;
+
+fn name(text: &str) -> Result<DatasetName> {
+    Ok(text.parse()?)
+}
+
+/// A definition with a list of columns, as in requests.
+fn definition(columns: &Value) -> Result<Definition> {
+    let json = json!({ "columns": columns }).to_string();
+    Ok(Definition::from_json(json.as_bytes())?)
+}
+
+/// The definition whose rows are the sample's rows.
+pub(super) fn sample_definition() -> Result<Definition> {
+    definition(&json!([
+        { "name": "number", "type": "integer", "required": true },
+        { "name": "name", "type": "text" },
+    ]))
+}
+
+/// Creates a dataset.
+async fn create(store: &dyn Store, name: &DatasetName, definition: &Definition) -> Result<()> {
+    let outcome = store.put_dataset(name, definition).await?;
+    ensure!(outcome == PutOutcome::Created, "{name}: {outcome:?}");
+    Ok(())
+}
+
+/// An upload of a dataset that has this definition.
+fn new_typed_upload(id: UploadId, name: &DatasetName, definition: &Definition) -> NewUpload {
+    let dataset = UploadDataset {
+        name: name.clone(),
+        columns: definition.typed_columns(),
+        missing: vec!["name".to_owned()],
+        ignored: vec!["a column of the file".to_owned()],
+    };
+    NewUpload {
+        dataset: Some(dataset),
+        ..new_upload(id, vec!["a column of the file".to_owned()])
+    }
+}
+
+/// Creates an upload of a dataset that has this definition.
+async fn begin(store: &dyn Store, name: &DatasetName, definition: &Definition) -> Result<UploadId> {
+    let id = UploadId::generate();
+    let new = new_typed_upload(id, name, definition);
+    store.create(&new).await?;
+    Ok(id)
+}
+
+/// Batches of up to 1,000 rows each.
+fn batches(id: UploadId, definition: &Definition, rows: &[Cells]) -> Result<Vec<ArchivedBatch>> {
+    let columns = definition.typed_columns().into_iter();
+    let columns: Vec<String> = columns.map(|column| column.name).collect();
+    sample::typed_batches_of(id, &columns, rows.to_vec(), 1000)
+}
+
+/// The first sample rows.
+fn sample_cells(count: u64) -> Vec<Cells> {
+    let cells = |number| sample::cells(number).into_iter().map(Some).collect();
+    (1..=count).map(cells).collect()
+}
+
+/// Creates an upload of a dataset, stores its rows and completes it.
+async fn complete(
+    store: &dyn Store,
+    name: &DatasetName,
+    definition: &Definition,
+    rows: &[Cells],
+) -> Result<UploadId> {
+    let id = begin(store, name, definition).await?;
+    let batches = batches(id, definition, rows)?;
+    store_new(store, &batches).await?;
+    end_well(store, id, batches.len() as u32, rows.len() as u64).await?;
+    Ok(id)
+}
+
+/// The rows of one upload in the table or view of a dataset, with the columns of the definition.
+/// Checks that they are numbered without a gap.
+async fn stored<F: StoreFixture>(
+    fixture: &F,
+    relation: Relation,
+    (name, definition): (&DatasetName, &Definition),
+    id: UploadId,
+) -> Result<Vec<Cells>> {
+    let columns = definition.typed_columns();
+    let rows = fixture.typed_rows(name, relation, &columns).await?;
+    let rows = rows.into_iter().filter(|(upload, _)| *upload == id);
+    let rows: Vec<StoredRow> = rows.map(|(_, row)| row).collect();
+    let numbers = rows.iter().map(|row| row.row_number);
+    ensure!(numbers.eq(1..=rows.len() as u64), "{rows:?}");
+    Ok(rows.into_iter().map(|row| row.fields).collect())
+}
+
+/// The number of rows of all uploads in the table or view of a dataset.
+async fn count<F: StoreFixture>(
+    fixture: &F,
+    relation: Relation,
+    name: &DatasetName,
+) -> Result<usize> {
+    Ok(fixture.typed_rows(name, relation, &[]).await?.len())
+}

@@ -1,0 +1,242 @@
+//! Converts the cells of a file into values of a dataset's types, or says why they are none.
+//!
+//! A value travels as its canonical text, so that two spellings of one value are stored alike and
+//! the worker need not parse strictly:
+//!
+//! | Type | Canonical text |
+//! |---|---|
+//! | text | the cell as it is |
+//! | integer | `-?(0\|[1-9][0-9]*)` in 64 bits, never `-0` |
+//! | numeric | the same with a fraction; zeros at its end are kept; no exponent |
+//! | float | the shortest digits that give the same 64 bits; never `-0.0` |
+//! | boolean | `true` or `false` |
+//! | date | `YYYY-MM-DD`, from year 1 to year 9999 |
+//! | timestamp | `YYYY-MM-DDTHH:MM:SS.ffffffZ` |
+//! | uuid | lower case with hyphens |
+//! | json | the cell as it is |
+//!
+//! # Rules for every type
+//!
+//! - A cell that equals a word for NULL, with all its blanks, is NULL.
+//! - Blanks and tabs around a value are ignored, except in text and json.
+//! - Nothing is rounded, cut or moved to make it fit: a value that the type cannot hold exactly is
+//!   a fault. A float is the exception, since it is rounded to 53 bits.
+//! - A message never contains the cell. It says if the cell is blank.
+//!
+//! Each type has its own rules in its file.
+
+mod boolean;
+mod date;
+mod float;
+mod json;
+mod number;
+#[cfg(test)]
+mod tests;
+mod timestamp;
+mod uuid;
+pub(crate) mod wording;
+
+use carga_common::dataset::{ColumnDefinition, ColumnType, Definition};
+
+use boolean::BooleanWords;
+use date::DeclaredFormat;
+use number::NumberRules;
+
+/// The most characters of a declared word or currency in a message.
+const WORD_CHARS: usize = 30;
+
+/// The rules for the cells of one column.
+#[derive(Debug, Clone)]
+pub struct ColumnRules {
+    kind: ColumnType,
+    required: bool,
+    null: Vec<String>,
+    number: NumberRules,
+    words: BooleanWords,
+    format: Option<DeclaredFormat>,
+}
+
+impl ColumnRules {
+    /// Prepares the rules of a column of this definition.
+    pub fn new(definition: &Definition, column: &ColumnDefinition) -> Self {
+        Self {
+            kind: column.kind,
+            required: column.required,
+            null: definition.null_words(column).to_vec(),
+            number: NumberRules::new(column),
+            words: BooleanWords::new(column),
+            format: column.format.as_deref().map(DeclaredFormat::new),
+        }
+    }
+
+    /// Whether a cell means NULL.
+    pub fn is_null(&self, cell: &str) -> bool {
+        self.null.iter().any(|word| word == cell)
+    }
+
+    /// Appends the canonical text of a cell, and returns its span. NULL has none.
+    fn convert(&self, cell: &str, text: &mut String) -> Result<Option<(usize, usize)>, Fault> {
+        if self.is_null(cell) {
+            return self.check_null().map(|()| None);
+        }
+        let start = text.len();
+        canonical(self, cell, text)?;
+        Ok(Some((start, text.len())))
+    }
+
+    fn check_null(&self) -> Result<(), Fault> {
+        match self.required {
+            true => Err(Fault::missing_value()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Why a cell cannot be stored in its column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// `wrong_type`, `out_of_range` or `missing_value`.
+    pub code: &'static str,
+    /// The explanation, for people. It does not contain the cell.
+    pub message: String,
+}
+
+impl Fault {
+    fn wrong_type(message: impl Into<String>) -> Self {
+        Self {
+            code: "wrong_type",
+            message: message.into(),
+        }
+    }
+
+    fn out_of_range(message: impl Into<String>) -> Self {
+        Self {
+            code: "out_of_range",
+            message: message.into(),
+        }
+    }
+
+    /// The fault of a cell without a value. Such cells are often meant as NULL.
+    fn blank(kind: ColumnType, cell: &str) -> Self {
+        let (state, text) = match cell.is_empty() {
+            true => ("is empty", "`\"\"`"),
+            false => ("has only blanks", "their text, with all its blanks,"),
+        };
+        Self::wrong_type(format!(
+            "expected a value of type {kind}, and the cell {state}; if such cells mean NULL, add {text} to the list `null` of the definition or of the column"
+        ))
+    }
+
+    fn missing_value() -> Self {
+        Self {
+            code: "missing_value",
+            message: "the column is required, and the cell is missing or means NULL".to_owned(),
+        }
+    }
+
+    fn in_column(self, column: usize) -> CellFault {
+        CellFault {
+            column,
+            code: self.code,
+            message: self.message,
+        }
+    }
+}
+
+/// A fault of one cell of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellFault {
+    /// The index of the file's column, from 0.
+    pub column: usize,
+    /// `wrong_type`, `out_of_range` or `missing_value`.
+    pub code: &'static str,
+    /// The explanation, for people. It does not contain the cell.
+    pub message: String,
+}
+
+/// Appends the canonical text of a cell that is not NULL. A cell with a fault appends nothing.
+pub fn canonical(rules: &ColumnRules, cell: &str, out: &mut String) -> Result<(), Fault> {
+    let value = cell.trim_matches([' ', '\t']);
+    let converted = match rules.kind {
+        ColumnType::Text => {
+            out.push_str(cell);
+            Ok(())
+        }
+        ColumnType::Integer => number::integer(&rules.number, value, out),
+        ColumnType::Numeric => number::numeric(&rules.number, value, out),
+        ColumnType::Float => float::canonical(&rules.number, value, out),
+        ColumnType::Boolean => boolean::canonical(&rules.words, value, out),
+        ColumnType::Date => date::canonical(rules.format.as_ref(), value, out),
+        ColumnType::Timestamp => timestamp::canonical(rules.format.as_ref(), value, out),
+        ColumnType::Uuid => uuid::canonical(value, out),
+        ColumnType::Json => json::canonical(cell, out),
+    };
+    // Not before the conversion, because an empty text may be a word for true or false.
+    converted.map_err(|fault| match cell.trim().is_empty() {
+        true => Fault::blank(rules.kind, cell),
+        false => fault,
+    })
+}
+
+/// Converts the rows of one file, one after the other, into the columns of a dataset.
+#[derive(Debug)]
+pub struct Converter {
+    /// The rules of each column of the dataset.
+    rules: Vec<ColumnRules>,
+    /// A column of the file and the column of the dataset that it fills, in the file's order.
+    pairs: Vec<(usize, usize)>,
+    /// The canonical texts of the current row. Rows share the buffer, so that a row allocates
+    /// nothing.
+    text: String,
+    /// Where each column of the dataset is in `text`; `None` for NULL.
+    spans: Vec<Option<(usize, usize)>>,
+}
+
+impl Converter {
+    /// Prepares a converter. `sources` has the index of the file's column for each column of the
+    /// dataset, or `None` for a column that the file lacks. That column is always NULL.
+    pub fn new(definition: &Definition, sources: &[Option<usize>], file_columns: usize) -> Self {
+        let columns = definition.columns.iter();
+        let rules: Vec<_> = columns
+            .map(|column| ColumnRules::new(definition, column))
+            .collect();
+        let sources = sources.iter().take(rules.len()).enumerate();
+        let mut pairs: Vec<_> = sources
+            .filter_map(|(column, source)| source.map(|source| (source, column)))
+            .filter(|(source, _)| *source < file_columns)
+            .collect();
+        pairs.sort_unstable();
+        Self {
+            spans: vec![None; rules.len()],
+            rules,
+            pairs,
+            text: String::new(),
+        }
+    }
+
+    /// Converts a row. The cells are in the file's order, and cells that are missing at the end are
+    /// NULL. Returns the fault of the first cell that has one.
+    pub fn convert<'a>(&mut self, cells: impl Iterator<Item = &'a str>) -> Result<(), CellFault> {
+        self.text.clear();
+        self.spans.fill(None);
+        let mut pairs = self.pairs.iter().peekable();
+        for (source, cell) in cells.enumerate() {
+            while let Some((_, column)) = pairs.next_if(|(wanted, _)| *wanted == source) {
+                let converted = self.rules[*column].convert(cell, &mut self.text);
+                self.spans[*column] = converted.map_err(|fault| fault.in_column(source))?;
+            }
+        }
+        for (source, column) in pairs {
+            let checked = self.rules[*column].check_null();
+            checked.map_err(|fault| fault.in_column(*source))?;
+        }
+        Ok(())
+    }
+
+    /// The canonical texts of the row that was converted last, in the definition's order. NULL is
+    /// `None`.
+    pub fn cells(&self) -> impl Iterator<Item = Option<&str>> {
+        let spans = self.spans.iter();
+        spans.map(move |span| span.map(|(start, end)| &self.text[start..end]))
+    }
+}
