@@ -12,6 +12,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{DataFile, directory};
+use crate::dataset;
 use crate::rig::{ByProcess, Carga, Rig, mib, new_data_directory};
 
 /// One way of importing a file. Each round measures all arms.
@@ -25,6 +26,10 @@ pub(crate) enum Arm {
     CopyTyped,
     /// An upload with curl until `completed`: API, broker, one worker, archive, landing table.
     Distributed,
+    /// The same into a dataset, whose table has the types of `CopyTyped`.
+    DistributedTyped,
+    /// `carga import` into a dataset on Postgres; the other ports are plain files.
+    ImportTyped,
     /// `carga import` into an empty data directory, on SQLite and plain files, from start to exit.
     Embedded,
     /// `sqlite3 .import` into a plain table.
@@ -40,6 +45,8 @@ impl Arm {
             Self::CopyLanding => r"psql \copy, encoded before, landing table",
             Self::CopyTyped => r"psql \copy, CSV, typed table",
             Self::Distributed => "carga-api + 1 carga-worker",
+            Self::DistributedTyped => "carga-api + 1 carga-worker, typed table",
+            Self::ImportTyped => "carga import, typed table in Postgres",
             Self::Embedded => "carga import",
             Self::Sqlite => "sqlite3 .import",
             Self::Pgloader => "pgloader, text columns",
@@ -105,14 +112,30 @@ impl Arm {
                 })
                 .await
             }
-            Self::Distributed => distributed(rig, carga, file).await,
+            Self::Distributed => distributed(rig, carga, file, "", "landing").await,
+            Self::DistributedTyped => {
+                dataset::declare(rig, carga, file).await?;
+                let query = format!("?dataset={}", dataset::NAME);
+                distributed(rig, carga, file, &query, dataset::TABLE).await
+            }
+            Self::ImportTyped => {
+                dataset::declare(rig, carga, file).await?;
+                on_postgres(rig, file, dataset::TABLE, || import_typed(rig, file)).await
+            }
             Self::Embedded => embedded(rig, file).await,
             Self::Sqlite => sqlite(rig, file).await,
         }
     }
 }
 
-async fn distributed(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<Run> {
+/// An upload with this query, whose rows go into this table.
+async fn distributed(
+    rig: &Rig,
+    carga: &Carga,
+    file: &DataFile,
+    query: &str,
+    table: &str,
+) -> Result<Run> {
     carga.reset_peaks()?;
     let cpu = || {
         let mut cpu = rig.server_cpu();
@@ -120,14 +143,14 @@ async fn distributed(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<Run> {
         cpu
     };
     let before = cpu();
-    let imported = carga.import(file, 1).await?;
+    let imported = carga.import_with(query, file, 1).await?;
     let run = Run {
         seconds: imported.completed.as_secs_f64(),
         accepted_seconds: Some(imported.accepted.as_secs_f64()),
         cpu_seconds: cpu_spent(&before, &cpu()),
         peak_mib: carga.peak_mib(),
     };
-    check_count(file, rig.count("landing").await?)?;
+    check_count(file, rig.count(table).await?)?;
     Ok(run)
 }
 
@@ -142,6 +165,17 @@ async fn embedded(rig: &Rig, file: &DataFile) -> Result<Run> {
     let run = RunningCommand::start("carga", carga)?.finish()?;
     check_count(file, sqlite_count(&data.join("carga.db"), "rows")?)?;
     Ok(run)
+}
+
+fn import_typed(rig: &Rig, file: &DataFile) -> Result<RunningCommand> {
+    let data = new_data_directory()?;
+    let mut carga = command(Binary::Carga)?;
+    carga
+        .args(["import", "--dataset", dataset::NAME])
+        .arg(&file.path)
+        .env("DATABASE_URL", rig.database_url())
+        .env("CARGA_DATA_DIR", &data);
+    RunningCommand::start("carga", carga)
 }
 
 async fn sqlite(rig: &Rig, file: &DataFile) -> Result<Run> {
@@ -177,7 +211,8 @@ async fn on_postgres(
     run.cpu_seconds
         .extend(servers.into_iter().filter(|(name, _)| name == "postgres"));
     check_count(file, rig.count(table).await?)?;
-    rig.execute(&format!("DROP TABLE {table}")).await?;
+    // The table of a dataset has a view.
+    rig.execute(&format!("DROP TABLE {table} CASCADE")).await?;
     Ok(run)
 }
 

@@ -5,6 +5,7 @@ mod arms;
 mod chart;
 mod compare;
 mod data;
+mod dataset;
 mod delay;
 mod export;
 mod flat;

@@ -182,11 +182,21 @@ impl Carga {
 
     /// Sends a file with curl and waits until it is stored. It is one of `concurrent` uploads.
     pub(crate) async fn import(&self, file: &DataFile, concurrent: u32) -> Result<Imported> {
+        self.import_with("", file, concurrent).await
+    }
+
+    /// Like `import`, with options as a query that begins with `?`.
+    pub(crate) async fn import_with(
+        &self,
+        query: &str,
+        file: &DataFile,
+        concurrent: u32,
+    ) -> Result<Imported> {
         let start = Instant::now();
         let answer = Command::new("curl")
             .args(["-sS", "--fail-with-body", "-F"])
             .arg(format!("file=@{}", file.path.display()))
-            .arg(format!("{}/uploads", self.url))
+            .arg(format!("{}/uploads{query}", self.url))
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .output()
