@@ -16,7 +16,7 @@ pub(crate) fn check_not_encoded(headers: &HeaderMap) -> Result<(), Refusal> {
     let remedy = "send the body as it is";
     let checked = check(headers, &header::CONTENT_ENCODING, &["identity"], remedy);
     checked.map_err(|refusal| Refusal {
-        // The answer to another kind proposes gzip and zstd.
+        // The answer to a refusal of another kind proposes gzip and zstd.
         kind: RefusalKind::Unsupported,
         ..refusal
     })

@@ -6,7 +6,7 @@ use carga_common::dataset::{DatasetName, NameFault};
 use carga_common::upload::UploadId;
 use carga_intake::refusal::Refusal;
 
-/// How many records a page of a list has if no option says it.
+/// The length of a page of a list without the option `limit`.
 pub(crate) const DEFAULT_LIMIT: u32 = 20;
 
 const MAX_LIMIT: u32 = 100;

@@ -138,7 +138,7 @@ pub(crate) enum Command {
 pub(crate) enum DatasetCommand {
     /// Create a dataset, or change its definition
     ///
-    /// A change can add columns at the end that are not required, and can change how cells are
+    /// A change can add columns at the end, if they are not required, and can change how cells are
     /// read. Other changes are refused.
     Put {
         /// The dataset's name
@@ -165,7 +165,7 @@ pub(crate) enum DatasetCommand {
 const OF_DATASETS: [&str; 2] = ["dataset", "unknown_columns"];
 
 /// The options that were given, as pairs of name and value. [`carga_intake::options`] defines them
-/// for requests as well. A preview does not convert cells, so it is without those of datasets.
+/// for requests as well. A preview does not convert cells, so it does not take [`OF_DATASETS`].
 #[derive(Debug, Clone)]
 pub(crate) struct FileOptions<const WITH_DATASETS: bool>(Vec<(String, String)>);
 

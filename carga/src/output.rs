@@ -28,19 +28,19 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// A text on one line of a terminal. Line ends are shown as `⏎`, because a message may quote a name
-/// with a line end, and what follows the line end would look like a line of Carga.
+/// with a line end, and the text after the line end would look like a line of Carga.
 pub(crate) fn one_line(text: &str) -> String {
     printable(&text.replace("\r\n", "⏎").replace(['\n', '\r'], "⏎"))
 }
 
-/// A JSON document for a terminal and for programs. The same characters as in [`printable`] are
+/// A JSON document for a terminal and for programs. The characters that [`printable`] escapes are
 /// escaped as in JSON, so that the document means the same.
 pub(crate) fn printable_json(value: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_string_pretty(value)?;
     let mut printable = String::with_capacity(text.len() + 1);
     for character in text.chars() {
         match is_obeyed(character) {
-            // JSON has such characters only inside of texts, and all of them have four digits.
+            // JSON has such characters only inside of texts. Four digits are enough for each.
             true => printable.push_str(&format!("\\u{:04x}", u32::from(character))),
             false => printable.push(character),
         }

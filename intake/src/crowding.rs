@@ -38,7 +38,7 @@ impl Slots {
     }
 }
 
-/// The right to receive one upload. Dropped, it passes to the newest request that waits.
+/// The right to receive one upload. When it is dropped, the newest request that waits gets it.
 #[derive(Debug)]
 pub struct UploadSlot(Arc<Mutex<Slots>>);
 

@@ -1,9 +1,9 @@
 //! Matches the columns of a file with those of a dataset, before any row is read.
 //!
 //! A column is found by its exact name, then by an exact text of its `from`, then by its name in
-//! another spelling, and then by a text of its `from` in another spelling. For each of these rules,
-//! a definition has no name that means two columns. Nothing is guessed: a file of which two columns
-//! mean the same one is refused, and so is a file without any column of the dataset.
+//! another spelling, and then by a text of its `from` in another spelling. In a definition, no name
+//! means two columns by the same rule. Nothing is guessed: a file is refused if two of its columns
+//! mean the same column by the same rule, or if it has no column of the dataset.
 
 mod file_names;
 mod nearest;
@@ -49,7 +49,7 @@ pub struct Matching {
 }
 
 /// Matches the columns of a file with those of a dataset. `renamed` has the columns whose names in
-/// the file were replaced. The refusal names every column at fault.
+/// the file were replaced. The refusal names the columns at fault.
 pub fn match_columns(
     definition: &Definition,
     file: &[String],
@@ -89,7 +89,7 @@ impl Matching {
     }
 }
 
-/// How a name in the file means a column. A column that an earlier rule finds is taken.
+/// How a name in the file means a column. Later rules leave out the columns that are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
     Name,

@@ -19,8 +19,8 @@ pub(crate) async fn not_found() -> ApiError {
     Refusal::new(RefusalKind::NotFound, "not_found", message).into()
 }
 
-/// Answers a request for a known path with an unsupported method. A client may have sent the
-/// definition of a dataset as it sends a file.
+/// Answers a request for a known path with an unsupported method. For datasets the message names
+/// `PUT`, because a client may have sent a definition with `POST`, like a file.
 pub(crate) async fn method_not_allowed(uri: Uri) -> ApiError {
     let message = match uri.path().starts_with("/datasets") {
         true => {

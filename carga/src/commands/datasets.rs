@@ -1,5 +1,5 @@
 //! `carga dataset`. SQLite has one writer at a time, so `put` and `delete` ask the `carga serve`
-//! that uses the data directory. If none runs, they lock the directory and change the store
+//! that uses the data directory. If no server runs, they lock the directory and change the store
 //! themselves.
 
 use std::net::SocketAddr;
@@ -130,7 +130,7 @@ async fn delete(settings: &Settings, name: &DatasetName) -> anyhow::Result<Strin
 }
 
 /// Asks the server. It answers 200 to a definition that changes the dataset and to one that does
-/// not. The time of the last change tells which one it was.
+/// not, so the time of the last change is compared.
 async fn put_there(
     settings: &Settings,
     server: SocketAddr,

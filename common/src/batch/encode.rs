@@ -3,8 +3,8 @@
 //! The body is JSON with one row per line: `{"v":2,…,"columns":[…],"rows":[`, a line per row, and
 //! `],"runs":[[1,1000]]}`. The runs give the row numbers, because a rejected row leaves a gap. The
 //! decoder searches for the exact bytes `,"rows":[`. Rows are written directly into the published
-//! buffer, without a string or a value tree per cell. The rows of a dataset have another version,
-//! and the same form: a cell is the canonical text of its value, or null.
+//! buffer, without a string or a value tree per cell. A message with rows of a dataset has another
+//! version and the same form: a cell is the canonical text of its value, or null.
 
 use bytes::Bytes;
 

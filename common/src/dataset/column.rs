@@ -77,12 +77,12 @@ pub struct TypedColumn {
 /// A column of a definition: its name and type, and the rules for reading its cells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ColumnDefinition {
-    /// The name in the table. A header of the same name means this column.
+    /// The name in the table. A column of the file with the same name means this column.
     pub name: String,
     /// The type, `type` in JSON.
     #[serde(rename = "type")]
     pub kind: ColumnType,
-    /// Whether the column refuses NULL. The columns of the key are always required.
+    /// Whether a row with NULL in this column is rejected. Columns of the key are always required.
     pub required: bool,
     /// Further names in headers that mean this column.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -97,7 +97,7 @@ pub struct ColumnDefinition {
     /// The mark between groups of digits. Without it, a number has no groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thousands: Option<char>,
-    /// The texts that may stand before or behind a number, such as `€`.
+    /// The texts that may stand before or after a number, such as `€`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub currency: Vec<String>,
     /// The form of a `date` or `timestamp`, in the directives of `strptime`.

@@ -96,7 +96,7 @@ impl Definition {
     /// The normal form, from which [`Self::from_json`] makes the same definition. Every column has
     /// `name`, `type` and `required`, and its other fields only where they are set.
     pub fn to_json(&self) -> serde_json::Value {
-        // Serialization fails only for maps whose keys are not texts, and here is no map.
+        // Serialization fails only for maps whose keys are not texts, and a definition has no map.
         serde_json::to_value(self).unwrap_or_default()
     }
 
@@ -185,7 +185,7 @@ fn read_columns(
     Ok(columns)
 }
 
-/// Each name in the key is the name of another column.
+/// Checks that each name in the key is that of a column, and that no name is repeated.
 fn check_key(key: &[String], columns: &[ColumnDefinition]) -> Result<(), DefinitionFault> {
     for (index, name) in key.iter().enumerate() {
         let fault = |message: &str| Err(DefinitionFault::new(format!("key[{index}]"), message));

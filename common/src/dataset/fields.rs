@@ -13,7 +13,7 @@ const SHOWN_CHARACTERS: usize = 60;
 /// The most texts in one list. Many cells are compared with every text of a list.
 const MAX_TEXTS: usize = 1000;
 
-/// A field of a definition that cannot be used, and the reason.
+/// A field of a definition, and the reason why it cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}`: {message}")]
 pub struct DefinitionFault {

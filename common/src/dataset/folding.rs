@@ -46,7 +46,7 @@ const SEPARATORS: [&str; 4] = [
     "\u{ad}\u{200b}\u{2060}\u{feff}",
 ];
 
-/// A separator between two digits, whichever the name has.
+/// Stands for every separator between two digits.
 const SEPARATOR: char = '_';
 
 /// The name in lower case, without accents, blanks and separators. Names with the same folded form
@@ -85,8 +85,8 @@ fn is_separator(character: char) -> bool {
     is_blank || SEPARATORS.iter().any(|list| list.contains(character))
 }
 
-/// Whether the character is an accent of its own. It folds away only after a Latin letter: the
-/// marks of other alphabets make other letters.
+/// Whether the character is a combining accent. It is removed only after a Latin letter, because
+/// with such a mark, a letter of another alphabet is another letter.
 fn is_accent(character: char) -> bool {
     matches!(character, '\u{300}'..='\u{36f}')
 }

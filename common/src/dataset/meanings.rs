@@ -3,8 +3,8 @@
 //! An import finds a column by its exact name, then by an exact text of `from`, then by another
 //! spelling of its name, and then by another spelling of a text in `from`. The first rule that
 //! finds a column decides, so two columns must not have the same name for one rule. A text in
-//! `from` may be another spelling of the name of another column, but not the name itself, for which
-//! it would never be used.
+//! `from` may be another spelling of the name of another column. It must not be exactly that name,
+//! because the first rule would always find the other column.
 
 use std::collections::HashMap;
 

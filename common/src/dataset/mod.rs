@@ -2,8 +2,8 @@
 //!
 //! A [`Definition`] declares the columns, and says how the cells of a file are read into them.
 //! [`change()`] decides which later definitions the table can take. The table has the declared
-//! names, so [`quote_identifier`] quotes them in SQL. [`folded_name`] tells whether two names are
-//! spellings of one.
+//! names, so [`quote_identifier`] quotes them in SQL. Two names with the same [`folded_name`] are
+//! spellings of one name.
 
 mod change;
 mod column;

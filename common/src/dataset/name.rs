@@ -21,8 +21,8 @@ const OWN_COLUMNS: [&str; 2] = ["upload_id", "row_number"];
 /// The columns that every table in Postgres has.
 const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
 
-/// The beginning of the names that Carga keeps for itself. The importer ignores such columns of a
-/// file.
+/// The beginning of the names that Carga keeps for itself. The intake does not store such columns
+/// of a file.
 const OWN_PREFIX: &str = "_carga_";
 
 /// The name of a dataset: 1 to 58 bytes without `/` and control characters. Upper and lower case

@@ -18,8 +18,8 @@ use parsed::{MICROSECOND_DIGITS, month_and_day, read_half, read_month};
 /// The directives, for messages.
 const DIRECTIVES: &str = "%Y %y %m %b %B %d %j %H %I %p %M %S %f %z %F %T %D %%";
 
-/// The parts of a time that are useless without another one, and the message where that one
-/// is missing.
+/// Pairs of parts of a time, of which the first needs the second. The message is for a format
+/// without the second.
 const NEEDS: [(&str, &str, &str); 4] = [
     ("minute", "hour", "a minute needs an hour (`%H` or `%I`)"),
     ("second", "minute", "a second needs a minute (`%M`)"),
@@ -234,7 +234,7 @@ fn push_items(items: &mut Vec<Item>, format: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Notes which values are directly next to a digit.
+/// Sets `fixed` for the values that are directly next to a digit.
 fn fix_widths(items: &mut [Item]) -> Result<(), String> {
     let is_digit: Vec<bool> = items.iter().map(|item| item.begins_with_digit()).collect();
     for (index, item) in items.iter_mut().enumerate() {

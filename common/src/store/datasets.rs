@@ -13,7 +13,7 @@
 //!   use, or the creation of the upload is *not found*.
 //! - Consecutive pages of the list neither skip nor repeat a dataset. A page is bounded in bytes,
 //!   however large the definitions are.
-//! - A row is stored if it is not wider than the store says.
+//! - A row is stored if it has at most [`DatasetStore::max_row_bytes`].
 
 use std::fmt;
 

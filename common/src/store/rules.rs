@@ -31,11 +31,11 @@ pub(super) const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
 /// still write a batch or a manifest to it. Nearly every write ends within this time.
 pub(super) const UNARCHIVE_AGAIN: Duration = Duration::from_secs(60);
 
-/// When the archive of a cancelled or undone upload is deleted for the last time. A write that was
-/// started before the end has ended by then, however slow the archive is. The sweeps in between do
-/// not list the objects, because each listing is a paid request.
+/// When the archive of a cancelled or undone upload is deleted for the last time. A write that
+/// began before the upload ended has ended by then, however slow the archive is. The sweeps in
+/// between do not list the objects, because each listing is a paid request.
 pub(super) fn unarchive_last() -> Duration {
-    // More than the manifest of an upload of 10 GiB has, and than a batch.
+    // Larger than a batch, and larger than the manifest of an upload of 10 GiB.
     const LARGEST_OBJECT_BYTES: usize = 64 << 20;
     PUT_ATTEMPTS * attempt_timeout(LARGEST_OBJECT_BYTES)
 }
@@ -60,8 +60,8 @@ pub(super) fn lost(quiet: Duration) -> Failure {
 }
 
 /// Whether the table of a dataset takes the rows of an upload. The dataset may have been deleted
-/// and declared again after the upload had read its definition. Columns that were added since then
-/// are never required.
+/// and declared again after the upload had read its definition. Only such a dataset has a required
+/// column behind those of the upload.
 pub(super) fn takes_rows(definition: &Definition, dataset: &UploadDataset) -> bool {
     let mut added = definition.columns.iter().skip(dataset.columns.len());
     definition.typed_columns().starts_with(&dataset.columns) && added.all(|column| !column.required)

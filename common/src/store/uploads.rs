@@ -3,14 +3,14 @@
 //! # Promises
 //!
 //! - Creating an upload with an existing id is a *conflict*, even after that upload has ended.
-//! - Creating an upload whose dataset does not exist, or does not begin with the upload's columns,
-//!   is *not found*, and creates nothing.
+//! - Creating an upload is *not found*, and creates nothing, if its dataset does not exist, or if
+//!   the columns of the dataset do not begin with those that the upload has recorded.
 //! - An upload keeps its dataset's columns as they were given, also when the definition changes.
 //! - An upload ends once: of several concurrent callers, exactly one gets true.
 //! - A call for another epoch changes nothing.
 //! - Recorded figures never go down.
-//! - Consecutive pages of the list neither skip nor repeat an upload, also if it is limited to
-//!   a status or to a dataset.
+//! - Consecutive pages of the list neither skip nor repeat an upload, also if the list is limited
+//!   to a status or to a dataset.
 
 use std::fmt;
 

@@ -6,11 +6,12 @@ use uuid::Uuid;
 use super::{NotCanonical, calendar, numeric};
 use crate::dataset::ColumnType;
 
-/// The version of the format of `jsonb`, which its text follows.
+/// The version of the format of `jsonb`. The text of the value follows it.
 const JSONB_VERSION: u8 = 1;
 
-/// Appends a cell as a field of a binary COPY: the length of the value in bytes, and the value. A
-/// cell allocates nothing. If it is not canonical text, the buffer may end with a part of it.
+/// Appends a cell as a field of a binary COPY: the length of the value in bytes, and the value.
+/// Nothing is allocated for a cell. If the cell is not canonical text, the buffer may end with a
+/// part of it.
 ///
 /// The intake has checked the form of a cell. This function only refuses a text that has no value.
 pub fn append_binary(

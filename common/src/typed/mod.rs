@@ -1,7 +1,7 @@
 //! Typed cells, from their canonical text to the values that the databases store.
 //!
 //! A message has the cells of a dataset as canonical text, so that storing them needs no rules for
-//! reading: every value has exactly one text.
+//! reading.
 //!
 //! | Type | Canonical text |
 //! |---|---|

@@ -1,9 +1,9 @@
-//! Decimal numbers in Postgres' binary format: digits of base 10,000 around the decimal point.
+//! Decimal numbers in Postgres' binary format: digits of base 10,000 around the decimal mark.
 
 /// How many decimal digits make one digit of Postgres.
 const GROUP: usize = 4;
 
-/// The most digits before the decimal point, and after it, that Postgres stores.
+/// The most digits before the decimal mark, and after it, that Postgres stores.
 const MAX_INTEGER_DIGITS: usize = 131_072;
 const MAX_FRACTION_DIGITS: usize = 16_383;
 
@@ -11,7 +11,7 @@ const POSITIVE: u16 = 0;
 const NEGATIVE: u16 = 0x4000;
 
 /// The length of a value and the four words before its digits: the number of digits, the weight,
-/// the sign, and the number of decimal digits after the point. The weight is the power of 10,000
+/// the sign, and the number of decimal digits after the mark. The weight is the power of 10,000
 /// that belongs to the first digit.
 const HEADER_BYTES: usize = 4 + 4 * 2;
 
@@ -53,7 +53,7 @@ pub(super) fn append(buffer: &mut Vec<u8>, text: &str) -> Option<()> {
 /// Appends the digits of base 10,000 without the zeros around them. Returns the weight of the first
 /// one.
 fn append_digits(buffer: &mut Vec<u8>, integer: &[u8], fraction: &[u8]) -> Option<i32> {
-    // Groups begin at the decimal point, so the first group of the integer may be short or empty,
+    // Groups begin at the decimal mark, so the first group of the integer may be short or empty,
     // and zeros are added to the last group of the fraction.
     let (first, rest) = integer.split_at(integer.len() % GROUP);
     let before_point = std::iter::once(first).chain(rest.chunks(GROUP)).map(value);

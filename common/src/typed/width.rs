@@ -17,10 +17,10 @@ const HEAD_BYTES: usize = 23;
 /// The columns behind those of the dataset: `upload_id` and `row_number`.
 const OWN_COLUMNS: usize = 2;
 
-/// Columns that were added later are behind `row_number`, where the padding may differ.
+/// Room for other padding, because columns that were added later are behind `row_number`.
 const SPARE_BYTES: usize = 8;
 
-/// The longest value that is never moved out of its row, with a length of one byte.
+/// The longest value that is never moved out of its row, including one byte for its length.
 const LONGEST_INLINE: usize = 24;
 
 /// The pointer to a value that was moved.

@@ -2,8 +2,8 @@
 //!
 //! A record that did not fit the columns has empty cells in the report, and its text is in
 //! `_carga_raw`. An undecodable cell has its bytes as `\xNN`. A cell that a short row lacks is
-//! empty, also in a required column of a dataset. Stored as they are, the row would be empty, or
-//! have `\xNN` or an empty text in place of a value.
+//! empty, also in a required column of a dataset. Without a correction, the stored row would be
+//! empty, or would have `\xNN` or an empty text in place of a value.
 
 /// The codes of rows that may have cells with bytes written as `\xNN`.
 const ESCAPED_CODES: [&[u8]; 4] = [

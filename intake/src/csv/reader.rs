@@ -211,7 +211,7 @@ impl CsvReader {
     pub fn reject_cell(&self, column: usize, code: &'static str, message: String) -> Rejection {
         let fault = RowFault::of_field(code, message, None);
         let mut rejection = self.reading.rejected(self.rows_read, fault);
-        // The name is not found by a field of the record: a row may lack this cell, and a reject
+        // The column does not give the index of a field: a row may lack this cell, and a reject
         // report that is sent again has fields without a column.
         rejection.row.column = self.columns().get(column).cloned();
         rejection

@@ -1,7 +1,7 @@
 //! Finds the name that a mistyped name probably means.
 //!
 //! The time is limited, because files and definitions may have many long names: only the first
-//! names are compared, and none that is long.
+//! names that are not too long are compared.
 
 use std::mem;
 
@@ -63,9 +63,9 @@ fn distance(one: &[char], other: &[char]) -> Option<usize> {
     if longer.len() - shorter.len() > max {
         return None;
     }
-    // Levenshtein's algorithm: `distances[n]` is that of the letters so far from the first `n`
-    // letters of the shorter name. It is calculated only if it can be `max` or less, that is if `n`
-    // and the number of letters so far differ by at most `max`.
+    // Levenshtein's algorithm: `distances[n]` is the distance from the letters of the longer name
+    // so far to the first `n` letters of the shorter name. It is calculated only if it can be `max`
+    // or less, that is if `n` and the number of letters so far differ by at most `max`.
     let far = max + 1;
     let mut distances: Vec<usize> = (0..=shorter.len()).map(|n| n.min(far)).collect();
     for (length, letter) in longer.iter().enumerate() {

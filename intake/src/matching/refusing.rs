@@ -1,5 +1,4 @@
-//! The refusal of a file whose columns do not match. It names every column at fault, and what to do
-//! about it.
+//! The refusal of a file whose columns do not match. It names the columns at fault and the remedy.
 
 use std::collections::HashMap;
 use std::iter;
@@ -46,8 +45,9 @@ impl Matcher<'_> {
         Some(Refusal::unprocessable("columns_do_not_match", message))
     }
 
-    /// A further name in `from` does not help if two columns mean the same one, and it must not be
-    /// a number that the reader has given.
+    /// The advice at the end of the message. A further name in `from` does not help if the only
+    /// faults are columns that mean the same column. The number of a column whose name was not used
+    /// must not be such a name.
     fn remedy(&self, lacks_names: bool) -> &'static str {
         match (self.file.are_lost, lacks_names) {
             (true, _) => {
@@ -62,7 +62,7 @@ impl Matcher<'_> {
         }
     }
 
-    /// The faults, as far as a message has room for them.
+    /// The first [`MAX_CLAUSES`] faults.
     fn clauses(
         &self,
         unknown: &[usize],
@@ -87,7 +87,8 @@ impl Matcher<'_> {
         format!("the file has none of them, but {names}")
     }
 
-    /// The fault of a column of the file that means none of the dataset.
+    /// The fault of a column of the file that no rule has matched. If its name means a column that
+    /// another one fills, the message names both.
     fn describe_unknown(
         &self,
         file: usize,
@@ -131,7 +132,7 @@ impl Matcher<'_> {
         quoted(&self.columns[column].name, NAME_CHARS)
     }
 
-    /// The names that columns would have that were not found, first those of the columns.
+    /// The names of the columns that were not found, and then their texts in `from`.
     fn names_of_missing(&self) -> Candidates<'_> {
         let missing = self.missing();
         let names = missing.iter().map(|column| {

@@ -31,7 +31,7 @@ pub struct OptionSpec {
 }
 
 impl OptionSpec {
-    /// The refusal of a value that is not valid. For the name of a dataset, it has the rule.
+    /// The refusal of a value that is not valid. For a dataset's name, it has the rule.
     pub(super) fn refusal(&self, value: &str) -> Refusal {
         let name = self.name;
         match value.parse::<DatasetName>() {

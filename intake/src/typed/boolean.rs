@@ -1,7 +1,7 @@
 //! Booleans.
 //!
-//! The usual words are those of Postgres without their abbreviations, and words that a definition
-//! declares replace them. Upper and lower case are alike.
+//! The usual words are those of Postgres, but only `t`, `f`, `y` and `n` of its abbreviations.
+//! Words that a definition declares replace them. Upper and lower case are alike.
 
 use carga_common::dataset::ColumnDefinition;
 
@@ -45,7 +45,7 @@ impl BooleanWords {
     fn value(&self, text: &str) -> Option<bool> {
         let is_one = |words: &[String]| words.iter().any(|word| word == text);
         let is_like_one = |words: &[String]| words.iter().any(|word| fold(text).eq(word.chars()));
-        // Most cells are in lower case, which is compared faster.
+        // Most cells are in lower case, and comparing them without folding is faster.
         match (is_one(&self.truths), is_one(&self.falsehoods)) {
             (true, _) => Some(true),
             (_, true) => Some(false),

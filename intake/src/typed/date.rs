@@ -16,7 +16,7 @@ const FORMAT_CHARS: usize = 100;
 pub(super) struct DeclaredFormat {
     /// The beginning of the format, for messages.
     text: String,
-    /// `None` if the format is faulty, which a definition never is. Then no text has the format.
+    /// `None` if the format is faulty, so that no text has it. A definition has no faulty format.
     compiled: Option<TimeFormat>,
 }
 
@@ -33,7 +33,8 @@ impl DeclaredFormat {
     }
 }
 
-/// The fault of a text that has neither the declared format nor, without one, the default form.
+/// The fault of a text that does not have the declared format, or the default form if no format is
+/// declared.
 pub(super) fn wrong_type(declared: Option<&DeclaredFormat>, kind: &str, default: &str) -> Fault {
     let form = declared.map_or(default, |format| format.text.as_str());
     Fault::wrong_type(format!("expected {kind} that exists, as `{form}`"))
@@ -64,7 +65,7 @@ fn parse(text: &str) -> Option<ParsedTime> {
     (rest.is_empty() && day.is_valid()).then_some(day)
 }
 
-/// Reads `YYYY-MM-DD` from the beginning of a text, and returns the text after it. The day may not
+/// Reads `YYYY-MM-DD` from the beginning of a text, and returns the text after it. The day need not
 /// exist.
 pub(super) fn read_date(text: &str) -> Option<(ParsedTime, &str)> {
     let (year, rest) = read_digits(text, 4, 4)?;
@@ -87,7 +88,7 @@ pub(super) fn push_date(time: &ParsedTime, out: &mut String) {
     push_digits(out, time.day, 2);
 }
 
-/// Appends a number with leading zeros. It has at most this number of digits.
+/// Appends a number with leading zeros. The number must not have more than `digits` digits.
 pub(super) fn push_digits(out: &mut String, number: u32, digits: u32) {
     for place in (0..digits).rev() {
         let digit = number / 10_u32.pow(place) % 10;

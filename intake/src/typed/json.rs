@@ -28,7 +28,7 @@ const MAX_DIGITS_AFTER: i64 = 16_383;
 /// The most digits that all exponents of a value stand for.
 const MAX_EXPANDED_DIGITS: u64 = 65_536;
 
-/// Numbers without an exponent that are at most so long are never out of range.
+/// Numbers without an exponent that are at most this long are never out of range.
 const SHORT_NUMBER: usize = 300;
 
 /// Checks a JSON value and appends it unchanged.
@@ -136,7 +136,7 @@ impl Scanner<'_> {
         Ok(true)
     }
 
-    /// Reads on after a value. Returns whether another value follows, or else the text has ended.
+    /// Reads on after a value. Returns whether another value follows; if not, the text has ended.
     fn find_next_value(&mut self) -> Result<bool, Flaw> {
         loop {
             self.skip_blanks();

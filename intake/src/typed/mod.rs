@@ -1,7 +1,8 @@
-//! Converts the cells of a file into values of a dataset's types, or says why they are none.
+//! Converts the cells of a file into values of a dataset's types, or gives the reason why a cell is
+//! not a value of its type.
 //!
-//! A value travels as its canonical text, so that two spellings of one value are stored alike and
-//! the worker need not parse strictly:
+//! A message has the canonical text of each value, so that the worker needs no rules of the
+//! definition and need not parse strictly:
 //!
 //! | Type | Canonical text |
 //! |---|---|
@@ -20,8 +21,8 @@
 //! - A cell that equals a word for NULL, with all its blanks, is NULL.
 //! - Blanks and tabs around a value are ignored, except in text and json.
 //! - Nothing is rounded, cut or moved to make it fit: a value that the type cannot hold exactly is
-//!   a fault. A float is the exception, since it is rounded to 53 bits.
-//! - A message never contains the cell. It says if the cell is blank.
+//!   a fault. Only a float is rounded, to the nearest value of 64 bits.
+//! - The message of a fault never contains the cell. It says if the cell is blank.
 //!
 //! Each type has its own rules in its file.
 
@@ -188,7 +189,7 @@ pub struct Converter {
     /// The canonical texts of the current row. Rows share the buffer, so that a row allocates
     /// nothing.
     text: String,
-    /// Where each column of the dataset is in `text`; `None` for NULL.
+    /// The span of each column of the dataset in `text`; `None` for NULL.
     spans: Vec<Option<(usize, usize)>>,
 }
 

@@ -6,7 +6,7 @@
 //!
 //! - Thousands marks stand between groups of exactly three digits. The first group has one to three
 //!   digits and does not begin with a zero, because `0.123` with `.` as the mark is probably a
-//!   fraction. The blanks that locales write between groups are one mark.
+//!   fraction. The blanks that locales write between groups are the same mark.
 //! - A currency stands before or after the number, with an optional blank between them. The sign
 //!   stands directly before the currency or directly before the number. A number after its currency
 //!   begins with a digit, because the mark in `Rs.500` is probably part of the currency.
@@ -207,7 +207,7 @@ impl Number<'_> {
         let digits = integer_digits + self.fraction.len() as i64;
         let leading_zeros = self.digits().take_while(|digit| *digit == '0').count() as i64;
         let is_zero = leading_zeros == digits;
-        // The decimal mark comes after so many digits. It may be outside of them.
+        // The number of digits before the decimal mark. It may be negative, or more than `digits`.
         let mark = integer_digits + self.exponent;
         let (zeros_before_digits, zeros_after_digits) = ((-mark).max(0), (mark - digits).max(0));
         let digits_before = match is_zero {

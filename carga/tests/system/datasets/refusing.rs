@@ -1,4 +1,4 @@
-//! Definitions that are refused, and what the refusal says.
+//! Definitions that are refused, and the messages of the refusals.
 
 use anyhow::{Result, ensure};
 use futures::stream;
@@ -17,7 +17,7 @@ in_both_modes! {
     a_method_that_no_dataset_has_is_refused_with_the_one_that_declares_it,
 }
 
-/// Puts a body that the client library need not be able to write.
+/// Puts a body as it is. It need not be JSON.
 async fn put_body(app: &App, media_type: &str, body: impl Into<Body>) -> Result<Response> {
     let put = app.client.put(url(app, &["datasets", "faulty"])?);
     let put = put.header("content-type", media_type).body(body);

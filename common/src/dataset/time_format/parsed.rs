@@ -143,7 +143,8 @@ pub fn read_digits(text: &str, shortest: usize, longest: usize) -> Option<(u32, 
     (count >= shortest).then(|| (value, &text[count..]))
 }
 
-/// Reads the name of a month, or so many letters of it. Returns the number of the month.
+/// Reads the first `letters` letters of the name of a month, or the whole name if it is shorter.
+/// Returns the number of the month.
 pub(super) fn read_month(text: &str, letters: usize) -> Option<(u32, &str)> {
     (1..).zip(MONTHS).find_map(|(number, name)| {
         let name = name.get(..letters).unwrap_or(name);

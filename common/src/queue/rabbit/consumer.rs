@@ -23,9 +23,9 @@ use crate::error::{ErrorKind, PortError, PortResult};
 
 const OPERATION: &str = "queue.consume";
 
-/// How long a consumer may be silent, with nothing unsettled, before it is replaced. If a queue is
-/// deleted and made again at the same moment, RabbitMQ 3.10 may not tell its consumers, and they
-/// would wait for ever.
+/// How long a consumer without unsettled deliveries may be silent before it is replaced. If a queue
+/// is deleted and made again at the same moment, RabbitMQ 3.10 may not cancel its consumers, and
+/// they would wait for ever.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 
 /// Starts a consumer on the channel of its origin.

@@ -1,7 +1,7 @@
 //! Datasets and their tables. Each dataset has a table and a view in the schema `datasets`.
 //!
-//! A change of a dataset locks its record, and a new upload of the dataset shares this lock. A
-//! deletion and a new upload therefore never pass each other.
+//! A change of a dataset locks its record, and the creation of an upload takes a shared lock on the
+//! record of its dataset. A deletion and a new upload therefore exclude each other.
 
 mod ddl;
 
@@ -23,15 +23,15 @@ use crate::store::{DatasetStore, DeleteOutcome, PutOutcome};
 use crate::typed::POSTGRES_ROW_BYTES;
 use crate::upload::{UploadDataset, UploadId};
 
-/// How long a change waits for each lock. Uploads that store rows wait behind it meanwhile.
+/// Limits how long a change waits for each lock, because uploads that store rows wait behind it.
 const WAIT_BRIEFLY: &str = "SELECT set_config('lock_timeout', '2s', true)";
 
 /// Lets the changes of one dataset take turns. A new dataset has no record that could be locked.
 /// Locks with two keys never collide with locks with one key, such as the fence.
 const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock(1684108385, hashtext($1))";
 
-/// Counts the uploads that need the table of a dataset. Only these statuses keep no rows, so an
-/// upload whose status a newer build wrote counts too.
+/// Counts the uploads that need the table of a dataset. Only uploads with these statuses keep no
+/// rows, so an upload with a status of a newer build counts too.
 const COUNT_USES: &str = "SELECT count(*) FROM uploads
     WHERE dataset ->> 'name' = $1
       AND (cleanup_pending OR status NOT IN ('failed', 'cancelled', 'undone') AND expired_at IS NULL)";
@@ -169,7 +169,7 @@ async fn delete(connection: &mut PgConnection, name: &DatasetName) -> sqlx::Resu
     Ok(DeleteOutcome::Deleted)
 }
 
-/// Begins a change of a dataset: locks its record, and returns its definition. Nothing in the
+/// Begins a change of a dataset: locks its record, and returns its definition. No statement of the
 /// transaction waits long for a lock.
 async fn lock(connection: &mut PgConnection, name: &DatasetName) -> sqlx::Result<Option<String>> {
     sqlx::query(WAIT_BRIEFLY).execute(&mut *connection).await?;

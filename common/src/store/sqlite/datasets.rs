@@ -12,15 +12,15 @@ use crate::store::sql::{self, DATASET_PAGE_BYTES};
 use crate::store::{DatasetStore, DeleteOutcome, PutOutcome};
 use crate::upload::UploadDataset;
 
-/// The number of uploads that need the table of a dataset. Only these statuses keep no rows, so an
-/// upload whose status a newer build wrote counts too. The first conditions repeat those of the
-/// partial index.
+/// Counts the uploads that need the table of a dataset. Only uploads with these statuses keep no
+/// rows, so an upload with a status of a newer build counts too. The first conditions repeat those
+/// of the partial index.
 const USES: &str = "SELECT count(*) FROM uploads
     WHERE dataset IS NOT NULL AND dataset ->> 'name' = $1
       AND (cleanup_pending OR status NOT IN ('failed', 'cancelled', 'undone') AND expired_at IS NULL)";
 
 /// Selects datasets. `$1` to `$3`: the name before the page, the most datasets, the most bytes. The
-/// definitions are read last, because the sizes need none of them.
+/// definitions are read last, because their sizes are known without reading them.
 const PAGE: &str = "WITH
     next AS (SELECT name, octet_length(definition) AS bytes FROM datasets
              WHERE name > $1 ORDER BY name LIMIT $2),
@@ -174,7 +174,7 @@ async fn create(
     Ok(PutOutcome::Created)
 }
 
-/// A table or view whose name SQLite takes for that of the dataset's table or view.
+/// A table or view that has the name of the dataset's table or view, without regard to case.
 async fn same_name(
     connection: &mut SqliteConnection,
     name: &DatasetName,

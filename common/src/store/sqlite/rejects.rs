@@ -110,8 +110,8 @@ pub(super) async fn count(connection: &mut SqliteConnection, id: UploadId) -> sq
 }
 
 async fn page(database: &Database, id: UploadId, after_row: u64) -> sqlx::Result<Vec<RejectedRow>> {
-    // `octet_length` of a column reads no content, and of any other expression it does. A reader of
-    // long rows would otherwise read the rows of all later pages for each page.
+    // `octet_length` reads no content if its argument is a column. With any other expression, each
+    // page of long rows would also read the rows behind it.
     let sizes: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT r.id, coalesce(octet_length(r.raw), 0) + coalesce(octet_length(r.fields), 0)
          FROM uploads u

@@ -51,7 +51,7 @@ async fn ledger(
     found.into_iter().map(ledger_entry).collect()
 }
 
-/// Higher than every row number, which takes the low 36 bits of a row's id.
+/// The highest possible row number, which takes the low 36 bits of a row's id.
 const LAST_NUMBER: u64 = (1 << 36) - 1;
 
 /// Reads the rows of a range from one snapshot, so that the table of the upload cannot be dropped

@@ -1,8 +1,8 @@
 //! The SQL of a dataset's table and view.
 //!
-//! The rows of an upload are together and in order, without an index, because `_carga_id` is the
-//! number of the upload and the number of the row, as `id` is in `rows`. A name from outside is
-//! quoted by [`quote_identifier`], so it cannot be anything but a name.
+//! The rows of an upload are together and in order, without an index, because `_carga_id` consists
+//! of the number of the upload and the number of the row, like `id` in `rows`. A name from outside
+//! is quoted by [`quote_identifier`], so SQLite reads it only as a name.
 
 use sqlx::SqliteConnection;
 
@@ -42,8 +42,8 @@ pub(super) async fn exists(
     .await
 }
 
-/// The names of the id of every row. A new table may have columns of these names, but none can be
-/// added later.
+/// SQLite's names for the id of a row. A new table may have columns of these names, but they cannot
+/// be added later.
 const ROW_ID_NAMES: [&str; 3] = ["rowid", "oid", "_rowid_"];
 
 /// The name of a column that SQLite cannot add to a table.
@@ -57,9 +57,9 @@ pub(super) fn cannot_be_added(columns: &[TypedColumn]) -> Option<&str> {
 
 /// The statements that create the table and the view.
 ///
-/// The table is not STRICT, although its types are. SQLite reads a strict table from its beginning
-/// to its end when it adds a column, and no upload can store a row meanwhile. In this table, the
-/// affinity of a column converts canonical texts to the same values.
+/// The table is not STRICT, although it has only types of strict tables. SQLite reads a strict
+/// table from its beginning to its end when it adds a column, and no upload can store a row
+/// meanwhile. In this table, the affinity of a column converts canonical texts to the same values.
 pub(super) fn create(name: &DatasetName, definition: &Definition) -> [String; 2] {
     let mut columns = String::new();
     for column in &definition.columns {
@@ -135,8 +135,8 @@ fn declaration(column: &TypedColumn) -> String {
 /// first row, all rows as JSON, and the span of each row. `$4` is the upload.
 ///
 /// A subquery with an OFFSET is not merged into the outer query, but runs as a co-routine
-/// (<https://www.sqlite.org/optoverview.html#subquery_flattening>). Merged, the JSON of a row would
-/// be copied for each of its columns, which takes 1.5 times as long for 19 columns.
+/// (<https://www.sqlite.org/optoverview.html#subquery_flattening>). A merged subquery would copy
+/// the JSON of a row for each of its columns, which takes 1.5 times as long for 19 columns.
 pub(super) fn insert_rows(dataset: &UploadDataset) -> String {
     let (mut columns, mut values) = (String::new(), String::new());
     for (index, column) in dataset.columns.iter().enumerate() {

@@ -5,7 +5,7 @@ pub(super) fn has_line_end(text: &str) -> bool {
     text.contains(['\n', '\r', '\u{b}', '\u{c}'])
 }
 
-/// Notations that Postgres reads since version 16.
+/// Notations that Postgres has read since version 16.
 pub(super) fn has_integer_notation(text: &str) -> bool {
     text.contains(['_', 'x', 'X', 'o', 'O', 'b', 'B'])
 }
@@ -94,7 +94,7 @@ pub(super) fn has_finer_fraction(text: &str) -> bool {
     digits.skip(6).any(|digit| digit != b'0')
 }
 
-/// Years that have no four digits in UTC, in a value as Postgres writes it.
+/// Years before Christ or of more than four digits in UTC, in a value as Postgres writes it.
 pub(super) fn has_other_year(value: &str) -> bool {
     value.ends_with("BC") || value.find('-').is_some_and(|digits| digits > 4)
 }

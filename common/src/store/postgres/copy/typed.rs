@@ -83,9 +83,9 @@ fn check_columns(batch: &Batch, dataset: &UploadDataset) -> sqlx::Result<()> {
     }
 }
 
-/// Whether something that Carga has made is missing: the schema, the table, or a column. Somebody
-/// has then changed it by hand. Such an error is *misconfigured* elsewhere, and a worker would wait
-/// for an operator with all its batches, although those of other uploads can be stored.
+/// Whether the schema, the table or a column is missing, because somebody has changed it by hand.
+/// Elsewhere such an error is *misconfigured*, and a worker stores nothing until an operator
+/// repairs the fault. Here the batches of other uploads can still be stored.
 fn is_changed_by_hand(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     matches!(code.as_deref(), Some("3F000" | "42P01" | "42703"))

@@ -1,4 +1,4 @@
-//! The record of an upload, as it is read.
+//! Reads the records of uploads.
 
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
