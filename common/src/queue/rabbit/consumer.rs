@@ -122,56 +122,44 @@ impl RabbitDeliveries {
         }
     }
 
-    /// Replaces the consumer if it has been silent for too long.
+    /// Replaces a consumer that has been silent for too long. The new one has a channel of its own,
+    /// because RabbitMQ's side of the old channel may still refer to a deleted queue.
     async fn end_silence(&mut self) -> PortResult<()> {
         self.silent_since = Instant::now();
         // Each unsettled delivery shares the origin. A consumer with a full prefetch gets nothing,
         // and a new one would get as many messages again.
         let has_unsettled = Arc::strong_count(&self.origin) > 1;
-        match has_unsettled {
-            true => Ok(()),
-            false => self.cancel("the consumer was silent").await,
+        if !has_unsettled {
+            let channel = self.origin.connector.declared_channel().await?;
+            tracing::debug!("replacing a silent consumer");
+            self.release();
+            self.origin = Arc::new(self.origin.on(channel));
+            self.is_cancelled = false;
         }
+        Ok(())
     }
 
-    /// Cancels the consumer, so that a new one starts. The channel still settles the messages of
-    /// the old consumer. The broker sends all other messages to the new consumer.
-    async fn cancel(&mut self, reason: &'static str) -> PortResult<()> {
+    /// Cancels the consumer, because a new prefetch applies only to new consumers. The channel
+    /// still settles the messages of the old consumer. The broker sends all other messages to the
+    /// new consumer.
+    async fn cancel(&mut self) -> PortResult<()> {
         let Some(consumer) = self.consumer.as_ref().filter(|_| !self.is_cancelled) else {
             return Ok(());
         };
-        let prefetch = self.prefetch.count();
-        tracing::debug!(prefetch, reason, "replacing the consumer");
+        tracing::debug!(
+            prefetch = self.prefetch.count(),
+            "restarting the consumer to change its prefetch"
+        );
         let tag = consumer.tag();
         self.is_cancelled = true;
         let channel = &self.origin.channel;
         let cancelled = channel.basic_cancel(tag, BasicCancelOptions::default());
         answer(OPERATION, cancelled).await
     }
-}
 
-#[async_trait]
-impl Deliveries for RabbitDeliveries {
-    async fn next(&mut self) -> PortResult<Delivery> {
-        loop {
-            let message = self.message().await?;
-            let bytes = message.data.len();
-            let delivery = delivery(&self.origin, message);
-            if self.prefetch.observe(bytes) {
-                // A new prefetch applies only to new consumers.
-                self.cancel("its prefetch changes").await?;
-            }
-            if let Some(delivery) = delivery {
-                return Ok(delivery);
-            }
-        }
-    }
-}
-
-impl Drop for RabbitDeliveries {
     /// Returns the messages that have arrived and were not taken. If the channel closed while they
     /// are unsettled, RabbitMQ before 4.3 would count this as the end of their holder.
-    fn drop(&mut self) {
+    fn release(&mut self) {
         let (consumer, consuming) = (self.consumer.take(), self.consuming.take());
         // Without a runtime the connection closes too, and then the broker returns the messages.
         let Ok(runtime) = Handle::try_current() else {
@@ -190,6 +178,29 @@ impl Drop for RabbitDeliveries {
             }
         });
         runtime.spawn(release);
+    }
+}
+
+#[async_trait]
+impl Deliveries for RabbitDeliveries {
+    async fn next(&mut self) -> PortResult<Delivery> {
+        loop {
+            let message = self.message().await?;
+            let bytes = message.data.len();
+            let delivery = delivery(&self.origin, message);
+            if self.prefetch.observe(bytes) {
+                self.cancel().await?;
+            }
+            if let Some(delivery) = delivery {
+                return Ok(delivery);
+            }
+        }
+    }
+}
+
+impl Drop for RabbitDeliveries {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

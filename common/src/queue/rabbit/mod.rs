@@ -58,7 +58,7 @@ pub struct RabbitQueue {
     topology: Topology,
     publishing: Arc<Connector>,
     publish_timeout: Duration,
-    consuming: Connector,
+    consuming: Arc<Connector>,
     settling: Arc<SettlingPublishers>,
     installation: Uuid,
 }
@@ -83,7 +83,7 @@ impl RabbitQueue {
         });
         let queue = Self {
             publish_timeout: settings.publish_timeout,
-            consuming: connector("consume"),
+            consuming: Arc::new(connector("consume")),
             settling: Arc::new(settling),
             installation: settings.installation,
             publishing,
@@ -102,6 +102,7 @@ impl RabbitQueue {
             kind,
             // A deleted queue is declared again.
             channel: self.consuming.declared_channel().await?,
+            connector: Arc::clone(&self.consuming),
             topology: self.topology.clone(),
             settling: Arc::clone(&self.settling),
             installation: self.installation.to_string(),

@@ -9,7 +9,7 @@ use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::{Acker, Channel};
 
 use super::super::{MessageKind, RetryTier, SUSPECT_AFTER, Settlement};
-use super::connector::{REPLY_SUCCESS, answer};
+use super::connector::{Connector, REPLY_SUCCESS, answer};
 use super::envelope::{Counts, Envelope};
 use super::publisher::{Outgoing, SettlingPublishers};
 use super::topology::Topology;
@@ -25,6 +25,8 @@ pub(super) struct Origin {
     /// A delivery is settled on its own channel, and lapin closes a channel with its last handle.
     /// This handle lets a worker that has stopped consuming settle its deliveries.
     pub(super) channel: Channel,
+    /// The connection of the channel.
+    pub(super) connector: Arc<Connector>,
     pub(super) topology: Topology,
     pub(super) settling: Arc<SettlingPublishers>,
     /// The id of this installation of Carga.
@@ -32,6 +34,18 @@ pub(super) struct Origin {
 }
 
 impl Origin {
+    /// The same on another channel.
+    pub(super) fn on(&self, channel: Channel) -> Self {
+        Self {
+            kind: self.kind,
+            channel,
+            connector: Arc::clone(&self.connector),
+            topology: self.topology.clone(),
+            settling: Arc::clone(&self.settling),
+            installation: self.installation.clone(),
+        }
+    }
+
     /// The queue of the messages.
     pub(super) fn queue(&self) -> &str {
         self.topology.queue(self.kind)
