@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 const PIECES: usize = 2;
 
 /// How much of its time a client may have used up when others wait for its slot.
-const CROWDED_TIME: Duration = Duration::from_secs(1);
+const CROWDED_TIME: Duration = Duration::from_millis(1500);
 
 /// The slowest client that is read to its end.
 #[derive(Debug, Clone, Copy)]
