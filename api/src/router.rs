@@ -1,13 +1,15 @@
 //! The routes.
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Query, Request, State};
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 
 use crate::drain_body;
 use crate::origin;
 use crate::request_id;
-use crate::routes::{self, datasets, exports, health, preview, read, reverse, send};
+use crate::routes::{self, datasets, exports, health, preview, read, reverse, send, suggest};
 use crate::state::ApiState;
 
 pub(crate) fn router(state: ApiState) -> Router {
@@ -20,6 +22,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/uploads/{id}/cancel", post(reverse::cancel))
         .route("/uploads/{id}/undo", post(reverse::undo))
         .route("/datasets", get(datasets::list))
+        .route("/datasets/suggest", suggest_or_dataset())
         .route(
             "/datasets/{name}",
             get(datasets::one)
@@ -34,6 +37,23 @@ pub(crate) fn router(state: ApiState) -> Router {
         .layer(middleware::from_fn(drain_body::layer))
         .layer(middleware::from_fn(request_id::layer))
         .with_state(state)
+}
+
+/// The route of suggestions. A dataset may have the name `suggest`, so the other methods of its
+/// path are about this dataset.
+fn suggest_or_dataset() -> MethodRouter<ApiState> {
+    type Options = Query<Vec<(String, String)>>;
+    let get = |state: State<ApiState>, query: Options| datasets::one(state, named_suggest(), query);
+    let put = |state: State<ApiState>, query: Options, request: Request| {
+        datasets::put(state, named_suggest(), query, request)
+    };
+    let delete =
+        |state: State<ApiState>, query: Options| datasets::delete(state, named_suggest(), query);
+    post(suggest::post).get(get).put(put).delete(delete)
+}
+
+fn named_suggest() -> Result<Path<String>, PathRejection> {
+    Ok(Path("suggest".to_owned()))
 }
 
 fn health_checks() -> Router<ApiState> {

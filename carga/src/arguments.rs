@@ -147,6 +147,20 @@ pub(crate) enum DatasetCommand {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Propose a definition for a file
+    ///
+    /// Reads the whole file and stores nothing. The definition is printed as `put` reads it, and
+    /// the reasons go to standard error. Check both before you declare the dataset.
+    Suggest {
+        /// A CSV file; `-` is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print the answer of `POST /datasets/suggest` instead
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        options: FileOptions<false>,
+    },
     /// Print a dataset as the JSON of `GET /datasets/{name}`
     Show {
         /// The dataset's name
@@ -165,7 +179,8 @@ pub(crate) enum DatasetCommand {
 const OF_DATASETS: [&str; 2] = ["dataset", "unknown_columns"];
 
 /// The options that were given, as pairs of name and value. [`carga_intake::options`] defines them
-/// for requests as well. A preview does not convert cells, so it does not take [`OF_DATASETS`].
+/// for requests as well. A preview does not convert cells, and a suggestion has no dataset, so both
+/// are without [`OF_DATASETS`].
 #[derive(Debug, Clone)]
 pub(crate) struct FileOptions<const WITH_DATASETS: bool>(Vec<(String, String)>);
 
@@ -270,5 +285,7 @@ mod tests {
         assert!(accepts("import", &dataset) && accepts("import", &unknown));
         assert!(!accepts("preview", &dataset) && !accepts("preview", &unknown));
         assert!(accepts("preview", &["--header", "true"]));
+        let suggest = ["carga", "dataset", "suggest", "--header", "true", "a.csv"];
+        assert!(Arguments::try_parse_from(suggest).is_ok());
     }
 }

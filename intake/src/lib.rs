@@ -12,8 +12,8 @@
 //! [`typed`] converts the cells of each row to their types.
 //!
 //! [`options`] is the one table of what a client may say about its file. [`preview`] shows how
-//! a file would be read, with [`suggestions`] of options that would read it better, and a
-//! [`refusal`] says why a file is refused. This crate knows no
+//! a file would be read, with [`suggestions`] of options that would read it better, and [`suggest`]
+//! proposes a dataset for a file. A [`refusal`] says why a file is refused. This crate knows no
 //! HTTP: a refusal has a kind, and `carga-api` turns the kind into a status.
 
 pub mod crowding;
@@ -36,5 +36,6 @@ mod rejects;
 mod removals;
 mod rows;
 mod source;
+pub mod suggest;
 pub mod suggestions;
 pub mod typed;

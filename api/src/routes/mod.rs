@@ -7,6 +7,7 @@ pub(crate) mod preview;
 pub(crate) mod read;
 pub(crate) mod reverse;
 pub(crate) mod send;
+pub(crate) mod suggest;
 
 use axum::http::{StatusCode, Uri};
 use carga_intake::refusal::{Refusal, RefusalKind};

@@ -19,7 +19,7 @@ use futures::TryStreamExt;
 use serde_json::Value;
 
 use super::input::Input;
-use super::{server, store_to_read};
+use super::{server, store_to_read, suggest};
 use crate::arguments::DatasetCommand;
 use crate::data_dir::DataDir;
 use crate::instance;
@@ -35,6 +35,11 @@ const PAGE: u32 = 100;
 pub(crate) async fn run(settings: &Settings, command: DatasetCommand) -> anyhow::Result<ExitCode> {
     let text = match command {
         DatasetCommand::Put { name, file } => put(settings, &name, &file).await?,
+        DatasetCommand::Suggest {
+            file,
+            json,
+            options,
+        } => suggest::run(settings, &file, &options.by_name(), json).await?,
         DatasetCommand::Show { name } => show(settings, &name).await?,
         DatasetCommand::List => list(settings).await?,
         DatasetCommand::Delete { name } => delete(settings, &name).await?,

@@ -11,6 +11,7 @@ mod reverse;
 mod serve;
 mod server;
 mod status;
+mod suggest;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use super::{ColumnDefinition, TypedColumn};
 
 /// The most columns of a dataset. A table in Postgres has at most 1,600, and two of them are
 /// `upload_id` and `row_number`.
-const MAX_COLUMNS: usize = 1600 - 2;
+pub const MAX_COLUMNS: usize = 1600 - 2;
 
 /// The fields of a definition.
 const FIELDS: [&str; 5] = ["columns", "key", "mode", "null", "table"];

@@ -6,6 +6,7 @@ mod quoting;
 mod refusing;
 mod removing;
 mod storing;
+mod suggesting;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use reqwest::{Body, RequestBuilder, Response, Url};
