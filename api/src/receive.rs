@@ -1,6 +1,7 @@
 //! Passes the body of a request to the intake.
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use carga_common::telemetry::TraceContext;
@@ -10,9 +11,11 @@ use carga_intake::intake::{Incoming, Intake};
 use carga_intake::options::Options;
 use carga_intake::pieces::{Pace, incomplete, pieces};
 use carga_intake::refusal::Refusal;
-use futures::{Stream, TryStreamExt};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
 
 use crate::form::{BodyFormat, Form};
+use crate::state::ApiState;
 
 /// A request whose body has not been read.
 #[derive(Debug)]
@@ -76,7 +79,7 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
 }
 
 /// The pieces of a request's body.
-pub(crate) fn body_pieces(
+fn body_pieces(
     intake: &Intake,
     body: Body,
 ) -> impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send + use<> {
@@ -91,4 +94,54 @@ pub(crate) fn body_pieces(
         intake.crowding.clone(),
         intake.abort_uploads.clone(),
     )
+}
+
+/// The file of a request that makes no upload.
+pub(crate) struct FileBody {
+    pub(crate) options: Options,
+    pub(crate) pieces: BoxStream<'static, Result<Bytes, Refusal>>,
+    /// The form that has the file; `None` if the file is the whole body.
+    form: Option<Form>,
+    /// Held while the file is read.
+    _slot: UploadSlot,
+}
+
+impl FileBody {
+    /// Takes a slot, and reads the options up to the file.
+    pub(crate) async fn open(
+        state: &ApiState,
+        query: &[(String, String)],
+        request: Request,
+    ) -> Result<Self, Refusal> {
+        let mut options = Options::unchecked(query)?;
+        state.refuse_when_stopping()?;
+        let slot = state.upload_slot().await?;
+        let (parts, body) = request.into_parts();
+        let body_format = BodyFormat::of(&parts.headers, &mut options)?;
+        let body = body_pieces(&state.intake, body);
+        let (pieces, form) = match body_format {
+            BodyFormat::Raw => (body.boxed(), None),
+            BodyFormat::Form => {
+                let mut form = Form::open(parts.headers.get(header::CONTENT_TYPE), body).await?;
+                let file = form.file(&mut options).await?;
+                (form.pieces(file).boxed(), Some(form))
+            }
+        };
+        Ok(Self {
+            options,
+            pieces,
+            form,
+            _slot: slot,
+        })
+    }
+
+    /// Checks that the request ends with the file.
+    pub(crate) async fn end(self) -> Result<(), Refusal> {
+        // The rest of a form can be read once the part of the file is dropped.
+        drop(self.pieces);
+        match self.form {
+            Some(mut form) => form.end().await,
+            None => Ok(()),
+        }
+    }
 }

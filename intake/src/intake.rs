@@ -11,7 +11,7 @@ use carga_common::lifecycle::remove_rows;
 use carga_common::settings::IntakeSettings;
 use carga_common::store::NewUpload;
 use carga_common::telemetry::TraceContext;
-use carga_common::upload::{Dialect, Renamed, Upload, UploadDataset, UploadId};
+use carga_common::upload::{Dialect, Upload, UploadDataset, UploadId};
 use futures::Stream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -20,15 +20,13 @@ use tracing::Instrument;
 
 use crate::crowding::Crowding;
 use crate::decompress::Decompressor;
+use crate::file_rows::FileRows;
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
-use crate::matching::match_columns;
 use crate::open::{csv_limits, open};
 use crate::options::Options;
 use crate::refusal::Refusal;
 use crate::removals::Removals;
-use crate::rows::FileRows;
 use crate::source::FileSource;
-use crate::typed::Converter;
 
 /// Receives uploads; one per process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -128,15 +126,13 @@ impl Intake {
         let limits = csv_limits(&settings.limits);
         let (reader, dialect) = open(&mut file, incoming.options.csv.clone(), limits).await?;
         let columns = reader.columns().to_vec();
-        let typed = dataset
-            .map(|dataset| conversion(dataset, &columns, &dialect.renamed, &incoming.options));
-        let (converter, dataset) = typed.transpose()?.unzip();
+        let renamed = &dialect.renamed;
+        let (rows, dataset) = FileRows::new(reader, renamed, dataset, &incoming.options)?;
         let upload = self.create(&incoming, columns, dialect, dataset).await?;
 
         let active = self.active.register(upload.key());
         file.source().report_to(Arc::clone(&active.figures));
         let Incoming { options, trace, .. } = incoming;
-        let rows = FileRows { reader, converter };
         let sealed = async {
             let policy = options.policy;
             let seal = self
@@ -198,26 +194,4 @@ impl Intake {
             created => Ok(created?),
         }
     }
-}
-
-/// Matches the columns of the file with those of the dataset, and prepares the conversion of the
-/// rows.
-fn conversion(
-    dataset: Dataset,
-    columns: &[String],
-    renamed: &[Renamed],
-    options: &Options,
-) -> Result<(Converter, UploadDataset), Refusal> {
-    let definition = dataset.definition;
-    let unknown = options.unknown_columns.unwrap_or_default();
-    let matching = match_columns(&definition, columns, renamed, unknown)?;
-    matching.log();
-    let converter = Converter::new(&definition, &matching.sources, columns.len());
-    let dataset = UploadDataset {
-        name: dataset.name,
-        columns: definition.typed_columns(),
-        missing: matching.missing,
-        ignored: matching.ignored,
-    };
-    Ok((converter, dataset))
 }

@@ -8,8 +8,8 @@
 //! the upload or fails it, and `removals` removes the rows of a failed one. [`intake`] runs these
 //! steps in order, and `heartbeat` renews the upload's lease meanwhile.
 //!
-//! If the upload has a dataset, [`matching`] finds the dataset's columns in the header, and
-//! [`typed`] converts the cells of each row to their types.
+//! If the upload has a dataset, `file_rows` prepares the conversion: [`matching`] finds the
+//! dataset's columns in the header, and [`typed`] converts the cells of each row to their types.
 //!
 //! [`options`] is the one table of what a client may say about its file. [`preview`] shows how
 //! a file would be read, with [`suggestions`] of options that would read it better, and [`suggest`]
@@ -20,6 +20,7 @@ pub mod crowding;
 pub mod csv;
 mod decompress;
 mod ending;
+mod file_rows;
 mod heartbeat;
 pub mod intake;
 pub mod local;

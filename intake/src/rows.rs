@@ -14,6 +14,7 @@ use futures::Stream;
 
 use crate::csv::{CsvReader, Exceeded, Next, Rejection, Warning};
 use crate::decompress::Decompressor;
+use crate::file_rows::FileRows;
 use crate::heartbeat::ActiveUpload;
 use crate::intake::Intake;
 use crate::open::FileBytes;
@@ -25,13 +26,6 @@ use crate::typed::{CellFault, Converter};
 
 /// The most warnings about rows of one file that are logged one by one.
 const MAX_LOGGED_WARNINGS: u64 = 20;
-
-/// The rows of a file whose header has been accepted.
-pub(crate) struct FileRows {
-    pub(crate) reader: CsvReader,
-    /// Converts the rows; `None` if the upload has no dataset.
-    pub(crate) converter: Option<Converter>,
-}
 
 impl Intake {
     /// Reads a file to its end. When it returns, every batch is confirmed and every rejected

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use carga_common::dataset::{Dataset, DatasetName, Definition};
+use carga_common::dataset::{Dataset, DatasetName, Definition, MAX_DEFINITION_BYTES};
 use carga_common::error::PortResult;
 use carga_common::store::{DeleteOutcome, PutOutcome, Store};
 use carga_intake::refusal::{Refusal, RefusalKind};
@@ -26,8 +26,8 @@ use crate::query::{DEFAULT_LIMIT, dataset_name, limit, no_options, unknown_curso
 use crate::state::ApiState;
 use crate::view::DatasetView;
 
-/// The largest body of a definition.
-const MAX_DEFINITION_BYTES: u64 = 1 << 20;
+/// The largest body.
+const MAX_BODY_BYTES: u64 = MAX_DEFINITION_BYTES as u64;
 
 /// Declares a dataset, or changes its definition.
 pub(crate) async fn put(
@@ -156,7 +156,7 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::new(kind, "unsupported_media_type", message));
     }
     match content_length(headers) {
-        Some(length) if length > MAX_DEFINITION_BYTES => Err(too_large(length)),
+        Some(length) if length > MAX_BODY_BYTES => Err(too_large(length)),
         _ => Ok(()),
     }
 }
@@ -183,7 +183,7 @@ async fn read_bounded(body: Body) -> Result<Vec<u8>, Refusal> {
         })?;
         definition.extend_from_slice(&piece);
         let read = definition.len() as u64;
-        if read > MAX_DEFINITION_BYTES {
+        if read > MAX_BODY_BYTES {
             return Err(too_large(read));
         }
     }
@@ -192,10 +192,10 @@ async fn read_bounded(body: Body) -> Result<Vec<u8>, Refusal> {
 
 fn too_large(actual: u64) -> Refusal {
     let message =
-        format!("the definition has at least {actual} bytes; the limit is {MAX_DEFINITION_BYTES}");
+        format!("the definition has at least {actual} bytes; the limit is {MAX_BODY_BYTES}");
     let kind = RefusalKind::TooLarge;
     let refusal = Refusal::new(kind, "definition_too_large", message);
-    refusal.exceeding(MAX_DEFINITION_BYTES, actual)
+    refusal.exceeding(MAX_BODY_BYTES, actual)
 }
 
 /// Parses a definition that this version can store.

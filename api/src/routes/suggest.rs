@@ -2,13 +2,10 @@
 
 use axum::Json;
 use axum::extract::{Query, Request, State};
-use axum::http::header;
-use carga_intake::options::Options;
 use carga_intake::suggest::{SuggestedDataset, suggest};
 
-use crate::form::{BodyFormat, Form};
 use crate::problem::ApiError;
-use crate::receive::body_pieces;
+use crate::receive::FileBody;
 use crate::state::ApiState;
 
 /// Reads a whole file, and proposes a definition for it.
@@ -17,22 +14,8 @@ pub(crate) async fn post(
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Json<SuggestedDataset>, ApiError> {
-    let mut options = Options::unchecked(&query)?;
-    state.refuse_when_stopping()?;
-    let _slot = state.upload_slot().await?;
-    let (parts, body) = request.into_parts();
-    let body_format = BodyFormat::of(&parts.headers, &mut options)?;
-    let settings = state.settings();
-    let pieces = body_pieces(&state.intake, body);
-    let suggested = match body_format {
-        BodyFormat::Raw => suggest(pieces, &options, settings).await?,
-        BodyFormat::Form => {
-            let mut form = Form::open(parts.headers.get(header::CONTENT_TYPE), pieces).await?;
-            let file = form.file(&mut options).await?;
-            let suggested = suggest(form.pieces(file), &options, settings).await?;
-            form.end().await?;
-            suggested
-        }
-    };
+    let mut file = FileBody::open(&state, &query, request).await?;
+    let suggested = suggest(&mut file.pieces, &file.options, state.settings()).await?;
+    file.end().await?;
     Ok(Json(suggested))
 }

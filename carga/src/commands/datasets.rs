@@ -5,12 +5,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use carga_api::view::DatasetView;
-use carga_common::backends;
-use carga_common::dataset::{Dataset, DatasetName, Definition, quote_identifier};
+use carga_common::dataset::{
+    Dataset, DatasetName, Definition, MAX_DEFINITION_BYTES, quote_identifier,
+};
 use carga_common::local_server::path_segment;
 use carga_common::settings::{PortSettings, Settings, StoreLocation};
 use carga_common::store::{DeleteOutcome, PutOutcome, Store};
@@ -19,15 +19,12 @@ use futures::TryStreamExt;
 use serde_json::Value;
 
 use super::input::Input;
-use super::{server, store_to_read, suggest};
+use super::{connect, server, store_to_read, suggest};
 use crate::arguments::DatasetCommand;
 use crate::data_dir::DataDir;
 use crate::instance;
 use crate::output::{print, printable, printable_json};
 use crate::table::table;
-
-/// The largest definition. The server has the same limit.
-const MAX_DEFINITION_BYTES: usize = 1 << 20;
 
 /// How many datasets are read at once.
 const PAGE: u32 = 100;
@@ -165,7 +162,7 @@ async fn put_here(
     definition: &Definition,
 ) -> anyhow::Result<PutOutcome> {
     let _locked = lock(ports)?;
-    let store = store_to_change(ports).await?;
+    let store = connect(ports, ports.migrate).await?;
     let outcome = store.put_dataset(name, definition).await;
     store.close().await;
     Ok(outcome?)
@@ -176,7 +173,7 @@ async fn delete_here(settings: &Settings, name: &DatasetName) -> anyhow::Result<
     // Without a file there is nothing to delete, and this command should not create it.
     store_to_read(settings).await?.close().await;
     let _locked = lock(&settings.ports)?;
-    let store = store_to_change(&settings.ports).await?;
+    let store = connect(&settings.ports, settings.ports.migrate).await?;
     let outcome = store.delete_dataset(name).await;
     store.close().await;
     match outcome? {
@@ -198,14 +195,6 @@ fn lock(ports: &PortSettings) -> anyhow::Result<Option<DataDir>> {
     let directory = instance::directory_of_store(ports);
     let locked = directory.map(|path| DataDir::lock(path, "carga dataset"));
     locked.transpose()
-}
-
-/// Connects to the store, and brings its schema up to date as `serve` and `import` do.
-async fn store_to_change(ports: &PortSettings) -> anyhow::Result<Arc<dyn Store>> {
-    let store = backends::store(ports, "carga", ports.migrate).await;
-    store
-        .map_err(|error| anyhow::anyhow!(error.chain()))
-        .context("cannot connect to the store")
 }
 
 async fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

@@ -20,7 +20,7 @@ use anyhow::{Context, bail};
 use carga_common::backends;
 use carga_common::healthcheck;
 use carga_common::lifecycle::Reversal;
-use carga_common::settings::{Mode, Settings, StoreLocation};
+use carga_common::settings::{Mode, PortSettings, Settings, StoreLocation};
 use carga_common::store::{Store, UploadQuery};
 use carga_common::upload::{Status, Upload};
 use carga_intake::csv::rejected_rows::Formulas;
@@ -76,7 +76,12 @@ async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
             file.display()
         );
     }
-    let store = backends::store(&settings.ports, "carga", false).await;
+    connect(&settings.ports, false).await
+}
+
+/// Connects to the store, and brings its schema up to date if `migrate` is set.
+async fn connect(ports: &PortSettings, migrate: bool) -> anyhow::Result<Arc<dyn Store>> {
+    let store = backends::store(ports, "carga", migrate).await;
     store
         .map_err(|error| anyhow::anyhow!(error.chain()))
         .context("cannot connect to the store")

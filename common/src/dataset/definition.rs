@@ -14,6 +14,9 @@ use super::{ColumnDefinition, TypedColumn};
 /// `upload_id` and `row_number`.
 pub const MAX_COLUMNS: usize = 1600 - 2;
 
+/// The most bytes of a definition as JSON.
+pub const MAX_DEFINITION_BYTES: usize = 1 << 20;
+
 /// The fields of a definition.
 const FIELDS: [&str; 5] = ["columns", "key", "mode", "null", "table"];
 

@@ -40,7 +40,7 @@ pub enum PutOutcome {
 pub enum DeleteOutcome {
     /// The dataset, its table and its view are gone.
     Deleted,
-    /// There is no such dataset.
+    /// The dataset does not exist.
     Missing,
     /// Some uploads need the table. Nothing has changed.
     InUse {

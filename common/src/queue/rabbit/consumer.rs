@@ -134,7 +134,6 @@ impl RabbitDeliveries {
             tracing::debug!("replacing a silent consumer");
             self.release();
             self.origin = Arc::new(self.origin.on(channel));
-            self.is_cancelled = false;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl UploadStore for PostgresStore {
             create(connection, upload).await
         });
         created.await?.ok_or_else(|| {
-            let reason = "there is no such dataset, or it was declared again with other columns";
+            let reason = "the dataset does not exist, or was declared again with other columns";
             PortError::new(ErrorKind::NotFound, OPERATION, reason)
         })
     }

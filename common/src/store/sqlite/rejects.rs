@@ -109,48 +109,28 @@ pub(super) async fn count(connection: &mut SqliteConnection, id: UploadId) -> sq
     .await
 }
 
-async fn page(database: &Database, id: UploadId, after_row: u64) -> sqlx::Result<Vec<RejectedRow>> {
-    // `octet_length` reads no content if its argument is a column. With any other expression, each
-    // page of long rows would also read the rows behind it.
-    let sizes: Vec<(i64, i64)> = sqlx::query_as(
-        "SELECT r.id, coalesce(octet_length(r.raw), 0) + coalesce(octet_length(r.fields), 0)
-         FROM uploads u
-         JOIN rejected_rows r ON r.id > (u.number << 36) + $2
-             AND r.id <= (u.number << 36) + 0xfffffffff
-         WHERE u.id = $1
-         ORDER BY r.id LIMIT $3",
-    )
-    .bind(id.to_string())
-    .bind(signed(after_row))
-    .bind(REJECT_PAGE_ROWS)
-    .fetch_all(&database.readers)
-    .await?;
-    let Some((first, last)) = page_of(&sizes) else {
-        return Ok(Vec::new());
-    };
-    let page: Vec<RejectedRecord> = sqlx::query_as(
-        "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
-         FROM rejected_rows WHERE id BETWEEN $1 AND $2
-         ORDER BY id",
-    )
-    .bind(first)
-    .bind(last)
-    .fetch_all(&database.readers)
-    .await?;
-    page.into_iter().map(rejected_row).collect()
-}
+/// Selects the next rejected rows. `$1` to `$4`: the upload, the row number before the page, the
+/// most rows, the most bytes. The rows are read last: `octet_length` reads no content if its
+/// argument is a column. With any other expression, each page of long rows would also read the rows
+/// behind it.
+const PAGE: &str = "WITH
+    next AS (SELECT r.id, coalesce(octet_length(r.raw), 0) + coalesce(octet_length(r.fields), 0) AS bytes
+             FROM uploads u
+             JOIN rejected_rows r ON r.id > (u.number << 36) + $2
+                 AND r.id <= (u.number << 36) + 0xfffffffff
+             WHERE u.id = $1 ORDER BY r.id LIMIT $3),
+    sized AS (SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS bytes_before FROM next)
+    SELECT r.row_number, r.line, r.byte_offset, r.column_name, r.code, r.message, r.raw, r.fields
+    FROM sized s JOIN rejected_rows r ON r.id = s.id
+    WHERE s.bytes_before < $4 ORDER BY r.id";
 
-/// The first and the last id of a page, from the ids and sizes of the next rows.
-fn page_of(sizes: &[(i64, i64)]) -> Option<(i64, i64)> {
-    let (first, _) = sizes.first()?;
-    let mut last = first;
-    let mut bytes_before = 0;
-    for (id, bytes) in sizes {
-        if bytes_before >= REJECT_PAGE_BYTES {
-            break;
-        }
-        last = id;
-        bytes_before += bytes;
-    }
-    Some((*first, *last))
+async fn page(database: &Database, id: UploadId, after_row: u64) -> sqlx::Result<Vec<RejectedRow>> {
+    let page: Vec<RejectedRecord> = sqlx::query_as(PAGE)
+        .bind(id.to_string())
+        .bind(signed(after_row))
+        .bind(REJECT_PAGE_ROWS)
+        .bind(REJECT_PAGE_BYTES)
+        .fetch_all(&database.readers)
+        .await?;
+    page.into_iter().map(rejected_row).collect()
 }

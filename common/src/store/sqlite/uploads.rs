@@ -58,7 +58,7 @@ impl UploadStore for SqliteStore {
         const OPERATION: &str = "store.create";
         let created = call(OPERATION, create(&self.database, upload)).await?;
         created.ok_or_else(|| {
-            let reason = "there is no such dataset, or it was declared again with other columns";
+            let reason = "the dataset does not exist, or was declared again with other columns";
             PortError::new(ErrorKind::NotFound, OPERATION, reason)
         })
     }

@@ -1,0 +1,53 @@
+//! The rows of a file whose header has been accepted, and their conversion to the types of a
+//! dataset.
+
+use carga_common::dataset::Dataset;
+use carga_common::upload::{Renamed, UploadDataset};
+
+use crate::csv::CsvReader;
+use crate::matching::match_columns;
+use crate::options::Options;
+use crate::refusal::Refusal;
+use crate::typed::Converter;
+
+/// The rows of a file whose header has been accepted.
+pub(crate) struct FileRows {
+    pub(crate) reader: CsvReader,
+    /// Converts the rows; `None` if the upload has no dataset.
+    pub(crate) converter: Option<Converter>,
+}
+
+impl FileRows {
+    /// Prepares the rows of a file. With a dataset, finds its columns in the header, and also
+    /// returns the part of the upload's record that describes the dataset.
+    pub(crate) fn new(
+        reader: CsvReader,
+        renamed: &[Renamed],
+        dataset: Option<Dataset>,
+        options: &Options,
+    ) -> Result<(Self, Option<UploadDataset>), Refusal> {
+        let Some(Dataset {
+            name, definition, ..
+        }) = dataset
+        else {
+            let converter = None;
+            return Ok((Self { reader, converter }, None));
+        };
+        let columns = reader.columns();
+        let unknown = options.unknown_columns.unwrap_or_default();
+        let matching = match_columns(&definition, columns, renamed, unknown)?;
+        matching.log();
+        let converter = Some(Converter::new(
+            &definition,
+            &matching.sources,
+            columns.len(),
+        ));
+        let dataset = UploadDataset {
+            name,
+            columns: definition.typed_columns(),
+            missing: matching.missing,
+            ignored: matching.ignored,
+        };
+        Ok((Self { reader, converter }, Some(dataset)))
+    }
+}
