@@ -155,7 +155,12 @@ impl RowsView {
             status if status.keeps_rows() => upload.rows_inserted.unwrap_or(0),
             _ => 0,
         };
-        let rejected = upload.rows_rejected;
+        // Workers reject the rows that violate a constraint of the dataset's table.
+        let violating = match upload.status {
+            Status::Receiving | Status::Processing => live.rows_rejected,
+            _ => upload.rows_violating.unwrap_or(0),
+        };
+        let rejected = upload.rows_rejected + violating;
         // A worker may have stored rows that the last heartbeat did not report yet.
         let read = known_read.max(inserted + rejected);
         let discarded = match upload.status {

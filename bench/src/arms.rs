@@ -28,6 +28,14 @@ pub(crate) enum Arm {
     Distributed,
     /// The same into a dataset, whose table has the types of `CopyTyped`.
     DistributedTyped,
+    /// Like `DistributedTyped`, but about one row in 9,973 violates a constraint of the table.
+    #[serde(rename = "violations_0.01")]
+    #[value(name = "violations_0.01")]
+    FewViolations,
+    /// Like `DistributedTyped`, but about one row in 101 violates a constraint of the table.
+    #[serde(rename = "violations_1")]
+    #[value(name = "violations_1")]
+    ManyViolations,
     /// `carga import` into a dataset on Postgres; the other ports are plain files.
     ImportTyped,
     /// `carga import` into an empty data directory, on SQLite and plain files, from start to exit.
@@ -46,6 +54,8 @@ impl Arm {
             Self::CopyTyped => r"psql \copy, CSV, typed table",
             Self::Distributed => "carga-api + 1 carga-worker",
             Self::DistributedTyped => "carga-api + 1 carga-worker, typed table",
+            Self::FewViolations => "carga-api + 1 carga-worker, 0.01 % rejected",
+            Self::ManyViolations => "carga-api + 1 carga-worker, 1 % rejected",
             Self::ImportTyped => "carga import, typed table in Postgres",
             Self::Embedded => "carga import",
             Self::Sqlite => "sqlite3 .import",
@@ -112,12 +122,10 @@ impl Arm {
                 })
                 .await
             }
-            Self::Distributed => distributed(rig, carga, file, "", "landing").await,
-            Self::DistributedTyped => {
-                dataset::declare(rig, carga, file).await?;
-                let query = format!("?dataset={}", dataset::NAME);
-                distributed(rig, carga, file, &query, dataset::TABLE).await
-            }
+            Self::Distributed => distributed(rig, carga, file, "", "landing", None).await,
+            Self::DistributedTyped => distributed_typed(rig, carga, file, None).await,
+            Self::FewViolations => distributed_typed(rig, carga, file, Some(9_973)).await,
+            Self::ManyViolations => distributed_typed(rig, carga, file, Some(101)).await,
             Self::ImportTyped => {
                 dataset::declare(rig, carga, file).await?;
                 on_postgres(rig, file, dataset::TABLE, || import_typed(rig, file)).await
@@ -128,13 +136,30 @@ impl Arm {
     }
 }
 
-/// An upload with this query, whose rows go into this table.
+/// An upload into the dataset. About one row in `one_in` violates a constraint of the table.
+async fn distributed_typed(
+    rig: &Rig,
+    carga: &Carga,
+    file: &DataFile,
+    one_in: Option<u32>,
+) -> Result<Run> {
+    dataset::declare(rig, carga, file).await?;
+    if let Some(one_in) = one_in {
+        dataset::constrain(rig, file, one_in).await?;
+    }
+    let query = format!("?dataset={}", dataset::NAME);
+    distributed(rig, carga, file, &query, dataset::TABLE, one_in).await
+}
+
+/// An upload with this query, whose rows go into this table. About one row in `one_in` must be
+/// rejected.
 async fn distributed(
     rig: &Rig,
     carga: &Carga,
     file: &DataFile,
     query: &str,
     table: &str,
+    one_in: Option<u32>,
 ) -> Result<Run> {
     carga.reset_peaks()?;
     let cpu = || {
@@ -150,8 +175,21 @@ async fn distributed(
         cpu_seconds: cpu_spent(&before, &cpu()),
         peak_mib: carga.peak_mib(),
     };
-    check_count(file, rig.count(table).await?)?;
+    check_share(file, imported.rejected, one_in)?;
+    check_count(file, rig.count(table).await? + imported.rejected)?;
     Ok(run)
+}
+
+/// Fails unless about one row in `one_in` was rejected, so that an arm measures what its title
+/// says.
+fn check_share(file: &DataFile, rejected: u64, one_in: Option<u32>) -> Result<()> {
+    let expected = one_in.map_or(0.0, |one_in| file.rows as f64 / f64::from(one_in));
+    let difference = (rejected as f64 - expected).abs();
+    ensure!(
+        difference <= 0.2 * expected,
+        "{rejected} rows were rejected instead of about {expected:.0}"
+    );
+    Ok(())
 }
 
 async fn embedded(rig: &Rig, file: &DataFile) -> Result<Run> {

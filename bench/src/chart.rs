@@ -54,10 +54,8 @@ fn draw(comparison: &Comparison, date: &str) -> Result<String> {
         let width = (arm.seconds / longest * (WIDTH - LEFT - RIGHT)).max(1.0);
         let middle = y + BAR_HEIGHT * 0.7;
         let color = match arm.arm {
-            Arm::Distributed | Arm::DistributedTyped | Arm::Embedded | Arm::ImportTyped => {
-                "#bc4c00"
-            }
-            _ => "#8c959f",
+            Arm::CopyLanding | Arm::CopyTyped | Arm::Sqlite | Arm::Pgloader => "#8c959f",
+            _ => "#bc4c00",
         };
         write!(
             svg,

@@ -21,7 +21,7 @@ pub(crate) struct Comparisons {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Size::TenThousand, Size::HundredThousand, Size::Million])]
     sizes: Vec<Size>,
     /// The arms; \copy into the landing table always takes part
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Arm::CopyTyped, Arm::Distributed, Arm::DistributedTyped, Arm::ImportTyped, Arm::Embedded, Arm::Sqlite, Arm::Pgloader])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Arm::CopyTyped, Arm::Distributed, Arm::DistributedTyped, Arm::FewViolations, Arm::ManyViolations, Arm::ImportTyped, Arm::Embedded, Arm::Sqlite, Arm::Pgloader])]
     arms: Vec<Arm>,
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::data::DataFile;
+use crate::data::{DataFile, Shape};
 use crate::rig::{Carga, Rig};
 
 pub(crate) const NAME: &str = "bench";
@@ -29,6 +29,19 @@ pub(crate) async fn declare(rig: &Rig, carga: &Carga, file: &DataFile) -> Result
         answer.text().await?
     );
     Ok(())
+}
+
+/// Adds a CHECK constraint to the dataset's table. About one row in `one_in` violates it.
+pub(crate) async fn constrain(rig: &Rig, file: &DataFile, one_in: u32) -> Result<()> {
+    let number = match file.shape {
+        Shape::Flights => "13 * flight + 7 * sched_dep_time + distance",
+        Shape::Narrow | Shape::Quoted => "id",
+        Shape::Wide => "column_01",
+    };
+    rig.execute(&format!(
+        "ALTER TABLE {TABLE} ADD CONSTRAINT bench CHECK (({number}) % {one_in} <> 0)"
+    ))
+    .await
 }
 
 /// The type in a definition for a type of Postgres.

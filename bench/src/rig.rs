@@ -158,8 +158,10 @@ pub(crate) struct Carga {
 pub(crate) struct Imported {
     /// Until the answer 202.
     pub(crate) accepted: Duration,
-    /// Until the status `completed`.
+    /// Until the upload has ended.
     pub(crate) completed: Duration,
+    /// The rows that were rejected.
+    pub(crate) rejected: u64,
 }
 
 impl Carga {
@@ -182,10 +184,13 @@ impl Carga {
 
     /// Sends a file with curl and waits until it is stored. It is one of `concurrent` uploads.
     pub(crate) async fn import(&self, file: &DataFile, concurrent: u32) -> Result<Imported> {
-        self.import_with("", file, concurrent).await
+        let imported = self.import_with("", file, concurrent).await?;
+        let Imported { rejected, .. } = imported;
+        ensure!(rejected == 0, "{rejected} rows were rejected");
+        Ok(imported)
     }
 
-    /// Like `import`, with options as a query that begins with `?`.
+    /// Like `import`, with options as a query that begins with `?`. Rows may be rejected.
     pub(crate) async fn import_with(
         &self,
         query: &str,
@@ -206,11 +211,12 @@ impl Carga {
         let upload: Value = serde_json::from_slice(&answer.stdout)?;
         ensure!(answer.status.success(), "the upload was refused: {upload}");
         let id = upload["id"].as_str().context("the upload has no id")?;
-        self.wait_until_completed(id, file.rows, POLL * concurrent)
-            .await?;
+        let ended = self.wait_until_ended(id, file.rows, POLL * concurrent);
+        let rejected = ended.await?;
         Ok(Imported {
             accepted,
             completed: start.elapsed(),
+            rejected,
         })
     }
 
@@ -220,6 +226,13 @@ impl Carga {
         rows: u64,
         poll: Duration,
     ) -> Result<()> {
+        let rejected = self.wait_until_ended(id, rows, poll).await?;
+        ensure!(rejected == 0, "{rejected} rows were rejected");
+        Ok(())
+    }
+
+    /// Waits until each of these rows is stored or rejected. Returns how many are rejected.
+    async fn wait_until_ended(&self, id: &str, rows: u64, poll: Duration) -> Result<u64> {
         loop {
             let answer = self
                 .client
@@ -228,12 +241,14 @@ impl Carga {
                 .await?;
             let upload: Value = serde_json::from_slice(&answer.bytes().await?)?;
             match upload["status"].as_str() {
-                Some("completed") => {
+                Some("completed" | "partial") => {
+                    let figure = |name: &str| upload["rows"][name].as_u64().unwrap_or_default();
+                    let rejected = figure("rejected");
                     ensure!(
-                        upload["rows"]["inserted"] == rows,
-                        "expected {rows} inserted rows: {upload}"
+                        figure("inserted") + rejected == rows,
+                        "expected {rows} rows: {upload}"
                     );
-                    return Ok(());
+                    return Ok(rejected);
                 }
                 Some("receiving" | "processing") => sleep(poll).await,
                 _ => anyhow::bail!("the upload did not complete: {upload}"),

@@ -1,14 +1,24 @@
 //! How uploads end: completion, the removal of rows, cancel and undo. Every process may call these
 //! functions at any time, because the store decides all races.
 
+mod reject_failure;
+
+use std::time::{Duration, Instant};
+
+use self::reject_failure::reject_failure;
 use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::store::{Completion, Removal, Store};
 use crate::upload::{Failure, Status, Upload, UploadId};
 
-/// Completes the upload if all of it is stored: writes the manifest, then compares and sets the
-/// status. Returns whether the upload has ended, in this call or earlier.
+/// The time for the removal that begins as soon as an upload has failed here. The sweeper removes
+/// the rest. The corrected file may arrive at once, and rows that are still in the table count for
+/// its UNIQUE constraints.
+const FIRST_REMOVAL: Duration = Duration::from_secs(10);
+
+/// Completes the upload if all of it is stored, and fails it if too many of its rows are rejected.
+/// Returns whether the upload has ended, in this call or earlier.
 pub async fn finish_if_complete(
     store: &dyn Store,
     archive: &dyn BatchArchive,
@@ -17,17 +27,12 @@ pub async fn finish_if_complete(
     match store.completion(id).await? {
         Completion::Incomplete => Ok(false),
         Completion::Ended => Ok(true),
-        Completion::Ready(upload) => {
-            let manifest = manifest(store, &upload).await?;
-            let bytes = manifest
-                .to_bytes()
-                .map_err(|error| PortError::new(ErrorKind::Internal, "archive.manifest", error))?;
-            archive.put(&ArchiveKey::manifest(id), bytes).await?;
-            if store.complete(upload.key()).await? {
-                tracing::info!(upload.id = %id, rows = upload.rows_read, "upload completed");
-            } else {
-                delete_unwanted_manifest(store, archive, id).await?;
-            }
+        Completion::Ready { upload, violating } => {
+            complete(store, archive, &upload, violating).await?;
+            Ok(true)
+        }
+        Completion::TooManyRejects { upload, rejected } => {
+            fail_for_rejects(store, &upload, rejected).await?;
             Ok(true)
         }
         Completion::Mismatch {
@@ -48,6 +53,59 @@ pub async fn finish_if_complete(
     }
 }
 
+/// Writes the manifest, and completes the upload if its counts still add up.
+async fn complete(
+    store: &dyn Store,
+    archive: &dyn BatchArchive,
+    upload: &Upload,
+    violating: u64,
+) -> PortResult<()> {
+    let id = upload.id;
+    let manifest = manifest(store, upload, violating).await?;
+    let bytes = manifest
+        .to_bytes()
+        .map_err(|error| PortError::new(ErrorKind::Internal, "archive.manifest", error))?;
+    archive.put(&ArchiveKey::manifest(id), bytes).await?;
+    if store.complete(upload.key()).await? {
+        tracing::info!(upload.id = %id, rows = upload.rows_read, violating, "upload completed");
+    } else {
+        delete_unwanted_manifest(store, archive, id).await?;
+    }
+    Ok(())
+}
+
+/// Fails an upload that has too many rejected rows, and begins to remove its rows.
+async fn fail_for_rejects(store: &dyn Store, upload: &Upload, rejected: u64) -> PortResult<()> {
+    let id = upload.id;
+    let page = store.rejected_page(id, 0).await?;
+    let dataset = upload.dataset.as_ref();
+    let failure = reject_failure(dataset, rejected, upload.rows_read, page.first());
+    if !store.fail(upload.key(), &failure, None).await? {
+        return Ok(());
+    }
+    tracing::info!(upload.id = %id, code = failure.code, rejected, "upload failed");
+    if let Err(error) = begin_removal(store, id).await {
+        tracing::warn!(
+            upload.id = %id,
+            error = error.chain(),
+            "could not remove the rows; the sweeper will remove them"
+        );
+    }
+    Ok(())
+}
+
+/// Removes rows of an upload for a limited time, because a worker settles its batches afterwards.
+async fn begin_removal(store: &dyn Store, id: UploadId) -> PortResult<()> {
+    let started = Instant::now();
+    while started.elapsed() < FIRST_REMOVAL {
+        match store.remove_rows(id).await? {
+            Removal::More => {}
+            Removal::Done | Removal::Busy => break,
+        }
+    }
+    Ok(())
+}
+
 /// Deletes the manifest if the upload has ended since the completion check and keeps no rows,
 /// because readers take an archive with a manifest for stored data. The manifest of an upload that
 /// has not ended is kept, because another process may complete the upload with it.
@@ -66,7 +124,7 @@ async fn delete_unwanted_manifest(
     Ok(())
 }
 
-async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
+async fn manifest(store: &dyn Store, upload: &Upload, violating: u64) -> PortResult<Manifest> {
     let entries = store.ledger(upload.key()).await?;
     let batch = |entry: crate::store::LedgerEntry| {
         let id = BatchId {
@@ -92,6 +150,7 @@ async fn manifest(store: &dyn Store, upload: &Upload) -> PortResult<Manifest> {
         columns: upload.stored_columns(),
         rows: upload.rows_read - upload.rows_rejected,
         rejected: upload.rows_rejected,
+        violating,
         batches: entries.into_iter().map(batch).collect(),
     })
 }

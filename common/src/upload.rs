@@ -185,7 +185,7 @@ impl FromStr for Status {
 ///
 /// The columns are those of the definition at that time, so nothing that stores rows depends on a
 /// later definition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UploadDataset {
     /// The dataset's name.
     pub name: DatasetName,
@@ -195,6 +195,52 @@ pub struct UploadDataset {
     pub missing: Vec<String>,
     /// The columns of the file that are not stored.
     pub ignored: Vec<String>,
+    /// The index of the file's column for each column of the dataset; `None` if the file lacks it.
+    pub sources: Vec<Option<u32>>,
+    /// How many rows may be rejected before the upload fails.
+    pub reject_limit: RejectLimit,
+}
+
+/// How many rows of an upload may be rejected before it fails. Rows that violate a constraint of
+/// the table are found after the file was read, so the limit is on record.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RejectLimit {
+    /// Whether the first rejected row fails the upload (`on_error=abort`).
+    pub abort: bool,
+    /// The most rejected rows (`max_rejects` as a number).
+    pub rows: Option<u64>,
+    /// The largest percentage of all rows (`max_rejects` as a percentage), which is checked when
+    /// every row has been stored or rejected.
+    pub percent: Option<f64>,
+    /// The most rejected rows that are kept of any upload (`CARGA_MAX_REJECTS`).
+    pub kept: u64,
+}
+
+/// Allows any number.
+impl Default for RejectLimit {
+    fn default() -> Self {
+        Self {
+            abort: false,
+            rows: None,
+            percent: None,
+            kept: u64::MAX,
+        }
+    }
+}
+
+impl RejectLimit {
+    /// Whether this number of rejected rows fails an upload whose other rows are not all stored
+    /// yet.
+    pub fn is_exceeded(&self, rejected: u64) -> bool {
+        let rows = self.rows.unwrap_or(u64::MAX);
+        rejected > rows.min(self.kept) || self.abort && rejected > 0
+    }
+
+    /// Whether this number of rejected rows fails an upload that has this number of rows.
+    pub fn is_exceeded_at_end(&self, rejected: u64, read: u64) -> bool {
+        let share = |percent| rejected as f64 * 100.0 > percent * read as f64;
+        self.is_exceeded(rejected) || self.percent.is_some_and(share)
+    }
 }
 
 /// The record of an upload.
@@ -220,8 +266,10 @@ pub struct Upload {
     pub bytes_received: u64,
     /// Rows read so far; a durable floor while receiving, exact afterwards.
     pub rows_read: u64,
-    /// Rows rejected so far; a durable floor while receiving, exact afterwards.
+    /// Rows rejected by the intake so far; a durable floor while receiving, exact afterwards.
     pub rows_rejected: u64,
+    /// Rows that violate a constraint of the dataset's table, known once the upload has ended.
+    pub rows_violating: Option<u64>,
     /// Empty lines, which are not records; known once sealed.
     pub blank_lines: Option<u64>,
     /// Batches of the whole upload, known once sealed.
@@ -290,7 +338,8 @@ mod tests {
     fn the_dataset_of_an_upload_is_read_back_from_json() {
         let json = serde_json::json!({
             "name": "Sales", "columns": [{ "name": "day", "type": "date" }],
-            "missing": ["day"], "ignored": ["note"],
+            "missing": ["day"], "ignored": ["note"], "sources": [null],
+            "reject_limit": { "abort": false, "rows": 3, "percent": null, "kept": 9 },
         });
         let dataset: UploadDataset = serde_json::from_value(json.clone()).unwrap();
         assert_eq!(dataset.columns[0].kind, crate::dataset::ColumnType::Date);

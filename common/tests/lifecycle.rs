@@ -1,4 +1,5 @@
-//! How an upload ends when two processes end it in different ways, on the embedded adapters.
+//! How an upload ends when two processes end it in different ways, and when the table of its
+//! dataset has rejected rows, on the embedded adapters.
 
 #![cfg(all(feature = "filesystem", feature = "sqlite"))]
 
@@ -6,14 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use carga_common::archive::{
-    ArchiveKey, BatchArchive, FilesystemArchive, FilesystemArchiveSettings,
+    ArchiveKey, BatchArchive, FilesystemArchive, FilesystemArchiveSettings, Manifest,
 };
+use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
+use carga_common::dataset::{DatasetName, Definition};
 use carga_common::error::ErrorKind;
 use carga_common::lifecycle::finish_if_complete;
-use carga_common::store::{NewUpload, Seal, SqliteStore, SqliteStoreSettings, Store};
-use carga_common::upload::{Dialect, Status, UploadId};
+use carga_common::store::{
+    ArchivedBatch, NewUpload, Seal, SqliteStore, SqliteStoreSettings, Store, StoreOutcome,
+};
+use carga_common::upload::{Dialect, RejectLimit, Status, UploadDataset, UploadId, UploadKey};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
@@ -73,7 +78,7 @@ async fn end_between_manifest_and_completion(status: &str) -> Result<Ended> {
 
     ensure!(finishing.await??, "the upload has not ended");
     let upload = store.upload(id).await?;
-    let upload = anyhow::Context::context(upload, "no such upload")?;
+    let upload = upload.context("no such upload")?;
     let has_manifest = match archive.get(&manifest).await {
         Ok(_) => true,
         Err(error) if error.kind() == ErrorKind::NotFound => false,
@@ -113,16 +118,177 @@ async fn seal_without_rows(store: &dyn Store) -> Result<UploadId> {
         bytes_total: None,
     };
     let upload = store.create(&new).await?;
-    let seal = Seal {
-        rows: 0,
+    ensure!(store.seal(upload.key(), &seal(0, 0)).await?);
+    Ok(new.id)
+}
+
+fn seal(batches: u32, rows: u64) -> Seal {
+    Seal {
+        rows,
         rejected: 0,
         blank_lines: 0,
-        batches: 0,
+        batches,
         bytes: 2,
         sha256: [0; 32].into(),
         duplicate_of: None,
         dialect: None,
+    }
+}
+
+#[tokio::test]
+async fn the_manifest_counts_the_rows_that_the_table_rejected() -> Result<()> {
+    let (directory, store, id) = upload_with_two_violations(RejectLimit::default()).await?;
+    let archive = open_archive(directory.path()).await?;
+    ensure!(finish_if_complete(store.as_ref(), archive.as_ref(), id).await?);
+    let upload = store.upload(id).await?.context("no such upload")?;
+    ensure!(upload.status == Status::Partial, "{upload:?}");
+    let manifest = archive.get(&ArchiveKey::manifest(id)).await?;
+    let manifest: Manifest = serde_json::from_slice(&manifest)?;
+    let counts = (manifest.rows, manifest.rejected, manifest.violating);
+    ensure!(counts == (5, 0, 2), "{counts:?}");
+    store.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_upload_with_too_many_violating_rows_fails() -> Result<()> {
+    let limit = RejectLimit {
+        rows: Some(1),
+        ..RejectLimit::default()
     };
-    ensure!(store.seal(upload.key(), &seal).await?);
-    Ok(new.id)
+    let (directory, store, id) = upload_with_two_violations(limit).await?;
+    let archive = open_archive(directory.path()).await?;
+    ensure!(finish_if_complete(store.as_ref(), archive.as_ref(), id).await?);
+    let upload = store.upload(id).await?.context("no such upload")?;
+    ensure!(upload.status == Status::Failed, "{upload:?}");
+    let code = upload.failure.as_ref().map(|failure| failure.code.as_str());
+    ensure!(code == Some("too_many_rejects"), "{upload:?}");
+    ensure!(upload.rows_violating == Some(2), "{upload:?}");
+    let manifest = archive.get(&ArchiveKey::manifest(id)).await;
+    ensure!(manifest.is_err_and(|error| error.kind() == ErrorKind::NotFound));
+    store.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_upload_with_too_many_violating_rows_fails_while_it_is_received() -> Result<()> {
+    let limit = RejectLimit {
+        rows: Some(1),
+        ..RejectLimit::default()
+    };
+    let (directory, store, upload) = receiving_upload(limit).await?;
+    store_two_violations(store.as_ref(), upload).await?;
+    let archive = open_archive(directory.path()).await?;
+    ensure!(finish_if_complete(store.as_ref(), archive.as_ref(), upload.id).await?);
+    let failed = store.upload(upload.id).await?.context("no such upload")?;
+    ensure!(failed.status == Status::Failed, "{failed:?}");
+    let code = failed.failure.as_ref().map(|failure| failure.code.as_str());
+    ensure!(code == Some("too_many_rejects"), "{failed:?}");
+    ensure!((failed.rows_read, failed.rows_violating) == (5, Some(2)));
+    ensure!(!store.seal(upload, &seal(1, 5)).await?);
+    store.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_that_a_trigger_leaves_out_is_rejected() -> Result<()> {
+    let (directory, store, upload) = receiving_upload(RejectLimit::default()).await?;
+    let options = SqliteConnectOptions::new().filename(directory.path().join("carga.db"));
+    let mut operator = options.connect().await?;
+    sqlx::query(
+        "CREATE TRIGGER no_even_number BEFORE INSERT ON datasets_sales WHEN NEW.number % 2 = 0
+         BEGIN SELECT RAISE(IGNORE); END",
+    )
+    .execute(&mut operator)
+    .await?;
+    operator.close().await?;
+    let cells = ["1", "2", "3", "4", "5", "7", "6"].map(Some);
+    let outcomes = store.store(&[batch(upload, &cells)?]).await?;
+    ensure!(outcomes == [StoreOutcome::Stored { rejected: 3 }]);
+    let rejected = store.rejected_page(upload.id, 0).await?;
+    ensure!(rejected.iter().map(|row| row.row).eq([2, 4, 7]));
+    let mut codes = rejected.iter().map(|row| row.code.as_str());
+    ensure!(
+        codes.all(|code| code == "trigger_exception"),
+        "{rejected:?}"
+    );
+    ensure!(store.seal(upload, &seal(1, 7)).await?);
+    let archive = open_archive(directory.path()).await?;
+    ensure!(finish_if_complete(store.as_ref(), archive.as_ref(), upload.id).await?);
+    let upload = store.upload(upload.id).await?.context("no such upload")?;
+    ensure!(upload.status == Status::Partial, "{upload:?}");
+    ensure!(upload.rows_inserted == Some(4), "{upload:?}");
+    store.close().await;
+    Ok(())
+}
+
+/// A sealed upload of a dataset. The required number is missing in two of its five rows.
+async fn upload_with_two_violations(
+    reject_limit: RejectLimit,
+) -> Result<(tempfile::TempDir, Arc<dyn Store>, UploadId)> {
+    let (directory, store, upload) = receiving_upload(reject_limit).await?;
+    store_two_violations(store.as_ref(), upload).await?;
+    ensure!(store.seal(upload, &seal(1, 5)).await?);
+    Ok((directory, store, upload.id))
+}
+
+/// Stores five rows. The required number is missing in two of them.
+async fn store_two_violations(store: &dyn Store, upload: UploadKey) -> Result<()> {
+    let cells = [Some("1"), None, Some("3"), None, Some("5")];
+    let outcomes = store.store(&[batch(upload, &cells)?]).await?;
+    ensure!(outcomes == [StoreOutcome::Stored { rejected: 2 }]);
+    Ok(())
+}
+
+/// A new upload of a dataset with one column, a required number.
+async fn receiving_upload(
+    reject_limit: RejectLimit,
+) -> Result<(tempfile::TempDir, Arc<dyn Store>, UploadKey)> {
+    let directory = tempfile::tempdir()?;
+    let store = open_store(&directory.path().join("carga.db")).await?;
+    let name: DatasetName = "sales".parse()?;
+    let json = br#"{"columns": [{"name": "number", "type": "integer", "required": true}]}"#;
+    let definition = Definition::from_json(json)?;
+    store.put_dataset(&name, &definition).await?;
+    let new = NewUpload {
+        id: UploadId::generate(),
+        filename: None,
+        dialect: Dialect::rfc4180(false),
+        columns: vec!["Number".to_owned()],
+        dataset: Some(UploadDataset {
+            name,
+            columns: definition.typed_columns(),
+            missing: Vec::new(),
+            ignored: Vec::new(),
+            sources: vec![Some(0)],
+            reject_limit,
+        }),
+        bytes_total: None,
+    };
+    let upload = store.create(&new).await?.key();
+    Ok((directory, store, upload))
+}
+
+/// A batch of rows with one cell each.
+fn batch(upload: UploadKey, cells: &[Option<&str>]) -> Result<ArchivedBatch> {
+    let limits = BatchLimits {
+        rows: u32::MAX,
+        bytes: 1 << 20,
+    };
+    let mut encoder = BatchEncoder::typed(upload, &["number".to_owned()], "00-trace", limits);
+    for (number, cell) in (1..).zip(cells) {
+        let origin = RowOrigin {
+            line: number + 1,
+            offset: number * 10,
+            changed: std::iter::empty(),
+        };
+        encoder.push_typed(number, std::iter::once(*cell), origin)?;
+    }
+    let encoded = encoder.finish().0.context("the encoder made no batch")?;
+    let batch = Batch::decode(encoded.body)?;
+    Ok(ArchivedBatch {
+        archive_bytes: batch.size_bytes() as u64,
+        archive_crc32: 0,
+        batch,
+    })
 }

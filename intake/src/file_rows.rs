@@ -19,12 +19,14 @@ pub(crate) struct FileRows {
 
 impl FileRows {
     /// Prepares the rows of a file. With a dataset, finds its columns in the header, and also
-    /// returns the part of the upload's record that describes the dataset.
+    /// returns the part of the upload's record that describes the dataset. `kept` is the largest
+    /// number of rejected rows that is kept of any upload.
     pub(crate) fn new(
         reader: CsvReader,
         renamed: &[Renamed],
         dataset: Option<Dataset>,
         options: &Options,
+        kept: u64,
     ) -> Result<(Self, Option<UploadDataset>), Refusal> {
         let Some(Dataset {
             name, definition, ..
@@ -42,11 +44,17 @@ impl FileRows {
             &matching.sources,
             columns.len(),
         ));
+        let sources = matching.sources.iter();
         let dataset = UploadDataset {
             name,
             columns: definition.typed_columns(),
             missing: matching.missing,
             ignored: matching.ignored,
+            // The limit of columns is far below 2^32.
+            sources: sources
+                .map(|source| source.map(|index| index as u32))
+                .collect(),
+            reject_limit: options.policy.reject_limit(kept),
         };
         Ok((Self { reader, converter }, Some(dataset)))
     }

@@ -127,7 +127,8 @@ impl Intake {
         let (reader, dialect) = open(&mut file, incoming.options.csv.clone(), limits).await?;
         let columns = reader.columns().to_vec();
         let renamed = &dialect.renamed;
-        let (rows, dataset) = FileRows::new(reader, renamed, dataset, &incoming.options)?;
+        let kept = settings.limits.rejects;
+        let (rows, dataset) = FileRows::new(reader, renamed, dataset, &incoming.options, kept)?;
         let upload = self.create(&incoming, columns, dialect, dataset).await?;
 
         let active = self.active.register(upload.key());

@@ -1,17 +1,11 @@
 //! Decides when rejected rows fail an upload, and whether a file may be imported twice.
 
-use std::fmt;
-
 use carga_common::dataset::DatasetName;
-use carga_common::rejects::RejectedRow;
-use carga_common::upload::UploadId;
+use carga_common::rejects;
+use carga_common::upload::{RejectLimit, UploadId};
 
 use crate::csv::Rejection;
 use crate::refusal::Refusal;
-use crate::typed::wording::quoted;
-
-/// The most characters of a column's name in the message about the first rejected row.
-const NAME_CHARS: usize = 100;
 
 /// What happens when a row is rejected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,37 +45,24 @@ pub(crate) struct Policy {
     pub(crate) max_rejects: MaxRejects,
 }
 
-/// The first rejected row of an upload. If no row fits, its reason is probably that of all rows.
-#[derive(Debug)]
-pub(crate) struct FirstReject {
-    row: u64,
-    code: String,
-    column: Option<String>,
-    message: String,
-}
-
-impl FirstReject {
-    pub(crate) fn of(rejected: &RejectedRow) -> Self {
-        Self {
-            row: rejected.row,
-            code: rejected.code.clone(),
-            column: rejected.column.clone(),
-            message: rejected.message.clone(),
-        }
-    }
-}
-
-impl fmt::Display for FirstReject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "row {} is rejected as `{}`", self.row, self.code)?;
-        if let Some(column) = &self.column {
-            write!(f, " in column {}", quoted(column, NAME_CHARS))?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
 impl Policy {
+    /// The limit that is recorded for an upload with a dataset, because rows that violate a
+    /// constraint of the table are found later. `kept` is the largest number of rejected rows that
+    /// is kept of any upload.
+    pub(crate) fn reject_limit(&self, kept: u64) -> RejectLimit {
+        let (rows, percent) = match self.max_rejects {
+            MaxRejects::Any => (None, None),
+            MaxRejects::Rows(max) => (Some(max), None),
+            MaxRejects::Percent(max) => (None, Some(max)),
+        };
+        RejectLimit {
+            abort: self.on_error == OnError::Abort,
+            rows,
+            percent,
+            kept,
+        }
+    }
+
     /// Checks after each rejected row whether the upload may continue. `kept` is the largest
     /// number of rejected rows that is kept of any upload.
     pub(crate) fn check_rejected(
@@ -105,13 +86,11 @@ impl Policy {
         if let MaxRejects::Rows(max) = self.max_rejects
             && rejected > max
         {
-            let message = format!("more than {max} rows were rejected (max_rejects)");
+            let message = rejects::more_than_max(max);
             return Err(too_many_rejects(message).exceeding(max, rejected));
         }
         if rejected > kept {
-            let message = format!(
-                "more than {kept} rows were rejected, the most that are kept of an upload (CARGA_MAX_REJECTS)"
-            );
+            let message = rejects::more_than_kept(kept);
             return Err(too_many_rejects(message).exceeding(kept, rejected));
         }
         Ok(())
@@ -125,12 +104,13 @@ impl Policy {
     }
 
     /// Checks the same for an upload. A preview does not convert cells, so it has no advice for an
-    /// upload with a dataset.
+    /// upload with a dataset. `first` is the reason of the first rejected row, which is probably
+    /// that of all rows.
     pub(crate) fn check_share_of_upload(
         &self,
         rejected: u64,
         read: u64,
-        first: Option<&FirstReject>,
+        first: Option<&str>,
         dataset: Option<&DatasetName>,
     ) -> Result<(), Refusal> {
         self.check_share_with(rejected, read, || {
@@ -153,15 +133,12 @@ impl Policy {
         hint: impl FnOnce() -> String,
     ) -> Result<(), Refusal> {
         if read > 0 && rejected == read {
-            let hint = hint();
-            let message = format!("none of the {read} rows fits the columns; {hint}");
+            let message = rejects::no_row_fits(read, &hint());
             return Err(Refusal::unprocessable("no_row_fits", message));
         }
         match self.max_rejects {
             MaxRejects::Percent(max) if rejected as f64 * 100.0 > max * read as f64 => {
-                let message = format!(
-                    "{rejected} of {read} rows were rejected, more than {max}% (max_rejects)"
-                );
+                let message = rejects::larger_share(rejected, read, max);
                 Err(too_many_rejects(message))
             }
             _ => Ok(()),
@@ -188,6 +165,8 @@ fn too_many_rejects(message: String) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use carga_common::rejects::RejectedRow;
+
     use super::*;
 
     #[test]
@@ -204,13 +183,48 @@ mod tests {
         assert_eq!(none.failure.code, "no_row_fits");
     }
 
-    fn rejected(code: &str, column: Option<&str>) -> RejectedRow {
+    #[test]
+    fn the_recorded_limit_is_exceeded_by_as_many_rows_as_the_policy_refuses() {
+        for (max_rejects, percent) in [
+            (MaxRejects::Any, None),
+            (MaxRejects::Rows(3), None),
+            (MaxRejects::Percent(10.0), Some(10.0)),
+        ] {
+            let policy = Policy {
+                max_rejects,
+                ..Policy::default()
+            };
+            let limit = policy.reject_limit(5);
+            assert_eq!((limit.percent, limit.kept), (percent, 5));
+            assert!(!limit.abort);
+            for rejected in 1..10 {
+                let row = rejected_as("wrong_type", None);
+                let latest = Rejection {
+                    row,
+                    exceeded: None,
+                };
+                let is_refused = policy.check_rejected(&latest, rejected, 5).is_err();
+                assert_eq!(limit.is_exceeded(rejected), is_refused, "{max_rejects:?}");
+                let is_refused = is_refused || policy.check_share(rejected, 40).is_err();
+                assert_eq!(limit.is_exceeded_at_end(rejected, 40), is_refused);
+            }
+        }
+        let policy = Policy {
+            on_error: OnError::Abort,
+            ..Policy::default()
+        };
+        let limit = policy.reject_limit(5);
+        assert!(limit.is_exceeded(1) && !limit.is_exceeded(0));
+    }
+
+    fn rejected_as(code: &str, column: Option<&str>) -> RejectedRow {
         RejectedRow {
             row: 2,
             line: 4,
             offset: 30,
             column: column.map(str::to_owned),
             code: code.to_owned(),
+            constraint: None,
             message: "the reason".to_owned(),
             raw: None,
             fields: None,
@@ -220,7 +234,7 @@ mod tests {
     #[test]
     fn if_no_row_of_an_upload_fits_the_message_has_the_first_reason_and_its_remedy() {
         let message = |row: &RejectedRow, dataset: Option<&DatasetName>| {
-            let first = FirstReject::of(row);
+            let first = row.reason();
             let policy = Policy::default();
             let checked = policy.check_share_of_upload(3, 3, Some(&first), dataset);
             let failure = checked.unwrap_err().failure;
@@ -229,15 +243,15 @@ mod tests {
         };
         let sales: DatasetName = "sales".parse().unwrap();
         assert_eq!(
-            message(&rejected("wrong_type", Some("Price")), Some(&sales)),
+            message(&rejected_as("wrong_type", Some("Price")), Some(&sales)),
             "none of the 3 rows fits the columns; row 2 is rejected as `wrong_type` in column `Price`: the reason; compare the file with the definition of dataset `sales`"
         );
         assert_eq!(
-            message(&rejected("too_few_fields", None), None),
+            message(&rejected_as("too_few_fields", None), None),
             "none of the 3 rows fits the columns; row 2 is rejected as `too_few_fields`: the reason; a preview of the file proposes options"
         );
         let long = "é".repeat(4000);
-        let long = message(&rejected("undecodable", Some(&long)), None);
+        let long = message(&rejected_as("undecodable", Some(&long)), None);
         assert!(long.len() < 500, "{} bytes", long.len());
     }
 }

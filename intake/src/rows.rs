@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use carga_common::batch::BatchEncoder;
+use carga_common::batch::{BatchEncoder, RowOrigin};
 use carga_common::dataset::DatasetName;
 use carga_common::store::Seal;
 use carga_common::telemetry::TraceContext;
@@ -12,13 +12,13 @@ use carga_common::typed::{RowTooWide, RowWidth};
 use carga_common::upload::{Dialect, Upload};
 use futures::Stream;
 
-use crate::csv::{CsvReader, Exceeded, Next, Rejection, Warning};
+use crate::csv::{CsvReader, Exceeded, Next, Position, Rejection, Warning};
 use crate::decompress::Decompressor;
 use crate::file_rows::FileRows;
 use crate::heartbeat::ActiveUpload;
 use crate::intake::Intake;
 use crate::open::FileBytes;
-use crate::policy::{FirstReject, Policy};
+use crate::policy::Policy;
 use crate::publish::PublishWindow;
 use crate::refusal::Refusal;
 use crate::rejects::Rejects;
@@ -82,7 +82,8 @@ struct Rows<'a> {
     encoder: BatchEncoder,
     window: PublishWindow,
     rejects: Rejects<'a>,
-    first_reject: Option<FirstReject>,
+    /// The reason of the first rejected row.
+    first_reject: Option<String>,
     /// The number of rows that may contain a mistake.
     warnings: u64,
 }
@@ -141,7 +142,13 @@ impl Rows<'_> {
                         let RowTooWide { limit, actual } = error;
                         return self.reject_large(error.to_string(), limit, actual).await;
                     }
-                    self.encoder.push_cells(row, converter.cells())
+                    let Position { line, offset } = self.reader.position();
+                    let origin = RowOrigin {
+                        line,
+                        offset,
+                        changed: converter.changed(),
+                    };
+                    self.encoder.push_typed(row, converter.cells(), origin)
                 }
                 Err(fault) => return self.reject_cell(fault).await,
             },
@@ -190,7 +197,7 @@ impl Rows<'_> {
 
     async fn reject(&mut self, rejection: Rejection) -> Result<(), Refusal> {
         if self.first_reject.is_none() {
-            self.first_reject = Some(FirstReject::of(&rejection.row));
+            self.first_reject = Some(rejection.row.reason());
         }
         self.rejects.push(rejection).await
     }
@@ -215,7 +222,7 @@ impl Rows<'_> {
         }
         self.rejects.flush().await?;
         let (rows, rejected) = (self.reader.rows_read(), self.rejects.count());
-        let first = self.first_reject.as_ref();
+        let first = self.first_reject.as_deref();
         policy.check_share_of_upload(rejected, rows, first, dataset)?;
         self.window.finish().await?;
         let compression = file.compression().map(str::to_owned);

@@ -7,7 +7,8 @@ mod limits;
 
 use carga_common::dataset::Definition;
 use carga_common::rejects::RejectedRow;
-use carga_intake::csv::{Charset, CsvOpening, CsvOptions, CsvReader, Next};
+use carga_common::typed::usual_text;
+use carga_intake::csv::{Charset, CsvOpening, CsvOptions, CsvReader, Next, Position};
 use carga_intake::matching::{Matching, UnknownColumns, match_columns};
 use carga_intake::refusal::Refusal;
 use carga_intake::typed::Converter;
@@ -136,6 +137,42 @@ fn a_cell_that_a_short_row_lacks_is_null_or_rejects_the_row() {
     assert!(rows.is_empty(), "{rows:?}");
     let fields = vec!["01/02/2026"];
     assert_eq!(reason(&rejected[0]), ("missing_value", Some("sku"), fields));
+}
+
+/// The cells of a row of the file, from the values of the dataset and the changed cells. A worker
+/// restores a row that violates a constraint in the same way.
+fn restored(definition: &Definition, matching: &Matching, converter: &Converter) -> Vec<String> {
+    let mut cells = vec![String::new(); 4];
+    let columns = definition.typed_columns();
+    let values = matching.sources.iter().zip(converter.cells());
+    for ((source, value), column) in values.zip(&columns) {
+        if let (Some(source), Some(value)) = (source, value) {
+            cells[*source] = usual_text(column.kind, value).into_owned();
+        }
+    }
+    for (column, text) in converter.changed() {
+        cells[column as usize] = text.to_owned();
+    }
+    cells
+}
+
+#[test]
+fn the_text_and_the_position_of_a_row_can_be_restored_after_its_conversion() {
+    let definition = definition(SALES);
+    let rows = "x;31/12/2026;9,50;A1\n\n\"a\nb\";;7;é\n;01/02/2026; 1,5 ;C\n";
+    let file = format!("note;Sold on;Price;CÓDIGO\n{rows}");
+    let mut reader = opened(&file, separated_by(';'));
+    let matching = matched(&definition, &reader).unwrap();
+    let mut converter = Converter::new(&definition, &matching.sources, 4);
+    let mut positions = Vec::new();
+    while let Next::Row = reader.next().unwrap() {
+        converter.convert(reader.cells()).unwrap();
+        let cells: Vec<String> = reader.cells().map(str::to_owned).collect();
+        assert_eq!(restored(&definition, &matching, &converter), cells);
+        let Position { line, offset } = reader.position();
+        positions.push((line, &file[offset as usize..][..3]));
+    }
+    assert_eq!(positions, [(2, "x;3"), (4, "\"a\n"), (6, ";01")]);
 }
 
 #[test]

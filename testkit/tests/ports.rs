@@ -23,8 +23,13 @@ async fn counters_restored_from_a_redis_snapshot_are_ignored() -> Result<()> {
     let mut redis = Redis::start().await?;
     let progress = progress(&redis)?;
     let key = UploadKey::first(UploadId::generate());
+    let batch = |seq| StoredBatch {
+        seq,
+        rows: 10,
+        rejected: 0,
+    };
     let snapshot = Snapshot {
-        stored: [1, 2].map(|seq| StoredBatch { seq, rows: 10 }).to_vec(),
+        stored: [1, 2].map(batch).to_vec(),
         ..Snapshot::default()
     };
     progress.restore(key, &snapshot).await?;

@@ -163,16 +163,18 @@ async fn report(
         if *outcome == StoreOutcome::Fenced {
             tracing::debug!(batch = %batch.id, "batch fenced: its upload has ended");
         }
-        if matches!(outcome, StoreOutcome::Stored | StoreOutcome::Replay) {
+        if let Some(rejected) = rejected_rows(*outcome) {
             counted
                 .entry(batch.id.upload)
                 .or_default()
                 .push(StoredBatch {
                     seq: batch.id.seq,
-                    rows: batch.row_count() as u32,
+                    rows: (batch.row_count() as u32).saturating_sub(rejected),
+                    rejected,
                 });
         }
     }
+    log_rejected(&counted);
     let reports = counted.iter().map(|(upload, batches)| async {
         context.backends.progress.stored(*upload, batches).await;
         let check = context.completion_checks.request(upload.id);
@@ -184,6 +186,30 @@ async fn report(
     join_all(reports).await;
 }
 
+/// How many rows of a stored batch the table has rejected; `None` if the batch is not stored.
+fn rejected_rows(outcome: StoreOutcome) -> Option<u32> {
+    match outcome {
+        StoreOutcome::Stored { rejected } | StoreOutcome::Replay { rejected } => Some(rejected),
+        StoreOutcome::Fenced
+        | StoreOutcome::UnknownUpload
+        | StoreOutcome::UnknownStatus
+        | StoreOutcome::Locked => None,
+    }
+}
+
+fn log_rejected(counted: &BTreeMap<UploadKey, Vec<StoredBatch>>) {
+    for (upload, batches) in counted {
+        let rejected: u64 = batches.iter().map(|batch| u64::from(batch.rejected)).sum();
+        if rejected > 0 {
+            tracing::info!(
+                upload.id = %upload.id,
+                rejected,
+                "rows violate a constraint of the dataset's table"
+            );
+        }
+    }
+}
+
 async fn settle_one(ready: Ready, outcome: StoreOutcome) {
     // The batch is in hand until it is settled.
     let Held {
@@ -192,7 +218,7 @@ async fn settle_one(ready: Ready, outcome: StoreOutcome) {
         ..
     } = ready.held;
     match outcome {
-        StoreOutcome::Stored | StoreOutcome::Replay | StoreOutcome::Fenced => {
+        StoreOutcome::Stored { .. } | StoreOutcome::Replay { .. } | StoreOutcome::Fenced => {
             if let Err(error) = delivery.ack().await {
                 tracing::debug!(
                     error = error.chain(),

@@ -46,7 +46,7 @@ pub(crate) async fn rows(
     Ok(download(id, status, "rows", format, pages))
 }
 
-/// The rejected rows of an upload. While the upload is being received, these are the rows that were
+/// The rejected rows of an upload. Until the upload has ended, these are the rows that were
 /// rejected so far.
 pub(crate) async fn rejected(
     State(state): State<ApiState>,
@@ -59,7 +59,7 @@ pub(crate) async fn rejected(
     let upload = state.upload(id).await?;
     let rows = rejected_rows(state.backends().store.clone(), id);
     let status = upload.status;
-    let form = RejectForm::new(upload.columns, formulas);
+    let form = RejectForm::new(upload.columns, upload.dataset.is_some(), formulas);
     let pages = export(rows, form, format);
     Ok(download(id, status, "rejected", format, pages))
 }
@@ -115,7 +115,8 @@ fn accepted_format(headers: &HeaderMap) -> Format {
     }
 }
 
-/// The status of the upload. While it is `receiving`, more rows may be rejected later.
+/// The status of the upload. While it is `receiving`, more rows may be rejected. With a dataset,
+/// more rows may also be rejected while it is `processing`.
 const STATUS_HEADER: HeaderName = HeaderName::from_static("carga-upload-status");
 
 /// A file to download. An error in the middle cuts the connection, because half an export must not

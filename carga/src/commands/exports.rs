@@ -59,14 +59,20 @@ pub(crate) async fn rejected(
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
     let upload = find(store.as_ref(), upload, &[]).await?;
-    if upload.status == Status::Receiving {
+    // Workers may still reject rows that violate a constraint of the dataset's table.
+    let doing = match upload.status {
+        Status::Receiving => Some("received"),
+        Status::Processing if upload.dataset.is_some() => Some("stored"),
+        _ => None,
+    };
+    if let Some(doing) = doing {
         eprintln!(
-            "upload {} is still being received, and more of its rows may be rejected",
+            "upload {} is still being {doing}, and more of its rows may be rejected",
             upload.id
         );
     }
     let rows = rejected_rows(store, upload.id);
-    let form = RejectForm::new(upload.columns, formulas);
+    let form = RejectForm::new(upload.columns, upload.dataset.is_some(), formulas);
     write(export(rows, form, format), io::stdout().lock()).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -242,12 +242,12 @@ impl Import {
             count_rows(upload.rows_read),
             took.as_secs_f64()
         )?;
-        if upload.rows_rejected > 0 {
+        if rejected_rows(upload) > 0 {
             writeln!(
                 output,
                 "{} were stored, {} rejected; the reasons are in: {program} rejected {id}",
                 HumanCount(stored),
-                HumanCount(upload.rows_rejected),
+                HumanCount(rejected_rows(upload)),
             )?;
         }
         output.extend(describe_columns(upload).into_bytes());
@@ -285,6 +285,11 @@ impl Import {
         write_rows(store, upload, Format::Csv, Some(SAMPLE_ROWS), &mut rows).await?;
         Ok(printable(&String::from_utf8_lossy(&rows)))
     }
+}
+
+/// The rows that the intake rejected, and those that violate a constraint of the dataset's table.
+fn rejected_rows(upload: &Upload) -> u64 {
+    upload.rows_rejected + upload.rows_violating.unwrap_or_default()
 }
 
 /// Lines about the differences between the columns of the file and those of the dataset.

@@ -1,12 +1,14 @@
 //! The directory or servers that a test gives to Carga, and direct access to the data stored there.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use carga_testkit::{DataDir, Scope};
 use csv::StringRecord;
 use futures::TryStreamExt;
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::types::Json;
 use sqlx::{Connection, SqliteConnection};
 use uuid::Uuid;
@@ -117,6 +119,24 @@ impl Harness {
         }
     }
 
+    /// Runs statements in Carga's database as its operator, in the dialect of that database.
+    pub(crate) async fn execute(&self, postgres: &str, sqlite: &str) -> Result<()> {
+        match self {
+            Self::Embedded(directory) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(directory.path().join("carga.db"))
+                    .busy_timeout(Duration::from_secs(10));
+                let mut carga = SqliteConnection::connect_with(&options).await?;
+                let done = sqlx::raw_sql(sqlite).execute(&mut carga).await;
+                close_after(done, carga).await?;
+            }
+            Self::Distributed(scope) => {
+                sqlx::raw_sql(postgres).execute(&scope.pool()).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Counts the stored rows of the upload, and their distinct row numbers.
     pub(crate) async fn count_rows(&self, id: Uuid) -> Result<(i64, i64)> {
         Ok(match self {
@@ -149,6 +169,21 @@ impl Harness {
             }
         };
         Ok(batches)
+    }
+
+    /// Whether each upload had stored batches before the last batch of any other was stored.
+    pub(crate) async fn have_overlapped(&self) -> Result<bool> {
+        const SQL: &str = "SELECT max(begun) < min(done)
+            FROM (SELECT min(stored_at) AS begun, max(stored_at) AS done FROM batches GROUP BY upload_id) AS uploads";
+        let (overlapped,) = match self {
+            Self::Embedded(directory) => {
+                let mut carga = directory.open("carga.db").await?;
+                let found = sqlx::query_as(SQL).fetch_one(&mut carga).await;
+                close_after(found, carga).await?
+            }
+            Self::Distributed(scope) => sqlx::query_as(SQL).fetch_one(&scope.pool()).await?,
+        };
+        Ok(overlapped)
     }
 
     /// Fails unless the stored rows equal `expected`, cell by cell and in the same order.

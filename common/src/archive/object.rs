@@ -77,8 +77,13 @@ pub struct Manifest {
     pub columns: Vec<String>,
     /// Rows in all batches.
     pub rows: u64,
-    /// The number of rejected rows. The store has each rejected row with its reason.
+    /// The number of rows that were rejected before they got into a batch. The store has each
+    /// rejected row with its reason.
     pub rejected: u64,
+    /// The number of rows in the batches that violate a constraint of the dataset's table. The
+    /// store has rejected them too, after their batches were archived.
+    #[serde(default)]
+    pub violating: u64,
     /// The batches in order.
     pub batches: Vec<ManifestBatch>,
 }

@@ -3,14 +3,17 @@
 //! The body stays one buffer, and a cell is a span of it. The archive copies the JSON of a cell
 //! unchanged. Postgres gets the text of a cell, and only a cell with an escape must be decoded.
 
+mod origins;
 mod scan;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::Error as _;
 
+pub use self::origins::Origin;
 use self::scan::{Kind, ScannedRows, Span};
 use super::{BatchId, MESSAGE_VERSION, TYPED_MESSAGE_VERSION, is_supported};
 use crate::upload::{Epoch, UploadId, UploadKey};
@@ -28,6 +31,8 @@ pub struct Batch {
     cells: Vec<Span>,
     /// The row numbers as runs without a gap: first number and length.
     runs: Vec<(u64, u32)>,
+    /// The span of the list `origins` in `body`, if the message has this list.
+    origins: Option<Range<usize>>,
 }
 
 /// The reason why a message cannot be decoded. Another attempt would give the same error, so the
@@ -73,7 +78,12 @@ impl<'a> Cell<'a> {
 impl Batch {
     /// Reads a message body. Every row must have one cell per column.
     pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
-        decode(&body).map(|(envelope, cells)| Self {
+        let Parts {
+            envelope,
+            cells,
+            origins,
+        } = decode(&body)?;
+        Ok(Self {
             id: BatchId {
                 upload: UploadKey {
                     id: envelope.upload,
@@ -85,6 +95,7 @@ impl Batch {
             columns: envelope.columns,
             trace: envelope.trace,
             cells,
+            origins,
             body,
         })
     }
@@ -129,6 +140,23 @@ impl Batch {
             .map(|row| row.iter().map(|span| self.cell(span)))
     }
 
+    /// The cells of the row with this index, from 0. Yields nothing if the batch lacks the row.
+    pub fn row(&self, index: usize) -> impl Iterator<Item = Cell<'_>> {
+        let mut rows = self.cells.chunks_exact(self.columns.len());
+        let row = rows.nth(index).unwrap_or_default();
+        row.iter().map(|span| self.cell(span))
+    }
+
+    /// The origins of the rows at these indexes. The indexes count from 0 and must ascend. Fails if
+    /// the message has no origins, or if they are malformed.
+    pub fn origins(&self, indexes: &[usize]) -> Result<Vec<Origin>, DecodeError> {
+        let Some(origins) = self.origins.clone() else {
+            return Err(serde_json::Error::custom("expected a list `origins`").into());
+        };
+        let json = &self.body[origins];
+        Ok(origins::read(json, self.row_count(), indexes)?)
+    }
+
     /// The rows in order, each as the JSON between the brackets of its list of cells.
     pub fn rows_json(&self) -> impl Iterator<Item = &[u8]> {
         self.cells
@@ -151,7 +179,7 @@ struct VersionOnly {
     v: u32,
 }
 
-/// A message without its rows.
+/// A message without its rows and their origins.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Envelope {
@@ -170,7 +198,18 @@ struct Envelope {
 /// these bytes, because JSON escapes a quote inside a text.
 const ROWS: &[u8] = b",\"rows\":[";
 
-fn decode(body: &[u8]) -> Result<(Envelope, Vec<Span>), DecodeError> {
+/// The bytes before the list of origins, which is the last field of a message.
+const ORIGINS: &[u8] = b",\"origins\":";
+
+/// The parts of a message.
+struct Parts {
+    envelope: Envelope,
+    cells: Vec<Span>,
+    /// The span of the list `origins` in the message.
+    origins: Option<Range<usize>>,
+}
+
+fn decode(body: &[u8]) -> Result<Parts, DecodeError> {
     read(body).map_err(|error| {
         // The version is read only after a failure, so that a good message is parsed once.
         match serde_json::from_slice::<VersionOnly>(body) {
@@ -180,7 +219,7 @@ fn decode(body: &[u8]) -> Result<(Envelope, Vec<Span>), DecodeError> {
     })
 }
 
-fn read(body: &[u8]) -> Result<(Envelope, Vec<Span>), serde_json::Error> {
+fn read(body: &[u8]) -> Result<Parts, serde_json::Error> {
     let start = memchr::memmem::find(body, ROWS).map(|at| at + ROWS.len());
     let start = start.ok_or_else(|| serde_json::Error::custom("expected a list `rows`"))?;
     let ScannedRows {
@@ -189,9 +228,17 @@ fn read(body: &[u8]) -> Result<(Envelope, Vec<Span>), serde_json::Error> {
         has_unicode_escape,
         end,
     } = scan::scan(body, start).map_err(serde_json::Error::custom)?;
-    let envelope: Envelope = serde_json::from_slice(&[&body[..start], &body[end..]].concat())?;
+    let origins = find_origins(body, end);
+    let rest = match &origins {
+        None => [&body[..start], &body[end..]].concat(),
+        Some(list) => [&body[..start], &body[end..list.start - ORIGINS.len()], b"}"].concat(),
+    };
+    let envelope: Envelope = serde_json::from_slice(&rest)?;
     if !is_supported(envelope.v) {
         return Err(serde_json::Error::custom("unsupported message version"));
+    }
+    if origins.is_some() && envelope.v != TYPED_MESSAGE_VERSION {
+        return Err(serde_json::Error::custom("unexpected list `origins`"));
     }
     let width = envelope.columns.len();
     if width == 0 || cells.len() != rows * width {
@@ -211,7 +258,18 @@ fn read(body: &[u8]) -> Result<(Envelope, Vec<Span>), serde_json::Error> {
             let _text: String = serde_json::from_slice(json)?;
         }
     }
-    Ok((envelope, cells))
+    Ok(Parts {
+        envelope,
+        cells,
+        origins,
+    })
+}
+
+/// Finds the span of the list `origins` in a message whose rows end at this offset.
+fn find_origins(body: &[u8], rows_end: usize) -> Option<Range<usize>> {
+    let at = memchr::memmem::find(&body[rows_end..], ORIGINS)?;
+    let start = rows_end + at + ORIGINS.len();
+    body.ends_with(b"}").then(|| start..body.len() - 1)
 }
 
 /// Checks that row numbers start at 1 or later, increase, and number every row.

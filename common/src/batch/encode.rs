@@ -3,11 +3,19 @@
 //! The body is JSON with one row per line: `{"v":2,…,"columns":[…],"rows":[`, a line per row, and
 //! `],"runs":[[1,1000]]}`. The runs give the row numbers, because a rejected row leaves a gap. The
 //! decoder searches for the exact bytes `,"rows":[`. Rows are written directly into the published
-//! buffer, without a string or a value tree per cell. A message with rows of a dataset has another
-//! version and the same form: a cell is the canonical text of its value, or null.
+//! buffer, without a string or a value tree per cell.
+//!
+//! A message with rows of a dataset has another version. Its cells are the canonical texts of
+//! their values, or null. It ends with the origins of the rows:
+//! `],"runs":[[1,1000]],"origins":[`, a line per row, and `]}`. If a row violates a constraint of
+//! the table, the worker rejects it with its text and its position in the file, which are there.
+
+mod origins;
 
 use bytes::Bytes;
 
+pub use self::origins::RowOrigin;
+use self::origins::{Entry, Origins};
 use super::{BatchId, MESSAGE_VERSION, TYPED_MESSAGE_VERSION, write_json};
 use crate::upload::UploadKey;
 
@@ -16,8 +24,8 @@ use crate::upload::UploadKey;
 pub struct BatchLimits {
     /// The most rows of a batch.
     pub rows: u32,
-    /// The most encoded bytes of a batch's rows, and so of one row. A batch closes before the row
-    /// that would exceed this limit.
+    /// The most encoded bytes of a batch's rows and their origins. One row with its origin cannot
+    /// have more either. A batch closes before the row that would exceed this limit.
     pub bytes: usize,
 }
 
@@ -69,6 +77,8 @@ pub struct BatchEncoder {
     rows: u32,
     /// The row numbers of the open batch as runs without a gap: first number and length.
     runs: Vec<(u64, u32)>,
+    /// The origins of the rows of the open batch; unused if the rows go into the landing table.
+    origins: Origins,
 }
 
 impl BatchEncoder {
@@ -108,6 +118,7 @@ impl BatchEncoder {
             rows_start: 0,
             rows: 0,
             runs: Vec::new(),
+            origins: Origins::default(),
         };
         encoder.open(0);
         encoder
@@ -141,15 +152,16 @@ impl BatchEncoder {
         for _ in 0..missing {
             self.buffer.extend_from_slice(b",null");
         }
-        self.end_row(row_number, start)
+        self.end_row(row_number, start, None)
     }
 
-    /// Adds a row whose cells may be NULL. A row has at least one cell; everything else is as in
-    /// `push`.
-    pub fn push_cells<'a>(
+    /// Adds a row of a dataset with its origin. `typed` must have made the encoder. A row has at
+    /// least one cell, and a cell may be NULL. Everything else is as in `push`.
+    pub fn push_typed<'a>(
         &mut self,
         row_number: u64,
         cells: impl Iterator<Item = Option<&'a str>>,
+        origin: RowOrigin<impl Iterator<Item = (u32, &'a str)>>,
     ) -> Result<Option<EncodedBatch>, RowTooLarge> {
         let start = self.begin_row();
         for (index, cell) in cells.enumerate() {
@@ -161,7 +173,8 @@ impl BatchEncoder {
                 None => self.buffer.extend_from_slice(b"null"),
             }
         }
-        self.end_row(row_number, start)
+        let entry = self.origins.push(origin);
+        self.end_row(row_number, start, Some(entry))
     }
 
     /// Opens a row, and returns its offset in the buffer. This function and `end_row` are always
@@ -174,18 +187,24 @@ impl BatchEncoder {
         start
     }
 
-    /// Closes the row that starts at this offset. Returns the batch that the row completes.
+    /// Closes the row that starts at this offset and whose origin has this entry. Returns the batch
+    /// that the row completes.
     #[inline(always)]
     fn end_row(
         &mut self,
         row_number: u64,
         start: usize,
+        entry: Option<Entry>,
     ) -> Result<Option<EncodedBatch>, RowTooLarge> {
         self.buffer.push(b']');
 
-        let row_bytes = self.buffer.len() - start;
+        let origin_bytes = entry.map_or(0, |entry| self.origins.bytes_alone(entry));
+        let row_bytes = self.buffer.len() - start + origin_bytes;
         if row_bytes > self.limits.bytes {
             self.buffer.truncate(start);
+            if let Some(entry) = entry {
+                self.origins.remove(entry);
+            }
             return Err(RowTooLarge {
                 limit: self.limits.bytes,
                 actual: row_bytes,
@@ -195,8 +214,12 @@ impl BatchEncoder {
         if self.rows > 0 && self.is_over_limit() {
             // The first row of a batch has no comma before it, so byte 0 is skipped.
             let row = self.buffer.split_off(start);
+            let origin = entry.map(|entry| (entry, self.origins.take_rest(entry)));
             full = Some(self.close());
             self.buffer.extend_from_slice(&row[1..]);
+            if let Some((entry, rest)) = origin {
+                self.origins.push_moved(entry, &rest);
+            }
         }
         self.rows += 1;
         match self.runs.last_mut() {
@@ -221,12 +244,17 @@ impl BatchEncoder {
     fn is_over_limit(&self) -> bool {
         let rows_bytes = self.buffer.len() - self.rows_start;
         let names_bytes = (self.rows as usize + 1) * self.names_bytes;
-        rows_bytes > self.limits.bytes || rows_bytes + names_bytes > self.limits.object_bytes()
+        // The archived object does not have the origins.
+        rows_bytes + self.origins.len() > self.limits.bytes
+            || rows_bytes + names_bytes > self.limits.object_bytes()
     }
 
     fn close(&mut self) -> EncodedBatch {
         self.buffer.extend_from_slice(b"\n],\"runs\":");
         write_json(&mut self.buffer, &self.runs);
+        if self.version == TYPED_MESSAGE_VERSION {
+            self.origins.close(&mut self.buffer);
+        }
         self.buffer.push(b'}');
         self.runs.clear();
         let body = Bytes::from(std::mem::take(&mut self.buffer));

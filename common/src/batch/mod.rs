@@ -10,8 +10,8 @@ mod encode;
 use std::fmt;
 use std::str::FromStr;
 
-pub use decode::{Batch, Cell, DecodeError};
-pub use encode::{BatchEncoder, BatchLimits, EncodedBatch, RowTooLarge};
+pub use decode::{Batch, Cell, DecodeError, Origin};
+pub use encode::{BatchEncoder, BatchLimits, EncodedBatch, RowOrigin, RowTooLarge};
 
 use crate::upload::{Epoch, UploadId, UploadKey};
 

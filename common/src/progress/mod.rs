@@ -38,6 +38,8 @@ pub struct Counters {
     pub bytes_received: u64,
     /// Rows the workers have stored.
     pub rows_stored: u64,
+    /// Rows the workers have rejected, because they violate a constraint of the table.
+    pub rows_rejected: u64,
     /// Batches the workers have stored.
     pub batches_stored: u64,
 }
@@ -47,8 +49,10 @@ pub struct Counters {
 pub struct StoredBatch {
     /// The batch's number, from 1.
     pub seq: u32,
-    /// How many rows the batch has.
+    /// How many rows of the batch are in the table.
     pub rows: u32,
+    /// How many rows of the batch violate a constraint of the table, and are rejected.
+    pub rejected: u32,
 }
 
 /// The store's figures of an upload, to rebuild its counters.

@@ -86,13 +86,15 @@ local function raise(field, value)
   if tonumber(value) > now then redis.call('HSET', KEYS[1], field, value) end
 end
 local function count(first)
-  local rows, batches = 0, 0
-  for i = first, #ARGV, 2 do
+  local rows, rejected, batches = 0, 0, 0
+  for i = first, #ARGV, 3 do
     if redis.call('SETBIT', KEYS[2], ARGV[i], 1) == 0 then
       rows = rows + tonumber(ARGV[i + 1])
+      rejected = rejected + tonumber(ARGV[i + 2])
       batches = batches + 1
     end
   end
+  if rejected > 0 then redis.call('HINCRBY', KEYS[1], 'rejected', rejected) end
   if batches > 0 then
     redis.call('HINCRBY', KEYS[1], 'rows', rows)
     redis.call('HINCRBY', KEYS[1], 'batches', batches)
@@ -145,10 +147,11 @@ keep()
 return { 1, life }
 ";
 
+/// A hash without rejected rows has no field `rejected`.
 const READ: &str = "
 if standing ~= 1 then return {} end
-local f = redis.call('HMGET', KEYS[1], 'read', 'bytes', 'rows', 'batches')
-return { tonumber(f[1]), tonumber(f[2]), tonumber(f[3]), tonumber(f[4]) }
+local f = redis.call('HMGET', KEYS[1], 'read', 'bytes', 'rows', 'rejected', 'batches')
+return { tonumber(f[1]), tonumber(f[2]), tonumber(f[3]), tonumber(f[4] or 0), tonumber(f[5]) }
 ";
 
 impl RedisProgress {
@@ -295,10 +298,17 @@ impl ProgressStore for RedisProgress {
             let call = self.call(&self.read, upload);
             let figures: Vec<u64> = run(&call, &mut connection).await?;
             Ok(match figures[..] {
-                [rows_read, bytes_received, rows_stored, batches_stored] => Some(Counters {
+                [
                     rows_read,
                     bytes_received,
                     rows_stored,
+                    rows_rejected,
+                    batches_stored,
+                ] => Some(Counters {
+                    rows_read,
+                    bytes_received,
+                    rows_stored,
+                    rows_rejected,
                     batches_stored,
                 }),
                 _ => None,
@@ -324,7 +334,7 @@ impl ProgressStore for RedisProgress {
 
 fn add_batches(call: &mut ScriptInvocation<'_>, batches: &[StoredBatch]) {
     for batch in batches {
-        call.arg(batch.seq).arg(batch.rows);
+        call.arg(batch.seq).arg(batch.rows).arg(batch.rejected);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Executor, Row, SqliteConnection};
 
 use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::error::PortResult;
@@ -29,8 +29,8 @@ pub struct SqliteProgress {
     ttl_ms: i64,
 }
 
-/// The schema has no migrations, because a file with another schema can be deleted. The counters
-/// are then rebuilt.
+/// The schema has no migrations, because the counters of a file with another schema can be deleted.
+/// They are then rebuilt.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS counters (
     upload_id      text PRIMARY KEY,
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS counters (
     rows_read      integer NOT NULL,
     bytes_received integer NOT NULL,
     rows_stored    integer NOT NULL,
+    rows_rejected  integer NOT NULL,
     batches_stored integer NOT NULL,
     -- Milliseconds since 1970.
     expires_at     integer NOT NULL
@@ -50,14 +51,21 @@ CREATE TABLE IF NOT EXISTS counted_batches (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Whether the file has the schema of an older build, which counted no rejected rows.
+const IS_OLDER: &str = "SELECT count(*) > 0 AND NOT coalesce(max(name = 'rows_rejected'), 0)
+    FROM pragma_table_info('counters')";
+
+const DROP: &str = "DROP TABLE IF EXISTS counted_batches; DROP TABLE IF EXISTS counters;";
+
 /// How many batches one statement counts. It bounds the size of the JSON.
 const PIECE_BATCHES: usize = 5_000;
 
-/// The reported batches that are not counted yet. `$1`: the upload, `$2`: a JSON list of number and
-/// rows of each batch.
+/// The reported batches that are not counted yet. `$1`: the upload, `$2`: a JSON list of number,
+/// rows and rejected rows of each batch.
 const COUNT_NEW: &str = "
-WITH reported AS (SELECT value ->> 0 AS seq, max(value ->> 1) AS rows FROM json_each($2) GROUP BY 1)
-SELECT count(*), coalesce(sum(rows), 0) FROM reported r
+WITH reported AS (SELECT value ->> 0 AS seq, max(value ->> 1) AS rows, max(value ->> 2) AS rejected
+                  FROM json_each($2) GROUP BY 1)
+SELECT count(*), coalesce(sum(rows), 0), coalesce(sum(rejected), 0) FROM reported r
 WHERE NOT EXISTS (SELECT 1 FROM counted_batches c WHERE c.upload_id = $1 AND c.seq = r.seq)";
 
 /// SQLite needs the `WHERE` to tell `ON CONFLICT` from a join.
@@ -80,7 +88,7 @@ impl SqliteProgress {
     pub async fn open(settings: SqliteProgressSettings) -> PortResult<Self> {
         const OPERATION: &str = "progress.connect";
         let database = Database::open(OPERATION, &settings.file).await?;
-        call(OPERATION, sqlx::raw_sql(SCHEMA).execute(database.writer())).await?;
+        call(OPERATION, make_schema(&database)).await?;
         Ok(Self {
             database,
             ttl_ms: i64::try_from(settings.ttl.as_millis()).unwrap_or(i64::MAX),
@@ -115,11 +123,12 @@ impl SqliteProgress {
         stored: &[StoredBatch],
     ) -> sqlx::Result<()> {
         let id = upload.id.to_string();
-        let (mut rows, mut batches) = (0, 0);
+        let (mut rows, mut rejected, mut batches) = (0, 0, 0);
         for piece in stored.chunks(PIECE_BATCHES) {
-            let reported: Vec<_> = piece.iter().map(|batch| (batch.seq, batch.rows)).collect();
+            let figures = |batch: &StoredBatch| (batch.seq, batch.rows, batch.rejected);
+            let reported: Vec<_> = piece.iter().map(figures).collect();
             let reported = sqlx::types::Json(reported);
-            let (new_batches, new_rows): (i64, i64) = sqlx::query_as(COUNT_NEW)
+            let (new_batches, new_rows, new_rejected): (i64, i64, i64) = sqlx::query_as(COUNT_NEW)
                 .bind(&id)
                 .bind(&reported)
                 .fetch_one(&mut *connection)
@@ -132,12 +141,14 @@ impl SqliteProgress {
                     .await?;
             }
             rows += new_rows;
+            rejected += new_rejected;
             batches += new_batches;
         }
         sqlx::query(
             "UPDATE counters
              SET rows_read = max(rows_read, $2), bytes_received = max(bytes_received, $3),
-                 rows_stored = rows_stored + $4, batches_stored = batches_stored + $5, expires_at = $6
+                 rows_stored = rows_stored + $4, batches_stored = batches_stored + $5, expires_at = $6,
+                 rows_rejected = rows_rejected + $7
              WHERE upload_id = $1",
         )
         .bind(&id)
@@ -146,6 +157,7 @@ impl SqliteProgress {
         .bind(rows)
         .bind(batches)
         .bind(now_ms().saturating_add(self.ttl_ms))
+        .bind(rejected)
         .execute(connection)
         .await?;
         Ok(())
@@ -161,7 +173,7 @@ impl SqliteProgress {
                 .bind(now_ms())
                 .execute(&mut *transaction)
                 .await?;
-            sqlx::query("INSERT INTO counters VALUES ($1, $2, 0, 0, 0, 0, 0)")
+            sqlx::query("INSERT INTO counters VALUES ($1, $2, 0, 0, 0, 0, 0, 0)")
                 .bind(upload.id.to_string())
                 .bind(upload.epoch.get())
                 .execute(&mut *transaction)
@@ -174,6 +186,20 @@ impl SqliteProgress {
         }
         transaction.commit().await
     }
+}
+
+/// Creates the tables, or replaces those of an older build. Several processes may open the file at
+/// once.
+async fn make_schema(database: &Database) -> sqlx::Result<()> {
+    let mut transaction = database.begin().await?;
+    let (is_older,): (bool,) = sqlx::query_as(IS_OLDER)
+        .fetch_one(&mut *transaction)
+        .await?;
+    if is_older {
+        Executor::execute(&mut *transaction, DROP).await?;
+    }
+    Executor::execute(&mut *transaction, SCHEMA).await?;
+    transaction.commit().await
 }
 
 async fn standing(connection: &mut SqliteConnection, upload: UploadKey) -> sqlx::Result<Standing> {
@@ -196,6 +222,7 @@ fn counters(row: &SqliteRow) -> sqlx::Result<Counters> {
         rows_read: row.try_get("rows_read")?,
         bytes_received: row.try_get("bytes_received")?,
         rows_stored: row.try_get("rows_stored")?,
+        rows_rejected: row.try_get("rows_rejected")?,
         batches_stored: row.try_get("batches_stored")?,
     })
 }
@@ -224,7 +251,7 @@ impl ProgressStore for SqliteProgress {
 
     async fn read(&self, upload: UploadKey) -> PortResult<Option<Counters>> {
         let found = sqlx::query(
-            "SELECT rows_read, bytes_received, rows_stored, batches_stored
+            "SELECT rows_read, bytes_received, rows_stored, rows_rejected, batches_stored
              FROM counters WHERE upload_id = $1 AND epoch = $2 AND expires_at > $3",
         )
         .bind(upload.id.to_string())
@@ -243,5 +270,47 @@ impl ProgressStore for SqliteProgress {
 
     async fn close(&self) {
         self.database.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upload::UploadId;
+
+    #[tokio::test]
+    async fn the_schema_of_an_older_build_is_replaced_once() {
+        const OLDER: &str = "
+            CREATE TABLE counters (upload_id text PRIMARY KEY, epoch integer NOT NULL) STRICT;
+            CREATE TABLE counted_batches (
+                upload_id text NOT NULL REFERENCES counters ON DELETE CASCADE,
+                seq integer NOT NULL
+            ) STRICT;
+            INSERT INTO counters VALUES ('a', 1);
+            INSERT INTO counted_batches VALUES ('a', 1);";
+        let directory = tempfile::tempdir().unwrap();
+        let settings = SqliteProgressSettings {
+            file: directory.path().join("progress.db"),
+            ttl: Duration::from_secs(60),
+        };
+        let database = Database::open("test", &settings.file).await.unwrap();
+        let older = Executor::execute(database.writer(), OLDER).await;
+        older.unwrap();
+        database.close().await;
+
+        let upload = UploadKey::first(UploadId::generate());
+        let batch = StoredBatch {
+            seq: 1,
+            rows: 7,
+            rejected: 3,
+        };
+        let progress = SqliteProgress::open(settings.clone()).await.unwrap();
+        let empty = Snapshot::default();
+        progress.restore(upload, &empty).await.unwrap();
+        progress.stored(upload, &[batch]).await.unwrap();
+        progress.close().await;
+        let again = SqliteProgress::open(settings).await.unwrap();
+        let counters = again.read(upload).await.unwrap().unwrap();
+        assert_eq!((counters.rows_stored, counters.rows_rejected), (7, 3));
     }
 }

@@ -5,6 +5,8 @@
 //! - `store` is one transaction for a group of batches: their ledger entries and all their rows, or
 //!   nothing.
 //! - A batch is stored once. A replay adds nothing and is reported as a replay.
+//! - A row of a dataset that violates a constraint of the table is rejected, in the transaction of
+//!   its batch, and the other rows of the batch are stored. The ledger counts the rejected rows.
 //! - The fence: after an upload has failed, none of its batches is stored. This includes a batch
 //!   whose transaction is already running.
 //! - If the status of an upload is about to change, its batches are not stored, but reported as
@@ -34,9 +36,15 @@ pub struct ArchivedBatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreOutcome {
     /// This call stored its rows.
-    Stored,
+    Stored {
+        /// The rows among them that violate a constraint of the table, and are rejected.
+        rejected: u32,
+    },
     /// An earlier call stored its rows.
-    Replay,
+    Replay {
+        /// The rows that the earlier call rejected.
+        rejected: u32,
+    },
     /// Nothing was stored: the upload has ended without this batch, or is in another epoch.
     Fenced,
     /// Nothing was stored: the store has no upload with this id.
@@ -58,6 +66,8 @@ pub struct LedgerEntry {
     pub first_row: u64,
     /// How many rows the batch has.
     pub rows: u32,
+    /// How many of these rows violate a constraint of the table, and are rejected.
+    pub rejected: u32,
     /// The size of the archived object.
     pub archive_bytes: u64,
     /// CRC-32 (IEEE) of the archived object.

@@ -3,9 +3,11 @@
 //! # Promises
 //!
 //! - An upload completes only when every batch is in the ledger, and the rows of the ledger
-//!   together with the rejected rows are the rows that were read. It ends as `partial` if any was
-//!   rejected.
+//!   together with the rows that the intake rejected are the rows that were read. It ends as
+//!   `partial` if any was rejected.
 //! - An upload completes once, however many callers try at the same time.
+//! - An upload whose table has rejected rows has too many rejects as soon as they exceed a limit of
+//!   rows, also while it is being received. The share of rejected rows is checked at the end.
 
 use std::fmt;
 
@@ -18,7 +20,20 @@ use crate::upload::{Upload, UploadId, UploadKey};
 #[derive(Debug, Clone)]
 pub enum Completion {
     /// Every batch is stored.
-    Ready(Box<Upload>),
+    Ready {
+        /// The upload.
+        upload: Box<Upload>,
+        /// How many rows violate a constraint of the dataset's table, and are rejected.
+        violating: u64,
+    },
+    /// Too many rows are rejected, so the upload must fail. Batches may be missing, and the upload
+    /// may be `receiving`.
+    TooManyRejects {
+        /// The upload.
+        upload: Box<Upload>,
+        /// The rows that are rejected so far, by the intake and by the table.
+        rejected: u64,
+    },
     /// A batch is missing, or the upload is not sealed.
     Incomplete,
     /// The upload has ended already.

@@ -41,6 +41,8 @@ mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod uploads;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod violations;
 
 pub use batches::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
 pub use completion::{Completion, CompletionStore};

@@ -55,12 +55,17 @@ pub(super) fn page_of(ledger: &[LedgerEntry], after_seq: u32) -> Option<LedgerRa
         last_seq: batches.last().unwrap_or(first).seq,
         first_row: with_rows.map_or(0, |batch| batch.first_row),
         last_row: LAST_ROW,
-        rows: batches.iter().map(|batch| u64::from(batch.rows)).sum(),
+        rows: batches.iter().map(stored_rows).sum(),
     };
     if let Some(next) = ledger[taken..].iter().find(|next| next.rows > 0) {
         page.last_row = next.first_row.saturating_sub(1);
     }
     Some(page)
+}
+
+/// How many rows of a batch are in the table.
+fn stored_rows(batch: &LedgerEntry) -> u64 {
+    u64::from(batch.rows.saturating_sub(batch.rejected))
 }
 
 impl LedgerRange {
@@ -117,6 +122,7 @@ mod tests {
             seq,
             first_row,
             rows,
+            rejected: 0,
             archive_bytes,
             archive_crc32: 0,
         };
@@ -151,6 +157,13 @@ mod tests {
     fn row_numbers_of_rejected_rows_belong_to_the_preceding_batch() {
         let ledger = ledger(&[(5, 10, 1), (0, 0, 0), (40, 10, 4 * MIB)]);
         assert_eq!(shape(page_of(&ledger, 9)), Some((2, 5, 39, 10)));
+    }
+
+    #[test]
+    fn rows_that_the_table_rejected_are_not_expected() {
+        let mut ledger = ledger(&[(1, 10, 1), (11, 10, 1)]);
+        (ledger[0].rejected, ledger[1].rejected) = (3, 10);
+        assert_eq!(shape(page_of(&ledger, 9)), Some((2, 1, LAST_ROW, 7)));
     }
 
     #[test]

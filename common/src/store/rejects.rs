@@ -1,4 +1,5 @@
-//! Rejected rows with their reasons, as the intake writes them.
+//! Rejected rows with their reasons. The intake writes those that it rejects. The store writes
+//! those that violate a constraint of a dataset's table, together with their batch.
 //!
 //! # Promises
 //!

@@ -116,12 +116,13 @@ impl Admission {
 }
 
 /// Returns the outcome of each batch of a group, and the batches that are new in the ledger, whose
-/// rows must be written.
+/// rows must be written. The rejected rows are counted later, by [`count_rejected`].
 pub(super) fn outcomes<'a>(
     group: &'a [ArchivedBatch],
     admissions: &HashMap<UploadId, Admission>,
     mut entered: HashSet<BatchId>,
 ) -> (Vec<StoreOutcome>, Vec<&'a Batch>) {
+    const REPLAY: StoreOutcome = StoreOutcome::Replay { rejected: 0 };
     let mut new = Vec::with_capacity(entered.len());
     let outcome = |ArchivedBatch { batch, .. }: &'a ArchivedBatch| match admissions
         .get(&batch.id.upload.id)
@@ -129,50 +130,107 @@ pub(super) fn outcomes<'a>(
         None => StoreOutcome::UnknownUpload,
         Some(Admission::UnknownStatus) => StoreOutcome::UnknownStatus,
         Some(Admission::Locked) => StoreOutcome::Locked,
-        Some(known) if known.has_stored(batch.id) => StoreOutcome::Replay,
+        Some(known) if known.has_stored(batch.id) => REPLAY,
         Some(known) if !known.admits(batch.id) => StoreOutcome::Fenced,
         // Removing the id makes sure that a batch which is in the group twice is written once.
         Some(_) if entered.remove(&batch.id) => {
             new.push(batch);
-            StoreOutcome::Stored
+            StoreOutcome::Stored { rejected: 0 }
         }
-        Some(_) => StoreOutcome::Replay,
+        Some(_) => REPLAY,
     };
     let outcomes = group.iter().map(outcome).collect();
     (outcomes, new)
 }
 
-/// The counts of a sealed upload.
+/// The batches of a group that earlier calls stored, or that are in the group twice.
+pub(super) fn replayed<'a>(
+    group: &'a [ArchivedBatch],
+    outcomes: &'a [StoreOutcome],
+) -> impl Iterator<Item = BatchId> + 'a {
+    let outcomes = group.iter().zip(outcomes);
+    outcomes.filter_map(|(archived, outcome)| {
+        matches!(outcome, StoreOutcome::Replay { .. }).then_some(archived.batch.id)
+    })
+}
+
+/// Sets how many rows of each batch are rejected, for batches with stored rows. A batch that is not
+/// in `rejected` has none.
+pub(super) fn count_rejected(
+    group: &[ArchivedBatch],
+    outcomes: &mut [StoreOutcome],
+    rejected: &HashMap<BatchId, u32>,
+) {
+    for (archived, outcome) in group.iter().zip(outcomes) {
+        if let StoreOutcome::Stored { rejected: counted }
+        | StoreOutcome::Replay { rejected: counted } = outcome
+        {
+            *counted = rejected.get(&archived.batch.id).copied().unwrap_or(0);
+        }
+    }
+}
+
+/// The counts of an upload that has not ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counted {
     /// Batches in the ledger.
     pub(super) batches: u64,
     /// Rows of those batches.
-    pub(super) stored: u64,
-    /// Rejected rows.
+    pub(super) rows: u64,
+    /// The rows among them that violate a constraint of the table.
+    pub(super) violating: u64,
+    /// Rejected rows on record. They need not be counted while batches are missing.
     pub(super) rejected: u64,
 }
 
-/// Whether a sealed upload can end.
-pub(super) fn completion(upload: Upload, total: u32, counted: Counted) -> Completion {
+/// How many batches the upload has; `None` while it is being received.
+pub(super) fn sealed_batches(upload: &Upload) -> Option<u32> {
+    let is_sealed = upload.status == Status::Processing;
+    upload.batches_total.filter(|_| is_sealed)
+}
+
+/// Whether an upload can end that has not ended yet.
+///
+/// The intake has checked its own rejected rows against the limit. So the limit is checked here
+/// only if the table has rejected more. While the upload is being received, the figures of the
+/// intake are floors, and only a limit of rows can be exceeded.
+pub(super) fn completion(upload: Upload, counted: Counted) -> Completion {
     let Counted {
         batches,
-        stored,
+        rows,
+        violating,
         rejected,
     } = counted;
     let read = upload.rows_read;
-    if batches < u64::from(total) {
-        Completion::Incomplete
-    } else if batches == u64::from(total)
-        && stored + rejected == read
-        && rejected == upload.rows_rejected
-    {
-        Completion::Ready(Box::new(upload))
-    } else {
-        Completion::Mismatch {
+    let known = upload.rows_rejected + violating;
+    let dataset = upload.dataset.as_ref().filter(|_| violating > 0);
+    let limit = dataset.map(|dataset| dataset.reject_limit);
+    let stored = rows.saturating_sub(violating);
+    if limit.is_some_and(|limit| limit.is_exceeded(known)) {
+        return too_many(upload, known);
+    }
+    let total = match sealed_batches(&upload).map(u64::from) {
+        Some(total) if batches >= total => total,
+        _ => return Completion::Incomplete,
+    };
+    let adds_up = stored + rejected == read && rejected == known;
+    if batches > total || !adds_up {
+        return Completion::Mismatch {
             read,
             stored,
             rejected,
-        }
+        };
     }
+    if limit.is_some_and(|limit| rejected == read || limit.is_exceeded_at_end(rejected, read)) {
+        return too_many(upload, rejected);
+    }
+    Completion::Ready {
+        upload: Box::new(upload),
+        violating,
+    }
+}
+
+fn too_many(upload: Upload, rejected: u64) -> Completion {
+    let upload = Box::new(upload);
+    Completion::TooManyRejects { upload, rejected }
 }

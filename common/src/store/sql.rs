@@ -146,14 +146,15 @@ pub(super) fn digest(column: &'static str, bytes: Vec<u8>) -> sqlx::Result<Sha25
     })
 }
 
-/// The columns `row_number`, `line`, `byte_offset`, `column_name`, `code`, `message`, `raw` and
-/// `fields`.
+/// The columns `row_number`, `line`, `byte_offset`, `column_name`, `code`, `constraint_name`,
+/// `message`, `raw` and `fields`.
 pub(super) type RejectedRecord = (
     i64,
     i64,
     i64,
     Option<String>,
     String,
+    Option<String>,
     String,
     Option<String>,
     Option<Json<Vec<String>>>,
@@ -161,38 +162,41 @@ pub(super) type RejectedRecord = (
 
 /// Makes a rejected row of these columns.
 pub(super) fn rejected_row(record: RejectedRecord) -> sqlx::Result<RejectedRow> {
-    let (row, line, offset, column, code, message, raw, fields) = record;
+    let (row, line, offset, column, code, constraint, message, raw, fields) = record;
     Ok(RejectedRow {
         row: count("row_number", row)?,
         line: count("line", line)?,
         offset: count("byte_offset", offset)?,
         column,
         code,
+        constraint,
         message,
         raw,
         fields: fields.map(|fields| fields.0),
     })
 }
 
-/// The columns `seq`, `first_row`, `rows`, `archive_bytes` and `archive_crc32`.
-pub(super) type LedgerRecord = (i32, i64, i32, i64, i64);
+/// The columns `seq`, `first_row`, `rows`, `rejected`, `archive_bytes` and `archive_crc32`.
+pub(super) type LedgerRecord = (i32, i64, i32, i32, i64, i64);
 
 pub(super) fn ledger_entry(record: LedgerRecord) -> sqlx::Result<LedgerEntry> {
-    let (seq, first_row, rows, bytes, crc32) = record;
+    let (seq, first_row, rows, rejected, bytes, crc32) = record;
     Ok(LedgerEntry {
         seq: count("seq", seq)?,
         first_row: count("first_row", first_row)?,
         rows: count("rows", rows)?,
+        rejected: count("rejected", rejected)?,
         archive_bytes: count("archive_bytes", bytes)?,
         archive_crc32: u32::try_from(crc32)
             .map_err(|error| corrupt("archive_crc32", crc32, error))?,
     })
 }
 
-/// Makes a stored batch of the columns `seq` and `rows`.
-pub(super) fn stored_batch((seq, rows): (i32, i32)) -> sqlx::Result<StoredBatch> {
+/// Makes a stored batch of the columns `seq`, `rows` and `rejected`.
+pub(super) fn stored_batch((seq, rows, rejected): (i32, i32, i32)) -> sqlx::Result<StoredBatch> {
     Ok(StoredBatch {
         seq: count("seq", seq)?,
-        rows: count("rows", rows)?,
+        rows: count("rows", rows - rejected)?,
+        rejected: count("rejected", rejected)?,
     })
 }

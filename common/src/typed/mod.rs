@@ -14,6 +14,8 @@
 //! | `timestamp` | `YYYY-MM-DDTHH:MM:SS.ffffffZ` |
 //! | `uuid` | lower case with hyphens |
 //! | `json` | the text as it was sent |
+//!
+//! [`usual_text`] is the text that a file usually has for a value.
 
 #[cfg(feature = "postgres")]
 mod binary;
@@ -21,10 +23,12 @@ mod binary;
 mod calendar;
 #[cfg(feature = "postgres")]
 mod numeric;
+mod usual;
 mod width;
 
 #[cfg(feature = "postgres")]
 pub use binary::append_binary;
+pub use usual::{is_usual_text, usual_text};
 #[cfg(feature = "postgres")]
 pub(crate) use width::POSTGRES_ROW_BYTES;
 pub use width::{RowTooWide, RowWidth};

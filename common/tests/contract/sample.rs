@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use carga_common::batch::{Batch, BatchEncoder, BatchLimits, EncodedBatch};
+use carga_common::batch::{Batch, BatchEncoder, BatchLimits, EncodedBatch, RowOrigin};
 use carga_common::store::ArchivedBatch;
 use carga_common::upload::{UploadId, UploadKey};
 
@@ -49,12 +49,31 @@ pub(crate) fn batches_of(
     decoded(batches)
 }
 
-/// Batches of `per_batch` typed rows each, ready to be stored. A cell is the canonical text of its
-/// value, or NULL.
+/// A row of a dataset.
+pub(crate) struct TypedRow {
+    /// The canonical text of each value, or NULL.
+    pub(crate) cells: Vec<Option<String>>,
+    /// The cells of the file whose text differs, with the index of the file's column.
+    pub(crate) changed: Vec<(u32, String)>,
+}
+
+impl From<Vec<Option<String>>> for TypedRow {
+    fn from(cells: Vec<Option<String>>) -> Self {
+        let changed = Vec::new();
+        Self { cells, changed }
+    }
+}
+
+/// The line and the byte at which the typed row with this number begins in its file.
+pub(crate) fn position(row_number: u64) -> (u64, u64) {
+    (row_number + 1, row_number * 100)
+}
+
+/// Batches of `per_batch` typed rows each, ready to be stored.
 pub(crate) fn typed_batches_of(
     upload: UploadId,
     columns: &[String],
-    rows: impl IntoIterator<Item = Vec<Option<String>>>,
+    rows: impl IntoIterator<Item = impl Into<TypedRow>>,
     per_batch: u32,
 ) -> Result<Vec<ArchivedBatch>> {
     let limits = BatchLimits {
@@ -64,7 +83,17 @@ pub(crate) fn typed_batches_of(
     let mut encoder = BatchEncoder::typed(UploadKey::first(upload), columns, "00-trace", limits);
     let mut batches = Vec::new();
     for (number, row) in (1..).zip(rows) {
-        batches.extend(encoder.push_cells(number, row.iter().map(Option::as_deref))?);
+        let TypedRow { cells, changed } = row.into();
+        let (line, offset) = position(number);
+        let changed = changed
+            .iter()
+            .map(|(column, text)| (*column, text.as_str()));
+        let origin = RowOrigin {
+            line,
+            offset,
+            changed,
+        };
+        batches.extend(encoder.push_typed(number, cells.iter().map(Option::as_deref), origin)?);
     }
     batches.extend(encoder.finish().0);
     decoded(batches)

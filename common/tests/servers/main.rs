@@ -18,7 +18,11 @@ use deadpool_redis::redis::{self, Cmd};
 /// Counts a batch, changes the counters behind the adapter's back, and checks that they are absent
 /// then. `change` gets the prefix of the keys, and changes or adds this many fields or keys.
 async fn check_absent_after(change: impl FnOnce(&str) -> Cmd, added: u32) -> Result<()> {
-    const BATCH: StoredBatch = StoredBatch { seq: 1, rows: 10 };
+    const BATCH: StoredBatch = StoredBatch {
+        seq: 1,
+        rows: 10,
+        rejected: 2,
+    };
     let scope = Scope::new().await?;
     let settings = RedisSettings {
         url: SecretUrl::new(scope.redis_url().to_owned()),
@@ -31,6 +35,7 @@ async fn check_absent_after(change: impl FnOnce(&str) -> Cmd, added: u32) -> Res
     ensure!(progress.stored(upload, &[BATCH]).await? == Presence::Present);
     let expected = Counters {
         rows_stored: 10,
+        rows_rejected: 2,
         batches_stored: 1,
         ..Counters::default()
     };

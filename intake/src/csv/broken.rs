@@ -2,11 +2,11 @@
 
 /// A position in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
+pub struct Position {
     /// The physical line, from 1.
-    pub(super) line: u64,
+    pub line: u64,
     /// The offset in bytes, before transcoding.
-    pub(super) offset: u64,
+    pub offset: u64,
 }
 
 /// A record that cannot be read, and why.

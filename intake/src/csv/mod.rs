@@ -43,6 +43,7 @@ mod suspicion;
 mod syntax;
 mod transcode;
 
+pub use broken::Position;
 pub use charset::Charset;
 pub(crate) use charset::{is_control, looks_binary};
 pub use fault::{Exceeded, FileFault, Rejection, Warning};

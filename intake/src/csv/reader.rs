@@ -2,7 +2,7 @@
 
 use carga_common::upload::Dialect;
 
-use super::broken::BrokenKind;
+use super::broken::{BrokenKind, Position};
 use super::fault::{Exceeded, FileFault, Rejection, RowFault, Warning};
 use super::limits::CsvLimits;
 use super::reading::Reading;
@@ -150,6 +150,11 @@ impl CsvReader {
                 Err(fault) => Next::Rejected(Box::new(reading.rejected(self.rows_read, fault))),
             });
         }
+    }
+
+    /// The position at which the current row begins.
+    pub fn position(&self) -> Position {
+        self.reading.position()
     }
 
     /// The cells of the current row, in the order of the columns.

@@ -9,15 +9,20 @@ use super::export::RecordForm;
 
 /// Follow the file's own columns. The importer does not store columns whose names begin like these,
 /// so a corrected report is a file.
-const COLUMNS: [&str; 7] = [
+const COLUMNS: [&str; 8] = [
     "_carga_row",
     "_carga_line",
     "_carga_offset",
     "_carga_column",
     "_carga_code",
+    CONSTRAINT,
     "_carga_message",
     "_carga_raw",
 ];
+
+/// Only the report of an upload with a dataset has this column, because only the table of a dataset
+/// has constraints.
+const CONSTRAINT: &str = "_carga_constraint";
 
 /// What happens to cells that a spreadsheet would run as a formula.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +37,19 @@ pub enum Formulas {
 #[derive(Debug)]
 pub struct RejectForm {
     columns: Vec<String>,
+    has_dataset: bool,
     formulas: Formulas,
 }
 
 impl RejectForm {
-    /// The form of the rejected rows of an upload with these columns.
-    pub fn new(columns: Vec<String>, formulas: Formulas) -> Self {
-        Self { columns, formulas }
+    /// The form of the rejected rows of an upload with these columns. If it has a dataset, the form
+    /// has a column for the constraint that a row violates.
+    pub fn new(columns: Vec<String>, has_dataset: bool, formulas: Formulas) -> Self {
+        Self {
+            columns,
+            has_dataset,
+            formulas,
+        }
     }
 
     fn cell<'r>(&self, cell: Cow<'r, str>) -> Cow<'r, str> {
@@ -53,7 +64,9 @@ impl RejectForm {
 impl RecordForm<RejectedRow> for RejectForm {
     fn header(&self) -> impl Iterator<Item = Cow<'_, str>> + Send {
         let names = self.columns.iter().map(String::as_str);
-        names.chain(COLUMNS).map(|name| self.cell(name.into()))
+        let ours = COLUMNS.into_iter();
+        let ours = ours.filter(|name| self.has_dataset || *name != CONSTRAINT);
+        names.chain(ours).map(|name| self.cell(name.into()))
     }
 
     fn cells<'r>(&'r self, row: &'r RejectedRow) -> impl Iterator<Item = Cow<'r, str>> + Send {
@@ -63,13 +76,16 @@ impl RecordForm<RejectedRow> for RejectForm {
             field.map_or("", String::as_str).into()
         });
         let numbers = [row.row, row.line, row.offset].map(|number| number.to_string().into());
+        let constraint = row.constraint.as_deref().unwrap_or("");
         let texts = [
-            row.column.as_deref().unwrap_or(""),
-            &row.code,
-            &row.message,
-            row.raw.as_deref().unwrap_or(""),
+            Some(row.column.as_deref().unwrap_or("")),
+            Some(row.code.as_str()),
+            self.has_dataset.then_some(constraint),
+            Some(row.message.as_str()),
+            Some(row.raw.as_deref().unwrap_or("")),
         ];
-        let ours = numbers.into_iter().chain(texts.map(Cow::from));
+        let texts = texts.into_iter().flatten().map(Cow::Borrowed);
+        let ours = numbers.into_iter().chain(texts);
         fields.chain(ours).map(|cell| self.cell(cell))
     }
 
@@ -92,6 +108,7 @@ mod tests {
             offset: 70,
             column: Some("b".to_owned()),
             code: "undecodable".to_owned(),
+            constraint: None,
             message: "not UTF-8".to_owned(),
             raw: None,
             fields: Some(vec!["=1+1".to_owned(), "x,\n\\xE9".to_owned()]),
@@ -109,8 +126,12 @@ mod tests {
     }
 
     fn written(formulas: Formulas, format: Format) -> String {
-        let form = RejectForm::new(["a", "b"].map(String::from).to_vec(), formulas);
-        let pages = export(stream::iter(rows().map(Ok)).boxed(), form, format);
+        let form = RejectForm::new(["a", "b"].map(String::from).to_vec(), false, formulas);
+        exported(rows(), form, format)
+    }
+
+    fn exported(rows: [RejectedRow; 2], form: RejectForm, format: Format) -> String {
+        let pages = export(stream::iter(rows.map(Ok)).boxed(), form, format);
         // Nothing here waits, so the future is ready at once.
         let pages = pages.try_collect::<Vec<_>>().now_or_never();
         String::from_utf8(pages.unwrap().unwrap().concat()).unwrap()
@@ -131,6 +152,29 @@ mod tests {
                 "{head}'=1+1,\"x,\n\\xE9\",3,5,70,b,undecodable,not UTF-8,\n,,4,5,70,,too_few_fields,1 of 2,'@x\n"
             )
         );
+    }
+
+    #[test]
+    fn the_report_of_an_upload_with_a_dataset_names_the_constraint() {
+        let [row, other] = rows();
+        let violating = RejectedRow {
+            code: "check_violation".to_owned(),
+            constraint: Some("=positive".to_owned()),
+            ..row
+        };
+        let form = |formulas| RejectForm::new(vec!["a".to_owned()], true, formulas);
+        let rows = [violating, other];
+        let head = "a,_carga_row,_carga_line,_carga_offset,_carga_column,_carga_code,_carga_constraint,_carga_message,_carga_raw\n";
+        assert_eq!(
+            exported(rows.clone(), form(Formulas::Keep), Format::Csv),
+            format!(
+                "{head}=1+1,3,5,70,b,check_violation,=positive,not UTF-8,\n,4,5,70,,too_few_fields,,1 of 2,@x\n"
+            )
+        );
+        let escaped = exported(rows.clone(), form(Formulas::Escape), Format::Csv);
+        assert!(escaped.contains(",'=positive,"), "{escaped}");
+        let objects = exported(rows, form(Formulas::Keep), Format::Ndjson);
+        assert!(objects.contains(r#""code":"check_violation","constraint":"=positive","#));
     }
 
     #[test]

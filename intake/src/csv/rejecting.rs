@@ -30,6 +30,7 @@ impl Reading {
             offset,
             column: column.map(str::to_owned),
             code: fault.code.to_owned(),
+            constraint: None,
             message: fault.message,
             raw: fields.is_none().then(|| {
                 let original = fault.original;
@@ -60,6 +61,7 @@ impl Reading {
             offset: broken.position.offset,
             column: column.map(str::to_owned),
             code: code.to_owned(),
+            constraint: None,
             message,
             raw: Some(self.escaped(&broken.bytes)),
             fields: None,

@@ -27,6 +27,7 @@
 //! Each type has its own rules in its file.
 
 mod boolean;
+mod changed;
 mod date;
 mod float;
 mod json;
@@ -38,8 +39,10 @@ mod uuid;
 pub(crate) mod wording;
 
 use carga_common::dataset::{ColumnDefinition, ColumnType, Definition};
+use carga_common::typed::is_usual_text;
 
 use boolean::BooleanWords;
+use changed::ChangedCells;
 use date::DeclaredFormat;
 use number::NumberRules;
 
@@ -191,6 +194,7 @@ pub struct Converter {
     text: String,
     /// The span of each column of the dataset in `text`; `None` for NULL.
     spans: Vec<Option<(usize, usize)>>,
+    changed: ChangedCells,
 }
 
 impl Converter {
@@ -212,6 +216,7 @@ impl Converter {
             rules,
             pairs,
             text: String::new(),
+            changed: ChangedCells::default(),
         }
     }
 
@@ -220,11 +225,22 @@ impl Converter {
     pub fn convert<'a>(&mut self, cells: impl Iterator<Item = &'a str>) -> Result<(), CellFault> {
         self.text.clear();
         self.spans.fill(None);
+        self.changed.clear();
         let mut pairs = self.pairs.iter().peekable();
         for (source, cell) in cells.enumerate() {
+            // `None` until a column of the dataset takes the cell. An ignored cell has no value.
+            let mut is_usual = None;
             while let Some((_, column)) = pairs.next_if(|(wanted, _)| *wanted == source) {
-                let converted = self.rules[*column].convert(cell, &mut self.text);
-                self.spans[*column] = converted.map_err(|fault| fault.in_column(source))?;
+                let rules = &self.rules[*column];
+                let converted = rules.convert(cell, &mut self.text);
+                let span = converted.map_err(|fault| fault.in_column(source))?;
+                let value = span.map(|(start, end)| &self.text[start..end]);
+                let is_same = is_usual_text(rules.kind, value, cell);
+                is_usual = Some(is_same && is_usual.unwrap_or(true));
+                self.spans[*column] = span;
+            }
+            if !is_usual.unwrap_or(cell.is_empty()) {
+                self.changed.push(source, cell);
             }
         }
         for (source, column) in pairs {
@@ -239,5 +255,11 @@ impl Converter {
     pub fn cells(&self) -> impl Iterator<Item = Option<&str>> {
         let spans = self.spans.iter();
         spans.map(move |span| span.map(|(start, end)| &self.text[start..end]))
+    }
+
+    /// The changed cells of the row that was converted last, each with the index of the file's
+    /// column. Their text is not the usual one (see [`carga_common::typed::usual_text`]).
+    pub fn changed(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.changed.iter()
     }
 }

@@ -232,6 +232,43 @@ fn cells_are_put_into_the_order_of_the_definition() {
 }
 
 #[test]
+fn only_cells_without_the_usual_text_of_their_value_are_changed() {
+    let columns = r#"{"name":"a","type":"numeric","null":["NA",""]},{"name":"b","type":"text"},{"name":"c","type":"timestamp"}"#;
+    // Column 1 of the file is not stored.
+    let sources = [Some(3), Some(0), Some(2)];
+    let mut converter = Converter::new(&definition(columns), &sources, 4);
+    /// The cells of a row, and the changed ones.
+    type Case<'a> = (&'a [&'a str], &'a [(u32, &'a str)]);
+    let rows: [Case<'_>; 7] = [
+        (&[" x ", "", "2024-02-29T10:00:00Z", "7.50"], &[]),
+        (
+            &["", "ignored", "2024-02-29 10:00", "07.50"],
+            &[(1, "ignored"), (2, "2024-02-29 10:00"), (3, "07.50")],
+        ),
+        (&["", "", "", ""], &[]),
+        (&["NA", "", "", "NA"], &[(3, "NA")]),
+        (&["é", "é", "2024-02-29T10:00:00.500000Z"], &[(1, "é")]),
+        (&[], &[]),
+        (&["", " "], &[(1, " ")]),
+    ];
+    for (cells, expected) in rows {
+        converter.convert(cells.iter().copied()).unwrap();
+        let found: Vec<_> = converter.changed().collect();
+        assert_eq!(found, expected, "{cells:?}");
+    }
+}
+
+#[test]
+fn a_cell_that_two_columns_take_is_changed_if_either_value_differs() {
+    let columns = r#"{"name":"a","type":"integer"},{"name":"b","type":"text"}"#;
+    let mut converter = Converter::new(&definition(columns), &[Some(0), Some(0)], 1);
+    for (cell, expected) in [("7", None), ("07", Some((0, "07")))] {
+        converter.convert([cell].into_iter()).unwrap();
+        assert!(converter.changed().eq(expected), "{cell}");
+    }
+}
+
+#[test]
 fn cells_that_are_missing_at_the_end_are_null() {
     let columns = r#"{"name":"a","type":"integer"},{"name":"b","type":"integer"}"#;
     let sources = [Some(2), Some(0)];

@@ -7,6 +7,8 @@ mod refusing;
 mod removing;
 mod storing;
 mod suggesting;
+mod violations;
+mod violations_at_scale;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use reqwest::{Body, RequestBuilder, Response, Url};

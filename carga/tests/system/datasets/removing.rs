@@ -19,7 +19,7 @@ in_both_modes! {
 }
 
 /// Small batches, few prefetched and one per transaction, so that storing takes long.
-const SLOW_STORING: [(&str, &str); 4] = [
+pub(super) const SLOW_STORING: [(&str, &str); 4] = [
     ("CARGA_BATCH_ROWS", "250"),
     ("CARGA_GROUP_BATCHES", "1"),
     ("CARGA_STORE_SESSIONS", "1"),

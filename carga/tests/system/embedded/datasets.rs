@@ -145,6 +145,32 @@ fn delete_at_last(harness: &Harness, import: &[&str]) -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_import_counts_the_rows_that_violate_a_constraint_of_the_table() -> Result<()> {
+    let (harness, files) = (Harness::from(DataDir::new()?), Files::new()?);
+    let definition = files.write("sales.json", DEFINITION)?;
+    let put = ["dataset", "put", "sales", &definition];
+    expect(&harness, &put, "", 0, &["dataset sales is created"])?;
+    let index = "CREATE UNIQUE INDEX sku_once ON datasets_sales (sku)";
+    harness.execute("", index).await?;
+
+    let dialect = ["--delimiter", ",", "--header", "true", "--skip", "0"];
+    let (first, second) = ("a,\"1,50\",x\na,\"2,50\",y\nb,cheap,z\n", "a,\"3,50\",x\n");
+    for (rows, code, texts) in [
+        (first, 3, ["1 were stored", "2 rejected"]),
+        (second, 1, ["no_row_fits", "unique_violation"]),
+    ] {
+        let file = files.write("sales.csv", &format!("sku,price,note\n{rows}"))?;
+        let import = ["import", "--dataset", "sales", &file];
+        let import = [&import[..], &dialect].concat();
+        expect(&harness, &import, "", code, &texts)?;
+    }
+    let rows = "sku, price, note";
+    let rows = harness.typed("sales", rows, rows).await?;
+    ensure!(rows == json!([["a", "1.50", "x"]]), "{rows}");
+    harness.close().await
+}
+
+#[tokio::test]
 async fn names_in_a_definition_or_a_file_do_not_control_the_terminal() -> Result<()> {
     let (harness, files) = (Harness::from(DataDir::new()?), Files::new()?);
     let definition = json!({ "columns": [

@@ -1,3 +1,5 @@
+mod typed;
+
 use super::super::{BatchEncoder, BatchLimits, EncodedBatch};
 use super::*;
 use proptest::prelude::*;
@@ -233,78 +235,4 @@ fn a_row_that_is_too_large_is_reported_with_its_size_and_not_added() {
     assert_eq!(count, 1);
     let batch = Batch::decode(last.unwrap().body).unwrap();
     assert_eq!(texts(&batch), [["x"]]);
-}
-
-/// Encodes typed rows of the columns `a` and `b`.
-fn encode_typed(rows: &[Vec<Option<String>>], limits: BatchLimits) -> Vec<EncodedBatch> {
-    let columns = ["a", "b"].map(String::from);
-    let upload = UploadKey::first(UploadId::generate());
-    let mut encoder = BatchEncoder::typed(upload, &columns, "00-trace", limits);
-    let mut batches = Vec::new();
-    for (number, row) in (1..).zip(rows) {
-        let cells = row.iter().map(Option::as_deref);
-        batches.extend(encoder.push_cells(number, cells).unwrap());
-    }
-    batches.extend(encoder.finish().0);
-    batches
-}
-
-proptest! {
-    #[test]
-    fn every_typed_cell_is_decoded_as_it_was_pushed(
-        rows in prop::collection::vec(prop::collection::vec(prop::option::of("\\PC{0,20}|[\"\\\\\n,]{0,9}|null"), 2), 0..40),
-        max_rows in 1u32..12,
-    ) {
-        let limits = BatchLimits { rows: max_rows, bytes: 1000 };
-        let mut back = Vec::new();
-        for encoded in encode_typed(&rows, limits) {
-            let batch = Batch::decode(encoded.body).unwrap();
-            prop_assert_eq!(batch.row_count(), encoded.rows as usize);
-            prop_assert!(batch.row_count() <= max_rows as usize);
-            let text = |cell: Cell<'_>| cell.text().unwrap().map(|text| String::from_utf8(text.into_owned()).unwrap());
-            back.extend(batch.rows().map(|row| row.map(text).collect::<Vec<_>>()));
-        }
-        prop_assert_eq!(back, rows);
-    }
-}
-
-#[test]
-fn a_typed_batch_differs_from_a_landing_batch_in_its_version_only() {
-    let limits = BatchLimits {
-        rows: 10,
-        bytes: 1000,
-    };
-    let columns = ["a".to_owned()];
-    let upload = UploadKey::first(UploadId::generate());
-    let mut landing = BatchEncoder::new(upload, &columns, "00-trace", limits);
-    let mut typed = BatchEncoder::typed(upload, &columns, "00-trace", limits);
-    for (number, text) in [(1, "7"), (3, "say \"hi\"")] {
-        assert!(landing.push(number, [text].into_iter()).unwrap().is_none());
-        let cells = [Some(text)].into_iter();
-        assert!(typed.push_cells(number, cells).unwrap().is_none());
-    }
-    let body = |encoder: BatchEncoder| encoder.finish().0.unwrap().body;
-    let (landing, typed) = (body(landing), body(typed));
-    assert!(landing.starts_with(b"{\"v\":2,"));
-    assert!(typed.starts_with(b"{\"v\":3,"));
-    assert_eq!(landing[6..], typed[6..]);
-    assert_eq!(Batch::decode(typed).unwrap().runs(), [(1, 1), (3, 1)]);
-}
-
-#[test]
-fn a_typed_row_that_is_too_large_is_reported_with_its_size_and_not_added() {
-    let limits = BatchLimits {
-        rows: 10,
-        bytes: 40,
-    };
-    let upload = UploadKey::first(UploadId::generate());
-    let mut encoder = BatchEncoder::typed(upload, &["a".to_owned()], "", limits);
-    let wide = "y".repeat(60);
-    let error = encoder.push_cells(1, [Some(wide.as_str())].into_iter());
-    let error = error.unwrap_err();
-    assert_eq!((error.limit, error.actual), (40, 65));
-    assert!(encoder.push_cells(2, [None].into_iter()).unwrap().is_none());
-    let batch = Batch::decode(encoder.finish().0.unwrap().body).unwrap();
-    assert!(batch.rows_json().eq([b"null"]));
-    assert_eq!(batch.first_row(), 2);
 }

@@ -3,6 +3,9 @@
 //! This version stores rows in the table of the upload's dataset, and sets `dataset` in the ledger
 //! entry. If the upload has no dataset, it stores them in the table `landing` and sets `landing`.
 //! An entry with neither is from the previous version, which stored the rows in the table `rows`.
+//! Rows that violate a constraint of a dataset's table are rejected, and counted in the entry.
+
+mod rejected;
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,6 +15,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::connections::{LONG, SHORT};
+use super::table_rows::{self, DirtyTables};
 use super::uploads::find;
 use super::{PostgresStore, copy, fence_key, key};
 use crate::batch::{Batch, BatchId};
@@ -41,7 +45,7 @@ impl BatchStore for PostgresStore {
 
     async fn store(&self, group: &[ArchivedBatch]) -> PortResult<Vec<StoreOutcome>> {
         self.call("store.store", LONG, async |connection| {
-            store(connection, group).await
+            store(connection, group, &self.dirty_tables).await
         })
         .await
     }
@@ -49,7 +53,7 @@ impl BatchStore for PostgresStore {
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>> {
         self.call("store.ledger", LONG, async |connection| {
             let entries: Vec<LedgerRecord> = sqlx::query_as(
-                "SELECT seq, first_row, rows, archive_bytes, archive_crc32
+                "SELECT seq, first_row, rows, rejected, archive_bytes, archive_crc32
                  FROM batches WHERE upload_id = $1 AND epoch = $2 ORDER BY seq",
             )
             .bind(key.id.as_uuid())
@@ -66,12 +70,13 @@ impl BatchStore for PostgresStore {
             let Some(upload) = find(connection, key.id).await? else {
                 return Ok(Snapshot::default());
             };
-            let stored: Vec<(i32, i32)> =
-                sqlx::query_as("SELECT seq, rows FROM batches WHERE upload_id = $1 AND epoch = $2")
-                    .bind(key.id.as_uuid())
-                    .bind(key.epoch.get())
-                    .fetch_all(&mut *connection)
-                    .await?;
+            let stored: Vec<(i32, i32, i32)> = sqlx::query_as(
+                "SELECT seq, rows, rejected FROM batches WHERE upload_id = $1 AND epoch = $2",
+            )
+            .bind(key.id.as_uuid())
+            .bind(key.epoch.get())
+            .fetch_all(&mut *connection)
+            .await?;
             Ok(Snapshot {
                 rows_read: upload.rows_read,
                 bytes_received: upload.bytes_received,
@@ -89,8 +94,8 @@ impl BatchStore for PostgresStore {
             let Some(upload) = find(connection, key.id).await? else {
                 return Ok(Counters::default());
             };
-            let (batches, rows): (i64, i64) = sqlx::query_as(
-                "SELECT count(*), coalesce(sum(rows), 0)::bigint
+            let (batches, stored, rejected): (i64, i64, i64) = sqlx::query_as(
+                "SELECT count(*), coalesce(sum(rows - rejected), 0)::bigint, coalesce(sum(rejected), 0)::bigint
                  FROM batches WHERE upload_id = $1 AND epoch = $2",
             )
             .bind(key.id.as_uuid())
@@ -100,7 +105,8 @@ impl BatchStore for PostgresStore {
             Ok(Counters {
                 rows_read: upload.rows_read,
                 bytes_received: upload.bytes_received,
-                rows_stored: sql::count("rows", rows)?,
+                rows_stored: sql::count("rows", stored)?,
+                rows_rejected: sql::count("rejected", rejected)?,
                 batches_stored: sql::count("count(*)", batches)?,
             })
         })
@@ -121,14 +127,15 @@ struct Fence {
 
 impl Fence {
     /// Whether the rows of a batch go into the table of a dataset.
-    fn is_typed(&self, batch: &Batch) -> bool {
-        self.datasets.contains_key(&batch.id.upload.id)
+    fn is_typed(&self, id: BatchId) -> bool {
+        self.datasets.contains_key(&id.upload.id)
     }
 }
 
 async fn store(
     connection: &mut PgConnection,
     group: &[ArchivedBatch],
+    dirty: &DirtyTables,
 ) -> sqlx::Result<Vec<StoreOutcome>> {
     let mut transaction = connection.begin().await?;
     let fence = fence(&mut transaction, group).await?;
@@ -141,15 +148,23 @@ async fn store(
         })
         .collect();
     let entered = enter_in_ledger(&mut transaction, &admitted, &fence).await?;
-    let (outcomes, to_copy) = rules::outcomes(group, &fence.admissions, entered);
-    let (typed, landing): (Vec<&Batch>, Vec<&Batch>) =
-        to_copy.into_iter().partition(|batch| fence.is_typed(batch));
+    let (mut outcomes, to_copy) = rules::outcomes(group, &fence.admissions, entered);
+    let (typed, landing): (Vec<&Batch>, Vec<&Batch>) = to_copy
+        .into_iter()
+        .partition(|batch| fence.is_typed(batch.id));
     if !landing.is_empty() {
         let copy = transaction.copy_in_raw(copy::STATEMENT).await?;
         copy::send_rows(copy, &landing, &fence.numbers).await?;
     }
-    copy::send_typed_rows(&mut transaction, &typed, &fence.datasets).await?;
+    let datasets = &fence.datasets;
+    let violations = table_rows::store(&mut transaction, &typed, datasets, dirty).await?;
+    let mut rejected = rejected::record(&mut transaction, &typed, datasets, &violations).await?;
+    let replays: Vec<BatchId> = rules::replayed(group, &outcomes)
+        .filter(|id| fence.is_typed(*id))
+        .collect();
+    rejected.extend(rejected::of_replays(&mut transaction, &replays).await?);
     transaction.commit().await?;
+    rules::count_rejected(group, &mut outcomes, &rejected);
     Ok(outcomes)
 }
 
@@ -226,7 +241,7 @@ async fn enter_in_ledger(
     let first_rows = sorted.iter().map(|it| signed(it.batch.first_row()));
     let archive_bytes = sorted.iter().map(|it| signed(it.archive_bytes));
     let archive_crc32 = sorted.iter().map(|it| i64::from(it.archive_crc32));
-    let are_typed = sorted.iter().map(|it| fence.is_typed(&it.batch));
+    let are_typed = sorted.iter().map(|it| fence.is_typed(it.batch.id));
     let new: Vec<(Uuid, i32, i32)> = sqlx::query_as(ENTER_IN_LEDGER)
         .bind(uploads.collect::<Vec<_>>())
         .bind(epochs.collect::<Vec<_>>())

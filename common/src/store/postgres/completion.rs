@@ -10,7 +10,7 @@ use crate::error::PortResult;
 use crate::store::rules::{self, Counted};
 use crate::store::sql::count;
 use crate::store::{Completion, CompletionStore};
-use crate::upload::{Status, UploadId, UploadKey};
+use crate::upload::{UploadId, UploadKey};
 
 #[async_trait]
 impl CompletionStore for PostgresStore {
@@ -29,14 +29,16 @@ impl CompletionStore for PostgresStore {
             let completed = sqlx::query(
                 "UPDATE uploads u
                  SET status = CASE WHEN rejected.rows = 0 THEN 'completed' ELSE 'partial' END,
-                     rows_inserted = ledger.rows, updated_at = now(), finished_at = now()
-                 FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0)::bigint AS rows
+                     rows_inserted = ledger.rows - ledger.rejected, rows_violating = ledger.rejected,
+                     updated_at = now(), finished_at = now()
+                 FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0)::bigint AS rows,
+                              coalesce(sum(rejected), 0)::bigint AS rejected
                        FROM batches WHERE upload_id = $1 AND epoch = $2) ledger,
                       (SELECT count(*) AS rows FROM rejected_rows WHERE upload_id = $1) rejected
                  WHERE u.id = $1 AND u.epoch = $2 AND u.status = 'processing'
                    AND u.batches_total = ledger.batches
-                   AND u.rows_read = ledger.rows + rejected.rows
-                   AND u.rows_rejected = rejected.rows",
+                   AND u.rows_read = ledger.rows + u.rows_rejected
+                   AND rejected.rows = u.rows_rejected + ledger.rejected",
             )
             .bind(key.id.as_uuid())
             .bind(key.epoch.get())
@@ -56,24 +58,27 @@ async fn completion(connection: &mut PgConnection, id: UploadId) -> sqlx::Result
     if upload.status.is_terminal() {
         return Ok(Completion::Ended);
     }
-    let (Status::Processing, Some(total)) = (upload.status, upload.batches_total) else {
+    let total = rules::sealed_batches(&upload);
+    // While the file is received, only the limit of a dataset's upload can end it here.
+    if total.is_none() && upload.dataset.is_none() {
         return Ok(Completion::Incomplete);
-    };
-    let (batches, rows, rejected): (i64, i64, i64) = sqlx::query_as(
-        "SELECT count(*), coalesce(sum(rows), 0)::bigint,
+    }
+    let (batches, rows, violating, rejected): (i64, i64, i64, i64) = sqlx::query_as(
+        "SELECT count(*), coalesce(sum(rows), 0)::bigint, coalesce(sum(rejected), 0)::bigint,
                 -- Not counted while batches are missing.
                 CASE WHEN count(*) >= $3 THEN (SELECT count(*) FROM rejected_rows WHERE upload_id = $1) ELSE 0 END
          FROM batches WHERE upload_id = $1 AND epoch = $2",
     )
     .bind(id.as_uuid())
     .bind(upload.epoch.get())
-    .bind(i64::from(total))
+    .bind(total.map_or(i64::MAX, i64::from))
     .fetch_one(connection)
     .await?;
     let counted = Counted {
         batches: count("count(*)", batches)?,
-        stored: count("rows", rows)?,
+        rows: count("rows", rows)?,
+        violating: count("rejected", violating)?,
         rejected: count("count(*)", rejected)?,
     };
-    Ok(rules::completion(upload, total, counted))
+    Ok(rules::completion(upload, counted))
 }

@@ -3,13 +3,12 @@
 //! In the text format every cell would be escaped twice, as an element of an array and for COPY. In
 //! the binary format a cell is its length and its bytes. Rows of datasets are in `typed`.
 
-mod typed;
+pub(super) mod typed;
 
 use std::collections::HashMap;
 
 use sqlx::postgres::{PgConnection, PgCopyIn};
 
-pub(super) use self::typed::send_typed_rows;
 use crate::batch::{Batch, Cell};
 use crate::store::sql;
 use crate::upload::UploadId;
@@ -55,12 +54,11 @@ impl<'c> Pieces<'c> {
         Ok(())
     }
 
-    /// Sends the rest, and ends the COPY.
-    async fn finish(mut self) -> sqlx::Result<()> {
+    /// Sends the rest, and ends the COPY. Returns how many rows the table has taken.
+    async fn finish(mut self) -> sqlx::Result<u64> {
         self.buffer.extend_from_slice(TRAILER);
         self.copy.send(self.buffer.as_slice()).await?;
-        self.copy.finish().await?;
-        Ok(())
+        self.copy.finish().await
     }
 }
 
@@ -79,7 +77,8 @@ pub(super) async fn send_rows(
             pieces.send_piece().await?;
         }
     }
-    pieces.finish().await
+    pieces.finish().await?;
+    Ok(())
 }
 
 /// Appends the rows of a batch from this index on, each with the number of its upload, until the

@@ -12,7 +12,7 @@ use jiff_sqlx::Timestamp as SqlTimestamp;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 
-pub(super) use self::ddl::table;
+pub(super) use self::ddl::{sql_type, table};
 use super::PostgresStore;
 use super::connections::{LONG, SHORT};
 use crate::dataset::{Change, Dataset, DatasetName, Definition, change};

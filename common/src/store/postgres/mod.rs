@@ -18,6 +18,7 @@ mod maintenance;
 mod rejects;
 mod removal;
 mod rows;
+mod table_rows;
 mod uploads;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use self::connections::{Connections, SHORT};
+use self::table_rows::DirtyTables;
 use super::{StoreConnection, sql};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::settings::SecretUrl;
@@ -55,6 +57,8 @@ pub struct PostgresStore {
     /// Leases are renewed on a connection of their own, so that no amount of other work can delay a
     /// renewal. It opens at the first renewal.
     renewing: Connections,
+    /// Where a COPY of all rows would probably be in vain.
+    dirty_tables: DirtyTables,
 }
 
 impl PostgresStore {
@@ -70,6 +74,7 @@ impl PostgresStore {
         Ok(Self {
             renewing: connections.one_more(),
             connections,
+            dirty_tables: DirtyTables::default(),
         })
     }
 

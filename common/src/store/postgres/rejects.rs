@@ -1,4 +1,4 @@
-//! Rejected rows, which the intake writes while it reads.
+//! Rejected rows. The intake writes them while it reads, and the store writes them with a batch.
 
 use async_trait::async_trait;
 use sqlx::types::Json;
@@ -30,17 +30,7 @@ impl RejectStore for PostgresStore {
             if !is_receiving {
                 return Ok(false);
             }
-            sqlx::query(
-                r#"INSERT INTO rejected_rows (upload_id, row_number, line, byte_offset, column_name, code, message, raw, fields)
-                   SELECT $1, row, line, "offset", "column", code, message, raw, fields
-                   FROM jsonb_to_recordset($2) AS r (row bigint, line bigint, "offset" bigint, "column" text, code text,
-                                                     message text, raw text, fields jsonb)
-                   ON CONFLICT DO NOTHING"#,
-            )
-            .bind(key.id.as_uuid())
-            .bind(Json(rows))
-            .execute(&mut *transaction)
-            .await?;
+            insert(&mut transaction, key.id, rows).await?;
             transaction.commit().await?;
             Ok(true)
         })
@@ -55,6 +45,27 @@ impl RejectStore for PostgresStore {
     }
 }
 
+/// Inserts rejected rows of an upload. Rows that are already there do not change.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    id: UploadId,
+    rows: &[RejectedRow],
+) -> sqlx::Result<()> {
+    sqlx::query(
+        r#"INSERT INTO rejected_rows
+               (upload_id, row_number, line, byte_offset, column_name, code, constraint_name, message, raw, fields)
+           SELECT $1, row, line, "offset", "column", code, "constraint", message, raw, fields
+           FROM jsonb_to_recordset($2) AS r (row bigint, line bigint, "offset" bigint, "column" text, code text,
+                                             "constraint" text, message text, raw text, fields jsonb)
+           ON CONFLICT DO NOTHING"#,
+    )
+    .bind(id.as_uuid())
+    .bind(Json(rows))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 async fn page(
     connection: &mut PgConnection,
     id: UploadId,
@@ -63,7 +74,7 @@ async fn page(
     // A stored value may be compressed, and its exact size can only be found by reading it. The
     // stored sizes are known without that, so only rows that may be on the page are read.
     let page: Vec<RejectedRecord> = sqlx::query_as(
-        "SELECT row_number, line, byte_offset, column_name, code, message, raw, fields
+        "SELECT row_number, line, byte_offset, column_name, code, constraint_name, message, raw, fields
          FROM (
              SELECT *, sum(bytes) OVER (ORDER BY row_number) - bytes AS bytes_before
              FROM (

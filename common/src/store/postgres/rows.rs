@@ -82,7 +82,7 @@ struct Ledger {
 
 /// The columns of a ledger entry, whether its rows are in `landing`, whether they are in the table
 /// of a dataset, and the upload's number.
-type Found = (i32, i64, i32, i64, i64, bool, bool, i64);
+type Found = (i32, i64, i32, i32, i64, i64, bool, bool, i64);
 
 async fn ledger(
     connection: &mut PgConnection,
@@ -90,7 +90,8 @@ async fn ledger(
     after_seq: u32,
 ) -> sqlx::Result<Ledger> {
     let found: Vec<Found> = sqlx::query_as(
-        "SELECT b.seq, b.first_row, b.rows, b.archive_bytes, b.archive_crc32, b.landing, b.dataset, u.number
+        "SELECT b.seq, b.first_row, b.rows, b.rejected, b.archive_bytes, b.archive_crc32, b.landing, b.dataset,
+                u.number
          FROM uploads u JOIN batches b ON b.upload_id = u.id AND b.epoch = u.epoch
          WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND u.expired_at IS NULL AND b.seq > $2
          ORDER BY b.seq LIMIT $3",
@@ -103,8 +104,9 @@ async fn ledger(
     let mut ledger = Ledger::default();
     let mut has_dataset = false;
     for found in found {
-        let (seq, first_row, rows, bytes, crc32, is_in_landing, is_in_dataset, number) = found;
-        let entry = ledger_entry((seq, first_row, rows, bytes, crc32))?;
+        let (seq, first_row, rows, rejected, bytes, crc32, is_in_landing, is_in_dataset, number) =
+            found;
+        let entry = ledger_entry((seq, first_row, rows, rejected, bytes, crc32))?;
         if !is_in_landing && !is_in_dataset && ledger.first_in_rows.is_none() {
             ledger.first_in_rows = Some(entry.seq);
         }

@@ -273,17 +273,20 @@ pub(super) async fn record_end(
     last: Option<Heartbeat>,
 ) -> sqlx::Result<bool> {
     // Figures that a client has already read must not go down. They came from the lease, or from
-    // the ledger, which may be ahead of the lease.
+    // the ledger, which may be ahead of the lease. The ledger also counts the rejected rows that
+    // violate a constraint of the table.
     let ended = sqlx::query(
         "UPDATE uploads u
          SET status = CASE WHEN $3::jsonb IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = true, archive_pending = true,
              rows_read = GREATEST(u.rows_read, $4, (SELECT rows_read FROM upload_leases WHERE upload_id = u.id),
-                 (SELECT coalesce(sum(rows), 0) FROM batches WHERE upload_id = u.id AND epoch = u.epoch)
-                 + (SELECT count(*) FROM rejected_rows WHERE upload_id = u.id)),
-             rows_rejected = (SELECT count(*) FROM rejected_rows WHERE upload_id = u.id),
+                 ledger.rows + rejected.rows - ledger.rejected),
+             rows_rejected = rejected.rows - ledger.rejected, rows_violating = ledger.rejected,
              bytes_received = GREATEST(u.bytes_received, $5,
                  (SELECT bytes_received FROM upload_leases WHERE upload_id = u.id)),
              updated_at = now(), finished_at = now()
+         FROM (SELECT coalesce(sum(rows), 0)::bigint AS rows, coalesce(sum(rejected), 0)::bigint AS rejected
+               FROM batches WHERE upload_id = $1 AND epoch = $2) ledger,
+              (SELECT count(*) AS rows FROM rejected_rows WHERE upload_id = $1) rejected
          WHERE u.id = $1 AND u.epoch = $2 AND (u.status = 'receiving' OR u.status = 'processing' AND $6)",
     )
     .bind(key.id.as_uuid())

@@ -1,16 +1,18 @@
-//! Stores groups of batches: fence, ledger, rows, commit.
+//! Stores groups of batches: fence, ledger, rows, rejected rows, commit.
 
-use std::borrow::Cow;
+mod insert;
+mod typed_rows;
+
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
+use std::time::Instant;
 
 use async_trait::async_trait;
+use sqlx::SqliteConnection;
 use sqlx::types::Json;
-use sqlx::{Sqlite, SqliteConnection};
 
 use super::uploads::find;
-use super::{SqliteStore, first_id, now, typed_tables};
-use crate::batch::{Batch, BatchId};
+use super::{SqliteStore, now};
+use crate::batch::BatchId;
 use crate::error::PortResult;
 use crate::progress::{Counters, Snapshot};
 use crate::sqlite::call;
@@ -18,14 +20,6 @@ use crate::store::rules::{self, Admission};
 use crate::store::sql::{self, LedgerRecord, signed};
 use crate::store::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
 use crate::upload::{Status, UploadDataset, UploadId, UploadKey};
-
-/// A row number takes the low 36 bits of a row's id.
-const ROW_NUMBER_LIMIT: u64 = 1 << 36;
-
-/// Inserts a run of rows into the landing table. `$1` is the id of the first row, `$2` has all rows
-/// as JSON, and `$3` has the offset and the length of each row.
-const INSERT_ROWS: &str = "INSERT INTO rows (id, fields)
-    SELECT $1 + key, CAST(substr($2, value >> 32, value & 0xffffffff) AS TEXT) FROM json_each($3)";
 
 /// The upload's number in the ids of its rows, the table of its rows, and whether batches of the
 /// upload may be stored.
@@ -60,7 +54,7 @@ impl BatchStore for SqliteStore {
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>> {
         call("store.ledger", async {
             let entries: Vec<LedgerRecord> = sqlx::query_as(
-                "SELECT seq, first_row, rows, archive_bytes, archive_crc32
+                "SELECT seq, first_row, rows, rejected, archive_bytes, archive_crc32
                  FROM batches WHERE upload_id = $1 AND epoch = $2 ORDER BY seq",
             )
             .bind(key.id.to_string())
@@ -77,12 +71,13 @@ impl BatchStore for SqliteStore {
             let Some(upload) = find(&self.database, key.id).await? else {
                 return Ok(Snapshot::default());
             };
-            let stored: Vec<(i32, i32)> =
-                sqlx::query_as("SELECT seq, rows FROM batches WHERE upload_id = $1 AND epoch = $2")
-                    .bind(key.id.to_string())
-                    .bind(key.epoch.get())
-                    .fetch_all(&self.database.readers)
-                    .await?;
+            let stored: Vec<(i32, i32, i32)> = sqlx::query_as(
+                "SELECT seq, rows, rejected FROM batches WHERE upload_id = $1 AND epoch = $2",
+            )
+            .bind(key.id.to_string())
+            .bind(key.epoch.get())
+            .fetch_all(&self.database.readers)
+            .await?;
             Ok(Snapshot {
                 rows_read: upload.rows_read,
                 bytes_received: upload.bytes_received,
@@ -100,8 +95,8 @@ impl BatchStore for SqliteStore {
             let Some(upload) = find(&self.database, key.id).await? else {
                 return Ok(Counters::default());
             };
-            let (batches, rows): (i64, i64) = sqlx::query_as(
-                "SELECT count(*), coalesce(sum(rows), 0)
+            let (batches, rows, rejected): (i64, i64, i64) = sqlx::query_as(
+                "SELECT count(*), coalesce(sum(rows - rejected), 0), coalesce(sum(rejected), 0)
                  FROM batches WHERE upload_id = $1 AND epoch = $2",
             )
             .bind(key.id.to_string())
@@ -112,6 +107,7 @@ impl BatchStore for SqliteStore {
                 rows_read: upload.rows_read,
                 bytes_received: upload.bytes_received,
                 rows_stored: sql::count("rows", rows)?,
+                rows_rejected: sql::count("rejected", rejected)?,
                 batches_stored: sql::count("count(*)", batches)?,
             })
         })
@@ -121,6 +117,7 @@ impl BatchStore for SqliteStore {
 
 async fn store(store: &SqliteStore, group: &[ArchivedBatch]) -> sqlx::Result<Vec<StoreOutcome>> {
     let mut transaction = store.database.begin().await?;
+    let started = Instant::now();
     let known = fence(store, &mut transaction, group).await?;
     let admissions = known.iter().map(|(id, found)| (*id, found.admission));
     let admissions: HashMap<UploadId, Admission> = admissions.collect();
@@ -134,10 +131,23 @@ async fn store(store: &SqliteStore, group: &[ArchivedBatch]) -> sqlx::Result<Vec
             entered.insert(id);
         }
     }
-    let (outcomes, new) = rules::outcomes(group, &admissions, entered);
+    let (mut outcomes, new) = rules::outcomes(group, &admissions, entered);
+    let mut rejected = HashMap::new();
     for batch in new {
-        insert_rows(&mut transaction, batch, &known[&batch.id.upload.id]).await?;
+        let upload = &known[&batch.id.upload.id];
+        let count = insert::rows(&mut transaction, batch, upload, started).await?;
+        if count > 0 {
+            note_rejected(&mut transaction, batch.id, count).await?;
+            rejected.insert(batch.id, count);
+        }
     }
+    let replayed: Vec<BatchId> = rules::replayed(group, &outcomes).collect();
+    for id in replayed {
+        if let Some(count) = rejected_before(&mut transaction, id).await? {
+            rejected.insert(id, count);
+        }
+    }
+    rules::count_rejected(group, &mut outcomes, &rejected);
     transaction.commit().await?;
     Ok(outcomes)
 }
@@ -210,77 +220,38 @@ async fn enter_in_ledger(
     Ok(entered.rows_affected() > 0)
 }
 
-/// Inserts consecutive rows with one statement, since every statement is a round trip to SQLite's
-/// thread. The statement also gets the offset and the length of each row. Otherwise SQLite would
-/// parse the JSON and serialise every row again.
-async fn insert_rows(
+/// Writes in the ledger how many rows of a batch are rejected.
+async fn note_rejected(
     connection: &mut SqliteConnection,
-    batch: &Batch,
-    upload: &Known,
+    id: BatchId,
+    count: u32,
 ) -> sqlx::Result<()> {
-    check(batch, upload)?;
-    let statement = match &upload.dataset {
-        None => Cow::Borrowed(INSERT_ROWS),
-        Some(dataset) => Cow::Owned(typed_tables::insert_rows(dataset)),
-    };
-    let id = batch.id.upload.id.to_string();
-    let mut rows_json = batch.rows_json();
-    let expected = batch.size_bytes() / batch.runs().len().max(1);
-    for (first, count) in batch.runs() {
-        let mut rows = Vec::with_capacity(expected);
-        let mut spans = String::with_capacity(18 * *count as usize);
-        for row in rows_json.by_ref().take(*count as usize) {
-            let span = (rows.len() + 1) << 32 | (row.len() + 2);
-            spans.push(if spans.is_empty() { '[' } else { ',' });
-            let _: std::fmt::Result = write!(spans, "{span}");
-            rows.push(b'[');
-            rows.extend_from_slice(row);
-            rows.push(b']');
-        }
-        spans.push(']');
-        let mut insert = sqlx::query::<Sqlite>(&statement)
-            .bind(first_id(upload.number) + signed(*first))
-            .bind(rows)
-            .bind(spans);
-        if upload.dataset.is_some() {
-            insert = insert.bind(id.as_str());
-        }
-        insert.execute(&mut *connection).await?;
-    }
+    sqlx::query(
+        "UPDATE batches SET rejected = $4 WHERE upload_id = $1 AND epoch = $2 AND seq = $3",
+    )
+    .bind(id.upload.id.to_string())
+    .bind(id.upload.epoch.get())
+    .bind(id.seq.cast_signed())
+    .bind(count)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-/// Fails for a batch that must not be stored, although SQLite would store its rows.
-fn check(batch: &Batch, upload: &Known) -> sqlx::Result<()> {
-    if has_nul(batch) {
-        return Err(sql::invalid(
-            "a cell has a NUL character, which cannot be stored as text",
-        ));
-    }
-    if batch.last_row() >= ROW_NUMBER_LIMIT {
-        return Err(sql::invalid(
-            "an upload on SQLite has at most 2^36 - 1 rows; use Postgres for a larger file",
-        ));
-    }
-    if let Some(dataset) = &upload.dataset {
-        let names = dataset.columns.iter().map(|column| &column.name);
-        if !batch.columns.iter().eq(names) {
-            return Err(sql::invalid(
-                "the batch does not have the columns of its upload's dataset",
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// SQLite stores a NUL, but some clients then cut the text at the NUL. Postgres does not accept a
-/// NUL, so this adapter does not either.
-fn has_nul(batch: &Batch) -> bool {
-    let suspect = |row: &[u8]| memchr::memmem::find(row, b"\\u0000").is_some();
-    batch.rows_json().any(suspect)
-        && batch.rows().flatten().any(|cell| {
-            // Decoding the batch fails for an escape that is not text, so no such cell gets here.
-            let text = cell.text().ok().flatten();
-            text.is_some_and(|text| text.contains(&0))
-        })
+/// How many rows of a batch are rejected, according to the ledger.
+async fn rejected_before(
+    connection: &mut SqliteConnection,
+    id: BatchId,
+) -> sqlx::Result<Option<u32>> {
+    let rejected: Option<i32> = sqlx::query_scalar(
+        "SELECT rejected FROM batches WHERE upload_id = $1 AND epoch = $2 AND seq = $3",
+    )
+    .bind(id.upload.id.to_string())
+    .bind(id.upload.epoch.get())
+    .bind(id.seq.cast_signed())
+    .fetch_optional(connection)
+    .await?;
+    rejected
+        .map(|count| sql::count("rejected", count))
+        .transpose()
 }

@@ -9,7 +9,7 @@ use crate::sqlite::{Database, call};
 use crate::store::rules::{self, Counted};
 use crate::store::sql::count;
 use crate::store::{Completion, CompletionStore};
-use crate::upload::{Status, UploadId, UploadKey};
+use crate::upload::{UploadId, UploadKey};
 
 #[async_trait]
 impl CompletionStore for SqliteStore {
@@ -25,11 +25,12 @@ impl CompletionStore for SqliteStore {
             let completed = sqlx::query(
                 "UPDATE uploads
                  SET status = CASE WHEN $4 = 0 THEN 'completed' ELSE 'partial' END,
-                     rows_inserted = l.rows, updated_at = $3, finished_at = $3
-                 FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0) AS rows
+                     rows_inserted = l.rows - l.rejected, rows_violating = l.rejected, updated_at = $3, finished_at = $3
+                 FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0) AS rows, coalesce(sum(rejected), 0) AS rejected
                        FROM batches WHERE upload_id = $1 AND epoch = $2) l
                  WHERE uploads.id = $1 AND uploads.epoch = $2 AND uploads.status = 'processing'
-                   AND uploads.batches_total = l.batches AND uploads.rows_read = l.rows + $4 AND uploads.rows_rejected = $4",
+                   AND uploads.batches_total = l.batches AND uploads.rows_read = l.rows + uploads.rows_rejected
+                   AND $4 = uploads.rows_rejected + l.rejected",
             )
             .bind(key.id.to_string())
             .bind(key.epoch.get())
@@ -51,12 +52,15 @@ async fn completion(database: &Database, id: UploadId) -> sqlx::Result<Completio
     if upload.status.is_terminal() {
         return Ok(Completion::Ended);
     }
-    let (Status::Processing, Some(total)) = (upload.status, upload.batches_total) else {
+    let total = rules::sealed_batches(&upload);
+    // While the file is received, only the limit of a dataset's upload can end it here.
+    if total.is_none() && upload.dataset.is_none() {
         return Ok(Completion::Incomplete);
-    };
+    }
     let mut connection = database.readers.acquire().await?;
-    let (batches, rows): (i64, i64) = sqlx::query_as(
-        "SELECT count(*), coalesce(sum(rows), 0) FROM batches WHERE upload_id = $1 AND epoch = $2",
+    let (batches, rows, violating): (i64, i64, i64) = sqlx::query_as(
+        "SELECT count(*), coalesce(sum(rows), 0), coalesce(sum(rejected), 0)
+         FROM batches WHERE upload_id = $1 AND epoch = $2",
     )
     .bind(id.to_string())
     .bind(upload.epoch.get())
@@ -64,13 +68,14 @@ async fn completion(database: &Database, id: UploadId) -> sqlx::Result<Completio
     .await?;
     let mut counted = Counted {
         batches: count("count(*)", batches)?,
-        stored: count("rows", rows)?,
+        rows: count("rows", rows)?,
+        violating: count("rejected", violating)?,
         rejected: 0,
     };
     // While batches are missing, the rejected rows do not matter.
-    if counted.batches >= u64::from(total) {
+    if total.is_some_and(|total| counted.batches >= u64::from(total)) {
         let rejected = rejects::count(&mut connection, id).await?;
         counted.rejected = count("count(*)", rejected)?;
     }
-    Ok(rules::completion(upload, total, counted))
+    Ok(rules::completion(upload, counted))
 }

@@ -5,6 +5,7 @@
 
 mod batches;
 mod completion;
+mod constraints;
 mod datasets;
 mod dead_letters;
 mod holds;

@@ -1,4 +1,4 @@
-//! Rejected rows, which the intake writes while it reads.
+//! Rejected rows. The intake writes them while it reads, and the store writes them with a batch.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -37,13 +37,7 @@ impl RejectStore for SqliteStore {
                 transaction.commit().await?;
                 return Ok(false);
             };
-            let is_small = |row: &RejectedRow| row.size_bytes() <= GROUPED_BYTES;
-            for group in rows.chunk_by(|row, next| is_small(row) && is_small(next)) {
-                match group {
-                    [row] => insert_row(&mut transaction, first_id(number), row).await?,
-                    rows => insert_group(&mut transaction, first_id(number), rows).await?,
-                }
-            }
+            insert(&mut transaction, number, rows).await?;
             transaction.commit().await?;
             Ok(true)
         })
@@ -55,15 +49,31 @@ impl RejectStore for SqliteStore {
     }
 }
 
+/// Inserts rejected rows of the upload with this number.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    number: i64,
+    rows: &[RejectedRow],
+) -> sqlx::Result<()> {
+    let is_small = |row: &RejectedRow| row.size_bytes() <= GROUPED_BYTES;
+    for group in rows.chunk_by(|row, next| is_small(row) && is_small(next)) {
+        match group {
+            [row] => insert_row(connection, first_id(number), row).await?,
+            rows => insert_group(connection, first_id(number), rows).await?,
+        }
+    }
+    Ok(())
+}
+
 async fn insert_group(
     connection: &mut SqliteConnection,
     first_id: i64,
     rows: &[RejectedRow],
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO rejected_rows (id, line, byte_offset, column_name, code, message, raw, fields)
+        "INSERT INTO rejected_rows (id, line, byte_offset, column_name, code, constraint_name, message, raw, fields)
          SELECT $1 + (value ->> 'row'), value ->> 'line', value ->> 'offset', value ->> 'column', value ->> 'code',
-                value ->> 'message', value ->> 'raw', value ->> 'fields'
+                value ->> 'constraint', value ->> 'message', value ->> 'raw', value ->> 'fields'
          FROM json_each($2) WHERE true
          ON CONFLICT DO NOTHING",
     )
@@ -80,8 +90,8 @@ async fn insert_row(
     row: &RejectedRow,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO rejected_rows (id, line, byte_offset, column_name, code, message, raw, fields)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        "INSERT INTO rejected_rows (id, line, byte_offset, column_name, code, constraint_name, message, raw, fields)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT DO NOTHING",
     )
     .bind(first_id + signed(row.row))
@@ -89,6 +99,7 @@ async fn insert_row(
     .bind(signed(row.offset))
     .bind(&row.column)
     .bind(&row.code)
+    .bind(&row.constraint)
     .bind(&row.message)
     .bind(&row.raw)
     .bind(row.fields.as_ref().map(Json))
@@ -120,7 +131,7 @@ const PAGE: &str = "WITH
                  AND r.id <= (u.number << 36) + 0xfffffffff
              WHERE u.id = $1 ORDER BY r.id LIMIT $3),
     sized AS (SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS bytes_before FROM next)
-    SELECT r.row_number, r.line, r.byte_offset, r.column_name, r.code, r.message, r.raw, r.fields
+    SELECT r.row_number, r.line, r.byte_offset, r.column_name, r.code, r.constraint_name, r.message, r.raw, r.fields
     FROM sized s JOIN rejected_rows r ON r.id = s.id
     WHERE s.bytes_before < $4 ORDER BY r.id";
 

@@ -134,6 +134,9 @@ fn declaration(column: &TypedColumn) -> String {
 /// Inserts a run of rows. `$1` to `$3` are those of the same statement for `rows`: the id of the
 /// first row, all rows as JSON, and the span of each row. `$4` is the upload.
 ///
+/// `OR ABORT` overrides the conflict clauses of an operator's constraints. With `ON CONFLICT
+/// IGNORE` or `REPLACE`, rows would be lost without a trace.
+///
 /// A subquery with an OFFSET is not merged into the outer query, but runs as a co-routine
 /// (<https://www.sqlite.org/optoverview.html#subquery_flattening>). A merged subquery would copy
 /// the JSON of a row for each of its columns, which takes 1.5 times as long for 19 columns.
@@ -144,7 +147,7 @@ pub(super) fn insert_rows(dataset: &UploadDataset) -> String {
         values += &format!(", {}", sqlite_value(column.kind, index));
     }
     format!(
-        "INSERT INTO {} (_carga_id, upload_id{columns})
+        "INSERT OR ABORT INTO {} (_carga_id, upload_id{columns})
          SELECT id, $4{values}
          FROM (SELECT $1 + key AS id, CAST(substr($2, value >> 32, value & 0xffffffff) AS TEXT) AS value
                FROM json_each($3) LIMIT -1 OFFSET 0)",
@@ -180,6 +183,7 @@ pub(super) fn delete_rows(name: &DatasetName) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upload::RejectLimit;
 
     fn name() -> DatasetName {
         "a\"b".parse().unwrap()
@@ -235,9 +239,11 @@ mod tests {
             columns: definition().typed_columns(),
             missing: Vec::new(),
             ignored: Vec::new(),
+            sources: vec![Some(0), Some(1), Some(2)],
+            reject_limit: RejectLimit::default(),
         };
         assert!(words(&insert_rows(&dataset)).starts_with(
-            "INSERT INTO \"datasets_a\"\"b\" (_carga_id, upload_id, \"id\"\"\", \"paid\", \"price\") \
+            "INSERT OR ABORT INTO \"datasets_a\"\"b\" (_carga_id, upload_id, \"id\"\"\", \"paid\", \"price\") \
              SELECT id, $4, value ->> 0, (value ->> 1) = 'true', value ->> 2 FROM ("
         ));
     }

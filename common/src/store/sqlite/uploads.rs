@@ -24,7 +24,7 @@ macro_rules! select_upload {
             "SELECT u.id, u.epoch, u.status, u.filename, u.dialect, u.columns, u.dataset, u.bytes_total,
                     max(u.bytes_received, coalesce(l.bytes_received, 0)) AS bytes_received,
                     max(u.rows_read, coalesce(l.rows_read, 0)) AS rows_read,
-                    max(u.rows_rejected, coalesce(l.rows_rejected, 0)) AS rows_rejected, u.blank_lines,
+                    max(u.rows_rejected, coalesce(l.rows_rejected, 0)) AS rows_rejected, u.rows_violating, u.blank_lines,
                     u.batches_total, u.rows_inserted, u.sha256, u.duplicate_of, u.failure, u.cleanup_pending,
                     (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
                     u.created_at, max(u.updated_at, coalesce(l.renewed_at, '')) AS updated_at, u.finished_at, u.expired_at,
@@ -309,7 +309,8 @@ pub(super) async fn record_end(
     failure: Option<&Failure>,
     last: Option<Heartbeat>,
 ) -> sqlx::Result<bool> {
-    let rejected = rejects::count(connection, key.id).await?;
+    let violating = violating(connection, key).await?;
+    let rejected = rejects::count(connection, key.id).await? - violating;
     // Figures that a client has already read must not go down. They came from the lease, or from
     // the ledger, which may be ahead of the lease.
     let ended = sqlx::query(
@@ -318,7 +319,7 @@ pub(super) async fn record_end(
              rows_read = max(rows_read, $4,
                  coalesce((SELECT rows_read FROM upload_leases WHERE upload_id = $1), 0),
                  coalesce((SELECT sum(rows) FROM batches WHERE upload_id = $1 AND epoch = $2), 0) + $7),
-             rows_rejected = $7,
+             rows_rejected = $7, rows_violating = $9,
              bytes_received = max(bytes_received, $5,
                  coalesce((SELECT bytes_received FROM upload_leases WHERE upload_id = $1), 0)),
              updated_at = $6, finished_at = $6
@@ -332,12 +333,24 @@ pub(super) async fn record_end(
     .bind(now())
     .bind(rejected)
     .bind(last.is_none())
+    .bind(violating)
     .execute(&mut *connection)
     .await?;
     if ended.rows_affected() > 0 {
         end_lease(connection, key.id).await?;
     }
     Ok(ended.rows_affected() > 0)
+}
+
+/// How many rows of an upload violate a constraint of its dataset's table, according to the ledger.
+async fn violating(connection: &mut SqliteConnection, key: UploadKey) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "SELECT coalesce(sum(rejected), 0) FROM batches WHERE upload_id = $1 AND epoch = $2",
+    )
+    .bind(key.id.to_string())
+    .bind(key.epoch.get())
+    .fetch_one(connection)
+    .await
 }
 
 async fn end_lease(connection: &mut SqliteConnection, id: UploadId) -> sqlx::Result<()> {

@@ -55,9 +55,13 @@ trait ProgressFixture: Fixture {
     async fn open(&self, ttl: Duration) -> Result<Arc<dyn ProgressStore>>;
 }
 
-/// Batches of ten rows.
+/// Batches of ten stored rows and two rejected rows.
 fn stored(seqs: impl IntoIterator<Item = u32>) -> Vec<StoredBatch> {
-    let batch = |seq| StoredBatch { seq, rows: 10 };
+    let batch = |seq| StoredBatch {
+        seq,
+        rows: 10,
+        rejected: 2,
+    };
     seqs.into_iter().map(batch).collect()
 }
 
@@ -69,8 +73,8 @@ fn snapshot(rows_read: u64, bytes_received: u64, seqs: impl IntoIterator<Item = 
     }
 }
 
-/// Checks that the counters are present with these figures: rows read, bytes received, and stored
-/// batches of ten rows.
+/// Checks that the counters are present with these figures: rows read, bytes received, and batches
+/// as `stored` makes them.
 async fn check(
     progress: &dyn ProgressStore,
     upload: UploadKey,
@@ -80,6 +84,7 @@ async fn check(
         rows_read,
         bytes_received,
         rows_stored: batches * 10,
+        rows_rejected: batches * 2,
         batches_stored: batches,
     };
     let found = progress.read(upload).await?;

@@ -23,10 +23,11 @@ pub(super) async fn an_upload_is_not_complete_while_a_batch_is_missing<F: StoreF
         check_incomplete(store.as_ref(), id).await?;
         store_new(store.as_ref(), &batches[next..=next]).await?;
     }
-    let Completion::Ready(ready) = store.completion(id).await? else {
+    let Completion::Ready { upload, violating } = store.completion(id).await? else {
         anyhow::bail!("the upload is not ready to complete");
     };
-    ensure!(ready.key() == first(id) && ready.rows_read == 30);
+    ensure!(upload.key() == first(id) && upload.rows_read == 30);
+    ensure!(violating == 0);
     ensure!(store.complete(first(id)).await?);
     check_sample_rows(store.as_ref(), id, 30).await
 }
@@ -57,7 +58,9 @@ pub(super) async fn an_upload_without_rows_completes<F: StoreFixture>(fixture: &
     let store = fixture.open().await?;
     let id = begin(store.as_ref()).await?;
     ensure!(store.seal(first(id), &seal(0, 0)).await?);
-    ensure!(matches!(store.completion(id).await?, Completion::Ready(_)));
+    let completion = store.completion(id).await?;
+    let is_ready = matches!(completion, Completion::Ready { violating: 0, .. });
+    ensure!(is_ready, "{completion:?}");
     ensure!(store.complete(first(id)).await?);
     ensure!(find(store.as_ref(), id).await?.rows_inserted == Some(0));
     check_sample_rows(store.as_ref(), id, 0).await
@@ -100,9 +103,9 @@ pub(super) async fn concurrent_last_batches_complete_an_upload_exactly_once<F: S
 /// Completes the upload if it is ready. Returns whether this call completed it.
 async fn finish(store: &dyn Store, id: UploadId) -> Result<bool> {
     match store.completion(id).await? {
-        Completion::Ready(upload) => Ok(store.complete(upload.key()).await?),
+        Completion::Ready { upload, .. } => Ok(store.complete(upload.key()).await?),
         Completion::Incomplete | Completion::Ended => Ok(false),
-        mismatch @ Completion::Mismatch { .. } => anyhow::bail!("{mismatch:?}"),
+        other => anyhow::bail!("{other:?}"),
     }
 }
 
@@ -160,6 +163,7 @@ pub(super) async fn a_completed_upload_has_its_final_figures<F: StoreFixture>(
     let upload = find(store.as_ref(), id).await?;
     ensure!(upload.status == Status::Completed, "{upload:?}");
     ensure!(upload.rows_inserted == Some(30), "{upload:?}");
+    ensure!(upload.rows_violating == Some(0), "{upload:?}");
     ensure!((upload.rows_read, upload.bytes_received) == (30, 300));
     ensure!(upload.batches_total == Some(3) && upload.batches_dead == 0);
     ensure!(upload.sha256 == Some([7; 32].into()), "{upload:?}");

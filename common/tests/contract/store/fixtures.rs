@@ -103,6 +103,10 @@ impl StoreFixture for Postgres {
         typed_rows(found, columns)
     }
 
+    fn table(name: &DatasetName) -> String {
+        format!("datasets.{}", quote_identifier(name.as_str()))
+    }
+
     async fn catalog(&self) -> Result<Vec<String>> {
         let query = sqlx::query_scalar(
             r"SELECT concat_ws(' ', n.nspname, c.relname, c.relkind, a.attname, a.atttypid::regtype, a.attnotnull)
@@ -211,6 +215,10 @@ impl StoreFixture for Sqlite {
         connection.close().await?;
         let found = found.into_iter().map(|(id, row, cells)| (id, row, cells.0));
         typed_rows(found.collect(), columns)
+    }
+
+    fn table(name: &DatasetName) -> String {
+        quote_identifier(&format!("datasets_{name}"))
     }
 
     async fn catalog(&self) -> Result<Vec<String>> {

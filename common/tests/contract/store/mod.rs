@@ -114,6 +114,20 @@ macro_rules! contract {
                     an_undone_typed_upload_leaves_no_row
                     rows_of_a_typed_upload_are_visible_only_after_it_ended_well
                 }
+                violations {
+                    a_row_that_violates_a_constraint_is_rejected_and_the_others_are_stored
+                    of_rows_with_one_unique_value_the_first_is_stored
+                    rejected_rows_of_a_group_are_counted_for_each_batch
+                    a_replay_reports_the_rejected_rows_again
+                    rows_that_the_table_rejects_are_counted_to_the_end
+                    a_violating_row_without_its_origin_is_invalid
+                    a_failed_upload_keeps_its_rejected_rows_and_no_others
+                    an_undone_upload_keeps_its_rejected_rows_and_no_others
+                }
+                reject_limits {
+                    an_upload_without_stored_rows_has_too_many_rejects
+                    the_limit_of_rejected_rows_holds_for_violations
+                }
             } }
             tests! { $fixture {
                 connection {
@@ -224,6 +238,9 @@ trait StoreFixture: Fixture {
         columns: &[TypedColumn],
     ) -> Result<Vec<(UploadId, StoredRow)>>;
 
+    /// The name of a dataset's table in SQL.
+    fn table(name: &DatasetName) -> String;
+
     /// The tables, views and indexes of the database with their columns, read without the adapter.
     async fn catalog(&self) -> Result<Vec<String>>;
 
@@ -234,6 +251,10 @@ trait StoreFixture: Fixture {
     /// the value as an error shows it.
     fn corrupt_values() -> &'static [(&'static str, &'static str, &'static str)];
 }
+
+/// The outcomes of a batch without rejected rows.
+const STORED: StoreOutcome = StoreOutcome::Stored { rejected: 0 };
+const REPLAY: StoreOutcome = StoreOutcome::Replay { rejected: 0 };
 
 /// A table or view of a dataset.
 #[derive(Debug, Clone, Copy)]
@@ -293,10 +314,7 @@ async fn store_new(store: &dyn Store, batches: &[ArchivedBatch]) -> Result<()> {
         while outcomes == vec![StoreOutcome::Locked; group.len()] {
             outcomes = store.store(group).await?;
         }
-        ensure!(
-            outcomes == vec![StoreOutcome::Stored; group.len()],
-            "{outcomes:?}"
-        );
+        ensure!(outcomes == vec![STORED; group.len()], "{outcomes:?}");
     }
     Ok(())
 }

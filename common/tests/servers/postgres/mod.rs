@@ -3,6 +3,7 @@
 mod errors;
 mod fence;
 mod sessions;
+mod violations;
 
 use anyhow::Result;
 use carga_common::settings::SecretUrl;

@@ -75,7 +75,7 @@ fn batches(id: UploadId) -> Result<Vec<ArchivedBatch>> {
 async fn store_new(store: &dyn Store, batches: &[ArchivedBatch]) -> Result<()> {
     let outcomes = store.store(batches).await?;
     ensure!(
-        outcomes == vec![StoreOutcome::Stored; batches.len()],
+        outcomes == vec![StoreOutcome::Stored { rejected: 0 }; batches.len()],
         "{outcomes:?}"
     );
     Ok(())

@@ -1,6 +1,6 @@
 //! COPY into the tables of datasets. Each cell becomes a value of its column's type.
 
-use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgConnection;
@@ -8,10 +8,8 @@ use sqlx::postgres::PgConnection;
 use super::{PIECE_BYTES, Pieces, append_value};
 use crate::batch::{Batch, Cell};
 use crate::dataset::{TypedColumn, quote_identifier};
-use crate::store::postgres::datasets;
 use crate::store::sql;
 use crate::typed::append_binary;
-use crate::upload::{UploadDataset, UploadId};
 
 /// The columns of Carga behind the columns of the dataset: `upload_id` and `row_number`.
 const OWN_COLUMNS: u16 = 2;
@@ -19,90 +17,60 @@ const OWN_COLUMNS: u16 = 2;
 /// The length of a value that is NULL.
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 
-/// Sends every row of the batches to the tables of their datasets. There is one COPY for each table
-/// and list of columns: an upload that began before a column was added does not have it.
-pub(in crate::store::postgres) async fn send_typed_rows(
-    connection: &mut PgConnection,
-    batches: &[&Batch],
-    datasets: &HashMap<UploadId, UploadDataset>,
-) -> sqlx::Result<()> {
-    // In a fixed order, so that all workers lock the tables in the same order.
-    let mut copies: BTreeMap<String, Vec<(&Batch, &UploadDataset)>> = BTreeMap::new();
-    for &batch in batches {
-        let dataset = &datasets[&batch.id.upload.id];
-        check_columns(batch, dataset)?;
-        let rows = copies.entry(statement(dataset)).or_default();
-        rows.push((batch, dataset));
-    }
-    for (statement, rows) in copies {
-        let sent = send(connection, &statement, &rows).await;
-        sent.map_err(|error| match is_changed_by_hand(&error) {
-            true => sql::invalid(error),
-            false => error,
-        })?;
-    }
-    Ok(())
+/// Consecutive rows of a batch.
+#[derive(Debug)]
+pub(in crate::store::postgres) struct Segment<'a> {
+    pub(in crate::store::postgres) batch: &'a Batch,
+    /// The columns of the dataset, which are those of the batch.
+    pub(in crate::store::postgres) columns: &'a [TypedColumn],
+    /// The indexes of the rows in the batch.
+    pub(in crate::store::postgres) rows: Range<usize>,
 }
 
-async fn send(
+/// Sends these rows in one COPY. `statement` is from [`statement`]. Returns how many rows the table
+/// has taken, since a trigger may leave rows out.
+pub(in crate::store::postgres) async fn send_segments(
     connection: &mut PgConnection,
     statement: &str,
-    rows: &[(&Batch, &UploadDataset)],
-) -> sqlx::Result<()> {
+    segments: Vec<Segment<'_>>,
+) -> sqlx::Result<u64> {
     let copy = connection.copy_in_raw(statement).await?;
     let mut pieces = Pieces::new(copy);
-    for (batch, dataset) in rows {
-        let mut next = 0;
-        while next < batch.row_count() {
-            next = append_typed_rows(&mut pieces.buffer, &dataset.columns, batch, next)
-                .map_err(sql::invalid)?;
+    for mut segment in segments {
+        while !segment.rows.is_empty() {
+            let next = append_typed_rows(&mut pieces.buffer, &segment).map_err(sql::invalid)?;
+            segment.rows.start = next;
             pieces.send_piece().await?;
         }
     }
     pieces.finish().await
 }
 
-fn statement(dataset: &UploadDataset) -> String {
-    let columns = dataset.columns.iter();
+/// The statement that starts the COPY into a table with these columns. The name of the table is
+/// quoted already.
+pub(in crate::store::postgres) fn statement(table: &str, columns: &[TypedColumn]) -> String {
     let columns: String = columns
+        .iter()
         .map(|column| quote_identifier(&column.name) + ", ")
         .collect();
-    format!(
-        "COPY {} ({columns}upload_id, row_number) FROM STDIN (FORMAT binary)",
-        datasets::table(dataset.name.as_str())
-    )
+    format!("COPY {table} ({columns}upload_id, row_number) FROM STDIN (FORMAT binary)")
 }
 
-fn check_columns(batch: &Batch, dataset: &UploadDataset) -> sqlx::Result<()> {
-    let names = dataset.columns.iter().map(|column| &column.name);
-    match batch.columns.iter().eq(names) {
-        true => Ok(()),
-        false => Err(sql::invalid(
-            "the columns of the batch are not those of its dataset",
-        )),
-    }
-}
-
-/// Whether the schema, the table or a column is missing, because somebody has changed it by hand.
-/// Elsewhere such an error is *misconfigured*, and a worker stores nothing until an operator
-/// repairs the fault. Here the batches of other uploads can still be stored.
-fn is_changed_by_hand(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    matches!(code.as_deref(), Some("3F000" | "42P01" | "42703"))
-}
-
-/// Appends the rows of a batch from this index on, until the buffer has a piece. Returns the index
-/// of the next row. Fails if a cell is not a canonical text of its column's type.
-fn append_typed_rows(
-    buffer: &mut Vec<u8>,
-    columns: &[TypedColumn],
-    batch: &Batch,
-    from: usize,
-) -> Result<usize, BoxDynError> {
+/// Appends the rows of a segment until the buffer has a piece. Returns the index of the next row.
+/// Fails if a cell is not a canonical text of its column's type.
+fn append_typed_rows(buffer: &mut Vec<u8>, segment: &Segment<'_>) -> Result<usize, BoxDynError> {
+    let Segment {
+        batch,
+        columns,
+        rows,
+    } = segment;
     let upload = batch.id.upload.id.as_uuid();
-    let mut next = from;
-    for (row_number, row) in batch.row_numbers().zip(batch.rows()).skip(from) {
-        append_cells(buffer, columns, row)?;
+    let mut next = rows.start;
+    // A segment may be one row near the end of its batch. `skip` passes over whole runs of numbers,
+    // and a row is found by its index.
+    let numbers = batch.row_numbers().skip(rows.start);
+    for (row_number, index) in numbers.zip(rows.clone()) {
+        append_cells(buffer, columns, batch.row(index))?;
         append_value(buffer, upload.as_bytes());
         append_value(buffer, &row_number.to_be_bytes());
         next += 1;
@@ -143,19 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn the_statement_quotes_the_names_of_the_table_and_the_columns() {
-        let dataset = UploadDataset {
-            name: "sales \"2024\"".parse().unwrap(),
-            columns: vec![
-                column("sku", ColumnType::Text),
-                column("a\"b", ColumnType::Date),
-            ],
-            missing: Vec::new(),
-            ignored: Vec::new(),
-        };
+    fn the_statement_quotes_the_names_of_the_columns() {
+        let columns = [
+            column("sku", ColumnType::Text),
+            column("a\"b", ColumnType::Date),
+        ];
         assert_eq!(
-            statement(&dataset),
-            "COPY datasets.\"sales \"\"2024\"\"\" (\"sku\", \"a\"\"b\", upload_id, row_number) \
+            statement("datasets.\"sales\"", &columns),
+            "COPY datasets.\"sales\" (\"sku\", \"a\"\"b\", upload_id, row_number) \
              FROM STDIN (FORMAT binary)"
         );
     }

@@ -88,7 +88,8 @@ fn declaration(column: &ColumnDefinition) -> String {
     }
 }
 
-fn sql_type(kind: ColumnType) -> &'static str {
+/// The type of a column in the table.
+pub(in crate::store::postgres) fn sql_type(kind: ColumnType) -> &'static str {
     match kind {
         ColumnType::Text => "text",
         ColumnType::Integer => "bigint",

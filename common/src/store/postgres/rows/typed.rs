@@ -96,6 +96,7 @@ fn rewrite_floats(rows: &mut [StoredRow], columns: &[TypedColumn]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upload::RejectLimit;
 
     fn column(name: &str, kind: ColumnType) -> TypedColumn {
         let name = name.to_owned();
@@ -115,6 +116,8 @@ mod tests {
             columns,
             missing: Vec::new(),
             ignored: Vec::new(),
+            sources: Vec::new(),
+            reject_limit: RejectLimit::default(),
         };
         let page = page(&dataset);
         let start = "SELECT row_number, ARRAY[\"sku\", \"a\"\"b\"::text, \

@@ -20,7 +20,7 @@ macro_rules! select_upload {
             "SELECT u.id, u.epoch, u.status, u.filename, u.dialect, u.columns, u.dataset, u.bytes_total,
                     GREATEST(u.bytes_received, l.bytes_received) AS bytes_received,
                     GREATEST(u.rows_read, l.rows_read) AS rows_read,
-                    GREATEST(u.rows_rejected, l.rows_rejected) AS rows_rejected, u.blank_lines,
+                    GREATEST(u.rows_rejected, l.rows_rejected) AS rows_rejected, u.rows_violating, u.blank_lines,
                     u.batches_total, u.rows_inserted, u.sha256, u.duplicate_of, u.failure, u.cleanup_pending,
                     (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
                     u.created_at, GREATEST(u.updated_at, l.renewed_at) AS updated_at, u.finished_at, u.expired_at,
@@ -62,6 +62,7 @@ impl FromRow<'_, PgRow> for Upload {
             bytes_received: count("bytes_received")?,
             rows_read: count("rows_read")?,
             rows_rejected: count("rows_rejected")?,
+            rows_violating: maybe_count("rows_violating")?,
             blank_lines: maybe_count("blank_lines")?,
             batches_total: batches_total
                 .map(|total| sql::count("batches_total", total))

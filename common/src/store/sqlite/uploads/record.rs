@@ -35,6 +35,7 @@ impl FromRow<'_, SqliteRow> for Upload {
             bytes_received: count("bytes_received")?,
             rows_read: count("rows_read")?,
             rows_rejected: count("rows_rejected")?,
+            rows_violating: maybe_count("rows_violating")?,
             blank_lines: maybe_count("blank_lines")?,
             batches_total: batches_total
                 .map(|total| sql::count("batches_total", total))

@@ -10,7 +10,8 @@ use futures::future::try_join_all;
 
 use crate::sample::{self, first, in_epoch};
 use crate::store::{
-    StoreFixture, begin, check_status, complete, end_well, fail, find, remove_all, rows, store_new,
+    STORED, StoreFixture, begin, check_status, complete, end_well, fail, find, remove_all, rows,
+    store_new,
 };
 
 pub(crate) async fn a_batch_of_a_failed_upload_is_fenced_and_leaves_no_row<F: StoreFixture>(
@@ -97,7 +98,7 @@ async fn store_until_fenced(
         if outcomes == [StoreOutcome::Fenced; 2] {
             break;
         }
-        ensure!(outcomes == [StoreOutcome::Stored; 2], "{outcomes:?}");
+        ensure!(outcomes == [STORED; 2], "{outcomes:?}");
         group.clear();
     }
     Ok(())
@@ -117,11 +118,7 @@ pub(crate) async fn a_fenced_batch_is_not_validated<F: StoreFixture>(fixture: &F
         sample::batch(other)?,
     ];
     let outcomes = store.store(&group).await?;
-    let expected = [
-        StoreOutcome::Fenced,
-        StoreOutcome::UnknownUpload,
-        StoreOutcome::Stored,
-    ];
+    let expected = [StoreOutcome::Fenced, StoreOutcome::UnknownUpload, STORED];
     ensure!(outcomes == expected, "{outcomes:?}");
     Ok(())
 }

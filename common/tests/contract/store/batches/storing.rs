@@ -12,7 +12,8 @@ use futures::future::try_join_all;
 
 use crate::sample::{self, first, in_epoch};
 use crate::store::{
-    StoreFixture, begin, check_sample_rows, complete, end_well, fail, seal, store_new,
+    REPLAY, STORED, StoreFixture, begin, check_sample_rows, complete, end_well, fail, seal,
+    store_new,
 };
 
 pub(crate) async fn a_group_returns_one_outcome_per_batch_in_order<F: StoreFixture>(
@@ -31,13 +32,13 @@ pub(crate) async fn a_group_returns_one_outcome_per_batch_in_order<F: StoreFixtu
     of_another_epoch.batch.id.upload.epoch = 2.into();
     let (batches, expected): (Vec<_>, Vec<_>) = [
         (sample::batch(unknown)?, StoreOutcome::UnknownUpload),
-        (of_one[2].clone(), StoreOutcome::Stored),
-        (of_one[1].clone(), StoreOutcome::Replay),
+        (of_one[2].clone(), STORED),
+        (of_one[1].clone(), REPLAY),
         (sample::batch(failed)?, StoreOutcome::Fenced),
         (of_another_epoch, StoreOutcome::Fenced),
-        (of_other[0].clone(), StoreOutcome::Stored),
-        (of_one[0].clone(), StoreOutcome::Stored),
-        (of_one[0].clone(), StoreOutcome::Replay),
+        (of_other[0].clone(), STORED),
+        (of_one[0].clone(), STORED),
+        (of_one[0].clone(), REPLAY),
     ]
     .into_iter()
     .unzip();
@@ -91,16 +92,16 @@ pub(crate) async fn a_replay_adds_nothing_and_is_reported<F: StoreFixture>(
     // The same batch is twice in one group.
     let twice = [batches[0].clone(), batches[0].clone()];
     let outcomes = store.store(&twice).await?;
-    ensure!(outcomes == [StoreOutcome::Stored, StoreOutcome::Replay]);
+    ensure!(outcomes == [STORED, REPLAY]);
     // Another process stores it again, together with a new batch.
     let outcomes = other.store(&batches).await?;
-    ensure!(outcomes == [StoreOutcome::Replay, StoreOutcome::Stored]);
+    ensure!(outcomes == [REPLAY, STORED]);
     ensure!(fixture.rows_in_table(id).await? == 200);
     // A replay is also reported after the seal and after the end.
     ensure!(store.seal(first(id), &seal(2, 200)).await?);
-    ensure!(store.store(&batches).await? == [StoreOutcome::Replay; 2]);
+    ensure!(store.store(&batches).await? == [REPLAY; 2]);
     ensure!(store.complete(first(id)).await?);
-    ensure!(store.store(&batches).await? == [StoreOutcome::Replay; 2]);
+    ensure!(store.store(&batches).await? == [REPLAY; 2]);
     ensure!(store.ledger(first(id)).await?.len() == 2);
     check_sample_rows(store.as_ref(), id, 200).await
 }
@@ -137,8 +138,8 @@ pub(crate) async fn concurrent_stores_of_a_batch_store_it_once<F: StoreFixture>(
     for outcomes in try_join_all(workers).await? {
         for (id, outcome) in outcomes? {
             match outcome {
-                StoreOutcome::Stored => *stored.entry(id).or_default() += 1,
-                StoreOutcome::Replay => {}
+                STORED => *stored.entry(id).or_default() += 1,
+                REPLAY => {}
                 other => anyhow::bail!("{id}: {other:?}"),
             }
         }
@@ -159,7 +160,7 @@ pub(crate) async fn a_batch_without_rows_is_stored<F: StoreFixture>(fixture: &F)
     let empty = sample::by_hand(id, 2, &sample::columns(), "[]")?;
     let group = [sample::batch(id)?, sample::archived(empty)];
     store_new(store.as_ref(), &group).await?;
-    ensure!(store.store(&group).await? == [StoreOutcome::Replay; 2]);
+    ensure!(store.store(&group).await? == [REPLAY; 2]);
     end_well(store.as_ref(), id, 2, 1).await?;
     check_sample_rows(store.as_ref(), id, 1).await
 }
@@ -181,7 +182,7 @@ pub(crate) async fn ledger_entries_are_in_order_and_complete<F: StoreFixture>(
     for (entry, (archived, rows)) in ledger.iter().zip(batches.iter().zip([10, 10, 5])) {
         ensure!(entry.seq == archived.batch.id.seq, "{ledger:?}");
         ensure!(entry.first_row == archived.batch.first_row(), "{ledger:?}");
-        ensure!(entry.rows == rows, "{ledger:?}");
+        ensure!(entry.rows == rows && entry.rejected == 0, "{ledger:?}");
         ensure!(entry.archive_bytes == archived.archive_bytes, "{ledger:?}");
         ensure!(entry.archive_crc32 == archived.archive_crc32, "{ledger:?}");
     }
@@ -206,7 +207,11 @@ pub(crate) async fn progress_returns_the_ledger_and_the_recorded_figures<F: Stor
     let mut snapshot = store.progress(first(id)).await?;
     ensure!((snapshot.rows_read, snapshot.bytes_received) == (70, 700));
     snapshot.stored.sort_unstable_by_key(|batch| batch.seq);
-    let expected = [1, 3].map(|seq| StoredBatch { seq, rows: 20 });
+    let expected = [1, 3].map(|seq| StoredBatch {
+        seq,
+        rows: 20,
+        rejected: 0,
+    });
     ensure!(snapshot.stored == expected, "{snapshot:?}");
 
     ensure!(store.seal(first(id), &seal(4, 75)).await?);
@@ -235,6 +240,7 @@ pub(crate) async fn sums_are_those_of_the_ledger_and_the_recorded_figures<F: Sto
         rows_read: 70,
         bytes_received: 700,
         rows_stored: 60,
+        rows_rejected: 0,
         batches_stored: 3,
     };
     let sums = store.sums(first(id)).await?;

@@ -1,14 +1,16 @@
 //! The promises of `DatasetStore`, and those of the other subjects for uploads of a dataset.
 
 pub(super) mod definitions;
+pub(super) mod reject_limits;
 pub(super) mod rows;
 pub(super) mod use_by_uploads;
 mod values;
+pub(super) mod violations;
 
 use anyhow::{Result, ensure};
 use carga_common::dataset::{DatasetName, Definition};
 use carga_common::store::{ArchivedBatch, NewUpload, PutOutcome, Store, StoredRow};
-use carga_common::upload::{UploadDataset, UploadId};
+use carga_common::upload::{RejectLimit, UploadDataset, UploadId};
 use serde_json::{Value, json};
 
 use super::{Relation, StoreFixture, end_well, new_upload, store_new};
@@ -49,6 +51,8 @@ fn new_typed_upload(id: UploadId, name: &DatasetName, definition: &Definition) -
         columns: definition.typed_columns(),
         missing: vec!["name".to_owned()],
         ignored: vec!["a column of the file".to_owned()],
+        sources: vec![None; definition.columns.len()],
+        reject_limit: RejectLimit::default(),
     };
     NewUpload {
         dataset: Some(dataset),

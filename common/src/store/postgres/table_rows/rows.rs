@@ -1,0 +1,219 @@
+//! The rows for one table, numbered in the order in which they are sent.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use uuid::Uuid;
+
+use super::Violations;
+use super::copy::Segment;
+use crate::batch::Batch;
+use crate::store::sql::signed;
+use crate::store::violations::Violation;
+use crate::upload::UploadDataset;
+
+/// The rows of several batches for the same columns of one table. The index of a row counts from 0
+/// through all batches.
+#[derive(Debug)]
+pub(super) struct TableRows<'a> {
+    /// The dataset of the first upload. Those of the others have the same name and columns.
+    pub(super) dataset: &'a UploadDataset,
+    parts: Vec<Part<'a>>,
+    len: usize,
+}
+
+/// The rows of one batch.
+#[derive(Debug)]
+struct Part<'a> {
+    /// The index of the batch in the caller's list.
+    position: usize,
+    batch: &'a Batch,
+    dataset: &'a UploadDataset,
+    /// The indexes of the rows.
+    range: Range<usize>,
+}
+
+impl<'a> TableRows<'a> {
+    pub(super) fn new(dataset: &'a UploadDataset) -> Self {
+        Self {
+            dataset,
+            parts: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// Adds a batch, which is at this position of the caller's list.
+    pub(super) fn push(&mut self, position: usize, batch: &'a Batch, dataset: &'a UploadDataset) {
+        let range = self.len..self.len + batch.row_count();
+        self.len = range.end;
+        self.parts.push(Part {
+            position,
+            batch,
+            dataset,
+            range,
+        });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The parts of the batches that these runs of rows cover.
+    pub(super) fn segments(&self, runs: &[Range<usize>]) -> Vec<Segment<'a>> {
+        let mut segments = Vec::new();
+        for run in runs {
+            let first = self
+                .parts
+                .partition_point(|part| part.range.end <= run.start);
+            for part in &self.parts[first..] {
+                if part.range.start >= run.end {
+                    break;
+                }
+                let start = run.start.max(part.range.start) - part.range.start;
+                let end = run.end.min(part.range.end) - part.range.start;
+                segments.push(Segment {
+                    batch: part.batch,
+                    columns: &part.dataset.columns,
+                    rows: start..end,
+                });
+            }
+        }
+        segments
+    }
+
+    /// The index of every row by the id of its upload and its number.
+    pub(super) fn indexes(&self) -> HashMap<(Uuid, i64), usize> {
+        let mut indexes = HashMap::with_capacity(self.len);
+        for part in &self.parts {
+            let upload = part.batch.id.upload.id.as_uuid();
+            for (number, index) in part.batch.row_numbers().zip(part.range.clone()) {
+                indexes.insert((upload, signed(number)), index);
+            }
+        }
+        indexes
+    }
+
+    /// Divides the violations among the batches.
+    pub(super) fn divide(&self, violations: BTreeMap<usize, Violation>, batches: &mut Violations) {
+        for (index, violation) in violations {
+            let at = self.parts.partition_point(|part| part.range.end <= index);
+            if let Some(part) = self.parts.get(at) {
+                let batch = batches.entry(part.position).or_default();
+                batch.insert(index - part.range.start, violation);
+            }
+        }
+    }
+}
+
+/// The runs without a gap of ascending indexes.
+pub(super) fn runs(indexes: &[usize]) -> Vec<Range<usize>> {
+    let runs = indexes.chunk_by(|index, next| index + 1 == *next);
+    let runs = runs.filter_map(|run| Some(*run.first()?..run.last()? + 1));
+    runs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{BatchEncoder, BatchLimits};
+    use crate::dataset::{ColumnType, TypedColumn};
+    use crate::upload::{RejectLimit, UploadId, UploadKey};
+
+    fn dataset() -> UploadDataset {
+        UploadDataset {
+            name: "sales".parse().unwrap(),
+            columns: vec![TypedColumn {
+                name: "sku".to_owned(),
+                kind: ColumnType::Text,
+            }],
+            missing: Vec::new(),
+            ignored: Vec::new(),
+            sources: vec![Some(0)],
+            reject_limit: RejectLimit::default(),
+        }
+    }
+
+    /// A batch of rows with these numbers.
+    fn batch(numbers: &[u64]) -> Batch {
+        let limits = BatchLimits {
+            rows: 100,
+            bytes: 10_000,
+        };
+        let upload = UploadKey::first(UploadId::generate());
+        let mut encoder = BatchEncoder::new(upload, &["sku".to_owned()], "", limits);
+        for number in numbers {
+            encoder.push(*number, ["A1"].into_iter()).unwrap();
+        }
+        Batch::decode(encoder.finish().0.unwrap().body).unwrap()
+    }
+
+    /// Calls `check` with the rows of three batches: 0 and 1, 2 to 4, 5.
+    fn with_rows(check: impl Fn(&TableRows<'_>)) {
+        let (dataset, batches) = (dataset(), [batch(&[1, 2]), batch(&[1, 5, 6]), batch(&[7])]);
+        let mut rows = TableRows::new(&dataset);
+        for (position, batch) in [4, 2, 7].into_iter().zip(&batches) {
+            rows.push(position, batch, &dataset);
+        }
+        check(&rows);
+    }
+
+    #[test]
+    fn runs_have_no_gap() {
+        assert!(runs(&[]).is_empty());
+        assert_eq!(runs(&[0, 1, 2, 4, 7, 8]), [0..3, 4..5, 7..9]);
+    }
+
+    #[test]
+    fn a_run_covers_parts_of_several_batches() {
+        with_rows(|rows| {
+            assert_eq!(rows.len(), 6);
+            // The indexes, then the number of rows of each batch and the range of its rows.
+            type Case<'a> = (&'a [usize], Vec<(usize, Range<usize>)>);
+            let cases: [Case<'_>; 5] = [
+                (&[0, 1, 2, 3, 4, 5], vec![(2, 0..2), (3, 0..3), (1, 0..1)]),
+                (&[1, 2, 5], vec![(2, 1..2), (3, 0..1), (1, 0..1)]),
+                (&[2, 3, 4], vec![(3, 0..3)]),
+                (&[3], vec![(3, 1..2)]),
+                (&[], vec![]),
+            ];
+            for (indexes, expected) in cases {
+                let segments = rows.segments(&runs(indexes)).into_iter();
+                let found: Vec<_> = segments
+                    .map(|segment| (segment.batch.row_count(), segment.rows))
+                    .collect();
+                assert_eq!(found, expected);
+            }
+        });
+    }
+
+    #[test]
+    fn a_row_is_found_by_its_number() {
+        with_rows(|rows| {
+            let indexes = rows.indexes();
+            assert_eq!(indexes.len(), 6);
+            let upload = rows.parts[1].batch.id.upload.id.as_uuid();
+            assert_eq!(indexes.get(&(upload, 5)), Some(&3));
+        });
+    }
+
+    #[test]
+    fn violations_are_divided_among_the_batches() {
+        let violation = |message: &str| Violation {
+            code: "check_violation",
+            message: message.to_owned(),
+            column: None,
+            constraint: None,
+        };
+        with_rows(|rows| {
+            let violations = [1, 2, 4, 5].map(|index| (index, violation(&index.to_string())));
+            let mut batches = Violations::new();
+            rows.divide(violations.into(), &mut batches);
+            let expected = [
+                (2, [(0, violation("2")), (2, violation("4"))].into()),
+                (4, [(1, violation("1"))].into()),
+                (7, [(0, violation("5"))].into()),
+            ];
+            assert_eq!(batches, Violations::from(expected));
+        });
+    }
+}
