@@ -4,10 +4,11 @@
 use carga_common::backends::Backends;
 use carga_common::dataset::{Dataset, DatasetName, Definition};
 use carga_common::error::PortResult;
+use carga_common::lifecycle::is_reversible;
 use carga_common::progress::Counters;
 use carga_common::sha256::Sha256;
 use carga_common::store::Store;
-use carga_common::upload::{Dialect, Failure, Status, Upload, UploadDataset, UploadId};
+use carga_common::upload::{Dialect, Failure, Status, UndoneRows, Upload, UploadDataset, UploadId};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -32,6 +33,8 @@ pub struct UploadView {
     blank_lines: Option<u64>,
     epoch: i32,
     cleanup_pending: bool,
+    reversible: bool,
+    undone: Option<UndoneRows>,
     degraded: Vec<&'static str>,
     error: Option<Failure>,
     created_at: Timestamp,
@@ -112,7 +115,8 @@ impl UploadView {
         let batches = BatchesView::of(&upload, &live);
         Self {
             percent: percent(&upload, &rows),
-            rows_per_second: rate(&upload, rows.inserted),
+            rows_per_second: rate(&upload, rows.inserted + rows.updated),
+            reversible: is_reversible(&upload),
             id: upload.id,
             status: upload.status,
             filename: upload.filename,
@@ -131,6 +135,7 @@ impl UploadView {
             blank_lines: upload.blank_lines,
             epoch: upload.epoch.get(),
             cleanup_pending: upload.cleanup_pending,
+            undone: upload.undone,
             degraded: degradations(degraded, upload.missing_since.is_some()),
             error: upload.failure,
             created_at: upload.created_at,
@@ -149,12 +154,17 @@ fn degradations(progress: bool, batches: bool) -> Vec<&'static str> {
 
 impl RowsView {
     fn of(upload: &Upload, live: &Counters) -> Self {
-        let known_read = upload.rows_read.max(live.rows_read);
-        let inserted = match upload.status {
-            Status::Receiving | Status::Processing => live.rows_stored,
-            status if status.keeps_rows() => upload.rows_inserted.unwrap_or(0),
-            _ => 0,
+        let dataset = upload.dataset.as_ref();
+        let is_staged = dataset.is_some_and(UploadDataset::is_staged);
+        let kept = |rows: Option<u64>| match upload.status.keeps_rows() {
+            true => rows.unwrap_or(0),
+            false => 0,
         };
+        let stored = match upload.status {
+            Status::Receiving | Status::Processing => live.rows_stored,
+            _ => kept(upload.rows_inserted),
+        };
+        let (updated, duplicate) = (kept(upload.rows_updated), kept(upload.rows_duplicate));
         // Workers reject the rows that violate a constraint of the dataset's table.
         let violating = match upload.status {
             Status::Receiving | Status::Processing => live.rows_rejected,
@@ -162,7 +172,13 @@ impl RowsView {
         };
         let rejected = upload.rows_rejected + violating;
         // A worker may have stored rows that the last heartbeat did not report yet.
-        let read = known_read.max(inserted + rejected);
+        let known_read = upload.rows_read.max(live.rows_read);
+        let read = known_read.max(stored + updated + duplicate + rejected);
+        // The merge puts all staged rows into the table at the end.
+        let inserted = match is_staged && !upload.status.is_terminal() {
+            true => 0,
+            false => stored,
+        };
         let discarded = match upload.status {
             Status::Failed | Status::Cancelled | Status::Undone => read - rejected,
             _ => 0,
@@ -170,12 +186,12 @@ impl RowsView {
         Self {
             read,
             inserted,
-            updated: 0,
-            duplicate: 0,
+            updated,
+            duplicate,
             rejected,
             dead: 0,
             discarded,
-            pending: read - inserted - rejected - discarded,
+            pending: read - inserted - updated - duplicate - rejected - discarded,
         }
     }
 }
@@ -235,3 +251,6 @@ impl From<Dataset> for DatasetView {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

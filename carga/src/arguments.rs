@@ -6,7 +6,7 @@ use std::str::FromStr;
 use carga_common::dataset::DatasetName;
 use carga_common::upload::UploadId;
 use carga_intake::csv::export::Format;
-use carga_intake::options::{OPTIONS, OptionSpec, Options};
+use carga_intake::options::{OF_DATASETS, OPTIONS, OptionSpec, Options};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
@@ -119,6 +119,9 @@ pub(crate) enum Command {
         id: UploadRef,
     },
     /// Undo a `completed` or `partial` upload: remove its rows
+    ///
+    /// Rows that the upload has replaced in the table of a dataset get their previous values again.
+    /// Rows that were changed later stay. Previous values are kept for CARGA_UNDO_DAYS.
     Undo {
         /// The upload's id, or `last` for the latest one
         id: UploadRef,
@@ -174,9 +177,6 @@ pub(crate) enum DatasetCommand {
         name: DatasetName,
     },
 }
-
-/// The options of imports into a dataset.
-const OF_DATASETS: [&str; 2] = ["dataset", "unknown_columns"];
 
 /// The options that were given, as pairs of name and value. [`carga_intake::options`] defines them
 /// for requests as well. A preview does not convert cells, and a suggestion has no dataset, so both
@@ -283,6 +283,9 @@ mod tests {
         let dataset = ["--dataset", "sales"];
         let unknown = ["--dataset", "sales", "--unknown-columns", "ignore"];
         assert!(accepts("import", &dataset) && accepts("import", &unknown));
+        let merged = ["--dataset", "sales", "--mode", "ignore", "--atomic", "true"];
+        assert!(accepts("import", &merged) && !accepts("preview", &merged));
+        assert!(!accepts("import", &merged[2..]));
         assert!(!accepts("preview", &dataset) && !accepts("preview", &unknown));
         assert!(accepts("preview", &["--header", "true"]));
         let suggest = ["carga", "dataset", "suggest", "--header", "true", "a.csv"];

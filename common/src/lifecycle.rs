@@ -9,8 +9,8 @@ use self::reject_failure::reject_failure;
 use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
-use crate::store::{Completion, Removal, Store};
-use crate::upload::{Failure, Status, Upload, UploadId};
+use crate::store::{Completed, Completion, Removal, Store};
+use crate::upload::{Failure, Status, Upload, UploadDataset, UploadId};
 
 /// The time for the removal that begins as soon as an upload has failed here. The sweeper removes
 /// the rest. The corrected file may arrive at once, and rows that are still in the table count for
@@ -18,7 +18,8 @@ use crate::upload::{Failure, Status, Upload, UploadId};
 const FIRST_REMOVAL: Duration = Duration::from_secs(10);
 
 /// Completes the upload if all of it is stored, and fails it if too many of its rows are rejected.
-/// Returns whether the upload has ended, in this call or earlier.
+/// Staged rows are merged into the table of their dataset, which may take minutes. Returns whether
+/// the upload has ended, in this call or earlier.
 pub async fn finish_if_complete(
     store: &dyn Store,
     archive: &dyn BatchArchive,
@@ -28,8 +29,7 @@ pub async fn finish_if_complete(
         Completion::Incomplete => Ok(false),
         Completion::Ended => Ok(true),
         Completion::Ready { upload, violating } => {
-            complete(store, archive, &upload, violating).await?;
-            Ok(true)
+            complete(store, archive, &upload, violating).await
         }
         Completion::TooManyRejects { upload, rejected } => {
             fail_for_rejects(store, &upload, rejected).await?;
@@ -53,25 +53,35 @@ pub async fn finish_if_complete(
     }
 }
 
-/// Writes the manifest, and completes the upload if its counts still add up.
+/// Writes the manifest, and completes the upload if its counts still add up. Returns whether the
+/// upload has ended.
 async fn complete(
     store: &dyn Store,
     archive: &dyn BatchArchive,
     upload: &Upload,
     violating: u64,
-) -> PortResult<()> {
+) -> PortResult<bool> {
     let id = upload.id;
     let manifest = manifest(store, upload, violating).await?;
     let bytes = manifest
         .to_bytes()
         .map_err(|error| PortError::new(ErrorKind::Internal, "archive.manifest", error))?;
     archive.put(&ArchiveKey::manifest(id), bytes).await?;
-    if store.complete(upload.key()).await? {
-        tracing::info!(upload.id = %id, rows = upload.rows_read, violating, "upload completed");
-    } else {
-        delete_unwanted_manifest(store, archive, id).await?;
+    match store.complete(upload.key()).await {
+        Ok(Completed::Yes) => {
+            tracing::info!(upload.id = %id, rows = upload.rows_read, "upload completed");
+            return Ok(true);
+        }
+        Ok(Completed::No) => {}
+        Ok(Completed::TooManyRejects { rejected }) => {
+            fail_for_rejects(store, upload, rejected).await?;
+        }
+        Err(error) if error.kind() == ErrorKind::Invalid => {
+            fail_merge(store, upload, &error).await?;
+        }
+        Err(error) => return Err(error),
     }
-    Ok(())
+    delete_unwanted_manifest(store, archive, id).await
 }
 
 /// Fails an upload that has too many rejected rows, and begins to remove its rows.
@@ -94,6 +104,16 @@ async fn fail_for_rejects(store: &dyn Store, upload: &Upload, rejected: u64) -> 
     Ok(())
 }
 
+/// Fails an upload whose rows can never be merged, such as after somebody has dropped the table.
+async fn fail_merge(store: &dyn Store, upload: &Upload, error: &PortError) -> PortResult<()> {
+    let reason = error.chain();
+    tracing::error!(upload.id = %upload.id, error = reason, "the rows of an upload cannot be merged");
+    let message = format!("the rows cannot be merged into the table of the dataset: {reason}");
+    let failure = Failure::new("merge_failed", message);
+    store.fail(upload.key(), &failure, None).await?;
+    Ok(())
+}
+
 /// Removes rows of an upload for a limited time, because a worker settles its batches afterwards.
 async fn begin_removal(store: &dyn Store, id: UploadId) -> PortResult<()> {
     let started = Instant::now();
@@ -108,20 +128,21 @@ async fn begin_removal(store: &dyn Store, id: UploadId) -> PortResult<()> {
 
 /// Deletes the manifest if the upload has ended since the completion check and keeps no rows,
 /// because readers take an archive with a manifest for stored data. The manifest of an upload that
-/// has not ended is kept, because another process may complete the upload with it.
+/// has not ended is kept, because another process may complete the upload with it. Returns whether
+/// the upload has ended.
 async fn delete_unwanted_manifest(
     store: &dyn Store,
     archive: &dyn BatchArchive,
     id: UploadId,
-) -> PortResult<()> {
-    let upload = store.upload(id).await?;
-    let keeps_manifest = |status: Status| status.keeps_rows() || !status.is_terminal();
-    if upload.is_none_or(|upload| keeps_manifest(upload.status)) {
-        return Ok(());
+) -> PortResult<bool> {
+    let Some(Upload { status, .. }) = store.upload(id).await? else {
+        return Ok(true);
+    };
+    if status.is_terminal() && !status.keeps_rows() {
+        archive.delete(&ArchiveKey::manifest(id)).await?;
+        tracing::info!(upload.id = %id, "deleted the manifest of an upload that keeps no rows");
     }
-    archive.delete(&ArchiveKey::manifest(id)).await?;
-    tracing::info!(upload.id = %id, "deleted the manifest of an upload that keeps no rows");
-    Ok(())
+    Ok(status.is_terminal())
 }
 
 async fn manifest(store: &dyn Store, upload: &Upload, violating: u64) -> PortResult<Manifest> {
@@ -150,7 +171,7 @@ async fn manifest(store: &dyn Store, upload: &Upload, violating: u64) -> PortRes
         columns: upload.stored_columns(),
         rows: upload.rows_read - upload.rows_rejected,
         rejected: upload.rows_rejected,
-        violating,
+        violating: (!is_staged(upload)).then_some(violating),
         batches: entries.into_iter().map(batch).collect(),
     })
 }
@@ -164,6 +185,17 @@ pub async fn remove_rows(store: &dyn Store, id: UploadId) -> PortResult<()> {
             Removal::Done | Removal::Busy => return Ok(()),
         }
     }
+}
+
+fn is_staged(upload: &Upload) -> bool {
+    let dataset = upload.dataset.as_ref();
+    dataset.is_some_and(UploadDataset::is_staged)
+}
+
+/// Whether an undo can still take back the changes of the upload. An undo of a merge needs the
+/// previous values of the rows. Once a merged upload has expired, its rows stay in the table.
+pub fn is_reversible(upload: &Upload) -> bool {
+    upload.is_reversible && !(is_staged(upload) && upload.expired_at.is_some())
 }
 
 /// A reversal of an upload.
@@ -193,8 +225,10 @@ impl Reversal {
     }
 }
 
-/// Reverses an upload if its status allows it. Returns the upload afterwards, or `None` if the id
-/// is unknown. The rows are then hidden, and the caller removes them with [`remove_rows`].
+/// Reverses an upload if its status allows it and, for an undo, if the upload [is
+/// reversible](is_reversible). Returns the upload afterwards, or `None` if the id is unknown. The
+/// rows are then hidden, and the caller removes them with [`remove_rows`]. The undo of a merged
+/// upload is done when this returns, which may take minutes.
 pub async fn reverse(
     store: &dyn Store,
     id: UploadId,
@@ -206,7 +240,7 @@ pub async fn reverse(
         };
         let applies = match reversal {
             Reversal::Cancel => !upload.status.is_terminal(),
-            Reversal::Undo => upload.status.keeps_rows(),
+            Reversal::Undo => upload.status.keeps_rows() && is_reversible(&upload),
         };
         if !applies {
             return Ok(Some(upload));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::dataset::{DatasetName, TypedColumn};
+use crate::dataset::{DatasetName, Mode, TypedColumn};
 pub use crate::dialect::{Dialect, DialectEvidence, Renamed};
 pub use crate::failure::Failure;
 use crate::sha256::Sha256;
@@ -199,6 +199,26 @@ pub struct UploadDataset {
     pub sources: Vec<Option<u32>>,
     /// How many rows may be rejected before the upload fails.
     pub reject_limit: RejectLimit,
+    /// How the rows are merged into the table when all of them are there. `None` if each batch
+    /// appends its rows to the table.
+    pub merge: Option<Merge>,
+}
+
+impl UploadDataset {
+    /// Whether the rows are staged until the end, and then merged into the table in one
+    /// transaction.
+    pub fn is_staged(&self) -> bool {
+        self.merge.is_some()
+    }
+}
+
+/// How staged rows are merged into the table of a dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merge {
+    /// What happens to a row whose key is in the table already.
+    pub mode: Mode,
+    /// The key of the dataset; empty if it has none.
+    pub key: Vec<String>,
 }
 
 /// How many rows of an upload may be rejected before it fails. Rows that violate a constraint of
@@ -243,6 +263,17 @@ impl RejectLimit {
     }
 }
 
+/// The outcomes of the rows in an undo of a merged upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct UndoneRows {
+    /// Rows that were removed, or that have their previous values again.
+    pub reversed: u64,
+    /// Rows that were changed or deleted after the upload, and stay as they are.
+    pub kept: u64,
+    /// Rows that stay because of a constraint, such as a foreign key of another table.
+    pub errored: u64,
+}
+
 /// The record of an upload.
 #[derive(Debug, Clone)]
 pub struct Upload {
@@ -276,8 +307,14 @@ pub struct Upload {
     pub batches_total: Option<u32>,
     /// Batches kept as dead letters.
     pub batches_dead: u64,
-    /// The final count of stored rows, known once the upload has completed.
+    /// The final count of inserted rows, known once the upload has completed.
     pub rows_inserted: Option<u64>,
+    /// The final count of rows that replaced others with their key, known once the upload has
+    /// completed.
+    pub rows_updated: Option<u64>,
+    /// The final count of rows that changed nothing, because their key was in the table or in
+    /// another row of the file; known once the upload has completed.
+    pub rows_duplicate: Option<u64>,
     /// SHA-256 of the file, known once sealed.
     pub sha256: Option<Sha256>,
     /// An earlier upload with the same content whose rows are kept.
@@ -286,6 +323,10 @@ pub struct Upload {
     pub failure: Option<Failure>,
     /// Whether some of the upload's rows must still be removed.
     pub cleanup_pending: bool,
+    /// Whether the previous values of the rows that the upload replaced are kept.
+    pub is_reversible: bool,
+    /// The outcomes of the rows in the undo of a merged upload.
+    pub undone: Option<UndoneRows>,
     /// When the header was accepted.
     pub created_at: Timestamp,
     /// When the record changed last.
@@ -340,6 +381,7 @@ mod tests {
             "name": "Sales", "columns": [{ "name": "day", "type": "date" }],
             "missing": ["day"], "ignored": ["note"], "sources": [null],
             "reject_limit": { "abort": false, "rows": 3, "percent": null, "kept": 9 },
+            "merge": { "mode": "update", "key": ["day"] },
         });
         let dataset: UploadDataset = serde_json::from_value(json.clone()).unwrap();
         assert_eq!(dataset.columns[0].kind, crate::dataset::ColumnType::Date);

@@ -1,18 +1,25 @@
 //! Ends an upload in the intake: seals it, or records why it failed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use carga_common::backends::Backends;
 use carga_common::error::{ErrorKind, PortError};
 use carga_common::lifecycle::finish_if_complete;
 use carga_common::retry::retry_while_unavailable;
 use carga_common::store::Seal;
-use carga_common::upload::{Status, Upload};
+use carga_common::upload::{Status, Upload, UploadDataset, UploadId};
 use tokio::time::sleep;
+use tracing::Instrument;
 
 use crate::heartbeat::ActiveUpload;
 use crate::intake::Intake;
 use crate::policy::OnDuplicate;
 use crate::refusal::Refusal;
+
+/// How many merges run at the same time. Many uploads may end together, and their merges must leave
+/// database connections for new uploads.
+pub(crate) const MERGES_AT_ONCE: usize = 2;
 
 /// How long a client waits for its refusal while the database is unavailable. After that, the
 /// failure is not recorded here, and the upload ends when its lease expires.
@@ -76,17 +83,36 @@ impl Intake {
     /// Completes the upload if the workers have stored everything already. No error here may
     /// become a refusal: the file is accepted, and sending it again would store its rows twice.
     pub(crate) async fn finish(&self, sealed: Upload) -> Upload {
-        let (store, archive) = (self.backends.store.as_ref(), self.backends.archive.as_ref());
-        if let Err(error) = finish_if_complete(store, archive, sealed.id).await {
-            tracing::warn!(
-                error = error.chain(),
-                "could not complete the upload; a worker will complete it"
-            );
+        let dataset = sealed.dataset.as_ref();
+        if dataset.is_some_and(UploadDataset::is_staged) {
+            self.merge_later(sealed.id);
+        } else {
+            complete(&self.backends, sealed.id).await;
         }
-        match store.upload(sealed.id).await {
+        match self.backends.store.upload(sealed.id).await {
             Ok(Some(upload)) => upload,
             _ => sealed,
         }
+    }
+
+    /// Merges the rows of an upload into the table of its dataset in the background, if the workers
+    /// have stored everything already. A merge may take minutes, and no client waits for it.
+    fn merge_later(&self, id: UploadId) {
+        let (backends, slots) = (self.backends.clone(), Arc::clone(&self.merges));
+        let abort = self.abort_uploads.clone();
+        let merge = async move {
+            // The semaphore is never closed.
+            let Ok(_slot) = slots.acquire().await else {
+                return;
+            };
+            complete(&backends, id).await;
+        };
+        let merge = async move {
+            if abort.run_until_cancelled(merge).await.is_none() {
+                tracing::info!("stopping; a worker will complete the upload");
+            }
+        };
+        self.tasks.spawn(merge.in_current_span());
     }
 
     /// Records the upload as failed, and starts the removal of its rows. The client gets the
@@ -145,5 +171,17 @@ impl Intake {
             true => Ok(None),
             false => store.upload(key.id).await,
         }
+    }
+}
+
+/// Completes an upload if everything is stored. Otherwise, and after an error, a worker completes
+/// it later.
+async fn complete(backends: &Backends, id: UploadId) {
+    let (store, archive) = (backends.store.as_ref(), backends.archive.as_ref());
+    if let Err(error) = finish_if_complete(store, archive, id).await {
+        tracing::warn!(
+            error = error.chain(),
+            "could not complete the upload; a worker will complete it"
+        );
     }
 }

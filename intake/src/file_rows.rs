@@ -35,6 +35,7 @@ impl FileRows {
             let converter = None;
             return Ok((Self { reader, converter }, None));
         };
+        let merge = options.merge(&name, &definition)?;
         let columns = reader.columns();
         let unknown = options.unknown_columns.unwrap_or_default();
         let matching = match_columns(&definition, columns, renamed, unknown)?;
@@ -55,6 +56,7 @@ impl FileRows {
                 .map(|source| source.map(|index| index as u32))
                 .collect(),
             reject_limit: options.policy.reject_limit(kept),
+            merge,
         };
         Ok((Self { reader, converter }, Some(dataset)))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use carga_common::backends::Backends;
-use carga_common::dataset::{Dataset, DatasetName};
+use carga_common::dataset::Dataset;
 use carga_common::error::ErrorKind;
 use carga_common::lifecycle::remove_rows;
 use carga_common::settings::IntakeSettings;
@@ -20,6 +20,7 @@ use tracing::Instrument;
 
 use crate::crowding::Crowding;
 use crate::decompress::Decompressor;
+use crate::ending::MERGES_AT_ONCE;
 use crate::file_rows::FileRows;
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
 use crate::open::{csv_limits, open};
@@ -49,6 +50,8 @@ pub struct Intake {
     pub(crate) publish_budget: Arc<Semaphore>,
     /// The removals of rows, a few at a time.
     pub(crate) removals: Removals,
+    /// One permit per merge that runs at the same time.
+    pub(crate) merges: Arc<Semaphore>,
 }
 
 /// What is known of an upload before its file is read.
@@ -77,6 +80,7 @@ impl Intake {
             abort_uploads: CancellationToken::new(),
             active: Arc::default(),
             removals: Removals::new(stopping),
+            merges: Arc::new(Semaphore::new(MERGES_AT_ONCE)),
         }
     }
 
@@ -119,8 +123,8 @@ impl Intake {
         end: impl AsyncFnOnce() -> Result<(), Refusal>,
     ) -> Result<Upload, Refusal> {
         let settings = &self.settings;
-        // Before the file is read, so that a wrong name costs the client no transfer.
-        let dataset = self.dataset(incoming.options.dataset.as_ref()).await?;
+        // Before the file is read, so that a wrong name or mode costs the client no transfer.
+        let dataset = self.dataset(&incoming.options).await?;
         let source = FileSource::new(pieces, settings.max_upload_bytes);
         let mut file = Decompressor::open(source, settings.limits).await?;
         let limits = csv_limits(&settings.limits);
@@ -153,15 +157,15 @@ impl Intake {
         }
     }
 
-    /// The dataset with this name, which must exist.
-    async fn dataset(&self, name: Option<&DatasetName>) -> Result<Option<Dataset>, Refusal> {
-        let Some(name) = name else {
+    /// The dataset that the options name. It must exist, and have a key if their mode needs one.
+    async fn dataset(&self, options: &Options) -> Result<Option<Dataset>, Refusal> {
+        let Some(name) = &options.dataset else {
             return Ok(None);
         };
-        match self.backends.store.dataset(name).await? {
-            None => Err(Refusal::no_such_dataset(name)),
-            found => Ok(found),
-        }
+        let found = self.backends.store.dataset(name).await?;
+        let dataset = found.ok_or_else(|| Refusal::no_such_dataset(name))?;
+        options.merge(name, &dataset.definition)?;
+        Ok(Some(dataset))
     }
 
     async fn create(

@@ -110,6 +110,23 @@ impl Refusal {
         }
     }
 
+    /// An undo can no longer take back the changes of the upload.
+    pub fn not_reversible(upload: &Upload) -> Self {
+        let id = upload.id;
+        let message = match upload.expired_at {
+            Some(expired_at) => format!(
+                "upload {id} cannot be undone, because it expired at {expired_at} (CARGA_RETENTION_DAYS); its rows stay in the table"
+            ),
+            None => format!(
+                "upload {id} cannot be undone, because the previous values of the rows that it replaced are no longer kept (CARGA_UNDO_DAYS)"
+            ),
+        };
+        Self {
+            upload_status: Some(upload.status),
+            ..Self::conflict("not_reversible", message).about(id)
+        }
+    }
+
     /// The id is used by another upload, with this status if the status is known.
     pub fn id_used(id: UploadId, status: Option<Status>) -> Self {
         let message = match status {

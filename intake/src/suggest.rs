@@ -32,7 +32,7 @@ use crate::csv::{CsvReader, Next};
 use crate::decompress::Decompressor;
 use crate::local::unreadable;
 use crate::open::{FileBytes, csv_limits, open};
-use crate::options::Options;
+use crate::options::{OF_DATASETS, Options};
 use crate::refusal::Refusal;
 use crate::source::FileSource;
 
@@ -96,10 +96,8 @@ pub async fn suggest(
 
 /// Refuses the options of imports into a dataset, because the file is read without one.
 fn check_options(options: &Options) -> Result<(), Refusal> {
-    let name = match (&options.dataset, options.unknown_columns) {
-        (Some(_), _) => "dataset",
-        (None, Some(_)) => "unknown_columns",
-        (None, None) => return Ok(()),
+    let Some(name) = OF_DATASETS.iter().find(|name| options.is_given(name)) else {
+        return Ok(());
     };
     let message = format!(
         "a definition is proposed from the file alone, so this request has no option `{name}`; leave it out"

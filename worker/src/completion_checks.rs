@@ -13,8 +13,11 @@ use carga_common::lifecycle::finish_if_complete;
 use carga_common::sync::lock;
 use carga_common::upload::UploadId;
 use futures::FutureExt;
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::panics::panic_reason;
 
@@ -24,6 +27,10 @@ const MIN_PAUSE: Duration = Duration::from_millis(5);
 /// Bounds how long a slow store delays the completion of an upload.
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 
+/// How long a caller waits for a check. The check of an upload whose rows are merged at the end may
+/// take minutes, and the batches of other uploads must not wait for it.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
 /// Idle uploads whose pause is over are removed once this many are tracked. A further check of a
 /// removed upload is harmless.
 const EVICTION_THRESHOLD: usize = 1_000;
@@ -32,8 +39,10 @@ const EVICTION_THRESHOLD: usize = 1_000;
 #[derive(Debug, Clone)]
 pub(crate) struct CompletionChecks {
     backends: Backends,
-    /// Delayed checks, which a stopping worker waits for.
+    /// Running and delayed checks, which a stopping worker waits for.
     tasks: TaskTracker,
+    /// Cancelled when the grace period of a stopping worker is over.
+    abandoned: CancellationToken,
     schedules: Arc<Mutex<HashMap<UploadId, Schedule>>>,
 }
 
@@ -42,23 +51,48 @@ impl CompletionChecks {
         Self {
             backends,
             tasks,
+            abandoned: CancellationToken::new(),
             schedules: Arc::default(),
         }
     }
 
     /// Requests a check; call it after a commit and before the acknowledgement.
     ///
-    /// The check runs before this returns, unless another one is running or has just ended. In that
-    /// case a delayed check follows, and the sweeper makes it if the worker dies first.
+    /// This returns after the check, or after [`LONGEST_WAIT`] while the check goes on. If another
+    /// check is running or has just ended, this returns at once, and a delayed check follows. If
+    /// the worker dies first, the sweeper makes the check.
     pub(crate) async fn request(&self, upload: UploadId) {
-        let due = match self.schedule(upload) {
-            Decision::Covered => None,
-            Decision::At(due) => Some(due),
-            Decision::Now => self.check(upload).await,
+        match self.schedule(upload) {
+            Decision::Covered => {}
+            Decision::At(due) => {
+                self.spawn(self.clone().check_at(due, upload));
+            }
+            Decision::Now => {
+                let checking = self.spawn(self.clone().check_now(upload));
+                // A check that takes longer goes on without the caller.
+                let _ = timeout(LONGEST_WAIT, checking).await;
+            }
+        }
+    }
+
+    /// Ends all checks. A merge in one of them is taken back, and the next check of its upload
+    /// merges again.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.cancel();
+    }
+
+    fn spawn(&self, check: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let abandoned = self.abandoned.clone();
+        let check = async move {
+            // An abandoned check needs no cleaning up.
+            let _ = abandoned.run_until_cancelled(check).await;
         };
-        if let Some(due) = due {
-            let checks = self.clone();
-            self.tasks.spawn(checks.check_at(due, upload));
+        self.tasks.spawn(check.in_current_span())
+    }
+
+    async fn check_now(self, upload: UploadId) {
+        if let Some(due) = self.check(upload).await {
+            self.spawn(self.clone().check_at(due, upload));
         }
     }
 

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use carga_common::error::{ErrorKind, PortError, PortResult};
 use carga_common::progress::StoredBatch;
@@ -28,10 +27,6 @@ use crate::ready::{Held, Ready};
 /// The limit of a group's message bytes. A few very wide batches must not form one huge
 /// transaction.
 const GROUP_BYTES: usize = 8 << 20;
-
-/// The longest time of a completion check. It may write the manifest of a long file, and the
-/// archive may not answer.
-const LONGEST_COMPLETION_CHECK: Duration = Duration::from_secs(15 * 60);
 
 /// Stores groups until all senders are dropped. Several of these tasks take turns at the receiver.
 pub(crate) async fn store_groups(context: Arc<Context>, ready: Arc<Mutex<mpsc::Receiver<Ready>>>) {
@@ -178,10 +173,7 @@ async fn report(
     let reports = counted.iter().map(|(upload, batches)| async {
         context.backends.progress.stored(*upload, batches).await;
         let check = context.completion_checks.request(upload.id);
-        let watch = &context.progress_watch;
-        watch
-            .observe_slow(ids, LONGEST_COMPLETION_CHECK, check)
-            .await;
+        context.progress_watch.observe(ids, check).await;
     });
     join_all(reports).await;
 }

@@ -1,5 +1,6 @@
-//! Maintains the landing table: creates the partitions of the next weeks, lets rows expire, and
-//! drops partitions whose uploads keep no rows. The sweeper removes the expired rows.
+//! Maintains the tables with rows: creates the partitions of the next weeks of the landing table,
+//! lets rows and previous values expire, and drops partitions whose uploads keep no rows. The
+//! sweeper removes the expired rows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,11 @@ const EXTEND_REMEDY: &str = "cannot make the partitions of the landing table. A 
 
 const EXPIRE_REMEDY: &str = "cannot mark the uploads that are older than CARGA_RETENTION_DAYS. A worker tries again in 5 minutes";
 
+const FORGET_REMEDY: &str = "cannot delete the previous values of rows whose uploads ended more than CARGA_UNDO_DAYS ago. A worker tries again in 5 minutes";
+
 const SHRINK_REMEDY: &str = "cannot drop a partition of the landing table whose uploads keep no rows. A worker tries again in 5 minutes. If a long query reads the table, let it end; if the worker's role may not drop tables, drop the partition as the owner of `landing`";
 
-/// Maintains the landing table until the worker stops. Every worker does this, because each step
+/// Maintains these tables until the worker stops. Every worker does this, because each step
 /// may safely run twice.
 pub(crate) async fn run(context: Arc<Context>) {
     loop {
@@ -50,10 +53,11 @@ async fn keep_up(context: &Context) -> bool {
         Some(retention) => succeeded(expire(store, retention).await, EXPIRE_REMEDY),
         None => true,
     };
-    // This comes right after the expiry, since dropping a partition is faster than deleting its
-    // rows.
+    let undo = context.settings.undo;
+    let is_forgotten = succeeded(forget(store, undo).await, FORGET_REMEDY);
+    // This comes after the expiry, since dropping a partition is faster than deleting its rows.
     let is_shrunk = succeeded(shrink(store).await, SHRINK_REMEDY);
-    is_extended && is_expired && is_shrunk
+    is_extended && is_expired && is_forgotten && is_shrunk
 }
 
 async fn expire(store: &dyn Store, retention: Duration) -> PortResult<()> {
@@ -67,6 +71,15 @@ async fn expire(store: &dyn Store, retention: Duration) -> PortResult<()> {
             "uploads are older than CARGA_RETENTION_DAYS; their rows and archives are being removed"
         );
     }
+}
+
+async fn forget(store: &dyn Store, undo: Duration) -> PortResult<()> {
+    while store.forget_previous(undo).await? > 0 {
+        tracing::info!(
+            "some uploads ended more than CARGA_UNDO_DAYS ago; they can no longer be undone"
+        );
+    }
+    Ok(())
 }
 
 async fn shrink(store: &dyn Store) -> PortResult<()> {

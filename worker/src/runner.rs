@@ -134,6 +134,8 @@ impl Runner {
         };
         if tokio::time::timeout(grace, in_hand).await.is_err() {
             tracing::warn!("the grace period is over; unfinished batches return to the queue");
+            // A running merge keeps its connection, so the store could not be closed.
+            context.completion_checks.abandon();
         }
     }
 }

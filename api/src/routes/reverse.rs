@@ -39,6 +39,9 @@ async fn answer(
     no_options(&query)?;
     let upload = reverse(state.backends().store.as_ref(), id, reversal).await?;
     let upload = upload.ok_or_else(|| Refusal::no_such_upload(id))?;
+    if reversal == Reversal::Undo && upload.status.keeps_rows() {
+        return Err(Refusal::not_reversible(&upload).into());
+    }
     if upload.status != reversal.outcome() {
         let message = format!(
             "upload {id} is {}; only uploads that are {} can be {}",

@@ -79,8 +79,9 @@ async fn send(
     {
         return Err(Refusal::upload_too_large(limit, length - overhead).into());
     }
-    if let Some(dataset) = &options.dataset {
-        state.dataset(dataset).await?;
+    if let Some(name) = &options.dataset {
+        let dataset = state.dataset(name).await?;
+        options.merge(name, &dataset.definition)?;
     }
     let slot = state.upload_slot().await?;
     let incoming = IncomingRequest {

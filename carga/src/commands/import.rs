@@ -233,7 +233,8 @@ impl Import {
         let program = std::env::args()
             .next()
             .unwrap_or_else(|| "carga".to_owned());
-        let stored = upload.rows_inserted.unwrap_or_default();
+        let stored =
+            upload.rows_inserted.unwrap_or_default() + upload.rows_updated.unwrap_or_default();
         let mut output = Vec::new();
         writeln!(
             output,
@@ -242,14 +243,7 @@ impl Import {
             count_rows(upload.rows_read),
             took.as_secs_f64()
         )?;
-        if rejected_rows(upload) > 0 {
-            writeln!(
-                output,
-                "{} were stored, {} rejected; the reasons are in: {program} rejected {id}",
-                HumanCount(stored),
-                HumanCount(rejected_rows(upload)),
-            )?;
-        }
+        output.extend(describe_outcomes(upload, &program).into_bytes());
         output.extend(describe_columns(upload).into_bytes());
         writeln!(output)?;
         output.extend(self.sample(upload).await?.into_bytes());
@@ -290,6 +284,30 @@ impl Import {
 /// The rows that the intake rejected, and those that violate a constraint of the dataset's table.
 fn rejected_rows(upload: &Upload) -> u64 {
     upload.rows_rejected + upload.rows_violating.unwrap_or_default()
+}
+
+/// A line about the outcomes of the rows; empty if each of them was stored as a new row.
+fn describe_outcomes(upload: &Upload, program: &str) -> String {
+    let inserted = HumanCount(upload.rows_inserted.unwrap_or_default());
+    let rejected = rejected_rows(upload);
+    let mut text = match (upload.rows_updated, upload.rows_duplicate) {
+        (Some(updated), Some(duplicate)) if updated + duplicate > 0 => format!(
+            "{inserted} were inserted, {} updated, {} changed nothing",
+            HumanCount(updated),
+            HumanCount(duplicate)
+        ),
+        _ if rejected > 0 => format!("{inserted} were stored"),
+        _ => return String::new(),
+    };
+    if rejected > 0 {
+        let rejected = HumanCount(rejected);
+        let id = upload.id;
+        text.push_str(&format!(
+            ", {rejected} rejected; the reasons are in: {program} rejected {id}"
+        ));
+    }
+    text.push('\n');
+    text
 }
 
 /// Lines about the differences between the columns of the file and those of the dataset.

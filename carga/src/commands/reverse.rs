@@ -4,17 +4,18 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use carga_common::lifecycle::{Reversal, remove_rows, reverse};
 use carga_common::settings::Settings;
 use carga_common::store::Store;
-use carga_common::upload::{Upload, UploadId};
+use carga_common::upload::{UndoneRows, Upload, UploadId};
+use carga_intake::refusal::Refusal;
 
 use super::{find, server, store_to_read};
 use crate::arguments::UploadRef;
 use crate::data_dir::DataDir;
 use crate::instance;
-use crate::output::print;
+use crate::output::{count_rows, print};
 
 pub(crate) async fn run(
     settings: &Settings,
@@ -40,10 +41,11 @@ pub(crate) async fn run(
     }
     let reversed = existing(store.as_ref(), id).await?;
     store.close().await;
-    let rows = match reversed.cleanup_pending {
+    let rows = match (&reversed.undone, reversed.cleanup_pending) {
+        (Some(undone), _) => describe(undone),
         // A worker has started to remove them and is not done.
-        true => "its rows are being removed",
-        false => "all of its rows are removed",
+        (None, true) => "its rows are being removed".to_owned(),
+        (None, false) => "all of its rows are removed".to_owned(),
     };
     print(format!("upload {id} is {}: {rows}\n", reversed.status).as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -53,6 +55,9 @@ pub(crate) async fn run(
 async fn change(store: &dyn Store, id: UploadId, reversal: Reversal) -> anyhow::Result<()> {
     let upload = reverse(store, id, reversal).await?;
     let upload = upload.with_context(|| format!("upload {id} no longer exists"))?;
+    if reversal == Reversal::Undo && upload.status.keeps_rows() {
+        bail!(Refusal::not_reversible(&upload).failure.message);
+    }
     ensure!(
         upload.status == reversal.outcome(),
         "upload {id} is {}; only uploads that are {} can be {}",
@@ -67,4 +72,43 @@ async fn change(store: &dyn Store, id: UploadId, reversal: Reversal) -> anyhow::
 async fn existing(store: &dyn Store, id: UploadId) -> anyhow::Result<Upload> {
     let found = store.upload(id).await?;
     found.with_context(|| format!("upload {id} no longer exists"))
+}
+
+/// The numbers of rows that the undo of a merged upload took back and left.
+fn describe(undone: &UndoneRows) -> String {
+    let UndoneRows {
+        reversed,
+        kept,
+        errored,
+    } = *undone;
+    let mut text = format!("{} taken back", count_rows(reversed));
+    for (rows, reason) in [
+        (kept, "changed or deleted since"),
+        (errored, "left in the table because of a constraint"),
+    ] {
+        if rows > 0 {
+            text.push_str(&format!("; {} {reason}", count_rows(rows)));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_that_an_undo_did_not_take_back_are_named_with_the_reason() {
+        let mut undone = UndoneRows {
+            reversed: 2500,
+            ..UndoneRows::default()
+        };
+        assert_eq!(describe(&undone), "2,500 rows taken back");
+        undone.kept = 1;
+        undone.errored = 2;
+        assert_eq!(
+            describe(&undone),
+            "2,500 rows taken back; 1 row changed or deleted since; 2 rows left in the table because of a constraint"
+        );
+    }
 }

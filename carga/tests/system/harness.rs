@@ -359,7 +359,11 @@ fn in_order(view: &str) -> String {
     format!("(SELECT * FROM {view} ORDER BY upload_id, row_number) AS shown")
 }
 
-async fn close_after<T>(answer: sqlx::Result<T>, connection: SqliteConnection) -> Result<T> {
+/// Closes the connection, and returns the answer that came through it.
+pub(crate) async fn close_after<T>(
+    answer: sqlx::Result<T>,
+    connection: SqliteConnection,
+) -> Result<T> {
     connection.close().await?;
     Ok(answer?)
 }

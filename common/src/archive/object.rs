@@ -81,9 +81,10 @@ pub struct Manifest {
     /// rejected row with its reason.
     pub rejected: u64,
     /// The number of rows in the batches that violate a constraint of the dataset's table. The
-    /// store has rejected them too, after their batches were archived.
+    /// store has rejected them too, after their batches were archived. `None` if the rows were
+    /// merged into the table at the end, because the manifest is written before the merge.
     #[serde(default)]
-    pub violating: u64,
+    pub violating: Option<u64>,
     /// The batches in order.
     pub batches: Vec<ManifestBatch>,
 }

@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::column_rules::{Defaults, read_column};
 use super::fields::{DefinitionFault, Fields, Json};
 use super::meanings::check_meanings;
-use super::{ColumnDefinition, TypedColumn};
+use super::{ColumnDefinition, ColumnType, TypedColumn};
 
 /// The most columns of a dataset. A table in Postgres has at most 1,600, and two of them are
 /// `upload_id` and `row_number`.
 pub const MAX_COLUMNS: usize = 1600 - 2;
+
+/// The most columns of a key. An index in Postgres has at most 32 columns.
+pub const MAX_KEY_COLUMNS: usize = 32;
 
 /// The most bytes of a definition as JSON.
 pub const MAX_DEFINITION_BYTES: usize = 1 << 20;
@@ -25,7 +28,7 @@ const FIELDS: [&str; 5] = ["columns", "key", "mode", "null", "table"];
 const ANSWER_FIELDS: [&str; 3] = ["name", "created_at", "updated_at"];
 
 /// How rows are merged into the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Every row becomes a row of the table.
@@ -105,26 +108,10 @@ impl Definition {
 
     /// The first part of the definition that this version of Carga cannot do.
     pub fn unsupported(&self) -> Option<DefinitionFault> {
-        let fault = |field: &str, message: &str| Some(DefinitionFault::new(field, message));
-        if !self.key.is_empty() {
-            return fault(
-                "key",
-                "this version of Carga only appends rows and cannot use a key; leave out `key`",
-            );
-        }
-        if self.mode != Mode::Append {
-            return fault(
-                "mode",
-                "this version of Carga has only the mode `append`; leave out `mode`",
-            );
-        }
-        if self.table.is_some() {
-            return fault(
-                "table",
-                "this version of Carga only appends to tables of its own; leave out `table`",
-            );
-        }
-        None
+        self.table.as_ref().map(|_| {
+            let message = "this version of Carga only fills tables of its own; leave out `table`";
+            DefinitionFault::new("table", message)
+        })
     }
 
     /// The columns as the table has them.
@@ -188,12 +175,23 @@ fn read_columns(
     Ok(columns)
 }
 
-/// Checks that each name in the key is that of a column, and that no name is repeated.
+/// Checks that each name in the key is that of a column whose values can be compared, and that no
+/// name is repeated.
 fn check_key(key: &[String], columns: &[ColumnDefinition]) -> Result<(), DefinitionFault> {
+    if key.len() > MAX_KEY_COLUMNS {
+        let message = format!(
+            "a key has at most {MAX_KEY_COLUMNS} columns, and this one has {}",
+            key.len()
+        );
+        return Err(DefinitionFault::new("key", message));
+    }
     for (index, name) in key.iter().enumerate() {
         let fault = |message: &str| Err(DefinitionFault::new(format!("key[{index}]"), message));
-        if !columns.iter().any(|column| column.name == *name) {
+        let Some(column) = columns.iter().find(|column| column.name == *name) else {
             return fault("no column has this name");
+        };
+        if column.kind == ColumnType::Json {
+            return fault("a column of type json cannot be in the key");
         }
         if key[..index].contains(name) {
             return fault("the column is in the key twice");
@@ -320,13 +318,33 @@ mod tests {
     }
 
     #[test]
-    fn keys_modes_and_tables_of_the_user_are_not_supported_yet() {
+    fn keys_and_modes_are_supported_and_tables_of_the_user_are_not() {
         let append = read(with("mode", json!("append"))).unwrap();
         assert_eq!(append.unsupported(), None);
-        let keyed = read(products()).unwrap();
-        assert_eq!(keyed.unsupported().unwrap().field, "key");
+        for mode in Mode::ALL {
+            let mut given = products();
+            given["mode"] = json!(mode);
+            let keyed = read(given).unwrap();
+            assert_eq!((keyed.mode, keyed.unsupported()), (mode, None));
+        }
         let table = read(with("table", json!("public.a"))).unwrap();
         assert_eq!(table.unsupported().unwrap().field, "table");
+    }
+
+    #[test]
+    fn a_key_has_no_column_of_type_json_and_no_more_columns_than_an_index_of_postgres() {
+        let typed = json!([{ "name": "a", "type": "text" }, { "name": "b", "type": "json" }]);
+        let key = fault(json!({ "columns": typed, "key": ["a", "b"] }));
+        assert_eq!(key, "`key[1]`: a column of type json cannot be in the key");
+        let names: Vec<String> = (0..33).map(|number| format!("c{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let keyed = |key: &[&str]| read(json!({ "columns": columns(&names), "key": key }));
+        assert_eq!(keyed(&names[1..]).unwrap().key.len(), 32);
+        let longer = keyed(&names).unwrap_err().to_string();
+        assert_eq!(
+            longer,
+            "`key`: a key has at most 32 columns, and this one has 33"
+        );
     }
 
     #[test]

@@ -68,6 +68,7 @@ mod tests {
             ignored: Vec::new(),
             sources: Vec::new(),
             reject_limit: limit,
+            merge: None,
         };
         let first = RejectedRow {
             row: 2,

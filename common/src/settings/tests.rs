@@ -318,6 +318,19 @@ fn rows_are_kept_for_ever_unless_a_number_of_days_is_set() {
 }
 
 #[test]
+fn previous_values_are_kept_for_at_least_a_day() {
+    let undo = |variables: &[(&str, &str)]| {
+        let settings = read(Mode::Embedded, variables);
+        settings.map(|settings| settings.worker.undo)
+    };
+    let days = |number: u64| Duration::from_secs(number * 24 * 3600);
+    assert_eq!(undo(&[]).unwrap(), days(30));
+    assert_eq!(undo(&[("CARGA_UNDO_DAYS", "1")]).unwrap(), days(1));
+    let fault = undo(&[("CARGA_UNDO_DAYS", "0")]).unwrap_err().to_string();
+    assert!(fault.contains("CARGA_UNDO_DAYS=0: must be"), "{fault}");
+}
+
+#[test]
 fn a_renamed_setting_works_under_its_former_name_unless_both_are_set() {
     let limit = |variables: &[(&str, &str)]| {
         let settings = read(Mode::Embedded, variables).unwrap();

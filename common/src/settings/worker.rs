@@ -7,6 +7,9 @@ use super::mode::Mode;
 use super::reader::{MIB, Reader};
 use crate::queue::Prefetch;
 
+/// The most days for which rows or previous values can be kept.
+const MOST_DAYS: u64 = 36_500;
+
 /// Limits and intervals of the worker.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
@@ -33,6 +36,9 @@ pub struct WorkerSettings {
     pub archive_grace: Duration,
     /// How long rows, ledger and archive of an upload that ended well are kept; for ever if `None`.
     pub retention: Option<Duration>,
+    /// How long the previous values of the rows that a merge has replaced are kept after its
+    /// upload has ended. Without them, the upload cannot be undone.
+    pub undo: Duration,
     /// A file that a running worker touches every few seconds, for health checks. `carga` needs no
     /// such file, since it answers health checks over HTTP.
     pub heartbeat_file: Option<PathBuf>,
@@ -48,7 +54,7 @@ impl WorkerSettings {
         });
         Self {
             prefetch: Prefetch {
-                batches: reader.number("CARGA_PREFETCH", 96, 1..=2000),
+                batches: reader.number("CARGA_PREFETCH", 80, 1..=2000),
                 bytes: reader.number("CARGA_PREFETCH_BYTES", 16 * MIB, MIB..=1 << 40),
             },
             archive_concurrency: reader.number("CARGA_ARCHIVE_CONCURRENCY", 64, 1..=1000),
@@ -60,6 +66,7 @@ impl WorkerSettings {
             lost: reader.seconds("CARGA_LOST_SECS", 3600, 366 * 24 * 3600),
             archive_grace: reader.seconds("CARGA_ARCHIVE_GRACE_SECS", 24 * 3600, 366 * 24 * 3600),
             retention: retention(reader),
+            undo: days(reader.number("CARGA_UNDO_DAYS", 30, 1..=MOST_DAYS)),
             heartbeat_file: reader
                 .optional("CARGA_HEARTBEAT_FILE", default_file.as_deref())
                 .or(default_file)
@@ -71,10 +78,9 @@ impl WorkerSettings {
 /// A number of whole days, or `None` if rows are kept for ever, which is the default.
 fn retention(reader: &mut Reader<'_>) -> Option<Duration> {
     const NAME: &str = "CARGA_RETENTION_DAYS";
-    const MOST_DAYS: u64 = 36_500;
     let text = reader.optional(NAME, None::<&str>)?;
     match text.parse::<u64>() {
-        Ok(days @ 1..=MOST_DAYS) => Some(Duration::from_secs(days * 24 * 3600)),
+        Ok(number @ 1..=MOST_DAYS) => Some(days(number)),
         _ => {
             reader.fault(format!(
                 "{NAME}={text}: must be a whole number of days between 1 and {MOST_DAYS}; leave it empty to keep all rows"
@@ -82,4 +88,8 @@ fn retention(reader: &mut Reader<'_>) -> Option<Duration> {
             None
         }
     }
+}
+
+fn days(number: u64) -> Duration {
+    Duration::from_secs(number * 24 * 3600)
 }

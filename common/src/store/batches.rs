@@ -7,6 +7,8 @@
 //! - A batch is stored once. A replay adds nothing and is reported as a replay.
 //! - A row of a dataset that violates a constraint of the table is rejected, in the transaction of
 //!   its batch, and the other rows of the batch are stored. The ledger counts the rejected rows.
+//! - Rows of an upload that is merged at its end are staged. Until then, the table of their dataset
+//!   does not change. A message without the rows' origins is *invalid* for such an upload.
 //! - The fence: after an upload has failed, none of its batches is stored. This includes a batch
 //!   whose transaction is already running.
 //! - If the status of an upload is about to change, its batches are not stored, but reported as
@@ -68,6 +70,10 @@ pub struct LedgerEntry {
     pub rows: u32,
     /// How many of these rows violate a constraint of the table, and are rejected.
     pub rejected: u32,
+    /// How many of these rows replaced others with their key.
+    pub updated: u32,
+    /// How many of these rows changed nothing.
+    pub duplicate: u32,
     /// The size of the archived object.
     pub archive_bytes: u64,
     /// CRC-32 (IEEE) of the archived object.

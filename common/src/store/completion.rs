@@ -8,6 +8,13 @@
 //! - An upload completes once, however many callers try at the same time.
 //! - An upload whose table has rejected rows has too many rejects as soon as they exceed a limit of
 //!   rows, also while it is being received. The share of rejected rows is checked at the end.
+//! - Staged rows are merged all together, or not at all. Every row ends as inserted, as updated, as
+//!   a duplicate or as rejected, in the record of the upload and in the ledger.
+//! - No staged row is a duplicate of a row of an upload that failed, was cancelled or was undone.
+//!   It replaces that row, or the merge waits until the row is removed.
+//! - Of staged rows with one key, the mode `update` merges the last one, and the mode `ignore` the
+//!   first one. The others are duplicates.
+//! - A merge that rejects too many rows changes nothing but the list of rejected rows.
 
 use std::fmt;
 
@@ -49,6 +56,22 @@ pub enum Completion {
     },
 }
 
+/// The outcome of completing an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completed {
+    /// This call ended the upload.
+    Yes,
+    /// Nothing has changed: the upload has ended already, is being merged by another caller, has
+    /// rows that are not accounted for, or must wait until rows of another upload are removed.
+    No,
+    /// The merge was taken back, because it rejects too many rows. The rejected rows are recorded,
+    /// and the upload must fail.
+    TooManyRejects {
+        /// The rows that are rejected, by the intake and by the table.
+        rejected: u64,
+    },
+}
+
 /// The end of an upload. See the module for its promises.
 #[async_trait]
 pub trait CompletionStore: fmt::Debug + Send + Sync {
@@ -56,6 +79,7 @@ pub trait CompletionStore: fmt::Debug + Send + Sync {
     async fn completion(&self, id: UploadId) -> PortResult<Completion>;
 
     /// Moves an upload from `processing` to `completed`, or to `partial` if rows were rejected. It
-    /// does so only if every row is accounted for. Returns whether this call ended the upload.
-    async fn complete(&self, key: UploadKey) -> PortResult<bool>;
+    /// does so only if every row is accounted for. Staged rows are merged into the table of their
+    /// dataset in the same transaction.
+    async fn complete(&self, key: UploadKey) -> PortResult<Completed>;
 }

@@ -8,7 +8,8 @@
 //! - A change that the table cannot take is *refused* with its reason, and changes nothing.
 //! - Of several concurrent callers that put a new dataset, exactly one creates it.
 //! - A dataset whose uploads are receiving, are processing, keep rows, or have rows that must still
-//!   be removed is not deleted. Deleting it deletes its table and its view.
+//!   be removed is not deleted. Expired uploads that were merged keep rows as long as the table has
+//!   any. Deleting a dataset deletes its table and its view.
 //! - A deletion and a new upload of the same dataset exclude each other. Either the dataset is in
 //!   use, or the creation of the upload is *not found*.
 //! - Consecutive pages of the list neither skip nor repeat a dataset. A page is bounded in bytes,

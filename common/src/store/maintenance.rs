@@ -6,6 +6,8 @@
 //!   removal at any point.
 //! - The rows of an upload that ended well are kept until it is undone, or until `expire_rows`
 //!   marks it. Its record is never removed.
+//! - The rows of a merged upload stay in the table of their dataset when it expires, because the
+//!   table is the result of all uploads.
 //! - `leftovers` finds everything that a crash leaves behind.
 //! - `expire` keeps an upload whose lease was renewed, or which was sealed, after `leftovers`
 //!   listed it.
@@ -69,6 +71,11 @@ pub trait MaintenanceStore: fmt::Debug + Send + Sync {
     /// Removes some of the rows of an upload that failed, was cancelled or was undone, or whose
     /// rows expired.
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal>;
+
+    /// Deletes the previous values of rows that uploads replaced, for uploads that ended more than
+    /// `older_than` ago. These uploads cannot be undone any more. Takes a limited number of
+    /// uploads, and returns how many it took.
+    async fn forget_previous(&self, older_than: Duration) -> PortResult<u64>;
 
     /// Records that the archive of an upload was deleted. An upload that was cancelled or undone a
     /// moment ago stays in `to_unarchive`, since a worker may still write to its archive.

@@ -45,7 +45,7 @@ mod uploads;
 mod violations;
 
 pub use batches::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
-pub use completion::{Completion, CompletionStore};
+pub use completion::{Completed, Completion, CompletionStore};
 pub use connection::StoreConnection;
 pub use datasets::{DatasetStore, DeleteOutcome, PutOutcome};
 pub use dead_letters::{DeadBatch, DeadLetterStore, Parked};

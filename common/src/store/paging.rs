@@ -63,24 +63,35 @@ pub(super) fn page_of(ledger: &[LedgerEntry], after_seq: u32) -> Option<LedgerRa
     Some(page)
 }
 
-/// How many rows of a batch are in the table.
+/// How many rows of a batch were written to the table.
 fn stored_rows(batch: &LedgerEntry) -> u64 {
-    u64::from(batch.rows.saturating_sub(batch.rejected))
+    let others = batch.rejected.saturating_add(batch.duplicate);
+    u64::from(batch.rows.saturating_sub(others))
+}
+
+/// The rows that were read for a range.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The upload keeps no rows any more.
+    Removed,
+    /// Rows of the landing table.
+    Landing(Vec<StoredRow>),
+    /// Rows in the table of a dataset. Later uploads may have replaced others, even if this upload
+    /// only appended rows.
+    Dataset(Vec<StoredRow>),
 }
 
 impl LedgerRange {
-    /// Makes a page of the rows that were read for this range. Fewer rows than in the ledger mean
-    /// that rows were removed in the meantime.
-    pub(super) fn page(
-        &self,
-        operation: &'static str,
-        rows: Vec<StoredRow>,
-    ) -> PortResult<RowPage> {
-        if rows.len() as u64 == self.rows {
-            let last_seq = self.last_seq;
-            return Ok(RowPage { rows, last_seq });
-        }
-        Err(removed(operation))
+    /// Makes a page of the rows that were read for this range. Fewer rows of the landing table than
+    /// in the ledger mean that rows were removed in the meantime.
+    pub(super) fn page(&self, operation: &'static str, found: Found) -> PortResult<RowPage> {
+        let rows = match found {
+            Found::Landing(rows) if rows.len() as u64 == self.rows => rows,
+            Found::Dataset(rows) => rows,
+            Found::Landing(_) | Found::Removed => return Err(removed(operation)),
+        };
+        let last_seq = self.last_seq;
+        Ok(RowPage { rows, last_seq })
     }
 }
 
@@ -123,6 +134,8 @@ mod tests {
             first_row,
             rows,
             rejected: 0,
+            updated: 0,
+            duplicate: 0,
             archive_bytes,
             archive_crc32: 0,
         };
@@ -160,10 +173,25 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_the_table_rejected_are_not_expected() {
+    fn rows_that_were_not_written_are_not_expected() {
         let mut ledger = ledger(&[(1, 10, 1), (11, 10, 1)]);
-        (ledger[0].rejected, ledger[1].rejected) = (3, 10);
+        (ledger[0].rejected, ledger[1].rejected) = (1, 10);
+        (ledger[0].duplicate, ledger[0].updated) = (2, 4);
         assert_eq!(shape(page_of(&ledger, 9)), Some((2, 1, LAST_ROW, 7)));
+    }
+
+    #[test]
+    fn only_rows_of_the_landing_table_must_be_as_many_as_in_the_ledger() {
+        let range = page_of(&ledger(&[(1, 1, 1)]), 0).unwrap();
+        let page = |found| range.page("test", found).map(|page| page.rows.len()).ok();
+        let row = || StoredRow {
+            row_number: 1,
+            fields: Vec::new(),
+        };
+        assert_eq!(page(Found::Landing(vec![row()])), Some(1));
+        assert_eq!(page(Found::Landing(Vec::new())), None);
+        assert_eq!(page(Found::Dataset(Vec::new())), Some(0));
+        assert_eq!(page(Found::Removed), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{ArchivedBatch, Completion, StoreOutcome};
 use crate::archive::{PUT_ATTEMPTS, attempt_timeout};
 use crate::batch::{Batch, BatchId};
-use crate::dataset::Definition;
+use crate::dataset::{Definition, TypedColumn};
 use crate::upload::{Epoch, Failure, Status, Upload, UploadDataset, UploadId};
 
 /// How many rows one transaction deletes. A larger number blocks other writers for longer; a
@@ -23,6 +23,9 @@ pub(super) const EXPIRY_LIMIT: i64 = 10_000;
 
 /// The most uploads whose rows expire in one call.
 pub(super) const ROW_EXPIRY_LIMIT: i64 = 1000;
+
+/// The most uploads whose previous values are deleted in one call.
+pub(super) const FORGET_LIMIT: i64 = 10;
 
 /// How long the workers have to complete a sealed upload before the sweeper checks it.
 pub(super) const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
@@ -205,6 +208,10 @@ pub(super) fn completion(upload: Upload, counted: Counted) -> Completion {
     let known = upload.rows_rejected + violating;
     let dataset = upload.dataset.as_ref().filter(|_| violating > 0);
     let limit = dataset.map(|dataset| dataset.reject_limit);
+    let is_staged = upload
+        .dataset
+        .as_ref()
+        .is_some_and(UploadDataset::is_staged);
     let stored = rows.saturating_sub(violating);
     if limit.is_some_and(|limit| limit.is_exceeded(known)) {
         return too_many(upload, known);
@@ -213,6 +220,10 @@ pub(super) fn completion(upload: Upload, counted: Counted) -> Completion {
         Some(total) if batches >= total => total,
         _ => return Completion::Incomplete,
     };
+    // `known` has the rejected rows of the intake only. A merge that was taken back recorded more.
+    if is_staged && rejected > known {
+        return too_many(upload, rejected);
+    }
     let adds_up = stored + rejected == read && rejected == known;
     if batches > total || !adds_up {
         return Completion::Mismatch {
@@ -233,4 +244,27 @@ pub(super) fn completion(upload: Upload, counted: Counted) -> Completion {
 fn too_many(upload: Upload, rejected: u64) -> Completion {
     let upload = Box::new(upload);
     Completion::TooManyRejects { upload, rejected }
+}
+
+/// The rejected rows of an upload that is being merged, if they are too many. `violating` counts
+/// those that violate a constraint of the table. A merge can stop at the first number that is too
+/// large, because every larger number is too large as well.
+pub(super) fn too_many_rejects(
+    upload: &Upload,
+    dataset: &UploadDataset,
+    violating: u64,
+) -> Option<u64> {
+    let (read, rejected) = (upload.rows_read, upload.rows_rejected + violating);
+    let limit = dataset.reject_limit;
+    let is_too_many =
+        violating > 0 && (rejected >= read || limit.is_exceeded_at_end(rejected, read));
+    is_too_many.then_some(rejected)
+}
+
+/// The columns that a merge writes, with their indexes in the dataset. Columns that the file lacks
+/// keep their values in the table.
+pub(super) fn written_columns(dataset: &UploadDataset) -> Vec<(usize, &TypedColumn)> {
+    let columns = dataset.columns.iter().enumerate();
+    let written = columns.filter(|(_, column)| !dataset.missing.contains(&column.name));
+    written.collect()
 }

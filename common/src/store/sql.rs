@@ -176,16 +176,19 @@ pub(super) fn rejected_row(record: RejectedRecord) -> sqlx::Result<RejectedRow> 
     })
 }
 
-/// The columns `seq`, `first_row`, `rows`, `rejected`, `archive_bytes` and `archive_crc32`.
-pub(super) type LedgerRecord = (i32, i64, i32, i32, i64, i64);
+/// The columns `seq`, `first_row`, `rows`, `rejected`, `updated`, `duplicate`, `archive_bytes` and
+/// `archive_crc32`.
+pub(super) type LedgerRecord = (i32, i64, i32, i32, i32, i32, i64, i64);
 
 pub(super) fn ledger_entry(record: LedgerRecord) -> sqlx::Result<LedgerEntry> {
-    let (seq, first_row, rows, rejected, bytes, crc32) = record;
+    let (seq, first_row, rows, rejected, updated, duplicate, bytes, crc32) = record;
     Ok(LedgerEntry {
         seq: count("seq", seq)?,
         first_row: count("first_row", first_row)?,
         rows: count("rows", rows)?,
         rejected: count("rejected", rejected)?,
+        updated: count("updated", updated)?,
+        duplicate: count("duplicate", duplicate)?,
         archive_bytes: count("archive_bytes", bytes)?,
         archive_crc32: u32::try_from(crc32)
             .map_err(|error| corrupt("archive_crc32", crc32, error))?,

@@ -122,6 +122,10 @@ pub trait UploadStore: fmt::Debug + Send + Sync {
     /// Undoes an upload that ended well: it becomes `undone`, in the next epoch. Returns whether
     /// this call undid it. Its rows are hidden until
     /// [`remove_rows`](super::MaintenanceStore::remove_rows) removes them.
+    ///
+    /// The rows of a merged upload are removed in this call, or get their previous values again.
+    /// Rows that changed since then are kept. If the previous values were forgotten, nothing
+    /// changes.
     async fn undo(&self, key: UploadKey) -> PortResult<bool>;
 
     /// The latest upload with this content whose rows are visible, other than `except`. The rows of

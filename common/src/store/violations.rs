@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch::{Batch, DecodeError, Origin};
+use serde::Deserialize;
+
+use crate::batch::{Batch, Cell, DecodeError, Origin};
 use crate::rejects::RejectedRow;
 use crate::typed::usual_text;
 use crate::upload::UploadDataset;
@@ -33,6 +35,57 @@ pub(super) fn shortened(message: &str) -> String {
     kept.chain(['…']).collect()
 }
 
+/// A row that waits for its upload's merge.
+#[derive(Debug)]
+pub(super) struct StagedRow<'a> {
+    /// The record's number in the file.
+    pub(super) number: u64,
+    /// The position in the file and the changed cells, as [`origin_json`] writes them.
+    pub(super) origin: &'a str,
+    /// The canonical texts of the values, in the order of the dataset's columns.
+    pub(super) cells: &'a [Option<String>],
+}
+
+/// The element behind the cells of a staged row: line, offset and, if there are any, the changed
+/// cells.
+pub(super) fn origin_json(origin: &Origin) -> String {
+    let Origin {
+        line,
+        offset,
+        changed,
+    } = origin;
+    if changed.is_empty() {
+        return format!("[{line},{offset}]");
+    }
+    serde_json::json!([line, offset, changed]).to_string()
+}
+
+/// An origin as [`origin_json`] writes it.
+#[derive(Deserialize)]
+struct StagedOrigin(u64, u64, #[serde(default)] Vec<(u32, String)>);
+
+/// Makes the rejected row of a staged row. `file_columns` are the columns of the file. Fails if the
+/// origin is malformed.
+pub(super) fn rejected_staged_row(
+    row: &StagedRow<'_>,
+    dataset: &UploadDataset,
+    file_columns: &[String],
+    violation: &Violation,
+) -> Result<RejectedRow, serde_json::Error> {
+    let StagedOrigin(line, offset, changed) = serde_json::from_str(row.origin)?;
+    let origin = Origin {
+        line,
+        offset,
+        changed,
+    };
+    let source = Source {
+        number: row.number,
+        origin,
+        cells: row.cells,
+    };
+    Ok(rejected_row(source, dataset, file_columns, violation))
+}
+
 /// Makes the rejected rows of a batch, in order. `violations` has their indexes in the batch, and
 /// `file_columns` are the columns of the file. Fails if the message does not say where its rows
 /// were in the file.
@@ -47,20 +100,50 @@ pub(super) fn rejected_rows(
     let numbers: Vec<u64> = batch.row_numbers().collect();
     let mut rows = Vec::with_capacity(indexes.len());
     for ((&index, violation), origin) in violations.iter().zip(origins) {
-        let column = violation.column.as_deref();
-        rows.push(RejectedRow {
-            row: numbers.get(index).copied().unwrap_or_default(),
-            line: origin.line,
-            offset: origin.offset,
-            column: column.map(|column| name_in_file(column, dataset, file_columns)),
-            code: violation.code.to_owned(),
-            constraint: violation.constraint.clone(),
-            message: violation.message.clone(),
-            raw: None,
-            fields: Some(fields(batch, index, dataset, file_columns.len(), origin)?),
-        });
+        let source = Source {
+            number: numbers.get(index).copied().unwrap_or_default(),
+            origin,
+            cells: &texts(batch, index)?,
+        };
+        rows.push(rejected_row(source, dataset, file_columns, violation));
     }
     Ok(rows)
+}
+
+/// The canonical texts of a row of a batch.
+fn texts(batch: &Batch, index: usize) -> Result<Vec<Option<String>>, serde_json::Error> {
+    let text = |cell: Cell<'_>| {
+        let text = cell.text()?;
+        Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
+    };
+    batch.row(index).map(text).collect()
+}
+
+/// A row that the table does not take.
+struct Source<'a> {
+    number: u64,
+    origin: Origin,
+    cells: &'a [Option<String>],
+}
+
+fn rejected_row(
+    row: Source<'_>,
+    dataset: &UploadDataset,
+    file_columns: &[String],
+    violation: &Violation,
+) -> RejectedRow {
+    let column = violation.column.as_deref();
+    RejectedRow {
+        row: row.number,
+        line: row.origin.line,
+        offset: row.origin.offset,
+        column: column.map(|column| name_in_file(column, dataset, file_columns)),
+        code: violation.code.to_owned(),
+        constraint: violation.constraint.clone(),
+        message: violation.message.clone(),
+        raw: None,
+        fields: Some(fields(row, dataset, file_columns.len())),
+    }
 }
 
 /// The name of the file's column that a column of the table is read from, or the name in the table
@@ -73,30 +156,21 @@ fn name_in_file(column: &str, dataset: &UploadDataset, file_columns: &[String]) 
 }
 
 /// The texts of a row as they were in the file, one for each of its `width` columns.
-fn fields(
-    batch: &Batch,
-    index: usize,
-    dataset: &UploadDataset,
-    width: usize,
-    origin: Origin,
-) -> Result<Vec<String>, DecodeError> {
+fn fields(row: Source<'_>, dataset: &UploadDataset, width: usize) -> Vec<String> {
     let mut fields = vec![String::new(); width];
     let columns = dataset.columns.iter().zip(&dataset.sources);
-    for ((column, source), cell) in columns.zip(batch.row(index)) {
-        let Some(field) = source.and_then(|source| fields.get_mut(source as usize)) else {
-            continue;
-        };
-        if let Some(text) = cell.text()? {
-            let text = String::from_utf8_lossy(&text);
-            *field = usual_text(column.kind, &text).into_owned();
+    for ((column, source), cell) in columns.zip(row.cells) {
+        let field = source.and_then(|source| fields.get_mut(source as usize));
+        if let (Some(field), Some(text)) = (field, cell) {
+            *field = usual_text(column.kind, text).into_owned();
         }
     }
-    for (source, text) in origin.changed {
+    for (source, text) in row.origin.changed {
         if let Some(field) = fields.get_mut(source as usize) {
             *field = text;
         }
     }
-    Ok(fields)
+    fields
 }
 
 #[cfg(test)]
@@ -124,6 +198,7 @@ mod tests {
             ignored: vec!["Internal".to_owned()],
             sources: vec![Some(2), Some(1), None],
             reject_limit: RejectLimit::default(),
+            merge: None,
         }
     }
 
@@ -231,6 +306,24 @@ mod tests {
         for column in ["note", "added by hand"] {
             let rejected = reject(&[(0, Some(column))]);
             assert_eq!(rejected[0].column.as_deref(), Some(column));
+        }
+    }
+
+    #[test]
+    fn a_staged_row_is_rejected_like_a_row_of_its_batch() {
+        let expected = reject(&[(0, Some("sku")), (2, None)]);
+        let batch = batch();
+        let numbers: Vec<u64> = batch.row_numbers().collect();
+        for (rejected, (index, column)) in expected.iter().zip([(0, Some("sku")), (2, None)]) {
+            let origin = origin_json(&batch.origins(&[index]).unwrap()[0]);
+            let row = StagedRow {
+                number: numbers[index],
+                origin: &origin,
+                cells: &texts(&batch, index).unwrap(),
+            };
+            let violation = violation(column);
+            let staged = rejected_staged_row(&row, &dataset(), &file_columns(), &violation);
+            assert_eq!(staged.unwrap(), *rejected);
         }
     }
 

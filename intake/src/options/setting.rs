@@ -1,6 +1,6 @@
 //! Sets options by their names. An option that is unknown, given twice or not valid is refused.
 
-use super::table::{OPTIONS, OptionSpec};
+use super::table::{OF_DATASETS, OPTIONS, OptionSpec};
 use super::upload::Options;
 use crate::refusal::Refusal;
 
@@ -37,12 +37,14 @@ impl Options {
             let takes = "a character other than `quote` and `escape`";
             return Err(Refusal::malformed_option("delimiter", takes));
         }
-        if self.unknown_columns.is_some() && self.dataset.is_none() {
-            // Completes the message "option `unknown_columns` takes …".
-            let takes = "effect only with the option `dataset`";
-            return Err(Refusal::malformed_option("unknown_columns", takes));
+        match OF_DATASETS.iter().find(|name| self.is_given(name)) {
+            Some(name) if self.dataset.is_none() => {
+                // Completes the message "option `mode` takes …".
+                let takes = "effect only with the option `dataset`";
+                Err(Refusal::malformed_option(name, takes))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The same options with another value for one of them. `None` if the value is not valid.

@@ -1,6 +1,6 @@
 //! The table of every option: its names, its values, and how it is set.
 
-use carga_common::dataset::DatasetName;
+use carga_common::dataset::{DatasetName, Mode};
 
 use super::upload::Options;
 use super::values::{
@@ -43,8 +43,11 @@ impl OptionSpec {
     }
 }
 
+/// The options of imports into a dataset: `dataset`, and those that have an effect only with it.
+pub const OF_DATASETS: [&str; 4] = ["dataset", "unknown_columns", "mode", "atomic"];
+
 /// Every option. All others are refused, never ignored.
-pub const OPTIONS: [OptionSpec; 17] = [
+pub const OPTIONS: [OptionSpec; 19] = [
     OptionSpec {
         name: "delimiter",
         flag: "delimiter",
@@ -225,6 +228,27 @@ pub const OPTIONS: [OptionSpec; 17] = [
             ];
             set_value(&mut options.unknown_columns, parse_word(value, words))
         },
+    },
+    OptionSpec {
+        name: "mode",
+        flag: "mode",
+        help: "What happens to a row whose key is in the table of the dataset",
+        takes: "`append`, `update` or `ignore`",
+        default: "the mode of the dataset",
+        placeholder: "MODE",
+        set: |options, value| {
+            let words = [Mode::Append, Mode::Update, Mode::Ignore].map(|mode| (mode.name(), mode));
+            set_value(&mut options.mode, parse_word(value, words))
+        },
+    },
+    OptionSpec {
+        name: "atomic",
+        flag: "atomic",
+        help: "Whether all rows get into the table of the dataset at once, at the end",
+        takes: "`true` or `false`",
+        default: "`false`; `true` for the modes `update` and `ignore`",
+        placeholder: "BOOL",
+        set: |options, value| set_value(&mut options.atomic, parse_bool(value)),
     },
 ];
 

@@ -1,9 +1,14 @@
 //! Tests of the options, by their names and values.
 
+use carga_common::dataset::{Definition, Mode};
+use carga_common::upload::Merge;
+use serde_json::json;
+
 use super::*;
 use crate::csv::Names;
 use crate::matching::UnknownColumns;
 use crate::policy::{MaxRejects, OnError};
+use crate::refusal::{Refusal, RefusalKind};
 
 #[test]
 fn the_documentation_lists_exactly_these_options() {
@@ -105,6 +110,9 @@ fn option_values_are_parsed_as_the_contract_defines_them() {
         ("dataset", "a/b"),
         ("dataset", "sales_rows"),
         ("unknown_columns", "drop"),
+        ("mode", "replace"),
+        ("mode", "Update"),
+        ("atomic", "yes"),
     ] {
         let refusal = parsed(name, value).unwrap_err();
         assert_eq!(refusal.failure.code, "malformed_option", "{name}={value}");
@@ -140,15 +148,77 @@ fn the_order_of_options_does_not_matter() {
 }
 
 #[test]
-fn unknown_columns_are_an_option_of_uploads_with_a_dataset() {
-    let ignore = ("unknown_columns".to_owned(), "ignore".to_owned());
-    let alone = Options::from_query(std::slice::from_ref(&ignore));
-    let refusal = alone.unwrap_err();
-    assert_eq!(refusal.failure.code, "malformed_option");
-    assert!(refusal.failure.message.contains("`dataset`"), "{refusal}");
-    let dataset = ("dataset".to_owned(), "sales".to_owned());
-    let options = Options::from_query(&[ignore, dataset]).unwrap();
+fn some_options_are_those_of_uploads_with_a_dataset() {
+    let with_dataset = |name: &str, value: &str| {
+        let option = (name.to_owned(), value.to_owned());
+        let alone = Options::from_query(std::slice::from_ref(&option));
+        let refusal = alone.unwrap_err();
+        assert_eq!(refusal.failure.code, "malformed_option");
+        assert!(refusal.failure.message.contains(name), "{refusal}");
+        assert!(refusal.failure.message.contains("`dataset`"), "{refusal}");
+        let dataset = ("dataset".to_owned(), "sales".to_owned());
+        Options::from_query(&[option, dataset]).unwrap()
+    };
+    let options = with_dataset("unknown_columns", "ignore");
     assert_eq!(options.unknown_columns, Some(UnknownColumns::Ignore));
+    assert_eq!(with_dataset("mode", "ignore").mode, Some(Mode::Ignore));
+    assert_eq!(with_dataset("atomic", "false").atomic, Some(false));
+}
+
+/// The merge into a dataset with one column, which is its key if the dataset has a mode.
+fn merge(options: &Options, of_dataset: Option<Mode>) -> Result<Option<Merge>, Refusal> {
+    let columns = json!([{ "name": "sku", "type": "text" }]);
+    let definition = match of_dataset {
+        Some(mode) => json!({ "columns": columns, "key": ["sku"], "mode": mode }),
+        None => json!({ "columns": columns }),
+    };
+    let definition = Definition::from_json(definition.to_string().as_bytes()).unwrap();
+    options.merge(&"sales".parse().unwrap(), &definition)
+}
+
+#[test]
+fn rows_are_merged_at_the_end_by_a_key_or_if_the_upload_is_atomic() {
+    use Mode::{Append, Ignore, Update};
+    for (of_dataset, mode, atomic, expected) in [
+        (None, None, None, None),
+        (None, Some(Append), Some(false), None),
+        (None, None, Some(true), Some(Append)),
+        (Some(Update), None, None, Some(Update)),
+        (Some(Update), Some(Ignore), Some(false), Some(Ignore)),
+        (Some(Update), Some(Append), None, None),
+        (Some(Append), None, Some(true), Some(Append)),
+        (Some(Append), Some(Update), None, Some(Update)),
+    ] {
+        let options = Options {
+            mode,
+            atomic,
+            ..Options::default()
+        };
+        let key = of_dataset.map(|_| "sku".to_owned());
+        let expected = expected.map(|mode| Merge {
+            mode,
+            key: key.into_iter().collect(),
+        });
+        assert_eq!(merge(&options, of_dataset).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_mode_that_needs_a_key_is_refused_for_a_dataset_without_one() {
+    for mode in [Mode::Update, Mode::Ignore] {
+        let options = Options {
+            mode: Some(mode),
+            ..Options::default()
+        };
+        let refusal = merge(&options, None).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Unprocessable);
+        assert_eq!(refusal.failure.code, "no_key");
+        let message = refusal.failure.message;
+        assert!(
+            message.starts_with("dataset `sales` has no key; "),
+            "{message}"
+        );
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The options of one upload.
 
-use carga_common::dataset::DatasetName;
+use carga_common::dataset::{DatasetName, Definition, Mode};
 use carga_common::sha256::Sha256;
+use carga_common::upload::Merge;
 
 use super::values::clean_filename;
 use crate::csv::{Charset, CsvOptions};
@@ -22,6 +23,10 @@ pub struct Options {
     pub dataset: Option<DatasetName>,
     /// What happens to columns of the file that the dataset does not have.
     pub(crate) unknown_columns: Option<UnknownColumns>,
+    /// What happens to a row whose key is in the table of the dataset.
+    pub(crate) mode: Option<Mode>,
+    /// Whether all rows get into the table of the dataset at once.
+    pub(crate) atomic: Option<bool>,
     /// How to read the file.
     pub(crate) csv: CsvOptions,
     /// When rejected rows fail the upload.
@@ -34,6 +39,32 @@ impl Options {
     /// The options that were given, as names and values.
     pub(crate) fn given(&self) -> &[(&'static str, String)] {
         &self.given
+    }
+
+    /// Whether the option was given.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.given.iter().any(|(given, _)| *given == name)
+    }
+
+    /// How the rows are merged into the table of a dataset; `None` if each batch appends its rows
+    /// to the table. Refused if the mode needs a key that the dataset does not have.
+    pub fn merge(
+        &self,
+        name: &DatasetName,
+        definition: &Definition,
+    ) -> Result<Option<Merge>, Refusal> {
+        let mode = self.mode.unwrap_or(definition.mode);
+        if mode != Mode::Append && definition.key.is_empty() {
+            let message = format!(
+                "dataset `{name}` has no key; the mode `{mode}` compares rows by their key, so leave out `mode`, or use a dataset with a key"
+            );
+            return Err(Refusal::unprocessable("no_key", message));
+        }
+        let is_staged = mode != Mode::Append || self.atomic == Some(true);
+        Ok(is_staged.then(|| Merge {
+            mode,
+            key: definition.key.clone(),
+        }))
     }
 
     /// Uses the part's own file name if no option gives a name.

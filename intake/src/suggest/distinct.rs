@@ -81,7 +81,7 @@ impl Distinctness {
                 _ => return None,
             };
             let why = format!(
-                "{distinct}, so the column could be a key, which this version of Carga cannot store"
+                "{distinct}, so the column could be the key; to replace rows by it, add the field `key`"
             );
             (!has_nulls(index)).then_some((index, why))
         })

@@ -194,7 +194,7 @@ fn rejected_records_are_counted_and_a_likely_key_is_named() {
     let found = suggested("id;n\nA1;1\nA2;2;3\nA3;4\n");
     assert_eq!(found.rejected, 1);
     assert_eq!(found.evidence[0].fits, 2);
-    assert!(found.evidence[0].why.contains("could be a key"));
+    assert!(found.evidence[0].why.contains("could be the key"));
     assert!(found.dataset.key.is_empty());
 }
 

@@ -2,11 +2,16 @@
 
 mod declaring;
 mod matching;
+mod merging;
+mod merging_at_scale;
+mod merging_violations;
 mod quoting;
 mod refusing;
 mod removing;
 mod storing;
 mod suggesting;
+mod tables;
+mod undoing_merges;
 mod violations;
 mod violations_at_scale;
 

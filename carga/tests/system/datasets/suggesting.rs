@@ -82,7 +82,7 @@ async fn the_definition_suggested_for_the_example_takes_all_of_its_rows(mode: Mo
     ensure!(types(&found)? == expected, "{found}");
     let key = found["evidence"][0]["why"].as_str();
     ensure!(
-        key.is_some_and(|why| why.contains("could be a key")),
+        key.is_some_and(|why| why.contains("could be the key")),
         "{found}"
     );
     app.close().await

@@ -23,14 +23,14 @@ const DEFINITION: &str = r#"{
 }"#;
 
 /// The files that commands read.
-struct Files(TempDir);
+pub(super) struct Files(TempDir);
 
 impl Files {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Self(TempDir::new()?))
     }
 
-    fn write(&self, name: &str, content: &str) -> Result<String> {
+    pub(super) fn write(&self, name: &str, content: &str) -> Result<String> {
         let path: PathBuf = self.0.path().join(name);
         std::fs::write(&path, content)?;
         Ok(path.to_str().context("no text")?.to_owned())
@@ -39,7 +39,7 @@ impl Files {
 
 /// Runs `carga` with the settings of the harness, and `input` on its standard input. Fails unless
 /// it ends with this exit code and prints all these texts.
-fn expect(
+pub(super) fn expect(
     harness: &Harness,
     arguments: &[&str],
     input: &str,
@@ -208,7 +208,12 @@ async fn names_in_a_definition_or_a_file_do_not_control_the_terminal() -> Result
 fn a_preview_has_no_options_of_datasets() -> Result<()> {
     let (harness, files) = (Harness::from(DataDir::new()?), Files::new()?);
     let file = files.write("sales.csv", "sku\na\n")?;
-    for (flag, value) in [("--dataset", "sales"), ("--unknown-columns", "ignore")] {
+    for (flag, value) in [
+        ("--dataset", "sales"),
+        ("--unknown-columns", "ignore"),
+        ("--mode", "update"),
+        ("--atomic", "true"),
+    ] {
         expect(&harness, &["preview", flag, value, &file], "", 2, &[flag])?;
     }
     let help = expect(&harness, &["preview", "--help"], "", 0, &["--delimiter"])?;
@@ -220,13 +225,13 @@ fn a_preview_has_no_options_of_datasets() -> Result<()> {
 fn a_faulty_command_names_the_fault_and_touches_no_data() -> Result<()> {
     let (harness, files) = (Harness::from(DataDir::new()?), Files::new()?);
     let kind = files.write("kind.json", &DEFINITION.replace("numeric", "money"))?;
-    let key = files.write(
-        "key.json",
-        &DEFINITION.replacen('{', "{ \"key\": [\"sku\"],", 1),
-    )?;
+    let with = |field: &str| DEFINITION.replacen('{', &format!("{{ {field},"), 1);
+    let key = files.write("key.json", &with(r#""key": ["colour"]"#))?;
+    let table = files.write("table.json", &with(r#""table": "public.sales""#))?;
     for (name, file, code, text) in [
         ("sales", kind.as_str(), 1, "columns[1].type"),
-        ("sales", key.as_str(), 1, "`key`"),
+        ("sales", key.as_str(), 1, "key[0]"),
+        ("sales", table.as_str(), 1, "`table`"),
         ("sales", "missing.json", 1, "missing.json"),
         ("a/b", kind.as_str(), 2, "`/`"),
     ] {

@@ -5,4 +5,5 @@ mod datasets;
 mod full_disk;
 mod heartbeat;
 mod kills;
+mod merging;
 mod reverse;

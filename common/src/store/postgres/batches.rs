@@ -1,9 +1,10 @@
 //! Stores groups of batches: fence, ledger, rows, commit.
 //!
 //! This version stores rows in the table of the upload's dataset, and sets `dataset` in the ledger
-//! entry. If the upload has no dataset, it stores them in the table `landing` and sets `landing`.
-//! An entry with neither is from the previous version, which stored the rows in the table `rows`.
-//! Rows that violate a constraint of a dataset's table are rejected, and counted in the entry.
+//! entry. If the upload has no dataset, or if its rows are staged, it stores them in the table
+//! `landing` and sets `landing`. An entry with neither is of a merged upload, or from the previous
+//! version, which stored the rows in the table `rows`. Rows that violate a constraint of a
+//! dataset's table are rejected, and counted in the entry.
 
 mod rejected;
 
@@ -53,7 +54,7 @@ impl BatchStore for PostgresStore {
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>> {
         self.call("store.ledger", LONG, async |connection| {
             let entries: Vec<LedgerRecord> = sqlx::query_as(
-                "SELECT seq, first_row, rows, rejected, archive_bytes, archive_crc32
+                "SELECT seq, first_row, rows, rejected, updated, duplicate, archive_bytes, archive_crc32
                  FROM batches WHERE upload_id = $1 AND epoch = $2 ORDER BY seq",
             )
             .bind(key.id.as_uuid())
@@ -126,9 +127,16 @@ struct Fence {
 }
 
 impl Fence {
-    /// Whether the rows of a batch go into the table of a dataset.
+    /// Whether the rows of a batch go into the table of a dataset now.
     fn is_typed(&self, id: BatchId) -> bool {
-        self.datasets.contains_key(&id.upload.id)
+        let dataset = self.datasets.get(&id.upload.id);
+        dataset.is_some_and(|dataset| !dataset.is_staged())
+    }
+
+    /// Whether the rows of a batch are staged.
+    fn is_staged(&self, id: BatchId) -> bool {
+        let dataset = self.datasets.get(&id.upload.id);
+        dataset.is_some_and(UploadDataset::is_staged)
     }
 }
 
@@ -152,10 +160,14 @@ async fn store(
     let (typed, landing): (Vec<&Batch>, Vec<&Batch>) = to_copy
         .into_iter()
         .partition(|batch| fence.is_typed(batch.id));
+    let (staged, landing): (Vec<&Batch>, Vec<&Batch>) = landing
+        .into_iter()
+        .partition(|batch| fence.is_staged(batch.id));
     if !landing.is_empty() {
         let copy = transaction.copy_in_raw(copy::STATEMENT).await?;
         copy::send_rows(copy, &landing, &fence.numbers).await?;
     }
+    stage(&mut transaction, &staged, &fence).await?;
     let datasets = &fence.datasets;
     let violations = table_rows::store(&mut transaction, &typed, datasets, dirty).await?;
     let mut rejected = rejected::record(&mut transaction, &typed, datasets, &violations).await?;
@@ -166,6 +178,22 @@ async fn store(
     transaction.commit().await?;
     rules::count_rejected(group, &mut outcomes, &rejected);
     Ok(outcomes)
+}
+
+/// Puts rows into `landing` that are merged into the table of their dataset at the end.
+async fn stage(
+    connection: &mut PgConnection,
+    batches: &[&Batch],
+    fence: &Fence,
+) -> sqlx::Result<()> {
+    if batches.is_empty() {
+        return Ok(());
+    }
+    for batch in batches {
+        table_rows::check_columns(batch, &fence.datasets[&batch.id.upload.id])?;
+    }
+    let copy = connection.copy_in_raw(copy::STATEMENT).await?;
+    copy::staged::send_rows(copy, batches, &fence.numbers, &fence.datasets).await
 }
 
 /// The columns `id`, `epoch`, `status`, `number` and `dataset` of an upload.

@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use sqlx::{Connection, PgConnection};
 
-use super::connections::LONG;
+use super::connections::{LONG, SHORT};
 use super::uploads::find;
 use super::{PostgresStore, lock_status};
 use crate::error::PortResult;
 use crate::store::rules::{self, Counted};
 use crate::store::sql::count;
-use crate::store::{Completion, CompletionStore};
+use crate::store::{Completed, Completion, CompletionStore};
 use crate::upload::{UploadId, UploadKey};
 
 #[async_trait]
@@ -21,8 +21,15 @@ impl CompletionStore for PostgresStore {
         .await
     }
 
-    async fn complete(&self, key: UploadKey) -> PortResult<bool> {
-        self.call("store.complete", LONG, async |connection| {
+    async fn complete(&self, key: UploadKey) -> PortResult<Completed> {
+        const OPERATION: &str = "store.complete";
+        let is_staged = self.call(OPERATION, SHORT, async |connection| {
+            is_staged(connection, key.id).await
+        });
+        if is_staged.await? {
+            return self.merge(OPERATION, key).await;
+        }
+        self.call(OPERATION, LONG, async |connection| {
             let mut transaction = connection.begin().await?;
             lock_status(&mut transaction, key.id).await?;
             // Only this statement completes an upload, and it checks all counts itself.
@@ -45,10 +52,23 @@ impl CompletionStore for PostgresStore {
             .execute(&mut *transaction)
             .await?;
             transaction.commit().await?;
-            Ok(completed.rows_affected() > 0)
+            Ok(match completed.rows_affected() {
+                0 => Completed::No,
+                _ => Completed::Yes,
+            })
         })
         .await
     }
+}
+
+/// Whether the rows of an upload are merged into the table of its dataset at the end.
+pub(super) async fn is_staged(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<bool> {
+    let is_staged: Option<bool> =
+        sqlx::query_scalar("SELECT dataset ->> 'merge' IS NOT NULL FROM uploads WHERE id = $1")
+            .bind(id.as_uuid())
+            .fetch_optional(connection)
+            .await?;
+    Ok(is_staged.unwrap_or(false))
 }
 
 async fn completion(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<Completion> {

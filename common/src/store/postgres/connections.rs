@@ -24,6 +24,16 @@ pub(super) const SHORT: Duration = Duration::from_secs(10);
 /// so that the server reports a timeout first.
 pub(super) const LONG: Duration = Duration::from_secs(75);
 
+/// The time limit of a call that merges the rows of an upload into the table of its dataset, or
+/// takes a merge back. It is a little longer than [`MERGE_STATEMENT`].
+pub(super) const MERGE: Duration = Duration::from_secs(15 * 60);
+
+/// Lets each statement of such a call take longer than the setting of the session.
+pub(super) const MERGE_STATEMENT: &str = "SELECT set_config('statement_timeout', '14min', true)";
+
+/// The time limit in [`MERGE_STATEMENT`].
+pub(super) const MERGE_STATEMENT_LIMIT: Duration = Duration::from_secs(14 * 60);
+
 /// How long a call waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,8 +1,10 @@
 //! Encodes rows in Postgres' binary COPY format (PostgreSQL manual, COPY, "Binary Format").
 //!
 //! In the text format every cell would be escaped twice, as an element of an array and for COPY. In
-//! the binary format a cell is its length and its bytes. Rows of datasets are in `typed`.
+//! the binary format a cell is its length and its bytes. Rows for the tables of datasets are in
+//! `typed`, and rows that are staged in `landing` are in `staged`.
 
+pub(super) mod staged;
 pub(super) mod typed;
 
 use std::collections::HashMap;
@@ -93,7 +95,7 @@ pub fn append_rows(
     let width = batch.columns.len() as u32;
     let mut next = from;
     for (row_number, row) in batch.row_numbers().zip(batch.rows()).skip(from) {
-        append_row(buffer, (upload, row_number), width, row)?;
+        append_row(buffer, (upload, row_number), width, row, None)?;
         next += 1;
         if buffer.len() >= PIECE_BYTES {
             break;
@@ -102,11 +104,13 @@ pub fn append_rows(
     Ok(next)
 }
 
+/// Appends a row of this many cells. A staged row has its origin behind them.
 fn append_row<'a>(
     buffer: &mut Vec<u8>,
     (upload, row_number): (i64, u64),
     width: u32,
     row: impl Iterator<Item = Cell<'a>>,
+    origin: Option<&str>,
 ) -> Result<(), serde_json::Error> {
     buffer.extend_from_slice(&3u16.to_be_bytes());
     append_value(buffer, &upload.to_be_bytes());
@@ -114,8 +118,9 @@ fn append_row<'a>(
 
     let length_at = buffer.len();
     buffer.extend_from_slice(&[0; 4]);
-    // One dimension, nulls possible, elements of type `text`, `width` elements, first index 1.
-    for word in [1, 1, TEXT_OID, width, 1] {
+    let elements = width + u32::from(origin.is_some());
+    // One dimension, nulls possible, elements of type `text`, the number of them, first index 1.
+    for word in [1, 1, TEXT_OID, elements, 1] {
         buffer.extend_from_slice(&word.to_be_bytes());
     }
     for cell in row {
@@ -123,6 +128,9 @@ fn append_row<'a>(
             None => buffer.extend_from_slice(&(-1i32).to_be_bytes()),
             Some(text) => append_value(buffer, &text),
         }
+    }
+    if let Some(origin) = origin {
+        append_value(buffer, origin.as_bytes());
     }
     let length = (buffer.len() - length_at - 4) as u32;
     buffer[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());

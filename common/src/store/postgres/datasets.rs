@@ -13,8 +13,8 @@ use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 
 pub(super) use self::ddl::{sql_type, table};
-use super::PostgresStore;
 use super::connections::{LONG, SHORT};
+use super::{PostgresStore, previous_rows};
 use crate::dataset::{Change, Dataset, DatasetName, Definition, change};
 use crate::error::PortResult;
 use crate::store::rules;
@@ -31,10 +31,12 @@ const WAIT_BRIEFLY: &str = "SELECT set_config('lock_timeout', '2s', true)";
 const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock(1684108385, hashtext($1))";
 
 /// Counts the uploads that need the table of a dataset. Only uploads with these statuses keep no
-/// rows, so an upload with a status of a newer build counts too.
+/// rows, so an upload with a status of a newer build counts too. `$2`: whether the table has rows,
+/// which may be those of merged uploads that have expired.
 const COUNT_USES: &str = "SELECT count(*) FROM uploads
     WHERE dataset ->> 'name' = $1
-      AND (cleanup_pending OR status NOT IN ('failed', 'cancelled', 'undone') AND expired_at IS NULL)";
+      AND (cleanup_pending OR status NOT IN ('failed', 'cancelled', 'undone')
+                              AND (expired_at IS NULL OR $2 AND dataset ->> 'merge' IS NOT NULL))";
 
 /// Selects datasets. `$1` to `$3`: the name before the page, the most datasets, the most bytes.
 const PAGE: &str = "WITH
@@ -151,9 +153,11 @@ async fn delete(connection: &mut PgConnection, name: &DatasetName) -> sqlx::Resu
     if lock(&mut transaction, name).await?.is_none() {
         return Ok(DeleteOutcome::Missing);
     }
-    // This statement is younger than the lock, so it sees every upload that was created before.
+    // These statements are younger than the lock, so they see every upload that was created before.
+    let has_rows = has_rows(&mut transaction, name).await?;
     let uses: i64 = sqlx::query_scalar(COUNT_USES)
         .bind(name.as_str())
+        .bind(has_rows)
         .fetch_one(&mut *transaction)
         .await?;
     let uploads = sql::count("count(*)", uses)?;
@@ -161,6 +165,7 @@ async fn delete(connection: &mut PgConnection, name: &DatasetName) -> sqlx::Resu
         return Ok(DeleteOutcome::InUse { uploads });
     }
     run(&mut transaction, &ddl::delete(name)).await?;
+    previous_rows::delete_of_dataset(&mut transaction, name.as_str()).await?;
     sqlx::query("DELETE FROM datasets WHERE name = $1")
         .bind(name.as_str())
         .execute(&mut *transaction)
@@ -229,6 +234,27 @@ pub(super) async fn share(
     }
 }
 
+/// Whether the dataset's table exists and has rows.
+async fn has_rows(connection: &mut PgConnection, name: &DatasetName) -> sqlx::Result<bool> {
+    let table = table(name.as_str());
+    if !exists(connection, &table).await? {
+        return Ok(false);
+    }
+    let query = format!("SELECT EXISTS (SELECT 1 FROM {table})");
+    sqlx::query_scalar(&query)
+        .persistent(false)
+        .fetch_one(connection)
+        .await
+}
+
+/// Whether a table exists. Its name is in SQL.
+async fn exists(connection: &mut PgConnection, table: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(table)
+        .fetch_one(connection)
+        .await
+}
+
 /// Removes rows of an upload from the table of its dataset, unless the table is gone.
 pub(super) async fn remove_rows(
     connection: &mut PgConnection,
@@ -237,11 +263,7 @@ pub(super) async fn remove_rows(
     row_numbers: RangeInclusive<i64>,
 ) -> sqlx::Result<()> {
     let table = table(dataset);
-    let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(&table)
-        .fetch_one(&mut *connection)
-        .await?;
-    if exists {
+    if exists(connection, &table).await? {
         let delete =
             format!("DELETE FROM {table} WHERE upload_id = $1 AND row_number BETWEEN $2 AND $3");
         sqlx::query(&delete)

@@ -11,7 +11,7 @@ use super::connections::LONG;
 use super::removal::{REMOVAL_LOOKAHEAD, Removable, RowTable, Step, step_of};
 use super::rows::READ_BY_INDEX;
 use super::uploads::record_end;
-use super::{PostgresStore, datasets, fence_key, key, landing, lock_status};
+use super::{PostgresStore, datasets, key, landing, lock_status, previous_rows, try_lock_rows};
 use crate::error::PortResult;
 use crate::store::rules::{
     EXPIRY_LIMIT, ROW_EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER, interrupted,
@@ -58,7 +58,8 @@ impl MaintenanceStore for PostgresStore {
         self.call("store.expire_rows", LONG, async |connection| {
             // Postgres checks the outer conditions again for an upload that is undone meanwhile.
             let expired = sqlx::query(
-                "UPDATE uploads SET expired_at = now(), updated_at = now(), cleanup_pending = true, archive_pending = true
+                "UPDATE uploads SET expired_at = now(), updated_at = now(), cleanup_pending = true, archive_pending = true,
+                                    is_reversible = is_reversible AND coalesce(rows_updated, 0) = 0
                  WHERE id = ANY (ARRAY (SELECT id FROM uploads
                                         WHERE status IN ('completed', 'partial') AND expired_at IS NULL
                                           AND finished_at < now() - make_interval(secs => $1)
@@ -102,6 +103,10 @@ impl MaintenanceStore for PostgresStore {
             Ok(())
         })
         .await
+    }
+
+    async fn forget_previous(&self, older_than: Duration) -> PortResult<u64> {
+        previous_rows::forget(self, "store.forget_previous", older_than).await
     }
 
     async fn extend_landing(&self) -> PortResult<()> {
@@ -225,15 +230,7 @@ async fn remove_rows(
     id: UploadId,
 ) -> sqlx::Result<(Removal, Option<Pending>)> {
     let mut transaction = connection.begin().await?;
-    // Only one process at a time removes the rows of an upload. Locks with two keys never collide
-    // with locks with one key, such as the fence.
-    let key = fence_key(id);
-    let (is_locked,): (bool,) = sqlx::query_as("SELECT pg_try_advisory_xact_lock($1, $2)")
-        .bind((key >> 32) as i32)
-        .bind(key as i32)
-        .fetch_one(&mut *transaction)
-        .await?;
-    if !is_locked {
+    if !try_lock_rows(&mut transaction, id).await? {
         return Ok((Removal::Busy, None));
     }
     let pending: Option<(i64, Option<String>)> = sqlx::query_as(
@@ -307,8 +304,14 @@ async fn remove_step(
             .execute(&mut *connection)
             .await?;
     }
-    if let Some(dataset) = pending.dataset.as_deref().filter(|_| step.in_dataset) {
-        datasets::remove_rows(connection, dataset, id, step.first_row..=step.last_row).await?;
+    if let Some(dataset) = &pending.dataset {
+        let (first, last) = (step.first_row, step.last_row);
+        if step.in_dataset {
+            datasets::remove_rows(connection, dataset, id, first..=last).await?;
+            previous_rows::delete_pointers(connection, id, first, last).await?;
+        } else {
+            previous_rows::delete(connection, pending.number, first, last).await?;
+        }
     }
     // Triggers keep entries whose rows are in `landing` or in the table of a dataset, so that a
     // version which does not know these tables cannot delete them.

@@ -15,16 +15,21 @@ mod dead_letters;
 mod holds;
 mod landing;
 mod maintenance;
+mod merging;
+mod previous_rows;
 mod rejects;
 mod removal;
 mod rows;
 mod table_rows;
+mod undoing;
 mod uploads;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use self::connections::{Connections, SHORT};
@@ -59,7 +64,12 @@ pub struct PostgresStore {
     renewing: Connections,
     /// Where a COPY of all rows would probably be in vain.
     dirty_tables: DirtyTables,
+    /// One permit for each merge that may run. A merge keeps its connection for minutes.
+    merges: Arc<Semaphore>,
 }
+
+/// How many uploads of one process are merged at the same time.
+const MERGES_AT_ONCE: usize = 2;
 
 impl PostgresStore {
     /// Connects and brings the schema up to date. Fails if the schema is newer than this build.
@@ -75,6 +85,7 @@ impl PostgresStore {
             renewing: connections.one_more(),
             connections,
             dirty_tables: DirtyTables::default(),
+            merges: Arc::new(Semaphore::new(MERGES_AT_ONCE)),
         })
     }
 
@@ -144,6 +155,34 @@ async fn lock_status(connection: &mut PgConnection, id: UploadId) -> sqlx::Resul
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Tries to take the lock under which one process at a time merges the rows of an upload, takes
+/// them back or removes them. The lock ends with the transaction.
+async fn try_lock_rows(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<bool> {
+    let (high, low) = row_lock_key(id);
+    sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1, $2)")
+        .bind(high)
+        .bind(low)
+        .fetch_one(connection)
+        .await
+}
+
+/// Takes the lock of [`try_lock_rows`], and waits for it.
+async fn lock_rows(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<()> {
+    let (high, low) = row_lock_key(id);
+    sqlx::query("SELECT pg_advisory_xact_lock($1, $2)")
+        .bind(high)
+        .bind(low)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Locks with two keys never collide with locks with one key, such as the fence.
+fn row_lock_key(id: UploadId) -> (i32, i32) {
+    let key = fence_key(id);
+    ((key >> 32) as i32, key as i32)
 }
 
 /// Maps an error by its SQLSTATE. Errors that the data causes are *invalid*. Errors that may pass

@@ -10,7 +10,7 @@ use super::PostgresStore;
 use super::connections::LONG;
 use super::uploads::find;
 use crate::error::PortResult;
-use crate::store::paging::{FIRST_SEQ, LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
+use crate::store::paging::{FIRST_SEQ, Found, LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
 use crate::store::sql::{count, ledger_entry, signed};
 use crate::store::{LedgerEntry, RowPage, RowStore, StoredRow};
 use crate::upload::{UploadDataset, UploadId};
@@ -61,7 +61,7 @@ impl RowStore for PostgresStore {
         let rows = self
             .call(OPERATION, LONG, async |connection| match &ledger.dataset {
                 Some(dataset) => typed::rows(connection, id, dataset, &range).await,
-                None => rows(connection, id, &ledger, &range).await,
+                None => Ok(Found::Landing(rows(connection, id, &ledger, &range).await?)),
             })
             .await?;
         range.page(OPERATION, rows).map(Some)
@@ -76,22 +76,22 @@ struct Ledger {
     number: i64,
     /// The first batch of these whose rows are in the table `rows`.
     first_in_rows: Option<u32>,
-    /// The dataset whose table has the rows of all batches.
+    /// The dataset whose table has the rows of all batches, stored one by one or merged.
     dataset: Option<UploadDataset>,
 }
 
 /// The columns of a ledger entry, whether its rows are in `landing`, whether they are in the table
 /// of a dataset, and the upload's number.
-type Found = (i32, i64, i32, i32, i64, i64, bool, bool, i64);
+type Entry = (i32, i64, i32, i32, i32, i32, i64, i64, bool, bool, i64);
 
 async fn ledger(
     connection: &mut PgConnection,
     id: UploadId,
     after_seq: u32,
 ) -> sqlx::Result<Ledger> {
-    let found: Vec<Found> = sqlx::query_as(
-        "SELECT b.seq, b.first_row, b.rows, b.rejected, b.archive_bytes, b.archive_crc32, b.landing, b.dataset,
-                u.number
+    let found: Vec<Entry> = sqlx::query_as(
+        "SELECT b.seq, b.first_row, b.rows, b.rejected, b.updated, b.duplicate, b.archive_bytes, b.archive_crc32,
+                b.landing, b.dataset OR u.dataset ->> 'merge' IS NOT NULL, u.number
          FROM uploads u JOIN batches b ON b.upload_id = u.id AND b.epoch = u.epoch
          WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND u.expired_at IS NULL AND b.seq > $2
          ORDER BY b.seq LIMIT $3",
@@ -104,9 +104,23 @@ async fn ledger(
     let mut ledger = Ledger::default();
     let mut has_dataset = false;
     for found in found {
-        let (seq, first_row, rows, rejected, bytes, crc32, is_in_landing, is_in_dataset, number) =
-            found;
-        let entry = ledger_entry((seq, first_row, rows, rejected, bytes, crc32))?;
+        let (
+            seq,
+            first_row,
+            rows,
+            rejected,
+            updated,
+            duplicate,
+            bytes,
+            crc32,
+            is_in_landing,
+            is_in_dataset,
+            number,
+        ) = found;
+        let record = (
+            seq, first_row, rows, rejected, updated, duplicate, bytes, crc32,
+        );
+        let entry = ledger_entry(record)?;
         if !is_in_landing && !is_in_dataset && ledger.first_in_rows.is_none() {
             ledger.first_in_rows = Some(entry.seq);
         }

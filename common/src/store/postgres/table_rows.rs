@@ -15,11 +15,11 @@
 //! the order of the files is stored. Only if rows violate several unique constraints, it may depend
 //! on the way which of them are stored.
 
-mod constraints;
+pub(super) mod constraints;
 mod dirty;
-mod fault;
+pub(super) mod fault;
 mod rows;
-mod splitting;
+pub(super) mod splitting;
 mod staging;
 
 use std::collections::{BTreeMap, HashMap};
@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Executor, PgConnection};
 
+use self::constraints::OnlyColumns;
 pub(super) use self::dirty::DirtyTables;
 use self::fault::Fault;
 use self::rows::TableRows;
@@ -91,7 +92,7 @@ pub(super) async fn store(
     Ok(violations)
 }
 
-fn check_columns(batch: &Batch, dataset: &UploadDataset) -> sqlx::Result<()> {
+pub(super) fn check_columns(batch: &Batch, dataset: &UploadDataset) -> sqlx::Result<()> {
     let names = dataset.columns.iter().map(|column| &column.name);
     match batch.columns.iter().eq(names) {
         true => Ok(()),
@@ -104,7 +105,7 @@ fn check_columns(batch: &Batch, dataset: &UploadDataset) -> sqlx::Result<()> {
 /// Whether the schema, the table or a column is missing, because somebody has changed it by hand.
 /// Elsewhere such an error is *misconfigured*, and a worker stores nothing until an operator
 /// repairs the fault. Here the batches of other uploads can still be stored.
-fn is_changed_by_hand(error: &sqlx::Error) -> bool {
+pub(super) fn is_changed_by_hand(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     matches!(code.as_deref(), Some("3F000" | "42P01" | "42703"))
 }
@@ -120,8 +121,7 @@ struct TableWriter<'a> {
     /// The rows that are neither stored nor violating, in order. Known after the first violation.
     left: Vec<usize>,
     violations: BTreeMap<usize, Violation>,
-    /// The only column of each constraint that was looked up.
-    only_columns: HashMap<String, Option<String>>,
+    only_columns: OnlyColumns,
 }
 
 impl<'a> TableWriter<'a> {
@@ -132,7 +132,7 @@ impl<'a> TableWriter<'a> {
             started,
             left: Vec::new(),
             violations: BTreeMap::new(),
-            only_columns: HashMap::new(),
+            only_columns: OnlyColumns::default(),
         }
     }
 
@@ -252,36 +252,10 @@ impl<'a> TableWriter<'a> {
             return Err(error);
         };
         connection.execute(UNDO).await?;
-        self.name_column(connection, &mut fault).await?;
+        let dataset = self.dataset();
+        self.only_columns
+            .name_column(connection, dataset, &mut fault)
+            .await?;
         Ok(Err(fault))
-    }
-
-    /// Sets the column at fault if the server does not name one and the constraint has only one.
-    async fn name_column(
-        &mut self,
-        connection: &mut PgConnection,
-        fault: &mut Fault,
-    ) -> sqlx::Result<()> {
-        let Fault {
-            violation,
-            is_of_table,
-            ..
-        } = fault;
-        let (None, Some(constraint), true) =
-            (&violation.column, &violation.constraint, *is_of_table)
-        else {
-            return Ok(());
-        };
-        let known = match self.only_columns.get(constraint) {
-            Some(known) => known.clone(),
-            None => {
-                let found =
-                    constraints::only_column(connection, self.dataset(), constraint).await?;
-                self.only_columns.insert(constraint.clone(), found.clone());
-                found
-            }
-        };
-        violation.column = known;
-        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 pub(super) use self::record::find;
+use super::completion::is_staged;
 use super::connections::{LONG, SHORT};
 use super::{PostgresStore, datasets, lock_status};
 use crate::error::{ErrorKind, PortError, PortResult};
@@ -104,7 +105,14 @@ impl UploadStore for PostgresStore {
     }
 
     async fn undo(&self, key: UploadKey) -> PortResult<bool> {
-        self.call("store.undo", LONG, async |connection| {
+        const OPERATION: &str = "store.undo";
+        let is_staged = self.call(OPERATION, SHORT, async |connection| {
+            is_staged(connection, key.id).await
+        });
+        if is_staged.await? {
+            return self.undo_merge(OPERATION, key).await;
+        }
+        self.call(OPERATION, LONG, async |connection| {
             let mut transaction = connection.begin().await?;
             lock_status(&mut transaction, key.id).await?;
             // `undone` belongs to the next epoch, since the status of this epoch is final.
@@ -272,14 +280,15 @@ pub(super) async fn record_end(
     failure: Option<&Failure>,
     last: Option<Heartbeat>,
 ) -> sqlx::Result<bool> {
-    // Figures that a client has already read must not go down. They came from the lease, or from
-    // the ledger, which may be ahead of the lease. The ledger also counts the rejected rows that
-    // violate a constraint of the table.
+    // Figures that a client has already read must not go down. While the file was received, they
+    // came from the lease, or from the ledger, which may be ahead of the lease. A sealed upload has
+    // its final number of rows. The ledger also counts the rejected rows that violate a constraint
+    // of the table.
     let ended = sqlx::query(
         "UPDATE uploads u
          SET status = CASE WHEN $3::jsonb IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = true, archive_pending = true,
              rows_read = GREATEST(u.rows_read, $4, (SELECT rows_read FROM upload_leases WHERE upload_id = u.id),
-                 ledger.rows + rejected.rows - ledger.rejected),
+                 CASE WHEN u.status = 'receiving' THEN ledger.rows + rejected.rows - ledger.rejected END),
              rows_rejected = rejected.rows - ledger.rejected, rows_violating = ledger.rejected,
              bytes_received = GREATEST(u.bytes_received, $5,
                  (SELECT bytes_received FROM upload_leases WHERE upload_id = u.id)),

@@ -54,7 +54,7 @@ impl BatchStore for SqliteStore {
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>> {
         call("store.ledger", async {
             let entries: Vec<LedgerRecord> = sqlx::query_as(
-                "SELECT seq, first_row, rows, rejected, archive_bytes, archive_crc32
+                "SELECT seq, first_row, rows, rejected, updated, duplicate, archive_bytes, archive_crc32
                  FROM batches WHERE upload_id = $1 AND epoch = $2 ORDER BY seq",
             )
             .bind(key.id.to_string())

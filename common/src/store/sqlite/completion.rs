@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 
 use super::uploads::find;
-use super::{SqliteStore, now, rejects};
+use super::{SqliteStore, merging, now, rejects};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::rules::{self, Counted};
 use crate::store::sql::count;
-use crate::store::{Completion, CompletionStore};
+use crate::store::{Completed, Completion, CompletionStore};
 use crate::upload::{UploadId, UploadKey};
 
 #[async_trait]
@@ -17,31 +17,36 @@ impl CompletionStore for SqliteStore {
         call("store.completion", completion(&self.database, id)).await
     }
 
-    async fn complete(&self, key: UploadKey) -> PortResult<bool> {
-        call("store.complete", async {
-            let mut transaction = self.database.begin().await?;
-            let rejected = rejects::count(&mut transaction, key.id).await?;
-            // Only this statement completes an upload, and it checks all counts itself.
-            let completed = sqlx::query(
-                "UPDATE uploads
-                 SET status = CASE WHEN $4 = 0 THEN 'completed' ELSE 'partial' END,
-                     rows_inserted = l.rows - l.rejected, rows_violating = l.rejected, updated_at = $3, finished_at = $3
-                 FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0) AS rows, coalesce(sum(rejected), 0) AS rejected
-                       FROM batches WHERE upload_id = $1 AND epoch = $2) l
-                 WHERE uploads.id = $1 AND uploads.epoch = $2 AND uploads.status = 'processing'
-                   AND uploads.batches_total = l.batches AND uploads.rows_read = l.rows + uploads.rows_rejected
-                   AND $4 = uploads.rows_rejected + l.rejected",
-            )
-            .bind(key.id.to_string())
-            .bind(key.epoch.get())
-            .bind(now())
-            .bind(rejected)
-            .execute(&mut *transaction)
-            .await?;
-            transaction.commit().await?;
-            Ok(completed.rows_affected() > 0)
-        })
-        .await
+    async fn complete(&self, key: UploadKey) -> PortResult<Completed> {
+        call("store.complete", complete(&self.database, key)).await
+    }
+}
+
+async fn complete(database: &Database, key: UploadKey) -> sqlx::Result<Completed> {
+    let mut transaction = database.begin().await?;
+    let rejected = rejects::count(&mut transaction, key.id).await?;
+    // Only this statement completes an upload that is not merged, and it checks all counts itself.
+    let completed = sqlx::query(
+        "UPDATE uploads
+         SET status = CASE WHEN $4 = 0 THEN 'completed' ELSE 'partial' END,
+             rows_inserted = l.rows - l.rejected, rows_violating = l.rejected, updated_at = $3, finished_at = $3
+         FROM (SELECT count(*) AS batches, coalesce(sum(rows), 0) AS rows, coalesce(sum(rejected), 0) AS rejected
+               FROM batches WHERE upload_id = $1 AND epoch = $2) l
+         WHERE uploads.id = $1 AND uploads.epoch = $2 AND uploads.status = 'processing'
+           AND uploads.dataset ->> 'merge' IS NULL
+           AND uploads.batches_total = l.batches AND uploads.rows_read = l.rows + uploads.rows_rejected
+           AND $4 = uploads.rows_rejected + l.rejected",
+    )
+    .bind(key.id.to_string())
+    .bind(key.epoch.get())
+    .bind(now())
+    .bind(rejected)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    match completed.rows_affected() {
+        0 => merging::complete(database, key).await,
+        _ => Ok(Completed::Yes),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What SQLite says about a row that violates a constraint of a dataset's table.
 
 use super::typed_tables::table_name;
+use crate::store::sql::invalid;
 use crate::store::violations::{Violation, shortened};
 use crate::upload::UploadDataset;
 
@@ -13,20 +14,40 @@ const PRIMARY_KEY: u32 = CONSTRAINT | (6 << 8);
 const TRIGGER: u32 = CONSTRAINT | (7 << 8);
 const UNIQUE: u32 = CONSTRAINT | (8 << 8);
 
-/// The violation that an error of an `INSERT` reports. `None` for any other error.
+/// The violation that an error of a write reports. `None` for any other error.
 pub(super) fn violation(error: &sqlx::Error, dataset: &UploadDataset) -> Option<Violation> {
+    if let sqlx::Error::Encode(reason) = error
+        && let Some(left_out) = reason.downcast_ref::<LeftOut>()
+    {
+        return Some(left_out.violation());
+    }
     let fault = error.as_database_error()?;
     let code: u32 = fault.code()?.parse().ok()?;
     described(code, fault.message(), dataset)
 }
 
-/// The violation of a row that a trigger with `RAISE(IGNORE)` leaves out.
-pub(super) fn left_out() -> Violation {
-    Violation {
-        code: "trigger_exception",
-        message: "a trigger of the table left the row out".to_owned(),
-        column: None,
-        constraint: None,
+/// A trigger with `RAISE(IGNORE)` has left rows out, without an error. They must not count as
+/// stored.
+#[derive(Debug, thiserror::Error)]
+#[error("a trigger of the table left the row out")]
+struct LeftOut;
+
+impl LeftOut {
+    fn violation(&self) -> Violation {
+        Violation {
+            code: "trigger_exception",
+            message: self.to_string(),
+            column: None,
+            constraint: None,
+        }
+    }
+}
+
+/// Fails if the table has taken fewer rows than it was given. [`violation`] knows the error.
+pub(super) fn check_taken(given: u64, taken: u64) -> sqlx::Result<()> {
+    match taken < given {
+        true => Err(invalid(LeftOut)),
+        false => Ok(()),
     }
 }
 
@@ -93,6 +114,7 @@ mod tests {
             ignored: Vec::new(),
             sources: vec![Some(0), Some(1)],
             reject_limit: RejectLimit::default(),
+            merge: None,
         }
     }
 

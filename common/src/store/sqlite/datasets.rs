@@ -14,10 +14,19 @@ use crate::upload::UploadDataset;
 
 /// Counts the uploads that need the table of a dataset. Only uploads with these statuses keep no
 /// rows, so an upload with a status of a newer build counts too. The first conditions repeat those
-/// of the partial index.
+/// of the partial index. `$2`: whether the table has rows, which may be those of merged uploads
+/// that have expired.
 const USES: &str = "SELECT count(*) FROM uploads
     WHERE dataset IS NOT NULL AND dataset ->> 'name' = $1
-      AND (cleanup_pending OR status NOT IN ('failed', 'cancelled', 'undone') AND expired_at IS NULL)";
+      AND (cleanup_pending OR status NOT IN ('failed', 'cancelled', 'undone')
+                              AND (expired_at IS NULL OR $2 AND dataset ->> 'merge' IS NOT NULL))";
+
+/// Deletes the rows that uploads of a dataset replaced. The first condition repeats that of the
+/// partial index.
+const FORGET_PREVIOUS: &str = "DELETE FROM previous_rows WHERE id IN
+    (SELECT p.id FROM uploads u
+     JOIN previous_rows p ON p.id BETWEEN u.number << 36 AND (u.number << 36) + 0xfffffffff
+     WHERE u.dataset IS NOT NULL AND u.dataset ->> 'name' = $1)";
 
 /// Selects datasets. `$1` to `$3`: the name before the page, the most datasets, the most bytes. The
 /// definitions are read last, because their sizes are known without reading them.
@@ -222,8 +231,10 @@ async fn delete(
     if !exists(connection, name).await? {
         return Ok(DeleteOutcome::Missing);
     }
+    let has_rows = typed_tables::has_rows(connection, name).await?;
     let uploads: i64 = sqlx::query_scalar(USES)
         .bind(name.as_str())
+        .bind(has_rows)
         .fetch_one(&mut *connection)
         .await?;
     if uploads > 0 {
@@ -231,6 +242,10 @@ async fn delete(
         return Ok(DeleteOutcome::InUse { uploads });
     }
     run(connection, &typed_tables::drop(name)).await?;
+    sqlx::query(FORGET_PREVIOUS)
+        .bind(name.as_str())
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("DELETE FROM datasets WHERE name = $1")
         .bind(name.as_str())
         .execute(connection)

@@ -10,7 +10,7 @@ use sqlx::sqlite::SqlitePool;
 use sqlx::types::Json;
 
 use super::uploads::record_end;
-use super::{SqliteStore, ago, first_id, key, last_id, now, typed_tables};
+use super::{SqliteStore, ago, first_id, key, last_id, now, previous_rows, typed_tables};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::rules::{
@@ -42,7 +42,7 @@ impl MaintenanceStore for SqliteStore {
         let readers = &self.database.readers;
         let mut found = call("store.leftovers", async {
             Ok(Leftovers {
-                expired: expired(readers, lease).await?,
+                expired: expired(&self.database, lease).await?,
                 unfinished: unfinished(readers).await?,
                 to_remove: to_remove(readers).await?,
                 to_unarchive: to_unarchive(readers, archive_grace).await?,
@@ -98,6 +98,11 @@ impl MaintenanceStore for SqliteStore {
         call("store.remove_rows", remove_rows(&self.database, id)).await
     }
 
+    async fn forget_previous(&self, older_than: Duration) -> PortResult<u64> {
+        let forget = previous_rows::forget(&self.database, older_than);
+        call("store.forget_previous", forget).await
+    }
+
     async fn archive_removed(&self, id: UploadId) -> PortResult<()> {
         call("store.archive_removed", async {
             sqlx::query(
@@ -114,14 +119,18 @@ impl MaintenanceStore for SqliteStore {
     }
 }
 
-async fn expired(readers: &SqlitePool, lease: Duration) -> sqlx::Result<Vec<UploadKey>> {
+/// Leases are read in a write transaction. While a merge writes, no heartbeat can renew a lease, so
+/// nobody may conclude that an upload has expired.
+async fn expired(database: &Database, lease: Duration) -> sqlx::Result<Vec<UploadKey>> {
+    let mut transaction = database.begin().await?;
     // In a fixed order, so that two sweeps find the same uploads when more than the limit have
     // expired.
     let found: Vec<(String, i32)> = sqlx::query_as(select_expired!("ORDER BY u.id LIMIT $2"))
         .bind(ago(lease))
         .bind(EXPIRY_LIMIT)
-        .fetch_all(readers)
+        .fetch_all(&mut *transaction)
         .await?;
+    transaction.commit().await?;
     found.into_iter().map(key).collect()
 }
 
@@ -203,9 +212,14 @@ async fn remove_rows(database: &Database, id: UploadId) -> sqlx::Result<Removal>
         return Ok(Removal::Done);
     };
     let dataset = dataset.map(|dataset| dataset.0);
-    let deleted = delete_rows(&mut transaction, number, dataset.as_ref()).await?;
+    // The rows of a merged upload stay in the table of its dataset.
+    let in_dataset = dataset.as_ref().filter(|dataset| !dataset.is_staged());
+    let deleted = delete_rows(&mut transaction, number, in_dataset).await?;
     let is_last = deleted < CHUNK_ROWS.cast_unsigned();
     if is_last {
+        if let Some(dataset) = &dataset {
+            forget_rows(&mut transaction, number, dataset).await?;
+        }
         // The ledger is deleted too, since none of its batches is stored any more.
         sqlx::query("DELETE FROM batches WHERE upload_id = $1")
             .bind(id.to_string())
@@ -223,6 +237,24 @@ async fn remove_rows(database: &Database, id: UploadId) -> sqlx::Result<Removal>
     } else {
         Removal::More
     })
+}
+
+/// Deletes the previous values that cannot be restored any more. The rows of a merged upload stay,
+/// so its own previous values are deleted. The rows of any other upload are gone, and a later
+/// upload that replaced some of them must not bring them back.
+async fn forget_rows(
+    connection: &mut SqliteConnection,
+    number: i64,
+    dataset: &UploadDataset,
+) -> sqlx::Result<()> {
+    if !dataset.is_staged() {
+        return previous_rows::pass_on(connection, number).await;
+    }
+    sqlx::query("UPDATE uploads SET is_reversible = 0 WHERE number = $1 AND rows_updated > 0")
+        .bind(number)
+        .execute(&mut *connection)
+        .await?;
+    previous_rows::delete(connection, number).await
 }
 
 /// Deletes some rows of an upload. Returns how many it deleted.

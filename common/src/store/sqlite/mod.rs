@@ -8,11 +8,15 @@ mod completion;
 mod constraints;
 mod datasets;
 mod dead_letters;
+mod dividing;
 mod holds;
 mod maintenance;
+mod merging;
+mod previous_rows;
 mod rejects;
 mod rows;
 mod typed_tables;
+mod undoing;
 mod uploads;
 
 use std::collections::HashSet;

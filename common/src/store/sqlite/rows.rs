@@ -12,7 +12,7 @@ use super::{SqliteStore, typed_tables};
 use crate::dataset::ColumnType;
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
-use crate::store::paging::{LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
+use crate::store::paging::{Found, LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
 use crate::store::sql::{LedgerRecord, count, ledger_entry, signed};
 use crate::store::{LedgerEntry, RowPage, RowStore, StoredRow};
 use crate::upload::{UploadDataset, UploadId};
@@ -27,8 +27,8 @@ impl RowStore for SqliteStore {
             let upload = call(OPERATION, find(&self.database, id)).await?;
             return check_ended(OPERATION, upload, after_seq).map(|()| None);
         };
-        let rows = call(OPERATION, rows(&self.database, id, &range)).await?;
-        range.page(OPERATION, rows).map(Some)
+        let found = call(OPERATION, rows(&self.database, id, &range)).await?;
+        range.page(OPERATION, found).map(Some)
     }
 }
 
@@ -38,7 +38,7 @@ async fn ledger(
     after_seq: u32,
 ) -> sqlx::Result<Vec<LedgerEntry>> {
     let found: Vec<LedgerRecord> = sqlx::query_as(
-        "SELECT b.seq, b.first_row, b.rows, b.rejected, b.archive_bytes, b.archive_crc32
+        "SELECT b.seq, b.first_row, b.rows, b.rejected, b.updated, b.duplicate, b.archive_bytes, b.archive_crc32
          FROM uploads u JOIN batches b ON b.upload_id = u.id AND b.epoch = u.epoch
          WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND u.expired_at IS NULL AND b.seq > $2
          ORDER BY b.seq LIMIT $3",
@@ -54,13 +54,8 @@ async fn ledger(
 /// The highest possible row number, which takes the low 36 bits of a row's id.
 const LAST_NUMBER: u64 = (1 << 36) - 1;
 
-/// Reads the rows of a range from one snapshot, so that the table of the upload cannot be dropped
-/// in between. Returns no rows if the upload was undone or expired after the ledger was read.
-async fn rows(
-    database: &Database,
-    id: UploadId,
-    range: &LedgerRange,
-) -> sqlx::Result<Vec<StoredRow>> {
+/// Reads the rows of a range from one snapshot, so that they cannot be removed in between.
+async fn rows(database: &Database, id: UploadId, range: &LedgerRange) -> sqlx::Result<Found> {
     let mut snapshot = database.readers.begin().await?;
     let upload: Option<Option<Json<UploadDataset>>> = sqlx::query_scalar(
         "SELECT dataset FROM uploads
@@ -69,13 +64,15 @@ async fn rows(
     .bind(id.to_string())
     .fetch_optional(&mut *snapshot)
     .await?;
-    let rows = match upload {
-        None => Vec::new(),
-        Some(None) => landing_rows(&mut snapshot, id, range).await?,
-        Some(Some(Json(dataset))) => typed_rows(&mut snapshot, id, &dataset, range).await?,
+    let found = match upload {
+        None => Found::Removed,
+        Some(None) => Found::Landing(landing_rows(&mut snapshot, id, range).await?),
+        Some(Some(Json(dataset))) => {
+            Found::Dataset(typed_rows(&mut snapshot, id, &dataset, range).await?)
+        }
     };
     snapshot.commit().await?;
-    Ok(rows)
+    Ok(found)
 }
 
 async fn landing_rows(

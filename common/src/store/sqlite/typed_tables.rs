@@ -6,6 +6,7 @@
 
 use sqlx::SqliteConnection;
 
+use super::previous_rows;
 use crate::dataset::{ColumnType, DatasetName, Definition, TypedColumn, quote_identifier};
 use crate::typed::sqlite_value;
 use crate::upload::UploadDataset;
@@ -21,7 +22,8 @@ pub(super) fn view_name(name: &DatasetName) -> String {
     format!("datasets_{name}_rows")
 }
 
-fn table(name: &DatasetName) -> String {
+/// The name of a dataset's table in SQL.
+pub(super) fn table(name: &DatasetName) -> String {
     quote_identifier(&table_name(name))
 }
 
@@ -42,6 +44,21 @@ pub(super) async fn exists(
     .await
 }
 
+/// Whether the dataset's table exists and has rows.
+pub(super) async fn has_rows(
+    connection: &mut SqliteConnection,
+    name: &DatasetName,
+) -> sqlx::Result<bool> {
+    if !exists(connection, name).await? {
+        return Ok(false);
+    }
+    let query = format!("SELECT EXISTS (SELECT 1 FROM {})", table(name));
+    sqlx::query_scalar(&query)
+        .persistent(false)
+        .fetch_one(connection)
+        .await
+}
+
 /// SQLite's names for the id of a row. A new table may have columns of these names, but they cannot
 /// be added later.
 const ROW_ID_NAMES: [&str; 3] = ["rowid", "oid", "_rowid_"];
@@ -60,15 +77,27 @@ pub(super) fn cannot_be_added(columns: &[TypedColumn]) -> Option<&str> {
 /// The table is not STRICT, although it has only types of strict tables. SQLite reads a strict
 /// table from its beginning to its end when it adds a column, and no upload can store a row
 /// meanwhile. In this table, the affinity of a column converts canonical texts to the same values.
+///
+/// SQLite names the index of the key, because a name given here could be that of the table of
+/// another dataset.
 pub(super) fn create(name: &DatasetName, definition: &Definition) -> [String; 2] {
     let mut columns = String::new();
     for column in &definition.columns {
         columns += &declaration(&column.typed());
         columns += if column.required { " NOT NULL, " } else { ", " };
     }
+    let key: Vec<String> = definition
+        .key
+        .iter()
+        .map(|name| quote_identifier(name))
+        .collect();
+    let key = match &key[..] {
+        [] => String::new(),
+        key => format!(", UNIQUE ({})", key.join(", ")),
+    };
     let table = format!(
         "CREATE TABLE {} (_carga_id integer PRIMARY KEY, {columns}upload_id text NOT NULL,
-             row_number integer GENERATED ALWAYS AS (_carga_id & 0xfffffffff) VIRTUAL)",
+             row_number integer GENERATED ALWAYS AS (_carga_id & 0xfffffffff) VIRTUAL{key})",
         table(name)
     );
     [table, create_view(name, definition)]
@@ -99,7 +128,8 @@ pub(super) fn drop(name: &DatasetName) -> [String; 2] {
     ]
 }
 
-/// Shows the rows of uploads that ended well and have not expired.
+/// Shows the rows of uploads that ended well and have not expired. The rows of merged uploads stay
+/// in the table when these expire.
 fn create_view(name: &DatasetName, definition: &Definition) -> String {
     let mut columns = String::new();
     for column in &definition.columns {
@@ -110,7 +140,8 @@ fn create_view(name: &DatasetName, definition: &Definition) -> String {
          SELECT {columns}u.id AS upload_id, t.row_number
          FROM uploads u
          JOIN {} t ON t._carga_id BETWEEN u.number << 36 AND (u.number << 36) + 0xfffffffff
-         WHERE u.status IN ('completed', 'partial') AND u.expired_at IS NULL",
+         WHERE u.status IN ('completed', 'partial')
+           AND (u.expired_at IS NULL OR u.dataset ->> 'merge' IS NOT NULL)",
         view(name),
         table(name)
     )
@@ -118,7 +149,13 @@ fn create_view(name: &DatasetName, definition: &Definition) -> String {
 
 /// A column's name and type.
 fn declaration(column: &TypedColumn) -> String {
-    let type_name = match column.kind {
+    let name = quote_identifier(&column.name);
+    format!("{name} {}", type_name(column.kind))
+}
+
+/// The declared type of a column.
+pub(super) fn type_name(kind: ColumnType) -> &'static str {
+    match kind {
         ColumnType::Integer | ColumnType::Boolean => "INTEGER",
         ColumnType::Float => "REAL",
         ColumnType::Text
@@ -127,8 +164,7 @@ fn declaration(column: &TypedColumn) -> String {
         | ColumnType::Timestamp
         | ColumnType::Uuid
         | ColumnType::Json => "TEXT",
-    };
-    format!("{} {type_name}", quote_identifier(&column.name))
+    }
 }
 
 /// Inserts a run of rows. `$1` to `$3` are those of the same statement for `rows`: the id of the
@@ -180,6 +216,33 @@ pub(super) fn delete_rows(name: &DatasetName) -> String {
     )
 }
 
+/// Selects the first and the last id of the rows between two ids, `$1` and `$2`.
+pub(super) fn select_range(name: &DatasetName) -> String {
+    let table = table(name);
+    format!("SELECT min(_carga_id), max(_carga_id) FROM {table} WHERE _carga_id BETWEEN $1 AND $2")
+}
+
+/// Deletes the rows between two ids, `$1` and `$2`, that did not replace others.
+pub(super) fn delete_inserted(name: &DatasetName) -> String {
+    let table = table(name);
+    format!(
+        "DELETE FROM {table} WHERE _carga_id BETWEEN $1 AND $2
+             AND _carga_id NOT IN (SELECT id FROM previous_rows WHERE id BETWEEN $1 AND $2)"
+    )
+}
+
+/// Gives the rows between two ids, `$1` and `$2`, their previous values and their previous ids.
+pub(super) fn restore_rows(dataset: &UploadDataset) -> String {
+    format!(
+        "UPDATE OR ABORT {} AS t
+         SET _carga_id = p.previous_id, upload_id = p.previous_upload, {}
+         FROM previous_rows p
+         WHERE p.id BETWEEN $1 AND $2 AND t._carga_id = p.id",
+        table(&dataset.name),
+        previous_rows::assignments(&dataset.columns)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +281,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_unique() {
+        let json = br#"{"columns": [
+            {"name": "a\"", "type": "text"}, {"name": "b", "type": "date"}
+        ], "key": ["b", "a\""]}"#;
+        let definition = Definition::from_json(json).unwrap();
+        let [table, _] = create(&name(), &definition);
+        let table = words(&table);
+        assert!(
+            table.ends_with("VIRTUAL, UNIQUE (\"b\", \"a\"\"\"))"),
+            "{table}"
+        );
+    }
+
+    #[test]
     fn a_column_is_added_between_two_views() {
         let definition = definition();
         let added = &definition.typed_columns()[2..];
@@ -241,6 +318,7 @@ mod tests {
             ignored: Vec::new(),
             sources: vec![Some(0), Some(1), Some(2)],
             reject_limit: RejectLimit::default(),
+            merge: None,
         };
         assert!(words(&insert_rows(&dataset)).starts_with(
             "INSERT OR ABORT INTO \"datasets_a\"\"b\" (_carga_id, upload_id, \"id\"\"\", \"paid\", \"price\") \

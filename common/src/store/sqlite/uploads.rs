@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 use sqlx::{Sqlite, SqliteConnection};
 
-use super::{SqliteStore, datasets, now, rejects, time_text};
+use super::{SqliteStore, datasets, now, rejects, time_text, undoing};
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::sha256::Sha256;
 use crate::sqlite::{Database, call};
@@ -25,7 +25,8 @@ macro_rules! select_upload {
                     max(u.bytes_received, coalesce(l.bytes_received, 0)) AS bytes_received,
                     max(u.rows_read, coalesce(l.rows_read, 0)) AS rows_read,
                     max(u.rows_rejected, coalesce(l.rows_rejected, 0)) AS rows_rejected, u.rows_violating, u.blank_lines,
-                    u.batches_total, u.rows_inserted, u.sha256, u.duplicate_of, u.failure, u.cleanup_pending,
+                    u.batches_total, u.rows_inserted, u.rows_updated, u.rows_duplicate, u.sha256, u.duplicate_of, u.failure,
+                    u.cleanup_pending, u.is_reversible, u.undone,
                     (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
                     u.created_at, max(u.updated_at, coalesce(l.renewed_at, '')) AS updated_at, u.finished_at, u.expired_at,
                     (SELECT missing_since FROM upload_holds h WHERE h.upload_id = u.id AND u.status = 'processing') AS missing_since
@@ -148,22 +149,7 @@ impl UploadStore for SqliteStore {
     }
 
     async fn undo(&self, key: UploadKey) -> PortResult<bool> {
-        call("store.undo", async {
-            // `undone` belongs to the next epoch, since the status of this epoch is final.
-            let undone = sqlx::query(
-                "UPDATE uploads
-                 SET status = 'undone', epoch = epoch + 1, cleanup_pending = 1, archive_pending = 1,
-                     rows_inserted = NULL, updated_at = $3, finished_at = $3
-                 WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')",
-            )
-            .bind(key.id.to_string())
-            .bind(key.epoch.get())
-            .bind(now())
-            .execute(self.database.writer())
-            .await?;
-            Ok(undone.rows_affected() > 0)
-        })
-        .await
+        call("store.undo", undoing::undo(&self.database, key)).await
     }
 
     async fn same_content(&self, sha256: Sha256, except: UploadId) -> PortResult<Option<UploadId>> {
@@ -312,13 +298,15 @@ pub(super) async fn record_end(
     let violating = violating(connection, key).await?;
     let rejected = rejects::count(connection, key.id).await? - violating;
     // Figures that a client has already read must not go down. They came from the lease, or from
-    // the ledger, which may be ahead of the lease.
+    // the ledger, which may be ahead of the lease. Those of a sealed upload are exact.
     let ended = sqlx::query(
         "UPDATE uploads
          SET status = CASE WHEN $3 IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = 1, archive_pending = 1,
              rows_read = max(rows_read, $4,
                  coalesce((SELECT rows_read FROM upload_leases WHERE upload_id = $1), 0),
-                 coalesce((SELECT sum(rows) FROM batches WHERE upload_id = $1 AND epoch = $2), 0) + $7),
+                 CASE WHEN status = 'receiving'
+                      THEN coalesce((SELECT sum(rows) FROM batches WHERE upload_id = $1 AND epoch = $2), 0) + $7
+                      ELSE 0 END),
              rows_rejected = $7, rows_violating = $9,
              bytes_received = max(bytes_received, $5,
                  coalesce((SELECT bytes_received FROM upload_leases WHERE upload_id = $1), 0)),
@@ -365,5 +353,16 @@ pub(super) async fn find(database: &Database, id: UploadId) -> sqlx::Result<Opti
     sqlx::query_as(select_upload!("WHERE u.id = $1"))
         .bind(id.to_string())
         .fetch_optional(&database.readers)
+        .await
+}
+
+/// Finds an upload inside a transaction.
+pub(super) async fn find_in(
+    connection: &mut SqliteConnection,
+    id: UploadId,
+) -> sqlx::Result<Option<Upload>> {
+    sqlx::query_as(select_upload!("WHERE u.id = $1"))
+        .bind(id.to_string())
+        .fetch_optional(connection)
         .await
 }

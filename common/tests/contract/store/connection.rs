@@ -150,6 +150,7 @@ async fn calls_of_rows(store: &dyn Store, id: UploadId) -> Result<Calls> {
 async fn calls_of_maintenance(store: &dyn Store, id: UploadId) -> Result<Calls> {
     const HOUR: Duration = Duration::from_secs(3600);
     let removed = store.archive_removed(id);
+    let forget = store.forget_previous(HOUR);
     Ok(vec![
         ("leftovers", operation(store.leftovers(HOUR, HOUR).await)?),
         ("expire", operation(store.expire(first(id), HOUR).await)?),
@@ -162,6 +163,7 @@ async fn calls_of_maintenance(store: &dyn Store, id: UploadId) -> Result<Calls> 
             operation(store.fail_lost(first(id), HOUR).await)?,
         ),
         ("archive_removed", operation(removed.await)?),
+        ("forget_previous", operation(forget.await)?),
         ("ping", operation(store.ping().await)?),
         ("installation", operation(store.installation().await)?),
     ])

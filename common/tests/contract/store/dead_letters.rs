@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use carga_common::batch::BatchId;
-use carga_common::store::{Completion, DeadBatch, Parked};
+use carga_common::store::{Completed, Completion, DeadBatch, Parked};
 use carga_common::upload::{Status, UploadId};
 use futures::future::try_join;
 
@@ -89,6 +89,6 @@ pub(super) async fn an_upload_with_a_dead_letter_does_not_complete<F: StoreFixtu
         matches!(completion, Completion::Incomplete),
         "{completion:?}"
     );
-    ensure!(!store.complete(first(id)).await?);
+    ensure!(store.complete(first(id)).await? == Completed::No);
     check_status(store.as_ref(), id, Status::Processing).await
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use carga_common::store::Store;
+use carga_common::store::{Completed, Store};
 use carga_common::upload::{Status, UploadId};
 use futures::future::try_join_all;
 
@@ -131,7 +131,7 @@ pub(super) async fn a_lost_batch_that_appears_again_completes_its_upload<F: Stor
     store.mark_missing(&[first(id)]).await?;
     store_new(store, &sample::batches(id, 2, 5)?[1..]).await?;
     ensure!(!store.fail_lost(first(id), HOUR).await?);
-    ensure!(store.complete(first(id)).await?);
+    ensure!(store.complete(first(id)).await? == Completed::Yes);
     store.mark_missing(&[]).await?;
     ensure!(find(store, id).await?.missing_since.is_none());
     Ok(())

@@ -1,6 +1,7 @@
 //! The contract of the store.
 
 mod batches;
+mod checks;
 mod completion;
 mod connection;
 mod datasets;
@@ -18,11 +19,12 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use carga_common::dataset::{DatasetName, TypedColumn};
 use carga_common::store::{
-    ArchivedBatch, NewUpload, Removal, Seal, Store, StoreOutcome, StoredRow,
+    ArchivedBatch, Completed, NewUpload, Removal, Seal, Store, StoreOutcome, StoredRow,
 };
-use carga_common::upload::{Dialect, Failure, Status, Upload, UploadId};
+use carga_common::upload::{Dialect, Failure, UploadId};
 use jiff::Timestamp;
 
+use self::checks::{check_sample_rows, check_status, find, rows};
 use self::fixtures::{Postgres, Sqlite};
 use crate::sample::{self, first};
 use crate::suite::Fixture;
@@ -102,6 +104,7 @@ macro_rules! contract {
                     a_status_of_a_newer_build_keeps_the_dataset
                     a_deleted_dataset_leaves_no_table
                     a_deletion_and_a_new_upload_exclude_each_other
+                    rows_of_an_expired_merge_keep_the_dataset
                 }
                 rows {
                     typed_rows_are_stored_with_exactly_their_values
@@ -127,6 +130,33 @@ macro_rules! contract {
                 reject_limits {
                     an_upload_without_stored_rows_has_too_many_rejects
                     the_limit_of_rejected_rows_holds_for_violations
+                }
+                staging {
+                    staged_rows_are_nowhere_before_the_merge
+                    a_merge_waits_for_all_batches
+                    a_merge_with_too_many_rejects_changes_nothing
+                    a_staged_row_without_its_origin_is_invalid
+                    a_cancelled_upload_leaves_no_staged_row
+                }
+                merging {
+                    an_update_replaces_the_rows_that_have_the_same_key
+                    an_ignored_row_leaves_the_table_as_it_is
+                    an_atomic_upload_appends_its_rows_at_its_end
+                    an_empty_text_differs_from_null_in_a_merge
+                    a_column_that_the_file_lacks_keeps_its_values
+                    a_merge_rejects_rows_that_violate_a_constraint
+                    a_replaced_row_is_no_longer_read_with_its_upload
+                }
+                merging_with_removals {
+                    rows_to_be_removed_are_replaced_by_equal_rows
+                    rows_are_not_ignored_because_of_rows_to_be_removed
+                }
+                undoing {
+                    an_undone_merge_leaves_the_table_as_it_was
+                    an_undo_keeps_rows_that_changed_later
+                    an_undo_leaves_rows_that_a_constraint_keeps
+                    an_upload_whose_previous_values_are_forgotten_is_not_undone
+                    rows_of_a_merge_outlive_the_record_of_its_rows
                 }
             } }
             tests! { $fixture {
@@ -330,45 +360,7 @@ async fn complete(store: &dyn Store, batches: u32, per_batch: u32) -> Result<Upl
 /// Seals and completes an upload whose batches are all stored.
 async fn end_well(store: &dyn Store, id: UploadId, batches: u32, rows: u64) -> Result<()> {
     ensure!(store.seal(first(id), &seal(batches, rows)).await?);
-    ensure!(store.complete(first(id)).await?);
-    Ok(())
-}
-
-/// The upload; fails if it does not exist.
-async fn find(store: &dyn Store, id: UploadId) -> Result<Upload> {
-    let found = store.upload(id).await?;
-    anyhow::Context::context(found, "no such upload")
-}
-
-async fn check_status(store: &dyn Store, id: UploadId, expected: Status) -> Result<()> {
-    let status = find(store, id).await?.status;
-    ensure!(status == expected, "expected {expected}, found {status}");
-    Ok(())
-}
-
-/// The visible rows of an upload.
-async fn rows(store: &dyn Store, id: UploadId) -> Result<Vec<StoredRow>> {
-    let (mut rows, mut after_seq) = (Vec::new(), 0);
-    while let Some(page) = store.row_page(id, after_seq).await? {
-        rows.extend(page.rows);
-        after_seq = page.last_seq;
-    }
-    Ok(rows)
-}
-
-/// Checks that the visible rows are exactly the first `count` sample rows.
-async fn check_sample_rows(store: &dyn Store, id: UploadId, count: u64) -> Result<()> {
-    let sample = |row_number| StoredRow {
-        row_number,
-        fields: sample::cells(row_number).into_iter().map(Some).collect(),
-    };
-    let found = rows(store, id).await?;
-    ensure!(
-        found.len() as u64 == count,
-        "expected {count} rows, found {}",
-        found.len()
-    );
-    ensure!(found.into_iter().eq((1..=count).map(sample)));
+    ensure!(store.complete(first(id)).await? == Completed::Yes);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use carga_common::error::ErrorKind;
-use carga_common::store::{Store, StoredRow};
+use carga_common::store::{Completed, Store, StoredRow};
 use carga_common::upload::UploadId;
 
 use super::{
@@ -195,7 +195,7 @@ pub(super) async fn rows_are_visible_only_after_their_upload_ended_well<F: Store
     ensure!(rows(store.as_ref(), id).await?.is_empty(), "receiving");
     ensure!(store.seal(first(id), &seal(2, 20)).await?);
     ensure!(rows(store.as_ref(), id).await?.is_empty(), "processing");
-    ensure!(store.complete(first(id)).await?);
+    ensure!(store.complete(first(id)).await? == Completed::Yes);
     check_sample_rows(store.as_ref(), id, 20).await?;
 
     let failed = begin(store.as_ref()).await?;

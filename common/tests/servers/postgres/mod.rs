@@ -2,6 +2,7 @@
 
 mod errors;
 mod fence;
+mod merging;
 mod sessions;
 mod violations;
 

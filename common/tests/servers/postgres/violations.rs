@@ -82,6 +82,7 @@ async fn begin(store: &PostgresStore, rows: &[Cells]) -> Result<ArchivedBatch> {
         ignored: vec!["Note".to_owned()],
         sources: vec![Some(1), Some(2), Some(3)],
         reject_limit: RejectLimit::default(),
+        merge: None,
     };
     let upload = NewUpload {
         columns: ["Note", "Article", "Price", "Day"]

@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits};
 use carga_common::settings::SecretUrl;
 use carga_common::store::{
-    ArchivedBatch, NewUpload, PostgresSettings, PostgresStore, Seal, Store, StoreOutcome,
+    ArchivedBatch, Completed, NewUpload, PostgresSettings, PostgresStore, Seal, Store, StoreOutcome,
 };
 use carga_common::upload::{Dialect, UploadId, UploadKey};
 use carga_testkit::Scope;
@@ -94,7 +94,7 @@ async fn end_well(store: &dyn Store, id: UploadId) -> Result<()> {
         dialect: None,
     };
     ensure!(store.seal(UploadKey::first(id), &seal).await?);
-    ensure!(store.complete(UploadKey::first(id)).await?);
+    ensure!(store.complete(UploadKey::first(id)).await? == Completed::Yes);
     Ok(())
 }
 

@@ -26,9 +26,10 @@ fn view(name: &DatasetName) -> String {
 pub(super) fn create(name: &DatasetName, definition: &Definition) -> Vec<String> {
     let table = table(name.as_str());
     let columns: String = definition.columns.iter().map(declaration).collect();
+    let key = primary_key(&definition.key);
     vec![
         format!(
-            "CREATE TABLE {table} ({columns}upload_id uuid NOT NULL, row_number bigint NOT NULL) {STORAGE}"
+            "CREATE TABLE {table} ({columns}upload_id uuid NOT NULL, row_number bigint NOT NULL{key}) {STORAGE}"
         ),
         format!("CREATE INDEX ON {table} {INDEX}"),
         // Without OR REPLACE, so that a view of this name that somebody else has made is an error.
@@ -72,11 +73,23 @@ pub(super) fn delete(name: &DatasetName) -> [String; 2] {
 
 /// The rows of uploads that ended well. The columns are in the order of the table, so that columns
 /// which are added later become the last ones. Postgres cannot replace a view otherwise.
+///
+/// The rows of a merged upload stay in the table when the upload expires.
 fn visible_rows(table: &str) -> String {
     format!(
         "SELECT r.* FROM {table} r JOIN uploads u ON u.id = r.upload_id
-         WHERE u.status IN ('completed', 'partial') AND u.expired_at IS NULL"
+         WHERE u.status IN ('completed', 'partial')
+           AND (u.expired_at IS NULL OR u.dataset ->> 'merge' IS NOT NULL)"
     )
+}
+
+/// The constraint on the key, behind the columns of a table.
+fn primary_key(key: &[String]) -> String {
+    if key.is_empty() {
+        return String::new();
+    }
+    let key: Vec<String> = key.iter().map(|name| quote_identifier(name)).collect();
+    format!(", PRIMARY KEY ({})", key.join(", "))
 }
 
 fn declaration(column: &ColumnDefinition) -> String {
@@ -129,6 +142,18 @@ mod tests {
         for (statement, start) in statements.iter().zip(starts) {
             assert!(statement.starts_with(start), "{statement}");
         }
+    }
+
+    #[test]
+    fn the_key_of_a_dataset_is_the_primary_key_of_its_table() {
+        let definition = br#"{ "key": ["shop", "a\"b"], "columns": [
+            { "name": "a\"b", "type": "text" },
+            { "name": "shop", "type": "integer" }
+        ] }"#;
+        let definition = Definition::from_json(definition).unwrap();
+        let table = &create(&name("sales"), &definition)[0];
+        let expected = "row_number bigint NOT NULL, PRIMARY KEY (\"shop\", \"a\"\"b\")) WITH (";
+        assert!(table.contains(expected), "{table}");
     }
 
     #[test]

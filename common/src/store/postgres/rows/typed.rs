@@ -5,7 +5,7 @@ use sqlx::{Connection, PgConnection, Postgres};
 use super::{READ_BY_INDEX, Row, stored_row};
 use crate::dataset::{ColumnType, TypedColumn, quote_identifier};
 use crate::store::StoredRow;
-use crate::store::paging::LedgerRange;
+use crate::store::paging::{Found, LedgerRange};
 use crate::store::postgres::datasets;
 use crate::store::sql::signed;
 use crate::upload::{UploadDataset, UploadId};
@@ -13,13 +13,18 @@ use crate::upload::{UploadDataset, UploadId};
 /// Makes the text of a float exact, whatever the default of the database or the role is.
 const EXACT_FLOATS: &str = "SELECT set_config('extra_float_digits', '1', true)";
 
+/// Whether an upload keeps its rows. `$1`: the id.
+const KEEPS_ROWS: &str = "SELECT EXISTS (
+    SELECT FROM uploads
+    WHERE id = $1 AND status IN ('completed', 'partial') AND expired_at IS NULL)";
+
 /// The rows of a page.
 pub(super) async fn rows(
     connection: &mut PgConnection,
     id: UploadId,
     dataset: &UploadDataset,
     range: &LedgerRange,
-) -> sqlx::Result<Vec<StoredRow>> {
+) -> sqlx::Result<Found> {
     let mut transaction = connection.begin().await?;
     for setting in [READ_BY_INDEX, EXACT_FLOATS] {
         sqlx::query(setting).execute(&mut *transaction).await?;
@@ -33,13 +38,21 @@ pub(super) async fn rows(
         .bind(signed(range.rows))
         .fetch_all(&mut *transaction)
         .await?;
+    // The status is read after the rows. If the upload keeps its rows now, it kept them then.
+    let keeps_rows: bool = sqlx::query_scalar(KEEPS_ROWS)
+        .bind(id.as_uuid())
+        .fetch_one(&mut *transaction)
+        .await?;
     transaction.commit().await?;
+    if !keeps_rows {
+        return Ok(Found::Removed);
+    }
     let mut rows: Vec<StoredRow> = found
         .into_iter()
         .map(stored_row)
         .collect::<Result<_, _>>()?;
     rewrite_floats(&mut rows, &dataset.columns);
-    Ok(rows)
+    Ok(Found::Dataset(rows))
 }
 
 /// The statement for one page. `$1` to `$4`: id of the upload, first and last row number, count of
@@ -118,6 +131,7 @@ mod tests {
             ignored: Vec::new(),
             sources: Vec::new(),
             reject_limit: RejectLimit::default(),
+            merge: None,
         };
         let page = page(&dataset);
         let start = "SELECT row_number, ARRAY[\"sku\", \"a\"\"b\"::text, \

@@ -3,6 +3,8 @@
 //! The conditions here must hold for violating rows only. A condition that misses a violating row
 //! costs time, since the row is then found by `splitting`.
 
+use std::collections::HashMap;
+
 use sqlx::PgConnection;
 
 use super::fault::Fault;
@@ -11,11 +13,11 @@ use crate::store::postgres::datasets::{self, sql_type};
 use crate::upload::UploadDataset;
 
 /// The name of a staged row's table in conditions.
-pub(super) const STAGED: &str = "s";
+pub(in crate::store::postgres) const STAGED: &str = "s";
 
 /// How the rows that violate a constraint are found among the staged rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Search {
+pub(in crate::store::postgres) enum Search {
     /// The rows for which this SQL condition is true.
     Condition(String),
     /// The rows with a partner that has the same values in these columns. The names are quoted.
@@ -25,12 +27,13 @@ pub(super) enum Search {
 /// Whether a row that is read from the staging table is the same as a row that is sent by COPY. So
 /// no rule or trigger changes it, and the columns have the types of the definition.
 ///
-/// `$1` to `$3`: the table, the names of its columns and their types. In `tgtype`, 5 stands for
-/// INSERT triggers FOR EACH ROW. Those that run afterwards may refuse a row, too.
+/// `$1` to `$4`: the table, the names of its columns, their types, and the events of triggers. In
+/// `tgtype`, 1 stands for triggers FOR EACH ROW. Those that run afterwards may refuse a row, too.
 const IS_PLAIN: &str = "SELECT NOT c.relhasrules AND c.relkind = 'r'
         AND NOT EXISTS (
             SELECT FROM pg_trigger t
-            WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype::int & 5 = 5)
+            WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+              AND t.tgtype::int & 1 = 1 AND t.tgtype::int & $4 <> 0)
         AND NOT EXISTS (
             SELECT FROM unnest($2::text[], $3::text[]) AS declared (name, kind)
             WHERE NOT EXISTS (
@@ -92,10 +95,16 @@ const FOREIGN_KEY: &str =
       AND f.confmatchtype = 's' AND f.confrelid <> f.conrelid AND NOT p.relrowsecurity
     ORDER BY key.place";
 
-/// Whether rows can be stored from the staging table as they would be by COPY.
-pub(super) async fn is_plain(
+/// The events of triggers in `tgtype`.
+pub(in crate::store::postgres) const INSERT: i32 = 4;
+pub(in crate::store::postgres) const INSERT_OR_UPDATE: i32 = 4 | 16;
+
+/// Whether rows can be stored from the staging table as they would be by COPY. `events` are the
+/// events whose triggers could change them.
+pub(in crate::store::postgres) async fn is_plain(
     connection: &mut PgConnection,
     dataset: &UploadDataset,
+    events: i32,
 ) -> sqlx::Result<bool> {
     let names: Vec<String> = dataset.columns.iter().map(|it| it.name.clone()).collect();
     let kinds: Vec<&'static str> = dataset.columns.iter().map(|it| sql_type(it.kind)).collect();
@@ -103,13 +112,48 @@ pub(super) async fn is_plain(
         .bind(table(dataset))
         .bind(names)
         .bind(kinds)
+        .bind(events)
         .fetch_optional(connection)
         .await?;
     Ok(is_plain.unwrap_or(false))
 }
 
-/// The column of a constraint or unique index that has only one.
-pub(super) async fn only_column(
+/// The only column of each constraint or unique index that was looked up.
+#[derive(Debug, Default)]
+pub(in crate::store::postgres) struct OnlyColumns(HashMap<String, Option<String>>);
+
+impl OnlyColumns {
+    /// Sets the column at fault if the server does not name one and the constraint has only one.
+    pub(in crate::store::postgres) async fn name_column(
+        &mut self,
+        connection: &mut PgConnection,
+        dataset: &UploadDataset,
+        fault: &mut Fault,
+    ) -> sqlx::Result<()> {
+        let Fault {
+            violation,
+            is_of_table,
+            ..
+        } = fault;
+        let (None, Some(constraint), true) =
+            (&violation.column, &violation.constraint, *is_of_table)
+        else {
+            return Ok(());
+        };
+        let known = match self.0.get(constraint) {
+            Some(known) => known.clone(),
+            None => {
+                let found = only_column(connection, dataset, constraint).await?;
+                self.0.insert(constraint.clone(), found.clone());
+                found
+            }
+        };
+        violation.column = known;
+        Ok(())
+    }
+}
+
+async fn only_column(
     connection: &mut PgConnection,
     dataset: &UploadDataset,
     constraint: &str,
@@ -123,7 +167,7 @@ pub(super) async fn only_column(
 
 /// How all staged rows that violate the same constraint are found. `None` if they must be found one
 /// by one.
-pub(super) async fn search(
+pub(in crate::store::postgres) async fn search(
     connection: &mut PgConnection,
     dataset: &UploadDataset,
     fault: &Fault,
@@ -225,7 +269,7 @@ async fn orphan(
 }
 
 /// Joins conditions that must all be true.
-pub(super) fn all(conditions: impl Iterator<Item = String>) -> String {
+pub(in crate::store::postgres) fn all(conditions: impl Iterator<Item = String>) -> String {
     let conditions: Vec<String> = conditions.collect();
     conditions.join(" AND ")
 }

@@ -14,18 +14,21 @@ const SCHEMA: &str = "datasets";
 
 /// An error that a row causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) violation: Violation,
+pub(in crate::store::postgres) struct Fault {
+    pub(in crate::store::postgres) violation: Violation,
     /// The position of the row among those of the COPY, from 0, if the error names it.
-    pub(super) row: Option<usize>,
+    pub(in crate::store::postgres) row: Option<usize>,
     /// Whether the constraint belongs to the table of the dataset. It may also belong to a domain,
     /// or to another table that a trigger writes to.
-    pub(super) is_of_table: bool,
+    pub(in crate::store::postgres) is_of_table: bool,
 }
 
 impl Fault {
     /// Returns `None` for an error that no row causes.
-    pub(super) fn of(error: &sqlx::Error, dataset: &UploadDataset) -> Option<Self> {
+    pub(in crate::store::postgres) fn of(
+        error: &sqlx::Error,
+        dataset: &UploadDataset,
+    ) -> Option<Self> {
         if let sqlx::Error::Encode(reason) = error
             && let Some(left_out) = reason.downcast_ref::<LeftOut>()
         {
@@ -47,7 +50,7 @@ impl Fault {
 }
 
 /// Whether a row may violate a constraint because of another row. A trigger may read other rows.
-pub(super) fn depends_on_others(violation: &Violation) -> bool {
+pub(in crate::store::postgres) fn depends_on_others(violation: &Violation) -> bool {
     matches!(
         violation.code,
         "unique_violation" | "exclusion_violation" | "trigger_exception"
@@ -75,7 +78,7 @@ impl LeftOut {
 }
 
 /// Fails if the table has taken fewer rows than it was given. [`Fault::of`] knows the error.
-pub(super) fn check_taken(given: u64, taken: u64) -> sqlx::Result<()> {
+pub(in crate::store::postgres) fn check_taken(given: u64, taken: u64) -> sqlx::Result<()> {
     match taken < given {
         true => Err(sql::invalid(LeftOut)),
         false => Ok(()),
@@ -97,12 +100,11 @@ struct Report<'a> {
 impl Report<'_> {
     fn fault(self, table: &str) -> Option<Fault> {
         let line = self.context.and_then(|context| Line::of(context, table));
-        let (code, row) = match (self.sqlstate, line) {
-            // A row exceeds a limit of the server, such as the size of an entry in an index. The
-            // server may name the last row that it has read, so the row must be searched for.
-            (PROGRAM_LIMIT, Some(_)) => ("data_exception", None),
-            _ => (reject_code(self.sqlstate)?, line.map(|line| line.row)),
-        };
+        let code = reject_code(self.sqlstate)?;
+        // At a limit, the server may name the last row that it has read, so the row must be
+        // searched for.
+        let is_named = self.sqlstate != PROGRAM_LIMIT;
+        let row = line.filter(|_| is_named).map(|line| line.row);
         let is_of_table = self.schema == Some(SCHEMA) && self.table == Some(table);
         // The column of another table is not a column of the row.
         let own_column = self.column.filter(|_| is_of_table || self.table.is_none());
@@ -128,6 +130,8 @@ fn reject_code(sqlstate: &str) -> Option<&'static str> {
         "23505" => Some("unique_violation"),
         "23514" => Some("check_violation"),
         "23P01" => Some("exclusion_violation"),
+        // A value that is too large for an index, or a row that is too large for the table.
+        PROGRAM_LIMIT => Some("data_exception"),
         // An exception that a trigger raises.
         "P0001" => Some("trigger_exception"),
         // In order: a binary value of another type, because the type of a column was changed by
@@ -221,6 +225,7 @@ mod tests {
             ("23P01", Some("exclusion_violation")),
             ("23001", Some("constraint_violation")),
             ("22003", Some("data_exception")),
+            ("54000", Some("data_exception")),
             ("P0001", Some("trigger_exception")),
             ("22P03", None),
             ("22021", None),
@@ -283,7 +288,7 @@ mod tests {
             context: None,
             ..report
         };
-        assert_eq!(unnamed.fault("sales"), None);
+        assert_eq!(unnamed.fault("sales"), Some(fault));
     }
 
     #[test]
@@ -295,6 +300,7 @@ mod tests {
             ignored: Vec::new(),
             sources: Vec::new(),
             reject_limit: RejectLimit::default(),
+            merge: None,
         };
         assert!(check_taken(3, 3).is_ok());
         let error = check_taken(3, 2).unwrap_err();

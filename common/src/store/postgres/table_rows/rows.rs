@@ -130,6 +130,7 @@ mod tests {
             ignored: Vec::new(),
             sources: vec![Some(0)],
             reject_limit: RejectLimit::default(),
+            merge: None,
         }
     }
 

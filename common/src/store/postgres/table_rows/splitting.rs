@@ -1,11 +1,28 @@
 //! Divides rows into ranges until every violating row is found.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 
 use super::fault::{Fault, depends_on_others};
 use super::{TableWriter, rows};
+use crate::store::sql;
+
+/// How long a merge, or an undo of one, may look for rows that the table refuses.
+const LONGEST: Duration = Duration::from_secs(10 * 60);
+
+/// Fails with this reason if a merge or an undo has begun too long ago. Another attempt would take
+/// as long, so the error is *invalid*.
+pub(in crate::store::postgres) fn check_duration(
+    started: Instant,
+    reason: &'static str,
+) -> sqlx::Result<()> {
+    match started.elapsed() > LONGEST {
+        true => Err(sql::invalid(reason)),
+        false => Ok(()),
+    }
+}
 
 /// Sends the rows that are left as ranges, each in one COPY. A range that fails is divided at the
 /// row that the error names, or in the middle. A row that fails alone violates a constraint.
@@ -32,7 +49,7 @@ pub(super) async fn store(
 
 /// The ranges that must still be sent.
 #[derive(Debug)]
-struct Split {
+pub(in crate::store::postgres) struct Split {
     /// The next range is the last one here.
     waiting: Vec<Range<usize>>,
     /// The most rows of a range. Every error costs the rows of its range, so this is about twice
@@ -41,7 +58,7 @@ struct Split {
 }
 
 impl Split {
-    fn new(rows: usize) -> Self {
+    pub(in crate::store::postgres) fn new(rows: usize) -> Self {
         let all = 0..rows;
         Self {
             max_rows: rows,
@@ -49,7 +66,7 @@ impl Split {
         }
     }
 
-    fn next_range(&mut self) -> Option<Range<usize>> {
+    pub(in crate::store::postgres) fn next_range(&mut self) -> Option<Range<usize>> {
         let range = self.waiting.pop()?;
         if range.len() <= self.max_rows {
             return Some(range);
@@ -60,7 +77,7 @@ impl Split {
     }
 
     /// Records that a range was stored.
-    fn succeed(&mut self, range: &Range<usize>) {
+    pub(in crate::store::postgres) fn succeed(&mut self, range: &Range<usize>) {
         if range.len() >= self.max_rows {
             self.max_rows = self.max_rows.saturating_mul(2);
         }
@@ -71,7 +88,7 @@ impl Split {
     ///
     /// If the violation depends on other rows, the rows before it are stored first, since they may
     /// violate a constraint themselves.
-    fn fail(
+    pub(in crate::store::postgres) fn fail(
         &mut self,
         range: Range<usize>,
         row: Option<usize>,

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use sqlx::{Executor, PgConnection, Postgres};
 use uuid::Uuid;
 
-use super::constraints::{self, STAGED, Search, all};
+use super::constraints::{self, INSERT, STAGED, Search, all};
 use super::fault::{Fault, PROGRAM_LIMIT, check_taken};
 use super::{BEGIN, KEEP, TableWriter, UNDO, copy};
 use crate::dataset::quote_identifier;
@@ -48,7 +48,9 @@ pub(super) async fn store(
     writer: &mut TableWriter<'_>,
 ) -> sqlx::Result<()> {
     let dataset = writer.dataset();
-    if !constraints::is_plain(connection, dataset).await? || !create(connection, dataset).await? {
+    if !constraints::is_plain(connection, dataset, INSERT).await?
+        || !create(connection, dataset).await?
+    {
         return Ok(());
     }
     if fill(connection, writer).await? {
@@ -132,7 +134,7 @@ impl Staging {
             if let Err(error) = &inserted
                 && has_code(error, &[PROGRAM_LIMIT])
             {
-                // Only a COPY says that a row is the cause.
+                // The row must be searched for.
                 connection.execute(UNDO).await?;
                 break;
             }
@@ -350,6 +352,7 @@ mod tests {
             ignored: Vec::new(),
             sources: vec![Some(0)],
             reject_limit: RejectLimit::default(),
+            merge: None,
         }
     }
 

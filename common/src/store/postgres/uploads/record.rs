@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::dataset::DatasetName;
 use crate::store::UploadQuery;
 use crate::store::sql;
-use crate::upload::{Dialect, Failure, Status, Upload, UploadDataset, UploadId};
+use crate::upload::{Dialect, Failure, Status, UndoneRows, Upload, UploadDataset, UploadId};
 
 /// Selects uploads with their leases, which have the current figures of receiving uploads. It is a
 /// macro so that the text of each query is static.
@@ -21,7 +21,7 @@ macro_rules! select_upload {
                     GREATEST(u.bytes_received, l.bytes_received) AS bytes_received,
                     GREATEST(u.rows_read, l.rows_read) AS rows_read,
                     GREATEST(u.rows_rejected, l.rows_rejected) AS rows_rejected, u.rows_violating, u.blank_lines,
-                    u.batches_total, u.rows_inserted, u.sha256, u.duplicate_of, u.failure, u.cleanup_pending,
+                    u.batches_total, u.rows_inserted, u.rows_updated, u.rows_duplicate, u.is_reversible, u.undone, u.sha256, u.duplicate_of, u.failure, u.cleanup_pending,
                     (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
                     u.created_at, GREATEST(u.updated_at, l.renewed_at) AS updated_at, u.finished_at, u.expired_at,
                     (SELECT missing_since FROM upload_holds h WHERE h.upload_id = u.id AND u.status = 'processing') AS missing_since
@@ -41,6 +41,7 @@ impl FromRow<'_, PgRow> for Upload {
         let missing_since: Option<SqlTimestamp> = row.try_get("missing_since")?;
         let sha256: Option<Vec<u8>> = row.try_get("sha256")?;
         let failure: Option<Json<Failure>> = row.try_get("failure")?;
+        let undone: Option<Json<UndoneRows>> = row.try_get("undone")?;
         let dialect: Json<Dialect> = row.try_get("dialect")?;
         let dataset: Option<Json<UploadDataset>> = row.try_get("dataset")?;
         let count = |name| sql::count(name, row.try_get::<i64, _>(name)?);
@@ -69,12 +70,16 @@ impl FromRow<'_, PgRow> for Upload {
                 .transpose()?,
             batches_dead: count("batches_dead")?,
             rows_inserted: maybe_count("rows_inserted")?,
+            rows_updated: maybe_count("rows_updated")?,
+            rows_duplicate: maybe_count("rows_duplicate")?,
             sha256: sha256
                 .map(|bytes| sql::digest("sha256", bytes))
                 .transpose()?,
             duplicate_of: duplicate_of.map(UploadId::from),
             failure: failure.map(|failure| failure.0),
             cleanup_pending: row.try_get("cleanup_pending")?,
+            is_reversible: row.try_get("is_reversible")?,
+            undone: undone.map(|undone| undone.0),
             created_at: time("created_at")?,
             updated_at: time("updated_at")?,
             finished_at: finished_at.map(|time| time.to_jiff()),

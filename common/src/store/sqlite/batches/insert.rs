@@ -9,7 +9,9 @@ use sqlx::{Sqlite, SqliteConnection};
 use super::{Known, typed_rows};
 use crate::batch::Batch;
 use crate::store::sql::{self, signed};
+use crate::store::sqlite::constraints::check_taken;
 use crate::store::sqlite::{first_id, typed_tables};
+use crate::store::violations::origin_json;
 
 /// A row number takes the low 36 bits of a row's id.
 const ROW_NUMBER_LIMIT: u64 = 1 << 36;
@@ -35,6 +37,8 @@ pub(super) struct Insert<'a> {
     statement: Cow<'static, str>,
     /// Each row as the JSON between the brackets of its list of cells.
     rows: Vec<&'a [u8]>,
+    /// The JSON text behind the cells of each staged row; empty for other rows.
+    origins: Vec<String>,
     /// The upload's number in the ids of its rows.
     number: i64,
     /// The id of an upload whose rows go into the table of a dataset.
@@ -52,10 +56,15 @@ pub(super) async fn rows(
     check(batch, upload)?;
     let rows: Vec<&[u8]> = batch.rows_json().collect();
     let (number, runs) = (upload.number, runs(batch));
-    let Some(dataset) = &upload.dataset else {
+    let typed = upload.dataset.as_ref();
+    let Some(dataset) = typed.filter(|dataset| !dataset.is_staged()) else {
         let insert = Insert {
             statement: Cow::Borrowed(INSERT_ROWS),
             rows,
+            origins: match typed {
+                Some(_) => origins(batch)?,
+                None => Vec::new(),
+            },
             number,
             typed: None,
         };
@@ -67,6 +76,7 @@ pub(super) async fn rows(
     let insert = Insert {
         statement: Cow::Owned(typed_tables::insert_rows(dataset)),
         rows,
+        origins: Vec::new(),
         number,
         typed: Some(batch.id.upload.id.to_string()),
     };
@@ -75,6 +85,18 @@ pub(super) async fn rows(
         typed_rows::reject(connection, batch, (number, dataset), &violations).await?;
     }
     Ok(violations.len() as u32)
+}
+
+/// The positions of the rows in their file, each as JSON in a JSON text. Without them, the merge
+/// could not report a row that violates a constraint.
+fn origins(batch: &Batch) -> sqlx::Result<Vec<String>> {
+    if batch.row_count() == 0 {
+        return Ok(Vec::new());
+    }
+    let indexes: Vec<usize> = (0..batch.row_count()).collect();
+    let origins = batch.origins(&indexes).map_err(sql::invalid)?;
+    let text = |origin| serde_json::to_string(&origin_json(origin)).map_err(sql::invalid);
+    origins.iter().map(text).collect()
 }
 
 fn runs(batch: &Batch) -> Vec<Run> {
@@ -96,23 +118,32 @@ impl Insert<'_> {
     /// The statement also gets the offset and the length of each row. Otherwise SQLite would parse
     /// the JSON and serialise every row again.
     ///
-    /// Returns whether all rows are inserted. A trigger can leave a row out without an error.
+    /// Fails if a trigger leaves a row out.
     pub(super) async fn run(
         &self,
         connection: &mut SqliteConnection,
         run: Run,
-    ) -> sqlx::Result<bool> {
-        let run_rows = &self.rows[run.index..run.index + run.count];
-        let bytes: usize = run_rows.iter().map(|row| row.len() + 2).sum();
-        let mut rows = Vec::with_capacity(bytes);
+    ) -> sqlx::Result<()> {
+        let indexes = run.index..run.index + run.count;
+        let origins = self.origins.get(indexes.clone()).unwrap_or_default();
+        let run_rows = &self.rows[indexes];
+        let cell_bytes: usize = run_rows.iter().map(|row| row.len() + 2).sum();
+        let origin_bytes: usize = origins.iter().map(|origin| origin.len() + 1).sum();
+        let mut rows = Vec::with_capacity(cell_bytes + origin_bytes);
         let mut spans = String::with_capacity(18 * run.count);
-        for row in run_rows {
-            let span = (rows.len() + 1) << 32 | (row.len() + 2);
-            spans.push(if spans.is_empty() { '[' } else { ',' });
-            let _: std::fmt::Result = write!(spans, "{span}");
+        for (index, row) in run_rows.iter().enumerate() {
+            let start = rows.len();
             rows.push(b'[');
             rows.extend_from_slice(row);
+            if let Some(origin) = origins.get(index) {
+                rows.push(b',');
+                rows.extend_from_slice(origin.as_bytes());
+            }
             rows.push(b']');
+            // SQLite counts from 1.
+            let span = (start + 1) << 32 | (rows.len() - start);
+            spans.push(if spans.is_empty() { '[' } else { ',' });
+            let _: std::fmt::Result = write!(spans, "{span}");
         }
         spans.push(']');
         let mut insert = sqlx::query::<Sqlite>(&self.statement)
@@ -123,7 +154,7 @@ impl Insert<'_> {
             insert = insert.bind(id.as_str());
         }
         let inserted = insert.execute(connection).await?.rows_affected();
-        Ok(inserted == run.count as u64)
+        check_taken(run.count as u64, inserted)
     }
 }
 

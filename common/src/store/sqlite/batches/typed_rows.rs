@@ -1,10 +1,10 @@
 //! Inserts the rows of a batch into the table of a dataset, and finds the rows that violate a
 //! constraint of the table.
 //!
-//! SQLite names the constraint, and not the row. So rows that cannot be inserted together are
-//! halved until each violating row is alone. The halves are inserted in the order of the file, so
-//! that of two rows with the same unique value the first is stored. A trigger with `RAISE(IGNORE)`
-//! leaves a row out without an error, and this row is found in the same way.
+//! Rows that cannot be inserted together are halved, as in [`dividing`]. The halves are inserted
+//! in the order of the file, so that of two rows with the same unique value the first is stored. A
+//! trigger with `RAISE(IGNORE)` leaves a row out without an error, and this row is found in the
+//! same way.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use sqlx::types::Json;
 use super::insert::{Insert, Run};
 use crate::batch::Batch;
 use crate::store::sql::invalid;
-use crate::store::sqlite::{constraints, rejects};
+use crate::store::sqlite::{dividing, rejects};
 use crate::store::violations::{Violation, rejected_rows};
 use crate::upload::UploadDataset;
 
@@ -97,45 +97,22 @@ impl Run {
 
 /// Inserts these rows, or none of them if one violates a constraint or is left out by a trigger.
 /// Returns the violation.
-///
-/// The savepoint undoes what a trigger with `RAISE(FAIL)` leaves behind. `RAISE(ROLLBACK)` ends the
-/// whole transaction, so the savepoint is gone, and the group cannot be stored.
 async fn insert_together(
     connection: &mut SqliteConnection,
     insert: &Insert<'_>,
     runs: &[Run],
     dataset: &UploadDataset,
 ) -> sqlx::Result<Option<Violation>> {
-    execute(connection, "SAVEPOINT carga_rows").await?;
-    let mut inserted = Ok(true);
+    dividing::begin(connection).await?;
+    let mut inserted = Ok(());
     for run in runs {
         inserted = insert.run(connection, *run).await;
-        if !matches!(inserted, Ok(true)) {
+        if inserted.is_err() {
             break;
         }
     }
-    let violation = match inserted {
-        Ok(true) => None,
-        Ok(false) => {
-            execute(connection, "ROLLBACK TO carga_rows").await?;
-            Some(constraints::left_out())
-        }
-        Err(error) => {
-            let violation = constraints::violation(&error, dataset);
-            let undone = execute(connection, "ROLLBACK TO carga_rows").await;
-            if violation.is_none() || undone.is_err() {
-                return Err(error);
-            }
-            violation
-        }
-    };
-    execute(connection, "RELEASE carga_rows").await?;
-    Ok(violation)
-}
-
-async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> sqlx::Result<()> {
-    sqlx::query(statement).execute(connection).await?;
-    Ok(())
+    let inserted = dividing::end(connection, inserted, dataset).await?;
+    Ok(inserted.err())
 }
 
 /// Writes the rejected rows of a batch. The upload is given by its number and its dataset.

@@ -8,7 +8,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
 use crate::store::sql;
-use crate::upload::{Dialect, Failure, Upload, UploadDataset};
+use crate::upload::{Dialect, Failure, UndoneRows, Upload, UploadDataset};
 
 impl FromRow<'_, SqliteRow> for Upload {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
@@ -19,6 +19,7 @@ impl FromRow<'_, SqliteRow> for Upload {
         };
         let sha256: Option<Vec<u8>> = row.try_get("sha256")?;
         let failure: Option<Json<Failure>> = row.try_get("failure")?;
+        let undone: Option<Json<UndoneRows>> = row.try_get("undone")?;
         let dialect: Json<Dialect> = row.try_get("dialect")?;
         let columns: Json<Vec<String>> = row.try_get("columns")?;
         let dataset: Option<Json<UploadDataset>> = row.try_get("dataset")?;
@@ -42,12 +43,16 @@ impl FromRow<'_, SqliteRow> for Upload {
                 .transpose()?,
             batches_dead: count("batches_dead")?,
             rows_inserted: maybe_count("rows_inserted")?,
+            rows_updated: maybe_count("rows_updated")?,
+            rows_duplicate: maybe_count("rows_duplicate")?,
             sha256: sha256
                 .map(|bytes| sql::digest("sha256", bytes))
                 .transpose()?,
             duplicate_of: maybe_parsed(row, "duplicate_of")?,
             failure: failure.map(|failure| failure.0),
             cleanup_pending: row.try_get("cleanup_pending")?,
+            is_reversible: row.try_get("is_reversible")?,
+            undone: undone.map(|undone| undone.0),
             created_at: parsed(row, "created_at")?,
             updated_at: parsed(row, "updated_at")?,
             finished_at: maybe_parsed(row, "finished_at")?,

@@ -1,8 +1,12 @@
 //! The promises of `DatasetStore`, and those of the other subjects for uploads of a dataset.
 
 pub(super) mod definitions;
+pub(super) mod merging;
+pub(super) mod merging_with_removals;
 pub(super) mod reject_limits;
 pub(super) mod rows;
+pub(super) mod staging;
+pub(super) mod undoing;
 pub(super) mod use_by_uploads;
 mod values;
 pub(super) mod violations;
@@ -53,6 +57,7 @@ fn new_typed_upload(id: UploadId, name: &DatasetName, definition: &Definition) -
         ignored: vec!["a column of the file".to_owned()],
         sources: vec![None; definition.columns.len()],
         reject_limit: RejectLimit::default(),
+        merge: None,
     };
     NewUpload {
         dataset: Some(dataset),

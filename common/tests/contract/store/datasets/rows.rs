@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use carga_common::dataset::{ColumnType, Definition, TypedColumn};
 use carga_common::error::ErrorKind;
-use carga_common::store::{Store, StoreOutcome};
+use carga_common::store::{Completed, Store, StoreOutcome};
 use carga_common::typed::RowWidth;
 use carga_common::upload::UploadId;
 use serde_json::{Value, json};
@@ -275,7 +275,7 @@ pub(crate) async fn rows_of_a_typed_upload_are_visible_only_after_it_ended_well<
     check_visible(fixture, store, id, 0).await?;
     ensure!(store.seal(first(id), &seal(1, 20)).await?);
     check_visible(fixture, store, id, 0).await?;
-    ensure!(store.complete(first(id)).await?);
+    ensure!(store.complete(first(id)).await? == Completed::Yes);
     check_visible(fixture, store, id, 20).await?;
 
     // The rows of an expired upload are hidden before they are removed.

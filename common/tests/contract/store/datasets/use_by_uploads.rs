@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use carga_common::dataset::DatasetName;
+use carga_common::dataset::{DatasetName, Mode};
 use carga_common::error::ErrorKind;
 use carga_common::store::{DeleteOutcome, PutOutcome, Store, UploadQuery};
 use carga_common::upload::{Status, UploadId};
 use futures::future::join;
 use serde_json::json;
 
+use super::merging::{create_dataset, merge};
 use super::{
     batches, begin, complete, count, create, definition, name, new_typed_upload, sample_cells,
     sample_definition,
@@ -210,6 +211,27 @@ pub(crate) async fn a_status_of_a_newer_build_keeps_the_dataset<F: StoreFixture>
     let newer = format!("UPDATE uploads SET status = 'archived' WHERE id = '{id}'");
     fixture.execute(&newer).await?;
     check_uses(store, &name, 1).await
+}
+
+pub(crate) async fn rows_of_an_expired_merge_keep_the_dataset<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let handle = fixture.open().await?;
+    let store = handle.as_ref();
+    let name = name("sales")?;
+    create_dataset(store).await?;
+    let row = |sku| (sku, Some("1"), None);
+    let id = merge(store, Mode::Update, &[row("a"), row("b")]).await?;
+    expire(fixture, store, id).await?;
+    remove_all(store, id).await?;
+    ensure!(count(fixture, Relation::View, &name).await? == 2);
+    check_uses(store, &name, 1).await?;
+    // Such an upload cannot be undone, but its rows can be deleted by hand.
+    let delete = format!("DELETE FROM {}", F::table(&name));
+    fixture.execute(&delete).await?;
+    let deleted = store.delete_dataset(&name).await?;
+    ensure!(deleted == DeleteOutcome::Deleted, "{deleted:?}");
+    Ok(())
 }
 
 pub(crate) async fn a_deleted_dataset_leaves_no_table<F: StoreFixture>(fixture: &F) -> Result<()> {

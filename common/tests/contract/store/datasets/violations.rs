@@ -4,7 +4,9 @@ use anyhow::{Result, ensure};
 use carga_common::error::ErrorKind;
 use carga_common::progress::{Counters, StoredBatch};
 use carga_common::rejects::RejectedRow;
-use carga_common::store::{ArchivedBatch, Completion, NewUpload, Seal, Store, StoreOutcome};
+use carga_common::store::{
+    ArchivedBatch, Completed, Completion, NewUpload, Seal, Store, StoreOutcome,
+};
 use carga_common::upload::{RejectLimit, Status, UploadDataset, UploadId};
 
 use super::{create, name, sample_definition};
@@ -35,6 +37,7 @@ pub(super) async fn begin(store: &dyn Store, reject_limit: RejectLimit) -> Resul
         ignored: vec!["note".to_owned()],
         sources: vec![Some(0), Some(2)],
         reject_limit,
+        merge: None,
     };
     let new = NewUpload {
         dataset: Some(dataset),
@@ -238,7 +241,7 @@ pub(crate) async fn a_replay_reports_the_rejected_rows_again<F: StoreFixture>(
     ensure!(store.store(&twice).await? == [stored(2), replay]);
     ensure!(other.store(&batches).await? == [replay, STORED]);
     ensure!(store.seal(first(id), &seal_with(10, 0)).await?);
-    ensure!(store.complete(first(id)).await?);
+    ensure!(store.complete(first(id)).await? == Completed::Yes);
     ensure!(other.store(&batches).await? == [replay, REPLAY]);
     ensure!(in_table(fixture, id).await?.len() == 8);
     check_rejected(&store.rejected_page(id, 0).await?, &[2, 4])
@@ -261,7 +264,7 @@ pub(crate) async fn rows_that_the_table_rejects_are_counted_to_the_end<F: StoreF
     let completion = store.completion(id).await?;
     let is_ready = matches!(completion, Completion::Ready { violating: 6, .. });
     ensure!(is_ready, "{completion:?}");
-    ensure!(store.complete(first(id)).await?);
+    ensure!(store.complete(first(id)).await? == Completed::Yes);
     // The seal is the same as before, since it has the figures of the intake.
     ensure!(store.seal(first(id), &seal).await?);
 
@@ -340,7 +343,7 @@ pub(crate) async fn an_undone_upload_keeps_its_rejected_rows_and_no_others<F: St
     let id = begin(store, RejectLimit::default()).await?;
     store.store(&batches(id, 10, &[2, 4, 6])?).await?;
     ensure!(store.seal(first(id), &seal_with(10, 0)).await?);
-    ensure!(store.complete(first(id)).await?);
+    ensure!(store.complete(first(id)).await? == Completed::Yes);
     ensure!(in_table(fixture, id).await?.len() == 7);
     ensure!(store.undo(first(id)).await?);
     remove_all(store, id).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use carga_common::store::StoreOutcome;
+use carga_common::store::{Completed, StoreOutcome};
 use carga_common::upload::Status;
 use futures::future::try_join_all;
 
@@ -196,7 +196,7 @@ pub(crate) async fn an_upload_holds_its_content_while_it_is_processed_and_afterw
     ensure!(store.seal(first(holder), &sealed).await?);
     ensure!(claim(other).await? == Some(holder), "while it is processed");
     store_new(store.as_ref(), &[sample::batch(holder)?]).await?;
-    ensure!(store.complete(first(holder)).await?);
+    ensure!(store.complete(first(holder)).await? == Completed::Yes);
     ensure!(
         claim(other).await? == Some(holder),
         "after it has completed"

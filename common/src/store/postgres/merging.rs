@@ -1,0 +1,163 @@
+//! Merges the staged rows of an upload into the table of its dataset, in one transaction.
+//!
+//! 1. The rows in `landing` become typed rows of a temporary table. Of the rows with the same key,
+//!    one stays.
+//! 2. The table is locked against other writers. Rows that would change nothing are found.
+//! 3. The other rows replace the rows with their keys, or are inserted. This is one attempt under a
+//!    savepoint. If a row violates a constraint, all rows that violate the same constraint are
+//!    taken out together, and the attempt is repeated. If one query cannot find these rows, the
+//!    rows are divided into ranges, as in `table_rows`.
+//! 4. The outcomes are counted in the ledger, and the staged rows are deleted (`outcomes`).
+//!
+//! Every other process sees all of this or nothing. Two merges into one table take turns.
+
+mod merger;
+mod outcomes;
+mod rejects;
+mod statements;
+
+use std::time::Instant;
+
+use sqlx::{Connection, PgConnection};
+
+use self::merger::Merger;
+use super::connections::{MERGE, MERGE_STATEMENT, MERGE_STATEMENT_LIMIT};
+use super::previous_rows::EXACT_TEXTS;
+use super::table_rows::is_changed_by_hand;
+use super::uploads::find;
+use super::{PostgresStore, lock_status, try_lock_rows};
+use crate::error::PortResult;
+use crate::store::Completed;
+use crate::store::sql;
+use crate::upload::{Merge, Upload, UploadDataset, UploadKey};
+
+/// Gives sorts and hash tables more memory than a small statement needs. The compilation of
+/// expressions costs more than it saves.
+const PLAN: &str = "SELECT set_config('work_mem', '64MB', true), set_config('jit', 'off', true)";
+
+const TOO_LONG: &str = "merging the rows takes longer than 14 minutes; split the file";
+
+/// The number and the staged rows of an upload that can be merged. The conditions are those of an
+/// upload whose rows are not staged. `$1` and `$2`: id and epoch.
+const READY: &str = "SELECT u.number, ledger.rows
+    FROM uploads u,
+         (SELECT count(*) AS batches, coalesce(sum(rows), 0)::bigint AS rows
+          FROM batches WHERE upload_id = $1 AND epoch = $2) ledger,
+         (SELECT count(*) AS rows FROM rejected_rows WHERE upload_id = $1) rejected
+    WHERE u.id = $1 AND u.epoch = $2 AND u.status = 'processing'
+      AND u.batches_total = ledger.batches
+      AND u.rows_read = ledger.rows + u.rows_rejected
+      AND rejected.rows = u.rows_rejected";
+
+/// A sealed upload whose rows are all staged.
+#[derive(Debug)]
+struct Staged {
+    upload: Upload,
+    dataset: UploadDataset,
+    merge: Merge,
+    /// The number of the upload in `landing`.
+    number: i64,
+    /// How many rows are staged.
+    rows: i64,
+}
+
+impl PostgresStore {
+    /// Completes an upload with staged rows, unless this process already merges as many uploads as
+    /// it may. A later check or sweep merges the upload then.
+    pub(super) async fn merge(
+        &self,
+        operation: &'static str,
+        key: UploadKey,
+    ) -> PortResult<Completed> {
+        let Ok(_permit) = self.merges.try_acquire() else {
+            return Ok(Completed::No);
+        };
+        self.call(operation, MERGE, async |connection| {
+            let started = Instant::now();
+            let merged = merge(connection, key).await;
+            merged.map_err(|error| {
+                match is_cancelled(&error) && started.elapsed() >= MERGE_STATEMENT_LIMIT {
+                    true => sql::invalid(TOO_LONG),
+                    false => error,
+                }
+            })
+        })
+        .await
+    }
+}
+
+async fn merge(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<Completed> {
+    let mut transaction = connection.begin().await?;
+    let Some(staged) = begin(&mut transaction, key).await? else {
+        // Dropping it would keep the locks for a moment.
+        transaction.rollback().await?;
+        return Ok(Completed::No);
+    };
+    let mut merger = Merger::new(&staged);
+    let merged = merger.run(&mut transaction).await;
+    let completed = merged.map_err(|error| match is_refused_by_table(&error) {
+        true => sql::invalid(error),
+        false => error,
+    })?;
+    let rejects = merger.into_rejects();
+    match completed {
+        Completed::Yes => {
+            outcomes::record(&mut transaction, &staged, &rejects).await?;
+            transaction.commit().await?;
+        }
+        Completed::No => transaction.rollback().await?,
+        Completed::TooManyRejects { .. } => {
+            transaction.rollback().await?;
+            outcomes::keep_rejects(connection, &staged, &rejects).await?;
+        }
+    }
+    Ok(completed)
+}
+
+/// Takes the locks of the upload. Returns `None` if it cannot be merged now.
+async fn begin(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<Option<Staged>> {
+    for setting in [MERGE_STATEMENT, EXACT_TEXTS, PLAN] {
+        sqlx::query(setting).execute(&mut *connection).await?;
+    }
+    if !try_lock_rows(connection, key.id).await? {
+        return Ok(None);
+    }
+    lock_status(connection, key.id).await?;
+    let ready: Option<(i64, i64)> = sqlx::query_as(READY)
+        .bind(key.id.as_uuid())
+        .bind(key.epoch.get())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let (Some((number, rows)), Some(upload)) = (ready, find(connection, key.id).await?) else {
+        return Ok(None);
+    };
+    let Some(dataset) = upload.dataset.clone() else {
+        return Ok(None);
+    };
+    let Some(merge) = dataset.merge.clone() else {
+        return Ok(None);
+    };
+    Ok(Some(Staged {
+        upload,
+        dataset,
+        merge,
+        number,
+        rows,
+    }))
+}
+
+/// Whether the server has cancelled a statement, as it does after `statement_timeout`.
+fn is_cancelled(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "57014")
+}
+
+/// Whether the table or a column is missing or has a type that does not fit, because somebody has
+/// changed it by hand. No later attempt would succeed.
+fn is_refused_by_table(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    // In order: a value of another type, an operator that does not exist, a column with another
+    // collation, a generated column, a relation of another kind.
+    let codes = ["42804", "42883", "42P22", "428C9", "42809"];
+    is_changed_by_hand(error) || code.is_some_and(|code| codes.contains(&code.as_ref()))
+}

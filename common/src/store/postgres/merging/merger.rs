@@ -1,0 +1,345 @@
+//! Applies the staged rows of an upload to the table of its dataset, and finds the rows that
+//! violate a constraint.
+
+mod excluding;
+
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
+use sqlx::{Executor, PgConnection, Postgres};
+
+use super::Staged;
+use super::rejects::Rejects;
+use super::statements::{self, Names};
+use crate::dataset::Mode;
+use crate::store::Completed;
+use crate::store::postgres::previous_rows::TableColumns;
+use crate::store::postgres::rows::READ_BY_INDEX;
+use crate::store::postgres::table_rows::constraints::OnlyColumns;
+use crate::store::postgres::table_rows::fault::{Fault, check_taken};
+use crate::store::postgres::table_rows::splitting::{Split, check_duration};
+use crate::store::rules::too_many_rejects;
+use crate::store::sql;
+use crate::store::violations::Violation;
+
+/// Constraints that are deferred would be checked at the commit, where the error names no row.
+const BEGIN: &str = "SET CONSTRAINTS ALL IMMEDIATE; SAVEPOINT carga_rows";
+const KEEP: &str = "RELEASE SAVEPOINT carga_rows";
+const UNDO: &str = "ROLLBACK TO SAVEPOINT carga_rows; RELEASE SAVEPOINT carga_rows";
+
+/// The most attempts to store all rows that are left at once.
+const ROUNDS: usize = 32;
+
+const TOO_LONG: &str = "merging the rows takes longer than 10 minutes, because many of them violate a constraint; \
+                        set max_rejects, or change the trigger or constraint of the table";
+
+/// All row numbers.
+const ALL: RangeInclusive<i64> = 0..=i64::MAX;
+
+/// The numbers of the staged rows.
+const STAGED_ROWS: &str = "SELECT row_number FROM landing WHERE upload = $1 ORDER BY row_number";
+
+/// A step of a merge that takes a range of rows.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// Reads staged rows into the temporary table.
+    Fill,
+    /// Stores rows of the temporary table.
+    Apply,
+}
+
+/// Merges the rows of one upload.
+#[derive(Debug)]
+pub(super) struct Merger<'a> {
+    started: Instant,
+    staged: &'a Staged,
+    names: Names,
+    rejects: Rejects,
+    only_columns: OnlyColumns,
+    /// The columns of the table. They are read only in the mode `update`.
+    columns: TableColumns,
+}
+
+impl<'a> Merger<'a> {
+    pub(super) fn new(staged: &'a Staged) -> Self {
+        Self {
+            started: Instant::now(),
+            staged,
+            names: Names::new(staged),
+            rejects: Rejects::default(),
+            only_columns: OnlyColumns::default(),
+            columns: TableColumns::default(),
+        }
+    }
+
+    pub(super) fn into_rejects(self) -> Rejects {
+        self.rejects
+    }
+
+    /// Applies all rows but those that violate a constraint. Returns [`Completed::No`] if rows of
+    /// the table must be removed before.
+    pub(super) async fn run(&mut self, connection: &mut PgConnection) -> sqlx::Result<Completed> {
+        self.fill_all(connection).await?;
+        if let Some(rejected) = self.too_many() {
+            return Ok(Completed::TooManyRejects { rejected });
+        }
+        if !self.classify(connection).await? {
+            return Ok(Completed::No);
+        }
+        self.apply_all(connection).await?;
+        Ok(match self.too_many() {
+            Some(rejected) => Completed::TooManyRejects { rejected },
+            None => Completed::Yes,
+        })
+    }
+
+    fn too_many(&self) -> Option<u64> {
+        let Staged {
+            upload, dataset, ..
+        } = self.staged;
+        too_many_rejects(upload, dataset, self.rejects.len())
+    }
+
+    /// Fills the temporary table.
+    async fn fill_all(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        run(connection, &self.names.create()).await?;
+        sqlx::query(READ_BY_INDEX).execute(&mut *connection).await?;
+        if self.attempt(connection, Step::Fill, &ALL).await?.is_some() {
+            let numbers: Vec<i64> = sqlx::query_scalar(STAGED_ROWS)
+                .bind(self.staged.number)
+                .fetch_all(&mut *connection)
+                .await?;
+            self.divide(connection, Step::Fill, &numbers).await?;
+        }
+        connection
+            .execute("SET LOCAL enable_seqscan TO DEFAULT")
+            .await?;
+        connection.execute(statements::INDEX).await?;
+        let count = sqlx::query_scalar::<Postgres, i64>("SELECT count(*) FROM pg_temp.carga_merge")
+            .persistent(false)
+            .fetch_one(connection)
+            .await?;
+        match count == self.staged.rows || self.too_many().is_some() {
+            true => Ok(()),
+            false => Err(sql::invalid("the staged rows are not those of the ledger")),
+        }
+    }
+
+    /// Locks the table, and takes rows out that change nothing. Returns false if such a row would
+    /// count on a row of the table that will be removed.
+    async fn classify(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
+        let names = &self.names;
+        let (repeated, existing) = match self.staged.merge.mode {
+            Mode::Append => (None, None),
+            Mode::Ignore => (
+                Some(names.take_repeated("ASC")),
+                Some(names.take_existing()),
+            ),
+            Mode::Update => (
+                Some(names.take_repeated("DESC")),
+                Some(names.find_changed()),
+            ),
+        };
+        // The table is locked as late as possible, because other writers wait.
+        let statements = [repeated, Some(names.lock())];
+        for statement in statements.into_iter().flatten() {
+            run(connection, &statement).await?;
+        }
+        if self.staged.merge.mode == Mode::Ignore && self.has_leaving(connection).await? {
+            return Ok(false);
+        }
+        if let Some(statement) = existing {
+            run(connection, &statement).await?;
+        }
+        Ok(true)
+    }
+
+    async fn has_leaving(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
+        sqlx::query_scalar::<Postgres, bool>(&self.names.has_leaving())
+            .persistent(false)
+            .fetch_one(connection)
+            .await
+    }
+
+    /// Stores the rows that are left.
+    async fn apply_all(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        if self.staged.merge.mode == Mode::Update {
+            let name = self.staged.dataset.name.as_str();
+            self.columns = TableColumns::read(connection, name).await?;
+        }
+        for _ in 0..ROUNDS {
+            match self.attempt(connection, Step::Apply, &ALL).await? {
+                None => {
+                    if run(connection, statements::PUT_BACK).await? == 0 {
+                        return Ok(());
+                    }
+                }
+                Some(fault) => {
+                    check_duration(self.started, TOO_LONG)?;
+                    let is_excluded = self.exclude(connection, fault).await?;
+                    if self.too_many().is_some() {
+                        return Ok(());
+                    }
+                    if !is_excluded {
+                        break;
+                    }
+                }
+            }
+        }
+        run(connection, statements::PUT_BACK).await?;
+        let numbers = sqlx::query_scalar::<Postgres, i64>(statements::LEFT)
+            .persistent(false)
+            .fetch_all(&mut *connection)
+            .await?;
+        self.divide(connection, Step::Apply, &numbers).await
+    }
+
+    /// Runs a step for a range of rows. If a row violates a constraint, nothing changes, and the
+    /// fault is returned.
+    async fn attempt(
+        &mut self,
+        connection: &mut PgConnection,
+        step: Step,
+        range: &RangeInclusive<i64>,
+    ) -> sqlx::Result<Option<Fault>> {
+        connection.execute(BEGIN).await?;
+        let done = match step {
+            Step::Fill => self.fill(connection, range).await,
+            Step::Apply => self.apply(connection, range).await,
+        };
+        let Err(error) = done else {
+            connection.execute(KEEP).await?;
+            return Ok(None);
+        };
+        let dataset = &self.staged.dataset;
+        let Some(mut fault) = Fault::of(&error, dataset) else {
+            return Err(error);
+        };
+        connection.execute(UNDO).await?;
+        self.only_columns
+            .name_column(connection, dataset, &mut fault)
+            .await?;
+        Ok(Some(fault))
+    }
+
+    async fn fill(
+        &self,
+        connection: &mut PgConnection,
+        range: &RangeInclusive<i64>,
+    ) -> sqlx::Result<()> {
+        sqlx::query(&self.names.fill())
+            .persistent(false)
+            .bind(*range.start())
+            .bind(*range.end())
+            .bind(self.staged.number)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        range: &RangeInclusive<i64>,
+    ) -> sqlx::Result<()> {
+        let id = self.staged.upload.id.as_uuid();
+        let mut writing = vec![self.names.insert()];
+        if self.staged.merge.mode == Mode::Update {
+            self.save(connection, range).await?;
+            writing.insert(0, self.names.replace());
+        }
+        let mut taken = 0;
+        for statement in &writing {
+            let written = sqlx::query(statement)
+                .persistent(false)
+                .bind(*range.start())
+                .bind(*range.end())
+                .bind(id)
+                .execute(&mut *connection)
+                .await?;
+            taken += written.rows_affected();
+        }
+        let marked = sqlx::query(statements::MARK)
+            .persistent(false)
+            .bind(*range.start())
+            .bind(*range.end())
+            .execute(connection)
+            .await?;
+        check_taken(marked.rows_affected(), taken)
+    }
+
+    /// Keeps the rows that will be replaced.
+    async fn save(
+        &self,
+        connection: &mut PgConnection,
+        range: &RangeInclusive<i64>,
+    ) -> sqlx::Result<()> {
+        sqlx::query(&self.names.save(&self.columns))
+            .persistent(false)
+            .bind(*range.start())
+            .bind(*range.end())
+            .bind(self.staged.number)
+            .bind(&self.columns.names)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Runs a step for ranges of these rows. A range that fails is divided, and a row that fails
+    /// alone is rejected. Stops when too many rows are rejected.
+    async fn divide(
+        &mut self,
+        connection: &mut PgConnection,
+        step: Step,
+        numbers: &[i64],
+    ) -> sqlx::Result<()> {
+        let mut split = Split::new(numbers.len());
+        while let Some(range) = split.next_range() {
+            check_duration(self.started, TOO_LONG)?;
+            let rows = numbers[range.start]..=numbers[range.end - 1];
+            let Some(fault) = self.attempt(connection, step, &rows).await? else {
+                split.succeed(&range);
+                continue;
+            };
+            let Some(index) = split.fail(range, None, false) else {
+                continue;
+            };
+            self.reject(connection, step, numbers[index], fault.violation)
+                .await?;
+            if self.too_many().is_some() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn reject(
+        &mut self,
+        connection: &mut PgConnection,
+        step: Step,
+        number: i64,
+        violation: Violation,
+    ) -> sqlx::Result<()> {
+        let reject = match step {
+            Step::Fill => statements::REJECT_UNREAD,
+            Step::Apply => statements::REJECT,
+        };
+        sqlx::query(reject)
+            .persistent(false)
+            .bind(number)
+            .execute(connection)
+            .await?;
+        self.rejects.add(&[number], violation);
+        Ok(())
+    }
+}
+
+/// Runs a statement, and returns how many rows it changed. The temporary table is another one in
+/// each merge, so no statement on it is kept prepared.
+async fn run(connection: &mut PgConnection, statement: &str) -> sqlx::Result<u64> {
+    let done = sqlx::query(statement)
+        .persistent(false)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}

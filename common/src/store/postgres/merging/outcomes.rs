@@ -1,0 +1,177 @@
+//! Records what a merge has done: the rejected rows, the counts of each batch, and the end of the
+//! upload.
+
+use sqlx::{Connection, PgConnection, Postgres};
+
+use super::Staged;
+use super::rejects::Rejects;
+use crate::store::postgres::rows::READ_BY_INDEX;
+use crate::store::postgres::{lock_status, rejects};
+use crate::store::sql::{self, count};
+use crate::store::violations::{StagedRow, rejected_staged_row};
+use crate::upload::UploadKey;
+
+/// How many rejected rows are read and kept at a time.
+const PAGE_ROWS: usize = 256;
+
+/// Counts the outcomes of each batch, by the row numbers up to the next batch. `$1` and `$2`: id
+/// and epoch.
+const COUNT_IN_LEDGER: &str = "UPDATE batches b
+    SET updated = counted.updated, duplicate = counted.duplicate, rejected = counted.rejected
+    FROM (SELECT seq, first_row,
+                 coalesce(lead(first_row) OVER (ORDER BY seq), 9223372036854775807) AS next_row
+          FROM batches WHERE upload_id = $1 AND epoch = $2 AND rows > 0) AS part
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE _carga_state = 'u') AS updated,
+               count(*) FILTER (WHERE _carga_state = 'd') AS duplicate,
+               count(*) FILTER (WHERE _carga_state = 'v') AS rejected
+        FROM pg_temp.carga_merge
+        WHERE row_number >= part.first_row AND row_number < part.next_row) AS counted
+    WHERE b.upload_id = $1 AND b.epoch = $2 AND b.seq = part.seq";
+
+/// Marks the rows as being in neither table, so that no removal by the ledger deletes rows of the
+/// dataset's table.
+const CLEAR_TABLES: &str = "UPDATE batches SET landing = false, dataset = false
+    WHERE upload_id = $1 AND epoch = $2";
+
+/// Ends the upload if no row is left. `$1` and `$2`: id and epoch. A merge may take minutes, and
+/// `now()` is the time of its beginning.
+const END: &str = "UPDATE uploads u
+    SET status = CASE WHEN u.rows_rejected + counted.rejected = 0 THEN 'completed' ELSE 'partial' END,
+        rows_inserted = counted.inserted, rows_updated = counted.updated,
+        rows_duplicate = counted.duplicate, rows_violating = counted.rejected,
+        updated_at = clock_timestamp(), finished_at = clock_timestamp()
+    FROM (SELECT count(*) FILTER (WHERE _carga_state = 'i') AS inserted,
+                 count(*) FILTER (WHERE _carga_state = 'u') AS updated,
+                 count(*) FILTER (WHERE _carga_state = 'd') AS duplicate,
+                 count(*) FILTER (WHERE _carga_state = 'v') AS rejected,
+                 count(*) FILTER (WHERE _carga_state IN ('n', 'c', 'a')) AS rest
+          FROM pg_temp.carga_merge) AS counted
+    WHERE u.id = $1 AND u.epoch = $2 AND u.status = 'processing' AND counted.rest = 0";
+
+/// Staged rows. `$1` to `$4`: the number of the upload, the first and the last number of the rows,
+/// and all their numbers.
+const ROWS: &str = "SELECT row_number, fields FROM landing
+    WHERE upload = $1 AND row_number BETWEEN $2 AND $3 AND row_number = ANY ($4)
+    ORDER BY row_number";
+
+/// Ends an upload whose rows are merged, in the transaction of the merge.
+pub(super) async fn record(
+    connection: &mut PgConnection,
+    staged: &Staged,
+    rejects: &Rejects,
+) -> sqlx::Result<()> {
+    sqlx::query(READ_BY_INDEX).execute(&mut *connection).await?;
+    insert_rejects(connection, staged, rejects).await?;
+    let key = staged.upload.key();
+    update(connection, COUNT_IN_LEDGER, key).await?;
+    update(connection, CLEAR_TABLES, key).await?;
+    if update(connection, END, key).await? == 0 {
+        return Err(sqlx::Error::Decode("the merge has left rows".into()));
+    }
+    sqlx::query("DELETE FROM landing WHERE upload = $1")
+        .bind(staged.number)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Keeps the rejected rows of a merge that was taken back, unless the upload has ended meanwhile.
+pub(super) async fn keep_rejects(
+    connection: &mut PgConnection,
+    staged: &Staged,
+    rejects: &Rejects,
+) -> sqlx::Result<()> {
+    let mut transaction = connection.begin().await?;
+    let key = staged.upload.key();
+    lock_status(&mut transaction, key.id).await?;
+    let is_processing: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM uploads WHERE id = $1 AND epoch = $2 AND status = 'processing')",
+    )
+    .bind(key.id.as_uuid())
+    .bind(key.epoch.get())
+    .fetch_one(&mut *transaction)
+    .await?;
+    if is_processing {
+        sqlx::query(READ_BY_INDEX)
+            .execute(&mut *transaction)
+            .await?;
+        insert_rejects(&mut transaction, staged, rejects).await?;
+    }
+    transaction.commit().await
+}
+
+async fn insert_rejects(
+    connection: &mut PgConnection,
+    staged: &Staged,
+    rejects: &Rejects,
+) -> sqlx::Result<()> {
+    let numbers = rejects.numbers();
+    for page in numbers.chunks(PAGE_ROWS) {
+        let (Some(first), Some(last)) = (page.first(), page.last()) else {
+            continue;
+        };
+        let found: Vec<(i64, Vec<Option<String>>)> = sqlx::query_as(ROWS)
+            .bind(staged.number)
+            .bind(*first)
+            .bind(*last)
+            .bind(page)
+            .fetch_all(&mut *connection)
+            .await?;
+        let mut rows = Vec::with_capacity(found.len());
+        for (number, fields) in &found {
+            let Some(violation) = rejects.violation(*number) else {
+                continue;
+            };
+            let row = staged_row(*number, fields)?;
+            let columns = &staged.upload.columns;
+            let rejected = rejected_staged_row(&row, &staged.dataset, columns, violation);
+            rows.push(rejected.map_err(sql::invalid)?);
+        }
+        rejects::insert(connection, staged.upload.id, &rows).await?;
+    }
+    Ok(())
+}
+
+/// The cells of a staged row, and its origin behind them.
+fn staged_row(number: i64, fields: &[Option<String>]) -> sqlx::Result<StagedRow<'_>> {
+    let Some((Some(origin), cells)) = fields.split_last() else {
+        return Err(sql::invalid("a staged row has no position in the file"));
+    };
+    Ok(StagedRow {
+        number: count("row_number", number)?,
+        origin,
+        cells,
+    })
+}
+
+/// Runs a statement with the id and the epoch. The temporary table is another one in each merge, so
+/// the statement is not kept prepared.
+async fn update(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    key: UploadKey,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query::<Postgres>(statement)
+        .persistent(false)
+        .bind(key.id.as_uuid())
+        .bind(key.epoch.get())
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_element_of_a_staged_row_is_its_origin() {
+        let fields = [Some("A1".to_owned()), None, Some("[4,90]".to_owned())];
+        let row = staged_row(3, &fields).unwrap();
+        assert_eq!((row.number, row.origin), (3, "[4,90]"));
+        assert_eq!(row.cells, [Some("A1".to_owned()), None]);
+        assert!(staged_row(3, &fields[..2]).is_err());
+        assert!(staged_row(3, &[]).is_err());
+    }
+}

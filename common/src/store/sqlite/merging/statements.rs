@@ -1,0 +1,236 @@
+//! The SQL of a merge.
+//!
+//! In every statement, `$1` and `$2` are the first and the last id of the staged rows in question,
+//! and `$3` is the upload.
+//!
+//! Lists of columns are compared as row values, because SQLite limits the depth of an expression,
+//! and a dataset may have more columns than that.
+
+use crate::dataset::{Mode, TypedColumn, quote_identifier};
+use crate::store::rules::written_columns;
+use crate::store::sqlite::{previous_rows, typed_tables};
+use crate::typed::sqlite_value;
+use crate::upload::{Merge, UploadDataset};
+
+/// The outcomes of a staged row, in the column `outcome`. A row with the outcome 0 is written: it
+/// replaces its partner in the table, or is inserted if it has none.
+pub(super) const DUPLICATE: i64 = 1;
+pub(super) const REJECTED: i64 = 2;
+
+/// Whether rows that will soon be removed have the keys of staged rows.
+pub(super) const MEETS_ROWS_TO_REMOVE: &str = "SELECT EXISTS (
+    SELECT 1 FROM temp.carga_merge m
+    WHERE m.partner IS NOT NULL
+      AND (SELECT u.cleanup_pending AND u.status IN ('failed', 'cancelled', 'undone')
+           FROM uploads u WHERE u.number = m.partner >> 36))";
+
+/// The status of the upload that owns the partner of `m`.
+const STATUS_OF_PARTNER: &str = "(SELECT u.status FROM uploads u WHERE u.number = m.partner >> 36)";
+
+/// The statements that merge the rows of an upload.
+///
+/// The temporary table `carga_merge` has the staged rows with their values, which are in the
+/// columns `c0`, `c1` and so on. `partner` is the id of the row in the dataset's table that has the
+/// same key.
+pub(super) struct Statements<'a> {
+    dataset: &'a UploadDataset,
+    mode: Mode,
+    /// The columns of the key, with their indexes in the dataset.
+    key: Vec<(usize, &'a TypedColumn)>,
+    /// The columns that the file has.
+    written: Vec<(usize, &'a TypedColumn)>,
+    /// The dataset's table.
+    table: String,
+}
+
+impl<'a> Statements<'a> {
+    pub(super) fn new(dataset: &'a UploadDataset, merge: &Merge) -> Self {
+        let columns = dataset.columns.iter().enumerate();
+        let key = columns.filter(|(_, column)| merge.key.contains(&column.name));
+        Self {
+            dataset,
+            mode: merge.mode,
+            key: key.collect(),
+            written: written_columns(dataset),
+            table: typed_tables::table(&dataset.name),
+        }
+    }
+
+    /// Fills `carga_merge`, and finds the outcome and the partner of each row. The rows that will
+    /// be replaced are kept in `previous_rows`.
+    pub(super) fn preparation(&self) -> Vec<String> {
+        let mut statements = vec![self.create(), self.fill()];
+        if self.mode != Mode::Append {
+            statements.extend([
+                self.index(),
+                self.find_repeated(),
+                self.find_partners(),
+                self.find_duplicates(),
+            ]);
+        }
+        if self.mode == Mode::Update {
+            statements.push(self.keep_previous());
+        }
+        statements
+    }
+
+    fn create(&self) -> String {
+        let columns = self.dataset.columns.iter().enumerate();
+        let columns = columns.map(|(index, column)| {
+            let type_name = typed_tables::type_name(column.kind);
+            format!("c{index} {type_name}")
+        });
+        format!(
+            "CREATE TEMP TABLE carga_merge
+                 (id integer PRIMARY KEY, outcome integer NOT NULL DEFAULT 0, partner integer, {})",
+            joined(columns)
+        )
+    }
+
+    /// The subquery has an OFFSET for the same reason as in [`typed_tables::insert_rows`].
+    fn fill(&self) -> String {
+        let columns = self.dataset.columns.iter().enumerate();
+        let values = columns.map(|(index, column)| sqlite_value(column.kind, index));
+        format!(
+            "INSERT INTO temp.carga_merge (id, {})
+             SELECT id, {}
+             FROM (SELECT id, fields AS value FROM rows WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT -1 OFFSET 0)",
+            joined((0..self.dataset.columns.len()).map(|index| format!("c{index}"))),
+            joined(values)
+        )
+    }
+
+    fn index(&self) -> String {
+        let key = joined(self.key.iter().map(|(index, _)| format!("c{index}")));
+        format!("CREATE INDEX temp.carga_merge_key ON carga_merge ({key})")
+    }
+
+    /// Of rows with one key, the mode `update` writes the last, and the mode `ignore` the first.
+    fn find_repeated(&self) -> String {
+        let wins = match self.mode {
+            Mode::Update => ">",
+            Mode::Append | Mode::Ignore => "<",
+        };
+        format!(
+            "UPDATE temp.carga_merge AS m SET outcome = {DUPLICATE}
+             WHERE EXISTS (SELECT 1 FROM temp.carga_merge o WHERE ({}) = ({}) AND o.id {wins} m.id)",
+            staged("o", &self.key),
+            staged("m", &self.key)
+        )
+    }
+
+    fn find_partners(&self) -> String {
+        format!(
+            "UPDATE temp.carga_merge AS m
+             SET partner = (SELECT t._carga_id FROM {} t WHERE ({}) = ({}))
+             WHERE m.outcome = 0",
+            self.table,
+            stored("t", &self.key),
+            staged("m", &self.key)
+        )
+    }
+
+    /// A row with a partner changes nothing if rows are ignored, or if both have the same values.
+    /// A partner whose upload has not ended well may be removed later, so it is replaced even if
+    /// both have the same values.
+    fn find_duplicates(&self) -> String {
+        if self.mode == Mode::Ignore {
+            return format!(
+                "UPDATE temp.carga_merge SET outcome = {DUPLICATE}
+                 WHERE outcome = 0 AND partner IS NOT NULL"
+            );
+        }
+        let key = &self.key;
+        let is_compared = |column: &&(usize, &'a TypedColumn)| !key.contains(*column);
+        let compared: Vec<_> = self.written.iter().filter(is_compared).copied().collect();
+        let same_values = match &compared[..] {
+            [] => String::new(),
+            compared => format!(
+                "AND ({}) IS ({})",
+                stored("t", compared),
+                staged("m", compared)
+            ),
+        };
+        format!(
+            "UPDATE temp.carga_merge AS m SET outcome = {DUPLICATE}
+             FROM {} t
+             WHERE t._carga_id = m.partner AND m.outcome = 0
+               AND {STATUS_OF_PARTNER} IN ('completed', 'partial') {same_values}",
+            self.table
+        )
+    }
+
+    /// Rows that are about to be removed are not kept, since an undo must not bring them back. A
+    /// row that no upload owns has no status, and is kept.
+    fn keep_previous(&self) -> String {
+        format!(
+            "INSERT INTO previous_rows (id, previous_id, previous_upload, cells)
+             SELECT m.id, t._carga_id, t.upload_id, {}
+             FROM temp.carga_merge m JOIN {} t ON t._carga_id = m.partner
+             WHERE m.outcome = 0
+               AND ({STATUS_OF_PARTNER} IN ('failed', 'cancelled', 'undone')) IS NOT TRUE
+             ORDER BY m.id",
+            previous_rows::kept_values(&self.dataset.columns),
+            self.table
+        )
+    }
+
+    /// Writes rows to the dataset's table: those with a partner, then the others.
+    ///
+    /// `OR ABORT` overrides the conflict clauses of an operator's constraints, as it does in
+    /// [`typed_tables::insert_rows`].
+    pub(super) fn writing(&self) -> Vec<String> {
+        let mut statements = Vec::new();
+        if self.mode == Mode::Update {
+            statements.push(self.replace());
+        }
+        statements.push(self.insert());
+        statements
+    }
+
+    fn replace(&self) -> String {
+        let assignments = self.written.iter().map(|(index, column)| {
+            let name = quote_identifier(&column.name);
+            format!(", {name} = m.c{index}")
+        });
+        format!(
+            "UPDATE OR ABORT {} AS t SET _carga_id = m.id, upload_id = $3{}
+             FROM temp.carga_merge m
+             WHERE t._carga_id = m.partner AND m.outcome = 0 AND m.id BETWEEN $1 AND $2",
+            self.table,
+            assignments.collect::<String>()
+        )
+    }
+
+    fn insert(&self) -> String {
+        let (mut columns, mut values) = (String::new(), String::new());
+        for (index, column) in &self.written {
+            columns += &format!(", {}", quote_identifier(&column.name));
+            values += &format!(", c{index}");
+        }
+        format!(
+            "INSERT OR ABORT INTO {} (_carga_id, upload_id{columns})
+             SELECT id, $3{values} FROM temp.carga_merge
+             WHERE outcome = 0 AND partner IS NULL AND id BETWEEN $1 AND $2 ORDER BY id",
+            self.table
+        )
+    }
+}
+
+fn joined(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}
+
+/// Columns of the dataset's table.
+fn stored(alias: &str, columns: &[(usize, &TypedColumn)]) -> String {
+    let name = |(_, column): &(usize, &TypedColumn)| {
+        let name = quote_identifier(&column.name);
+        format!("{alias}.{name}")
+    };
+    joined(columns.iter().map(name))
+}
+
+/// The same columns of `carga_merge`.
+fn staged(alias: &str, columns: &[(usize, &TypedColumn)]) -> String {
+    joined(columns.iter().map(|(index, _)| format!("{alias}.c{index}")))
+}
