@@ -34,7 +34,7 @@ const UNUSED: &str = r"SELECT name
       AND NOT EXISTS (SELECT FROM uploads u
                       WHERE u.number >= bounds[1] AND u.number < bounds[2]
                         AND u.status NOT IN ('failed', 'cancelled', 'undone') AND u.expired_at IS NULL
-                        AND (u.dataset IS NULL OR u.status NOT IN ('completed', 'partial')))
+                        AND (u.dataset IS NULL OR u.dataset ->> 'merge' IS NOT NULL AND u.status NOT IN ('completed', 'partial')))
     ORDER BY bounds[1] LIMIT 1";
 
 /// Adds the new blocks of a table to its index: the table of a dataset, or a partition.
