@@ -12,7 +12,7 @@ use jiff_sqlx::Timestamp as SqlTimestamp;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 
-pub(super) use self::ddl::{sql_type, table};
+pub(super) use self::ddl::{lock_against_writers, sql_type, table};
 use super::connections::{LONG, SHORT};
 use super::{PostgresStore, previous_rows};
 use crate::dataset::{Change, Dataset, DatasetName, Definition, change};

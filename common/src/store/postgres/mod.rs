@@ -20,6 +20,7 @@ mod previous_rows;
 mod rejects;
 mod removal;
 mod rows;
+mod savepoint;
 mod table_rows;
 mod undoing;
 mod uploads;

@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::connections::{LONG, MERGE, MERGE_STATEMENT};
-use super::{PostgresStore, datasets, try_lock_rows};
+use super::{PostgresStore, try_lock_rows};
 use crate::dataset::quote_identifier;
 use crate::error::PortResult;
 use crate::store::rules::FORGET_LIMIT;
@@ -39,9 +39,10 @@ pub(super) struct TableColumns {
 }
 
 impl TableColumns {
-    pub(super) async fn read(connection: &mut PgConnection, dataset: &str) -> sqlx::Result<Self> {
+    /// `table` is quoted and has its schema.
+    pub(super) async fn read(connection: &mut PgConnection, table: &str) -> sqlx::Result<Self> {
         let found: Vec<(String, String)> = sqlx::query_as(COLUMNS)
-            .bind(datasets::table(dataset))
+            .bind(table)
             .fetch_all(connection)
             .await?;
         let (names, types) = found.into_iter().unzip();

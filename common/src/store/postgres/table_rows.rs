@@ -26,14 +26,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use sqlx::{Executor, PgConnection};
+use sqlx::PgConnection;
 
 use self::constraints::OnlyColumns;
 pub(super) use self::dirty::DirtyTables;
 use self::fault::Fault;
 use self::rows::TableRows;
 use super::copy::typed as copy;
-use super::datasets;
+use super::{datasets, savepoint};
 use crate::batch::Batch;
 use crate::store::sql;
 use crate::store::violations::Violation;
@@ -51,11 +51,6 @@ const RETRIES: usize = 3;
 /// below that, and makes the call *invalid*: the worker then stores batch by batch, and a batch
 /// that takes too long alone becomes a dead letter.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-
-/// Constraints that are deferred would be checked at the commit, where the error names no row.
-const BEGIN: &str = "SET CONSTRAINTS ALL IMMEDIATE; SAVEPOINT carga_rows";
-const KEEP: &str = "RELEASE SAVEPOINT carga_rows";
-const UNDO: &str = "ROLLBACK TO SAVEPOINT carga_rows; RELEASE SAVEPOINT carga_rows";
 
 /// Stores every row of the batches in the table of its dataset, except those that violate a
 /// constraint. Returns the violating rows.
@@ -225,7 +220,7 @@ impl<'a> TableWriter<'a> {
         connection: &mut PgConnection,
         runs: &[Range<usize>],
     ) -> sqlx::Result<Option<Fault>> {
-        connection.execute(BEGIN).await?;
+        savepoint::begin_checked(connection).await?;
         let segments = self.rows.segments(runs);
         let given: usize = runs.iter().map(Range::len).sum();
         let sent = copy::send_segments(connection, self.statement, segments).await;
@@ -234,28 +229,14 @@ impl<'a> TableWriter<'a> {
         Ok(settled.err())
     }
 
-    /// Ends the savepoint: keeps what was done under it, or undoes that and returns the fault if a
-    /// row violates a constraint.
+    /// Ends an attempt with this outcome. The inner result is the fault if a row violates a
+    /// constraint.
     async fn settle<T>(
         &mut self,
         connection: &mut PgConnection,
         outcome: sqlx::Result<T>,
     ) -> sqlx::Result<Result<T, Fault>> {
-        let error = match outcome {
-            Ok(value) => {
-                connection.execute(KEEP).await?;
-                return Ok(Ok(value));
-            }
-            Err(error) => error,
-        };
-        let Some(mut fault) = Fault::of(&error, self.dataset()) else {
-            return Err(error);
-        };
-        connection.execute(UNDO).await?;
         let dataset = self.dataset();
-        self.only_columns
-            .name_column(connection, dataset, &mut fault)
-            .await?;
-        Ok(Err(fault))
+        self.only_columns.settle(connection, outcome, dataset).await
     }
 }

@@ -13,22 +13,14 @@ use sqlx::{Connection, Executor, PgConnection, Postgres};
 
 use super::connections::{MERGE, MERGE_STATEMENT};
 use super::previous_rows::{self, EXACT_TEXTS, TableColumns};
-use super::table_rows::fault::Fault;
-use super::table_rows::splitting::{Split, check_duration};
-use super::{PostgresStore, datasets, lock_rows, lock_status};
+use super::table_rows::splitting::{ALL_ROWS, Split, check_duration};
+use super::{PostgresStore, datasets, lock_rows, lock_status, savepoint};
 use crate::error::PortResult;
 use crate::store::sql::count;
 use crate::upload::{UndoneRows, UploadDataset, UploadKey};
 
-const BEGIN: &str = "SET CONSTRAINTS ALL IMMEDIATE; SAVEPOINT carga_rows";
-const KEEP: &str = "RELEASE SAVEPOINT carga_rows";
-const UNDO: &str = "ROLLBACK TO SAVEPOINT carga_rows; RELEASE SAVEPOINT carga_rows";
-
 const TOO_LONG: &str =
     "undoing the merge takes longer than 10 minutes, because the table refuses too many rows";
-
-/// All row numbers.
-const ALL: RangeInclusive<i64> = 0..=i64::MAX;
 
 /// A merged upload that can be undone: its number, its dataset, and how many rows it wrote.
 const REVERSIBLE: &str =
@@ -104,12 +96,13 @@ async fn undo(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<boo
     let Some((number, Json(dataset), written)) = found else {
         return Ok(false);
     };
-    let columns = TableColumns::read(&mut transaction, dataset.name.as_str()).await?;
+    let table = datasets::table(dataset.name.as_str());
+    let columns = TableColumns::read(&mut transaction, &table).await?;
     let undoing = Undoing {
         started,
         key,
         number,
-        table: datasets::table(dataset.name.as_str()),
+        table,
         dataset,
         columns,
     };
@@ -131,7 +124,7 @@ impl Undoing {
         let mut undone = UndoneRows::default();
         // A table without columns is missing, because somebody has dropped it by hand.
         if !self.columns.names.is_empty() {
-            let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", self.table);
+            let lock = datasets::lock_against_writers(&self.table);
             connection.execute(lock.as_str()).await?;
             // The deletion comes first: inserted rows may have unique values of restored rows.
             for step in [Step::Delete, Step::Restore] {
@@ -151,7 +144,7 @@ impl Undoing {
         step: Step,
         undone: &mut UndoneRows,
     ) -> sqlx::Result<()> {
-        if let Some(reversed) = self.attempt(connection, step, &ALL).await? {
+        if let Some(reversed) = self.attempt(connection, step, &ALL_ROWS).await? {
             undone.reversed += reversed;
             return Ok(());
         }
@@ -182,22 +175,13 @@ impl Undoing {
         step: Step,
         range: &RangeInclusive<i64>,
     ) -> sqlx::Result<Option<u64>> {
-        connection.execute(BEGIN).await?;
+        savepoint::begin_checked(connection).await?;
         let done = match step {
             Step::Delete => self.delete(connection, range).await,
             Step::Restore => self.restore(connection, range).await,
         };
-        match done {
-            Ok(reversed) => {
-                connection.execute(KEEP).await?;
-                Ok(Some(reversed))
-            }
-            Err(error) if Fault::of(&error, &self.dataset).is_some() => {
-                connection.execute(UNDO).await?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        let settled = savepoint::settle(connection, done, &self.dataset);
+        Ok(settled.await?.ok())
     }
 
     async fn delete(

@@ -18,6 +18,12 @@ pub(in crate::store::postgres) fn table(name: &str) -> String {
     format!("datasets.{}", quote_identifier(name))
 }
 
+/// Makes other writers of a dataset's table wait until the end of the transaction, and other merges
+/// too. Readers go on.
+pub(in crate::store::postgres) fn lock_against_writers(table: &str) -> String {
+    format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+}
+
 fn view(name: &DatasetName) -> String {
     table(&format!("{name}_rows"))
 }

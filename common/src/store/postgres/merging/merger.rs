@@ -13,28 +13,22 @@ use super::rejects::Rejects;
 use super::statements::{self, Names};
 use crate::dataset::Mode;
 use crate::store::Completed;
+use crate::store::postgres::datasets;
 use crate::store::postgres::previous_rows::TableColumns;
 use crate::store::postgres::rows::READ_BY_INDEX;
+use crate::store::postgres::savepoint;
 use crate::store::postgres::table_rows::constraints::OnlyColumns;
 use crate::store::postgres::table_rows::fault::{Fault, check_taken};
-use crate::store::postgres::table_rows::splitting::{Split, check_duration};
+use crate::store::postgres::table_rows::splitting::{ALL_ROWS, Split, check_duration};
 use crate::store::rules::too_many_rejects;
 use crate::store::sql;
 use crate::store::violations::Violation;
-
-/// Constraints that are deferred would be checked at the commit, where the error names no row.
-const BEGIN: &str = "SET CONSTRAINTS ALL IMMEDIATE; SAVEPOINT carga_rows";
-const KEEP: &str = "RELEASE SAVEPOINT carga_rows";
-const UNDO: &str = "ROLLBACK TO SAVEPOINT carga_rows; RELEASE SAVEPOINT carga_rows";
 
 /// The most attempts to store all rows that are left at once.
 const ROUNDS: usize = 32;
 
 const TOO_LONG: &str = "merging the rows takes longer than 10 minutes, because many of them violate a constraint; \
                         set max_rejects, or change the trigger or constraint of the table";
-
-/// All row numbers.
-const ALL: RangeInclusive<i64> = 0..=i64::MAX;
 
 /// The numbers of the staged rows.
 const STAGED_ROWS: &str = "SELECT row_number FROM landing WHERE upload = $1 ORDER BY row_number";
@@ -104,7 +98,11 @@ impl<'a> Merger<'a> {
     async fn fill_all(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
         run(connection, &self.names.create()).await?;
         sqlx::query(READ_BY_INDEX).execute(&mut *connection).await?;
-        if self.attempt(connection, Step::Fill, &ALL).await?.is_some() {
+        if self
+            .attempt(connection, Step::Fill, &ALL_ROWS)
+            .await?
+            .is_some()
+        {
             let numbers: Vec<i64> = sqlx::query_scalar(STAGED_ROWS)
                 .bind(self.staged.number)
                 .fetch_all(&mut *connection)
@@ -164,11 +162,11 @@ impl<'a> Merger<'a> {
     /// Stores the rows that are left.
     async fn apply_all(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
         if self.staged.merge.mode == Mode::Update {
-            let name = self.staged.dataset.name.as_str();
-            self.columns = TableColumns::read(connection, name).await?;
+            let table = datasets::table(self.staged.dataset.name.as_str());
+            self.columns = TableColumns::read(connection, &table).await?;
         }
         for _ in 0..ROUNDS {
-            match self.attempt(connection, Step::Apply, &ALL).await? {
+            match self.attempt(connection, Step::Apply, &ALL_ROWS).await? {
                 None => {
                     if run(connection, statements::PUT_BACK).await? == 0 {
                         return Ok(());
@@ -202,24 +200,14 @@ impl<'a> Merger<'a> {
         step: Step,
         range: &RangeInclusive<i64>,
     ) -> sqlx::Result<Option<Fault>> {
-        connection.execute(BEGIN).await?;
+        savepoint::begin_checked(connection).await?;
         let done = match step {
             Step::Fill => self.fill(connection, range).await,
             Step::Apply => self.apply(connection, range).await,
         };
-        let Err(error) = done else {
-            connection.execute(KEEP).await?;
-            return Ok(None);
-        };
         let dataset = &self.staged.dataset;
-        let Some(mut fault) = Fault::of(&error, dataset) else {
-            return Err(error);
-        };
-        connection.execute(UNDO).await?;
-        self.only_columns
-            .name_column(connection, dataset, &mut fault)
-            .await?;
-        Ok(Some(fault))
+        let settled = self.only_columns.settle(connection, done, dataset);
+        Ok(settled.await?.err())
     }
 
     async fn fill(

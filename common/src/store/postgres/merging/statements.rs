@@ -128,7 +128,7 @@ impl Names {
 
     /// Makes other writers and other merges wait for this merge. Readers do not wait.
     pub(super) fn lock(&self) -> String {
-        format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", self.table)
+        datasets::lock_against_writers(&self.table)
     }
 
     /// Takes rows out whose key is in the table.

@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use super::fault::Fault;
 use crate::dataset::quote_identifier;
 use crate::store::postgres::datasets::{self, sql_type};
+use crate::store::postgres::savepoint;
 use crate::upload::UploadDataset;
 
 /// The name of a staged row's table in conditions.
@@ -123,8 +124,23 @@ pub(in crate::store::postgres) async fn is_plain(
 pub(in crate::store::postgres) struct OnlyColumns(HashMap<String, Option<String>>);
 
 impl OnlyColumns {
+    /// Ends an attempt as [`savepoint::settle`] does. The fault names the column, if the constraint
+    /// has only one.
+    pub(in crate::store::postgres) async fn settle<T>(
+        &mut self,
+        connection: &mut PgConnection,
+        outcome: sqlx::Result<T>,
+        dataset: &UploadDataset,
+    ) -> sqlx::Result<Result<T, Fault>> {
+        let mut settled = savepoint::settle(connection, outcome, dataset).await?;
+        if let Err(fault) = &mut settled {
+            self.name_column(connection, dataset, fault).await?;
+        }
+        Ok(settled)
+    }
+
     /// Sets the column at fault if the server does not name one and the constraint has only one.
-    pub(in crate::store::postgres) async fn name_column(
+    async fn name_column(
         &mut self,
         connection: &mut PgConnection,
         dataset: &UploadDataset,

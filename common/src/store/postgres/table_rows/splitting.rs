@@ -1,6 +1,6 @@
 //! Divides rows into ranges until every violating row is found.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
@@ -8,6 +8,9 @@ use sqlx::PgConnection;
 use super::fault::{Fault, depends_on_others};
 use super::{TableWriter, rows};
 use crate::store::sql;
+
+/// The numbers of all rows.
+pub(in crate::store::postgres) const ALL_ROWS: RangeInclusive<i64> = 0..=i64::MAX;
 
 /// How long a merge, or an undo of one, may look for rows that the table refuses.
 const LONGEST: Duration = Duration::from_secs(10 * 60);

@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use super::constraints::{self, INSERT, STAGED, Search, all};
 use super::fault::{Fault, PROGRAM_LIMIT, check_taken};
-use super::{BEGIN, KEEP, TableWriter, UNDO, copy};
+use super::{TableWriter, copy};
 use crate::dataset::quote_identifier;
 use crate::store::postgres::datasets::{self, sql_type};
+use crate::store::postgres::savepoint::{self, has_code};
 use crate::store::sql::count;
 use crate::store::violations::Violation;
 use crate::upload::UploadDataset;
@@ -77,14 +78,14 @@ async fn create(connection: &mut PgConnection, dataset: &UploadDataset) -> sqlx:
         })
         .collect();
     let create = format!(
-        "SAVEPOINT carga_rows;
-         CREATE TEMP TABLE carga_staged ({columns}upload_id uuid, row_number bigint) ON COMMIT DROP;
-         RELEASE SAVEPOINT carga_rows; {PLAN_BY_INDEX}"
+        "CREATE TEMP TABLE carga_staged ({columns}upload_id uuid, row_number bigint) ON COMMIT DROP;
+         {PLAN_BY_INDEX}"
     );
+    savepoint::begin(connection).await?;
     match connection.execute(create.as_str()).await {
-        Ok(_) => Ok(true),
+        Ok(_) => savepoint::keep(connection).await.map(|()| true),
         Err(error) if has_code(&error, &["42501"]) => {
-            connection.execute(UNDO).await?;
+            savepoint::undo(connection).await?;
             Ok(false)
         }
         Err(error) => Err(error),
@@ -95,7 +96,7 @@ async fn create(connection: &mut PgConnection, dataset: &UploadDataset) -> sqlx:
 async fn fill(connection: &mut PgConnection, writer: &mut TableWriter<'_>) -> sqlx::Result<bool> {
     let statement = copy::statement(TABLE, &writer.dataset().columns);
     let segments = writer.rows.segments(&super::rows::runs(&writer.left));
-    connection.execute("SAVEPOINT carga_rows").await?;
+    savepoint::begin(connection).await?;
     let sent = copy::send_segments(connection, &statement, segments).await;
     let settled = writer.settle(connection, sent).await?;
     Ok(settled.is_ok())
@@ -129,13 +130,13 @@ impl Staging {
                 return Ok(Vec::new());
             }
             let insert = insert(&table, dataset, &self.uniques);
-            connection.execute(BEGIN).await?;
+            savepoint::begin_checked(connection).await?;
             let inserted = self.insert(connection, &insert).await;
             if let Err(error) = &inserted
                 && has_code(error, &[PROGRAM_LIMIT])
             {
                 // The row must be searched for.
-                connection.execute(UNDO).await?;
+                savepoint::undo(connection).await?;
                 break;
             }
             match writer.settle(connection, inserted).await? {
@@ -245,23 +246,15 @@ impl Staging {
             "DELETE FROM {TABLE} AS {STAGED} WHERE {condition}
              RETURNING {STAGED}.upload_id, {STAGED}.row_number"
         );
-        connection.execute("SAVEPOINT carga_rows").await?;
+        savepoint::begin(connection).await?;
         let removed = sqlx::query_as::<Postgres, (Uuid, i64)>(&delete)
             .persistent(false)
             .fetch_all(&mut *connection)
             .await;
-        let removed = match removed {
-            Ok(removed) => removed,
-            Err(error)
-                if has_code(&error, &["22", "42", "0A"])
-                    || Fault::of(&error, writer.dataset()).is_some() =>
-            {
-                connection.execute(UNDO).await?;
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+        let settled = savepoint::settle_search(connection, removed, writer.dataset());
+        let Some(removed) = settled.await? else {
+            return Ok(None);
         };
-        connection.execute(KEEP).await?;
         self.count = self.count.saturating_sub(removed.len() as u64);
         for row in &removed {
             if let Some(index) = self.indexes.get(row) {
@@ -283,12 +276,6 @@ impl Staging {
         indexes.sort_unstable();
         Ok(indexes)
     }
-}
-
-/// Whether the error has one of these codes, or a code of one of these classes.
-fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| codes.iter().any(|known| code.starts_with(known)))
 }
 
 /// Whether the table has a row with the same key as a staged row. The rows of tables that inherit

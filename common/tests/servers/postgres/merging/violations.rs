@@ -217,3 +217,33 @@ async fn a_column_without_a_value_that_was_added_by_hand_rejects_new_rows() -> R
     ensure!(figures(&upload) == [0, 10, 0, 10].map(Some), "{upload:?}");
     scope.close().await
 }
+
+/// A condition that raises an exception for one row cannot be evaluated for all rows together.
+#[tokio::test]
+async fn a_check_that_raises_an_exception_for_a_row_rejects_this_row_alone() -> Result<()> {
+    const SQL: &str =
+        "CREATE FUNCTION is_valid(price numeric) RETURNS boolean LANGUAGE plpgsql AS $$
+        BEGIN
+            IF price > 100 THEN RAISE EXCEPTION 'too high'; END IF;
+            RETURN price > 0;
+        END
+        $$;
+        ALTER TABLE datasets.prices ADD CONSTRAINT valid CHECK (is_valid(price))";
+    let scope = Scope::new().await?;
+    let store = declare(&scope, SQL).await?;
+    let mut rows = rows(1..=20, "2.50");
+    for (number, price) in [(5, "-1"), (10, "101"), (15, "-1")] {
+        rows[number - 1][1] = Some(price.to_owned());
+    }
+    let upload = merge(&store, Mode::Update, &rows).await?;
+    ensure!(figures(&upload) == [17, 0, 0, 3].map(Some), "{upload:?}");
+    let rejected = rejected(&store, upload.id).await?;
+    let reasons = rejected.iter().map(|row| (row.row, row.code.as_str()));
+    let expected = [
+        (5, "check_violation"),
+        (10, "trigger_exception"),
+        (15, "check_violation"),
+    ];
+    ensure!(reasons.eq(expected), "{rejected:?}");
+    scope.close().await
+}

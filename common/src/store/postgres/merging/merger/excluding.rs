@@ -1,10 +1,11 @@
 //! Finds rows that violate the same constraint together.
 
-use sqlx::{Executor, PgConnection, Postgres};
+use sqlx::{PgConnection, Postgres};
 
-use super::{KEEP, Merger, UNDO, run};
+use super::{Merger, run};
 use crate::dataset::Mode;
 use crate::store::postgres::merging::statements;
+use crate::store::postgres::savepoint;
 use crate::store::postgres::table_rows::constraints::{self, Search};
 use crate::store::postgres::table_rows::fault::Fault;
 use crate::store::violations::Violation;
@@ -67,31 +68,16 @@ impl Merger<'_> {
         violation: Violation,
     ) -> sqlx::Result<bool> {
         let reject = statements::reject_where(states, condition);
-        connection.execute("SAVEPOINT carga_rows").await?;
+        savepoint::begin(connection).await?;
         let found = sqlx::query_scalar::<Postgres, i64>(&reject)
             .persistent(false)
             .fetch_all(&mut *connection)
             .await;
-        let numbers = match found {
-            Ok(numbers) => numbers,
-            Err(error) if cannot_be_evaluated(&error) => {
-                connection.execute(UNDO).await?;
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
+        let settled = savepoint::settle_search(connection, found, &self.staged.dataset);
+        let Some(numbers) = settled.await? else {
+            return Ok(false);
         };
-        connection.execute(KEEP).await?;
         self.rejects.add(&numbers, violation);
         Ok(!numbers.is_empty())
     }
-}
-
-/// Whether a condition has failed for a value, or names a column that the temporary table lacks.
-fn cannot_be_evaluated(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| {
-        ["22", "42", "0A"]
-            .iter()
-            .any(|class| code.starts_with(class))
-    })
 }
