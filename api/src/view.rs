@@ -154,8 +154,6 @@ fn degradations(progress: bool, batches: bool) -> Vec<&'static str> {
 
 impl RowsView {
     fn of(upload: &Upload, live: &Counters) -> Self {
-        let dataset = upload.dataset.as_ref();
-        let is_staged = dataset.is_some_and(UploadDataset::is_staged);
         let kept = |rows: Option<u64>| match upload.status.keeps_rows() {
             true => rows.unwrap_or(0),
             false => 0,
@@ -175,7 +173,7 @@ impl RowsView {
         let known_read = upload.rows_read.max(live.rows_read);
         let read = known_read.max(stored + updated + duplicate + rejected);
         // The merge puts all staged rows into the table at the end.
-        let inserted = match is_staged && !upload.status.is_terminal() {
+        let inserted = match upload.is_staged() && !upload.status.is_terminal() {
             true => 0,
             false => stored,
         };

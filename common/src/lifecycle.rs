@@ -10,7 +10,7 @@ use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::store::{Completed, Completion, Removal, Store};
-use crate::upload::{Failure, Status, Upload, UploadDataset, UploadId};
+use crate::upload::{Failure, Status, Upload, UploadId};
 
 /// The time for the removal that begins as soon as an upload has failed here. The sweeper removes
 /// the rest. The corrected file may arrive at once, and rows that are still in the table count for
@@ -171,7 +171,7 @@ async fn manifest(store: &dyn Store, upload: &Upload, violating: u64) -> PortRes
         columns: upload.stored_columns(),
         rows: upload.rows_read - upload.rows_rejected,
         rejected: upload.rows_rejected,
-        violating: (!is_staged(upload)).then_some(violating),
+        violating: (!upload.is_staged()).then_some(violating),
         batches: entries.into_iter().map(batch).collect(),
     })
 }
@@ -187,15 +187,10 @@ pub async fn remove_rows(store: &dyn Store, id: UploadId) -> PortResult<()> {
     }
 }
 
-fn is_staged(upload: &Upload) -> bool {
-    let dataset = upload.dataset.as_ref();
-    dataset.is_some_and(UploadDataset::is_staged)
-}
-
 /// Whether an undo can still take back the changes of the upload. An undo of a merge needs the
 /// previous values of the rows. Once a merged upload has expired, its rows stay in the table.
 pub fn is_reversible(upload: &Upload) -> bool {
-    upload.is_reversible && !(is_staged(upload) && upload.expired_at.is_some())
+    upload.is_reversible && !(upload.is_staged() && upload.expired_at.is_some())
 }
 
 /// A reversal of an upload.

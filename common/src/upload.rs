@@ -357,6 +357,12 @@ impl Upload {
         names.collect()
     }
 
+    /// Whether the rows are staged until the end, and then merged into the table of the dataset.
+    pub fn is_staged(&self) -> bool {
+        let dataset = self.dataset.as_ref();
+        dataset.is_some_and(UploadDataset::is_staged)
+    }
+
     /// Whether the upload has ended and its rows are visible.
     pub fn keeps_rows(&self) -> bool {
         self.status.keeps_rows() && self.expired_at.is_none()

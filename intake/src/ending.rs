@@ -8,7 +8,7 @@ use carga_common::error::{ErrorKind, PortError};
 use carga_common::lifecycle::finish_if_complete;
 use carga_common::retry::retry_while_unavailable;
 use carga_common::store::Seal;
-use carga_common::upload::{Status, Upload, UploadDataset, UploadId};
+use carga_common::upload::{Status, Upload, UploadId};
 use tokio::time::sleep;
 use tracing::Instrument;
 
@@ -16,10 +16,6 @@ use crate::heartbeat::ActiveUpload;
 use crate::intake::Intake;
 use crate::policy::OnDuplicate;
 use crate::refusal::Refusal;
-
-/// How many merges run at the same time. Many uploads may end together, and their merges must leave
-/// database connections for new uploads.
-pub(crate) const MERGES_AT_ONCE: usize = 2;
 
 /// How long a client waits for its refusal while the database is unavailable. After that, the
 /// failure is not recorded here, and the upload ends when its lease expires.
@@ -83,8 +79,7 @@ impl Intake {
     /// Completes the upload if the workers have stored everything already. No error here may
     /// become a refusal: the file is accepted, and sending it again would store its rows twice.
     pub(crate) async fn finish(&self, sealed: Upload) -> Upload {
-        let dataset = sealed.dataset.as_ref();
-        if dataset.is_some_and(UploadDataset::is_staged) {
+        if sealed.is_staged() {
             self.merge_later(sealed.id);
         } else {
             complete(&self.backends, sealed.id).await;

@@ -20,7 +20,6 @@ use tracing::Instrument;
 
 use crate::crowding::Crowding;
 use crate::decompress::Decompressor;
-use crate::ending::MERGES_AT_ONCE;
 use crate::file_rows::FileRows;
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
 use crate::open::{csv_limits, open};
@@ -28,6 +27,10 @@ use crate::options::Options;
 use crate::refusal::Refusal;
 use crate::removals::Removals;
 use crate::source::FileSource;
+
+/// How many merges run at the same time. Many uploads may end together, and their merges must leave
+/// database connections for new uploads.
+const MERGES_AT_ONCE: usize = 2;
 
 /// Receives uploads; one per process. Cheap to clone.
 #[derive(Debug, Clone)]

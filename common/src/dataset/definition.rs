@@ -15,7 +15,7 @@ use super::{ColumnDefinition, ColumnType, TypedColumn};
 pub const MAX_COLUMNS: usize = 1600 - 2;
 
 /// The most columns of a key. An index in Postgres has at most 32 columns.
-pub const MAX_KEY_COLUMNS: usize = 32;
+const MAX_KEY_COLUMNS: usize = 32;
 
 /// The most bytes of a definition as JSON.
 pub const MAX_DEFINITION_BYTES: usize = 1 << 20;

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 pub use change::{Change, change};
 pub use column::{ColumnDefinition, ColumnType, TypedColumn};
-pub use definition::{Definition, MAX_COLUMNS, MAX_DEFINITION_BYTES, MAX_KEY_COLUMNS, Mode};
+pub use definition::{Definition, MAX_COLUMNS, MAX_DEFINITION_BYTES, Mode};
 pub use fields::DefinitionFault;
 pub use folding::folded_name;
 pub use identifier::quote_identifier;

@@ -208,10 +208,7 @@ pub(super) fn completion(upload: Upload, counted: Counted) -> Completion {
     let known = upload.rows_rejected + violating;
     let dataset = upload.dataset.as_ref().filter(|_| violating > 0);
     let limit = dataset.map(|dataset| dataset.reject_limit);
-    let is_staged = upload
-        .dataset
-        .as_ref()
-        .is_some_and(UploadDataset::is_staged);
+    let is_staged = upload.is_staged();
     let stored = rows.saturating_sub(violating);
     if limit.is_some_and(|limit| limit.is_exceeded(known)) {
         return too_many(upload, known);

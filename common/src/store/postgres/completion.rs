@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::{Connection, PgConnection};
 
 use super::connections::{LONG, SHORT};
-use super::uploads::find;
+use super::uploads::{find, is_staged};
 use super::{PostgresStore, lock_status};
 use crate::error::PortResult;
 use crate::store::rules::{self, Counted};
@@ -59,16 +59,6 @@ impl CompletionStore for PostgresStore {
         })
         .await
     }
-}
-
-/// Whether the rows of an upload are merged into the table of its dataset at the end.
-pub(super) async fn is_staged(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<bool> {
-    let is_staged: Option<bool> =
-        sqlx::query_scalar("SELECT dataset ->> 'merge' IS NOT NULL FROM uploads WHERE id = $1")
-            .bind(id.as_uuid())
-            .fetch_optional(connection)
-            .await?;
-    Ok(is_staged.unwrap_or(false))
 }
 
 async fn completion(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<Completion> {

@@ -7,8 +7,7 @@ use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-pub(super) use self::record::find;
-use super::completion::is_staged;
+pub(super) use self::record::{find, is_staged};
 use super::connections::{LONG, SHORT};
 use super::{PostgresStore, datasets, lock_status};
 use crate::error::{ErrorKind, PortError, PortResult};

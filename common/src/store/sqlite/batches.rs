@@ -1,6 +1,7 @@
 //! Stores groups of batches: fence, ledger, rows, rejected rows, commit.
 
 mod insert;
+mod runs;
 mod typed_rows;
 
 use std::collections::{HashMap, HashSet};

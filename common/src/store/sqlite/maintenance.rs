@@ -248,7 +248,7 @@ async fn forget_rows(
     dataset: &UploadDataset,
 ) -> sqlx::Result<()> {
     if !dataset.is_staged() {
-        return previous_rows::pass_on(connection, number).await;
+        return previous_rows::splice(connection, number).await;
     }
     sqlx::query("UPDATE uploads SET is_reversible = 0 WHERE number = $1 AND rows_updated > 0")
         .bind(number)

@@ -63,7 +63,7 @@ pub(super) fn assignments(columns: &[TypedColumn]) -> String {
 /// Changes the previous rows of later uploads that replaced rows of this upload. Their undo must
 /// not restore rows of this upload, so it restores the rows that this upload had replaced. If
 /// this upload had inserted the row, the undo of the later upload deletes its own row.
-pub(super) async fn pass_on(connection: &mut SqliteConnection, number: i64) -> sqlx::Result<()> {
+pub(super) async fn splice(connection: &mut SqliteConnection, number: i64) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE previous_rows AS later
          SET previous_id = own.previous_id, previous_upload = own.previous_upload, cells = own.cells

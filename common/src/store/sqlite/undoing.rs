@@ -86,7 +86,7 @@ async fn take_back(
         take_back_rows(connection, number, dataset, &mut undone).await?;
     }
     undone.kept = written.saturating_sub(undone.reversed + undone.errored);
-    previous_rows::pass_on(connection, number).await?;
+    previous_rows::splice(connection, number).await?;
     previous_rows::delete(connection, number).await?;
     Ok(undone)
 }

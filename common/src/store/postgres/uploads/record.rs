@@ -100,6 +100,19 @@ pub(in crate::store::postgres) async fn find(
         .await
 }
 
+/// Whether the rows of an upload are merged into the table of its dataset at the end.
+pub(in crate::store::postgres) async fn is_staged(
+    connection: &mut PgConnection,
+    id: UploadId,
+) -> sqlx::Result<bool> {
+    let is_staged: Option<bool> =
+        sqlx::query_scalar("SELECT dataset ->> 'merge' IS NOT NULL FROM uploads WHERE id = $1")
+            .bind(id.as_uuid())
+            .fetch_optional(connection)
+            .await?;
+    Ok(is_staged.unwrap_or(false))
+}
+
 /// Uploads, newest first.
 pub(super) async fn list(
     connection: &mut PgConnection,

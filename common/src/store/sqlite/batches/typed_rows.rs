@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
-use super::insert::{Insert, Run};
+use super::runs::{Insert, Run};
 use crate::batch::Batch;
 use crate::store::sql::invalid;
 use crate::store::sqlite::{dividing, rejects};
