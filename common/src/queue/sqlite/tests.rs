@@ -62,6 +62,27 @@ async fn renewals_that_wait_for_a_lock_let_settlements_fail_in_between() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 
+/// Other processes take over the leases of a holder that has no heartbeat.
+#[tokio::test]
+async fn the_first_heartbeat_comes_before_the_first_lease() {
+    const LEASE_WITHOUT_HEARTBEAT_FAILS: &str = "
+        CREATE TRIGGER heartbeat_first BEFORE UPDATE OF holder ON messages
+        WHEN NEW.holder NOT IN (SELECT id FROM holders)
+        BEGIN SELECT RAISE(ABORT, 'a lease without a heartbeat'); END";
+    let dir = tempfile::tempdir().unwrap();
+    let queue = SqliteQueue::open(settings(&dir)).await.unwrap();
+    let batch = batch(UploadId::generate(), 1);
+    queue.publisher().publish(&batch).await.unwrap();
+    queue.close().await;
+    execute(&settings(&dir), LEASE_WITHOUT_HEARTBEAT_FAILS).await;
+    for _ in 0..20 {
+        let queue = SqliteQueue::open(settings(&dir)).await.unwrap();
+        let mut deliveries = queue.consume(Prefetch::of_batches(1)).await.unwrap();
+        deliveries.next().await.unwrap();
+        queue.close().await;
+    }
+}
+
 #[tokio::test]
 async fn a_queue_that_is_being_emptied_stays_short() {
     let dir = tempfile::tempdir().unwrap();

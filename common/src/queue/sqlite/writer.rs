@@ -144,19 +144,16 @@ enum Pending {
 
 impl Writer {
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Request>) {
+        // The first tick of an interval may come after the first request.
+        self.renew().await;
         let mut renewals = tokio::time::interval(self.renewal_pause);
+        renewals.reset();
         loop {
             let first = tokio::select! {
                 // Renewals first: the leases of an expired holder pass to others.
                 biased;
                 _ = renewals.tick() => {
-                    if let Err(error) = self.renew().await {
-                        let error = port_error("queue.renew", error);
-                        tracing::warn!(
-                            error = error.chain(),
-                            "could not renew the leases; they expire without a renewal"
-                        );
-                    }
+                    self.renew().await;
                     // A renewal may wait for a lock longer than the pause. If the pause began
                     // before it, the next renewal would be due at once, and requests would starve.
                     renewals.reset();
@@ -310,7 +307,18 @@ impl Writer {
         messages.into_iter().map(leased).collect()
     }
 
-    async fn renew(&self) -> sqlx::Result<()> {
+    /// Writes the heartbeat. A failure is logged, and the next renewal tries again.
+    async fn renew(&self) {
+        if let Err(error) = self.try_renew().await {
+            let error = port_error("queue.renew", error);
+            tracing::warn!(
+                error = error.chain(),
+                "could not renew the leases; they expire without a renewal"
+            );
+        }
+    }
+
+    async fn try_renew(&self) -> sqlx::Result<()> {
         let mut transaction = self.database.begin().await?;
         messages::renew(&mut transaction, &self.holder.id).await?;
         transaction.commit().await
