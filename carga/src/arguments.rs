@@ -6,10 +6,10 @@ use std::str::FromStr;
 use carga_common::dataset::DatasetName;
 use carga_common::upload::UploadId;
 use carga_intake::csv::export::Format;
-use carga_intake::options::{OF_DATASETS, OPTIONS, OptionSpec, Options};
+use carga_intake::options::{OF_DATASETS, OPTIONS, OptionSpec, Options, REPEATABLE};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use crate::output::printable;
 
@@ -202,8 +202,15 @@ impl<const WITH_DATASETS: bool> Args for FileOptions<WITH_DATASETS> {
     fn augment_args(command: clap::Command) -> clap::Command {
         Self::on_command_line().fold(command, |command, spec| {
             let help = format!("{}: {} [{}]", spec.help, spec.takes, spec.default);
+            let action = match REPEATABLE.contains(&spec.name) {
+                true => ArgAction::Append,
+                false => ArgAction::Set,
+            };
             let option = Arg::new(spec.name)
                 .long(spec.flag)
+                .action(action)
+                // A number such as -999 often means NULL.
+                .allow_negative_numbers(true)
                 .value_name(spec.placeholder)
                 .help(help);
             command.arg(option)
@@ -217,9 +224,9 @@ impl<const WITH_DATASETS: bool> Args for FileOptions<WITH_DATASETS> {
 
 impl<const WITH_DATASETS: bool> FromArgMatches for FileOptions<WITH_DATASETS> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = Self::on_command_line().filter_map(|spec| {
-            let value: &String = matches.get_one(spec.name)?;
-            Some((spec.name.to_owned(), value.clone()))
+        let given = Self::on_command_line().flat_map(|spec| {
+            let values = matches.get_many::<String>(spec.name).unwrap_or_default();
+            values.map(move |value| (spec.name.to_owned(), value.clone()))
         });
         let given: Vec<_> = given.collect();
         // Checked here, so that a wrong value is a wrong command line and touches no data.
@@ -290,5 +297,34 @@ mod tests {
         assert!(accepts("preview", &["--header", "true"]));
         let suggest = ["carga", "dataset", "suggest", "--header", "true", "a.csv"];
         assert!(Arguments::try_parse_from(suggest).is_ok());
+    }
+
+    /// The options of an import with these flags; `None` if the command line is not valid.
+    fn options_of_import(flags: &[&str]) -> Option<Vec<(String, String)>> {
+        let import = ["carga", "import", "--dataset", "sales"];
+        let arguments = [&import[..], flags, &["a.csv"]].concat();
+        match Arguments::try_parse_from(arguments).ok()?.command? {
+            Command::Import { options, .. } => Some(options.by_name()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn null_may_be_repeated_on_the_command_line_and_no_other_flag_may() {
+        let flags = ["--null", "NA", "--null", "", "--null=--", "--null", "-999"];
+        let mut options = options_of_import(&flags).unwrap();
+        options.retain(|(name, _)| name == "null");
+        let texts: Vec<&str> = options.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["NA", "", "--", "-999"]);
+        for (flag, value) in [
+            ("--decimal", ","),
+            ("--date-format", "%F"),
+            ("--mode", "append"),
+            ("--delimiter", ";"),
+        ] {
+            assert!(options_of_import(&[flag, value]).is_some(), "{flag}");
+            let twice = [flag, value, flag, value];
+            assert!(options_of_import(&twice).is_none(), "{flag} twice");
+        }
     }
 }

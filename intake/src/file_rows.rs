@@ -19,8 +19,9 @@ pub(crate) struct FileRows {
 
 impl FileRows {
     /// Prepares the rows of a file. With a dataset, finds its columns in the header, and also
-    /// returns the part of the upload's record that describes the dataset. `kept` is the largest
-    /// number of rejected rows that is kept of any upload.
+    /// returns the part of the upload's record that describes the dataset. Its definition must be
+    /// that for the cells of this file (see [`Options::effective_definition`]). `kept` is the
+    /// largest number of rejected rows that is kept of any upload.
     pub(crate) fn new(
         reader: CsvReader,
         renamed: &[Renamed],

@@ -126,7 +126,7 @@ impl Intake {
         end: impl AsyncFnOnce() -> Result<(), Refusal>,
     ) -> Result<Upload, Refusal> {
         let settings = &self.settings;
-        // Before the file is read, so that a wrong name or mode costs the client no transfer.
+        // Before the file is read, so that a wrong option costs the client no transfer.
         let dataset = self.dataset(&incoming.options).await?;
         let source = FileSource::new(pieces, settings.max_upload_bytes);
         let mut file = Decompressor::open(source, settings.limits).await?;
@@ -160,7 +160,8 @@ impl Intake {
         }
     }
 
-    /// The dataset that the options name. It must exist, and have a key if their mode needs one.
+    /// The dataset that the options name, with the definition for the cells of this file. The
+    /// dataset must exist, have a key if the mode needs one, and take the options for cells.
     async fn dataset(&self, options: &Options) -> Result<Option<Dataset>, Refusal> {
         let Some(name) = &options.dataset else {
             return Ok(None);
@@ -168,7 +169,11 @@ impl Intake {
         let found = self.backends.store.dataset(name).await?;
         let dataset = found.ok_or_else(|| Refusal::no_such_dataset(name))?;
         options.merge(name, &dataset.definition)?;
-        Ok(Some(dataset))
+        let definition = options.effective_definition(&dataset.definition)?;
+        Ok(Some(Dataset {
+            definition,
+            ..dataset
+        }))
     }
 
     async fn create(

@@ -10,6 +10,7 @@ use carga_common::rejects::RejectedRow;
 use carga_common::typed::usual_text;
 use carga_intake::csv::{Charset, CsvOpening, CsvOptions, CsvReader, Next, Position};
 use carga_intake::matching::{Matching, UnknownColumns, match_columns};
+use carga_intake::options::Options;
 use carga_intake::refusal::Refusal;
 use carga_intake::typed::Converter;
 
@@ -137,6 +138,50 @@ fn a_cell_that_a_short_row_lacks_is_null_or_rejects_the_row() {
     assert!(rows.is_empty(), "{rows:?}");
     let fields = vec!["01/02/2026"];
     assert_eq!(reason(&rejected[0]), ("missing_value", Some("sku"), fields));
+}
+
+#[test]
+fn the_cells_of_a_file_are_read_with_the_options_of_its_upload() {
+    let sales = definition(
+        r#"{ "columns": [
+            { "name": "sku", "type": "text", "null": ["-"] },
+            { "name": "price", "type": "numeric" },
+            { "name": "weight", "type": "float", "decimal": "." },
+            { "name": "sold_on", "type": "date" },
+            { "name": "packed_on", "type": "date", "format": "%d.%m.%Y" }
+        ] }"#,
+    );
+    let file = "sku;price;weight;sold_on;packed_on\n-;9,50;0.25;31/12/2026;30.12.2026\nNA;;;NA;\n";
+    let without = converted_by(&sales, file, separated_by(';'));
+    let columns = without.rejected.iter().map(|row| row.column.as_deref());
+    let columns: Vec<_> = columns.collect();
+    assert_eq!(columns, [Some("price"), Some("sold_on")]);
+
+    let query = [
+        ("dataset", "sales"),
+        ("null", "NA"),
+        ("null", ""),
+        ("decimal", ","),
+        ("date_format", "%d/%m/%Y"),
+    ];
+    let query = query.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let options = Options::from_query(&query).unwrap();
+    let effective = options.effective_definition(&sales).unwrap();
+    assert_eq!(effective.typed_columns(), sales.typed_columns());
+    let Converted { rows, rejected } = converted_by(&effective, file, separated_by(';'));
+    let cells: Vec<Vec<_>> = rows
+        .iter()
+        .map(|row| row.iter().map(Option::as_deref).collect())
+        .collect();
+    let first = [
+        None,
+        Some("9.50"),
+        Some("0.25"),
+        Some("2026-12-31"),
+        Some("2026-12-30"),
+    ];
+    assert_eq!(cells, [first, [Some("NA"), None, None, None, None]]);
+    assert!(rejected.is_empty(), "{rejected:?}");
 }
 
 /// The cells of a row of the file, from the values of the dataset and the changed cells. A worker

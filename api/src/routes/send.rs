@@ -82,6 +82,7 @@ async fn send(
     if let Some(name) = &options.dataset {
         let dataset = state.dataset(name).await?;
         options.merge(name, &dataset.definition)?;
+        options.effective_definition(&dataset.definition)?;
     }
     let slot = state.upload_slot().await?;
     let incoming = IncomingRequest {

@@ -117,7 +117,7 @@ fn check_from(column: &ColumnDefinition, fields: &Fields) -> Result<(), Definiti
 /// Checks the marks in numbers: neither can be taken for a digit, for a sign or for the other mark.
 fn check_marks(column: &ColumnDefinition, fields: &Fields) -> Result<(), DefinitionFault> {
     let (decimal, thousands) = (column.decimal, column.thousands);
-    if decimal.is_some_and(|mark| is_ambiguous(mark) || mark.is_whitespace()) {
+    if decimal.is_some_and(|mark| !is_decimal_mark(mark)) {
         let message = "must not be a letter, a digit, a sign or a blank";
         return Err(fields.fault("decimal", message));
     }
@@ -125,12 +125,26 @@ fn check_marks(column: &ColumnDefinition, fields: &Fields) -> Result<(), Definit
         let message = "must not be a letter, a digit or a sign";
         return Err(fields.fault("thousands", message));
     }
-    let decimal = decimal.unwrap_or('.');
-    if thousands == Some(decimal) && column.kind != ColumnType::Integer {
-        let message = format!("`{decimal}` is the decimal mark; change `decimal` or `thousands`");
-        return Err(fields.fault("thousands", message));
+    match repeated_mark(column) {
+        Some(mark) => {
+            let message = format!("`{mark}` is the decimal mark; change `decimal` or `thousands`");
+            Err(fields.fault("thousands", message))
+        }
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether a character can be a decimal mark: it cannot be taken for another part of a number.
+pub fn is_decimal_mark(mark: char) -> bool {
+    !is_ambiguous(mark) && !mark.is_whitespace()
+}
+
+/// The mark that the column has both as its decimal mark and between groups of digits. An integer
+/// has no decimal mark.
+pub(super) fn repeated_mark(column: &ColumnDefinition) -> Option<char> {
+    let thousands = column.thousands?;
+    let is_decimal = thousands == column.decimal.unwrap_or('.');
+    (is_decimal && column.kind != ColumnType::Integer).then_some(thousands)
 }
 
 fn is_ambiguous(mark: char) -> bool {
@@ -179,16 +193,28 @@ fn check_booleans(
         let message = "`true` has the same text, without regard to case and to blanks around it";
         return Err(fields.item_fault("false", index, message));
     }
-    let null = column.null.as_deref().unwrap_or(defaults.null);
+    match boolean_that_is_null(column, column.null.as_deref().unwrap_or(defaults.null)) {
+        Some((field, index)) => {
+            let message = "the text means NULL; give the column a list `null` without it";
+            Err(fields.item_fault(field, index, message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The first declared text for true or false that is also in the column's list of cells that mean
+/// NULL, as its field and its position in this field.
+pub(super) fn boolean_that_is_null(
+    column: &ColumnDefinition,
+    null: &[String],
+) -> Option<(&'static str, usize)> {
     let null: HashSet<&str> = null.iter().map(String::as_str).collect();
     let is_null = |text: &String| null.contains(text.as_str()) || null.contains(text.trim());
-    for (field, texts) in [("true", &column.r#true), ("false", &column.r#false)] {
-        if let Some(index) = texts.iter().position(is_null) {
-            let message = "the text means NULL; give the column a list `null` without it";
-            return Err(fields.item_fault(field, index, message));
-        }
-    }
-    Ok(())
+    let lists = [("true", &column.r#true), ("false", &column.r#false)];
+    lists.into_iter().find_map(|(field, texts)| {
+        let index = texts.iter().position(is_null)?;
+        Some((field, index))
+    })
 }
 
 /// A word for true or false as cells are compared with it.

@@ -1,9 +1,9 @@
 //! A dataset: a table with declared columns and types.
 //!
 //! A [`Definition`] declares the columns, and says how the cells of a file are read into them.
-//! [`change()`] decides which later definitions the table can take. The table has the declared
-//! names, so [`quote_identifier`] quotes them in SQL. Two names with the same [`folded_name`] are
-//! spellings of one name.
+//! [`change()`] decides which later definitions the table can take. A [`FileReading`] changes how
+//! the cells of one file are read. The table has the declared names, so [`quote_identifier`] quotes
+//! them in SQL. Two names with the same [`folded_name`] are spellings of one name.
 
 mod change;
 mod column;
@@ -14,17 +14,20 @@ mod folding;
 mod identifier;
 mod meanings;
 mod name;
+mod overriding;
 pub mod time_format;
 
 use jiff::Timestamp;
 
 pub use change::{Change, change};
 pub use column::{ColumnDefinition, ColumnType, TypedColumn};
+pub use column_rules::is_decimal_mark;
 pub use definition::{Definition, MAX_COLUMNS, MAX_DEFINITION_BYTES, Mode};
-pub use fields::DefinitionFault;
+pub use fields::{DefinitionFault, MAX_TEXTS};
 pub use folding::folded_name;
 pub use identifier::quote_identifier;
 pub use name::{DatasetName, NameFault, check_column_name};
+pub use overriding::FileReading;
 
 /// A dataset as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

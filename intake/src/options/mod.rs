@@ -10,7 +10,7 @@ mod table;
 mod upload;
 mod values;
 
-pub use table::{OF_DATASETS, OPTIONS, OptionSpec};
+pub use table::{OF_DATASETS, OPTIONS, OptionSpec, REPEATABLE};
 pub use upload::Options;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! Sets options by their names. An option that is unknown, given twice or not valid is refused.
+//! Sets options by their names. An option that is unknown, not valid or given twice is refused.
+//! Only a repeatable one may be given several times.
 
-use super::table::{OF_DATASETS, OPTIONS, OptionSpec};
+use super::table::{OF_DATASETS, OPTIONS, OptionSpec, REPEATABLE};
 use super::upload::Options;
 use crate::refusal::Refusal;
 
@@ -21,7 +22,8 @@ impl Options {
         Ok(options)
     }
 
-    /// Sets one option; each may be given once. [`check`](Self::check) follows the last one.
+    /// Sets one option. Each may be given once, except those in [`REPEATABLE`].
+    /// [`check`](Self::check) follows the last one.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
         let spec = self.settable(name)?;
         self.given.push((spec.name, value.to_owned()));
@@ -62,8 +64,8 @@ impl Options {
         Some(options)
     }
 
-    /// Checks that the option exists and was not given before. So a part of a form can be refused
-    /// before its value is read.
+    /// Checks that the option exists and can be set. So a part of a form can be refused before its
+    /// value is read.
     pub fn check_name(&self, name: &str) -> Result<(), Refusal> {
         self.settable(name).map(|_| ())
     }
@@ -74,7 +76,7 @@ impl Options {
             known.sort_unstable();
             return Err(Refusal::unknown_option(name, &known));
         };
-        if self.given.iter().any(|(given, _)| *given == spec.name) {
+        if self.is_given(spec.name) && !REPEATABLE.contains(&spec.name) {
             return Err(Refusal::repeated_option(name));
         }
         Ok(spec)

@@ -1,10 +1,12 @@
 //! The table of every option: its names, its values, and how it is set.
 
-use carga_common::dataset::{DatasetName, Mode};
+use carga_common::dataset::time_format::check_format;
+use carga_common::dataset::{ColumnType, DatasetName, Mode};
 
 use super::upload::Options;
 use super::values::{
-    clean_filename, delimiter, max_rejects, parse_bool, parse_word, quote, set_value,
+    add_text, clean_filename, date_format, decimal, delimiter, max_rejects, parse_bool, parse_word,
+    quote, set_value,
 };
 use crate::csv::{Charset, Names, column_names};
 use crate::matching::UnknownColumns;
@@ -31,23 +33,43 @@ pub struct OptionSpec {
 }
 
 impl OptionSpec {
-    /// The refusal of a value that is not valid. For a dataset's name, it has the rule.
+    /// The refusal of a value that is not valid. For the name of a dataset and the format of dates,
+    /// it has the rule that the value breaks.
     pub(super) fn refusal(&self, value: &str) -> Refusal {
         let name = self.name;
-        match value.parse::<DatasetName>() {
-            Err(fault) if name == "dataset" => {
-                Refusal::malformed("malformed_option", format!("option `{name}`: {fault}"))
+        let rule = match name {
+            "dataset" => {
+                let parsed = value.parse::<DatasetName>();
+                parsed.err().map(|fault| fault.to_string())
             }
-            _ => Refusal::malformed_option(name, self.takes),
+            "date_format" => check_format(ColumnType::Date, value).err(),
+            _ => None,
+        };
+        match rule {
+            Some(rule) => {
+                Refusal::malformed("malformed_option", format!("option `{name}`: {rule}"))
+            }
+            None => Refusal::malformed_option(name, self.takes),
         }
     }
 }
 
 /// The options of imports into a dataset: `dataset`, and those that have an effect only with it.
-pub const OF_DATASETS: [&str; 4] = ["dataset", "unknown_columns", "mode", "atomic"];
+pub const OF_DATASETS: [&str; 7] = [
+    "dataset",
+    "null",
+    "decimal",
+    "date_format",
+    "unknown_columns",
+    "mode",
+    "atomic",
+];
+
+/// The options that may be given several times.
+pub const REPEATABLE: [&str; 1] = ["null"];
 
 /// Every option. All others are refused, never ignored.
-pub const OPTIONS: [OptionSpec; 19] = [
+pub const OPTIONS: [OptionSpec; 22] = [
     OptionSpec {
         name: "delimiter",
         flag: "delimiter",
@@ -213,6 +235,33 @@ pub const OPTIONS: [OptionSpec; 19] = [
         default: "the landing table, as text",
         placeholder: "NAME",
         set: |options, value| set_value(&mut options.dataset, value.parse().ok()),
+    },
+    OptionSpec {
+        name: "null",
+        flag: "null",
+        help: "Which cells mean NULL in columns of the dataset without a list of their own",
+        takes: "a text in UTF-8 without NUL, given once for each text, at most 1000 times",
+        default: "the list `null` of the dataset",
+        placeholder: "TEXT",
+        set: |options, value| add_text(&mut options.reading.null, value),
+    },
+    OptionSpec {
+        name: "decimal",
+        flag: "decimal",
+        help: "The decimal mark in `numeric` and `float` columns that declare none",
+        takes: "one character in UTF-8 that is not a letter, a digit, a sign or a blank",
+        default: "`.`",
+        placeholder: "CHARACTER",
+        set: |options, value| set_value(&mut options.reading.decimal, decimal(value)),
+    },
+    OptionSpec {
+        name: "date_format",
+        flag: "date-format",
+        help: "How dates are written in `date` columns that declare no format",
+        takes: "a date in the directives of `strptime`, such as `%d/%m/%Y`, in UTF-8 without NUL",
+        default: "`%Y-%m-%d`",
+        placeholder: "FORMAT",
+        set: |options, value| set_value(&mut options.reading.date_format, date_format(value)),
     },
     OptionSpec {
         name: "unknown_columns",

@@ -109,6 +109,18 @@ fn option_values_are_parsed_as_the_contract_defines_them() {
         ("dataset", ""),
         ("dataset", "a/b"),
         ("dataset", "sales_rows"),
+        ("null", "a\0"),
+        ("null", "\u{fffd}"),
+        ("decimal", ""),
+        ("decimal", ",,"),
+        ("decimal", "5"),
+        ("decimal", " "),
+        ("decimal", "\u{fffd}"),
+        ("date_format", ""),
+        ("date_format", "%d/%m"),
+        ("date_format", "%F %T"),
+        ("date_format", "%d\0%m\0%Y"),
+        ("date_format", "%d\u{fffd}%m\u{fffd}%Y"),
         ("unknown_columns", "drop"),
         ("mode", "replace"),
         ("mode", "Update"),
@@ -163,6 +175,71 @@ fn some_options_are_those_of_uploads_with_a_dataset() {
     assert_eq!(options.unknown_columns, Some(UnknownColumns::Ignore));
     assert_eq!(with_dataset("mode", "ignore").mode, Some(Mode::Ignore));
     assert_eq!(with_dataset("atomic", "false").atomic, Some(false));
+    let null = with_dataset("null", "").reading.null;
+    assert_eq!(null, Some(vec![String::new()]));
+    let decimal = with_dataset("decimal", ",").reading.decimal;
+    assert_eq!(decimal, Some(','));
+    let format = with_dataset("date_format", "%d/%m/%Y").reading.date_format;
+    assert_eq!(format.as_deref(), Some("%d/%m/%Y"));
+}
+
+#[test]
+fn null_may_be_repeated_and_no_other_option_may() {
+    let mut options = Options::default();
+    for text in ["NA", "", "NA"] {
+        options.check_name("null").unwrap();
+        options.set("null", text).unwrap();
+    }
+    let texts = ["NA", "", "NA"].map(str::to_owned);
+    let given = texts.clone().map(|text| ("null", text));
+    assert_eq!(options.given(), given);
+    assert_eq!(options.reading.null, Some(texts.to_vec()));
+    for spec in OPTIONS.iter().filter(|spec| spec.name != "null") {
+        options.given.push((spec.name, String::new()));
+        let refusal = options.check_name(spec.name).unwrap_err();
+        assert_eq!(refusal.failure.code, "repeated_option", "{}", spec.name);
+    }
+}
+
+#[test]
+fn null_may_be_given_as_often_as_a_definition_has_texts() {
+    let mut options = Options::default();
+    for _ in 0..1000 {
+        options.set("null", "NA").unwrap();
+    }
+    let refusal = options.set("null", "NA").unwrap_err();
+    assert_eq!(refusal.failure.code, "malformed_option");
+    let message = refusal.failure.message;
+    assert!(message.contains("at most 1000 times"), "{message}");
+}
+
+#[test]
+fn the_refusal_of_a_date_format_says_which_rule_it_breaks() {
+    let refusal = Options::default().set("date_format", "%d/%m").unwrap_err();
+    let message = refusal.failure.message;
+    let start = "option `date_format`: the year is missing";
+    assert!(message.starts_with(start), "{message}");
+}
+
+#[test]
+fn an_option_that_contradicts_a_column_is_refused_by_its_name() {
+    let definition = json!({ "columns": [
+        { "name": "price", "type": "numeric", "thousands": "," },
+        { "name": "paid", "type": "boolean", "true": ["S"], "false": ["N"] },
+    ] });
+    let definition = Definition::from_json(definition.to_string().as_bytes()).unwrap();
+    for (name, value, column) in [("decimal", ",", "price"), ("null", "N", "paid")] {
+        let mut options = Options::default();
+        options.set(name, value).unwrap();
+        let refusal = options.effective_definition(&definition).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Unprocessable);
+        assert_eq!(refusal.failure.code, "malformed_option");
+        let message = refusal.failure.message;
+        let start = format!("option `{name}`: column `{column}` of the dataset has ");
+        assert!(message.starts_with(&start), "{message}");
+    }
+    let unchanged = Options::default().effective_definition(&definition);
+    assert_eq!(unchanged.unwrap(), definition);
 }
 
 /// The merge into a dataset with one column, which is its key if the dataset has a mode.
@@ -230,6 +307,16 @@ fn a_variation_of_the_options_keeps_what_the_content_type_says() {
     assert_eq!(varied.csv.header, Some(false));
     let varied = options.with("header", "true").unwrap();
     assert_eq!(varied.csv.header, Some(true));
+}
+
+#[test]
+fn a_variation_of_the_options_keeps_every_value_of_a_repeated_one() {
+    let mut options = Options::default();
+    for (name, value) in [("dataset", "sales"), ("null", "NA"), ("null", "")] {
+        options.set(name, value).unwrap();
+    }
+    let varied = options.with("skip", "1").unwrap();
+    assert_eq!(varied.reading, options.reading);
 }
 
 #[test]

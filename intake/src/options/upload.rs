@@ -1,6 +1,6 @@
 //! The options of one upload.
 
-use carga_common::dataset::{DatasetName, Definition, Mode};
+use carga_common::dataset::{DatasetName, Definition, FileReading, Mode};
 use carga_common::sha256::Sha256;
 use carga_common::upload::Merge;
 
@@ -27,6 +27,8 @@ pub struct Options {
     pub(crate) mode: Option<Mode>,
     /// Whether all rows get into the table of the dataset at once.
     pub(crate) atomic: Option<bool>,
+    /// How the cells are read, where this differs from the definition of the dataset.
+    pub(crate) reading: FileReading,
     /// How to read the file.
     pub(crate) csv: CsvOptions,
     /// When rejected rows fail the upload.
@@ -65,6 +67,15 @@ impl Options {
             mode,
             key: definition.key.clone(),
         }))
+    }
+
+    /// The definition for the cells of the file: that of the dataset, changed by the options
+    /// `null`, `decimal` and `date_format`. Refused if one of them contradicts a rule of a column.
+    pub fn effective_definition(&self, definition: &Definition) -> Result<Definition, Refusal> {
+        definition.with_reading(&self.reading).map_err(|fault| {
+            let message = format!("option `{}`: {}", fault.field, fault.message);
+            Refusal::unprocessable("malformed_option", message)
+        })
     }
 
     /// Uses the part's own file name if no option gives a name.

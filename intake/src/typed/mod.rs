@@ -38,6 +38,8 @@ mod timestamp;
 mod uuid;
 pub(crate) mod wording;
 
+use std::sync::Arc;
+
 use carga_common::dataset::{ColumnDefinition, ColumnType, Definition};
 use carga_common::typed::is_usual_text;
 
@@ -54,7 +56,10 @@ const WORD_CHARS: usize = 30;
 pub struct ColumnRules {
     kind: ColumnType,
     required: bool,
-    null: Vec<String>,
+    /// Columns share one list, because it may be long, and a dataset may have many columns.
+    null: Arc<[String]>,
+    /// Whether the column has a list of its own, which the option `null` does not replace.
+    has_own_null: bool,
     number: NumberRules,
     words: BooleanWords,
     format: Option<DeclaredFormat>,
@@ -63,10 +68,15 @@ pub struct ColumnRules {
 impl ColumnRules {
     /// Prepares the rules of a column of this definition.
     pub fn new(definition: &Definition, column: &ColumnDefinition) -> Self {
+        Self::with_null(column, definition.null_words(column).into())
+    }
+
+    fn with_null(column: &ColumnDefinition, null: Arc<[String]>) -> Self {
         Self {
             kind: column.kind,
             required: column.required,
-            null: definition.null_words(column).to_vec(),
+            null,
+            has_own_null: column.null.is_some(),
             number: NumberRules::new(column),
             words: BooleanWords::new(column),
             format: column.format.as_deref().map(DeclaredFormat::new),
@@ -121,13 +131,18 @@ impl Fault {
     }
 
     /// The fault of a cell without a value. Such cells are often meant as NULL.
-    fn blank(kind: ColumnType, cell: &str) -> Self {
+    fn blank(rules: &ColumnRules, cell: &str) -> Self {
+        let kind = rules.kind;
         let (state, text) = match cell.is_empty() {
             true => ("is empty", "`\"\"`"),
             false => ("has only blanks", "their text, with all its blanks,"),
         };
+        let lists = match rules.has_own_null {
+            true => "the list `null` of the column",
+            false => "the list `null` of the definition, or to the option `null` of the upload",
+        };
         Self::wrong_type(format!(
-            "expected a value of type {kind}, and the cell {state}; if such cells mean NULL, add {text} to the list `null` of the definition or of the column"
+            "expected a value of type {kind}, and the cell {state}; if such cells mean NULL, add {text} to {lists}"
         ))
     }
 
@@ -177,7 +192,7 @@ pub fn canonical(rules: &ColumnRules, cell: &str, out: &mut String) -> Result<()
     };
     // Not before the conversion, because an empty text may be a word for true or false.
     converted.map_err(|fault| match cell.trim().is_empty() {
-        true => Fault::blank(rules.kind, cell),
+        true => Fault::blank(rules, cell),
         false => fault,
     })
 }
@@ -201,9 +216,13 @@ impl Converter {
     /// Prepares a converter. `sources` has the index of the file's column for each column of the
     /// dataset, or `None` for a column that the file lacks. That column is always NULL.
     pub fn new(definition: &Definition, sources: &[Option<usize>], file_columns: usize) -> Self {
+        let shared: Arc<[String]> = definition.null.as_slice().into();
         let columns = definition.columns.iter();
         let rules: Vec<_> = columns
-            .map(|column| ColumnRules::new(definition, column))
+            .map(|column| match &column.null {
+                Some(own) => ColumnRules::with_null(column, own.as_slice().into()),
+                None => ColumnRules::with_null(column, Arc::clone(&shared)),
+            })
             .collect();
         let sources = sources.iter().take(rules.len()).enumerate();
         let mut pairs: Vec<_> = sources

@@ -193,7 +193,11 @@ fn the_message_of_a_blank_cell_says_how_such_cells_become_null() {
     let numeric = r#""type":"numeric","null":["NA"]"#;
     assert_eq!(
         message(numeric, ""),
-        "expected a value of type numeric, and the cell is empty; if such cells mean NULL, add `\"\"` to the list `null` of the definition or of the column"
+        "expected a value of type numeric, and the cell is empty; if such cells mean NULL, add `\"\"` to the list `null` of the column"
+    );
+    assert_eq!(
+        message(r#""type":"numeric""#, " "),
+        "expected a value of type numeric, and the cell has only blanks; if such cells mean NULL, add their text, with all its blanks, to the list `null` of the definition, or to the option `null` of the upload"
     );
     let others = TYPES.into_iter();
     for (fields, _) in others.filter(|(fields, _)| !fields.contains("text")) {

@@ -6,6 +6,7 @@ mod merging;
 mod merging_at_scale;
 mod merging_violations;
 mod quoting;
+mod reading;
 mod refusing;
 mod removing;
 mod storing;

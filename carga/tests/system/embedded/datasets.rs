@@ -171,6 +171,37 @@ async fn an_import_counts_the_rows_that_violate_a_constraint_of_the_table() -> R
 }
 
 #[tokio::test]
+async fn an_import_reads_its_file_with_the_options_for_cells() -> Result<()> {
+    let (harness, files) = (Harness::from(DataDir::new()?), Files::new()?);
+    let definition = json!({ "columns": [
+        { "name": "sku", "type": "text" },
+        { "name": "price", "type": "numeric" },
+        { "name": "sold_on", "type": "date" },
+    ] });
+    let put = ["dataset", "put", "sales", "-"];
+    expect(&harness, &put, &definition.to_string(), 0, &["is created"])?;
+    let file = "sku;price;sold_on\na;9,50;31/12/2026\nb;-999;NA\n";
+    let file = files.write("sales.csv", file)?;
+    let dialect = ["--delimiter", ";", "--header", "true", "--skip", "0"];
+    let import = ["import", "--dataset", "sales", &file];
+    let import = [&import[..], &dialect].concat();
+    expect(&harness, &import, "", 1, &["no_row_fits"])?;
+    let twice = [&import[..], &["--decimal", ",", "--decimal", "."]].concat();
+    expect(&harness, &twice, "", 2, &["--decimal"])?;
+    let short = [&import[..], &["--date-format", "%d/%m"]].concat();
+    expect(&harness, &short, "", 2, &["the year is missing"])?;
+    let null = ["--null", "NA", "--null", "-999"];
+    let forms = ["--decimal", ",", "--date-format", "%d/%m/%Y"];
+    let import = [&import[..], &null, &forms].concat();
+    expect(&harness, &import, "", 0, &["a,9.50,2026-12-31"])?;
+    let rows = "sku, price, sold_on";
+    let rows = harness.typed("sales", rows, rows).await?;
+    let expected = json!([["a", "9.50", "2026-12-31"], ["b", null, null]]);
+    ensure!(rows == expected, "{rows}");
+    harness.close().await
+}
+
+#[tokio::test]
 async fn names_in_a_definition_or_a_file_do_not_control_the_terminal() -> Result<()> {
     let (harness, files) = (Harness::from(DataDir::new()?), Files::new()?);
     let definition = json!({ "columns": [
@@ -210,6 +241,9 @@ fn a_preview_has_no_options_of_datasets() -> Result<()> {
     let file = files.write("sales.csv", "sku\na\n")?;
     for (flag, value) in [
         ("--dataset", "sales"),
+        ("--null", "NA"),
+        ("--decimal", ","),
+        ("--date-format", "%F"),
         ("--unknown-columns", "ignore"),
         ("--mode", "update"),
         ("--atomic", "true"),
