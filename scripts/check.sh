@@ -135,7 +135,7 @@ say "carga-common without drivers, and with each alone"
 cargo check --locked -p carga-common --no-default-features
 refuse_crates 'no adapter was asked for' "sqlx|sqlx-.*|libsqlite3-sys|$clients" \
   carga-common --no-default-features
-for feature in postgres rabbit redis s3 sqlite filesystem; do
+for feature in postgres rabbit redis s3 sqlite filesystem compression; do
   cargo check --locked -p carga-common --no-default-features --features "$feature"
 done
 

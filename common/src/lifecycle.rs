@@ -153,7 +153,7 @@ async fn manifest(store: &dyn Store, upload: &Upload, violating: u64) -> PortRes
             seq: entry.seq,
         };
         ManifestBatch {
-            key: ArchiveKey::batch(id).to_string(),
+            key: ArchiveKey::batch(id, entry.archive_compression).to_string(),
             first_row: entry.first_row,
             rows: entry.rows,
             bytes: entry.archive_bytes,

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use carga_common::archive::{
-    ArchiveKey, BatchArchive, FilesystemArchive, FilesystemArchiveSettings, Manifest,
+    ArchiveCompression, ArchiveKey, BatchArchive, FilesystemArchive, FilesystemArchiveSettings,
+    Manifest,
 };
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
 use carga_common::dataset::{DatasetName, Definition, Mode};
@@ -148,6 +149,39 @@ async fn the_manifest_counts_the_rows_that_the_table_rejected() -> Result<()> {
     let manifest: Manifest = serde_json::from_slice(&manifest)?;
     let counts = (manifest.rows, manifest.rejected, manifest.violating);
     ensure!(counts == (5, 0, Some(2)), "{counts:?}");
+    store.close().await;
+    Ok(())
+}
+
+/// Workers with different settings may archive the batches of one upload.
+#[tokio::test]
+async fn the_manifest_names_each_object_with_its_own_compression() -> Result<()> {
+    let (directory, store, upload) = receiving_upload(RejectLimit::default()).await?;
+    let compressions = [
+        ArchiveCompression::None,
+        ArchiveCompression::Gzip,
+        ArchiveCompression::Zstd,
+    ];
+    for (compression, seq) in compressions.into_iter().zip(1..) {
+        let mut archived = batch_from(upload, seq, &[Some("7")])?;
+        archived.archive_compression = compression;
+        (archived.archive_bytes, archived.archive_crc32) = (u64::from(10 * seq), seq);
+        let outcomes = store.store(&[archived]).await?;
+        ensure!(outcomes == [StoreOutcome::Stored { rejected: 0 }]);
+    }
+    ensure!(store.seal(upload, &seal(3, 3)).await?);
+    let archive = open_archive(directory.path()).await?;
+    ensure!(finish_if_complete(store.as_ref(), archive.as_ref(), upload.id).await?);
+    let manifest = archive.get(&ArchiveKey::manifest(upload.id)).await?;
+    let manifest: Manifest = serde_json::from_slice(&manifest)?;
+    ensure!(manifest.batches.len() == 3, "{manifest:?}");
+    let names = ["000001.json", "000002.json.gz", "000003.json.zst"];
+    for (object, (name, seq)) in manifest.batches.iter().zip(names.into_iter().zip(1..)) {
+        let key = format!("uploads/{}/batch-{name}", upload.id);
+        ensure!(object.key == key, "{object:?}");
+        ensure!(object.bytes == 10 * seq, "{object:?}");
+        ensure!(object.crc32 == format!("{seq:08x}"), "{object:?}");
+    }
     store.close().await;
     Ok(())
 }
@@ -307,14 +341,19 @@ async fn receiving_upload_with(
     Ok((directory, store, upload))
 }
 
-/// A batch of rows with one cell each.
+/// The first batch, of rows with one cell each.
 fn batch(upload: UploadKey, cells: &[Option<&str>]) -> Result<ArchivedBatch> {
+    batch_from(upload, 1, cells)
+}
+
+/// The batch with this number, whose rows have one cell each and are numbered from there.
+fn batch_from(upload: UploadKey, seq: u32, cells: &[Option<&str>]) -> Result<ArchivedBatch> {
     let limits = BatchLimits {
         rows: u32::MAX,
         bytes: 1 << 20,
     };
     let mut encoder = BatchEncoder::typed(upload, &["number".to_owned()], "00-trace", limits);
-    for (number, cell) in (1..).zip(cells) {
+    for (number, cell) in (u64::from(seq)..).zip(cells) {
         let origin = RowOrigin {
             line: number + 1,
             offset: number * 10,
@@ -323,10 +362,13 @@ fn batch(upload: UploadKey, cells: &[Option<&str>]) -> Result<ArchivedBatch> {
         encoder.push_typed(number, std::iter::once(*cell), origin)?;
     }
     let encoded = encoder.finish().0.context("the encoder made no batch")?;
-    let batch = Batch::decode(encoded.body)?;
+    let mut batch = Batch::decode(encoded.body)?;
+    batch.id.seq = seq;
     Ok(ArchivedBatch {
+        archive_compression: ArchiveCompression::None,
         archive_bytes: batch.size_bytes() as u64,
         archive_crc32: 0,
+        object_bytes: batch.size_bytes() as u64,
         batch,
     })
 }

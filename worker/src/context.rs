@@ -35,8 +35,12 @@ pub(crate) struct Context {
     pub(crate) foreign_warning: ForeignWarning,
     /// One permit per concurrent archive write.
     pub(crate) archive_slots: Semaphore,
-    /// One permit per byte of the objects that are being written.
+    /// One permit per byte of the objects that are being compressed or written, without their
+    /// compression.
     pub(crate) archive_bytes: Semaphore,
+    /// One permit per object that is being compressed, and as many as there are processors: more
+    /// objects at once would not be faster, and each needs memory for the tables of its compressor.
+    pub(crate) compression_slots: Semaphore,
     /// The tasks that a stopping worker waits for.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the worker is asked to stop.

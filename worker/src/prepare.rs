@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use carga_common::archive::{
-    ArchiveKey, PUT_ATTEMPTS, attempt_timeout, batch_object, batch_object_bytes,
+    ArchiveCompression, ArchiveKey, BatchObject, PUT_ATTEMPTS, attempt_timeout, batch_object_bytes,
 };
 use carga_common::batch::{Batch, BatchId, DecodeError};
 use carga_common::error::{ErrorKind, PortError, PortResult};
@@ -118,29 +118,60 @@ async fn archive(context: &Context, in_hand: &InHand, body: Bytes) -> PortResult
         return Ok(Prepared::Discarded);
     }
     // Acquired before the object is encoded, because the object is larger than its message. The
-    // semaphores are never closed; without a permit only the limit would be missing.
+    // size of a compressed object is not known yet, so the larger size without compression counts.
+    // The semaphores are never closed; without a permit only the limit would be missing.
     let _slot = in_hand.wait_for(context.archive_slots.acquire()).await.ok();
     let bytes = u32::try_from(batch_object_bytes(&batch)).unwrap_or(u32::MAX);
     let bytes = bytes.min(context.settings.archive_bytes);
     let room = context.archive_bytes.acquire_many(bytes);
     let _bytes = in_hand.wait_for(room).await.ok();
-    let object = batch_object(&batch);
-    let (archive_bytes, archive_crc32) = (object.len() as u64, crc32fast::hash(&object));
-    if !put(context, in_hand, batch.id, object).await? {
+    let (batch, object) = encode(context, in_hand, batch).await?;
+    let BatchObject {
+        body,
+        uncompressed_bytes,
+    } = object;
+    let (archive_bytes, archive_crc32) = (body.len() as u64, crc32fast::hash(&body));
+    if !put(context, in_hand, batch.id, body).await? {
         return Ok(Prepared::Discarded);
     }
     tracing::debug!(rows = batch.row_count(), bytes = archive_bytes, "archived");
     Ok(Prepared::Archived(ArchivedBatch {
         batch,
+        archive_compression: context.settings.archive_compression,
         archive_bytes,
         archive_crc32,
+        object_bytes: uncompressed_bytes,
     }))
+}
+
+/// Makes the object of a batch. Without compression, this takes no longer than decoding the batch.
+/// Compression takes many times longer, up to tenths of a second, so it runs on a thread for
+/// blocking calls: on a thread of the runtime, it would delay other batches and the sweeps.
+async fn encode(
+    context: &Context,
+    in_hand: &InHand,
+    batch: Batch,
+) -> PortResult<(Batch, BatchObject)> {
+    const OPERATION: &str = "batch.compress";
+    let compression = context.settings.archive_compression;
+    let encode = move || BatchObject::encode(&batch, compression).map(|object| (batch, object));
+    let encoded = match compression {
+        ArchiveCompression::None => encode(),
+        ArchiveCompression::Gzip | ArchiveCompression::Zstd => {
+            let slot = context.compression_slots.acquire();
+            let _slot = in_hand.wait_for(slot).await.ok();
+            tokio::task::spawn_blocking(encode)
+                .await
+                .map_err(|panic| PortError::new(ErrorKind::Internal, OPERATION, panic))?
+        }
+    };
+    encoded.map_err(|error| PortError::new(ErrorKind::Internal, OPERATION, error))
 }
 
 /// Writes the object of a batch. Returns false if the upload failed while the archive was away.
 async fn put(context: &Context, in_hand: &InHand, id: BatchId, object: Bytes) -> PortResult<bool> {
     let backends = &context.backends;
-    let key = ArchiveKey::batch(id);
+    let key = ArchiveKey::batch(id, context.settings.archive_compression);
     // An archive that does not answer ends the write after this time.
     let limit = PUT_ATTEMPTS * attempt_timeout(object.len());
     let mut has_waited = false;

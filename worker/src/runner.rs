@@ -1,6 +1,8 @@
 //! Starts the worker's parts, passes deliveries to them, and stops without losing a batch.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use carga_common::backends::Backends;
@@ -37,6 +39,7 @@ impl Runner {
         let tasks = TaskTracker::new();
         let worker = settings.worker.clone();
         let ready = mpsc::channel(usize::from(worker.prefetch.batches));
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let context = Context {
             admission_cache: AdmissionCache::default(),
             completion_checks: CompletionChecks::new(backends.clone(), tasks.clone()),
@@ -48,6 +51,7 @@ impl Runner {
             foreign_warning: ForeignWarning::default(),
             archive_slots: Semaphore::new(worker.archive_concurrency),
             archive_bytes: Semaphore::new(worker.archive_bytes as usize),
+            compression_slots: Semaphore::new(processors),
             settings: worker,
             backends,
             stop,

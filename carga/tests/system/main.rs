@@ -14,6 +14,7 @@ mod answers;
 mod app;
 mod files;
 
+mod archive;
 mod bad_input;
 mod contract;
 mod datasets;

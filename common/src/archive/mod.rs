@@ -1,13 +1,17 @@
-//! The archive port: every batch is a JSON object that people and tools can read.
+//! The archive port: every batch is a JSON object that people and tools can read. With
+//! `CARGA_ARCHIVE_COMPRESSION`, the object is compressed.
 //!
 //! # Promises
 //!
 //! - `put` is atomic: readers see the whole object or none.
-//! - A repeated `put` changes nothing, because keys and bytes are deterministic.
+//! - A `put` that the same build repeats changes nothing, because keys and bytes are deterministic.
 //! - Keys are made from ids, never from a client's file name.
 //! - `get` of an absent key fails with *not found*.
-//! - Readers ignore a prefix without a manifest, because its upload failed or has not ended.
+//! - Readers ignore a prefix without a manifest, because its upload failed or has not ended. They
+//!   also ignore an object that the manifest does not name: a batch that was delivered twice to
+//!   workers with different compressions has two objects, and the ledger has one of them.
 
+mod compression;
 #[cfg(feature = "filesystem")]
 mod filesystem;
 mod object;
@@ -20,8 +24,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use compression::ArchiveCompression;
 #[cfg(feature = "filesystem")]
 pub use filesystem::{FilesystemArchive, FilesystemArchiveSettings};
+#[cfg(feature = "compression")]
+pub use object::BatchObject;
 pub use object::{Manifest, ManifestBatch, batch_object, batch_object_bytes};
 #[cfg(feature = "s3")]
 pub use s3::S3Archive;
@@ -48,17 +55,27 @@ pub fn attempt_timeout(bytes: usize) -> Duration {
 
 /// The key of an object, below the archive's own prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ArchiveKey(String);
+pub struct ArchiveKey {
+    path: String,
+    compression: ArchiveCompression,
+}
 
 impl ArchiveKey {
-    /// `uploads/{upload}/batch-{seq:06}.json`.
-    pub fn batch(id: BatchId) -> Self {
-        Self(format!("uploads/{}/batch-{:06}.json", id.upload.id, id.seq))
+    /// `uploads/{upload}/batch-{seq:06}.json`, with the suffix of the compression.
+    pub fn batch(id: BatchId, compression: ArchiveCompression) -> Self {
+        let (upload, seq, suffix) = (id.upload.id, id.seq, compression.suffix());
+        Self {
+            path: format!("uploads/{upload}/batch-{seq:06}.json{suffix}"),
+            compression,
+        }
     }
 
     /// `uploads/{upload}/manifest.json`.
     pub fn manifest(upload: UploadId) -> Self {
-        Self(format!("uploads/{upload}/manifest.json"))
+        Self {
+            path: format!("uploads/{upload}/manifest.json"),
+            compression: ArchiveCompression::None,
+        }
     }
 
     /// The prefix of all objects of an upload.
@@ -68,13 +85,18 @@ impl ArchiveKey {
 
     /// The key as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.path
+    }
+
+    /// The media type of the object.
+    pub fn media_type(&self) -> &'static str {
+        self.compression.media_type()
     }
 }
 
 impl fmt::Display for ArchiveKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.path)
     }
 }
 
@@ -100,6 +122,28 @@ pub trait BatchArchive: fmt::Debug + Send + Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upload::UploadKey;
+
+    #[test]
+    fn the_key_of_a_batch_ends_with_its_compression() {
+        let upload = UploadId::generate();
+        let id = BatchId {
+            upload: UploadKey::first(upload),
+            seq: 7,
+        };
+        for (compression, name) in [
+            (ArchiveCompression::None, "batch-000007.json"),
+            (ArchiveCompression::Gzip, "batch-000007.json.gz"),
+            (ArchiveCompression::Zstd, "batch-000007.json.zst"),
+        ] {
+            let key = ArchiveKey::batch(id, compression);
+            assert_eq!(key.as_str(), format!("uploads/{upload}/{name}"));
+            assert_eq!(key.media_type(), compression.media_type());
+        }
+        let manifest = ArchiveKey::manifest(upload);
+        assert_eq!(manifest.as_str(), format!("uploads/{upload}/manifest.json"));
+        assert_eq!(manifest.media_type(), "application/json");
+    }
 
     #[test]
     fn the_time_limit_of_an_attempt_grows_with_the_object() {

@@ -1,38 +1,134 @@
 //! The format of the archive's objects.
 
+#[cfg(feature = "compression")]
+use std::io::{self, Write};
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "compression")]
+use super::compression::{ArchiveCompression, gzip_encoder, zstd_encoder};
 use crate::batch::{Batch, Cell, write_json};
 use crate::sha256::Sha256;
 use crate::upload::{Epoch, UploadId};
+
+/// The bytes before the first row of an object, and those after its last row.
+const BEGIN: &[u8] = b"[";
+const END: &[u8] = b"\n]\n";
 
 /// Encodes a batch as a JSON array with one object per row and one row per line. DuckDB, Athena and
 /// jq read this format. The same batch always gives the same bytes.
 pub fn batch_object(batch: &Batch) -> Bytes {
     let names = name_prefixes(batch);
     let mut object = Vec::with_capacity(object_capacity(batch, &names));
-    object.push(b'[');
+    object.extend_from_slice(BEGIN);
     for (index, row) in batch.rows().enumerate() {
-        object.extend_from_slice(if index == 0 { b"\n{" } else { b",\n{" });
-        for (column, (cell, name)) in row.zip(&names).enumerate() {
-            if column > 0 {
-                object.push(b',');
-            }
-            object.extend_from_slice(name);
-            match cell {
-                Cell::Null => object.extend_from_slice(b"null"),
-                Cell::Plain(json) | Cell::Escaped(json) => object.extend_from_slice(json),
-            }
-        }
-        object.push(b'}');
+        write_row(&mut object, index, row, &names);
     }
-    object.extend_from_slice(b"\n]\n");
+    object.extend_from_slice(END);
     Bytes::from(object)
 }
 
-/// The memory of a batch's object, in bytes: slightly more than its size.
+fn write_row<'a>(
+    object: &mut Vec<u8>,
+    index: usize,
+    row: impl Iterator<Item = Cell<'a>>,
+    names: &[Vec<u8>],
+) {
+    object.extend_from_slice(if index == 0 { b"\n{" } else { b",\n{" });
+    for (column, (cell, name)) in row.zip(names).enumerate() {
+        if column > 0 {
+            object.push(b',');
+        }
+        object.extend_from_slice(name);
+        match cell {
+            Cell::Null => object.extend_from_slice(b"null"),
+            Cell::Plain(json) | Cell::Escaped(json) => object.extend_from_slice(json),
+        }
+    }
+    object.push(b'}');
+}
+
+/// The object of a batch as it is archived.
+#[cfg(feature = "compression")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchObject {
+    /// The bytes to store.
+    pub body: Bytes,
+    /// The size of the object without compression.
+    pub uncompressed_bytes: u64,
+}
+
+#[cfg(feature = "compression")]
+impl BatchObject {
+    /// Encodes and compresses a batch. The same batch always gives the same bytes.
+    ///
+    /// A compressed object is made piece by piece, so the memory of this call is at most
+    /// [`batch_object_bytes`], apart from the longest row and the tables of the compressor.
+    pub fn encode(batch: &Batch, compression: ArchiveCompression) -> io::Result<Self> {
+        let output = || Vec::with_capacity(first_capacity(batch));
+        match compression {
+            ArchiveCompression::None => {
+                let body = batch_object(batch);
+                Ok(Self {
+                    uncompressed_bytes: body.len() as u64,
+                    body,
+                })
+            }
+            ArchiveCompression::Gzip => {
+                let mut encoder = gzip_encoder(output());
+                let bytes = write_in_pieces(batch, &mut encoder)?;
+                Ok(Self::compressed(encoder.finish()?, bytes))
+            }
+            ArchiveCompression::Zstd => {
+                let mut encoder = zstd_encoder(output())?;
+                let bytes = write_in_pieces(batch, &mut encoder)?;
+                Ok(Self::compressed(encoder.finish()?, bytes))
+            }
+        }
+    }
+
+    fn compressed(mut body: Vec<u8>, uncompressed_bytes: u64) -> Self {
+        // The object may wait long for a slow archive.
+        body.shrink_to_fit();
+        Self {
+            body: Bytes::from(body),
+            uncompressed_bytes,
+        }
+    }
+}
+
+/// The first capacity for a compressed object. Most objects shrink to less. For an object that does
+/// not shrink, the vector doubles its capacity twice, to that of the object without compression.
+#[cfg(feature = "compression")]
+fn first_capacity(batch: &Batch) -> usize {
+    batch_object_bytes(batch) / 4
+}
+
+/// Writes the object of a batch to an encoder. Returns how many bytes the encoder has got.
+#[cfg(feature = "compression")]
+fn write_in_pieces(batch: &Batch, encoder: &mut impl Write) -> io::Result<u64> {
+    // An encoder takes far longer for many small pieces, such as cells, than for a few large ones.
+    const PIECE_BYTES: usize = 64 << 10;
+    let names = name_prefixes(batch);
+    let mut piece = Vec::with_capacity(2 * PIECE_BYTES);
+    let mut bytes = 0;
+    piece.extend_from_slice(BEGIN);
+    for (index, row) in batch.rows().enumerate() {
+        write_row(&mut piece, index, row, &names);
+        if piece.len() >= PIECE_BYTES {
+            encoder.write_all(&piece)?;
+            bytes += piece.len() as u64;
+            piece.clear();
+        }
+    }
+    piece.extend_from_slice(END);
+    encoder.write_all(&piece)?;
+    Ok(bytes + piece.len() as u64)
+}
+
+/// The memory of a batch's object without compression, in bytes: slightly more than its size.
 pub fn batch_object_bytes(batch: &Batch) -> usize {
     object_capacity(batch, &name_prefixes(batch))
 }
@@ -92,15 +188,15 @@ pub struct Manifest {
 /// One object of an upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestBatch {
-    /// The object's key below the archive's prefix.
+    /// The object's key below the archive's prefix. Its end names the compression.
     pub key: String,
     /// The batch's first row number.
     pub first_row: u64,
     /// How many rows the object has.
     pub rows: u32,
-    /// The size of the object.
+    /// The size of the object as it is stored, after its compression.
     pub bytes: u64,
-    /// CRC-32 (IEEE) of the object in hex, to detect damage.
+    /// CRC-32 (IEEE) of the object as it is stored, in hex, to detect damage.
     pub crc32: String,
 }
 
@@ -114,32 +210,4 @@ impl Manifest {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::batch::{BatchEncoder, BatchLimits};
-    use crate::upload::UploadKey;
-
-    #[test]
-    fn a_batch_object_is_json_with_one_row_per_line() {
-        let columns = ["id".to_owned(), "say \"hi\"".to_owned()];
-        let limits = BatchLimits {
-            rows: 10,
-            bytes: 1000,
-        };
-        let upload = UploadKey::first(UploadId::generate());
-        let mut encoder = BatchEncoder::new(upload, &columns, "", limits);
-        encoder.push(1, ["007", "a\nb"].into_iter()).unwrap();
-        encoder.push(2, ["", "🦀"].into_iter()).unwrap();
-        let (batch, _) = encoder.finish();
-        let batch = Batch::decode(batch.unwrap().body).unwrap();
-        let object = batch_object(&batch);
-        let expected = concat!(
-            "[\n",
-            r#"{"id":"007","say \"hi\"":"a\nb"},"#,
-            "\n",
-            r#"{"id":"","say \"hi\"":"🦀"}"#,
-            "\n]\n"
-        );
-        assert_eq!(std::str::from_utf8(&object).unwrap(), expected);
-    }
-}
+mod tests;

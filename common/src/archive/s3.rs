@@ -116,7 +116,10 @@ impl S3Archive {
             .put_object()
             .bucket(&self.bucket)
             .key(self.full_key(key))
-            .content_type("application/json")
+            // Without a `Content-Encoding`, even if the object is compressed: many clients would
+            // decompress such a body unasked, and save plain JSON under a key that ends in `.gz`.
+            // Its size and checksum would then differ from those in the manifest.
+            .content_type(key.media_type())
             .body(ByteStream::from(body))
             .customize()
             .config_override(aws_sdk_s3::config::Builder::new().timeout_config(timeouts))

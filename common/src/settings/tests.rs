@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::archive::ArchiveCompression;
 
 fn read(mode: Mode, variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     let variables: HashMap<_, _> = variables.iter().copied().collect();
@@ -131,6 +132,7 @@ fn all_faults_are_reported_at_once_with_their_variables() {
             ("CARGA_LEASE_SECS", "1"),
             ("CARGA_HEARTBEAT_MS", "500"),
             ("CARGA_PUBLISH_BUDGET_BYTES", "4096"),
+            ("CARGA_ARCHIVE_COMPRESSION", "brotli"),
         ],
     )
     .unwrap_err()
@@ -148,6 +150,7 @@ fn all_faults_are_reported_at_once_with_their_variables() {
         "CARGA_LOG=carga=loud",
         "CARGA_LEASE_SECS=1",
         "CARGA_PUBLISH_BUDGET_BYTES=4096",
+        "CARGA_ARCHIVE_COMPRESSION=brotli: use `none`, `gzip` or `zstd`",
     ] {
         assert!(error.contains(name), "{name} is missing in:\n{error}");
     }
@@ -328,6 +331,19 @@ fn previous_values_are_kept_for_at_least_a_day() {
     assert_eq!(undo(&[("CARGA_UNDO_DAYS", "1")]).unwrap(), days(1));
     let fault = undo(&[("CARGA_UNDO_DAYS", "0")]).unwrap_err().to_string();
     assert!(fault.contains("CARGA_UNDO_DAYS=0: must be"), "{fault}");
+}
+
+#[test]
+fn the_archive_is_compressed_only_if_a_compression_is_set() {
+    let compression = |variables: &[(&str, &str)]| {
+        let settings = read(Mode::Embedded, variables).unwrap();
+        settings.worker.archive_compression
+    };
+    assert_eq!(compression(&[]), ArchiveCompression::None);
+    for expected in [ArchiveCompression::Gzip, ArchiveCompression::Zstd] {
+        let set = [("CARGA_ARCHIVE_COMPRESSION", expected.name())];
+        assert_eq!(compression(&set), expected);
+    }
 }
 
 #[test]

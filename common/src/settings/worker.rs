@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::mode::Mode;
 use super::reader::{MIB, Reader};
+use crate::archive::ArchiveCompression;
 use crate::queue::Prefetch;
 
 /// The most days for which rows or previous values can be kept.
@@ -17,9 +18,12 @@ pub struct WorkerSettings {
     pub prefetch: Prefetch,
     /// Concurrent writes to the archive.
     pub archive_concurrency: usize,
-    /// The bytes of the objects that are being written to the archive. A larger object is written
-    /// alone.
+    /// The bytes of the objects that are being compressed or written to the archive, without their
+    /// compression. A larger object is written alone.
     pub archive_bytes: u32,
+    /// How the objects of batches are compressed. It may differ from worker to worker, because the
+    /// ledger has the compression of each object.
+    pub archive_compression: ArchiveCompression,
     /// The maximum number of batches in one transaction.
     pub group_batches: usize,
     /// Concurrent transactions that store batches.
@@ -59,6 +63,8 @@ impl WorkerSettings {
             },
             archive_concurrency: reader.number("CARGA_ARCHIVE_CONCURRENCY", 64, 1..=1000),
             archive_bytes: reader.number("CARGA_ARCHIVE_BYTES", 12 << 20, 1 << 20..=u32::MAX),
+            archive_compression: reader
+                .parsed("CARGA_ARCHIVE_COMPRESSION", ArchiveCompression::None),
             group_batches: reader.number("CARGA_GROUP_BATCHES", 16, 1..=256),
             store_sessions: reader.number("CARGA_STORE_SESSIONS", 2, 1..=64),
             lease: reader.seconds("CARGA_LEASE_SECS", 60, 3600),

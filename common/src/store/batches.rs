@@ -4,7 +4,8 @@
 //!
 //! - `store` is one transaction for a group of batches: their ledger entries and all their rows, or
 //!   nothing.
-//! - A batch is stored once. A replay adds nothing and is reported as a replay.
+//! - A batch is stored once. A replay adds nothing and is reported as a replay. The ledger keeps
+//!   the object of the first call, even if the replay was archived with another compression.
 //! - A row of a dataset that violates a constraint of the table is rejected, in the transaction of
 //!   its batch, and the other rows of the batch are stored. The ledger counts the rejected rows.
 //! - Rows of an upload that is merged at its end are staged. Until then, the table of their dataset
@@ -18,6 +19,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
+use crate::archive::ArchiveCompression;
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
 use crate::progress::{Counters, Snapshot};
@@ -28,10 +30,14 @@ use crate::upload::UploadKey;
 pub struct ArchivedBatch {
     /// The decoded message.
     pub batch: Batch,
-    /// The size of the object.
+    /// The compression of the object.
+    pub archive_compression: ArchiveCompression,
+    /// The size of the object as it is stored.
     pub archive_bytes: u64,
-    /// CRC-32 (IEEE) of the object.
+    /// CRC-32 (IEEE) of the object as it is stored.
     pub archive_crc32: u32,
+    /// The size of the object without compression; `archive_bytes` if it is not compressed.
+    pub object_bytes: u64,
 }
 
 /// The outcome of storing one batch.
@@ -74,10 +80,14 @@ pub struct LedgerEntry {
     pub updated: u32,
     /// How many of these rows changed nothing.
     pub duplicate: u32,
-    /// The size of the archived object.
+    /// The compression of the archived object.
+    pub archive_compression: ArchiveCompression,
+    /// The size of the archived object as it is stored.
     pub archive_bytes: u64,
-    /// CRC-32 (IEEE) of the archived object.
+    /// CRC-32 (IEEE) of the archived object as it is stored.
     pub archive_crc32: u32,
+    /// The size of the archived object without compression, by which pages of rows are bounded.
+    pub object_bytes: u64,
 }
 
 /// The ledger and the rows. See the module for its promises.

@@ -12,8 +12,9 @@ pub(super) const FIRST_SEQ: u32 = 1;
 /// numbers.
 pub(super) const LEDGER_LOOKAHEAD: i64 = 17;
 
-/// A page takes batches until their archived objects have this many bytes. A batch that is larger
-/// is a page by itself.
+/// A page takes batches until their objects have this many bytes. Their size without compression
+/// counts, because the rows are not compressed in memory. A batch that is larger is a page by
+/// itself.
 const PAGE_BYTES: u64 = 4 << 20;
 
 /// Higher than every row number.
@@ -44,9 +45,9 @@ pub(super) fn page_of(ledger: &[LedgerEntry], after_seq: u32) -> Option<LedgerRa
         (false, false) => ledger.len(),
     };
     let first = ledger.first()?;
-    let (mut taken, mut bytes) = (1, first.archive_bytes);
-    while taken < max_batches && bytes + ledger[taken].archive_bytes <= PAGE_BYTES {
-        bytes += ledger[taken].archive_bytes;
+    let (mut taken, mut bytes) = (1, first.object_bytes);
+    while taken < max_batches && bytes + ledger[taken].object_bytes <= PAGE_BYTES {
+        bytes += ledger[taken].object_bytes;
         taken += 1;
     }
     let batches = &ledger[..taken];
@@ -123,21 +124,25 @@ fn expired(operation: &'static str) -> PortError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::ArchiveCompression;
 
     const MIB: u64 = 1 << 20;
 
-    /// A ledger of `first_row`, `rows` and `archive_bytes`.
+    /// A ledger of `first_row`, `rows` and `object_bytes`, whose objects are compressed to a
+    /// hundredth.
     fn ledger(batches: &[(u64, u32, u64)]) -> Vec<LedgerEntry> {
         let numbered = batches.iter().zip(1..);
-        let entry = |(&(first_row, rows, archive_bytes), seq)| LedgerEntry {
+        let entry = |(&(first_row, rows, object_bytes), seq)| LedgerEntry {
             seq,
             first_row,
             rows,
             rejected: 0,
             updated: 0,
             duplicate: 0,
-            archive_bytes,
+            archive_compression: ArchiveCompression::Zstd,
+            archive_bytes: object_bytes / 100,
             archive_crc32: 0,
+            object_bytes,
         };
         numbered.map(entry).collect()
     }

@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use sqlx::migrate::{MigrateError, Migration, MigrationSource, MigrationType, Migrator};
 use sqlx::types::Json;
 
-use super::LedgerEntry;
+use super::{ArchivedBatch, LedgerEntry};
+use crate::archive::ArchiveCompression;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::progress::StoredBatch;
 use crate::rejects::RejectedRow;
@@ -176,12 +177,36 @@ pub(super) fn rejected_row(record: RejectedRecord) -> sqlx::Result<RejectedRow> 
     })
 }
 
-/// The columns `seq`, `first_row`, `rows`, `rejected`, `updated`, `duplicate`, `archive_bytes` and
-/// `archive_crc32`.
-pub(super) type LedgerRecord = (i32, i64, i32, i32, i32, i32, i64, i64);
+/// The columns `archive_compression` and `object_bytes` of a batch. Both are NULL for an object
+/// without compression, as in the entries of versions that cannot compress.
+pub(super) fn compression_columns(archived: &ArchivedBatch) -> (Option<&'static str>, Option<i64>) {
+    match archived.archive_compression {
+        ArchiveCompression::None => (None, None),
+        compression => (
+            Some(compression.name()),
+            Some(signed(archived.object_bytes)),
+        ),
+    }
+}
+
+/// The columns `seq`, `first_row`, `rows`, `rejected`, `updated`, `duplicate`, `archive_bytes`,
+/// `archive_crc32`, `archive_compression` and `object_bytes`.
+pub(super) type LedgerRecord = (
+    i32,
+    i64,
+    i32,
+    i32,
+    i32,
+    i32,
+    i64,
+    i64,
+    Option<String>,
+    Option<i64>,
+);
 
 pub(super) fn ledger_entry(record: LedgerRecord) -> sqlx::Result<LedgerEntry> {
-    let (seq, first_row, rows, rejected, updated, duplicate, bytes, crc32) = record;
+    let (seq, first_row, rows, rejected, updated, duplicate, bytes, crc32, compression, object) =
+        record;
     Ok(LedgerEntry {
         seq: count("seq", seq)?,
         first_row: count("first_row", first_row)?,
@@ -189,9 +214,14 @@ pub(super) fn ledger_entry(record: LedgerRecord) -> sqlx::Result<LedgerEntry> {
         rejected: count("rejected", rejected)?,
         updated: count("updated", updated)?,
         duplicate: count("duplicate", duplicate)?,
+        archive_compression: match compression {
+            Some(name) => parsed("archive_compression", &name)?,
+            None => ArchiveCompression::None,
+        },
         archive_bytes: count("archive_bytes", bytes)?,
         archive_crc32: u32::try_from(crc32)
             .map_err(|error| corrupt("archive_crc32", crc32, error))?,
+        object_bytes: count("object_bytes", object.unwrap_or(bytes))?,
     })
 }
 

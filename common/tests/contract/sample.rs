@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use carga_common::archive::ArchiveCompression;
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits, EncodedBatch, RowOrigin};
 use carga_common::store::ArchivedBatch;
 use carga_common::upload::{UploadId, UploadKey};
@@ -156,9 +157,12 @@ pub(crate) fn by_hand(upload: UploadId, seq: u32, columns: &[String], rows: &str
 
 /// The batch as if its object were archived, with figures that differ from batch to batch.
 pub(crate) fn archived(batch: Batch) -> ArchivedBatch {
+    let bytes = batch.size_bytes() as u64;
     ArchivedBatch {
-        archive_bytes: batch.size_bytes() as u64,
+        archive_compression: ArchiveCompression::None,
+        archive_bytes: bytes,
         archive_crc32: u32::MAX - batch.id.seq,
+        object_bytes: bytes,
         batch,
     }
 }

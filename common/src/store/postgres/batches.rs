@@ -54,7 +54,8 @@ impl BatchStore for PostgresStore {
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>> {
         self.call("store.ledger", LONG, async |connection| {
             let entries: Vec<LedgerRecord> = sqlx::query_as(
-                "SELECT seq, first_row, rows, rejected, updated, duplicate, archive_bytes, archive_crc32
+                "SELECT seq, first_row, rows, rejected, updated, duplicate, archive_bytes, archive_crc32,
+                        archive_compression, object_bytes
                  FROM batches WHERE upload_id = $1 AND epoch = $2 ORDER BY seq",
             )
             .bind(key.id.as_uuid())
@@ -243,10 +244,10 @@ async fn fence(connection: &mut PgConnection, group: &[ArchivedBatch]) -> sqlx::
 /// Enters batches in the ledger, and returns those that were not in it. Each list has one value per
 /// batch; the last one says whether its rows are in the table of a dataset.
 const ENTER_IN_LEDGER: &str = "INSERT INTO batches
-        (upload_id, epoch, seq, rows, first_row, archive_bytes, archive_crc32, dataset, landing)
+        (upload_id, epoch, seq, rows, first_row, archive_bytes, archive_crc32, archive_compression, object_bytes, dataset, landing)
     SELECT *, NOT dataset
-    FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[])
-         AS b (upload_id, epoch, seq, rows, first_row, archive_bytes, archive_crc32, dataset)
+    FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::boolean[])
+         AS b (upload_id, epoch, seq, rows, first_row, archive_bytes, archive_crc32, archive_compression, object_bytes, dataset)
     ON CONFLICT DO NOTHING
     RETURNING upload_id, epoch, seq";
 
@@ -269,6 +270,8 @@ async fn enter_in_ledger(
     let first_rows = sorted.iter().map(|it| signed(it.batch.first_row()));
     let archive_bytes = sorted.iter().map(|it| signed(it.archive_bytes));
     let archive_crc32 = sorted.iter().map(|it| i64::from(it.archive_crc32));
+    let compressions = sorted.iter().map(|it| sql::compression_columns(it));
+    let (compressions, object_bytes): (Vec<_>, Vec<_>) = compressions.unzip();
     let are_typed = sorted.iter().map(|it| fence.is_typed(it.batch.id));
     let new: Vec<(Uuid, i32, i32)> = sqlx::query_as(ENTER_IN_LEDGER)
         .bind(uploads.collect::<Vec<_>>())
@@ -278,6 +281,8 @@ async fn enter_in_ledger(
         .bind(first_rows.collect::<Vec<_>>())
         .bind(archive_bytes.collect::<Vec<_>>())
         .bind(archive_crc32.collect::<Vec<_>>())
+        .bind(compressions)
+        .bind(object_bytes)
         .bind(are_typed.collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;

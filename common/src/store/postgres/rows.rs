@@ -3,15 +3,16 @@
 mod typed;
 
 use async_trait::async_trait;
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{Connection, PgConnection, Postgres};
+use sqlx::{Connection, FromRow, PgConnection, Postgres, Row as _};
 
 use super::PostgresStore;
 use super::connections::LONG;
 use super::uploads::find;
 use crate::error::PortResult;
 use crate::store::paging::{FIRST_SEQ, Found, LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
-use crate::store::sql::{count, ledger_entry, signed};
+use crate::store::sql::{LedgerRecord, count, ledger_entry, signed};
 use crate::store::{LedgerEntry, RowPage, RowStore, StoredRow};
 use crate::upload::{UploadDataset, UploadId};
 
@@ -80,9 +81,26 @@ struct Ledger {
     dataset: Option<UploadDataset>,
 }
 
-/// The columns of a ledger entry, whether its rows are in `landing`, whether they are in the table
-/// of a dataset, and the upload's number.
-type Entry = (i32, i64, i32, i32, i32, i32, i64, i64, bool, bool, i64);
+/// A ledger entry with the location of its rows.
+struct Entry {
+    record: LedgerRecord,
+    is_in_landing: bool,
+    is_in_dataset: bool,
+    /// The number of the upload.
+    number: i64,
+}
+
+impl FromRow<'_, PgRow> for Entry {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            // It takes the first columns.
+            record: FromRow::from_row(row)?,
+            is_in_landing: row.try_get("landing")?,
+            is_in_dataset: row.try_get("in_dataset")?,
+            number: row.try_get("number")?,
+        })
+    }
+}
 
 async fn ledger(
     connection: &mut PgConnection,
@@ -91,7 +109,8 @@ async fn ledger(
 ) -> sqlx::Result<Ledger> {
     let found: Vec<Entry> = sqlx::query_as(
         "SELECT b.seq, b.first_row, b.rows, b.rejected, b.updated, b.duplicate, b.archive_bytes, b.archive_crc32,
-                b.landing, b.dataset OR u.dataset ->> 'merge' IS NOT NULL, u.number
+                b.archive_compression, b.object_bytes,
+                b.landing, b.dataset OR u.dataset ->> 'merge' IS NOT NULL AS in_dataset, u.number
          FROM uploads u JOIN batches b ON b.upload_id = u.id AND b.epoch = u.epoch
          WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND u.expired_at IS NULL AND b.seq > $2
          ORDER BY b.seq LIMIT $3",
@@ -104,28 +123,12 @@ async fn ledger(
     let mut ledger = Ledger::default();
     let mut has_dataset = false;
     for found in found {
-        let (
-            seq,
-            first_row,
-            rows,
-            rejected,
-            updated,
-            duplicate,
-            bytes,
-            crc32,
-            is_in_landing,
-            is_in_dataset,
-            number,
-        ) = found;
-        let record = (
-            seq, first_row, rows, rejected, updated, duplicate, bytes, crc32,
-        );
-        let entry = ledger_entry(record)?;
-        if !is_in_landing && !is_in_dataset && ledger.first_in_rows.is_none() {
+        let entry = ledger_entry(found.record)?;
+        if !found.is_in_landing && !found.is_in_dataset && ledger.first_in_rows.is_none() {
             ledger.first_in_rows = Some(entry.seq);
         }
-        has_dataset |= is_in_dataset;
-        ledger.number = number;
+        has_dataset |= found.is_in_dataset;
+        ledger.number = found.number;
         ledger.entries.push(entry);
     }
     if has_dataset {

@@ -55,7 +55,8 @@ impl BatchStore for SqliteStore {
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>> {
         call("store.ledger", async {
             let entries: Vec<LedgerRecord> = sqlx::query_as(
-                "SELECT seq, first_row, rows, rejected, updated, duplicate, archive_bytes, archive_crc32
+                "SELECT seq, first_row, rows, rejected, updated, duplicate, archive_bytes, archive_crc32,
+                        archive_compression, object_bytes
                  FROM batches WHERE upload_id = $1 AND epoch = $2 ORDER BY seq",
             )
             .bind(key.id.to_string())
@@ -203,9 +204,11 @@ async fn enter_in_ledger(
     archived: &ArchivedBatch,
 ) -> sqlx::Result<bool> {
     let ArchivedBatch { batch, .. } = archived;
+    let (compression, object_bytes) = sql::compression_columns(archived);
     let entered = sqlx::query(
-        "INSERT INTO batches (upload_id, epoch, seq, rows, first_row, archive_bytes, archive_crc32, stored_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        "INSERT INTO batches (upload_id, epoch, seq, rows, first_row, archive_bytes, archive_crc32,
+                              archive_compression, object_bytes, stored_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
          ON CONFLICT DO NOTHING",
     )
     .bind(batch.id.upload.id.to_string())
@@ -215,6 +218,8 @@ async fn enter_in_ledger(
     .bind(signed(batch.first_row()))
     .bind(signed(archived.archive_bytes))
     .bind(i64::from(archived.archive_crc32))
+    .bind(compression)
+    .bind(object_bytes)
     .bind(now())
     .execute(connection)
     .await?;

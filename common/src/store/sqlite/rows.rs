@@ -38,7 +38,8 @@ async fn ledger(
     after_seq: u32,
 ) -> sqlx::Result<Vec<LedgerEntry>> {
     let found: Vec<LedgerRecord> = sqlx::query_as(
-        "SELECT b.seq, b.first_row, b.rows, b.rejected, b.updated, b.duplicate, b.archive_bytes, b.archive_crc32
+        "SELECT b.seq, b.first_row, b.rows, b.rejected, b.updated, b.duplicate, b.archive_bytes, b.archive_crc32,
+                b.archive_compression, b.object_bytes
          FROM uploads u JOIN batches b ON b.upload_id = u.id AND b.epoch = u.epoch
          WHERE u.id = $1 AND u.status IN ('completed', 'partial') AND u.expired_at IS NULL AND b.seq > $2
          ORDER BY b.seq LIMIT $3",

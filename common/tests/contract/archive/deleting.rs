@@ -2,12 +2,12 @@
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use carga_common::archive::ArchiveKey;
+use carga_common::archive::{ArchiveCompression, ArchiveKey};
 use carga_common::upload::UploadId;
 use futures::future::try_join_all;
 
 use super::putting::check_absent;
-use super::{ArchiveFixture, key, put_batches};
+use super::{ArchiveFixture, compressed_key, key, put_batches};
 
 pub(super) async fn deleting_an_upload_deletes_and_counts_only_its_objects<F: ArchiveFixture>(
     fixture: &F,
@@ -28,6 +28,31 @@ pub(super) async fn deleting_an_upload_deletes_and_counts_only_its_objects<F: Ar
     ensure!(archive.delete_upload(failed).await? == 0);
     ensure!(archive.delete_upload(UploadId::generate()).await? == 0);
     ensure!(fixture.keys().await? == left);
+    Ok(())
+}
+
+/// Two workers with different settings may archive one batch under two keys.
+pub(super) async fn deleting_an_upload_deletes_its_objects_of_every_compression<
+    F: ArchiveFixture,
+>(
+    fixture: &F,
+) -> Result<()> {
+    let archive = fixture.open().await?;
+    let upload = UploadId::generate();
+    let compressions = [
+        ArchiveCompression::None,
+        ArchiveCompression::Gzip,
+        ArchiveCompression::Zstd,
+    ];
+    let keys = compressions.map(|compression| compressed_key(upload, 1, compression));
+    for key in &keys {
+        archive.put(key, Bytes::from(key.to_string())).await?;
+    }
+    for key in &keys {
+        ensure!(archive.get(key).await? == key.as_str(), "{key}");
+    }
+    ensure!(archive.delete_upload(upload).await? == 3);
+    ensure!(fixture.keys().await?.is_empty());
     Ok(())
 }
 

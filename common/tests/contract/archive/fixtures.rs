@@ -4,8 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use aws_config::BehaviorVersion;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use carga_common::archive::{
-    BatchArchive, FilesystemArchive, FilesystemArchiveSettings, S3Archive,
+    ArchiveKey, BatchArchive, FilesystemArchive, FilesystemArchiveSettings, S3Archive,
 };
 use carga_testkit::Scope;
 use tempfile::TempDir;
@@ -52,6 +55,20 @@ impl S3 {
     pub(super) async fn connect(&self, endpoint: &str) -> Result<Arc<dyn BatchArchive>> {
         let archive = S3Archive::connect(self.0.name(), PREFIX, Some(endpoint)).await?;
         Ok(Arc::new(archive))
+    }
+
+    /// The headers of an object, read without the adapter.
+    pub(super) async fn head(&self, key: &ArchiveKey) -> Result<HeadObjectOutput> {
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .endpoint_url(self.endpoint()?)
+            .load()
+            .await;
+        let settings = aws_sdk_s3::config::Builder::from(&config).force_path_style(true);
+        let head = Client::from_conf(settings.build())
+            .head_object()
+            .bucket(self.0.name())
+            .key(format!("{PREFIX}/{key}"));
+        Ok(head.send().await?)
     }
 }
 

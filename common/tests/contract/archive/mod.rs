@@ -2,6 +2,7 @@
 
 mod deleting;
 mod fixtures;
+mod media_types;
 mod putting;
 mod slow;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use bytes::Bytes;
-use carga_common::archive::{ArchiveKey, BatchArchive};
+use carga_common::archive::{ArchiveCompression, ArchiveKey, BatchArchive};
 use carga_common::batch::BatchId;
 use carga_common::upload::UploadId;
 
@@ -36,6 +37,7 @@ macro_rules! contract {
                 }
                 deleting {
                     deleting_an_upload_deletes_and_counts_only_its_objects
+                    deleting_an_upload_deletes_its_objects_of_every_compression
                     concurrent_deletions_of_an_upload_succeed
                     an_upload_of_1100_objects_is_deleted_completely
                     a_deleted_object_can_be_put_again
@@ -55,6 +57,12 @@ async fn a_put_to_s3_over_a_slow_line_has_the_time_that_its_bytes_need() -> Resu
     crate::suite::run::<S3>(slow::check_put).await
 }
 
+/// A file has no media type, so the contract of both adapters has no such case.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_on_s3_has_the_media_type_of_its_compression_and_no_encoding() -> Result<()> {
+    crate::suite::run::<S3>(media_types::check).await
+}
+
 /// A fixture with an archive.
 trait ArchiveFixture: Fixture {
     /// Opens another handle on the archive, as another process would.
@@ -65,10 +73,12 @@ trait ArchiveFixture: Fixture {
 }
 
 fn key(upload: UploadId, seq: u32) -> ArchiveKey {
-    ArchiveKey::batch(BatchId {
-        upload: first(upload),
-        seq,
-    })
+    compressed_key(upload, seq, ArchiveCompression::None)
+}
+
+fn compressed_key(upload: UploadId, seq: u32, compression: ArchiveCompression) -> ArchiveKey {
+    let upload = first(upload);
+    ArchiveKey::batch(BatchId { upload, seq }, compression)
 }
 
 /// The key of the first batch of a new upload.

@@ -218,6 +218,11 @@ pub(super) async fn a_corrupt_value_is_reported_with_its_column<F: StoreFixture>
     check(store.ledger(first(id)).await, "rows", "-3")?;
     check(store.progress(first(id)).await, "rows", "-3")?;
     check(store.sums(first(id)).await, "rows", "-3")?;
+    let unknown = "UPDATE batches SET rows = 1, archive_compression = 'lzma'";
+    let statement = format!("{unknown} WHERE upload_id = '{id}'");
+    fixture.execute(&statement).await?;
+    let ledger = store.ledger(first(id)).await;
+    check(ledger, "archive_compression", "lzma")?;
     let statement = format!("UPDATE uploads SET status = 'done' WHERE id = '{id}'");
     fixture.execute(&statement).await?;
     // A batch waits for a build that knows the status.

@@ -72,6 +72,7 @@ macro_rules! contract {
                     concurrent_stores_of_a_batch_store_it_once
                     a_batch_without_rows_is_stored
                     ledger_entries_are_in_order_and_complete
+                    the_ledger_keeps_how_the_object_of_each_batch_is_compressed
                     progress_returns_the_ledger_and_the_recorded_figures
                     sums_are_those_of_the_ledger_and_the_recorded_figures
                     a_batch_is_admitted_while_it_can_be_stored
@@ -186,6 +187,7 @@ macro_rules! contract {
                     rows_are_read_in_order_however_they_were_stored
                     rows_are_visible_only_after_their_upload_ended_well
                     a_page_of_rows_holds_several_batches_only_if_they_are_small
+                    compression_does_not_put_more_batches_on_a_page_of_rows
                     the_next_page_of_an_undone_upload_is_a_conflict
                 }
                 rejects {

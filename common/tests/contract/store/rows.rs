@@ -1,6 +1,7 @@
 //! Rows are read back as they were stored.
 
 use anyhow::{Context, Result, ensure};
+use carga_common::archive::ArchiveCompression;
 use carga_common::error::ErrorKind;
 use carga_common::store::{Completed, Store, StoredRow};
 use carga_common::upload::UploadId;
@@ -220,11 +221,28 @@ pub(super) async fn a_page_of_rows_holds_several_batches_only_if_they_are_small<
     let large = begin(store.as_ref()).await?;
     let mut batches = sample::batches(large, 3, 10)?;
     for batch in &mut batches {
-        batch.archive_bytes = 3 << 20;
+        (batch.archive_bytes, batch.object_bytes) = (3 << 20, 3 << 20);
     }
     store_new(store.as_ref(), &batches).await?;
     end_well(store.as_ref(), large, 3, 30).await?;
     ensure!(page_lengths(store.as_ref(), large).await? == [10, 10, 10]);
+    Ok(())
+}
+
+/// The rows of a batch take as much memory as without compression.
+pub(super) async fn compression_does_not_put_more_batches_on_a_page_of_rows<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    let id = begin(store.as_ref()).await?;
+    let mut batches = sample::batches(id, 4, 10)?;
+    for batch in &mut batches {
+        batch.archive_compression = ArchiveCompression::Zstd;
+        (batch.archive_bytes, batch.object_bytes) = (30_000, 2 << 20);
+    }
+    store_new(store.as_ref(), &batches).await?;
+    end_well(store.as_ref(), id, 4, 40).await?;
+    ensure!(page_lengths(store.as_ref(), id).await? == [10, 20, 10]);
     Ok(())
 }
 

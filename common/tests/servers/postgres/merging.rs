@@ -5,6 +5,7 @@ mod undoing;
 mod violations;
 
 use anyhow::{Context, Result, ensure};
+use carga_common::archive::ArchiveCompression;
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
 use carga_common::dataset::{Definition, Mode};
 use carga_common::error::ErrorKind;
@@ -124,8 +125,10 @@ fn batches(id: UploadId, columns: &[String], rows: &[Cells]) -> Result<Vec<Archi
     for message in encoded {
         batches.push(ArchivedBatch {
             batch: Batch::decode(message.body)?,
+            archive_compression: ArchiveCompression::None,
             archive_bytes: 1,
             archive_crc32: 1,
+            object_bytes: 1,
         });
     }
     Ok(batches)

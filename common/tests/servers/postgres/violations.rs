@@ -7,6 +7,7 @@ mod older_version;
 mod together;
 
 use anyhow::{Context, Result, ensure};
+use carga_common::archive::ArchiveCompression;
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
 use carga_common::dataset::Definition;
 use carga_common::rejects::RejectedRow;
@@ -94,8 +95,10 @@ async fn begin(store: &PostgresStore, rows: &[Cells]) -> Result<ArchivedBatch> {
     let id = store.create(&upload).await?.id;
     Ok(ArchivedBatch {
         batch: batch(id, &names, rows)?,
+        archive_compression: ArchiveCompression::None,
         archive_bytes: 1,
         archive_crc32: 1,
+        object_bytes: 1,
     })
 }
 

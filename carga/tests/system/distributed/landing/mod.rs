@@ -8,6 +8,7 @@ mod versions;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use carga_common::archive::ArchiveCompression;
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits};
 use carga_common::settings::SecretUrl;
 use carga_common::store::{
@@ -64,8 +65,10 @@ fn batches(id: UploadId) -> Result<Vec<ArchivedBatch>> {
     }
     encoded.extend(encoder.finish().0);
     let archived = |batch: Batch| ArchivedBatch {
+        archive_compression: ArchiveCompression::None,
         archive_bytes: batch.size_bytes() as u64,
         archive_crc32: 0,
+        object_bytes: batch.size_bytes() as u64,
         batch,
     };
     let decoded = encoded.into_iter().map(|batch| Batch::decode(batch.body));

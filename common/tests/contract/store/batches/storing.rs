@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+use carga_common::archive::ArchiveCompression;
 use carga_common::batch::BatchId;
 use carga_common::error::ErrorKind;
 use carga_common::progress::{Counters, StoredBatch};
@@ -173,7 +174,7 @@ pub(crate) async fn ledger_entries_are_in_order_and_complete<F: StoreFixture>(
     let columns = sample::columns();
     // The last batch has fewer rows.
     let mut batches = sample::batches_of(id, &columns, (1..=25).map(sample::cells), 10)?;
-    batches[2].archive_bytes = 5_000_000_000;
+    (batches[2].archive_bytes, batches[2].object_bytes) = (5_000_000_000, 5_000_000_000);
     for next in [1, 2, 0] {
         store_new(store.as_ref(), &batches[next..=next]).await?;
     }
@@ -185,8 +186,37 @@ pub(crate) async fn ledger_entries_are_in_order_and_complete<F: StoreFixture>(
         ensure!(entry.rows == rows && entry.rejected == 0, "{ledger:?}");
         ensure!(entry.archive_bytes == archived.archive_bytes, "{ledger:?}");
         ensure!(entry.archive_crc32 == archived.archive_crc32, "{ledger:?}");
+        ensure!(entry.object_bytes == archived.object_bytes, "{ledger:?}");
     }
     ensure!(store.ledger(first(UploadId::generate())).await?.is_empty());
+    Ok(())
+}
+
+/// Workers with different settings store the batches of one upload.
+pub(crate) async fn the_ledger_keeps_how_the_object_of_each_batch_is_compressed<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    let id = begin(store.as_ref()).await?;
+    let mut batches = sample::batches(id, 3, 10)?;
+    batches[1].archive_compression = ArchiveCompression::Gzip;
+    batches[1].object_bytes = 5_000_000_000;
+    batches[2].archive_compression = ArchiveCompression::Zstd;
+    batches[2].object_bytes = 7 * batches[2].archive_bytes;
+    store_new(store.as_ref(), &batches).await?;
+    // Another worker archives the first batch again.
+    let mut again = batches[0].clone();
+    again.archive_compression = ArchiveCompression::Zstd;
+    (again.archive_bytes, again.archive_crc32) = (1, 1);
+    ensure!(store.store(&[again]).await? == [REPLAY]);
+    let ledger = store.ledger(first(id)).await?;
+    ensure!(ledger.len() == 3, "{ledger:?}");
+    for (entry, archived) in ledger.iter().zip(&batches) {
+        ensure!(entry.archive_compression == archived.archive_compression);
+        ensure!(entry.archive_bytes == archived.archive_bytes, "{ledger:?}");
+        ensure!(entry.archive_crc32 == archived.archive_crc32, "{ledger:?}");
+        ensure!(entry.object_bytes == archived.object_bytes, "{ledger:?}");
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Many violating rows are found together, and the other rows are stored in one statement.
 
 use anyhow::{Context, Result, ensure};
+use carga_common::archive::ArchiveCompression;
 use carga_common::dataset::Definition;
 use carga_common::store::{
     ArchivedBatch, BatchStore, DatasetStore, NewUpload, StoreOutcome, UploadStore,
@@ -97,8 +98,10 @@ async fn a_table_with_columns_of_every_type_is_no_exception() -> Result<()> {
     }
     let archived = ArchivedBatch {
         batch: batch(id, &names, &rows)?,
+        archive_compression: ArchiveCompression::None,
         archive_bytes: 1,
         archive_crc32: 1,
+        object_bytes: 1,
     };
     let outcome = store.store(&[archived]).await?;
     ensure!(outcome == [StoreOutcome::Stored { rejected: 50 }]);
