@@ -171,7 +171,7 @@ pub(crate) enum DatasetCommand {
     },
     /// List all datasets
     List,
-    /// Delete a dataset and its table, if no upload has rows in it
+    /// Delete a dataset and its table, if no upload has rows in it; a table of your own stays
     Delete {
         /// The dataset's name
         name: DatasetName,

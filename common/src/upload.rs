@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::dataset::{DatasetName, Mode, TypedColumn};
+use crate::dataset::{DatasetName, Mode, TableName, TypedColumn};
 pub use crate::dialect::{Dialect, DialectEvidence, Renamed};
 pub use crate::failure::Failure;
 use crate::sha256::Sha256;
@@ -202,6 +202,10 @@ pub struct UploadDataset {
     /// How the rows are merged into the table when all of them are there. `None` if each batch
     /// appends its rows to the table.
     pub merge: Option<Merge>,
+    /// The table of the user that gets the rows; `None` if it is a table of Carga. Rows for a table
+    /// of the user are always merged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableName>,
 }
 
 impl UploadDataset {

@@ -334,6 +334,7 @@ async fn receiving_upload_with(
             sources: vec![Some(0)],
             reject_limit,
             merge,
+            table: None,
         }),
         bytes_total: None,
     };

@@ -25,7 +25,7 @@ impl FileRows {
     pub(crate) fn new(
         reader: CsvReader,
         renamed: &[Renamed],
-        dataset: Option<Dataset>,
+        dataset: Option<&Dataset>,
         options: &Options,
         kept: u64,
     ) -> Result<(Self, Option<UploadDataset>), Refusal> {
@@ -36,19 +36,15 @@ impl FileRows {
             let converter = None;
             return Ok((Self { reader, converter }, None));
         };
-        let merge = options.merge(&name, &definition)?;
+        let merge = options.merge(name, definition)?;
         let columns = reader.columns();
         let unknown = options.unknown_columns.unwrap_or_default();
-        let matching = match_columns(&definition, columns, renamed, unknown)?;
+        let matching = match_columns(definition, columns, renamed, unknown)?;
         matching.log();
-        let converter = Some(Converter::new(
-            &definition,
-            &matching.sources,
-            columns.len(),
-        ));
+        let converter = Some(Converter::new(definition, &matching.sources, columns.len()));
         let sources = matching.sources.iter();
         let dataset = UploadDataset {
-            name,
+            name: name.clone(),
             columns: definition.typed_columns(),
             missing: matching.missing,
             ignored: matching.ignored,
@@ -58,7 +54,73 @@ impl FileRows {
                 .collect(),
             reject_limit: options.policy.reject_limit(kept),
             merge,
+            table: definition.table.clone(),
         };
         Ok((Self { reader, converter }, Some(dataset)))
+    }
+}
+
+/// The names of the dataset's columns that the file has.
+pub(crate) fn written_columns(dataset: &UploadDataset) -> Vec<&str> {
+    let columns = dataset.columns.iter().zip(&dataset.sources);
+    let written = columns.filter(|(_, source)| source.is_some());
+    written.map(|(column, _)| column.name.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use carga_common::dataset::{Definition, Mode};
+    use carga_common::upload::Merge;
+
+    use super::*;
+    use crate::csv::{CsvLimits, CsvOpening, CsvOptions, Limit};
+
+    /// The part of an upload's record that describes the dataset, for a file with this text.
+    fn of_upload(definition: &str, text: &str) -> UploadDataset {
+        let dataset = Dataset {
+            name: "prices".parse().unwrap(),
+            definition: Definition::from_json(definition.as_bytes()).unwrap(),
+            created_at: "2026-11-26T00:00:00Z".parse().unwrap(),
+            updated_at: "2026-11-26T00:00:00Z".parse().unwrap(),
+        };
+        let limit = Limit {
+            value: 1 << 20,
+            setting: "a limit",
+        };
+        let limits = CsvLimits {
+            columns: limit,
+            column_name_bytes: limit,
+            header_bytes: limit,
+            field_bytes: limit,
+            row_bytes: limit,
+        };
+        let mut opening = CsvOpening::new(CsvOptions::default(), limits);
+        opening.push(text.as_bytes());
+        opening.end();
+        let reader = opening.open().unwrap().unwrap();
+        let rows = FileRows::new(reader, &[], Some(&dataset), &Options::default(), 10);
+        rows.unwrap().1.unwrap()
+    }
+
+    #[test]
+    fn an_upload_for_a_table_of_the_user_names_the_table_and_is_merged() {
+        let definition = |table: &str| {
+            format!(
+                r#"{{ "columns": [{{ "name": "sku", "type": "text" }},
+                    {{ "name": "price", "type": "numeric" }},
+                    {{ "name": "note", "type": "text" }}], "table": {table} }}"#
+            )
+        };
+        let text = "note,sku\nx,A-17\ny,A-18\n";
+        let of_user = of_upload(&definition("\"shop.prices\""), text);
+        assert_eq!(of_user.table, Some("shop.prices".parse().unwrap()));
+        let merge = Merge {
+            mode: Mode::Append,
+            key: Vec::new(),
+        };
+        assert_eq!(of_user.merge, Some(merge));
+        assert_eq!(written_columns(&of_user), ["sku", "note"]);
+        let own = of_upload(&definition("null"), text);
+        assert_eq!((own.table, own.merge), (None, None));
     }
 }

@@ -19,8 +19,9 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::crowding::Crowding;
+use crate::csv::CsvReader;
 use crate::decompress::Decompressor;
-use crate::file_rows::FileRows;
+use crate::file_rows::{FileRows, written_columns};
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
@@ -133,9 +134,9 @@ impl Intake {
         let limits = csv_limits(&settings.limits);
         let (reader, dialect) = open(&mut file, incoming.options.csv.clone(), limits).await?;
         let columns = reader.columns().to_vec();
-        let renamed = &dialect.renamed;
-        let kept = settings.limits.rejects;
-        let (rows, dataset) = FileRows::new(reader, renamed, dataset, &incoming.options, kept)?;
+        let (rows, dataset) = self
+            .file_rows(reader, &dialect, dataset, &incoming.options)
+            .await?;
         let upload = self.create(&incoming, columns, dialect, dataset).await?;
 
         let active = self.active.register(upload.key());
@@ -174,6 +175,27 @@ impl Intake {
             definition,
             ..dataset
         }))
+    }
+
+    /// Prepares the rows of a file. If the dataset has a table of the user, the table must take the
+    /// columns that the file has.
+    async fn file_rows(
+        &self,
+        reader: CsvReader,
+        dialect: &Dialect,
+        dataset: Option<Dataset>,
+        options: &Options,
+    ) -> Result<(FileRows, Option<UploadDataset>), Refusal> {
+        let (dataset, kept) = (dataset.as_ref(), self.settings.limits.rejects);
+        let (rows, of_upload) = FileRows::new(reader, &dialect.renamed, dataset, options, kept)?;
+        let of_user = dataset.filter(|dataset| dataset.definition.table.is_some());
+        if let (Some(dataset), Some(of_upload)) = (of_user, &of_upload) {
+            let written = written_columns(of_upload);
+            let store = self.backends.store.as_ref();
+            let checked = store.check_table(&dataset.definition, &written).await?;
+            checked.map_err(|fault| Refusal::unfit_table(&dataset.name, &fault))?;
+        }
+        Ok((rows, of_upload))
     }
 
     async fn create(

@@ -1,6 +1,6 @@
 //! The one error of the intake: why a request or a file is refused.
 
-use carga_common::dataset::DatasetName;
+use carga_common::dataset::{DatasetName, TableFault, TableName};
 use carga_common::error::{ErrorKind, PortError};
 use carga_common::local_server::path_segment;
 use carga_common::upload::{Failure, Status, Upload, UploadId};
@@ -110,15 +110,31 @@ impl Refusal {
         }
     }
 
-    /// An undo can no longer take back the changes of the upload.
+    /// The rows of the upload cannot be read, because nothing in the table of the user says which
+    /// rows the upload wrote.
+    pub fn rows_in_user_table(upload: &Upload, table: &TableName) -> Self {
+        let id = upload.id;
+        let message = format!(
+            "the rows of upload {id} are in table {table}, which has no column that says which upload wrote a row; read the table in the database"
+        );
+        Self::conflict("rows_in_user_table", message).about(id)
+    }
+
+    /// An undo cannot take back the changes of the upload.
     pub fn not_reversible(upload: &Upload) -> Self {
         let id = upload.id;
-        let message = match upload.expired_at {
-            Some(expired_at) => format!(
+        let table = upload.dataset.as_ref();
+        let table = table.and_then(|dataset| dataset.table.as_ref());
+        let message = match (upload.expired_at, table) {
+            (Some(expired_at), _) => format!(
                 "upload {id} cannot be undone, because it expired at {expired_at} (CARGA_RETENTION_DAYS); its rows stay in the table"
             ),
-            None => format!(
+            (None, None) => format!(
                 "upload {id} cannot be undone, because the previous values of the rows that it replaced are no longer kept (CARGA_UNDO_DAYS)"
+            ),
+            // The record does not say which of them is the reason.
+            (None, Some(table)) => format!(
+                "upload {id} cannot be undone, because no record of its changes to table {table} is kept: the table had no primary key when the rows were merged, CARGA_UNDO_DAYS are over, or the dataset was deleted"
             ),
         };
         Self {
@@ -195,6 +211,12 @@ impl Refusal {
         Self::conflict("dataset_conflict", message)
     }
 
+    /// The table of the user does not take the rows of the dataset.
+    pub fn unfit_table(name: &DatasetName, fault: &TableFault) -> Self {
+        let message = format!("dataset `{name}`: {fault}");
+        Self::unprocessable(fault.code, message)
+    }
+
     /// The dataset cannot be deleted while this many uploads need its table.
     pub fn dataset_in_use(name: &DatasetName, uploads: u64) -> Self {
         let query = path_segment(name.as_str());
@@ -258,35 +280,4 @@ impl From<PortError> for Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name() -> DatasetName {
-        "my sales".parse().unwrap()
-    }
-
-    #[test]
-    fn only_a_request_that_needs_a_dataset_names_the_ways_to_declare_it() {
-        let needed = Refusal::no_such_dataset(&name());
-        let deleted = Refusal::no_dataset_to_delete(&name());
-        assert_eq!(needed.failure.code, deleted.failure.code);
-        let message = needed.failure.message;
-        assert!(message.contains("`PUT /datasets/my%20sales`"), "{message}");
-        assert!(message.contains("`carga dataset put`"), "{message}");
-        let message = deleted.failure.message;
-        assert_eq!(message, "dataset `my sales` does not exist");
-    }
-
-    #[test]
-    fn the_refusal_to_delete_a_dataset_has_a_remedy_for_each_kind_of_upload() {
-        let message = Refusal::dataset_in_use(&name(), 3).failure.message;
-        for part in [
-            ": 3;",
-            "cancel uploads that have not ended",
-            "undo those that have rows",
-            "`GET /uploads?dataset=my%20sales`",
-        ] {
-            assert!(message.contains(part), "no {part}: {message}");
-        }
-    }
-}
+mod tests;

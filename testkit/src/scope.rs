@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
@@ -30,6 +30,8 @@ pub struct Scope {
     s3: S3Access,
     bucket: String,
     database: String,
+    /// The server's own database, as its superuser. A test may give Carga another role.
+    server: String,
     pool: PgPool,
 }
 
@@ -40,8 +42,8 @@ impl Scope {
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("test-{}", &unique[..12]);
         let database = format!("test_{unique}");
-        let url = set.database_url(&database);
-        postgres::create_database(&set.database_url("postgres"), &database).await?;
+        let (url, server) = (set.database_url(&database), set.database_url("postgres"));
+        postgres::create_database(&server, &database).await?;
         set.s3.create_bucket(&name)?;
 
         let mut env = set.env();
@@ -59,6 +61,7 @@ impl Scope {
             s3: set.s3,
             bucket: name,
             database,
+            server,
             pool: pool(&url)?,
         })
     }
@@ -91,6 +94,7 @@ impl Scope {
         let scope = self.close_database().await?;
         let url = postgres.url(&scope.database);
         Ok(Self {
+            server: postgres.url("postgres"),
             pool: pool(&url)?,
             ..scope
         }
@@ -153,13 +157,7 @@ impl Scope {
 
     async fn close_database(self) -> Result<Self> {
         self.pool.close().await;
-        let url = self.database_url();
-        // A test may have added `?sslmode=…`.
-        let (url, _) = url.split_once('?').unwrap_or((url, ""));
-        let server = url
-            .strip_suffix(&self.database)
-            .context("DATABASE_URL does not name this scope's database")?;
-        postgres::drop_database(&format!("{server}postgres"), &self.database).await?;
+        postgres::drop_database(&self.server, &self.database).await?;
         Ok(self)
     }
 

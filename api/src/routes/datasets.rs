@@ -49,6 +49,7 @@ pub(crate) async fn put(
         PutOutcome::Refused(reason) => {
             return Err(Refusal::dataset_conflict(&name, &reason).into());
         }
+        PutOutcome::Unfit(fault) => return Err(Refusal::unfit_table(&name, &fault).into()),
     };
     let dataset = state.dataset(&name).await?;
     Ok((status, Json(DatasetView::from(dataset))).into_response())
@@ -198,14 +199,7 @@ fn too_large(actual: u64) -> Refusal {
     refusal.exceeding(MAX_BODY_BYTES, actual)
 }
 
-/// Parses a definition that this version can store.
 fn parse(body: &[u8]) -> Result<Definition, Refusal> {
-    let faulty = |code: &str, fault: String| Refusal::unprocessable(code, fault);
-    let definition = Definition::from_json(body);
-    let definition =
-        definition.map_err(|fault| faulty("malformed_definition", fault.to_string()))?;
-    match definition.unsupported() {
-        Some(fault) => Err(faulty("not_supported", fault.to_string())),
-        None => Ok(definition),
-    }
+    Definition::from_json(body)
+        .map_err(|fault| Refusal::unprocessable("malformed_definition", fault.to_string()))
 }

@@ -33,6 +33,10 @@ pub(crate) async fn rows(
         );
         return Err(Refusal::wrong_state(&upload, message).into());
     }
+    let table = upload.dataset.as_ref();
+    if let Some(table) = table.and_then(|dataset| dataset.table.as_ref()) {
+        return Err(Refusal::rows_in_user_table(&upload, table).into());
+    }
     if let Some(expired_at) = upload.expired_at {
         let message = format!(
             "the rows of upload {id} expired at {expired_at} (CARGA_RETENTION_DAYS); send the file again"

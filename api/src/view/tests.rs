@@ -31,6 +31,7 @@ fn staged(status: Status) -> Upload {
                 mode: Mode::Update,
                 key: vec!["sku".to_owned()],
             }),
+            table: None,
         }),
         bytes_total: None,
         bytes_received: 700,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use carga_api::view::DatasetView;
 use carga_common::dataset::{
-    Dataset, DatasetName, Definition, MAX_DEFINITION_BYTES, quote_identifier,
+    Dataset, DatasetName, Definition, MAX_DEFINITION_BYTES, TableName, quote_identifier,
 };
 use carga_common::local_server::path_segment;
 use carga_common::settings::{PortSettings, Settings, StoreLocation};
@@ -45,8 +45,20 @@ pub(crate) async fn run(settings: &Settings, command: DatasetCommand) -> anyhow:
     Ok(ExitCode::SUCCESS)
 }
 
+/// The relation to query for the rows of a dataset: its view, or the table of the user.
+pub(super) fn relation(
+    store: &StoreLocation,
+    name: &DatasetName,
+    table: Option<&TableName>,
+) -> String {
+    match table {
+        Some(table) => format!("table {}", table.quoted()),
+        None => format!("view {}", view_name(store, name)),
+    }
+}
+
 /// The view of a dataset's rows, as SQL names it.
-pub(super) fn view_name(store: &StoreLocation, name: &DatasetName) -> String {
+fn view_name(store: &StoreLocation, name: &DatasetName) -> String {
     match store {
         StoreLocation::Postgres(_) => {
             format!("datasets.{}", quote_identifier(&format!("{name}_rows")))
@@ -58,7 +70,7 @@ pub(super) fn view_name(store: &StoreLocation, name: &DatasetName) -> String {
 async fn put(settings: &Settings, name: &DatasetName, file: &Path) -> anyhow::Result<String> {
     let json = read(file).await?;
     // Parsed here too, so that a fault is found without a server or a database.
-    let definition = parse(&json).with_context(|| file.display().to_string())?;
+    let definition = Definition::from_json(&json).with_context(|| file.display().to_string())?;
     let outcome = match running_server(&settings.ports) {
         Some(server) => put_there(settings, server, name, &json).await?,
         None => put_here(&settings.ports, name, &definition).await?,
@@ -70,9 +82,11 @@ async fn put(settings: &Settings, name: &DatasetName, file: &Path) -> anyhow::Re
         PutOutcome::Refused(reason) => {
             bail!(Refusal::dataset_conflict(name, &reason).failure.message)
         }
+        PutOutcome::Unfit(fault) => bail!(Refusal::unfit_table(name, &fault).failure.message),
     };
-    let view = view_name(&settings.ports.locations.store, name);
-    let text = format!("dataset {name} is {done}; its rows are in the view {view}\n");
+    let store = &settings.ports.locations.store;
+    let relation = relation(store, name, definition.table.as_ref());
+    let text = format!("dataset {name} is {done}; its rows are in the {relation}\n");
     Ok(printable(&text))
 }
 
@@ -116,7 +130,10 @@ fn line(dataset: &Dataset, location: &StoreLocation) -> Vec<String> {
         dataset.name.to_string(),
         dataset.definition.columns.len().to_string(),
         format!("{:.0}", dataset.updated_at),
-        view_name(location, &dataset.name),
+        match &dataset.definition.table {
+            Some(table) => format!("table {}", table.quoted()),
+            None => view_name(location, &dataset.name),
+        },
     ]
 }
 
@@ -215,15 +232,6 @@ async fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     }
 }
 
-/// Parses a definition that this version can store.
-fn parse(json: &[u8]) -> anyhow::Result<Definition> {
-    let definition = Definition::from_json(json)?;
-    match definition.unsupported() {
-        Some(fault) => Err(fault.into()),
-        None => Ok(definition),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -235,5 +243,17 @@ mod tests {
         let store = StoreLocation::Sqlite(PathBuf::from("carga.db"));
         let name = "my \"sales\"".parse().unwrap();
         assert_eq!(view_name(&store, &name), r#""datasets_my ""sales""_rows""#);
+        assert_eq!(
+            relation(&store, &name, None),
+            r#"view "datasets_my ""sales""_rows""#
+        );
+    }
+
+    #[test]
+    fn the_rows_of_a_dataset_with_a_table_of_the_user_are_in_this_table() {
+        let store = StoreLocation::Sqlite(PathBuf::from("carga.db"));
+        let table = "shop.\"prices\"".parse().unwrap();
+        let relation = relation(&store, &"sales".parse().unwrap(), Some(&table));
+        assert_eq!(relation, r#"table "shop"."""prices""""#);
     }
 }

@@ -11,9 +11,10 @@ use carga_common::store::{Store, rejected_rows, stored_rows};
 use carga_common::upload::{Status, Upload};
 use carga_intake::csv::export::{ExportError, Format, RowForm, export};
 use carga_intake::csv::rejected_rows::{Formulas, RejectForm};
+use carga_intake::refusal::Refusal;
 use futures::{Stream, StreamExt, TryStreamExt};
 
-use super::{find, store_to_read};
+use super::{find, store_to_read, user_table};
 use crate::arguments::UploadRef;
 use crate::output::is_closed_pipe;
 
@@ -39,6 +40,10 @@ pub(crate) async fn rows(
                 upload.status
             ),
         }
+    }
+    if let Some(table) = user_table(&upload) {
+        let refusal = Refusal::rows_in_user_table(&upload, table);
+        bail!(refusal.failure.message);
     }
     if let Some(expired_at) = upload.expired_at {
         bail!(

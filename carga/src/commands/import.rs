@@ -21,9 +21,10 @@ use indicatif::HumanCount;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::datasets::view_name;
+use super::datasets::relation;
 use super::exports::write_rows;
 use super::input::{Input, is_stdin};
+use super::user_table;
 use crate::instance::Instance;
 use crate::meter::Meter;
 use crate::output::{count_rows, one_line, print, printable};
@@ -233,8 +234,6 @@ impl Import {
         let program = std::env::args()
             .next()
             .unwrap_or_else(|| "carga".to_owned());
-        let stored =
-            upload.rows_inserted.unwrap_or_default() + upload.rows_updated.unwrap_or_default();
         let mut output = Vec::new();
         writeln!(
             output,
@@ -246,38 +245,40 @@ impl Import {
         output.extend(describe_outcomes(upload, &program).into_bytes());
         output.extend(describe_columns(upload).into_bytes());
         writeln!(output)?;
-        output.extend(self.sample(upload).await?.into_bytes());
-        writeln!(
-            output,
-            "{}",
-            if stored > SAMPLE_ROWS as u64 {
-                "…\n"
-            } else {
-                ""
-            }
-        )?;
+        let table = user_table(upload);
+        if table.is_none() {
+            output.extend(self.sample(upload).await?.into_bytes());
+        }
         writeln!(output, "  upload   {id}")?;
-        let view = match &upload.dataset {
-            Some(dataset) => printable(&view_name(&locations.store, &dataset.name)),
-            None => "upload_rows".to_owned(),
+        let relation = match &upload.dataset {
+            Some(dataset) => printable(&relation(&locations.store, &dataset.name, table)),
+            None => "view upload_rows".to_owned(),
         };
-        writeln!(output, "  rows     {} (view {view})", locations.store)?;
+        writeln!(output, "  rows     {} ({relation})", locations.store)?;
         writeln!(
             output,
             "  archive  {}/{}",
             locations.archive,
             ArchiveKey::prefix(id)
         )?;
-        writeln!(output, "  look at  {program} rows {id}")?;
+        if table.is_none() {
+            writeln!(output, "  look at  {program} rows {id}")?;
+        }
         print(&output)
     }
 
-    /// The first rows, as a terminal can show them.
+    /// The first rows, as a terminal can show them, and a blank line.
     async fn sample(&self, upload: &Upload) -> anyhow::Result<String> {
         let mut rows = Vec::new();
         let store = Arc::clone(&self.backends.store);
         write_rows(store, upload, Format::Csv, Some(SAMPLE_ROWS), &mut rows).await?;
-        Ok(printable(&String::from_utf8_lossy(&rows)))
+        let stored =
+            upload.rows_inserted.unwrap_or_default() + upload.rows_updated.unwrap_or_default();
+        let end = match stored > SAMPLE_ROWS as u64 {
+            true => "…\n\n",
+            false => "\n",
+        };
+        Ok(printable(&String::from_utf8_lossy(&rows)) + end)
     }
 }
 

@@ -73,6 +73,9 @@ fn refusal_of(index: usize, column: &ColumnDefinition, to: &Definition) -> Optio
         ));
     }
     match (column.required, other.required) {
+        (true, false) if to.table.is_some() => Some(format!(
+            "column `{name}` must stay required; keep it, or make a new dataset"
+        )),
         (true, false) => Some(format!(
             "column `{name}` must stay required, because its table was created with NOT NULL"
         )),
@@ -88,7 +91,7 @@ fn refusal_of_added(added: &[ColumnDefinition]) -> Option<String> {
     let required = added.iter().find(|column| column.required)?;
     let name = &required.name;
     Some(format!(
-        "the new column `{name}` cannot be required, because stored rows have no value for it"
+        "the new column `{name}` cannot be required, because stored rows may have no value for it"
     ))
 }
 
@@ -181,6 +184,26 @@ mod tests {
     }
 
     #[test]
+    fn a_dataset_of_a_table_of_the_user_changes_like_any_other() {
+        let with_table = |columns: &[&str]| Definition {
+            table: Some("shop.sales".parse().unwrap()),
+            ..definition(columns)
+        };
+        let from = with_table(&[SKU, PRICE]);
+        assert_eq!(change(&from, &with_table(&[SKU, PRICE])), Change::None);
+        let day = r#"{ "name": "day", "type": "date" }"#;
+        let wider = with_table(&[SKU, PRICE, day]);
+        let added = wider.typed_columns().split_off(2);
+        assert_eq!(change(&from, &wider), Change::AddColumns(added));
+        // Carga has not created the table, so it does not say that the column is NOT NULL.
+        let optional = r#"{ "name": "sku", "type": "text" }"#;
+        let Change::Refused(reason) = change(&from, &with_table(&[optional, PRICE])) else {
+            panic!("a column that is no longer required");
+        };
+        assert!(reason.starts_with("column `sku` must stay required; "));
+    }
+
+    #[test]
     fn the_key_the_mode_and_the_table_cannot_change() {
         let from = definition(&[SKU, PRICE]);
         let mut to = from.clone();
@@ -190,7 +213,11 @@ mod tests {
         to.mode = crate::dataset::Mode::Ignore;
         assert!(matches!(change(&from, &to), Change::Refused(reason) if reason.contains("ignore")));
         let mut to = from.clone();
-        to.table = Some("public.sales".to_owned());
+        to.table = Some("public.sales".parse().unwrap());
         assert!(matches!(change(&from, &to), Change::Refused(reason) if reason.contains("table")));
+        assert!(matches!(change(&to, &from), Change::Refused(reason) if reason.contains("table")));
+        let mut other = to.clone();
+        other.table = Some("public.Sales".parse().unwrap());
+        assert!(matches!(change(&to, &other), Change::Refused(_)));
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::column_rules::{Defaults, read_column};
 use super::fields::{DefinitionFault, Fields, Json};
 use super::meanings::check_meanings;
-use super::{ColumnDefinition, ColumnType, TypedColumn};
+use super::{ColumnDefinition, ColumnType, TableName, TypedColumn};
 
 /// The most columns of a dataset. A table in Postgres has at most 1,600, and two of them are
 /// `upload_id` and `row_number`.
@@ -69,8 +69,8 @@ pub struct Definition {
     pub mode: Mode,
     /// The cells that mean NULL in columns without a list of their own.
     pub null: Vec<String>,
-    /// An existing table of the user, as `schema.name`; `None` if Carga creates the table.
-    pub table: Option<String>,
+    /// An existing table of the user; `None` if Carga creates the table.
+    pub table: Option<TableName>,
 }
 
 impl Definition {
@@ -82,7 +82,7 @@ impl Definition {
         let mode = read_mode(&mut fields, &key)?;
         let null = fields.texts("null")?;
         let null = null.unwrap_or_else(|| vec![String::new()]);
-        let table = fields.text("table")?;
+        let table = read_table(&mut fields)?;
         let defaults = Defaults {
             key: &key,
             null: &null,
@@ -104,14 +104,6 @@ impl Definition {
     pub fn to_json(&self) -> serde_json::Value {
         // Serialization fails only for maps whose keys are not texts, and a definition has no map.
         serde_json::to_value(self).unwrap_or_default()
-    }
-
-    /// The first part of the definition that this version of Carga cannot do.
-    pub fn unsupported(&self) -> Option<DefinitionFault> {
-        self.table.as_ref().map(|_| {
-            let message = "this version of Carga only fills tables of its own; leave out `table`";
-            DefinitionFault::new("table", message)
-        })
     }
 
     /// The columns as the table has them.
@@ -142,6 +134,15 @@ fn read_mode(fields: &mut Fields, key: &[String]) -> Result<Mode, DefinitionFaul
         return Err(fields.fault("mode", message));
     }
     Ok(mode)
+}
+
+fn read_table(fields: &mut Fields) -> Result<Option<TableName>, DefinitionFault> {
+    let Some(name) = fields.text("table")? else {
+        return Ok(None);
+    };
+    let table: Result<TableName, _> = name.parse();
+    let table = table.map_err(|fault| fields.fault("table", fault.to_string()))?;
+    Ok(Some(table))
 }
 
 fn read_columns(
@@ -281,6 +282,8 @@ mod tests {
             (with("key", json!(["A"])), "key[0]"),
             (with("key", json!(["a", "a"])), "key[1]"),
             (with("table", json!(["public", "a"])), "table"),
+            (with("table", json!("prices")), "table"),
+            (with("table", json!("")), "table"),
         ] {
             assert_eq!(read(given).unwrap_err().field, field);
         }
@@ -290,6 +293,10 @@ mod tests {
             "`rows`: unknown field; the known ones are columns, key, mode, null, table"
         );
         assert!(fault(with("mode", json!("ignore"))).ends_with("add `key`"));
+        assert_eq!(
+            fault(with("table", json!("shop.old.prices"))),
+            "`table`: the name of a table has the form `schema.name`, with one point"
+        );
     }
 
     #[test]
@@ -318,17 +325,18 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_modes_are_supported_and_tables_of_the_user_are_not() {
-        let append = read(with("mode", json!("append"))).unwrap();
-        assert_eq!(append.unsupported(), None);
+    fn a_definition_names_a_table_of_the_user_in_every_mode() {
         for mode in Mode::ALL {
             let mut given = products();
             given["mode"] = json!(mode);
-            let keyed = read(given).unwrap();
-            assert_eq!((keyed.mode, keyed.unsupported()), (mode, None));
+            given["table"] = json!("shop.Price list");
+            let definition = read(given).unwrap();
+            assert_eq!(definition.mode, mode);
+            let table = definition.table.as_ref().unwrap();
+            assert_eq!(table.quoted(), "\"shop\".\"Price list\"");
+            assert_eq!(definition.to_json()["table"], "shop.Price list");
         }
-        let table = read(with("table", json!("public.a"))).unwrap();
-        assert_eq!(table.unsupported().unwrap().field, "table");
+        assert_eq!(read(with("table", Value::Null)).unwrap().table, None);
     }
 
     #[test]

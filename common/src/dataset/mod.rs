@@ -15,7 +15,9 @@ mod identifier;
 mod meanings;
 mod name;
 mod overriding;
+mod table_name;
 pub mod time_format;
+mod user_table;
 
 use jiff::Timestamp;
 
@@ -28,6 +30,8 @@ pub use folding::folded_name;
 pub use identifier::quote_identifier;
 pub use name::{DatasetName, NameFault, check_column_name};
 pub use overriding::FileReading;
+pub use table_name::{TableName, TableNameFault};
+pub use user_table::{TableFault, UserColumn, UserTable, check_table};
 
 /// A dataset as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

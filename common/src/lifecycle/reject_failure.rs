@@ -69,6 +69,7 @@ mod tests {
             sources: Vec::new(),
             reject_limit: limit,
             merge: None,
+            table: None,
         };
         let first = RejectedRow {
             row: 2,

@@ -6,10 +6,14 @@
 //! - A definition and its table change together, or both stay as they are.
 //! - Putting the same definition again changes nothing, not even the time of the last change.
 //! - A change that the table cannot take is *refused* with its reason, and changes nothing.
+//! - A dataset may name a table of the user instead of a table of its own. A table that does not
+//!   take the rows of the dataset is *unfit*, and nothing changes. A table of the user is never
+//!   created, altered or dropped.
 //! - Of several concurrent callers that put a new dataset, exactly one creates it.
 //! - A dataset whose uploads are receiving, are processing, keep rows, or have rows that must still
 //!   be removed is not deleted. Expired uploads that were merged keep rows as long as the table has
-//!   any. Deleting a dataset deletes its table and its view.
+//!   any. Uploads that have ended do not prevent the deletion of a dataset with a table of the
+//!   user. Deleting a dataset deletes its own table and its view.
 //! - A deletion and a new upload of the same dataset exclude each other. Either the dataset is in
 //!   use, or the creation of the upload is *not found*.
 //! - Consecutive pages of the list neither skip nor repeat a dataset. A page is bounded in bytes,
@@ -20,26 +24,28 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::dataset::{Dataset, DatasetName, Definition};
+use crate::dataset::{Dataset, DatasetName, Definition, TableFault};
 use crate::error::PortResult;
 
 /// The outcome of putting a definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// The dataset is new, and its table has been created.
+    /// The dataset is new, and its own table has been created.
     Created,
     /// The dataset has this definition already.
     Unchanged,
-    /// The definition has been replaced, and the table has the columns that were added.
+    /// The definition has been replaced, and its own table has the columns that were added.
     Changed,
     /// The table cannot take the change, for this reason. Nothing has changed.
     Refused(String),
+    /// The table of the user does not take the rows of the dataset. Nothing has changed.
+    Unfit(TableFault),
 }
 
 /// The outcome of deleting a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteOutcome {
-    /// The dataset, its table and its view are gone.
+    /// The dataset, its own table and its view are gone.
     Deleted,
     /// The dataset does not exist.
     Missing,
@@ -71,6 +77,14 @@ pub trait DatasetStore: fmt::Debug + Send + Sync {
 
     /// Deletes a dataset that no upload needs. The records of its uploads stay.
     async fn delete_dataset(&self, name: &DatasetName) -> PortResult<DeleteOutcome>;
+
+    /// Checks that the table of the user takes rows with these columns of the definition. Called
+    /// only for definitions with a table of the user, before the rows of a file are read.
+    async fn check_table(
+        &self,
+        definition: &Definition,
+        written: &[&str],
+    ) -> PortResult<Result<(), TableFault>>;
 
     /// The most bytes of a row of a dataset, as [`RowWidth`](crate::typed::RowWidth) counts them;
     /// `None` if there is no limit.

@@ -72,9 +72,10 @@ pub trait MaintenanceStore: fmt::Debug + Send + Sync {
     /// rows expired.
     async fn remove_rows(&self, id: UploadId) -> PortResult<Removal>;
 
-    /// Deletes the previous values of rows that uploads replaced, for uploads that ended more than
-    /// `older_than` ago. These uploads cannot be undone any more. Takes a limited number of
-    /// uploads, and returns how many it took.
+    /// Deletes the previous values of rows that uploads replaced, and what is kept of the rows that
+    /// they wrote into tables of the user, for uploads that ended more than `older_than` ago. These
+    /// uploads cannot be undone any more. Takes a limited number of uploads, and returns how many
+    /// it took.
     async fn forget_previous(&self, older_than: Duration) -> PortResult<u64>;
 
     /// Records that the archive of an upload was deleted. An upload that was cancelled or undone a

@@ -63,11 +63,13 @@ pub(super) fn lost(quiet: Duration) -> Failure {
 }
 
 /// Whether the table of a dataset takes the rows of an upload. The dataset may have been deleted
-/// and declared again after the upload had read its definition. Only such a dataset has a required
-/// column behind those of the upload.
+/// and declared again after the upload had read its definition. Only such a dataset has another
+/// table, or a required column behind those of the upload.
 pub(super) fn takes_rows(definition: &Definition, dataset: &UploadDataset) -> bool {
     let mut added = definition.columns.iter().skip(dataset.columns.len());
-    definition.typed_columns().starts_with(&dataset.columns) && added.all(|column| !column.required)
+    definition.table == dataset.table
+        && definition.typed_columns().starts_with(&dataset.columns)
+        && added.all(|column| !column.required)
 }
 
 /// A finding of the fence about an upload. It decides whether batches may be stored.

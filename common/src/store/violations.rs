@@ -199,6 +199,7 @@ mod tests {
             sources: vec![Some(2), Some(1), None],
             reject_limit: RejectLimit::default(),
             merge: None,
+            table: None,
         }
     }
 

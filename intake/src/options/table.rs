@@ -295,7 +295,7 @@ pub const OPTIONS: [OptionSpec; 22] = [
         flag: "atomic",
         help: "Whether all rows get into the table of the dataset at once, at the end",
         takes: "`true` or `false`",
-        default: "`false`; `true` for the modes `update` and `ignore`",
+        default: "`false`; `true` for `update`, `ignore` and a table of your own",
         placeholder: "BOOL",
         set: |options, value| set_value(&mut options.atomic, parse_bool(value)),
     },

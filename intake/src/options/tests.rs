@@ -281,6 +281,28 @@ fn rows_are_merged_at_the_end_by_a_key_or_if_the_upload_is_atomic() {
 }
 
 #[test]
+fn rows_for_a_table_of_the_user_are_merged_with_every_option() {
+    let columns = json!([{ "name": "sku", "type": "text" }]);
+    let definition = json!({ "columns": columns, "table": "shop.prices" });
+    let definition = Definition::from_json(definition.to_string().as_bytes()).unwrap();
+    for mode in [None, Some(Mode::Append)] {
+        for atomic in [None, Some(true), Some(false)] {
+            let options = Options {
+                mode,
+                atomic,
+                ..Options::default()
+            };
+            let merge = options.merge(&"sales".parse().unwrap(), &definition);
+            let expected = Merge {
+                mode: Mode::Append,
+                key: Vec::new(),
+            };
+            assert_eq!(merge.unwrap(), Some(expected), "{mode:?} {atomic:?}");
+        }
+    }
+}
+
+#[test]
 fn a_mode_that_needs_a_key_is_refused_for_a_dataset_without_one() {
     for mode in [Mode::Update, Mode::Ignore] {
         let options = Options {

@@ -50,6 +50,9 @@ impl Options {
 
     /// How the rows are merged into the table of a dataset; `None` if each batch appends its rows
     /// to the table. Refused if the mode needs a key that the dataset does not have.
+    ///
+    /// Rows for a table of the user are always merged. Such a table does not say which upload wrote
+    /// a row, so the rows of an upload that fails could not be removed from it.
     pub fn merge(
         &self,
         name: &DatasetName,
@@ -62,7 +65,8 @@ impl Options {
             );
             return Err(Refusal::unprocessable("no_key", message));
         }
-        let is_staged = mode != Mode::Append || self.atomic == Some(true);
+        let is_atomic = self.atomic == Some(true) || definition.table.is_some();
+        let is_staged = mode != Mode::Append || is_atomic;
         Ok(is_staged.then(|| Merge {
             mode,
             key: definition.key.clone(),

@@ -13,6 +13,7 @@ mod storing;
 mod suggesting;
 mod tables;
 mod undoing_merges;
+mod user_tables;
 mod violations;
 mod violations_at_scale;
 

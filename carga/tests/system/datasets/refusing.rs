@@ -12,7 +12,6 @@ use crate::harness::Mode;
 
 in_both_modes! {
     a_fault_of_a_definition_names_its_field,
-    what_this_version_does_not_support_is_refused_by_name,
     a_body_that_cannot_be_a_definition_is_refused,
     a_method_that_no_dataset_has_is_refused_with_the_one_that_declares_it,
 }
@@ -68,16 +67,6 @@ async fn a_fault_of_a_definition_names_its_field(mode: Mode) -> Result<()> {
     problem(answer, 422, "malformed_definition").await?;
     let (_, list) = app.get("/datasets").await?;
     ensure!(list["datasets"] == json!([]), "{list}");
-    app.close().await
-}
-
-async fn what_this_version_does_not_support_is_refused_by_name(mode: Mode) -> Result<()> {
-    let app = App::start(mode.harness().await?, 0).await?;
-    let columns = json!([{ "name": "a", "type": "text" }]);
-    let definition = json!({ "columns": columns, "table": "public.sales" });
-    let answer = putting(&app, "later", &definition)?.send().await?;
-    let refused = problem(answer, 422, "not_supported").await?;
-    ensure!(detail(&refused)?.contains("table"), "{refused}");
     app.close().await
 }
 

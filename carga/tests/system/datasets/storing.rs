@@ -282,7 +282,7 @@ async fn every_column_of_the_flights_equals_an_independent_reading_of_the_file(
 }
 
 /// An expression for a value as the file has it.
-fn postgres_text(value: &str, kind: &str) -> String {
+pub(super) fn postgres_text(value: &str, kind: &str) -> String {
     match kind {
         "timestamp" => {
             format!(r#"to_char({value} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#)
@@ -299,7 +299,7 @@ fn sqlite_text(value: &str, kind: &str) -> String {
     }
 }
 
-fn expected_aggregates(columns: &[String], rows: &[StringRecord]) -> Result<Value> {
+pub(super) fn expected_aggregates(columns: &[String], rows: &[StringRecord]) -> Result<Value> {
     let cells = |name: &str| {
         let position = columns.iter().position(|column| column == name);
         let position = position.with_context(|| format!("no column `{name}`"))?;
@@ -320,10 +320,10 @@ fn expected_aggregates(columns: &[String], rows: &[StringRecord]) -> Result<Valu
 
 /// A checksum for each column, over its cells in the order of the rows.
 #[derive(Default)]
-struct Checksums(Vec<crc32fast::Hasher>);
+pub(super) struct Checksums(Vec<crc32fast::Hasher>);
 
 impl Checksums {
-    fn add<'a>(&mut self, row: impl IntoIterator<Item = &'a str>) {
+    pub(super) fn add<'a>(&mut self, row: impl IntoIterator<Item = &'a str>) {
         for (column, cell) in row.into_iter().enumerate() {
             if column == self.0.len() {
                 self.0.push(crc32fast::Hasher::new());
@@ -333,7 +333,7 @@ impl Checksums {
         }
     }
 
-    fn finish(self) -> Vec<u32> {
+    pub(super) fn finish(self) -> Vec<u32> {
         let columns = self.0.into_iter();
         columns.map(crc32fast::Hasher::finalize).collect()
     }

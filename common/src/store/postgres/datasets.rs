@@ -1,8 +1,10 @@
-//! Datasets and their tables. Each dataset has a table and a view in the schema `datasets`.
+//! Datasets and their tables. A dataset has a table and a view in the schema `datasets`, or it
+//! names a table of the user, which Carga never alters (`catalog`).
 //!
 //! A change of a dataset locks its record, and the creation of an upload takes a shared lock on the
 //! record of its dataset. A deletion and a new upload therefore exclude each other.
 
+pub(super) mod catalog;
 mod ddl;
 
 use std::ops::RangeInclusive;
@@ -12,10 +14,10 @@ use jiff_sqlx::Timestamp as SqlTimestamp;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 
-pub(super) use self::ddl::{lock_against_writers, sql_type, table};
-use super::connections::{LONG, SHORT};
-use super::{PostgresStore, previous_rows};
-use crate::dataset::{Change, Dataset, DatasetName, Definition, change};
+pub(super) use self::ddl::{lock_against_writers, lock_table_of_user, sql_type, table};
+use super::connections::{LONG, MERGE, MERGE_STATEMENT, SHORT};
+use super::{PostgresStore, previous_rows, written_rows};
+use crate::dataset::{Change, Dataset, DatasetName, Definition, TableFault, change};
 use crate::error::PortResult;
 use crate::store::rules;
 use crate::store::sql::{self, DATASET_PAGE_BYTES};
@@ -30,13 +32,16 @@ const WAIT_BRIEFLY: &str = "SELECT set_config('lock_timeout', '2s', true)";
 /// Locks with two keys never collide with locks with one key, such as the fence.
 const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock(1684108385, hashtext($1))";
 
-/// Counts the uploads that need the table of a dataset. Only uploads with these statuses keep no
-/// rows, so an upload with a status of a newer build counts too. `$2`: whether the table has rows,
+/// Counts the uploads that need a dataset. Only uploads with these statuses keep no rows, so an
+/// upload with a status of a newer build counts too. Rows in a table of the user belong to the user
+/// as soon as their upload has ended. `$2`: whether Carga's own table of the dataset has rows,
 /// which may be those of merged uploads that have expired.
 const COUNT_USES: &str = "SELECT count(*) FROM uploads
     WHERE dataset ->> 'name' = $1
       AND (cleanup_pending OR status NOT IN ('failed', 'cancelled', 'undone')
-                              AND (expired_at IS NULL OR $2 AND dataset ->> 'merge' IS NOT NULL))";
+           AND CASE WHEN dataset ->> 'table' IS NULL
+                    THEN expired_at IS NULL OR $2 AND dataset ->> 'merge' IS NOT NULL
+                    ELSE status NOT IN ('completed', 'partial') END)";
 
 /// Selects datasets. `$1` to `$3`: the name before the page, the most datasets, the most bytes.
 const PAGE: &str = "WITH
@@ -87,8 +92,20 @@ impl DatasetStore for PostgresStore {
     }
 
     async fn delete_dataset(&self, name: &DatasetName) -> PortResult<DeleteOutcome> {
-        self.call("store.delete_dataset", LONG, async |connection| {
+        self.call("store.delete_dataset", MERGE, async |connection| {
             delete(connection, name).await
+        })
+        .await
+    }
+
+    async fn check_table(
+        &self,
+        definition: &Definition,
+        written: &[&str],
+    ) -> PortResult<Result<(), TableFault>> {
+        self.call("store.check_table", SHORT, async |connection| {
+            let read = catalog::read(connection, definition, written).await?;
+            Ok(read.map(|_| ()))
         })
         .await
     }
@@ -130,11 +147,8 @@ async fn put(
             Change::AddColumns(columns) => (PutOutcome::Changed, ddl::add_columns(name, &columns)),
         },
     };
-    if let Err(error) = run(&mut transaction, &statements).await {
-        return match refusal(&error) {
-            Some(reason) => Ok(PutOutcome::Refused(reason)),
-            None => Err(error),
-        };
+    if let Some(refused) = change_table(&mut transaction, definition, &statements).await? {
+        return Ok(refused);
     }
     sqlx::query(
         "INSERT INTO datasets (name, definition) VALUES ($1, $2)
@@ -148,13 +162,41 @@ async fn put(
     Ok(outcome)
 }
 
+/// Runs the statements that change the table of a dataset. A table of the user is checked instead.
+/// Returns the outcome if the table does not take the definition.
+async fn change_table(
+    connection: &mut PgConnection,
+    definition: &Definition,
+    statements: &[String],
+) -> sqlx::Result<Option<PutOutcome>> {
+    if definition.table.is_some() {
+        let columns = definition.columns.iter();
+        let names: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+        let read = catalog::read(connection, definition, &names).await?;
+        return Ok(read.err().map(PutOutcome::Unfit));
+    }
+    match run(connection, statements).await {
+        Ok(()) => Ok(None),
+        Err(error) => match refusal(&error) {
+            Some(reason) => Ok(Some(PutOutcome::Refused(reason))),
+            None => Err(error),
+        },
+    }
+}
+
 async fn delete(connection: &mut PgConnection, name: &DatasetName) -> sqlx::Result<DeleteOutcome> {
     let mut transaction = connection.begin().await?;
     if lock(&mut transaction, name).await?.is_none() {
         return Ok(DeleteOutcome::Missing);
     }
     // These statements are younger than the lock, so they see every upload that was created before.
-    let has_rows = has_rows(&mut transaction, name).await?;
+    let has_user_table: bool = sqlx::query_scalar(
+        "SELECT definition ->> 'table' IS NOT NULL FROM datasets WHERE name = $1",
+    )
+    .bind(name.as_str())
+    .fetch_one(&mut *transaction)
+    .await?;
+    let has_rows = !has_user_table && has_rows(&mut transaction, name).await?;
     let uses: i64 = sqlx::query_scalar(COUNT_USES)
         .bind(name.as_str())
         .bind(has_rows)
@@ -164,8 +206,16 @@ async fn delete(connection: &mut PgConnection, name: &DatasetName) -> sqlx::Resu
     if uploads > 0 {
         return Ok(DeleteOutcome::InUse { uploads });
     }
-    run(&mut transaction, &ddl::delete(name)).await?;
-    previous_rows::delete_of_dataset(&mut transaction, name.as_str()).await?;
+    if has_user_table {
+        // Uploads that can still be undone may have written millions of rows.
+        sqlx::query(MERGE_STATEMENT)
+            .execute(&mut *transaction)
+            .await?;
+        written_rows::delete_of_dataset(&mut transaction, name.as_str()).await?;
+    } else {
+        run(&mut transaction, &ddl::delete(name)).await?;
+        previous_rows::delete_of_dataset(&mut transaction, name.as_str()).await?;
+    }
     sqlx::query("DELETE FROM datasets WHERE name = $1")
         .bind(name.as_str())
         .execute(&mut *transaction)
@@ -231,6 +281,29 @@ pub(super) async fn share(
     match definition {
         Some(definition) => Ok(rules::takes_rows(&parse(&definition)?, dataset)),
         None => Ok(false),
+    }
+}
+
+/// The definition of an upload's dataset. It is there until the upload has ended, and later
+/// definitions only add columns.
+pub(super) async fn definition_of(
+    connection: &mut PgConnection,
+    dataset: &UploadDataset,
+) -> sqlx::Result<Definition> {
+    let definition: Option<String> =
+        sqlx::query_scalar("SELECT definition::text FROM datasets WHERE name = $1")
+            .bind(dataset.name.as_str())
+            .fetch_optional(connection)
+            .await?;
+    let definition = definition.ok_or_else(|| sql::invalid("the dataset was deleted"))?;
+    parse(&definition)
+}
+
+/// The table that gets the rows of an upload, quoted and with its schema.
+pub(super) fn table_of(dataset: &UploadDataset) -> String {
+    match &dataset.table {
+        Some(table) => table.quoted(),
+        None => table(dataset.name.as_str()),
     }
 }
 

@@ -11,7 +11,10 @@ use super::connections::LONG;
 use super::removal::{REMOVAL_LOOKAHEAD, Removable, RowTable, Step, step_of};
 use super::rows::READ_BY_INDEX;
 use super::uploads::record_end;
-use super::{PostgresStore, datasets, key, landing, lock_status, previous_rows, try_lock_rows};
+use super::{
+    PostgresStore, datasets, key, landing, lock_status, previous_rows, try_lock_rows, undoing,
+    written_rows,
+};
 use crate::error::PortResult;
 use crate::store::rules::{
     EXPIRY_LIMIT, ROW_EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER, interrupted,
@@ -59,7 +62,7 @@ impl MaintenanceStore for PostgresStore {
             // Postgres checks the outer conditions again for an upload that is undone meanwhile.
             let expired = sqlx::query(
                 "UPDATE uploads SET expired_at = now(), updated_at = now(), cleanup_pending = true, archive_pending = true,
-                                    is_reversible = is_reversible AND coalesce(rows_updated, 0) = 0
+                                    is_reversible = is_reversible AND coalesce(rows_updated, 0) = 0 AND written_columns IS NULL
                  WHERE id = ANY (ARRAY (SELECT id FROM uploads
                                         WHERE status IN ('completed', 'partial') AND expired_at IS NULL
                                           AND finished_at < now() - make_interval(secs => $1)
@@ -106,7 +109,7 @@ impl MaintenanceStore for PostgresStore {
     }
 
     async fn forget_previous(&self, older_than: Duration) -> PortResult<u64> {
-        previous_rows::forget(self, "store.forget_previous", older_than).await
+        undoing::forget(self, "store.forget_previous", older_than).await
     }
 
     async fn extend_landing(&self) -> PortResult<()> {
@@ -311,6 +314,7 @@ async fn remove_step(
             previous_rows::delete_pointers(connection, id, first, last).await?;
         } else {
             previous_rows::delete(connection, pending.number, first, last).await?;
+            written_rows::delete_step(connection, pending.number, step.is_last).await?;
         }
     }
     // Triggers keep entries whose rows are in `landing` or in the table of a dataset, so that a

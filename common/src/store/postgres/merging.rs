@@ -1,7 +1,8 @@
 //! Merges the staged rows of an upload into the table of its dataset, in one transaction.
 //!
-//! 1. The rows in `landing` become typed rows of a temporary table. Of the rows with the same key,
-//!    one stays.
+//! 1. The rows in `landing` become typed rows of a temporary table. Rows with a value that a column
+//!    of the table of the user does not hold are rejected. Of the rows with the same key, one
+//!    stays.
 //! 2. The table is locked against other writers. Rows that would change nothing are found.
 //! 3. The other rows replace the rows with their keys, or are inserted. This is one attempt under a
 //!    savepoint. If a row violates a constraint, all rows that violate the same constraint are
@@ -10,6 +11,10 @@
 //! 4. The outcomes are counted in the ledger, and the staged rows are deleted (`outcomes`).
 //!
 //! Every other process sees all of this or nothing. Two merges into one table take turns.
+//!
+//! A table of the user is described by the catalog, which is read before the first step and again
+//! under the lock. An application may lock its table or a row for a long time. Other writers of the
+//! table queue behind a merge that waits, so a merge waits only briefly for a lock.
 
 mod merger;
 mod outcomes;
@@ -22,12 +27,14 @@ use sqlx::{Connection, PgConnection};
 
 use self::merger::Merger;
 use super::connections::{MERGE, MERGE_STATEMENT, MERGE_STATEMENT_LIMIT};
+use super::datasets::catalog::{self, CatalogTable};
 use super::previous_rows::EXACT_TEXTS;
 use super::table_rows::is_changed_by_hand;
 use super::uploads::find;
-use super::{PostgresStore, lock_status, try_lock_rows};
+use super::{PostgresStore, datasets, lock_status, try_lock_rows};
 use crate::error::PortResult;
 use crate::store::Completed;
+use crate::store::rules::written_columns;
 use crate::store::sql;
 use crate::upload::{Merge, Upload, UploadDataset, UploadKey};
 
@@ -55,6 +62,8 @@ struct Staged {
     upload: Upload,
     dataset: UploadDataset,
     merge: Merge,
+    /// The table of the user that gets the rows; `None` if it is a table of Carga.
+    table: Option<CatalogTable>,
     /// The number of the upload in `landing`.
     number: i64,
     /// How many rows are staged.
@@ -137,13 +146,34 @@ async fn begin(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<Op
     let Some(merge) = dataset.merge.clone() else {
         return Ok(None);
     };
+    let table = user_table(connection, &dataset).await?;
     Ok(Some(Staged {
         upload,
         dataset,
         merge,
+        table,
         number,
         rows,
     }))
+}
+
+/// Reads the table of the user that gets the rows of an upload. Fails for good if the table does
+/// not take them any more.
+async fn user_table(
+    connection: &mut PgConnection,
+    dataset: &UploadDataset,
+) -> sqlx::Result<Option<CatalogTable>> {
+    if dataset.table.is_none() {
+        return Ok(None);
+    }
+    let definition = datasets::definition_of(connection, dataset).await?;
+    let written = written_columns(dataset);
+    let names: Vec<&str> = written
+        .iter()
+        .map(|(_, column)| column.name.as_str())
+        .collect();
+    let read = catalog::read(connection, &definition, &names).await?;
+    read.map_err(sql::invalid)
 }
 
 /// Whether the server has cancelled a statement, as it does after `statement_timeout`.
@@ -160,4 +190,15 @@ fn is_refused_by_table(error: &sqlx::Error) -> bool {
     // collation, a generated column, a relation of another kind.
     let codes = ["42804", "42883", "42P22", "428C9", "42809"];
     is_changed_by_hand(error) || code.is_some_and(|code| codes.contains(&code.as_ref()))
+}
+
+/// Whether an error that came while rows were written into a table of the user comes again with
+/// each attempt. A trigger of the user may raise any error.
+fn is_lasting(error: &sqlx::Error) -> bool {
+    // In order: connection, transaction state, rollback, resources, lock not available, operator
+    // intervention, system error. The rest of class 55 lasts, such as an UPDATE of a published
+    // table that has no replica identity.
+    const PASSING: [&str; 7] = ["08", "25", "40", "53", "55P03", "57", "58"];
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| !PASSING.iter().any(|class| code.starts_with(class)))
 }

@@ -3,21 +3,16 @@
 //! A row is kept as the text of each value, because every type reads its own text back exactly.
 //! JSON has no negative zero, and does not distinguish a NULL from a JSON null in a column.
 
-use std::time::Duration;
+use sqlx::PgConnection;
 
-use sqlx::{Connection, PgConnection};
-use uuid::Uuid;
-
-use super::connections::{LONG, MERGE, MERGE_STATEMENT};
-use super::{PostgresStore, try_lock_rows};
 use crate::dataset::quote_identifier;
-use crate::error::PortResult;
-use crate::store::rules::FORGET_LIMIT;
 use crate::upload::UploadId;
 
-/// Makes the text of every value exact, whatever the defaults of the database or the role are.
+/// Makes the text of every value exact and always the same, whatever the defaults of the database
+/// or the role are.
 pub(super) const EXACT_TEXTS: &str = "SELECT set_config('extra_float_digits', '1', true),
-    set_config('DateStyle', 'ISO, YMD', true), set_config('IntervalStyle', 'postgres', true)";
+    set_config('DateStyle', 'ISO, YMD', true), set_config('IntervalStyle', 'postgres', true),
+    set_config('TimeZone', 'UTC', true), set_config('bytea_output', 'hex', true)";
 
 /// The columns of a table that can be written, with their types. `$1`: the table.
 const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
@@ -25,17 +20,11 @@ const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, atttypmod) FR
       AND attgenerated = '' AND attidentity <> 'a'
     ORDER BY attnum";
 
-/// Uploads whose previous values were kept for `$1` seconds. At most `$2` are taken.
-const TO_FORGET: &str = "SELECT id FROM uploads
-    WHERE is_reversible AND rows_updated > 0 AND status IN ('completed', 'partial')
-      AND finished_at < now() - make_interval(secs => $1)
-    ORDER BY finished_at LIMIT $2";
-
 /// The columns of a dataset's table, also those that were added by hand.
 #[derive(Debug, Default)]
 pub(super) struct TableColumns {
     pub(super) names: Vec<String>,
-    types: Vec<String>,
+    pub(super) types: Vec<String>,
 }
 
 impl TableColumns {
@@ -51,11 +40,7 @@ impl TableColumns {
 
     /// The texts of all values of the row `t`, in the order of the names.
     pub(super) fn texts(&self) -> String {
-        let names = self.names.iter();
-        let texts: Vec<String> = names
-            .map(|name| format!("t.{}::text", quote_identifier(name)))
-            .collect();
-        texts.join(", ")
+        texts(&self.names)
     }
 
     /// The assignments that give the row `t` the values of the previous row `p`. A column that was
@@ -73,6 +58,15 @@ impl TableColumns {
             .collect();
         assignments.join(", ")
     }
+}
+
+/// The texts of the values of the row `t` in these columns.
+pub(super) fn texts(names: &[String]) -> String {
+    let texts: Vec<String> = names
+        .iter()
+        .map(|name| format!("t.{}::text", quote_identifier(name)))
+        .collect();
+    texts.join(", ")
 }
 
 /// Changes the previous rows of later uploads that replaced rows of this upload. Their undo must
@@ -145,55 +139,6 @@ pub(super) async fn delete_of_dataset(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Forgets the previous values of uploads that ended more than `older_than` ago. Returns how many
-/// uploads these are.
-pub(super) async fn forget(
-    store: &PostgresStore,
-    operation: &'static str,
-    older_than: Duration,
-) -> PortResult<u64> {
-    let found = store.call(operation, LONG, async |connection| {
-        let found: Vec<Uuid> = sqlx::query_scalar(TO_FORGET)
-            .bind(older_than.as_secs_f64())
-            .bind(FORGET_LIMIT)
-            .fetch_all(connection)
-            .await?;
-        Ok(found)
-    });
-    let mut forgotten = 0;
-    for id in found.await? {
-        let is_forgotten = store.call(operation, MERGE, async |connection| {
-            forget_upload(connection, id.into()).await
-        });
-        forgotten += u64::from(is_forgotten.await?);
-    }
-    Ok(forgotten)
-}
-
-/// Returns false if another process is undoing the upload, or has undone it.
-async fn forget_upload(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<bool> {
-    let mut transaction = connection.begin().await?;
-    sqlx::query(MERGE_STATEMENT)
-        .execute(&mut *transaction)
-        .await?;
-    if !try_lock_rows(&mut transaction, id).await? {
-        return Ok(false);
-    }
-    let number: Option<i64> = sqlx::query_scalar(
-        "UPDATE uploads SET is_reversible = false, updated_at = now()
-         WHERE id = $1 AND is_reversible AND status IN ('completed', 'partial')
-         RETURNING number",
-    )
-    .bind(id.as_uuid())
-    .fetch_optional(&mut *transaction)
-    .await?;
-    if let Some(number) = number {
-        delete(&mut transaction, number, 0, i64::MAX).await?;
-    }
-    transaction.commit().await?;
-    Ok(number.is_some())
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub(super) async fn store(
     for (position, &batch) in batches.iter().enumerate() {
         let dataset = &datasets[&batch.id.upload.id];
         check_columns(batch, dataset)?;
-        let table = datasets::table(dataset.name.as_str());
+        let table = datasets::table_of(dataset);
         let statement = copy::statement(&table, &dataset.columns);
         let rows = tables
             .entry(statement)
@@ -143,7 +143,7 @@ impl<'a> TableWriter<'a> {
                 "storing the rows of the batch one by one takes too long: more than {} s for {}; \
                  drop a slow trigger of the table, or set a smaller CARGA_BATCH_ROWS",
                 TIME_LIMIT.as_secs(),
-                datasets::table(self.dataset().name.as_str()),
+                datasets::table_of(self.dataset()),
             ))),
         }
     }

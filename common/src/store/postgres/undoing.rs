@@ -1,9 +1,13 @@
 //! Takes a merge back, in one transaction with the change of the upload's status.
 //!
-//! A row of the table that still has the id of the upload is deleted, or gets its previous values
-//! again. Rows that were changed or deleted since then are kept as they are. If a constraint
-//! refuses a change, the rows are divided into ranges. Single rows that are refused stay as they
-//! are.
+//! A row of Carga's table that still has the id of the upload is deleted, or gets its previous
+//! values again. In a table of the user, this happens to the rows that still have the values which
+//! the upload wrote (`written_rows`). Rows that were changed or deleted since then are kept as they
+//! are. If a constraint refuses a change, the rows are divided into ranges. Single rows that are
+//! refused stay as they are.
+
+mod forgetting;
+mod statements;
 
 use std::ops::RangeInclusive;
 use std::time::Instant;
@@ -11,10 +15,14 @@ use std::time::Instant;
 use sqlx::types::Json;
 use sqlx::{Connection, Executor, PgConnection, Postgres};
 
+pub(super) use self::forgetting::forget;
+use self::statements::Statements;
 use super::connections::{MERGE, MERGE_STATEMENT};
 use super::previous_rows::{self, EXACT_TEXTS, TableColumns};
 use super::table_rows::splitting::{ALL_ROWS, Split, check_duration};
+use super::written_rows::{self, RowIdentity, WrittenColumns};
 use super::{PostgresStore, datasets, lock_rows, lock_status, savepoint};
+use crate::dataset::TableName;
 use crate::error::PortResult;
 use crate::store::sql::count;
 use crate::upload::{UndoneRows, UploadDataset, UploadKey};
@@ -22,23 +30,26 @@ use crate::upload::{UndoneRows, UploadDataset, UploadKey};
 const TOO_LONG: &str =
     "undoing the merge takes longer than 10 minutes, because the table refuses too many rows";
 
-/// A merged upload that can be undone: its number, its dataset, and how many rows it wrote.
+/// A merged upload that can be undone: its number, its dataset, how many rows it wrote, and the
+/// columns of its written rows. The record is locked, because the deletion of the dataset deletes
+/// the written rows.
 const REVERSIBLE: &str =
-    "SELECT number, dataset, coalesce(rows_inserted, 0) + coalesce(rows_updated, 0)
+    "SELECT number, dataset, coalesce(rows_inserted, 0) + coalesce(rows_updated, 0),
+            coalesce(written_columns, '{}'), coalesce(written_key, '{}')
     FROM uploads
     WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial') AND is_reversible
-      AND expired_at IS NULL AND dataset ->> 'merge' IS NOT NULL";
+      AND expired_at IS NULL AND dataset ->> 'merge' IS NOT NULL
+    FOR NO KEY UPDATE";
 
-/// Whether the upload has inserted the row `t`, and has not replaced another one with it. `$1` and
-/// `$2`: the id and the number of the upload.
-const INSERTED: &str = "t.upload_id = $1
-    AND NOT EXISTS (SELECT FROM previous_rows p WHERE p.upload = $2 AND p.row_number = t.row_number)";
+/// The columns of [`REVERSIBLE`].
+type Reversible = (i64, Json<UploadDataset>, i64, Vec<String>, Vec<String>);
 
 /// `undone` belongs to the next epoch, since the status of this epoch is final. The removal that
 /// follows deletes the ledger and the archive.
 const END: &str = "UPDATE uploads
     SET status = 'undone', epoch = epoch + 1, cleanup_pending = true, archive_pending = true,
         rows_inserted = NULL, rows_updated = NULL, rows_duplicate = NULL, undone = $3,
+        written_columns = CASE WHEN written_columns IS NOT NULL THEN '{}'::text[] END,
         updated_at = clock_timestamp(), finished_at = clock_timestamp()
     WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')";
 
@@ -59,9 +70,8 @@ struct Undoing {
     /// The number of the upload.
     number: i64,
     dataset: UploadDataset,
-    /// The table, quoted.
-    table: String,
-    columns: TableColumns,
+    /// The columns of the table at the time of the merge, if it is a table of the user.
+    written: WrittenColumns,
 }
 
 impl PostgresStore {
@@ -88,26 +98,23 @@ async fn undo(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<boo
     // In this order, as in a merge. Previous values are forgotten under the first lock.
     lock_rows(&mut transaction, key.id).await?;
     lock_status(&mut transaction, key.id).await?;
-    let found: Option<(i64, Json<UploadDataset>, i64)> = sqlx::query_as(REVERSIBLE)
+    let found: Option<Reversible> = sqlx::query_as(REVERSIBLE)
         .bind(key.id.as_uuid())
         .bind(key.epoch.get())
         .fetch_optional(&mut *transaction)
         .await?;
-    let Some((number, Json(dataset), written)) = found else {
+    let Some((number, Json(dataset), rows, names, primary_key)) = found else {
         return Ok(false);
     };
-    let table = datasets::table(dataset.name.as_str());
-    let columns = TableColumns::read(&mut transaction, &table).await?;
+    let written = WrittenColumns { names, primary_key };
     let undoing = Undoing {
         started,
         key,
         number,
-        table,
         dataset,
-        columns,
+        written,
     };
-    let undone = undoing.run(&mut transaction, count("rows", written)?);
-    let undone = undone.await?;
+    let undone = undoing.run(&mut transaction, count("rows", rows)?).await?;
     sqlx::query(END)
         .bind(key.id.as_uuid())
         .bind(key.epoch.get())
@@ -122,38 +129,93 @@ impl Undoing {
     /// Takes the rows back. `written` is the number of rows that the upload inserted or replaced.
     async fn run(&self, connection: &mut PgConnection, written: u64) -> sqlx::Result<UndoneRows> {
         let mut undone = UndoneRows::default();
-        // A table without columns is missing, because somebody has dropped it by hand.
-        if !self.columns.names.is_empty() {
-            let lock = datasets::lock_against_writers(&self.table);
-            connection.execute(lock.as_str()).await?;
+        let statements = match &self.dataset.table {
+            None => self.lock_own(connection).await?,
+            Some(table) => self.lock_user(connection, table).await?,
+        };
+        if let Some(statements) = statements {
             // The deletion comes first: inserted rows may have unique values of restored rows.
             for step in [Step::Delete, Step::Restore] {
-                self.reverse(connection, step, &mut undone).await?;
+                self.reverse(connection, &statements, step, &mut undone)
+                    .await?;
             }
         }
-        previous_rows::splice(connection, self.key.id, self.number).await?;
-        previous_rows::delete(connection, self.number, 0, i64::MAX).await?;
+        self.forget(connection).await?;
         undone.kept = written.saturating_sub(undone.reversed + undone.errored);
         Ok(undone)
+    }
+
+    /// Deletes what this undo has used.
+    async fn forget(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        if self.dataset.table.is_some() {
+            return written_rows::delete(connection, self.number).await;
+        }
+        previous_rows::splice(connection, self.key.id, self.number).await?;
+        previous_rows::delete(connection, self.number, 0, i64::MAX).await
+    }
+
+    /// Locks Carga's table. Returns `None` if somebody has dropped it by hand.
+    async fn lock_own(&self, connection: &mut PgConnection) -> sqlx::Result<Option<Statements>> {
+        let table = datasets::table(self.dataset.name.as_str());
+        let columns = TableColumns::read(connection, &table).await?;
+        // A table without columns is missing.
+        if columns.names.is_empty() {
+            return Ok(None);
+        }
+        let lock = datasets::lock_against_writers(&table);
+        connection.execute(lock.as_str()).await?;
+        Ok(Some(Statements::of_own(&table, columns)))
+    }
+
+    /// Locks a table of the user. Returns `None` if the rows cannot be found any more, because the
+    /// table, its primary key or one of its columns is missing.
+    async fn lock_user(
+        &self,
+        connection: &mut PgConnection,
+        table: &TableName,
+    ) -> sqlx::Result<Option<Statements>> {
+        if self.identity(connection, table).await?.is_none() {
+            return Ok(None);
+        }
+        for statement in datasets::lock_table_of_user(table) {
+            connection.execute(statement.as_str()).await?;
+        }
+        // The table may have changed before it was locked.
+        let identity = self.identity(connection, table).await?;
+        Ok(identity.map(|identity| Statements::of_user(&table.quoted(), identity, &self.written)))
+    }
+
+    /// How the rows of the upload are found, if the table still has their columns.
+    async fn identity(
+        &self,
+        connection: &mut PgConnection,
+        table: &TableName,
+    ) -> sqlx::Result<Option<RowIdentity>> {
+        let identity = RowIdentity::read(connection, table).await?;
+        Ok(identity.filter(|identity| identity.has(&self.written)))
     }
 
     /// Runs a step for all rows, and counts them.
     async fn reverse(
         &self,
         connection: &mut PgConnection,
+        statements: &Statements,
         step: Step,
         undone: &mut UndoneRows,
     ) -> sqlx::Result<()> {
-        if let Some(reversed) = self.attempt(connection, step, &ALL_ROWS).await? {
+        let all = self.attempt(connection, statements, step, &ALL_ROWS);
+        if let Some(reversed) = all.await? {
             undone.reversed += reversed;
             return Ok(());
         }
-        let numbers = self.numbers(connection, step).await?;
+        let Some(numbers) = self.numbers(connection, statements, step).await? else {
+            return Ok(());
+        };
         let mut split = Split::new(numbers.len());
         while let Some(range) = split.next_range() {
             check_duration(self.started, TOO_LONG)?;
             let rows = numbers[range.start]..=numbers[range.end - 1];
-            match self.attempt(connection, step, &rows).await? {
+            match self.attempt(connection, statements, step, &rows).await? {
                 Some(reversed) => {
                     undone.reversed += reversed;
                     split.succeed(&range);
@@ -172,80 +234,43 @@ impl Undoing {
     async fn attempt(
         &self,
         connection: &mut PgConnection,
+        statements: &Statements,
         step: Step,
         range: &RangeInclusive<i64>,
     ) -> sqlx::Result<Option<u64>> {
         savepoint::begin_checked(connection).await?;
-        let done = match step {
-            Step::Delete => self.delete(connection, range).await,
-            Step::Restore => self.restore(connection, range).await,
-        };
-        let settled = savepoint::settle(connection, done, &self.dataset);
+        let done = sqlx::query::<Postgres>(statements.reverse(step))
+            .persistent(false)
+            .bind(&statements.names)
+            .bind(self.number)
+            .bind(*range.start())
+            .bind(*range.end())
+            .bind(self.key.id.as_uuid())
+            .execute(&mut *connection)
+            .await;
+        let reversed = done.map(|done| done.rows_affected());
+        let settled = savepoint::settle(connection, reversed, &self.dataset);
         Ok(settled.await?.ok())
     }
 
-    async fn delete(
+    /// The numbers of the rows of a step, in order. `None` if they cannot be found, because the
+    /// primary key has another type now.
+    async fn numbers(
         &self,
         connection: &mut PgConnection,
-        range: &RangeInclusive<i64>,
-    ) -> sqlx::Result<u64> {
-        let delete = format!(
-            "DELETE FROM {} AS t WHERE {INSERTED} AND t.row_number BETWEEN $3 AND $4",
-            self.table
-        );
-        let done = sqlx::query(&delete)
+        statements: &Statements,
+        step: Step,
+    ) -> sqlx::Result<Option<Vec<i64>>> {
+        savepoint::begin(connection).await?;
+        let found = sqlx::query_scalar::<Postgres, i64>(statements.numbers(step))
             .persistent(false)
-            .bind(self.key.id.as_uuid())
+            .bind(&statements.names)
             .bind(self.number)
-            .bind(*range.start())
-            .bind(*range.end())
-            .execute(connection)
-            .await?;
-        Ok(done.rows_affected())
-    }
-
-    async fn restore(
-        &self,
-        connection: &mut PgConnection,
-        range: &RangeInclusive<i64>,
-    ) -> sqlx::Result<u64> {
-        let restore = format!(
-            "UPDATE {} AS t SET {} FROM previous_rows AS p
-             WHERE t.upload_id = $2 AND t.row_number = p.row_number
-               AND p.upload = $3 AND p.row_number BETWEEN $4 AND $5",
-            self.table,
-            self.columns.assignments()
-        );
-        let done = sqlx::query(&restore)
-            .persistent(false)
-            .bind(&self.columns.names)
+            .bind(*ALL_ROWS.start())
+            .bind(*ALL_ROWS.end())
             .bind(self.key.id.as_uuid())
-            .bind(self.number)
-            .bind(*range.start())
-            .bind(*range.end())
-            .execute(connection)
-            .await?;
-        Ok(done.rows_affected())
-    }
-
-    /// The numbers of the rows of a step, in order.
-    async fn numbers(&self, connection: &mut PgConnection, step: Step) -> sqlx::Result<Vec<i64>> {
-        let select = match step {
-            Step::Delete => format!(
-                "SELECT row_number FROM {} AS t WHERE {INSERTED} ORDER BY row_number",
-                self.table
-            ),
-            Step::Restore => format!(
-                "SELECT t.row_number FROM previous_rows AS p JOIN {} AS t ON t.row_number = p.row_number
-                 WHERE t.upload_id = $1 AND p.upload = $2 ORDER BY t.row_number",
-                self.table
-            ),
-        };
-        sqlx::query_scalar::<Postgres, i64>(&select)
-            .persistent(false)
-            .bind(self.key.id.as_uuid())
-            .bind(self.number)
-            .fetch_all(connection)
-            .await
+            .fetch_all(&mut *connection)
+            .await;
+        savepoint::settle_search(connection, found, &self.dataset).await
     }
 }

@@ -282,13 +282,15 @@ pub(super) async fn record_end(
     // Figures that a client has already read must not go down. While the file was received, they
     // came from the lease, or from the ledger, which may be ahead of the lease. A sealed upload has
     // its final number of rows. The ledger also counts the rejected rows that violate a constraint
-    // of the table.
+    // of the table. `written_columns` shows that this version has ended the upload (migration
+    // 0011).
     let ended = sqlx::query(
         "UPDATE uploads u
          SET status = CASE WHEN $3::jsonb IS NULL THEN 'cancelled' ELSE 'failed' END, failure = $3, cleanup_pending = true, archive_pending = true,
              rows_read = GREATEST(u.rows_read, $4, (SELECT rows_read FROM upload_leases WHERE upload_id = u.id),
                  CASE WHEN u.status = 'receiving' THEN ledger.rows + rejected.rows - ledger.rejected END),
              rows_rejected = rejected.rows - ledger.rejected, rows_violating = ledger.rejected,
+             written_columns = CASE WHEN u.dataset ->> 'table' IS NOT NULL THEN '{}'::text[] END,
              bytes_received = GREATEST(u.bytes_received, $5,
                  (SELECT bytes_received FROM upload_leases WHERE upload_id = u.id)),
              updated_at = now(), finished_at = now()

@@ -115,6 +115,7 @@ mod tests {
             sources: vec![Some(0), Some(1)],
             reject_limit: RejectLimit::default(),
             merge: None,
+            table: None,
         }
     }
 

@@ -319,6 +319,7 @@ mod tests {
             sources: vec![Some(0), Some(1), Some(2)],
             reject_limit: RejectLimit::default(),
             merge: None,
+            table: None,
         };
         assert!(words(&insert_rows(&dataset)).starts_with(
             "INSERT OR ABORT INTO \"datasets_a\"\"b\" (_carga_id, upload_id, \"id\"\"\", \"paid\", \"price\") \

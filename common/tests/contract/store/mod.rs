@@ -91,6 +91,7 @@ macro_rules! contract {
                     the_same_definition_again_changes_nothing
                     a_nullable_column_is_added_and_older_rows_read_as_null
                     a_change_that_the_table_cannot_take_is_refused_with_its_reason
+                    a_dataset_of_an_unfit_table_is_not_created
                     datasets_are_listed_by_name_in_pages
                     a_page_of_datasets_is_bounded_in_bytes
                     concurrent_puts_of_one_name_create_it_once
@@ -99,6 +100,7 @@ macro_rules! contract {
                 use_by_uploads {
                     an_upload_of_a_missing_dataset_is_not_created
                     an_upload_with_other_columns_than_its_dataset_is_not_created
+                    an_upload_into_another_table_than_that_of_its_dataset_is_not_created
                     an_upload_keeps_the_columns_of_its_dataset
                     uploads_are_listed_by_dataset
                     a_dataset_in_use_is_not_deleted

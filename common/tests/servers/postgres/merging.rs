@@ -76,6 +76,7 @@ async fn send(store: &PostgresStore, merge: Option<Merge>, rows: &[Cells]) -> Re
         sources: (0..5).map(Some).collect(),
         reject_limit: RejectLimit::default(),
         merge,
+        table: None,
     };
     let upload = NewUpload {
         columns: names.clone(),

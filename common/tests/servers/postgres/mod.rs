@@ -4,7 +4,9 @@ mod errors;
 mod fence;
 mod merging;
 mod sessions;
+mod user_tables;
 mod violations;
+mod written_rows;
 
 use anyhow::Result;
 use carga_common::settings::SecretUrl;

@@ -84,6 +84,7 @@ async fn begin(store: &PostgresStore, rows: &[Cells]) -> Result<ArchivedBatch> {
         sources: vec![Some(1), Some(2), Some(3)],
         reject_limit: RejectLimit::default(),
         merge: None,
+        table: None,
     };
     let upload = NewUpload {
         columns: ["Note", "Article", "Price", "Day"]

@@ -2,23 +2,25 @@
 //! violate a constraint.
 
 mod excluding;
+mod locking;
+mod unfit;
+mod writing;
 
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use sqlx::{Executor, PgConnection, Postgres};
 
-use super::Staged;
+use self::writing::Kept;
 use super::rejects::Rejects;
 use super::statements::{self, Names};
+use super::{Staged, is_lasting};
 use crate::dataset::Mode;
 use crate::store::Completed;
-use crate::store::postgres::datasets;
-use crate::store::postgres::previous_rows::TableColumns;
 use crate::store::postgres::rows::READ_BY_INDEX;
 use crate::store::postgres::savepoint;
 use crate::store::postgres::table_rows::constraints::OnlyColumns;
-use crate::store::postgres::table_rows::fault::{Fault, check_taken};
+use crate::store::postgres::table_rows::fault::Fault;
 use crate::store::postgres::table_rows::splitting::{ALL_ROWS, Split, check_duration};
 use crate::store::rules::too_many_rejects;
 use crate::store::sql;
@@ -50,8 +52,8 @@ pub(super) struct Merger<'a> {
     names: Names,
     rejects: Rejects,
     only_columns: OnlyColumns,
-    /// The columns of the table. They are read only in the mode `update`.
-    columns: TableColumns,
+    /// What is kept so that an undo can take the rows back.
+    kept: Kept,
 }
 
 impl<'a> Merger<'a> {
@@ -62,7 +64,7 @@ impl<'a> Merger<'a> {
             names: Names::new(staged),
             rejects: Rejects::default(),
             only_columns: OnlyColumns::default(),
-            columns: TableColumns::default(),
+            kept: Kept::default(),
         }
     }
 
@@ -70,21 +72,33 @@ impl<'a> Merger<'a> {
         self.rejects
     }
 
-    /// Applies all rows but those that violate a constraint. Returns [`Completed::No`] if rows of
-    /// the table must be removed before.
+    /// Applies all rows but those that are rejected. Returns [`Completed::No`] if rows of the table
+    /// must be removed before, or if somebody has just changed the table of the user.
     pub(super) async fn run(&mut self, connection: &mut PgConnection) -> sqlx::Result<Completed> {
         self.fill_all(connection).await?;
         if let Some(rejected) = self.too_many() {
             return Ok(Completed::TooManyRejects { rejected });
         }
+        let is_of_user = self.staged.table.is_some();
+        let stored = self.store_all(connection).await;
+        let is_stored = stored.map_err(|error| match is_of_user && is_lasting(&error) {
+            true => sql::invalid(error),
+            false => error,
+        })?;
+        Ok(match (self.too_many(), is_stored) {
+            (_, false) => Completed::No,
+            (Some(rejected), true) => Completed::TooManyRejects { rejected },
+            (None, true) => Completed::Yes,
+        })
+    }
+
+    /// Stores the rows of the temporary table. Returns false if they cannot be stored now.
+    async fn store_all(&mut self, connection: &mut PgConnection) -> sqlx::Result<bool> {
         if !self.classify(connection).await? {
-            return Ok(Completed::No);
+            return Ok(false);
         }
         self.apply_all(connection).await?;
-        Ok(match self.too_many() {
-            Some(rejected) => Completed::TooManyRejects { rejected },
-            None => Completed::Yes,
-        })
+        Ok(true)
     }
 
     fn too_many(&self) -> Option<u64> {
@@ -109,6 +123,7 @@ impl<'a> Merger<'a> {
                 .await?;
             self.divide(connection, Step::Fill, &numbers).await?;
         }
+        self.record_unfit(connection).await?;
         connection
             .execute("SET LOCAL enable_seqscan TO DEFAULT")
             .await?;
@@ -123,8 +138,8 @@ impl<'a> Merger<'a> {
         }
     }
 
-    /// Locks the table, and takes rows out that change nothing. Returns false if such a row would
-    /// count on a row of the table that will be removed.
+    /// Locks the table, and takes rows out that change nothing. Returns false if a row has the key
+    /// of a row that will be removed, or if the table of the user has changed.
     async fn classify(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
         let names = &self.names;
         let (repeated, existing) = match self.staged.merge.mode {
@@ -138,12 +153,11 @@ impl<'a> Merger<'a> {
                 Some(names.find_changed()),
             ),
         };
-        // The table is locked as late as possible, because other writers wait.
-        let statements = [repeated, Some(names.lock())];
-        for statement in statements.into_iter().flatten() {
+        if let Some(statement) = repeated {
             run(connection, &statement).await?;
         }
-        if self.staged.merge.mode == Mode::Ignore && self.has_leaving(connection).await? {
+        // The table is locked as late as possible, because other writers wait.
+        if !self.lock(connection).await? {
             return Ok(false);
         }
         if let Some(statement) = existing {
@@ -152,19 +166,9 @@ impl<'a> Merger<'a> {
         Ok(true)
     }
 
-    async fn has_leaving(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
-        sqlx::query_scalar::<Postgres, bool>(&self.names.has_leaving())
-            .persistent(false)
-            .fetch_one(connection)
-            .await
-    }
-
     /// Stores the rows that are left.
     async fn apply_all(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        if self.staged.merge.mode == Mode::Update {
-            let table = datasets::table(self.staged.dataset.name.as_str());
-            self.columns = TableColumns::read(connection, &table).await?;
-        }
+        self.kept = Kept::read(connection, self.staged).await?;
         for _ in 0..ROUNDS {
             match self.attempt(connection, Step::Apply, &ALL_ROWS).await? {
                 None => {
@@ -220,54 +224,6 @@ impl<'a> Merger<'a> {
             .bind(*range.start())
             .bind(*range.end())
             .bind(self.staged.number)
-            .execute(connection)
-            .await?;
-        Ok(())
-    }
-
-    async fn apply(
-        &self,
-        connection: &mut PgConnection,
-        range: &RangeInclusive<i64>,
-    ) -> sqlx::Result<()> {
-        let id = self.staged.upload.id.as_uuid();
-        let mut writing = vec![self.names.insert()];
-        if self.staged.merge.mode == Mode::Update {
-            self.save(connection, range).await?;
-            writing.insert(0, self.names.replace());
-        }
-        let mut taken = 0;
-        for statement in &writing {
-            let written = sqlx::query(statement)
-                .persistent(false)
-                .bind(*range.start())
-                .bind(*range.end())
-                .bind(id)
-                .execute(&mut *connection)
-                .await?;
-            taken += written.rows_affected();
-        }
-        let marked = sqlx::query(statements::MARK)
-            .persistent(false)
-            .bind(*range.start())
-            .bind(*range.end())
-            .execute(connection)
-            .await?;
-        check_taken(marked.rows_affected(), taken)
-    }
-
-    /// Keeps the rows that will be replaced.
-    async fn save(
-        &self,
-        connection: &mut PgConnection,
-        range: &RangeInclusive<i64>,
-    ) -> sqlx::Result<()> {
-        sqlx::query(&self.names.save(&self.columns))
-            .persistent(false)
-            .bind(*range.start())
-            .bind(*range.end())
-            .bind(self.staged.number)
-            .bind(&self.columns.names)
             .execute(connection)
             .await?;
         Ok(())

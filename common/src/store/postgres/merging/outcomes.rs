@@ -6,10 +6,11 @@ use sqlx::{Connection, PgConnection, Postgres};
 use super::Staged;
 use super::rejects::Rejects;
 use crate::store::postgres::rows::READ_BY_INDEX;
+use crate::store::postgres::written_rows::{RowIdentity, WrittenColumns};
 use crate::store::postgres::{lock_status, rejects};
 use crate::store::sql::{self, count};
 use crate::store::violations::{StagedRow, rejected_staged_row};
-use crate::upload::UploadKey;
+use crate::upload::{UploadDataset, UploadKey};
 
 /// How many rejected rows are read and kept at a time.
 const PAGE_ROWS: usize = 256;
@@ -34,12 +35,15 @@ const COUNT_IN_LEDGER: &str = "UPDATE batches b
 const CLEAR_TABLES: &str = "UPDATE batches SET landing = false, dataset = false
     WHERE upload_id = $1 AND epoch = $2";
 
-/// Ends the upload if no row is left. `$1` and `$2`: id and epoch. A merge may take minutes, and
-/// `now()` is the time of its beginning.
+/// Ends the upload if no row is left. `$1` and `$2`: id and epoch, `$3` and `$4`: the columns of
+/// the written rows and of their primary key, or NULL. Without a primary key, both are empty, and
+/// no undo finds the rows. A merge may take minutes, and `now()` is the time of its beginning.
 const END: &str = "UPDATE uploads u
     SET status = CASE WHEN u.rows_rejected + counted.rejected = 0 THEN 'completed' ELSE 'partial' END,
         rows_inserted = counted.inserted, rows_updated = counted.updated,
         rows_duplicate = counted.duplicate, rows_violating = counted.rejected,
+        is_reversible = u.is_reversible AND $3::text[] IS DISTINCT FROM '{}',
+        written_columns = $3, written_key = $4,
         updated_at = clock_timestamp(), finished_at = clock_timestamp()
     FROM (SELECT count(*) FILTER (WHERE _carga_state = 'i') AS inserted,
                  count(*) FILTER (WHERE _carga_state = 'u') AS updated,
@@ -66,7 +70,7 @@ pub(super) async fn record(
     let key = staged.upload.key();
     update(connection, COUNT_IN_LEDGER, key).await?;
     update(connection, CLEAR_TABLES, key).await?;
-    if update(connection, END, key).await? == 0 {
+    if !end(connection, staged).await? {
         return Err(sqlx::Error::Decode("the merge has left rows".into()));
     }
     sqlx::query("DELETE FROM landing WHERE upload = $1")
@@ -74,6 +78,37 @@ pub(super) async fn record(
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Ends the upload. Returns false if rows are left.
+async fn end(connection: &mut PgConnection, staged: &Staged) -> sqlx::Result<bool> {
+    let key = staged.upload.key();
+    let written = written_columns(connection, &staged.dataset).await?;
+    let written = written.map(|written| (written.names, written.primary_key));
+    let (names, primary_key) = written.unzip();
+    let ended = sqlx::query::<Postgres>(END)
+        .persistent(false)
+        .bind(key.id.as_uuid())
+        .bind(key.epoch.get())
+        .bind(names)
+        .bind(primary_key)
+        .execute(connection)
+        .await?;
+    Ok(ended.rows_affected() > 0)
+}
+
+/// The columns by which an undo finds the written rows. Carga's own tables need none.
+async fn written_columns(
+    connection: &mut PgConnection,
+    dataset: &UploadDataset,
+) -> sqlx::Result<Option<WrittenColumns>> {
+    let Some(table) = &dataset.table else {
+        return Ok(None);
+    };
+    // The table is locked, so these are the columns with which the rows were written.
+    let identity = RowIdentity::read(connection, table).await?;
+    let written = identity.map(|identity| identity.written());
+    Ok(Some(written.unwrap_or_default()))
 }
 
 /// Keeps the rejected rows of a merge that was taken back, unless the upload has ended meanwhile.

@@ -6,13 +6,17 @@
 //! | `n` | will be inserted |
 //! | `c` | will replace the row with its key |
 //! | `a` | waits until the rows before it are stored |
-//! | `i`, `u`, `d`, `v` | was inserted, replaced a row, changed nothing, violates a constraint |
+//! | `i`, `u`, `d`, `v` | was inserted, replaced a row, changed nothing, was rejected |
 //!
 //! The statements of a step take a range of row numbers as `$1` and `$2`.
 
+mod columns;
+mod filling;
+
+use self::columns::Column;
 use super::Staged;
 use crate::dataset::{TypedColumn, quote_identifier};
-use crate::store::postgres::datasets::{self, sql_type};
+use crate::store::postgres::datasets;
 use crate::store::postgres::previous_rows::TableColumns;
 use crate::store::postgres::table_rows::constraints::{STAGED, all};
 use crate::store::rules::written_columns;
@@ -55,69 +59,50 @@ pub(super) const INDEX: &str = "CREATE INDEX ON pg_temp.carga_merge (row_number)
 #[derive(Debug)]
 pub(super) struct Names {
     table: String,
+    /// Whether the table is one of Carga, which has the columns `upload_id` and `row_number`.
+    is_own: bool,
     key: Vec<String>,
-    /// The columns that are written, with their types.
-    columns: Vec<(String, &'static str)>,
-    /// The canonical texts in `landing`, cast to the types.
-    values: Vec<String>,
+    /// The columns that are written.
+    columns: Vec<Column>,
 }
 
 impl Names {
     pub(super) fn new(staged: &Staged) -> Self {
         let written = written_columns(&staged.dataset);
-        let column = |(index, column): &(usize, &TypedColumn)| {
-            let kind = sql_type(column.kind);
-            let value = format!("fields[{}]::{kind}", index + 1);
-            ((quote_identifier(&column.name), kind), value)
+        let column = |(index, column): &(usize, &TypedColumn)| match &staged.table {
+            None => Column::own(*index, column),
+            Some(table) => Column::of_user(*index, column, table),
         };
-        let (columns, values) = written.iter().map(column).unzip();
         let key = staged.merge.key.iter();
         Self {
-            table: datasets::table(staged.dataset.name.as_str()),
+            table: datasets::table_of(&staged.dataset),
+            is_own: staged.table.is_none(),
             key: key.map(|name| quote_identifier(name)).collect(),
-            columns,
-            values,
+            columns: written.iter().map(column).collect(),
         }
     }
 
-    fn column_names(&self) -> String {
-        let names = self.columns.iter();
-        names.map(|(name, _)| format!("{name}, ")).collect()
+    fn column_names(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|column| column.name.as_str())
     }
 
     /// The columns that are compared and replaced.
-    fn others(&self) -> impl Iterator<Item = &str> {
-        let names = self.columns.iter().map(|(name, _)| name);
-        let others = names.filter(move |name| !self.key.contains(name));
-        others.map(String::as_str)
+    fn others(&self) -> impl Iterator<Item = &Column> {
+        let columns = self.columns.iter();
+        columns.filter(move |column| !self.key.contains(&column.name))
     }
 
     /// Whether the row `t` of the table has the key of the row `m`.
     fn same_key(&self) -> String {
-        all(self.key.iter().map(|name| format!("t.{name} = m.{name}")))
+        let key = self.key.iter();
+        all(key.map(|name| format!("{} = m.{name}", self.in_table(name))))
     }
 
-    /// Makes the temporary table.
-    pub(super) fn create(&self) -> String {
-        let columns = self.columns.iter();
-        let columns: String = columns
-            .map(|(name, kind)| format!("{name} {kind}, "))
-            .collect();
-        format!(
-            r#"CREATE TEMP TABLE carga_merge
-               ({columns}row_number bigint NOT NULL, _carga_state "char" NOT NULL DEFAULT 'n') ON COMMIT DROP"#
-        )
-    }
-
-    /// Reads rows of `landing`. `$3`: the number of the upload.
-    pub(super) fn fill(&self) -> String {
-        let values = self.values.iter();
-        let values: String = values.map(|value| format!("{value}, ")).collect();
-        format!(
-            "INSERT INTO {MERGED} ({}row_number) SELECT {values}row_number FROM landing
-             WHERE upload = $3 AND row_number BETWEEN $1 AND $2",
-            self.column_names()
-        )
+    /// The value of the row `t` in a column, for a comparison.
+    fn in_table(&self, name: &str) -> String {
+        let column = self.columns.iter().find(|column| column.name == name);
+        let cast = column.map_or("", |column| column.cast.as_str());
+        format!("t.{name}{cast}")
     }
 
     /// Takes rows out whose key another row has. The first row of each key stays. `order` is that
@@ -154,18 +139,18 @@ impl Names {
     }
 
     /// Finds the rows whose key is in the table, and takes those out that would change nothing. A
-    /// row is replaced even by an equal one if its upload may not keep it.
+    /// row of Carga's own table is replaced even by an equal one if its upload may not keep it.
     pub(super) fn find_changed(&self) -> String {
-        let same = self
-            .others()
-            .map(|name| format!("t.{name} IS NOT DISTINCT FROM m.{name}"));
-        let same = all(["true".to_owned()].into_iter().chain(same));
+        let same = self.others().map(is_same);
+        let mut same = all(["true".to_owned()].into_iter().chain(same));
+        if self.is_own {
+            same += " AND EXISTS (
+                       SELECT FROM uploads AS o
+                       WHERE o.id = t.upload_id AND o.status IN ('completed', 'partial'))";
+        }
         format!(
             r#"UPDATE {MERGED} AS m
-               SET _carga_state = CASE WHEN {same} AND EXISTS (
-                       SELECT FROM uploads AS o
-                       WHERE o.id = t.upload_id AND o.status IN ('completed', 'partial'))
-                   THEN 'd'::"char" ELSE 'c'::"char" END
+               SET _carga_state = CASE WHEN {same} THEN 'd'::"char" ELSE 'c'::"char" END
                FROM {} AS t WHERE m._carga_state = 'n' AND {}"#,
             self.table,
             self.same_key()
@@ -188,25 +173,49 @@ impl Names {
         )
     }
 
-    /// Replaces rows. `$3`: the id of the upload. The key has the same value, and is not written.
-    pub(super) fn replace(&self) -> String {
-        let others = self.others();
-        let others: String = others.map(|name| format!("{name} = m.{name}, ")).collect();
+    /// The rows that will be replaced, in a FROM clause with its conditions.
+    pub(super) fn replaced(&self) -> String {
         format!(
-            "UPDATE {} AS t SET {others}upload_id = $3, row_number = m.row_number
-             FROM {MERGED} AS m WHERE m._carga_state = 'c' AND {IN_RANGE} AND {}",
+            "{MERGED} AS m JOIN {} AS t ON {} WHERE m._carga_state = 'c' AND {IN_RANGE}",
             self.table,
             self.same_key()
         )
     }
 
-    /// Inserts rows. `$3`: the id of the upload.
+    /// Replaces rows. The key has the same value, and is not written. `$3`: the id of the upload,
+    /// for Carga's own table. `None` if nothing but the key could be written.
+    pub(super) fn replace(&self) -> Option<String> {
+        let others = self.others();
+        let others = others.map(|column| format!("{0} = m.{0}", column.name));
+        let own = ["upload_id = $3", "row_number = m.row_number"].map(str::to_owned);
+        let own = own.into_iter().filter(|_| self.is_own);
+        let assignments: Vec<String> = others.chain(own).collect();
+        let replace = || {
+            format!(
+                "UPDATE {} AS t SET {}
+                 FROM {MERGED} AS m WHERE m._carga_state = 'c' AND {IN_RANGE} AND {}",
+                self.table,
+                assignments.join(", "),
+                self.same_key()
+            )
+        };
+        (!assignments.is_empty()).then(replace)
+    }
+
+    /// Inserts rows. `$3`: the id of the upload, for Carga's own table.
     pub(super) fn insert(&self) -> String {
-        let columns = self.column_names();
+        let own: &[(&str, &str)] = match self.is_own {
+            true => &[("upload_id", "$3"), ("row_number", "m.row_number")],
+            false => &[],
+        };
+        let names = self.column_names().map(|name| (name, name));
+        let (names, values): (Vec<&str>, Vec<&str>) = names.chain(own.iter().copied()).unzip();
         format!(
-            "INSERT INTO {} ({columns}upload_id, row_number) SELECT {columns}$3, row_number
-             FROM {MERGED} AS m WHERE m._carga_state = 'n' AND {IN_RANGE} ORDER BY row_number",
-            self.table
+            "INSERT INTO {} AS t ({}) SELECT {}
+             FROM {MERGED} AS m WHERE m._carga_state = 'n' AND {IN_RANGE} ORDER BY m.row_number",
+            self.table,
+            names.join(", "),
+            values.join(", ")
         )
     }
 
@@ -214,13 +223,24 @@ impl Names {
     pub(super) fn has_partner(&self, key: &[String]) -> String {
         let equal = key
             .iter()
-            .map(|column| format!("t.{column} = {STAGED}.{column}"));
+            .map(|column| format!("{} = {STAGED}.{column}", self.in_table(column)));
         format!(
             "EXISTS (SELECT FROM {} AS t WHERE {})",
             self.table,
             all(equal)
         )
     }
+}
+
+/// Whether the rows `t` and `m` have the same value. A collation may make different texts equal,
+/// but not that of the bytes.
+fn is_same(column: &Column) -> String {
+    let bytes = match column.has_collation {
+        true => " COLLATE \"C\"",
+        false => "",
+    };
+    let Column { name, cast, .. } = column;
+    format!("t.{name}{cast}{bytes} IS NOT DISTINCT FROM m.{name}{bytes}")
 }
 
 /// Rejects the rows for which a condition is true, and returns their numbers.
@@ -254,28 +274,33 @@ fn set_repeated(state: &str, key: &[String], order: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::ColumnType;
 
+    fn column(index: usize, name: &str, kind: ColumnType) -> Column {
+        let name = name.to_owned();
+        Column::own(index, &TypedColumn { name, kind })
+    }
+
+    /// The names of a merge that writes the first and the third column of a dataset.
     fn names() -> Names {
         Names {
             table: "datasets.\"sales\"".to_owned(),
+            is_own: true,
             key: vec!["\"sku\"".to_owned()],
             columns: vec![
-                ("\"sku\"".to_owned(), "text"),
-                ("\"p\"".to_owned(), "numeric"),
+                column(0, "sku", ColumnType::Text),
+                column(2, "p", ColumnType::Numeric),
             ],
-            values: ["fields[1]::text", "fields[3]::numeric"]
-                .map(String::from)
-                .to_vec(),
         }
     }
 
-    #[test]
-    fn the_temporary_table_takes_the_typed_values_of_the_texts() {
-        let fill = "INSERT INTO pg_temp.carga_merge (\"sku\", \"p\", row_number) \
-                    SELECT fields[1]::text, fields[3]::numeric, row_number FROM landing";
-        assert!(names().fill().starts_with(fill), "{}", names().fill());
-        let columns = "(\"sku\" text, \"p\" numeric, row_number bigint NOT NULL, ";
-        assert!(names().create().contains(columns), "{}", names().create());
+    /// The names of a merge into a table of the user.
+    fn names_of_user() -> Names {
+        Names {
+            table: "\"shop\".\"sales\"".to_owned(),
+            is_own: false,
+            ..names()
+        }
     }
 
     #[test]
@@ -284,9 +309,55 @@ mod tests {
         let same = "CASE WHEN true AND t.\"p\" IS NOT DISTINCT FROM m.\"p\" AND EXISTS (";
         assert!(changed.contains(same), "{changed}");
         assert!(changed.ends_with("AND t.\"sku\" = m.\"sku\""), "{changed}");
-        let replace = names().replace();
+        let replace = names().replace().unwrap();
         let set = "SET \"p\" = m.\"p\", upload_id = $3, row_number = m.row_number\n";
         assert!(replace.contains(set), "{replace}");
+    }
+
+    #[test]
+    fn a_table_of_the_user_has_no_columns_of_carga() {
+        let names = names_of_user();
+        let changed = names.find_changed();
+        let same = "CASE WHEN true AND t.\"p\" IS NOT DISTINCT FROM m.\"p\" THEN ";
+        assert!(changed.contains(same), "{changed}");
+        let replace = names.replace().unwrap();
+        assert!(replace.contains("SET \"p\" = m.\"p\"\n"), "{replace}");
+        let insert = names.insert();
+        let start = "INSERT INTO \"shop\".\"sales\" AS t (\"sku\", \"p\") SELECT \"sku\", \"p\"\n";
+        assert!(insert.starts_with(start), "{insert}");
+    }
+
+    #[test]
+    fn a_row_of_the_user_with_nothing_but_a_key_is_not_replaced() {
+        let mut names = names_of_user();
+        names.columns.truncate(1);
+        assert_eq!(names.replace(), None);
+    }
+
+    #[test]
+    fn texts_are_compared_by_their_bytes() {
+        let mut sku = column(0, "sku", ColumnType::Text);
+        sku.has_collation = true;
+        assert_eq!(
+            is_same(&sku),
+            "t.\"sku\" COLLATE \"C\" IS NOT DISTINCT FROM m.\"sku\" COLLATE \"C\""
+        );
+    }
+
+    #[test]
+    fn a_domain_over_an_enum_is_compared_as_the_enum() {
+        let mut names = names_of_user();
+        for column in &mut names.columns {
+            column.cast = "::shop.color".to_owned();
+        }
+        let key = "t.\"sku\"::shop.color = m.\"sku\"";
+        assert_eq!(names.same_key(), key);
+        let changed = names.find_changed();
+        let same = "t.\"p\"::shop.color IS NOT DISTINCT FROM m.\"p\"";
+        assert!(changed.contains(same), "{changed}");
+        let partner = names.has_partner(&["\"sku\"".to_owned()]);
+        let key = "t.\"sku\"::shop.color = s.\"sku\"";
+        assert!(partner.contains(key), "{partner}");
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn page(dataset: &UploadDataset) -> String {
          WHERE upload_id = $1 AND row_number BETWEEN $2 AND $3
          ORDER BY row_number LIMIT $4",
         cells.join(", "),
-        datasets::table(dataset.name.as_str())
+        datasets::table_of(dataset)
     )
 }
 
@@ -132,6 +132,7 @@ mod tests {
             sources: Vec::new(),
             reject_limit: RejectLimit::default(),
             merge: None,
+            table: None,
         };
         let page = page(&dataset);
         let start = "SELECT row_number, ARRAY[\"sku\", \"a\"\"b\"::text, \

@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use sqlx::PgConnection;
 
 use super::fault::Fault;
-use crate::dataset::quote_identifier;
-use crate::store::postgres::datasets::{self, sql_type};
+use crate::dataset::{TypedColumn, quote_identifier};
+use crate::store::postgres::datasets::{sql_type, table_of};
 use crate::store::postgres::savepoint;
+use crate::store::rules::written_columns;
 use crate::upload::UploadDataset;
 
 /// The name of a staged row's table in conditions.
@@ -59,8 +60,10 @@ const ONLY_COLUMN: &str = "SELECT a.attname::text
 const HAS_NO_DEFAULT: &str = "SELECT NOT atthasdef AND attidentity = ''
     FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = $2";
 
-/// The condition of a CHECK. `$1` and `$2`: the table and the constraint.
-const CHECK: &str = "SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint
+/// The condition of a CHECK, and the columns in it. `$1` and `$2`: the table and the constraint.
+const CHECK: &str = "SELECT pg_get_expr(conbin, conrelid), ARRAY (
+        SELECT attname::text FROM pg_attribute WHERE attrelid = conrelid AND attnum = ANY (conkey))
+    FROM pg_constraint
     WHERE conrelid = to_regclass($1) AND conname = $2 AND contype = 'c'";
 
 /// The columns of a unique index in which NULLs are distinct, each with whether the index compares
@@ -107,10 +110,15 @@ pub(in crate::store::postgres) async fn is_plain(
     dataset: &UploadDataset,
     events: i32,
 ) -> sqlx::Result<bool> {
-    let names: Vec<String> = dataset.columns.iter().map(|it| it.name.clone()).collect();
-    let kinds: Vec<&'static str> = dataset.columns.iter().map(|it| sql_type(it.kind)).collect();
+    // The staged rows of a table of the user have the types of that table.
+    let declared: &[TypedColumn] = match dataset.table {
+        Some(_) => &[],
+        None => &dataset.columns,
+    };
+    let names: Vec<String> = declared.iter().map(|it| it.name.clone()).collect();
+    let kinds: Vec<&'static str> = declared.iter().map(|it| sql_type(it.kind)).collect();
     let is_plain: Option<bool> = sqlx::query_scalar(IS_PLAIN)
-        .bind(table(dataset))
+        .bind(table_of(dataset))
         .bind(names)
         .bind(kinds)
         .bind(events)
@@ -175,7 +183,7 @@ async fn only_column(
     constraint: &str,
 ) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar(ONLY_COLUMN)
-        .bind(table(dataset))
+        .bind(table_of(dataset))
         .bind(constraint)
         .fetch_optional(connection)
         .await
@@ -212,11 +220,12 @@ async fn unique_key(
     index: &str,
 ) -> sqlx::Result<Option<Vec<String>>> {
     let key: Vec<(String, bool)> = sqlx::query_as(UNIQUE_KEY)
-        .bind(table(dataset))
+        .bind(table_of(dataset))
         .bind(index)
         .fetch_all(connection)
         .await?;
-    let is_usable = !key.is_empty() && key.iter().all(|(_, is_usual)| *is_usual);
+    let is_usable = |(name, is_usual): &(String, bool)| *is_usual && is_staged(dataset, name);
+    let is_usable = !key.is_empty() && key.iter().all(is_usable);
     let names = key.iter().map(|(name, _)| quote_identifier(name));
     Ok(is_usable.then(|| names.collect()))
 }
@@ -231,7 +240,7 @@ async fn null(
         return Ok(Some(format!("{} IS NULL", staged(column))));
     }
     let is_null: Option<bool> = sqlx::query_scalar(HAS_NO_DEFAULT)
-        .bind(table(dataset))
+        .bind(table_of(dataset))
         .bind(column)
         .fetch_optional(connection)
         .await?;
@@ -243,12 +252,13 @@ async fn check(
     dataset: &UploadDataset,
     constraint: &str,
 ) -> sqlx::Result<Option<String>> {
-    let expression: Option<String> = sqlx::query_scalar(CHECK)
-        .bind(table(dataset))
+    let check: Option<(String, Vec<String>)> = sqlx::query_as(CHECK)
+        .bind(table_of(dataset))
         .bind(constraint)
         .fetch_optional(connection)
         .await?;
-    Ok(expression.map(|expression| format!("NOT ({expression})")))
+    let check = check.filter(|(_, columns)| columns.iter().all(|name| is_staged(dataset, name)));
+    Ok(check.map(|(expression, _)| format!("NOT ({expression})")))
 }
 
 /// Whether the other table has no row that a foreign key refers to.
@@ -258,14 +268,15 @@ async fn orphan(
     constraint: &str,
 ) -> sqlx::Result<Option<String>> {
     let key: Vec<(String, String, String, String, bool)> = sqlx::query_as(FOREIGN_KEY)
-        .bind(table(dataset))
+        .bind(table_of(dataset))
         .bind(constraint)
         .fetch_all(connection)
         .await?;
     let Some((schema, other, ..)) = key.first() else {
         return Ok(None);
     };
-    if key.iter().any(|(.., has_same_type)| !has_same_type) {
+    let mut pairs = key.iter();
+    if !pairs.all(|(.., column, _, has_same_type)| *has_same_type && is_staged(dataset, column)) {
         return Ok(None);
     }
     let other = format!("{}.{}", quote_identifier(schema), quote_identifier(other));
@@ -295,6 +306,9 @@ fn staged(column: &str) -> String {
     format!("{STAGED}.{}", quote_identifier(column))
 }
 
-fn table(dataset: &UploadDataset) -> String {
-    datasets::table(dataset.name.as_str())
+/// Whether staged rows have a column of the table. A table of the user may have other columns,
+/// whose names are those of Carga's columns in staged rows.
+fn is_staged(dataset: &UploadDataset, column: &str) -> bool {
+    let written = written_columns(dataset);
+    dataset.table.is_none() || written.iter().any(|(_, known)| known.name == column)
 }

@@ -9,7 +9,7 @@ use crate::upload::UploadDataset;
 /// The SQLSTATE of an error about a limit of the server.
 pub(super) const PROGRAM_LIMIT: &str = "54000";
 
-/// The schema of the tables of datasets.
+/// The schema of Carga's own tables of datasets.
 const SCHEMA: &str = "datasets";
 
 /// An error that a row causes.
@@ -19,7 +19,7 @@ pub(in crate::store::postgres) struct Fault {
     /// The position of the row among those of the COPY, from 0, if the error names it.
     pub(in crate::store::postgres) row: Option<usize>,
     /// Whether the constraint belongs to the table of the dataset. It may also belong to a domain,
-    /// or to another table that a trigger writes to.
+    /// to a partition, or to another table that a trigger writes to.
     pub(in crate::store::postgres) is_of_table: bool,
 }
 
@@ -45,7 +45,10 @@ impl Fault {
             constraint: error.constraint(),
             context: error.r#where(),
         };
-        report.fault(dataset.name.as_str())
+        report.fault(match &dataset.table {
+            Some(table) => (table.schema(), table.name()),
+            None => (SCHEMA, dataset.name.as_str()),
+        })
     }
 }
 
@@ -98,14 +101,15 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn fault(self, table: &str) -> Option<Fault> {
+    /// `schema` and `table` are the names of the table that gets the rows.
+    fn fault(self, (schema, table): (&str, &str)) -> Option<Fault> {
         let line = self.context.and_then(|context| Line::of(context, table));
         let code = reject_code(self.sqlstate)?;
         // At a limit, the server may name the last row that it has read, so the row must be
         // searched for.
         let is_named = self.sqlstate != PROGRAM_LIMIT;
         let row = line.filter(|_| is_named).map(|line| line.row);
-        let is_of_table = self.schema == Some(SCHEMA) && self.table == Some(table);
+        let is_of_table = self.schema == Some(schema) && self.table == Some(table);
         // The column of another table is not a column of the row.
         let own_column = self.column.filter(|_| is_of_table || self.table.is_none());
         let column = own_column.or_else(|| line.and_then(|line| line.column));
@@ -178,6 +182,8 @@ mod tests {
     use super::*;
     use crate::upload::RejectLimit;
 
+    const SALES: (&str, &str) = ("datasets", "sales");
+
     fn line(context: &str) -> Option<(usize, Option<&str>)> {
         Line::of(context, "sales 2024").map(|line| (line.row, line.column))
     }
@@ -247,7 +253,7 @@ mod tests {
             context: Some("COPY sales, line 4"),
             ..Report::default()
         };
-        let fault = report.fault("sales").unwrap();
+        let fault = report.fault(SALES).unwrap();
         assert!(fault.is_of_table && fault.row == Some(3));
         assert_eq!(fault.violation.column.as_deref(), Some("sku"));
         assert_eq!(fault.violation.message, "null value in column \"sku\"");
@@ -255,7 +261,7 @@ mod tests {
             sqlstate: "57014",
             ..report
         };
-        assert_eq!(other.fault("sales"), None);
+        assert_eq!(other.fault(SALES), None);
     }
 
     #[test]
@@ -269,10 +275,28 @@ mod tests {
             context: Some("COPY sales, line 4"),
             ..Report::default()
         };
-        let fault = report.fault("sales").unwrap();
+        let fault = report.fault(SALES).unwrap();
         assert!(!fault.is_of_table);
         assert_eq!(fault.violation.column, None);
         assert_eq!(fault.violation.constraint.as_deref(), Some("log_pkey"));
+    }
+
+    #[test]
+    fn a_constraint_belongs_to_the_table_that_gets_the_rows() {
+        let report = Report {
+            sqlstate: "23502",
+            schema: Some("shop"),
+            table: Some("sales"),
+            column: Some("id"),
+            ..Report::default()
+        };
+        let fault = report.fault(("shop", "sales")).unwrap();
+        assert!(fault.is_of_table);
+        assert_eq!(fault.violation.column.as_deref(), Some("id"));
+        for other in [SALES, ("shop", "prices")] {
+            let fault = report.fault(other).unwrap();
+            assert!(!fault.is_of_table && fault.violation.column.is_none());
+        }
     }
 
     #[test]
@@ -282,13 +306,13 @@ mod tests {
             context: Some("COPY sales, line 4"),
             ..Report::default()
         };
-        let fault = report.fault("sales").unwrap();
+        let fault = report.fault(SALES).unwrap();
         assert_eq!((fault.violation.code, fault.row), ("data_exception", None));
         let unnamed = Report {
             context: None,
             ..report
         };
-        assert_eq!(unnamed.fault("sales"), Some(fault));
+        assert_eq!(unnamed.fault(SALES), Some(fault));
     }
 
     #[test]
@@ -301,6 +325,7 @@ mod tests {
             sources: Vec::new(),
             reject_limit: RejectLimit::default(),
             merge: None,
+            table: None,
         };
         assert!(check_taken(3, 3).is_ok());
         let error = check_taken(3, 2).unwrap_err();
@@ -318,7 +343,7 @@ mod tests {
             context: Some("COPY sales, line 4, column price"),
             ..Report::default()
         };
-        let fault = report.fault("sales").unwrap();
+        let fault = report.fault(SALES).unwrap();
         assert_eq!(fault.violation.column.as_deref(), Some("price"));
     }
 }

@@ -131,6 +131,7 @@ mod tests {
             sources: vec![Some(0)],
             reject_limit: RejectLimit::default(),
             merge: None,
+            table: None,
         }
     }
 

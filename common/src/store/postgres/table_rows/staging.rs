@@ -120,7 +120,7 @@ impl Staging {
         writer: &mut TableWriter<'_>,
     ) -> sqlx::Result<Vec<usize>> {
         let dataset = writer.dataset();
-        let table = datasets::table(dataset.name.as_str());
+        let table = datasets::table_of(dataset);
         for _ in 0..ROUNDS {
             writer.check_time()?;
             if !self.remove_partners(connection, writer, &table).await? {
@@ -340,6 +340,7 @@ mod tests {
             sources: vec![Some(0)],
             reject_limit: RejectLimit::default(),
             merge: None,
+            table: None,
         }
     }
 

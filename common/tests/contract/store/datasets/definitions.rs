@@ -178,6 +178,38 @@ pub(crate) async fn a_change_that_the_table_cannot_take_is_refused_with_its_reas
     Ok(())
 }
 
+pub(crate) async fn a_dataset_of_an_unfit_table_is_not_created<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    let name = name("sales")?;
+    // On Postgres, the table does not exist. On SQLite, no table of the user is supported.
+    let missing = Definition {
+        table: Some("no schema.no table".parse()?),
+        ..sample_definition()?
+    };
+    let catalog = fixture.catalog().await?;
+    let outcome = store.put_dataset(&name, &missing).await?;
+    let PutOutcome::Unfit(fault) = outcome else {
+        anyhow::bail!("{outcome:?}");
+    };
+    ensure!(fault.message.contains("no schema.no table"), "{fault}");
+    let checked = store.check_table(&missing, &["number", "name"]).await?;
+    ensure!(checked.is_err_and(|other| other.code == fault.code));
+    ensure!(store.dataset(&name).await?.is_none());
+    ensure!(fixture.catalog().await? == catalog);
+
+    // A dataset that has a table of its own keeps its definition and its table.
+    create(store.as_ref(), &name, &sample_definition()?).await?;
+    let (created, catalog) = (find(store.as_ref(), &name).await?, fixture.catalog().await?);
+    let outcome = store.put_dataset(&name, &missing).await?;
+    let is_refused = matches!(outcome, PutOutcome::Refused(_) | PutOutcome::Unfit(_));
+    ensure!(is_refused, "{outcome:?}");
+    ensure!(find(store.as_ref(), &name).await? == created);
+    ensure!(fixture.catalog().await? == catalog);
+    Ok(())
+}
+
 pub(crate) async fn datasets_are_listed_by_name_in_pages<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {

@@ -53,6 +53,7 @@ pub(super) fn merged(mode: Mode) -> Result<UploadDataset> {
             mode,
             key: vec!["sku".to_owned()],
         }),
+        table: None,
     })
 }
 

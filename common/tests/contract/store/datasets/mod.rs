@@ -58,6 +58,7 @@ fn new_typed_upload(id: UploadId, name: &DatasetName, definition: &Definition) -
         sources: vec![None; definition.columns.len()],
         reject_limit: RejectLimit::default(),
         merge: None,
+        table: None,
     };
     NewUpload {
         dataset: Some(dataset),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use carga_common::dataset::{DatasetName, Mode};
 use carga_common::error::ErrorKind;
 use carga_common::store::{DeleteOutcome, PutOutcome, Store, UploadQuery};
@@ -75,6 +75,25 @@ pub(crate) async fn an_upload_with_other_columns_than_its_dataset_is_not_created
     create(store, &name, &definition(&json!([&number, &text, &day]))?).await?;
     let created = store.create(&new).await?;
     ensure!(created.dataset == new.dataset, "{created:?}");
+    Ok(())
+}
+
+/// The dataset is deleted and declared again, with a table of its own, after the upload has read
+/// its definition.
+pub(crate) async fn an_upload_into_another_table_than_that_of_its_dataset_is_not_created<
+    F: StoreFixture,
+>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    let (name, definition) = (name("sales")?, sample_definition()?);
+    create(store.as_ref(), &name, &definition).await?;
+    let mut new = new_typed_upload(UploadId::generate(), &name, &definition);
+    let dataset = new.dataset.as_mut().context("no dataset")?;
+    dataset.table = Some("shop.sales".parse()?);
+    let created = store.create(&new).await;
+    ensure!(created.is_err_and(|error| error.kind() == ErrorKind::NotFound));
+    ensure!(store.upload(new.id).await?.is_none());
     Ok(())
 }
 

@@ -38,6 +38,7 @@ pub(super) async fn begin(store: &dyn Store, reject_limit: RejectLimit) -> Resul
         sources: vec![Some(0), Some(2)],
         reject_limit,
         merge: None,
+        table: None,
     };
     let new = NewUpload {
         dataset: Some(dataset),

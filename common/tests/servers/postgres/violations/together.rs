@@ -85,6 +85,7 @@ async fn a_table_with_columns_of_every_type_is_no_exception() -> Result<()> {
         ignored: Vec::new(),
         reject_limit: RejectLimit::default(),
         merge: None,
+        table: None,
     };
     let upload = NewUpload {
         columns: names.clone(),

@@ -1,0 +1,33 @@
+//! Locks the table before rows of it are compared.
+
+use sqlx::{PgConnection, Postgres};
+
+use super::{Merger, run};
+use crate::dataset::Mode;
+use crate::store::postgres::datasets;
+use crate::store::postgres::merging::user_table;
+
+impl Merger<'_> {
+    /// Makes other writers of the table wait. Returns false if the rows cannot be merged now.
+    pub(super) async fn lock(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
+        let table = self.staged.dataset.table.as_ref();
+        let (Some(table), Some(known)) = (table, &self.staged.table) else {
+            run(connection, &self.names.lock()).await?;
+            let is_ignore = self.staged.merge.mode == Mode::Ignore;
+            return Ok(!is_ignore || !self.has_leaving(connection).await?);
+        };
+        for statement in datasets::lock_table_of_user(table) {
+            run(connection, &statement).await?;
+        }
+        // The statements were made for the table as it was then. The lock keeps it as it is now.
+        let found = user_table(connection, &self.staged.dataset).await?;
+        Ok(found.as_ref() == Some(known))
+    }
+
+    async fn has_leaving(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
+        sqlx::query_scalar::<Postgres, bool>(&self.names.has_leaving())
+            .persistent(false)
+            .fetch_one(connection)
+            .await
+    }
+}

@@ -1,0 +1,264 @@
+//! Datasets that name a table of the user: its description in the catalog, and merges into it.
+
+mod catalog;
+mod constraints;
+mod declaring;
+mod errors;
+mod fitting;
+mod keys;
+mod locking;
+mod modes;
+mod permissions;
+mod values;
+
+use anyhow::{Context, Result, ensure};
+use carga_common::archive::ArchiveCompression;
+use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
+use carga_common::dataset::{DatasetName, Definition, Mode, TableFault};
+use carga_common::rejects::RejectedRow;
+use carga_common::sha256::Sha256;
+use carga_common::store::{
+    ArchivedBatch, BatchStore, Completed, CompletionStore, DatasetStore, NewUpload, PostgresStore,
+    PutOutcome, RejectStore, Seal, StoreOutcome, UploadStore,
+};
+use carga_common::upload::{Merge, RejectLimit, Upload, UploadDataset, UploadId, UploadKey};
+use carga_testkit::Scope;
+use serde_json::{Value, json};
+
+use super::{connect, new_upload};
+
+/// The cells of a row, or NULL.
+type Cells = Vec<Option<String>>;
+
+/// What the catalog says about `shop.prices`.
+const SHAPE: &str = "
+    SELECT format('%s %s %s %s %s', attname, format_type(atttypid, atttypmod), attnotnull,
+                  attidentity, attgenerated)
+    FROM pg_attribute WHERE attrelid = 'shop.prices'::regclass AND attnum > 0
+    UNION ALL
+    SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = 'shop.prices'::regclass
+    UNION ALL
+    SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'shop.prices'::regclass
+    UNION ALL
+    SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'shop.prices'::regclass
+    ORDER BY 1";
+
+/// Rows of a file with these columns.
+struct File {
+    columns: Vec<&'static str>,
+    rows: Vec<Cells>,
+}
+
+impl File {
+    /// A cell `NULL` is NULL.
+    fn new<const N: usize>(columns: [&'static str; N], rows: &[[&str; N]]) -> Self {
+        let cell = |cell: &&str| (*cell != "NULL").then(|| (*cell).to_owned());
+        let rows = rows.iter().map(|row| row.iter().map(cell).collect());
+        Self {
+            columns: columns.to_vec(),
+            rows: rows.collect(),
+        }
+    }
+
+    /// The dataset of an upload of this file.
+    fn dataset(&self, definition: &Definition, mode: Mode) -> Result<UploadDataset> {
+        let columns = definition.typed_columns();
+        let is_missing = |name: &String| !self.columns.contains(&name.as_str());
+        let missing = columns.iter().map(|column| column.name.clone());
+        let merge = Merge {
+            mode,
+            key: definition.key.clone(),
+        };
+        Ok(UploadDataset {
+            name: "prices".parse()?,
+            missing: missing.filter(is_missing).collect(),
+            ignored: Vec::new(),
+            sources: columns
+                .iter()
+                .map(|column| Some(self.place(&column.name)? as u32))
+                .collect(),
+            columns,
+            reject_limit: RejectLimit::default(),
+            merge: Some(merge),
+            table: definition.table.clone(),
+        })
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| *column == name)
+    }
+
+    /// The batches of an upload, each with 70 rows.
+    fn batches(&self, id: UploadId, dataset: &UploadDataset) -> Result<Vec<ArchivedBatch>> {
+        let limits = BatchLimits {
+            rows: 70,
+            bytes: 4 << 20,
+        };
+        let names = dataset.columns.iter().map(|column| column.name.clone());
+        let names: Vec<String> = names.collect();
+        let mut encoder = BatchEncoder::typed(UploadKey::first(id), &names, "00-trace", limits);
+        let mut encoded = Vec::new();
+        for (number, row) in (1..).zip(&self.rows) {
+            let origin = RowOrigin {
+                line: number + 1,
+                offset: number * 100,
+                changed: std::iter::empty(),
+            };
+            let cells = names.iter().map(|name| row[self.place(name)?].as_deref());
+            encoded.extend(encoder.push_typed(number, cells, origin)?);
+        }
+        encoded.extend(encoder.finish().0);
+        let batches = encoded.into_iter().map(|message| {
+            Ok(ArchivedBatch {
+                batch: Batch::decode(message.body)?,
+                archive_bytes: 1,
+                archive_crc32: 1,
+                archive_compression: ArchiveCompression::None,
+                object_bytes: 1,
+            })
+        });
+        batches.collect()
+    }
+}
+
+/// A database with tables of the user in the schema `shop`.
+struct Shop {
+    scope: Scope,
+    store: PostgresStore,
+}
+
+impl Shop {
+    /// Makes the tables by this SQL.
+    async fn open(sql: &str) -> Result<Self> {
+        let scope = Scope::new().await?;
+        let store = connect(scope.database_url()).await?;
+        let shop = Self { scope, store };
+        shop.execute(&format!("CREATE SCHEMA shop; {sql}")).await?;
+        Ok(shop)
+    }
+
+    async fn execute(&self, sql: &str) -> Result<()> {
+        sqlx::raw_sql(sql).execute(&self.scope.pool()).await?;
+        Ok(())
+    }
+
+    /// The texts that a statement selects.
+    async fn texts(&self, sql: &str) -> Result<Vec<String>> {
+        let texts = sqlx::query_scalar(sql);
+        Ok(texts.fetch_all(&self.scope.pool()).await?)
+    }
+
+    /// What the catalog says about `shop.prices`.
+    async fn shape(&self) -> Result<Vec<String>> {
+        self.texts(SHAPE).await
+    }
+
+    async fn put(&self, definition: &Definition) -> Result<PutOutcome> {
+        let name: DatasetName = "prices".parse()?;
+        Ok(self.store.put_dataset(&name, definition).await?)
+    }
+
+    /// Declares the dataset `prices`.
+    async fn declare(&self, definition: &Definition) -> Result<()> {
+        let put = self.put(definition).await?;
+        ensure!(put == PutOutcome::Created, "{put:?}");
+        Ok(())
+    }
+
+    /// The fault of the table that a definition names, if all its columns are written.
+    async fn fault(&self, definition: &Definition) -> Result<Option<TableFault>> {
+        let columns = definition.columns.iter();
+        let names: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+        Ok(self.store.check_table(definition, &names).await?.err())
+    }
+
+    /// Creates an upload, stores its rows, and seals it.
+    async fn stage(&self, definition: &Definition, mode: Mode, file: &File) -> Result<UploadKey> {
+        let dataset = file.dataset(definition, mode)?;
+        let columns = file.columns.iter().map(|name| (*name).to_owned());
+        let upload = NewUpload {
+            columns: columns.collect(),
+            dataset: Some(dataset.clone()),
+            ..new_upload()
+        };
+        let key = self.store.create(&upload).await?.key();
+        let group = file.batches(key.id, &dataset)?;
+        for outcome in self.store.store(&group).await? {
+            let stored = StoreOutcome::Stored { rejected: 0 };
+            ensure!(outcome == stored, "{outcome:?}");
+        }
+        let seal = Seal {
+            rows: file.rows.len() as u64,
+            rejected: 0,
+            blank_lines: 0,
+            batches: group.len() as u32,
+            bytes: 1,
+            sha256: Sha256::from([7; 32]),
+            duplicate_of: None,
+            dialect: None,
+        };
+        ensure!(self.store.seal(key, &seal).await?, "it is not sealed");
+        Ok(key)
+    }
+
+    /// Completes an upload. Returns the upload.
+    async fn complete(&self, key: UploadKey) -> Result<Upload> {
+        let completed = self.store.complete(key).await?;
+        ensure!(completed == Completed::Yes, "{completed:?}");
+        let upload = self.store.upload(key.id).await?;
+        upload.context("the upload does not exist")
+    }
+
+    /// Merges a file, and checks how many rows are inserted, updated, duplicate and violating.
+    async fn merge(
+        &self,
+        definition: &Definition,
+        mode: Mode,
+        file: &File,
+        expected: [usize; 4],
+    ) -> Result<Upload> {
+        let key = self.stage(definition, mode, file).await?;
+        let upload = self.complete(key).await?;
+        let figures = [
+            upload.rows_inserted,
+            upload.rows_updated,
+            upload.rows_duplicate,
+            upload.rows_violating,
+        ];
+        let expected = expected.map(|count| Some(count as u64));
+        ensure!(figures == expected, "{figures:?} instead of {expected:?}");
+        Ok(upload)
+    }
+
+    /// All rejected rows of an upload.
+    async fn rejected(&self, id: UploadId) -> Result<Vec<RejectedRow>> {
+        let mut rejected: Vec<RejectedRow> = Vec::new();
+        loop {
+            let after = rejected.last().map_or(0, |row| row.row);
+            let page = self.store.rejected_page(id, after).await?;
+            if page.is_empty() {
+                return Ok(rejected);
+            }
+            rejected.extend(page);
+        }
+    }
+
+    async fn close(self) -> Result<()> {
+        drop(self.store);
+        self.scope.close().await
+    }
+}
+
+/// The definition of a dataset with the table `shop.prices`, and with these columns and key.
+fn definition(columns: &[(&str, &str)], key: &[&str]) -> Result<Definition> {
+    definition_of("shop.prices", columns, key)
+}
+
+fn definition_of(table: &str, columns: &[(&str, &str)], key: &[&str]) -> Result<Definition> {
+    let columns: Vec<Value> = columns
+        .iter()
+        .map(|(name, kind)| json!({ "name": name, "type": kind }))
+        .collect();
+    let definition = json!({ "columns": columns, "key": key, "table": table });
+    Ok(Definition::from_json(definition.to_string().as_bytes())?)
+}
