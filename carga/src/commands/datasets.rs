@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use carga_api::view::DatasetView;
 use carga_common::dataset::{
-    Dataset, DatasetName, Definition, MAX_DEFINITION_BYTES, TableName, quote_identifier,
+    Dataset, DatasetName, Definition, MAX_DEFINITION_BYTES, TableFault, TableName, quote_identifier,
 };
 use carga_common::local_server::path_segment;
 use carga_common::settings::{PortSettings, Settings, StoreLocation};
@@ -71,6 +71,11 @@ async fn put(settings: &Settings, name: &DatasetName, file: &Path) -> anyhow::Re
     let json = read(file).await?;
     // Parsed here too, so that a fault is found without a server or a database.
     let definition = Definition::from_json(&json).with_context(|| file.display().to_string())?;
+    let store = &settings.ports.locations.store;
+    if let (StoreLocation::Sqlite(_), Some(table)) = (store, &definition.table) {
+        let fault = TableFault::needs_postgres(table);
+        bail!(Refusal::unfit_table(name, &fault).failure.message);
+    }
     let outcome = match running_server(&settings.ports) {
         Some(server) => put_there(settings, server, name, &json).await?,
         None => put_here(&settings.ports, name, &definition).await?,
@@ -84,7 +89,6 @@ async fn put(settings: &Settings, name: &DatasetName, file: &Path) -> anyhow::Re
         }
         PutOutcome::Unfit(fault) => bail!(Refusal::unfit_table(name, &fault).failure.message),
     };
-    let store = &settings.ports.locations.store;
     let relation = relation(store, name, definition.table.as_ref());
     let text = format!("dataset {name} is {done}; its rows are in the {relation}\n");
     Ok(printable(&text))

@@ -54,6 +54,15 @@ impl TableFault {
             message: message.into(),
         }
     }
+
+    /// The fault of any table if the store is SQLite. Its file belongs to Carga, so a user has no
+    /// tables in it.
+    pub fn needs_postgres(table: &TableName) -> Self {
+        let message = format!(
+            "a dataset with a table of your own, here {table}, needs Postgres (DATABASE_URL); leave out `table`, and Carga creates a table for the dataset"
+        );
+        Self::new("table_unsupported", message)
+    }
 }
 
 /// Checks that a table of the user takes the rows of a dataset. `written` has the names of the

@@ -92,18 +92,10 @@ impl DatasetStore for SqliteStore {
     }
 }
 
-/// Refuses a definition that names a table of the user. The file of SQLite belongs to Carga, so a
-/// user has no tables in it.
+/// Refuses a definition that names a table of the user.
 fn has_own_table(definition: &Definition) -> Result<(), TableFault> {
-    match &definition.table {
-        None => Ok(()),
-        Some(table) => Err(TableFault::new(
-            "table_unsupported",
-            format!(
-                "a dataset with a table of your own, here {table}, needs Postgres (DATABASE_URL); leave out `table`, and Carga creates a table for the dataset"
-            ),
-        )),
-    }
+    let table = definition.table.as_ref();
+    table.map_or(Ok(()), |table| Err(TableFault::needs_postgres(table)))
 }
 
 fn parsed((name, definition, created_at, updated_at): Record) -> sqlx::Result<Dataset> {
