@@ -60,13 +60,6 @@ impl FileRows {
     }
 }
 
-/// The names of the dataset's columns that the file has.
-pub(crate) fn written_columns(dataset: &UploadDataset) -> Vec<&str> {
-    let columns = dataset.columns.iter().zip(&dataset.sources);
-    let written = columns.filter(|(_, source)| source.is_some());
-    written.map(|(column, _)| column.name.as_str()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use carga_common::dataset::{Definition, Mode};
@@ -119,7 +112,7 @@ mod tests {
             key: Vec::new(),
         };
         assert_eq!(of_user.merge, Some(merge));
-        assert_eq!(written_columns(&of_user), ["sku", "note"]);
+        assert_eq!(of_user.written_names(), ["sku", "note"]);
         let own = of_upload(&definition("null"), text);
         assert_eq!((own.table, own.merge), (None, None));
     }

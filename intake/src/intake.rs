@@ -21,7 +21,7 @@ use tracing::Instrument;
 use crate::crowding::Crowding;
 use crate::csv::CsvReader;
 use crate::decompress::Decompressor;
-use crate::file_rows::{FileRows, written_columns};
+use crate::file_rows::FileRows;
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
@@ -163,7 +163,7 @@ impl Intake {
 
     /// The dataset that the options name, with the definition for the cells of this file. The
     /// dataset must exist, have a key if the mode needs one, and take the options for cells.
-    async fn dataset(&self, options: &Options) -> Result<Option<Dataset>, Refusal> {
+    pub async fn dataset(&self, options: &Options) -> Result<Option<Dataset>, Refusal> {
         let Some(name) = &options.dataset else {
             return Ok(None);
         };
@@ -190,7 +190,7 @@ impl Intake {
         let (rows, of_upload) = FileRows::new(reader, &dialect.renamed, dataset, options, kept)?;
         let of_user = dataset.filter(|dataset| dataset.definition.table.is_some());
         if let (Some(dataset), Some(of_upload)) = (of_user, &of_upload) {
-            let written = written_columns(of_upload);
+            let written = of_upload.written_names();
             let store = self.backends.store.as_ref();
             let checked = store.check_table(&dataset.definition, &written).await?;
             checked.map_err(|fault| Refusal::unfit_table(&dataset.name, &fault))?;

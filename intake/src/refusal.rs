@@ -123,9 +123,7 @@ impl Refusal {
     /// An undo cannot take back the changes of the upload.
     pub fn not_reversible(upload: &Upload) -> Self {
         let id = upload.id;
-        let table = upload.dataset.as_ref();
-        let table = table.and_then(|dataset| dataset.table.as_ref());
-        let message = match (upload.expired_at, table) {
+        let message = match (upload.expired_at, upload.user_table()) {
             (Some(expired_at), _) => format!(
                 "upload {id} cannot be undone, because it expired at {expired_at} (CARGA_RETENTION_DAYS); its rows stay in the table"
             ),

@@ -33,8 +33,7 @@ pub(crate) async fn rows(
         );
         return Err(Refusal::wrong_state(&upload, message).into());
     }
-    let table = upload.dataset.as_ref();
-    if let Some(table) = table.and_then(|dataset| dataset.table.as_ref()) {
+    if let Some(table) = upload.user_table() {
         return Err(Refusal::rows_in_user_table(&upload, table).into());
     }
     if let Some(expired_at) = upload.expired_at {

@@ -79,11 +79,7 @@ async fn send(
     {
         return Err(Refusal::upload_too_large(limit, length - overhead).into());
     }
-    if let Some(name) = &options.dataset {
-        let dataset = state.dataset(name).await?;
-        options.merge(name, &dataset.definition)?;
-        options.effective_definition(&dataset.definition)?;
-    }
+    state.intake.dataset(&options).await?;
     let slot = state.upload_slot().await?;
     let incoming = IncomingRequest {
         id,

@@ -14,7 +14,7 @@ use carga_intake::csv::rejected_rows::{Formulas, RejectForm};
 use carga_intake::refusal::Refusal;
 use futures::{Stream, StreamExt, TryStreamExt};
 
-use super::{find, store_to_read, user_table};
+use super::{find, store_to_read};
 use crate::arguments::UploadRef;
 use crate::output::is_closed_pipe;
 
@@ -41,7 +41,7 @@ pub(crate) async fn rows(
             ),
         }
     }
-    if let Some(table) = user_table(&upload) {
+    if let Some(table) = upload.user_table() {
         let refusal = Refusal::rows_in_user_table(&upload, table);
         bail!(refusal.failure.message);
     }

@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use super::datasets::relation;
 use super::exports::write_rows;
 use super::input::{Input, is_stdin};
-use super::user_table;
 use crate::instance::Instance;
 use crate::meter::Meter;
 use crate::output::{count_rows, one_line, print, printable};
@@ -245,7 +244,7 @@ impl Import {
         output.extend(describe_outcomes(upload, &program).into_bytes());
         output.extend(describe_columns(upload).into_bytes());
         writeln!(output)?;
-        let table = user_table(upload);
+        let table = upload.user_table();
         if table.is_none() {
             output.extend(self.sample(upload).await?.into_bytes());
         }

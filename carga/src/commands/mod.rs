@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use carga_common::backends;
-use carga_common::dataset::TableName;
 use carga_common::healthcheck;
 use carga_common::lifecycle::Reversal;
 use carga_common::settings::{Mode, PortSettings, Settings, StoreLocation};
@@ -86,11 +85,6 @@ async fn connect(ports: &PortSettings, migrate: bool) -> anyhow::Result<Arc<dyn 
     store
         .map_err(|error| anyhow::anyhow!(error.chain()))
         .context("cannot connect to the store")
-}
-
-/// The table of the user that has the rows of an upload.
-fn user_table(upload: &Upload) -> Option<&TableName> {
-    upload.dataset.as_ref()?.table.as_ref()
 }
 
 /// Finds an upload. `last` is the latest upload whose status is in `statuses`; an empty slice

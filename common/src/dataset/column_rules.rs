@@ -135,7 +135,7 @@ fn check_marks(column: &ColumnDefinition, fields: &Fields) -> Result<(), Definit
 }
 
 /// Whether a character can be a decimal mark: it cannot be taken for another part of a number.
-pub fn is_decimal_mark(mark: char) -> bool {
+pub(super) fn is_decimal_mark(mark: char) -> bool {
     !is_ambiguous(mark) && !mark.is_whitespace()
 }
 

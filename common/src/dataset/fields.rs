@@ -11,7 +11,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 const SHOWN_CHARACTERS: usize = 60;
 
 /// The most texts in one list. Many cells are compared with every text of a list.
-pub const MAX_TEXTS: usize = 1000;
+pub(super) const MAX_TEXTS: usize = 1000;
 
 /// A field of a definition, and the reason why it cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

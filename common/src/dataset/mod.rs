@@ -23,9 +23,8 @@ use jiff::Timestamp;
 
 pub use change::{Change, change};
 pub use column::{ColumnDefinition, ColumnType, TypedColumn};
-pub use column_rules::is_decimal_mark;
 pub use definition::{Definition, MAX_COLUMNS, MAX_DEFINITION_BYTES, Mode};
-pub use fields::{DefinitionFault, MAX_TEXTS};
+pub use fields::DefinitionFault;
 pub use folding::folded_name;
 pub use identifier::quote_identifier;
 pub use name::{DatasetName, NameFault, check_column_name};

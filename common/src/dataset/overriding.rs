@@ -40,7 +40,7 @@ impl Definition {
 
 impl FileReading {
     /// Checks the rules that do not depend on a column.
-    fn check(&self) -> Result<(), DefinitionFault> {
+    pub fn check(&self) -> Result<(), DefinitionFault> {
         let texts = self.null.as_ref().map_or(0, Vec::len);
         if texts > MAX_TEXTS {
             let message = format!("a list has at most {MAX_TEXTS} texts, not {texts}");

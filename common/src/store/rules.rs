@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{ArchivedBatch, Completion, StoreOutcome};
 use crate::archive::{PUT_ATTEMPTS, attempt_timeout};
 use crate::batch::{Batch, BatchId};
-use crate::dataset::{Definition, TypedColumn};
+use crate::dataset::Definition;
 use crate::upload::{Epoch, Failure, Status, Upload, UploadDataset, UploadId};
 
 /// How many rows one transaction deletes. A larger number blocks other writers for longer; a
@@ -258,12 +258,4 @@ pub(super) fn too_many_rejects(
     let is_too_many =
         violating > 0 && (rejected >= read || limit.is_exceeded_at_end(rejected, read));
     is_too_many.then_some(rejected)
-}
-
-/// The columns that a merge writes, with their indexes in the dataset. Columns that the file lacks
-/// keep their values in the table.
-pub(super) fn written_columns(dataset: &UploadDataset) -> Vec<(usize, &TypedColumn)> {
-    let columns = dataset.columns.iter().enumerate();
-    let written = columns.filter(|(_, column)| !dataset.missing.contains(&column.name));
-    written.collect()
 }

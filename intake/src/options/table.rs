@@ -5,8 +5,8 @@ use carga_common::dataset::{ColumnType, DatasetName, Mode};
 
 use super::upload::Options;
 use super::values::{
-    add_text, clean_filename, date_format, decimal, delimiter, max_rejects, parse_bool, parse_word,
-    quote, set_value,
+    character, clean_filename, delimiter, max_rejects, parse_bool, parse_word, quote, set_value,
+    text,
 };
 use crate::csv::{Charset, Names, column_names};
 use crate::matching::UnknownColumns;
@@ -243,7 +243,11 @@ pub const OPTIONS: [OptionSpec; 22] = [
         takes: "a text in UTF-8 without NUL, given once for each text, at most 1000 times",
         default: "the list `null` of the dataset",
         placeholder: "TEXT",
-        set: |options, value| add_text(&mut options.reading.null, value),
+        set: |options, value| {
+            let texts = options.reading.null.get_or_insert_default();
+            texts.push(text(value)?);
+            options.reading.check().ok()
+        },
     },
     OptionSpec {
         name: "decimal",
@@ -252,7 +256,10 @@ pub const OPTIONS: [OptionSpec; 22] = [
         takes: "one character in UTF-8 that is not a letter, a digit, a sign or a blank",
         default: "`.`",
         placeholder: "CHARACTER",
-        set: |options, value| set_value(&mut options.reading.decimal, decimal(value)),
+        set: |options, value| {
+            set_value(&mut options.reading.decimal, character(value))?;
+            options.reading.check().ok()
+        },
     },
     OptionSpec {
         name: "date_format",
@@ -261,7 +268,10 @@ pub const OPTIONS: [OptionSpec; 22] = [
         takes: "a date in the directives of `strptime`, such as `%d/%m/%Y`, in UTF-8 without NUL",
         default: "`%Y-%m-%d`",
         placeholder: "FORMAT",
-        set: |options, value| set_value(&mut options.reading.date_format, date_format(value)),
+        set: |options, value| {
+            set_value(&mut options.reading.date_format, text(value))?;
+            options.reading.check().ok()
+        },
     },
     OptionSpec {
         name: "unknown_columns",

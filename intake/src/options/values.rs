@@ -1,8 +1,5 @@
 //! Reads the values of options.
 
-use carga_common::dataset::time_format::check_format;
-use carga_common::dataset::{ColumnType, MAX_TEXTS, is_decimal_mark};
-
 use crate::policy::MaxRejects;
 
 /// The longest file name kept.
@@ -22,30 +19,19 @@ pub(super) fn parse_bool(value: &str) -> Option<bool> {
     parse_word(value, [("true", true), ("false", false)])
 }
 
-/// No cell has a NUL, and U+FFFD stands for bytes of a query that are not UTF-8.
-const INVALID_IN_TEXT: [char; 2] = ['\0', char::REPLACEMENT_CHARACTER];
-
-/// Adds a text to the list of an option that may be repeated.
-pub(super) fn add_text(option: &mut Option<Vec<String>>, text: &str) -> Option<()> {
-    let texts = option.get_or_insert_default();
-    if texts.len() >= MAX_TEXTS || text.contains(INVALID_IN_TEXT) {
-        return None;
-    }
-    texts.push(text.to_owned());
-    Some(())
+/// A text that a cell may have. No cell has a NUL, and U+FFFD stands for bytes of a query that are
+/// not UTF-8.
+pub(super) fn text(value: &str) -> Option<String> {
+    const INVALID: [char; 2] = ['\0', char::REPLACEMENT_CHARACTER];
+    (!value.contains(INVALID)).then(|| value.to_owned())
 }
 
-pub(super) fn decimal(value: &str) -> Option<char> {
+/// A text of one character. U+FFFD stands for bytes of a query that are not UTF-8.
+pub(super) fn character(value: &str) -> Option<char> {
     let mut characters = value.chars();
-    let mark = characters.next()?;
-    let is_mark = is_decimal_mark(mark) && mark != char::REPLACEMENT_CHARACTER;
-    (is_mark && characters.next().is_none()).then_some(mark)
-}
-
-pub(super) fn date_format(value: &str) -> Option<String> {
-    let is_format = check_format(ColumnType::Date, value).is_ok();
-    let is_valid = is_format && !value.contains(INVALID_IN_TEXT);
-    is_valid.then(|| value.to_owned())
+    let character = characters.next()?;
+    let is_one = character != char::REPLACEMENT_CHARACTER && characters.next().is_none();
+    is_one.then_some(character)
 }
 
 /// U+FFFD is refused: it stands for bytes of a query that are not UTF-8.

@@ -13,7 +13,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::{Connection, Executor};
 
-use super::{PostgresSettings, port_error};
+use super::{PostgresSettings, has_code, port_error};
 use crate::error::PortResult;
 use crate::store::sql;
 
@@ -170,12 +170,8 @@ fn pool_options(connections: u32) -> PgPoolOptions {
 /// a connection exception, an invalid transaction state or the intervention of an operator. It must
 /// end after `0A` too: a prepared statement whose result a migration has changed fails each time.
 fn is_refusal(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| {
-        !["08", "0A", "25", "57"]
-            .iter()
-            .any(|class| code.starts_with(class))
-    })
+    const ENDING: [&str; 4] = ["08", "0A", "25", "57"];
+    error.as_database_error().is_some() && !has_code(error, &ENDING)
 }
 
 /// The error of a server that does not answer.

@@ -14,10 +14,10 @@ use jiff_sqlx::Timestamp as SqlTimestamp;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 
-pub(super) use self::ddl::{lock_against_writers, lock_table_of_user, sql_type, table};
+pub(super) use self::ddl::{lock_against_writers, sql_type, table};
 use super::connections::{LONG, MERGE, MERGE_STATEMENT, SHORT};
 use super::{PostgresStore, previous_rows, written_rows};
-use crate::dataset::{Change, Dataset, DatasetName, Definition, TableFault, change};
+use crate::dataset::{Change, Dataset, DatasetName, Definition, TableFault, TableName, change};
 use crate::error::PortResult;
 use crate::store::rules;
 use crate::store::sql::{self, DATASET_PAGE_BYTES};
@@ -305,6 +305,14 @@ pub(super) fn table_of(dataset: &UploadDataset) -> String {
         Some(table) => table.quoted(),
         None => table(dataset.name.as_str()),
     }
+}
+
+/// Makes other writers of a table of the user wait until the end of the transaction.
+pub(super) async fn lock_table_of_user(
+    connection: &mut PgConnection,
+    table: &TableName,
+) -> sqlx::Result<()> {
+    run(connection, &ddl::lock_table_of_user(table)).await
 }
 
 /// Whether the dataset's table exists and has rows.

@@ -31,10 +31,9 @@ use super::datasets::catalog::{self, CatalogTable};
 use super::previous_rows::EXACT_TEXTS;
 use super::table_rows::is_changed_by_hand;
 use super::uploads::find;
-use super::{PostgresStore, datasets, lock_status, try_lock_rows};
+use super::{PostgresStore, datasets, has_code, lock_status, try_lock_rows};
 use crate::error::PortResult;
 use crate::store::Completed;
-use crate::store::rules::written_columns;
 use crate::store::sql;
 use crate::upload::{Merge, Upload, UploadDataset, UploadKey};
 
@@ -108,10 +107,11 @@ async fn merge(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<Co
         true => sql::invalid(error),
         false => error,
     })?;
+    let written = merger.written();
     let rejects = merger.into_rejects();
     match completed {
         Completed::Yes => {
-            outcomes::record(&mut transaction, &staged, &rejects).await?;
+            outcomes::record(&mut transaction, &staged, written, &rejects).await?;
             transaction.commit().await?;
         }
         Completed::No => transaction.rollback().await?,
@@ -167,29 +167,23 @@ async fn user_table(
         return Ok(None);
     }
     let definition = datasets::definition_of(connection, dataset).await?;
-    let written = written_columns(dataset);
-    let names: Vec<&str> = written
-        .iter()
-        .map(|(_, column)| column.name.as_str())
-        .collect();
-    let read = catalog::read(connection, &definition, &names).await?;
+    let written = dataset.written_names();
+    let read = catalog::read(connection, &definition, &written).await?;
     read.map_err(sql::invalid)
 }
 
 /// Whether the server has cancelled a statement, as it does after `statement_timeout`.
 fn is_cancelled(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code == "57014")
+    has_code(error, &["57014"])
 }
 
 /// Whether the table or a column is missing or has a type that does not fit, because somebody has
 /// changed it by hand. No later attempt would succeed.
 fn is_refused_by_table(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
     // In order: a value of another type, an operator that does not exist, a column with another
     // collation, a generated column, a relation of another kind.
-    let codes = ["42804", "42883", "42P22", "428C9", "42809"];
-    is_changed_by_hand(error) || code.is_some_and(|code| codes.contains(&code.as_ref()))
+    const REFUSING: [&str; 5] = ["42804", "42883", "42P22", "428C9", "42809"];
+    is_changed_by_hand(error) || has_code(error, &REFUSING)
 }
 
 /// Whether an error that came while rows were written into a table of the user comes again with
@@ -199,6 +193,5 @@ fn is_lasting(error: &sqlx::Error) -> bool {
     // intervention, system error. The rest of class 55 lasts, such as an UPDATE of a published
     // table that has no replica identity.
     const PASSING: [&str; 7] = ["08", "25", "40", "53", "55P03", "57", "58"];
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| !PASSING.iter().any(|class| code.starts_with(class)))
+    error.as_database_error().is_some() && !has_code(error, &PASSING)
 }

@@ -187,6 +187,12 @@ fn row_lock_key(id: UploadId) -> (i32, i32) {
     ((key >> 32) as i32, key as i32)
 }
 
+/// Whether the error has one of these SQLSTATEs, or one of these classes.
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| codes.iter().any(|known| code.starts_with(known)))
+}
+
 /// Maps an error by its SQLSTATE. Errors that the data causes are *invalid*. Errors that may pass
 /// with time, a restart or more resources are *unavailable*. So is contention, since the same
 /// transaction can be run again. Errors that an operator can correct are *misconfigured*.

@@ -3,6 +3,7 @@
 
 use sqlx::{Executor, PgConnection};
 
+use super::has_code;
 use super::table_rows::fault::Fault;
 use crate::upload::UploadDataset;
 
@@ -71,12 +72,6 @@ pub(super) async fn settle_search<T>(
         }
         found => Ok(settle(connection, found, dataset).await?.ok()),
     }
-}
-
-/// Whether the error has one of these SQLSTATEs, or one of these classes.
-pub(super) fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| codes.iter().any(|known| code.starts_with(known)))
 }
 
 async fn run(connection: &mut PgConnection, statements: &'static str) -> sqlx::Result<()> {

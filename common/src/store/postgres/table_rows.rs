@@ -33,7 +33,7 @@ pub(super) use self::dirty::DirtyTables;
 use self::fault::Fault;
 use self::rows::TableRows;
 use super::copy::typed as copy;
-use super::{datasets, savepoint};
+use super::{datasets, has_code, savepoint};
 use crate::batch::Batch;
 use crate::store::sql;
 use crate::store::violations::Violation;
@@ -101,8 +101,7 @@ pub(super) fn check_columns(batch: &Batch, dataset: &UploadDataset) -> sqlx::Res
 /// Elsewhere such an error is *misconfigured*, and a worker stores nothing until an operator
 /// repairs the fault. Here the batches of other uploads can still be stored.
 pub(super) fn is_changed_by_hand(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    matches!(code.as_deref(), Some("3F000" | "42P01" | "42703"))
+    has_code(error, &["3F000", "42P01", "42703"])
 }
 
 /// Writes rows into one table. Rows are given by their indexes in `rows`.

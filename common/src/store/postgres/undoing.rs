@@ -177,9 +177,7 @@ impl Undoing {
         if self.identity(connection, table).await?.is_none() {
             return Ok(None);
         }
-        for statement in datasets::lock_table_of_user(table) {
-            connection.execute(statement.as_str()).await?;
-        }
+        datasets::lock_table_of_user(connection, table).await?;
         // The table may have changed before it was locked.
         let identity = self.identity(connection, table).await?;
         Ok(identity.map(|identity| Statements::of_user(&table.quoted(), identity, &self.written)))

@@ -5,19 +5,14 @@ mod undoing;
 mod violations;
 
 use anyhow::{Context, Result, ensure};
-use carga_common::archive::ArchiveCompression;
-use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
 use carga_common::dataset::{Definition, Mode};
 use carga_common::error::ErrorKind;
-use carga_common::sha256::Sha256;
-use carga_common::store::{
-    ArchivedBatch, BatchStore, Completed, CompletionStore, DatasetStore, NewUpload, PostgresStore,
-    Seal, StoreOutcome, UploadStore,
-};
+use carga_common::store::{Completed, CompletionStore, DatasetStore, PostgresStore, UploadStore};
 use carga_common::upload::{Merge, RejectLimit, Upload, UploadDataset, UploadId, UploadKey};
 use carga_testkit::Scope;
 
-use super::{connect, new_upload};
+use super::connect;
+use super::staging::{self, RowCells};
 
 const DEFINITION: &[u8] = br#"{ "key": ["sku"], "columns": [
     { "name": "sku", "type": "text" },
@@ -64,7 +59,7 @@ async fn stage(store: &PostgresStore, mode: Mode, rows: &[Cells]) -> Result<Uplo
     send(store, Some(Merge { mode, key }), rows).await
 }
 
-/// Creates an upload, stores its rows in batches of 70, and seals it.
+/// Stages the rows of an upload.
 async fn send(store: &PostgresStore, merge: Option<Merge>, rows: &[Cells]) -> Result<UploadKey> {
     let columns = Definition::from_json(DEFINITION)?.typed_columns();
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
@@ -78,61 +73,11 @@ async fn send(store: &PostgresStore, merge: Option<Merge>, rows: &[Cells]) -> Re
         merge,
         table: None,
     };
-    let upload = NewUpload {
-        columns: names.clone(),
-        dataset: Some(dataset),
-        ..new_upload()
-    };
-    let key = store.create(&upload).await?.key();
-    let group = batches(key.id, &names, rows)?;
-    for outcome in store.store(&group).await? {
-        ensure!(
-            outcome == StoreOutcome::Stored { rejected: 0 },
-            "{outcome:?}"
-        );
-    }
-    let seal = Seal {
-        rows: rows.len() as u64,
-        rejected: 0,
-        blank_lines: 0,
-        batches: group.len() as u32,
-        bytes: 1,
-        sha256: Sha256::from([7; 32]),
-        duplicate_of: None,
-        dialect: None,
-    };
-    ensure!(store.seal(key, &seal).await?, "the upload is not sealed");
-    Ok(key)
-}
-
-fn batches(id: UploadId, columns: &[String], rows: &[Cells]) -> Result<Vec<ArchivedBatch>> {
-    let limits = BatchLimits {
-        rows: 70,
-        bytes: 4 << 20,
-    };
-    let mut encoder = BatchEncoder::typed(UploadKey::first(id), columns, "00-trace", limits);
-    let mut encoded = Vec::new();
-    for (number, cells) in (1..).zip(rows) {
-        let origin = RowOrigin {
-            line: number + 1,
-            offset: number * 100,
-            changed: std::iter::empty(),
-        };
-        let cells = cells.iter().map(Option::as_deref);
-        encoded.extend(encoder.push_typed(number, cells, origin)?);
-    }
-    encoded.extend(encoder.finish().0);
-    let mut batches = Vec::new();
-    for message in encoded {
-        batches.push(ArchivedBatch {
-            batch: Batch::decode(message.body)?,
-            archive_compression: ArchiveCompression::None,
-            archive_bytes: 1,
-            archive_crc32: 1,
-            object_bytes: 1,
-        });
-    }
-    Ok(batches)
+    let rows = rows
+        .iter()
+        .map(|row| row.iter().map(Option::as_deref).collect());
+    let rows: Vec<RowCells<'_>> = rows.collect();
+    staging::stage(store, names, dataset, &rows).await
 }
 
 /// Merges rows in this mode. Returns the upload.

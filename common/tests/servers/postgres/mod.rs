@@ -4,6 +4,7 @@ mod errors;
 mod fence;
 mod merging;
 mod sessions;
+mod staging;
 mod user_tables;
 mod violations;
 mod written_rows;

@@ -12,20 +12,17 @@ mod permissions;
 mod values;
 
 use anyhow::{Context, Result, ensure};
-use carga_common::archive::ArchiveCompression;
-use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
 use carga_common::dataset::{DatasetName, Definition, Mode, TableFault};
 use carga_common::rejects::RejectedRow;
-use carga_common::sha256::Sha256;
 use carga_common::store::{
-    ArchivedBatch, BatchStore, Completed, CompletionStore, DatasetStore, NewUpload, PostgresStore,
-    PutOutcome, RejectStore, Seal, StoreOutcome, UploadStore,
+    Completed, CompletionStore, DatasetStore, PostgresStore, PutOutcome, RejectStore, UploadStore,
 };
 use carga_common::upload::{Merge, RejectLimit, Upload, UploadDataset, UploadId, UploadKey};
 use carga_testkit::Scope;
 use serde_json::{Value, json};
 
-use super::{connect, new_upload};
+use super::connect;
+use super::staging::{self, RowCells};
 
 /// The cells of a row, or NULL.
 type Cells = Vec<Option<String>>;
@@ -88,36 +85,21 @@ impl File {
         self.columns.iter().position(|column| *column == name)
     }
 
-    /// The batches of an upload, each with 70 rows.
-    fn batches(&self, id: UploadId, dataset: &UploadDataset) -> Result<Vec<ArchivedBatch>> {
-        let limits = BatchLimits {
-            rows: 70,
-            bytes: 4 << 20,
-        };
-        let names = dataset.columns.iter().map(|column| column.name.clone());
-        let names: Vec<String> = names.collect();
-        let mut encoder = BatchEncoder::typed(UploadKey::first(id), &names, "00-trace", limits);
-        let mut encoded = Vec::new();
-        for (number, row) in (1..).zip(&self.rows) {
-            let origin = RowOrigin {
-                line: number + 1,
-                offset: number * 100,
-                changed: std::iter::empty(),
-            };
-            let cells = names.iter().map(|name| row[self.place(name)?].as_deref());
-            encoded.extend(encoder.push_typed(number, cells, origin)?);
-        }
-        encoded.extend(encoder.finish().0);
-        let batches = encoded.into_iter().map(|message| {
-            Ok(ArchivedBatch {
-                batch: Batch::decode(message.body)?,
-                archive_bytes: 1,
-                archive_crc32: 1,
-                archive_compression: ArchiveCompression::None,
-                object_bytes: 1,
-            })
-        });
-        batches.collect()
+    /// The rows in the order of the dataset's columns.
+    fn rows(&self, dataset: &UploadDataset) -> Vec<RowCells<'_>> {
+        let places = dataset
+            .columns
+            .iter()
+            .map(|column| self.place(&column.name));
+        let places: Vec<Option<usize>> = places.collect();
+        let rows = self.rows.iter();
+        rows.map(|row| {
+            places
+                .iter()
+                .map(|place| row[(*place)?].as_deref())
+                .collect()
+        })
+        .collect()
     }
 }
 
@@ -172,33 +154,12 @@ impl Shop {
         Ok(self.store.check_table(definition, &names).await?.err())
     }
 
-    /// Creates an upload, stores its rows, and seals it.
+    /// Stages the rows of an upload.
     async fn stage(&self, definition: &Definition, mode: Mode, file: &File) -> Result<UploadKey> {
         let dataset = file.dataset(definition, mode)?;
         let columns = file.columns.iter().map(|name| (*name).to_owned());
-        let upload = NewUpload {
-            columns: columns.collect(),
-            dataset: Some(dataset.clone()),
-            ..new_upload()
-        };
-        let key = self.store.create(&upload).await?.key();
-        let group = file.batches(key.id, &dataset)?;
-        for outcome in self.store.store(&group).await? {
-            let stored = StoreOutcome::Stored { rejected: 0 };
-            ensure!(outcome == stored, "{outcome:?}");
-        }
-        let seal = Seal {
-            rows: file.rows.len() as u64,
-            rejected: 0,
-            blank_lines: 0,
-            batches: group.len() as u32,
-            bytes: 1,
-            sha256: Sha256::from([7; 32]),
-            duplicate_of: None,
-            dialect: None,
-        };
-        ensure!(self.store.seal(key, &seal).await?, "it is not sealed");
-        Ok(key)
+        let rows = file.rows(&dataset);
+        staging::stage(&self.store, columns.collect(), dataset, &rows).await
     }
 
     /// Completes an upload. Returns the upload.

@@ -7,13 +7,9 @@ mod older_version;
 mod refusing;
 
 use anyhow::{Context, Result, ensure};
-use carga_common::archive::ArchiveCompression;
-use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
 use carga_common::dataset::{Definition, Mode};
-use carga_common::sha256::Sha256;
 use carga_common::store::{
-    ArchivedBatch, BatchStore, Completed, CompletionStore, DatasetStore, NewUpload, PostgresStore,
-    PutOutcome, Seal, StoreOutcome, UploadStore,
+    Completed, CompletionStore, DatasetStore, PostgresStore, PutOutcome, UploadStore,
 };
 use carga_common::upload::{
     Merge, RejectLimit, UndoneRows, Upload, UploadDataset, UploadId, UploadKey,
@@ -21,7 +17,8 @@ use carga_common::upload::{
 use carga_testkit::Scope;
 use serde_json::{Value, json};
 
-use super::{connect, new_upload};
+use super::connect;
+use super::staging::{self, RowCells};
 
 /// The cells of a row, or NULL.
 type Cells = Vec<Option<String>>;
@@ -61,7 +58,7 @@ impl Shop {
         Self::open(SIMPLE, &SIMPLE_COLUMNS, &["sku"]).await
     }
 
-    /// Creates an upload, stores its rows in batches of 70, and seals it.
+    /// Stages the rows of an upload.
     async fn stage(&self, mode: Mode, rows: &[Cells]) -> Result<UploadKey> {
         let columns = self.definition.typed_columns();
         let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
@@ -78,29 +75,11 @@ impl Shop {
             }),
             table: self.definition.table.clone(),
         };
-        let upload = NewUpload {
-            columns: names.clone(),
-            dataset: Some(dataset),
-            ..new_upload()
-        };
-        let key = self.store.create(&upload).await?.key();
-        let group = batches(key.id, &names, rows)?;
-        for outcome in self.store.store(&group).await? {
-            let stored = StoreOutcome::Stored { rejected: 0 };
-            ensure!(outcome == stored, "{outcome:?}");
-        }
-        let seal = Seal {
-            rows: rows.len() as u64,
-            rejected: 0,
-            blank_lines: 0,
-            batches: group.len() as u32,
-            bytes: 1,
-            sha256: Sha256::from([7; 32]),
-            duplicate_of: None,
-            dialect: None,
-        };
-        ensure!(self.store.seal(key, &seal).await?, "it is not sealed");
-        Ok(key)
+        let rows = rows
+            .iter()
+            .map(|row| row.iter().map(Option::as_deref).collect());
+        let rows: Vec<RowCells<'_>> = rows.collect();
+        staging::stage(&self.store, names, dataset, &rows).await
     }
 
     /// Merges rows, and checks how many are inserted, updated and duplicate.
@@ -183,35 +162,6 @@ fn rows<const N: usize>(rows: &[[&str; N]]) -> Vec<Cells> {
     let rows = rows.iter();
     rows.map(|cells| cells.iter().map(|cell| Some((*cell).to_owned())).collect())
         .collect()
-}
-
-fn batches(id: UploadId, columns: &[String], rows: &[Cells]) -> Result<Vec<ArchivedBatch>> {
-    let limits = BatchLimits {
-        rows: 70,
-        bytes: 4 << 20,
-    };
-    let mut encoder = BatchEncoder::typed(UploadKey::first(id), columns, "00-trace", limits);
-    let mut encoded = Vec::new();
-    for (number, cells) in (1..).zip(rows) {
-        let origin = RowOrigin {
-            line: number + 1,
-            offset: number * 100,
-            changed: std::iter::empty(),
-        };
-        let cells = cells.iter().map(Option::as_deref);
-        encoded.extend(encoder.push_typed(number, cells, origin)?);
-    }
-    encoded.extend(encoder.finish().0);
-    let archived = encoded.into_iter().map(|message| {
-        Ok(ArchivedBatch {
-            batch: Batch::decode(message.body)?,
-            archive_bytes: 1,
-            archive_crc32: 1,
-            archive_compression: ArchiveCompression::None,
-            object_bytes: 1,
-        })
-    });
-    archived.collect()
 }
 
 /// A table with values whose texts depend on settings, and with columns that the dataset lacks.

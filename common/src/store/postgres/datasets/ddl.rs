@@ -24,14 +24,15 @@ pub(in crate::store::postgres) fn lock_against_writers(table: &str) -> String {
     format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
 }
 
-/// Makes other writers of a table of the user wait until the end of the transaction. Fails if the
-/// table is not free within 2 s, because every later writer of the application queues behind Carga.
+/// The statements that make other writers of a table of the user wait until the end of the
+/// transaction. They fail if the table is not free within 2 s, because every later writer of the
+/// application queues behind Carga.
 ///
 /// The limit for each later lock is below `deadlock_timeout` (1 s): a transaction of the
 /// application may have locked a row, and wait for the table now. The server looks for such a
 /// deadlock after 1 s, and would end that transaction. Before this, the statement of Carga gives
 /// up.
-pub(in crate::store::postgres) fn lock_table_of_user(table: &TableName) -> [String; 3] {
+pub(super) fn lock_table_of_user(table: &TableName) -> [String; 3] {
     [
         "SET LOCAL lock_timeout = '2s'".to_owned(),
         lock_against_writers(&table.quoted()),

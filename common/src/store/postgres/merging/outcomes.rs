@@ -6,11 +6,11 @@ use sqlx::{Connection, PgConnection, Postgres};
 use super::Staged;
 use super::rejects::Rejects;
 use crate::store::postgres::rows::READ_BY_INDEX;
-use crate::store::postgres::written_rows::{RowIdentity, WrittenColumns};
+use crate::store::postgres::written_rows::WrittenColumns;
 use crate::store::postgres::{lock_status, rejects};
 use crate::store::sql::{self, count};
 use crate::store::violations::{StagedRow, rejected_staged_row};
-use crate::upload::{UploadDataset, UploadKey};
+use crate::upload::UploadKey;
 
 /// How many rejected rows are read and kept at a time.
 const PAGE_ROWS: usize = 256;
@@ -59,10 +59,12 @@ const ROWS: &str = "SELECT row_number, fields FROM landing
     WHERE upload = $1 AND row_number BETWEEN $2 AND $3 AND row_number = ANY ($4)
     ORDER BY row_number";
 
-/// Ends an upload whose rows are merged, in the transaction of the merge.
+/// Ends an upload whose rows are merged, in the transaction of the merge. `written` has the columns
+/// by which an undo finds the rows in a table of the user. Carga's own tables need none.
 pub(super) async fn record(
     connection: &mut PgConnection,
     staged: &Staged,
+    written: Option<WrittenColumns>,
     rejects: &Rejects,
 ) -> sqlx::Result<()> {
     sqlx::query(READ_BY_INDEX).execute(&mut *connection).await?;
@@ -70,7 +72,7 @@ pub(super) async fn record(
     let key = staged.upload.key();
     update(connection, COUNT_IN_LEDGER, key).await?;
     update(connection, CLEAR_TABLES, key).await?;
-    if !end(connection, staged).await? {
+    if !end(connection, key, written).await? {
         return Err(sqlx::Error::Decode("the merge has left rows".into()));
     }
     sqlx::query("DELETE FROM landing WHERE upload = $1")
@@ -81,9 +83,11 @@ pub(super) async fn record(
 }
 
 /// Ends the upload. Returns false if rows are left.
-async fn end(connection: &mut PgConnection, staged: &Staged) -> sqlx::Result<bool> {
-    let key = staged.upload.key();
-    let written = written_columns(connection, &staged.dataset).await?;
+async fn end(
+    connection: &mut PgConnection,
+    key: UploadKey,
+    written: Option<WrittenColumns>,
+) -> sqlx::Result<bool> {
     let written = written.map(|written| (written.names, written.primary_key));
     let (names, primary_key) = written.unzip();
     let ended = sqlx::query::<Postgres>(END)
@@ -95,20 +99,6 @@ async fn end(connection: &mut PgConnection, staged: &Staged) -> sqlx::Result<boo
         .execute(connection)
         .await?;
     Ok(ended.rows_affected() > 0)
-}
-
-/// The columns by which an undo finds the written rows. Carga's own tables need none.
-async fn written_columns(
-    connection: &mut PgConnection,
-    dataset: &UploadDataset,
-) -> sqlx::Result<Option<WrittenColumns>> {
-    let Some(table) = &dataset.table else {
-        return Ok(None);
-    };
-    // The table is locked, so these are the columns with which the rows were written.
-    let identity = RowIdentity::read(connection, table).await?;
-    let written = identity.map(|identity| identity.written());
-    Ok(Some(written.unwrap_or_default()))
 }
 
 /// Keeps the rejected rows of a merge that was taken back, unless the upload has ended meanwhile.

@@ -19,7 +19,6 @@ use crate::dataset::{TypedColumn, quote_identifier};
 use crate::store::postgres::datasets;
 use crate::store::postgres::previous_rows::TableColumns;
 use crate::store::postgres::table_rows::constraints::{STAGED, all};
-use crate::store::rules::written_columns;
 
 /// The temporary table. It is named `m` in statements.
 pub(super) const MERGED: &str = "pg_temp.carga_merge";
@@ -68,7 +67,7 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn new(staged: &Staged) -> Self {
-        let written = written_columns(&staged.dataset);
+        let written = staged.dataset.written_columns();
         let column = |(index, column): &(usize, &TypedColumn)| match &staged.table {
             None => Column::own(*index, column),
             Some(table) => Column::of_user(*index, column, table),

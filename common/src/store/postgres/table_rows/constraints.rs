@@ -11,7 +11,6 @@ use super::fault::Fault;
 use crate::dataset::{TypedColumn, quote_identifier};
 use crate::store::postgres::datasets::{sql_type, table_of};
 use crate::store::postgres::savepoint;
-use crate::store::rules::written_columns;
 use crate::upload::UploadDataset;
 
 /// The name of a staged row's table in conditions.
@@ -309,6 +308,5 @@ fn staged(column: &str) -> String {
 /// Whether staged rows have a column of the table. A table of the user may have other columns,
 /// whose names are those of Carga's columns in staged rows.
 fn is_staged(dataset: &UploadDataset, column: &str) -> bool {
-    let written = written_columns(dataset);
-    dataset.table.is_none() || written.iter().any(|(_, known)| known.name == column)
+    dataset.table.is_none() || dataset.written_names().contains(&column)
 }

@@ -17,7 +17,7 @@ use super::fault::{Fault, PROGRAM_LIMIT, check_taken};
 use super::{TableWriter, copy};
 use crate::dataset::quote_identifier;
 use crate::store::postgres::datasets::{self, sql_type};
-use crate::store::postgres::savepoint::{self, has_code};
+use crate::store::postgres::{has_code, savepoint};
 use crate::store::sql::count;
 use crate::store::violations::Violation;
 use crate::upload::UploadDataset;

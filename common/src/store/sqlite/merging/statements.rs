@@ -7,7 +7,6 @@
 //! and a dataset may have more columns than that.
 
 use crate::dataset::{Mode, TypedColumn, quote_identifier};
-use crate::store::rules::written_columns;
 use crate::store::sqlite::{previous_rows, typed_tables};
 use crate::typed::sqlite_value;
 use crate::upload::{Merge, UploadDataset};
@@ -51,7 +50,7 @@ impl<'a> Statements<'a> {
             dataset,
             mode: merge.mode,
             key: key.collect(),
-            written: written_columns(dataset),
+            written: dataset.written_columns(),
             table: typed_tables::table(&dataset.name),
         }
     }

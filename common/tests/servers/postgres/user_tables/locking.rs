@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use carga_common::dataset::Mode;
 use carga_common::error::ErrorKind;
 use carga_common::store::{Completed, CompletionStore};
+use carga_common::upload::UploadKey;
 
 use super::{File, Shop, definition};
 
@@ -16,6 +17,18 @@ const COLUMNS: [(&str, &str); 2] = [("sku", "text"), ("price", "numeric")];
 
 fn file() -> File {
     File::new(["sku", "price"], &[["a", "2.25"], ["b", "2.5"]])
+}
+
+/// Checks that a merge gives up soon, because an application holds a lock. Returns how long it has
+/// waited.
+async fn expect_given_up(shop: &Shop, key: UploadKey) -> Result<Duration> {
+    let started = Instant::now();
+    let completed = shop.store.complete(key).await;
+    let waited = started.elapsed();
+    let error = completed.err().context("the rows are merged")?;
+    ensure!(error.kind() == ErrorKind::Unavailable, "{error:?}");
+    ensure!(waited < Duration::from_secs(20), "{waited:?}");
+    Ok(waited)
 }
 
 /// Other writers of the table queue behind a merge that waits, so it gives up soon.
@@ -30,13 +43,8 @@ async fn a_merge_waits_briefly_for_a_table_that_an_application_has_locked() -> R
     sqlx::query("UPDATE shop.prices SET note = 'mine' WHERE sku = 'a'")
         .execute(&mut *application)
         .await?;
-    let started = Instant::now();
-    let completed = shop.store.complete(key).await;
-    let waited = started.elapsed();
-    let error = completed.err().context("the rows are merged")?;
-    ensure!(error.kind() == ErrorKind::Unavailable, "{error:?}");
+    let waited = expect_given_up(&shop, key).await?;
     ensure!(waited > Duration::from_secs(1), "{waited:?}");
-    ensure!(waited < Duration::from_secs(20), "{waited:?}");
     application.commit().await?;
     let upload = shop.complete(key).await?;
     ensure!((upload.rows_inserted, upload.rows_updated) == (Some(1), Some(1)));
@@ -58,12 +66,7 @@ async fn a_merge_waits_briefly_for_a_row_that_an_application_has_locked() -> Res
     sqlx::query("SELECT FROM shop.prices WHERE sku = 'a' FOR UPDATE")
         .execute(&mut *application)
         .await?;
-    let started = Instant::now();
-    let completed = shop.store.complete(key).await;
-    let waited = started.elapsed();
-    let error = completed.err().context("the rows are merged")?;
-    ensure!(error.kind() == ErrorKind::Unavailable, "{error:?}");
-    ensure!(waited < Duration::from_secs(20), "{waited:?}");
+    expect_given_up(&shop, key).await?;
     sqlx::query("UPDATE shop.prices SET note = 'mine' WHERE sku = 'a'")
         .execute(&mut *application)
         .await?;

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use carga_common::dataset::Mode;
 use carga_common::error::ErrorKind;
 use carga_common::store::UploadStore;
+use carga_common::upload::Upload;
 
 use super::{Shop, rows};
 
@@ -30,6 +31,20 @@ async fn rows_that_a_constraint_holds_are_errored_in_an_undo() -> Result<()> {
     shop.close().await
 }
 
+/// Checks that an undo gives up soon, because an application holds a lock.
+async fn expect_given_up(shop: &Shop, upload: &Upload) -> Result<()> {
+    let started = Instant::now();
+    let refused = shop.store.undo(upload.key()).await;
+    ensure!(
+        refused
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::Unavailable),
+        "{refused:?}"
+    );
+    ensure!(started.elapsed() < Duration::from_secs(20));
+    Ok(())
+}
+
 /// The other writers of the table would wait behind it.
 #[tokio::test]
 async fn an_undo_does_not_wait_long_for_the_transaction_of_an_application() -> Result<()> {
@@ -40,15 +55,7 @@ async fn an_undo_does_not_wait_long_for_the_transaction_of_an_application() -> R
     sqlx::query("INSERT INTO shop.prices VALUES ('b', 2)")
         .execute(&mut *application)
         .await?;
-    let started = Instant::now();
-    let refused = shop.store.undo(upload.key()).await;
-    ensure!(
-        refused
-            .as_ref()
-            .is_err_and(|error| error.kind() == ErrorKind::Unavailable),
-        "{refused:?}"
-    );
-    ensure!(started.elapsed() < Duration::from_secs(20));
+    expect_given_up(&shop, &upload).await?;
     application.commit().await?;
     shop.undo(&upload, [1, 0, 0]).await?;
     ensure!(shop.rows("sku").await? == ["(b,2,)"]);
@@ -66,15 +73,7 @@ async fn an_undo_does_not_wait_long_for_a_row_that_an_application_has_locked() -
     sqlx::query("SELECT FROM shop.prices WHERE sku = 'a' FOR UPDATE")
         .execute(&mut *application)
         .await?;
-    let started = Instant::now();
-    let refused = shop.store.undo(upload.key()).await;
-    ensure!(
-        refused
-            .as_ref()
-            .is_err_and(|error| error.kind() == ErrorKind::Unavailable),
-        "{refused:?}"
-    );
-    ensure!(started.elapsed() < Duration::from_secs(20));
+    expect_given_up(&shop, &upload).await?;
     sqlx::query("UPDATE shop.prices SET note = 'mine' WHERE sku = 'a'")
         .execute(&mut *application)
         .await?;

@@ -115,27 +115,15 @@ async fn relation(
         .bind(OWN_TABLES)
         .fetch_optional(connection)
         .await?;
-    let relation = |found| {
-        let (
-            id,
-            kind,
-            is_temporary,
-            is_own,
-            has_policies,
-            has_rules,
-            has_foreign_parts,
-            has_children,
-        ) = found;
-        Relation {
-            id,
-            kind,
-            is_temporary,
-            is_own,
-            has_policies,
-            has_rules,
-            has_foreign_parts,
-            has_children,
-        }
+    let relation = |found: Found| Relation {
+        id: found.0,
+        kind: found.1,
+        is_temporary: found.2,
+        is_own: found.3,
+        has_policies: found.4,
+        has_rules: found.5,
+        has_foreign_parts: found.6,
+        has_children: found.7,
     };
     Ok(found.map(relation))
 }

@@ -16,9 +16,7 @@ impl Merger<'_> {
             let is_ignore = self.staged.merge.mode == Mode::Ignore;
             return Ok(!is_ignore || !self.has_leaving(connection).await?);
         };
-        for statement in datasets::lock_table_of_user(table) {
-            run(connection, &statement).await?;
-        }
+        datasets::lock_table_of_user(connection, table).await?;
         // The statements were made for the table as it was then. The lock keeps it as it is now.
         let found = user_table(connection, &self.staged.dataset).await?;
         Ok(found.as_ref() == Some(known))

@@ -10,7 +10,7 @@ use crate::store::postgres::datasets;
 use crate::store::postgres::merging::{Staged, statements};
 use crate::store::postgres::previous_rows::TableColumns;
 use crate::store::postgres::table_rows::fault::check_taken;
-use crate::store::postgres::written_rows::RowIdentity;
+use crate::store::postgres::written_rows::{RowIdentity, WrittenColumns};
 
 /// What a merge keeps of the rows that it writes.
 #[derive(Debug, Default)]
@@ -43,6 +43,16 @@ impl Kept {
 }
 
 impl Merger<'_> {
+    /// The columns by which an undo finds the written rows. `None` for a table of Carga, and no
+    /// columns for a table of the user without a primary key.
+    pub(in crate::store::postgres::merging) fn written(&self) -> Option<WrittenColumns> {
+        self.staged.table.as_ref()?;
+        Some(match &self.kept {
+            Kept::Written(identity) => identity.written(),
+            Kept::Nothing | Kept::Replaced(_) => WrittenColumns::default(),
+        })
+    }
+
     /// Stores the rows of a range that are left, and marks them.
     pub(super) async fn apply(
         &self,
