@@ -12,10 +12,13 @@ use carga_intake::options::Options;
 use carga_intake::pieces::{Pace, incomplete, pieces};
 use carga_intake::refusal::Refusal;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::form::{BodyFormat, Form};
 use crate::state::ApiState;
+
+/// How much larger than its file a form may be. Boundaries and part headers need far less.
+const FORM_OVERHEAD_BYTES: u64 = 64 << 10;
 
 /// A request whose body has not been read.
 #[derive(Debug)]
@@ -102,22 +105,44 @@ pub(crate) struct FileBody {
     pub(crate) pieces: BoxStream<'static, Result<Bytes, Refusal>>,
     /// The form that has the file; `None` if the file is the whole body.
     form: Option<Form>,
-    /// Held while the file is read.
+    /// Held until the request is answered.
     _slot: UploadSlot,
 }
 
 impl FileBody {
-    /// Takes a slot, and reads the options up to the file.
+    /// Opens a file that will be read to its end. A request is refused at once if it declares a
+    /// body that is too large.
     pub(crate) async fn open(
+        state: &ApiState,
+        query: &[(String, String)],
+        request: Request,
+    ) -> Result<Self, Refusal> {
+        let limit = state.settings().max_upload_bytes;
+        Self::open_within(limit, state, query, request).await
+    }
+
+    /// Opens a file of which only the beginning will be read, so its size does not matter.
+    pub(crate) async fn open_beginning(
+        state: &ApiState,
+        query: &[(String, String)],
+        request: Request,
+    ) -> Result<Self, Refusal> {
+        Self::open_within(u64::MAX, state, query, request).await
+    }
+
+    /// Takes a slot, and reads the options up to the file.
+    async fn open_within(
+        limit: u64,
         state: &ApiState,
         query: &[(String, String)],
         request: Request,
     ) -> Result<Self, Refusal> {
         let mut options = Options::unchecked(query)?;
         state.refuse_when_stopping()?;
-        let slot = state.upload_slot().await?;
         let (parts, body) = request.into_parts();
         let body_format = BodyFormat::of(&parts.headers, &mut options)?;
+        check_length(content_length(&parts.headers), body_format, limit)?;
+        let slot = state.upload_slot().await?;
         let body = body_pieces(&state.intake, body);
         let (pieces, form) = match body_format {
             BodyFormat::Raw => (body.boxed(), None),
@@ -136,12 +161,40 @@ impl FileBody {
     }
 
     /// Checks that the request ends with the file.
-    pub(crate) async fn end(self) -> Result<(), Refusal> {
+    pub(crate) async fn end(&mut self) -> Result<(), Refusal> {
         // The rest of a form can be read once the part of the file is dropped.
-        drop(self.pieces);
-        match self.form {
-            Some(mut form) => form.end().await,
+        self.pieces = stream::empty().boxed();
+        match &mut self.form {
+            Some(form) => form.end().await,
             None => Ok(()),
         }
+    }
+}
+
+/// The length of the body, if the request declares it.
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Refuses a body whose file must be larger than the limit.
+pub(crate) fn check_length(
+    length: Option<u64>,
+    body_format: BodyFormat,
+    limit: u64,
+) -> Result<(), Refusal> {
+    let overhead = match body_format {
+        BodyFormat::Form => FORM_OVERHEAD_BYTES,
+        BodyFormat::Raw => 0,
+    };
+    match length {
+        Some(length) if length > limit.saturating_add(overhead) => {
+            Err(Refusal::upload_too_large(limit, length - overhead))
+        }
+        _ => Ok(()),
     }
 }

@@ -9,13 +9,16 @@ use axum::routing::{MethodRouter, get, post};
 use crate::drain_body;
 use crate::origin;
 use crate::request_id;
-use crate::routes::{self, datasets, exports, health, preview, read, reverse, send, suggest};
+use crate::routes::{
+    self, datasets, exports, health, preview, read, reverse, send, suggest, validate,
+};
 use crate::state::ApiState;
 
 pub(crate) fn router(state: ApiState) -> Router {
     Router::new()
         .route("/uploads", get(read::list).post(send::post))
         .route("/uploads/preview", post(preview::post))
+        .route("/uploads/validate", post(validate::post))
         .route("/uploads/{id}", get(read::one).put(send::put))
         .route("/uploads/{id}/rows", get(exports::rows))
         .route("/uploads/{id}/rejected", get(exports::rejected))

@@ -9,7 +9,7 @@ use carga_intake::csv::export::Format;
 use carga_intake::options::{OF_DATASETS, OPTIONS, OptionSpec, Options, REPEATABLE};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::output::printable;
 
@@ -47,7 +47,7 @@ Exit codes:
   0  success
   1  failure; the reason is on standard error
   2  invalid command line
-  3  an import stored every row except those that it rejected";
+  3  import: some rows were rejected; validate: some rows would be rejected";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -80,6 +80,20 @@ pub(crate) enum Command {
         json: bool,
         #[command(flatten)]
         options: FileOptions<false>,
+    },
+    /// Check a whole file, and say what an import would store, change and reject
+    ///
+    /// Makes every check of an import and stores nothing. With `--dataset`, the rows are tried in
+    /// the table of the dataset, and the changes are rolled back.
+    Validate {
+        /// A CSV file, plain or compressed with gzip or zstd; `-` is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Output format
+        #[arg(long, value_enum, default_value_t)]
+        format: ReportFormat,
+        #[command(flatten)]
+        options: FileOptions<true>,
     },
     /// List the latest uploads, or show one in full
     Status {
@@ -176,6 +190,16 @@ pub(crate) enum DatasetCommand {
         /// The dataset's name
         name: DatasetName,
     },
+}
+
+/// How the outcome of a validation is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// Sentences and lists
+    #[default]
+    Text,
+    /// The answer of `POST /uploads/validate`
+    Json,
 }
 
 /// The options that were given, as pairs of name and value. [`carga_intake::options`] defines them
@@ -282,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_import_has_the_options_of_datasets_and_a_preview_does_not() {
+    fn an_import_and_a_validation_have_the_options_of_datasets_and_a_preview_does_not() {
         let accepts = |command: &str, flags: &[&str]| {
             let arguments = [&["carga", command][..], flags, &["a.csv"]].concat();
             Arguments::try_parse_from(arguments).is_ok()
@@ -293,6 +317,8 @@ mod tests {
         let merged = ["--dataset", "sales", "--mode", "ignore", "--atomic", "true"];
         assert!(accepts("import", &merged) && !accepts("preview", &merged));
         assert!(!accepts("import", &merged[2..]));
+        assert!(accepts("validate", &merged) && accepts("validate", &["--format", "json"]));
+        assert!(!accepts("validate", &["--format", "csv"]));
         assert!(!accepts("preview", &dataset) && !accepts("preview", &unknown));
         assert!(accepts("preview", &["--header", "true"]));
         let suggest = ["carga", "dataset", "suggest", "--header", "true", "a.csv"];

@@ -5,7 +5,7 @@ mod reject_failure;
 
 use std::time::{Duration, Instant};
 
-use self::reject_failure::reject_failure;
+pub use self::reject_failure::reject_failure;
 use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};

@@ -2,7 +2,8 @@
 //! dataset.
 
 use carga_common::dataset::Dataset;
-use carga_common::upload::{Renamed, UploadDataset};
+use carga_common::store::Store;
+use carga_common::upload::{Dialect, Renamed, UploadDataset};
 
 use crate::csv::CsvReader;
 use crate::matching::match_columns;
@@ -17,7 +18,46 @@ pub(crate) struct FileRows {
     pub(crate) converter: Option<Converter>,
 }
 
+/// The dataset that the options name, with the definition for the cells of this file. The dataset
+/// must exist, have a key if the mode needs one, and take the options for cells.
+pub(crate) async fn find_dataset(
+    store: &dyn Store,
+    options: &Options,
+) -> Result<Option<Dataset>, Refusal> {
+    let Some(name) = &options.dataset else {
+        return Ok(None);
+    };
+    let found = store.dataset(name).await?;
+    let dataset = found.ok_or_else(|| Refusal::no_such_dataset(name))?;
+    options.merge(name, &dataset.definition)?;
+    let definition = options.effective_definition(&dataset.definition)?;
+    Ok(Some(Dataset {
+        definition,
+        ..dataset
+    }))
+}
+
 impl FileRows {
+    /// Prepares the rows of a file as `new` does. If the dataset has a table of the user, the table
+    /// must take the columns that the file has.
+    pub(crate) async fn checked(
+        store: &dyn Store,
+        reader: CsvReader,
+        dialect: &Dialect,
+        dataset: Option<&Dataset>,
+        options: &Options,
+        kept: u64,
+    ) -> Result<(Self, Option<UploadDataset>), Refusal> {
+        let (rows, of_upload) = Self::new(reader, &dialect.renamed, dataset, options, kept)?;
+        let of_user = dataset.filter(|dataset| dataset.definition.table.is_some());
+        if let (Some(dataset), Some(of_upload)) = (of_user, &of_upload) {
+            let written = of_upload.written_names();
+            let checked = store.check_table(&dataset.definition, &written).await?;
+            checked.map_err(|fault| Refusal::unfit_table(&dataset.name, &fault))?;
+        }
+        Ok((rows, of_upload))
+    }
+
     /// Prepares the rows of a file. With a dataset, finds its columns in the header, and also
     /// returns the part of the upload's record that describes the dataset. Its definition must be
     /// that for the cells of this file (see [`Options::effective_definition`]). `kept` is the

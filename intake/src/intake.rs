@@ -19,15 +19,15 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::crowding::Crowding;
-use crate::csv::CsvReader;
 use crate::decompress::Decompressor;
-use crate::file_rows::FileRows;
+use crate::file_rows::{FileRows, find_dataset};
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
 use crate::refusal::Refusal;
 use crate::removals::Removals;
 use crate::source::FileSource;
+use crate::validation::Validator;
 
 /// How many merges run at the same time. Many uploads may end together, and their merges must leave
 /// database connections for new uploads.
@@ -56,6 +56,8 @@ pub struct Intake {
     pub(crate) removals: Removals,
     /// One permit per merge that runs at the same time.
     pub(crate) merges: Arc<Semaphore>,
+    /// Validates files that are not stored.
+    pub validator: Validator,
 }
 
 /// What is known of an upload before its file is read.
@@ -75,10 +77,13 @@ impl Intake {
     /// An intake. Its heartbeat does not run before [`Self::heartbeat`] is polled. Once `stopping`
     /// is cancelled, the sweeper does the removals of rows that have not begun.
     pub fn new(backends: Backends, settings: IntakeSettings, stopping: CancellationToken) -> Self {
+        let settings = Arc::new(settings);
+        let store = Arc::clone(&backends.store);
         Self {
             publish_budget: Arc::new(Semaphore::new(settings.publish_budget_bytes)),
             crowding: Crowding::new(settings.max_uploads),
-            settings: Arc::new(settings),
+            validator: Validator::new(Arc::clone(&settings), Some(store)),
+            settings,
             backends,
             tasks: TaskTracker::new(),
             abort_uploads: CancellationToken::new(),
@@ -128,15 +133,16 @@ impl Intake {
     ) -> Result<Upload, Refusal> {
         let settings = &self.settings;
         // Before the file is read, so that a wrong option costs the client no transfer.
-        let dataset = self.dataset(&incoming.options).await?;
+        let store = self.backends.store.as_ref();
+        let found = find_dataset(store, &incoming.options).await?;
         let source = FileSource::new(pieces, settings.max_upload_bytes);
         let mut file = Decompressor::open(source, settings.limits).await?;
         let limits = csv_limits(&settings.limits);
         let (reader, dialect) = open(&mut file, incoming.options.csv.clone(), limits).await?;
         let columns = reader.columns().to_vec();
-        let (rows, dataset) = self
-            .file_rows(reader, &dialect, dataset, &incoming.options)
-            .await?;
+        let (options, kept) = (&incoming.options, settings.limits.rejects);
+        let rows = FileRows::checked(store, reader, &dialect, found.as_ref(), options, kept);
+        let (rows, dataset) = rows.await?;
         let upload = self.create(&incoming, columns, dialect, dataset).await?;
 
         let active = self.active.register(upload.key());
@@ -161,41 +167,10 @@ impl Intake {
         }
     }
 
-    /// The dataset that the options name, with the definition for the cells of this file. The
-    /// dataset must exist, have a key if the mode needs one, and take the options for cells.
+    /// The dataset that the options name, with the definition for the cells of this file. It must
+    /// exist, have a key if the mode needs one, and take the options for cells.
     pub async fn dataset(&self, options: &Options) -> Result<Option<Dataset>, Refusal> {
-        let Some(name) = &options.dataset else {
-            return Ok(None);
-        };
-        let found = self.backends.store.dataset(name).await?;
-        let dataset = found.ok_or_else(|| Refusal::no_such_dataset(name))?;
-        options.merge(name, &dataset.definition)?;
-        let definition = options.effective_definition(&dataset.definition)?;
-        Ok(Some(Dataset {
-            definition,
-            ..dataset
-        }))
-    }
-
-    /// Prepares the rows of a file. If the dataset has a table of the user, the table must take the
-    /// columns that the file has.
-    async fn file_rows(
-        &self,
-        reader: CsvReader,
-        dialect: &Dialect,
-        dataset: Option<Dataset>,
-        options: &Options,
-    ) -> Result<(FileRows, Option<UploadDataset>), Refusal> {
-        let (dataset, kept) = (dataset.as_ref(), self.settings.limits.rejects);
-        let (rows, of_upload) = FileRows::new(reader, &dialect.renamed, dataset, options, kept)?;
-        let of_user = dataset.filter(|dataset| dataset.definition.table.is_some());
-        if let (Some(dataset), Some(of_upload)) = (of_user, &of_upload) {
-            let written = of_upload.written_names();
-            let store = self.backends.store.as_ref();
-            let checked = store.check_table(&dataset.definition, &written).await?;
-            checked.map_err(|fault| Refusal::unfit_table(&dataset.name, &fault))?;
-        }
-        Ok((rows, of_upload))
+        find_dataset(self.backends.store.as_ref(), options).await
     }
 
     async fn create(

@@ -3,18 +3,21 @@
 //! Read it in the order in which a file passes through. `pieces` reads the body on its own
 //! task, `source` counts and hashes the bytes as they were sent, and `decompress` decompresses
 //! gzip and zstd. `not_csv` recognises files of other formats by their first bytes. [`csv`]
-//! parses the bytes into rows, `rows` puts the rows into batches, and `publish` waits until the
-//! queue has confirmed each batch. `rejects` stores the records that are not rows. `ending` seals
-//! the upload or fails it, and `removals` removes the rows of a failed one. [`intake`] runs these
-//! steps in order, and `heartbeat` renews the upload's lease meanwhile.
+//! parses the bytes into rows, and `rows` puts the rows into batches. `publication` hands the
+//! batches to `publish`, which waits until the queue has confirmed each of them, and the records
+//! that are not rows to `rejects`, which stores them. `ending` seals the upload or fails it, and
+//! `removals` removes the rows of a failed one. [`intake`] runs these steps in order, and
+//! `heartbeat` renews the upload's lease meanwhile.
 //!
 //! If the upload has a dataset, `file_rows` prepares the conversion: [`matching`] finds the
 //! dataset's columns in the header, and [`typed`] converts the cells of each row to their types.
 //!
 //! [`options`] is the one table of what a client may say about its file. [`preview`] shows how
 //! a file would be read, with [`suggestions`] of options that would read it better, and [`suggest`]
-//! proposes a dataset for a file. A [`refusal`] says why a file is refused. This crate knows no
-//! HTTP: a refusal has a kind, and `carga-api` turns the kind into a status.
+//! proposes a dataset for a file. [`validation`] makes every check of an upload and stores nothing:
+//! it keeps the batches in a `spool` until the store tries them. A [`refusal`] says why a file is
+//! refused. This crate knows no HTTP: a refusal has a kind, and `carga-api` turns the kind into a
+//! status.
 
 pub mod crowding;
 pub mod csv;
@@ -31,12 +34,15 @@ pub mod options;
 pub mod pieces;
 mod policy;
 pub mod preview;
+mod publication;
 mod publish;
 pub mod refusal;
 mod rejects;
 mod removals;
 mod rows;
 mod source;
+mod spool;
 pub mod suggest;
 pub mod suggestions;
 pub mod typed;
+pub mod validation;

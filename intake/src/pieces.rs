@@ -145,7 +145,7 @@ fn crowded_out(pace: Pace) -> Refusal {
     Refusal::unprocessable("body_timeout", message)
 }
 
-fn interrupted() -> Refusal {
+pub(crate) fn interrupted() -> Refusal {
     let message = "the server stopped before the upload was complete; send the file again";
     Refusal::unavailable("interrupted", message)
 }

@@ -74,6 +74,14 @@ impl Refusal {
         Self::new(RefusalKind::Unprocessable, code, message)
     }
 
+    /// A file that is refused for the reason for which its upload would fail.
+    pub fn failing(failure: Failure) -> Self {
+        Self {
+            failure,
+            ..Self::unprocessable("", "")
+        }
+    }
+
     /// The current state forbids the request.
     pub fn conflict(code: &str, message: impl Into<String>) -> Self {
         Self::new(RefusalKind::Conflict, code, message)

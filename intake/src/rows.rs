@@ -1,99 +1,116 @@
-//! Reads the rows of a file into batches and rejected rows, and waits until every batch is
-//! confirmed. The rows of an upload with a dataset are converted first.
+//! Reads the rows of a file into batches and rejected rows. The rows for a dataset are converted
+//! first. An upload and a validation read a file with the same code.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use carga_common::batch::{BatchEncoder, RowOrigin};
+use carga_common::batch::{BatchEncoder, BatchLimits, EncodedBatch, RowOrigin};
 use carga_common::dataset::DatasetName;
-use carga_common::store::Seal;
-use carga_common::telemetry::TraceContext;
 use carga_common::typed::{RowTooWide, RowWidth};
-use carga_common::upload::{Dialect, Upload};
-use futures::Stream;
+use carga_common::upload::{Dialect, UploadDataset, UploadKey};
 
 use crate::csv::{CsvReader, Exceeded, Next, Position, Rejection, Warning};
-use crate::decompress::Decompressor;
 use crate::file_rows::FileRows;
-use crate::heartbeat::ActiveUpload;
-use crate::intake::Intake;
 use crate::open::FileBytes;
 use crate::policy::Policy;
-use crate::publish::PublishWindow;
 use crate::refusal::Refusal;
-use crate::rejects::Rejects;
 use crate::typed::{CellFault, Converter};
 
 /// The most warnings about rows of one file that are logged one by one.
 const MAX_LOGGED_WARNINGS: u64 = 20;
 
-impl Intake {
-    /// Reads a file to its end. When it returns, every batch is confirmed and every rejected
-    /// row is in the store.
-    pub(crate) async fn publish_rows<S>(
-        &self,
-        rows: FileRows,
-        mut file: Decompressor<S>,
-        upload: &Upload,
-        active: &ActiveUpload,
-        policy: Policy,
-        trace: &TraceContext,
-    ) -> Result<Seal, Refusal>
-    where
-        S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
-    {
-        let settings = self.settings.as_ref();
-        let FileRows { reader, converter } = rows;
-        let (key, limits) = (upload.key(), settings.batch);
-        let encoder = match &converter {
-            None => BatchEncoder::new(key, &upload.columns, trace.as_str(), limits),
-            Some(_) => BatchEncoder::typed(key, &upload.stored_columns(), trace.as_str(), limits),
-        };
-        let figures = Arc::clone(&active.figures);
-        let store = self.backends.store.as_ref();
-        let dataset = upload.dataset.as_ref().zip(store.max_row_bytes());
-        let width = dataset.and_then(|(dataset, limit)| RowWidth::new(&dataset.columns, limit));
-        let budget = Arc::clone(&self.publish_budget);
-        let mut rows = Rows {
-            reader,
-            converter,
-            width,
-            encoder,
-            window: PublishWindow::new(self.backends.queue.publisher(), budget, settings),
-            rejects: Rejects::new(store, upload, figures, policy, settings),
-            first_reject: None,
-            warnings: 0,
-        };
-        if let Err(refusal) = rows.read_all(&mut file).await {
-            rows.rejects.flush_last().await;
-            return Err(refusal);
-        }
-        let dataset = upload.dataset.as_ref().map(|dataset| &dataset.name);
-        rows.finish(policy, dataset, &mut file).await
-    }
+/// Takes the batches and the rejected rows of a file while it is read.
+pub(crate) trait Destination: Send {
+    /// Called after each record with the number of rows read so far, including rejected rows.
+    fn set_rows(&mut self, rows: u64);
+
+    /// Takes a batch.
+    fn push(&mut self, batch: EncodedBatch) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Takes a rejected row. Fails if this row is a reason to refuse the file.
+    fn reject(&mut self, rejection: Rejection) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Called at the end of the file, before the rejected rows are compared with all rows.
+    fn flush(&mut self) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// The number of rejected rows so far.
+    fn rejected(&self) -> u64;
 }
 
-/// Reads one file, and publishes its rows.
-struct Rows<'a> {
+/// How the rows of a file become batches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encoding<'a> {
+    /// The upload that the batches name.
+    pub(crate) key: UploadKey,
+    /// The dataset for which the rows are converted.
+    pub(crate) dataset: Option<&'a UploadDataset>,
+    /// The largest row that the table of a dataset takes; `None` if there is no limit.
+    pub(crate) max_row_bytes: Option<usize>,
+    /// The W3C `traceparent` of every batch.
+    pub(crate) trace: &'a str,
+    /// When a batch closes.
+    pub(crate) limits: BatchLimits,
+}
+
+/// The account of a file that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// Rows read, including rejected rows.
+    pub(crate) rows: u64,
+    /// Rejected rows.
+    pub(crate) rejected: u64,
+    /// Empty lines, which are not records.
+    pub(crate) blank_lines: u64,
+    pub(crate) batches: u32,
+    /// The dialect without the compression, if it has changed since the header was read.
+    pub(crate) dialect: Option<Dialect>,
+}
+
+/// Reads one file.
+pub(crate) struct Rows<D> {
     reader: CsvReader,
     converter: Option<Converter>,
     /// Measures converted rows; `None` if every row fits into the table.
     width: Option<RowWidth>,
     encoder: BatchEncoder,
-    window: PublishWindow,
-    rejects: Rejects<'a>,
+    pub(crate) destination: D,
     /// The reason of the first rejected row.
     first_reject: Option<String>,
     /// The number of rows that may contain a mistake.
     warnings: u64,
 }
 
-impl Rows<'_> {
+impl<D: Destination> Rows<D> {
+    pub(crate) fn new(rows: FileRows, encoding: Encoding<'_>, destination: D) -> Self {
+        let FileRows { reader, converter } = rows;
+        let Encoding {
+            key,
+            dataset,
+            max_row_bytes,
+            trace,
+            limits,
+        } = encoding;
+        let encoder = match dataset {
+            None => BatchEncoder::new(key, reader.columns(), trace, limits),
+            Some(dataset) => {
+                let names = dataset.columns.iter().map(|column| column.name.clone());
+                BatchEncoder::typed(key, &names.collect::<Vec<_>>(), trace, limits)
+            }
+        };
+        let table = dataset.zip(max_row_bytes);
+        Self {
+            reader,
+            converter,
+            width: table.and_then(|(dataset, limit)| RowWidth::new(&dataset.columns, limit)),
+            encoder,
+            destination,
+            first_reject: None,
+            warnings: 0,
+        }
+    }
+
     /// Reads to the end of the file. Rows go into batches; malformed records become rejected rows.
-    async fn read_all(&mut self, file: &mut impl FileBytes) -> Result<(), Refusal> {
+    pub(crate) async fn read_all(&mut self, file: &mut impl FileBytes) -> Result<(), Refusal> {
         loop {
             let next = self.reader.next()?;
-            self.rejects.figures().set_rows(self.reader.rows_read());
+            self.destination.set_rows(self.reader.rows_read());
             match next {
                 Next::More => match file.next().await? {
                     Some(bytes) => self.reader.push(&bytes),
@@ -155,13 +172,7 @@ impl Rows<'_> {
         };
         match encoded {
             Ok(None) => Ok(()),
-            Ok(Some(batch)) => {
-                if self.rejects.figures().has_ended() {
-                    return Err(Refusal::ended_meanwhile());
-                }
-                self.window.push(batch).await?;
-                self.rejects.flush_if_due().await
-            }
+            Ok(Some(batch)) => self.destination.push(batch).await,
             Err(error) => {
                 let message = format!("{error} (CARGA_BATCH_BYTES)");
                 self.reject_large(message, error.limit, error.actual).await
@@ -199,46 +210,34 @@ impl Rows<'_> {
         if self.first_reject.is_none() {
             self.first_reject = Some(rejection.row.reason());
         }
-        self.rejects.push(rejection).await
+        self.destination.reject(rejection).await
     }
 
-    /// Publishes the last batch, and waits until all batches are confirmed.
-    async fn finish<S>(
+    /// Hands over the last batch, and compares the rejected rows with all rows.
+    pub(crate) async fn end(
         mut self,
         policy: Policy,
         dataset: Option<&DatasetName>,
-        file: &mut Decompressor<S>,
-    ) -> Result<Seal, Refusal>
-    where
-        S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
-    {
+    ) -> Result<(Account, D), Refusal> {
         if self.warnings > MAX_LOGGED_WARNINGS {
             let rows = self.warnings;
             tracing::warn!(rows, "only the first warnings about rows were logged");
         }
         let (last, batches) = self.encoder.finish();
         if let Some(batch) = last {
-            self.window.push(batch).await?;
+            self.destination.push(batch).await?;
         }
-        self.rejects.flush().await?;
-        let (rows, rejected) = (self.reader.rows_read(), self.rejects.count());
+        self.destination.flush().await?;
+        let (rows, rejected) = (self.reader.rows_read(), self.destination.rejected());
         let first = self.first_reject.as_deref();
         policy.check_share_of_upload(rejected, rows, first, dataset)?;
-        self.window.finish().await?;
-        let compression = file.compression().map(str::to_owned);
-        let source = file.source();
-        Ok(Seal {
+        let account = Account {
             rows,
             rejected,
             blank_lines: self.reader.blank_lines(),
             batches,
-            bytes: source.bytes_received(),
-            sha256: source.sha256(),
-            duplicate_of: None,
-            dialect: self.reader.changed_dialect().map(|dialect| Dialect {
-                compression,
-                ..dialect
-            }),
-        })
+            dialect: self.reader.changed_dialect(),
+        };
+        Ok((account, self.destination))
     }
 }

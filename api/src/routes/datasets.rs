@@ -18,11 +18,11 @@ use futures::StreamExt;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::send::content_length;
 use crate::coding::check_not_encoded;
 use crate::content_type::content_type;
 use crate::problem::ApiError;
 use crate::query::{DEFAULT_LIMIT, dataset_name, limit, no_options, unknown_cursor};
+use crate::receive::content_length;
 use crate::state::ApiState;
 use crate::view::DatasetView;
 

@@ -8,6 +8,7 @@ pub(crate) mod read;
 pub(crate) mod reverse;
 pub(crate) mod send;
 pub(crate) mod suggest;
+pub(crate) mod validate;
 
 use axum::http::{StatusCode, Uri};
 use carga_intake::refusal::{Refusal, RefusalKind};

@@ -14,7 +14,7 @@ pub(crate) async fn post(
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Json<Preview>, ApiError> {
-    let mut file = FileBody::open(&state, &query, request).await?;
+    let mut file = FileBody::open_beginning(&state, &query, request).await?;
     let preview = preview(&mut file.pieces, &file.options, state.settings()).await?;
     Ok(Json(preview))
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::options::Options;
@@ -12,12 +12,9 @@ use carga_intake::refusal::Refusal;
 use crate::form::BodyFormat;
 use crate::problem::ApiError;
 use crate::query::upload_id;
-use crate::receive::{IncomingRequest, receive};
+use crate::receive::{IncomingRequest, check_length, content_length, receive};
 use crate::state::ApiState;
 use crate::view::UploadView;
-
-/// How much larger than its file a form may be. Boundaries and part headers need far less.
-const FORM_OVERHEAD_BYTES: u64 = 64 << 10;
 
 pub(crate) async fn post(
     State(state): State<ApiState>,
@@ -70,15 +67,7 @@ async fn send(
     let body_format = BodyFormat::of(&parts.headers, &mut options)?;
     let content_length = content_length(&parts.headers);
     let limit = state.settings().max_upload_bytes;
-    let overhead = match body_format {
-        BodyFormat::Form => FORM_OVERHEAD_BYTES,
-        BodyFormat::Raw => 0,
-    };
-    if let Some(length) = content_length
-        && length > limit.saturating_add(overhead)
-    {
-        return Err(Refusal::upload_too_large(limit, length - overhead).into());
-    }
+    check_length(content_length, body_format, limit)?;
     state.intake.dataset(&options).await?;
     let slot = state.upload_slot().await?;
     let incoming = IncomingRequest {
@@ -103,14 +92,4 @@ async fn send(
         Json(view),
     )
         .into_response())
-}
-
-/// The length of the body, if the request declares it.
-pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
 }

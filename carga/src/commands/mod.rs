@@ -12,6 +12,7 @@ mod serve;
 mod server;
 mod status;
 mod suggest;
+mod validate;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,6 +41,11 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             json,
             options,
         } => preview::run(&settings, &file, &options.by_name(), json).await,
+        Command::Validate {
+            file,
+            format,
+            options,
+        } => validate::run(&settings, &file, &options.by_name(), format).await,
         Command::Status { id } => status::run(&settings, id).await,
         Command::Rows { id, format, limit } => exports::rows(&settings, id, format, limit).await,
         Command::Rejected {
@@ -68,15 +74,21 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
 /// Connects to the store without locking the data directory, because a running server may use
 /// it at the same time.
 async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    if let StoreLocation::Sqlite(file) = &settings.ports.locations.store
-        && !file.exists()
-    {
+    if !has_store(settings) {
         bail!(
             "nothing has been imported yet: {} does not exist",
-            file.display()
+            settings.ports.locations.store
         );
     }
     connect(&settings.ports, false).await
+}
+
+/// Whether there is a store. The file of SQLite is missing until something is stored.
+fn has_store(settings: &Settings) -> bool {
+    match &settings.ports.locations.store {
+        StoreLocation::Sqlite(file) => file.exists(),
+        StoreLocation::Postgres(_) => true,
+    }
 }
 
 /// Connects to the store, and brings its schema up to date if `migrate` is set.

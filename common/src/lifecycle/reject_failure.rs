@@ -1,5 +1,5 @@
 //! The failure of an upload that has too many rejected rows. Its codes are those with which the
-//! intake refuses a file for the same reason.
+//! intake refuses a file for the same reason. A validation is refused with the same failure.
 
 use crate::rejects::{self, RejectedRow};
 use crate::upload::{Failure, UploadDataset};
@@ -9,7 +9,7 @@ use crate::upload::{Failure, UploadDataset};
 ///
 /// While the file is received, `read` is a floor. Then a limit of rows is exceeded, so the number
 /// is not looked at.
-pub(super) fn reject_failure(
+pub fn reject_failure(
     dataset: Option<&UploadDataset>,
     rejected: u64,
     read: u64,

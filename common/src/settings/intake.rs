@@ -1,8 +1,10 @@
 //! What the API accepts.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::locations::Locations;
 use super::origins::AllowedOrigins;
 use super::reader::{MIB, Reader};
 use crate::batch::BatchLimits;
@@ -36,6 +38,12 @@ pub struct IntakeSettings {
     pub header_timeout: Duration,
     /// How often leases are renewed and the figures of receiving uploads are recorded.
     pub heartbeat: Duration,
+    /// How long the rows of a validation may be tried in the table of their dataset: at most as
+    /// long as a merge may take.
+    pub validate: Duration,
+    /// The directory of temporary files: the data directory, which only its owner can open; `None`
+    /// stands for that of the system.
+    pub temporary_directory: Option<PathBuf>,
 }
 
 /// Limits on one file.
@@ -60,7 +68,7 @@ pub struct FileLimits {
 }
 
 impl IntakeSettings {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>, locations: &Locations) -> Self {
         Self {
             listen: reader.parsed("CARGA_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080))),
             allowed_origins: AllowedOrigins::read(reader),
@@ -95,6 +103,8 @@ impl IntakeSettings {
             body_min_rate: reader.number("CARGA_BODY_MIN_RATE", 1024, 0..=1 << 30),
             header_timeout: reader.seconds("CARGA_HEADER_TIMEOUT_SECS", 15, 600),
             heartbeat: reader.milliseconds("CARGA_HEARTBEAT_MS", 250, 10_000),
+            validate: reader.seconds("CARGA_VALIDATE_SECS", 60, 840),
+            temporary_directory: locations.data_dir.clone(),
         }
     }
 }

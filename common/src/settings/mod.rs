@@ -56,13 +56,14 @@ impl Settings {
         lookup: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(lookup);
+        let ports = PortSettings::read(&mut reader, mode);
         let mut settings = Self {
-            ports: PortSettings::read(&mut reader, mode),
             log: LogSettings::read(&mut reader),
-            intake: IntakeSettings::read(&mut reader),
+            intake: IntakeSettings::read(&mut reader, &ports.locations),
             worker: WorkerSettings::read(&mut reader, mode),
             grace: reader.seconds("CARGA_GRACE_SECS", 30, 3600),
             effective: Vec::new(),
+            ports,
         };
         if settings.worker.lease < 4 * settings.intake.heartbeat {
             reader.fault(format!(

@@ -334,6 +334,34 @@ fn previous_values_are_kept_for_at_least_a_day() {
 }
 
 #[test]
+fn a_trial_takes_at_most_as_long_as_a_merge() {
+    let limit = |variables: &[(&str, &str)]| {
+        let settings = read(Mode::Embedded, variables);
+        settings.map(|settings| settings.intake.validate)
+    };
+    assert_eq!(limit(&[]).unwrap(), Duration::from_secs(60));
+    let longest = limit(&[("CARGA_VALIDATE_SECS", "840")]);
+    assert_eq!(longest.unwrap(), Duration::from_secs(840));
+    for wrong in ["0", "841"] {
+        let fault = limit(&[("CARGA_VALIDATE_SECS", wrong)]).unwrap_err();
+        let expected = format!("CARGA_VALIDATE_SECS={wrong}: must be between 1 and 840");
+        assert!(fault.to_string().contains(&expected), "{fault}");
+    }
+}
+
+#[test]
+fn temporary_files_are_in_the_data_directory_if_there_is_one() {
+    let directory = |mode, variables: &[(&str, &str)]| {
+        let settings = read(mode, variables).unwrap();
+        settings.intake.temporary_directory
+    };
+    let data_dir = [("CARGA_DATA_DIR", "/srv/carga")];
+    let expected = Some("/srv/carga".into());
+    assert_eq!(directory(Mode::Embedded, &data_dir), expected);
+    assert_eq!(directory(Mode::Distributed, &SERVERS), None);
+}
+
+#[test]
 fn the_archive_is_compressed_only_if_a_compression_is_set() {
     let compression = |variables: &[(&str, &str)]| {
         let settings = read(Mode::Embedded, variables).unwrap();

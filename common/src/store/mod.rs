@@ -13,6 +13,7 @@
 //! | `rows` | [`RowStore`] | reading stored rows |
 //! | `rejects` | [`RejectStore`] | rejected rows with their reasons |
 //! | `dead_letters` | [`DeadLetterStore`] | batches that will not be tried again |
+//! | `validation` | [`ValidationStore`] | nothing: trials of what an upload would do |
 //! | `maintenance` | [`MaintenanceStore`] | work that remains after an end or a crash |
 //! | `holds` | [`HoldStore`] | which uploads workers have batches of, and which miss batches |
 //! | `connection` | [`StoreConnection`] | the connection itself |
@@ -41,6 +42,7 @@ mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod uploads;
+mod validation;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod violations;
 
@@ -62,6 +64,10 @@ pub use rows::{RowPage, RowStore, StoredRow, stored_rows};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, SqliteStoreSettings};
 pub use uploads::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
+pub use validation::{
+    Difference, FirstRejects, TRIAL_REJECT_BYTES, TRIAL_REJECTS, Trial, TrialBatches, TrialWarning,
+    Tried, ValidationStore,
+};
 
 /// The system of record: every subject of the port.
 pub trait Store:
@@ -72,6 +78,7 @@ pub trait Store:
     + RowStore
     + RejectStore
     + DeadLetterStore
+    + ValidationStore
     + MaintenanceStore
     + HoldStore
     + StoreConnection
@@ -86,6 +93,7 @@ impl<S> Store for S where
         + RowStore
         + RejectStore
         + DeadLetterStore
+        + ValidationStore
         + MaintenanceStore
         + HoldStore
         + StoreConnection

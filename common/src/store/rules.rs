@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::{ArchivedBatch, Completion, StoreOutcome};
+use super::{ArchivedBatch, Completion, StoreOutcome, Tried};
 use crate::archive::{PUT_ATTEMPTS, attempt_timeout};
 use crate::batch::{Batch, BatchId};
 use crate::dataset::Definition;
-use crate::upload::{Epoch, Failure, Status, Upload, UploadDataset, UploadId};
+use crate::error::{ErrorKind, PortError, PortResult};
+use crate::upload::{Epoch, Failure, RejectLimit, Status, Upload, UploadDataset, UploadId};
 
 /// How many rows one transaction deletes. A larger number blocks other writers for longer; a
 /// smaller number scans dead rows more often.
@@ -70,6 +71,34 @@ pub(super) fn takes_rows(definition: &Definition, dataset: &UploadDataset) -> bo
     definition.table == dataset.table
         && definition.typed_columns().starts_with(&dataset.columns)
         && added.all(|column| !column.required)
+}
+
+/// The error of a call for a dataset that does not take rows.
+pub(super) fn no_dataset(operation: &'static str) -> PortError {
+    const REASON: &str = "the dataset does not exist, or was declared again with other columns";
+    PortError::new(ErrorKind::NotFound, operation, REASON)
+}
+
+/// The outcome of a trial, or the reason why there is none.
+#[derive(Debug)]
+pub(super) enum TrialOutcome {
+    Tried(Tried),
+    /// The dataset does not take the rows.
+    NoDataset,
+    /// An upload would have to wait.
+    MustWait,
+}
+
+impl TrialOutcome {
+    pub(super) fn into_result(self, operation: &'static str) -> PortResult<Tried> {
+        const MUST_WAIT: &str = "rows of another upload must be removed from the table first, or the table has just been changed; \
+                                 try again";
+        match self {
+            Self::Tried(tried) => Ok(tried),
+            Self::NoDataset => Err(no_dataset(operation)),
+            Self::MustWait => Err(PortError::unavailable(operation, MUST_WAIT)),
+        }
+    }
 }
 
 /// A finding of the fence about an upload. It decides whether batches may be stored.
@@ -245,16 +274,16 @@ fn too_many(upload: Upload, rejected: u64) -> Completion {
     Completion::TooManyRejects { upload, rejected }
 }
 
-/// The rejected rows of an upload that is being merged, if they are too many. `violating` counts
-/// those that violate a constraint of the table. A merge can stop at the first number that is too
-/// large, because every larger number is too large as well.
+/// The rejected rows of a file whose rows are being merged, if they are too many. `read` counts the
+/// rows of the file, `rejected` those that were rejected while it was read, and `violating` those
+/// that violate a constraint of the table. A merge can stop at the first number that is too large,
+/// because every larger number is too large as well.
 pub(super) fn too_many_rejects(
-    upload: &Upload,
-    dataset: &UploadDataset,
+    limit: RejectLimit,
+    (read, rejected): (u64, u64),
     violating: u64,
 ) -> Option<u64> {
-    let (read, rejected) = (upload.rows_read, upload.rows_rejected + violating);
-    let limit = dataset.reject_limit;
+    let rejected = rejected + violating;
     let is_too_many =
         violating > 0 && (rejected >= read || limit.is_exceeded_at_end(rejected, read));
     is_too_many.then_some(rejected)

@@ -77,6 +77,16 @@ pub(crate) fn typed_batches_of(
     rows: impl IntoIterator<Item = impl Into<TypedRow>>,
     per_batch: u32,
 ) -> Result<Vec<ArchivedBatch>> {
+    decoded(encoded_batches_of(upload, columns, rows, per_batch)?)
+}
+
+/// Batches of `per_batch` typed rows each, as messages.
+pub(crate) fn encoded_batches_of(
+    upload: UploadId,
+    columns: &[String],
+    rows: impl IntoIterator<Item = impl Into<TypedRow>>,
+    per_batch: u32,
+) -> Result<Vec<EncodedBatch>> {
     let limits = BatchLimits {
         rows: per_batch,
         bytes: 4 << 20,
@@ -97,7 +107,7 @@ pub(crate) fn typed_batches_of(
         batches.extend(encoder.push_typed(number, cells.iter().map(Option::as_deref), origin)?);
     }
     batches.extend(encoder.finish().0);
-    decoded(batches)
+    Ok(batches)
 }
 
 fn decoded(batches: Vec<EncodedBatch>) -> Result<Vec<ArchivedBatch>> {

@@ -54,13 +54,13 @@ fn row(key: u64) -> (String, bool) {
     }
 }
 
-fn second_file() -> String {
+pub(super) fn second_file() -> String {
     let rows: String = MERGED.map(|key| row(key).0).collect();
     format!("sku,price,note,colour\n{rows}")
 }
 
 /// Starts Carga with a table that has the first rows and the constraints.
-async fn start(mode: Mode) -> Result<App> {
+pub(super) async fn start(mode: Mode) -> Result<App> {
     let app = App::start(mode.harness().await?, 1).await?;
     declare_products(&app).await?;
     app.harness.execute(IN_POSTGRES, IN_SQLITE).await?;
@@ -73,7 +73,7 @@ async fn start(mode: Mode) -> Result<App> {
     Ok(app)
 }
 
-const LENIENT: (&str, &str) = ("unknown_columns", "ignore");
+pub(super) const LENIENT: (&str, &str) = ("unknown_columns", "ignore");
 
 async fn rows_that_violate_a_constraint_are_rejected_from_a_merge(mode: Mode) -> Result<()> {
     let app = start(mode).await?;

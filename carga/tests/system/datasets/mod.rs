@@ -14,6 +14,7 @@ mod suggesting;
 mod tables;
 mod undoing_merges;
 mod user_tables;
+mod validating;
 mod violations;
 mod violations_at_scale;
 

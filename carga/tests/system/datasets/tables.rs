@@ -69,7 +69,11 @@ impl Harness {
     }
 }
 
-async fn rows_in_sqlite(carga: &mut SqliteConnection, table: &str) -> sqlx::Result<Vec<String>> {
+/// Every value of every row of a table in SQLite, as texts.
+pub(super) async fn rows_in_sqlite(
+    carga: &mut SqliteConnection,
+    table: &str,
+) -> sqlx::Result<Vec<String>> {
     let text = sqlx::query_scalar::<_, String>(TEXT_IN_SQLITE).bind(table);
     let text = text.fetch_one(&mut *carga).await?;
     let sql = format!("SELECT {text} FROM {}", quoted(table));

@@ -1,7 +1,7 @@
 //! The rows of a dataset go into an existing table of the user, which only Postgres has.
 
 mod altered_tables;
-mod catalog;
+pub(super) mod catalog;
 mod faults;
 mod flights;
 mod interrupting;
@@ -10,7 +10,7 @@ mod locking;
 mod merging;
 mod names;
 mod permissions;
-mod rejecting;
+pub(super) mod rejecting;
 mod undoing;
 
 use anyhow::{Result, bail, ensure};
@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::harness::{Harness, Mode};
 
 /// The dataset of most tests.
-const IMPORTS: &str = "imports";
+pub(super) const IMPORTS: &str = "imports";
 
 /// The table of an application, with its rows. Another table gets a row for each change.
 const SHOP: &str = "
@@ -58,10 +58,10 @@ const SHOP: &str = "
         ('own', 9.00, 9, '', 'app'), ('void', NULL, 0, NULL, 'app');
 ";
 
-const HEADER: &str = "sku,price,stock,note\n";
+pub(super) const HEADER: &str = "sku,price,stock,note\n";
 
 /// A definition for these columns of a table. An empty text is not NULL.
-fn definition_of(table: &str, columns: &[(&str, &str)], key: &[&str]) -> Value {
+pub(super) fn definition_of(table: &str, columns: &[(&str, &str)], key: &[&str]) -> Value {
     let columns = columns.iter();
     let columns: Vec<Value> = columns
         .map(|(name, kind)| json!({ "name": name, "type": kind }))
@@ -81,7 +81,7 @@ fn imports() -> Value {
 }
 
 /// Starts Carga on servers, and makes the table of the application.
-async fn start(workers: usize) -> Result<App> {
+pub(super) async fn start(workers: usize) -> Result<App> {
     start_with(&[], workers).await
 }
 
@@ -97,7 +97,7 @@ async fn start_with(settings: &[(&str, &str)], workers: usize) -> Result<App> {
 }
 
 /// Declares `imports`, whose rows have the key `sku`.
-async fn declare_imports(app: &App) -> Result<()> {
+pub(super) async fn declare_imports(app: &App) -> Result<()> {
     let created = put(app, IMPORTS, &imports(), 201).await?;
     ensure!(
         created["table"] == "shop.products"
@@ -143,7 +143,7 @@ fn outcome_of(upload: &Value) -> [&Value; 6] {
 }
 
 /// Connections of the application to the database.
-fn pool(app: &App) -> Result<PgPool> {
+pub(super) fn pool(app: &App) -> Result<PgPool> {
     match &app.harness {
         Harness::Distributed(scope) => Ok(scope.pool()),
         Harness::Embedded(_) => bail!("embedded mode has no Postgres"),
@@ -151,7 +151,7 @@ fn pool(app: &App) -> Result<PgPool> {
 }
 
 /// Runs statements of the application.
-async fn execute(app: &App, statements: &str) -> Result<()> {
+pub(super) async fn execute(app: &App, statements: &str) -> Result<()> {
     app.harness.execute(statements, "").await
 }
 
@@ -163,12 +163,12 @@ async fn texts(app: &App, query: &str) -> Result<Vec<String>> {
 }
 
 /// Every value of every row of a table. The name is quoted, and has its schema.
-async fn rows_of(app: &App, table: &str) -> Result<Vec<String>> {
+pub(super) async fn rows_of(app: &App, table: &str) -> Result<Vec<String>> {
     texts(app, &format!("SELECT t::text FROM {table} AS t ORDER BY 1")).await
 }
 
 /// The rows of `shop.products` by their `sku`, without `id`, `supplier` and `total`.
-async fn products(app: &App) -> Result<Value> {
+pub(super) async fn products(app: &App) -> Result<Value> {
     const QUERY: &str = "
         SELECT jsonb_agg(jsonb_build_array(sku, price::text, stock, note, changed_by) ORDER BY sku)
         FROM shop.products";

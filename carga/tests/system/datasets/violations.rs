@@ -1,6 +1,6 @@
 //! Rows that violate a constraint of the dataset's table are rejected one by one.
 
-mod prices;
+pub(super) mod prices;
 mod receiving;
 
 use anyhow::{Context, Result, ensure};

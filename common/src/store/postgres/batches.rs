@@ -16,6 +16,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::connections::{LONG, SHORT};
+use super::copy::staged::StagedBatch;
 use super::table_rows::{self, DirtyTables};
 use super::uploads::find;
 use super::{PostgresStore, copy, fence_key, key};
@@ -190,11 +191,19 @@ async fn stage(
     if batches.is_empty() {
         return Ok(());
     }
+    let mut staged = Vec::with_capacity(batches.len());
     for batch in batches {
-        table_rows::check_columns(batch, &fence.datasets[&batch.id.upload.id])?;
+        let id = batch.id.upload.id;
+        let dataset = &fence.datasets[&id];
+        table_rows::check_columns(batch, dataset)?;
+        staged.push(StagedBatch {
+            upload: fence.numbers[&id],
+            batch,
+            columns: &dataset.columns,
+        });
     }
     let copy = connection.copy_in_raw(copy::STATEMENT).await?;
-    copy::staged::send_rows(copy, batches, &fence.numbers, &fence.datasets).await
+    copy::staged::send_rows(copy, &staged).await
 }
 
 /// The columns `id`, `epoch`, `status`, `number` and `dataset` of an upload.

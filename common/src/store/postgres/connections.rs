@@ -169,13 +169,13 @@ fn pool_options(connections: u32) -> PgPoolOptions {
 /// Whether the server has refused a statement and goes on with the session. The session ends after
 /// a connection exception, an invalid transaction state or the intervention of an operator. It must
 /// end after `0A` too: a prepared statement whose result a migration has changed fails each time.
-fn is_refusal(error: &sqlx::Error) -> bool {
+pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     const ENDING: [&str; 4] = ["08", "0A", "25", "57"];
     error.as_database_error().is_some() && !has_code(error, &ENDING)
 }
 
 /// The error of a server that does not answer.
-fn silent(limit: Duration) -> sqlx::Error {
+pub(super) fn silent(limit: Duration) -> sqlx::Error {
     let reason = format!("Postgres did not answer within {} s", limit.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, reason).into()
 }

@@ -25,8 +25,9 @@ use crate::store::{DatasetStore, DeleteOutcome, PutOutcome};
 use crate::typed::POSTGRES_ROW_BYTES;
 use crate::upload::{UploadDataset, UploadId};
 
-/// Limits how long a change waits for each lock, because uploads that store rows wait behind it.
-const WAIT_BRIEFLY: &str = "SELECT set_config('lock_timeout', '2s', true)";
+/// Limits how long a change or a trial waits for each lock, because uploads that store rows wait
+/// behind it.
+pub(super) const WAIT_BRIEFLY: &str = "SELECT set_config('lock_timeout', '2s', true)";
 
 /// Lets the changes of one dataset take turns. A new dataset has no record that could be locked.
 /// Locks with two keys never collide with locks with one key, such as the fence.
@@ -278,6 +279,24 @@ pub(super) async fn share(
             .bind(dataset.name.as_str())
             .fetch_optional(connection)
             .await?;
+    declares(definition, dataset)
+}
+
+/// Whether a dataset takes these rows now. Returns false if it is missing.
+pub(super) async fn takes_rows(
+    connection: &mut PgConnection,
+    dataset: &UploadDataset,
+) -> sqlx::Result<bool> {
+    let definition: Option<String> =
+        sqlx::query_scalar("SELECT definition::text FROM datasets WHERE name = $1")
+            .bind(dataset.name.as_str())
+            .fetch_optional(connection)
+            .await?;
+    declares(definition, dataset)
+}
+
+/// Whether this definition is that of a dataset that takes these rows.
+fn declares(definition: Option<String>, dataset: &UploadDataset) -> sqlx::Result<bool> {
     match definition {
         Some(definition) => Ok(rules::takes_rows(&parse(&definition)?, dataset)),
         None => Ok(false),

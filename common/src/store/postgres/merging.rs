@@ -10,22 +10,27 @@
 //!    rows are divided into ranges, as in `table_rows`.
 //! 4. The outcomes are counted in the ledger, and the staged rows are deleted (`outcomes`).
 //!
-//! Every other process sees all of this or nothing. Two merges into one table take turns.
+//! Every other process sees all of this or nothing. Two merges into one table take turns. A trial
+//! does the first three steps with rows of its own, and is rolled back (`trial`).
 //!
 //! A table of the user is described by the catalog, which is read before the first step and again
 //! under the lock. An application may lock its table or a row for a long time. Other writers of the
 //! table queue behind a merge that waits, so a merge waits only briefly for a lock.
 
+mod deadline;
 mod merger;
 mod outcomes;
 mod rejects;
 mod statements;
+mod trial;
 
 use std::time::Instant;
 
 use sqlx::{Connection, PgConnection};
 
+pub(super) use self::deadline::Deadline;
 use self::merger::Merger;
+pub(super) use self::trial::{TrialRows, try_rows};
 use super::connections::{MERGE, MERGE_STATEMENT, MERGE_STATEMENT_LIMIT};
 use super::datasets::catalog::{self, CatalogTable};
 use super::previous_rows::EXACT_TEXTS;
@@ -35,7 +40,7 @@ use super::{PostgresStore, datasets, has_code, lock_status, try_lock_rows};
 use crate::error::PortResult;
 use crate::store::Completed;
 use crate::store::sql;
-use crate::upload::{Merge, Upload, UploadDataset, UploadKey};
+use crate::upload::{Merge, UploadDataset, UploadKey};
 
 /// Gives sorts and hash tables more memory than a small statement needs. The compilation of
 /// expressions costs more than it saves.
@@ -55,18 +60,44 @@ const READY: &str = "SELECT u.number, ledger.rows
       AND u.rows_read = ledger.rows + u.rows_rejected
       AND rejected.rows = u.rows_rejected";
 
-/// A sealed upload whose rows are all staged.
+/// Rows of a file that are all staged, and the table that gets them.
 #[derive(Debug)]
 struct Staged {
-    upload: Upload,
+    /// The upload of the rows. The upload of a trial is not recorded.
+    key: UploadKey,
+    /// The columns of the file.
+    columns: Vec<String>,
+    rows_read: u64,
+    /// The rows that were rejected while the file was read.
+    rows_rejected: u64,
     dataset: UploadDataset,
     merge: Merge,
     /// The table of the user that gets the rows; `None` if it is a table of Carga.
     table: Option<CatalogTable>,
-    /// The number of the upload in `landing`.
-    number: i64,
+    source: Source,
     /// How many rows are staged.
     rows: i64,
+    /// When a trial must end. `None` if the rows are stored.
+    deadline: Option<Deadline>,
+}
+
+/// The table with the staged rows.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    /// `landing`, or a table with the same columns.
+    table: &'static str,
+    /// The number of the upload in that table.
+    number: i64,
+}
+
+impl Staged {
+    /// Limits the next statements of a trial to the rest of its time.
+    async fn limit_statements(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        match self.deadline {
+            Some(deadline) => deadline.limit_statements(connection).await,
+            None => Ok(()),
+        }
+    }
 }
 
 impl PostgresStore {
@@ -103,10 +134,7 @@ async fn merge(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<Co
     };
     let mut merger = Merger::new(&staged);
     let merged = merger.run(&mut transaction).await;
-    let completed = merged.map_err(|error| match is_refused_by_table(&error) {
-        true => sql::invalid(error),
-        false => error,
-    })?;
+    let completed = merged.map_err(lasting_refusal)?;
     let written = merger.written();
     let rejects = merger.into_rejects();
     match completed {
@@ -140,7 +168,7 @@ async fn begin(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<Op
     let (Some((number, rows)), Some(upload)) = (ready, find(connection, key.id).await?) else {
         return Ok(None);
     };
-    let Some(dataset) = upload.dataset.clone() else {
+    let Some(dataset) = upload.dataset else {
         return Ok(None);
     };
     let Some(merge) = dataset.merge.clone() else {
@@ -148,12 +176,19 @@ async fn begin(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<Op
     };
     let table = user_table(connection, &dataset).await?;
     Ok(Some(Staged {
-        upload,
+        key,
+        columns: upload.columns,
+        rows_read: upload.rows_read,
+        rows_rejected: upload.rows_rejected,
         dataset,
         merge,
         table,
-        number,
+        source: Source {
+            table: "landing",
+            number,
+        },
         rows,
+        deadline: None,
     }))
 }
 
@@ -172,8 +207,16 @@ async fn user_table(
     read.map_err(sql::invalid)
 }
 
+/// Makes an error *invalid* if every later attempt would fail with it too.
+fn lasting_refusal(error: sqlx::Error) -> sqlx::Error {
+    match is_refused_by_table(&error) {
+        true => sql::invalid(error),
+        false => error,
+    }
+}
+
 /// Whether the server has cancelled a statement, as it does after `statement_timeout`.
-fn is_cancelled(error: &sqlx::Error) -> bool {
+pub(super) fn is_cancelled(error: &sqlx::Error) -> bool {
     has_code(error, &["57014"])
 }
 

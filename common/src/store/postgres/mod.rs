@@ -24,6 +24,7 @@ mod savepoint;
 mod table_rows;
 mod undoing;
 mod uploads;
+mod validation;
 mod written_rows;
 
 use std::sync::Arc;

@@ -10,8 +10,9 @@ use uuid::Uuid;
 pub(super) use self::record::{find, is_staged};
 use super::connections::{LONG, SHORT};
 use super::{PostgresStore, datasets, lock_status};
-use crate::error::{ErrorKind, PortError, PortResult};
+use crate::error::PortResult;
 use crate::sha256::Sha256;
+use crate::store::rules;
 use crate::store::sql::{self, signed};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 use crate::upload::{Failure, Upload, UploadId, UploadKey};
@@ -23,10 +24,8 @@ impl UploadStore for PostgresStore {
         let created = self.call(OPERATION, SHORT, async |connection| {
             create(connection, upload).await
         });
-        created.await?.ok_or_else(|| {
-            let reason = "the dataset does not exist, or was declared again with other columns";
-            PortError::new(ErrorKind::NotFound, OPERATION, reason)
-        })
+        let created = created.await?;
+        created.ok_or_else(|| rules::no_dataset(OPERATION))
     }
 
     async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {

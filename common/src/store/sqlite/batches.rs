@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
+pub(super) use self::insert::stage;
 use super::uploads::find;
 use super::{SqliteStore, now};
 use crate::batch::BatchId;

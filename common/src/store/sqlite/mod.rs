@@ -18,6 +18,7 @@ mod rows;
 mod typed_tables;
 mod undoing;
 mod uploads;
+mod validation;
 
 use std::collections::HashSet;
 use std::path::PathBuf;

@@ -8,9 +8,10 @@ use sqlx::types::Json;
 use sqlx::{Sqlite, SqliteConnection};
 
 use super::{SqliteStore, datasets, now, rejects, time_text, undoing};
-use crate::error::{ErrorKind, PortError, PortResult};
+use crate::error::{ErrorKind, PortResult};
 use crate::sha256::Sha256;
 use crate::sqlite::{Database, call};
+use crate::store::rules;
 use crate::store::sql::{self, signed};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 use crate::sync::lock;
@@ -58,10 +59,7 @@ impl UploadStore for SqliteStore {
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload> {
         const OPERATION: &str = "store.create";
         let created = call(OPERATION, create(&self.database, upload)).await?;
-        created.ok_or_else(|| {
-            let reason = "the dataset does not exist, or was declared again with other columns";
-            PortError::new(ErrorKind::NotFound, OPERATION, reason)
-        })
+        created.ok_or_else(|| rules::no_dataset(OPERATION))
     }
 
     async fn heartbeat(&self, beats: &[Heartbeat]) -> PortResult<Vec<UploadId>> {

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use carga_common::dataset::Mode;
 use carga_common::error::{ErrorKind, PortResult};
 use carga_common::store::{Heartbeat, Store, StoreOutcome, UploadQuery};
 use carga_common::upload::{Status, UploadId};
 use futures::future::try_join_all;
 
+use super::datasets::merging::merged;
+use super::validation::{stream_of, trial};
 use super::{
     StoreFixture, begin, check_sample_rows, check_status, complete, end_well, fail, failure, find,
     new_upload, seal, store_new,
@@ -115,7 +118,10 @@ async fn calls_of_datasets(store: &dyn Store) -> Result<Calls> {
     let name = "sales".parse()?;
     let definition = super::datasets::sample_definition()?;
     let put = store.put_dataset(&name, &definition);
+    let trial = trial(merged(Mode::Update)?, &[]);
+    let validate = store.validate(&trial, stream_of(Vec::new()));
     Ok(vec![
+        ("validate", operation(validate.await)?),
         ("put_dataset", operation(put.await)?),
         ("dataset", operation(store.dataset(&name).await)?),
         ("datasets", operation(store.datasets(None, 1).await)?),

@@ -118,6 +118,39 @@ impl StoreFixture for Postgres {
         Ok(query.fetch_all(&self.0.pool()).await?)
     }
 
+    async fn contents(&self) -> Result<Vec<String>> {
+        let pool = self.0.pool();
+        let mut contents = self.catalog().await?;
+        // A temporary table is in a schema that the catalog leaves out.
+        let tables: Vec<(String, bool)> = sqlx::query_as(
+            r"SELECT format('%I.%I', n.nspname, c.relname), c.relpersistence = 't'
+              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+              WHERE c.relkind = 'r' AND n.nspname <> 'information_schema'
+                AND (n.nspname NOT LIKE 'pg\_%' OR c.relpersistence = 't')
+              ORDER BY 1",
+        )
+        .fetch_all(&pool)
+        .await?;
+        for (table, is_temporary) in tables {
+            if !is_temporary {
+                let query = format!("SELECT r::text FROM {table} r ORDER BY 1");
+                let rows: Vec<String> = sqlx::query_scalar(&query).fetch_all(&pool).await?;
+                contents.extend(rows);
+            }
+            contents.push(table);
+        }
+        Ok(contents)
+    }
+
+    fn slow_insertions(table: &str) -> [String; 2] {
+        let function = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN PERFORM pg_sleep(600); RETURN NEW; END'";
+        let trigger = format!(
+            "CREATE TRIGGER slow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION slow()"
+        );
+        [function.to_owned(), trigger]
+    }
+
     async fn execute(&self, statement: &str) -> Result<()> {
         const NO_CHECK: &str = "ALTER TABLE uploads DROP CONSTRAINT IF EXISTS uploads_status_check";
         sqlx::query(NO_CHECK).execute(&self.0.pool()).await?;
@@ -230,6 +263,40 @@ impl StoreFixture for Sqlite {
         .await?;
         connection.close().await?;
         Ok(catalog)
+    }
+
+    async fn contents(&self) -> Result<Vec<String>> {
+        let mut contents = self.catalog().await?;
+        let mut connection = self.connect().await?;
+        let tables: Vec<(String, String)> = sqlx::query_as(
+            "SELECT t.name, group_concat('quote(\"' || replace(c.name, '\"', '\"\"') || '\")', ' || ')
+             FROM sqlite_schema t JOIN pragma_table_info(t.name) c
+             WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite!_%' ESCAPE '!'
+             GROUP BY t.name ORDER BY 1",
+        )
+        .fetch_all(&mut connection)
+        .await?;
+        for (table, row) in tables {
+            let query = format!("SELECT {row} FROM {} ORDER BY 1", quote_identifier(&table));
+            let rows: Vec<String> = sqlx::query_scalar(&query)
+                .fetch_all(&mut connection)
+                .await?;
+            contents.push(table);
+            contents.extend(rows);
+        }
+        connection.close().await?;
+        Ok(contents)
+    }
+
+    /// SQLite allows WITH in a view, and not in a trigger.
+    fn slow_insertions(table: &str) -> [String; 2] {
+        let view = "CREATE VIEW slow AS
+            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000000000)
+            SELECT count(*) AS counted FROM n";
+        let trigger = format!(
+            "CREATE TRIGGER slow BEFORE INSERT ON {table} BEGIN SELECT counted FROM slow; END"
+        );
+        [view.to_owned(), trigger]
     }
 
     async fn execute(&self, statement: &str) -> Result<()> {

@@ -11,22 +11,22 @@ mod holds;
 mod maintenance;
 mod rejects;
 mod rows;
+mod steps;
 mod uploads;
+mod validation;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use carga_common::dataset::{DatasetName, TypedColumn};
-use carga_common::store::{
-    ArchivedBatch, Completed, NewUpload, Removal, Seal, Store, StoreOutcome, StoredRow,
-};
-use carga_common::upload::{Dialect, Failure, UploadId};
-use jiff::Timestamp;
+use carga_common::store::{Store, StoreOutcome, StoredRow};
+use carga_common::upload::UploadId;
 
 use self::checks::{check_sample_rows, check_status, find, rows};
 use self::fixtures::{Postgres, Sqlite};
-use crate::sample::{self, first};
+use self::steps::{
+    begin, complete, end_well, fail, failure, new_upload, remove_all, seal, set_back, store_new,
+};
 use crate::suite::Fixture;
 
 macro_rules! contract {
@@ -217,6 +217,35 @@ macro_rules! contract {
                     a_lost_batch_that_appears_again_completes_its_upload
                 }
             } }
+            tests! { $fixture in validation {
+                differences {
+                    a_trial_finds_what_an_update_would_do
+                    a_trial_finds_what_an_ignoring_upload_would_do
+                    a_trial_finds_what_an_appending_upload_would_do
+                    a_trial_finds_what_an_upload_of_any_rows_would_do
+                    a_trial_of_a_file_without_rows_finds_no_difference
+                }
+                changes {
+                    changed_columns_are_those_of_updated_rows
+                    a_trial_compares_only_the_columns_of_the_file
+                    no_column_is_changed_unless_rows_are_updated
+                }
+                limits {
+                    a_trial_returns_the_first_100_rejected_rows
+                    the_limit_of_rejected_rows_holds_for_a_trial
+                    a_trial_of_rows_that_all_violate_has_too_many_rejects
+                    the_first_reject_of_a_trial_is_the_one_that_an_upload_keeps
+                    the_rejected_rows_of_a_trial_have_a_limited_size
+                    a_trial_ends_within_its_time_limit
+                }
+                reading {
+                    no_writer_waits_while_batches_are_read
+                    a_trial_whose_batches_cannot_be_read_leaves_nothing
+                    a_batch_that_does_not_fit_its_trial_is_invalid
+                    a_trial_is_unavailable_while_rows_must_be_removed
+                    a_trial_of_a_missing_dataset_is_not_found
+                }
+            } }
             tests! { $fixture in maintenance {
                 leftovers {
                     a_receiving_upload_without_heartbeats_expires
@@ -278,6 +307,12 @@ trait StoreFixture: Fixture {
     /// The tables, views and indexes of the database with their columns, read without the adapter.
     async fn catalog(&self) -> Result<Vec<String>>;
 
+    /// The rows of all tables as texts, and the catalog, read without the adapter.
+    async fn contents(&self) -> Result<Vec<String>>;
+
+    /// Statements after which each insertion of a row into a table takes longer than any case.
+    fn slow_insertions(table: &str) -> [String; 2];
+
     /// Runs a statement without the adapter, and without the checks of the schema.
     async fn execute(&self, statement: &str) -> Result<()>;
 
@@ -297,93 +332,4 @@ enum Relation {
     Table,
     /// The view, which has the visible rows.
     View,
-}
-
-fn new_upload(id: UploadId, columns: Vec<String>) -> NewUpload {
-    NewUpload {
-        id,
-        filename: Some("sample.csv".to_owned()),
-        dialect: Dialect::rfc4180(false),
-        columns,
-        dataset: None,
-        bytes_total: None,
-    }
-}
-
-/// Creates an upload with the sample's columns.
-async fn begin(store: &dyn Store) -> Result<UploadId> {
-    let id = UploadId::generate();
-    store.create(&new_upload(id, sample::columns())).await?;
-    Ok(id)
-}
-
-fn seal(batches: u32, rows: u64) -> Seal {
-    Seal {
-        rows,
-        rejected: 0,
-        blank_lines: 0,
-        batches,
-        bytes: rows * 10,
-        sha256: [7; 32].into(),
-        duplicate_of: None,
-        dialect: None,
-    }
-}
-
-fn failure() -> Failure {
-    Failure::new("interrupted", "the connection was lost")
-}
-
-async fn fail(store: &dyn Store, id: UploadId) -> Result<()> {
-    ensure!(store.fail(first(id), &failure(), None).await?);
-    Ok(())
-}
-
-/// Stores batches that are all new.
-async fn store_new(store: &dyn Store, batches: &[ArchivedBatch]) -> Result<()> {
-    // A worker stores groups of about this size.
-    for group in batches.chunks(30) {
-        let mut outcomes = store.store(group).await?;
-        // The upload of all batches is being sealed at this moment.
-        while outcomes == vec![StoreOutcome::Locked; group.len()] {
-            outcomes = store.store(group).await?;
-        }
-        ensure!(outcomes == vec![STORED; group.len()], "{outcomes:?}");
-    }
-    Ok(())
-}
-
-/// Creates an upload, stores its batches and completes it.
-async fn complete(store: &dyn Store, batches: u32, per_batch: u32) -> Result<UploadId> {
-    let id = begin(store).await?;
-    store_new(store, &sample::batches(id, batches, per_batch)?).await?;
-    end_well(store, id, batches, u64::from(batches * per_batch)).await?;
-    Ok(id)
-}
-
-/// Seals and completes an upload whose batches are all stored.
-async fn end_well(store: &dyn Store, id: UploadId, batches: u32, rows: u64) -> Result<()> {
-    ensure!(store.seal(first(id), &seal(batches, rows)).await?);
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
-    Ok(())
-}
-
-/// Sets the end of an upload back by this time.
-async fn set_back<F: StoreFixture>(fixture: &F, id: UploadId, by: Duration) -> Result<()> {
-    let time = Timestamp::now().checked_sub(by)?;
-    let time = time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ");
-    let statement = format!("UPDATE uploads SET finished_at = '{time}' WHERE id = '{id}'");
-    fixture.execute(&statement).await
-}
-
-/// Removes all rows of an upload. Returns how many calls left rows to remove.
-async fn remove_all(store: &dyn Store, id: UploadId) -> Result<u32> {
-    let mut calls = 0;
-    loop {
-        match store.remove_rows(id).await? {
-            Removal::Done => return Ok(calls),
-            Removal::More => calls += 1,
-            Removal::Busy => anyhow::bail!("another process is removing the rows"),
-        }
-    }
 }

@@ -6,6 +6,7 @@ mod merging;
 mod sessions;
 mod staging;
 mod user_tables;
+mod validation;
 mod violations;
 mod written_rows;
 

@@ -48,13 +48,13 @@ const OWN_RELATIONS: &str = "
     WHERE n.nspname = 'datasets'";
 
 /// The catalog of a schema at one time.
-pub(super) struct Catalog {
+pub(in crate::datasets) struct Catalog {
     schema: String,
     facts: Vec<String>,
 }
 
 impl Catalog {
-    pub(super) async fn read(app: &App, schema: &str) -> Result<Self> {
+    pub(in crate::datasets) async fn read(app: &App, schema: &str) -> Result<Self> {
         let facts = facts(app, schema).await?;
         let has_columns = facts.iter().any(|fact| fact.starts_with("column "));
         ensure!(has_columns, "schema {schema} has no table");
@@ -66,7 +66,7 @@ impl Catalog {
 
     /// Fails if anything in the schema was altered after `step`, or Carga has made a table or a
     /// view of its own.
-    pub(super) async fn expect_unaltered(&self, app: &App, step: &str) -> Result<()> {
+    pub(in crate::datasets) async fn expect_unaltered(&self, app: &App, step: &str) -> Result<()> {
         let facts = facts(app, &self.schema).await?;
         ensure!(
             facts == self.facts,

@@ -133,7 +133,7 @@ const VIOLATING: [(Cells, &str, Option<&str>, Option<&str>); 9] = [
 ];
 
 /// A rejected row as the report should have it.
-struct Reject {
+pub(in crate::datasets) struct Reject {
     row: usize,
     line: usize,
     code: &'static str,
@@ -143,10 +143,10 @@ struct Reject {
 }
 
 /// A file that is built row by row.
-struct File {
-    text: String,
+pub(in crate::datasets) struct File {
+    pub(in crate::datasets) text: String,
     rows: usize,
-    rejects: Vec<Reject>,
+    pub(in crate::datasets) rejects: Vec<Reject>,
 }
 
 impl File {
@@ -198,7 +198,7 @@ impl File {
     }
 
     /// The good rows among all the others.
-    fn mixed() -> Self {
+    pub(in crate::datasets) fn mixed() -> Self {
         let mut file = Self::new();
         let mut good = GOOD.into_iter();
         for (cells, column) in UNFIT {
@@ -214,7 +214,7 @@ impl File {
     }
 }
 
-async fn declare_readings(app: &App) -> Result<()> {
+pub(in crate::datasets) async fn declare_readings(app: &App) -> Result<()> {
     execute(app, READINGS).await?;
     let definition = definition_of("shop.readings", &COLUMNS, &["id"]);
     put(app, IMPORTS, &definition, 201).await?;
@@ -222,7 +222,7 @@ async fn declare_readings(app: &App) -> Result<()> {
 }
 
 impl Reject {
-    fn check(&self, found: &Value) -> Result<()> {
+    pub(in crate::datasets) fn check(&self, found: &Value) -> Result<()> {
         let Self {
             row,
             line,

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::datasets::{import, put};
 use crate::harness::Mode;
 
-pub(super) const NAME: &str = "prices";
+pub(in crate::datasets) const NAME: &str = "prices";
 
 /// The columns of a file. The second one is the dataset's `price`, and the last one is not stored.
 pub(super) const HEADER: [&str; 7] = ["sku", "Preço", "day", "shop", "barcode", "note", "colour"];
@@ -61,7 +61,7 @@ const IN_SQLITE: &str = "
 ";
 
 /// Declares the dataset, adds the constraints, and stores the first row.
-pub(super) async fn create(app: &App) -> Result<()> {
+pub(in crate::datasets) async fn create(app: &App) -> Result<()> {
     let definition = json!({ "columns": [
         { "name": "sku", "type": "text", "required": true },
         { "name": "price", "type": "numeric", "decimal": ",", "from": ["Preço"] },
@@ -174,7 +174,7 @@ const FAULTS_IN_SQLITE: [Fault; 7] = [
 
 /// A row of a file that must be rejected.
 #[derive(Debug)]
-pub(super) struct Reject {
+pub(in crate::datasets) struct Reject {
     position: [u64; 3],
     fault: Fault,
     cells: Cells,
@@ -182,7 +182,7 @@ pub(super) struct Reject {
 
 impl Reject {
     /// Fails unless the object in the report is about this row and has its original text.
-    pub(super) fn check(&self, found: &Value) -> Result<()> {
+    pub(in crate::datasets) fn check(&self, found: &Value) -> Result<()> {
         let Self {
             position: [row, line, offset],
             fault,
@@ -233,15 +233,15 @@ impl Reject {
 
 /// A file, and the rows of it that must be rejected.
 #[derive(Debug)]
-pub(super) struct File {
-    pub(super) text: Vec<u8>,
-    pub(super) rejects: Vec<Reject>,
+pub(in crate::datasets) struct File {
+    pub(in crate::datasets) text: Vec<u8>,
+    pub(in crate::datasets) rejects: Vec<Reject>,
 }
 
 impl File {
     /// A file of the good rows after number `first`. A random choice of `faulty` rows gets a fault,
     /// and the kinds of faults take turns.
-    pub(super) fn new(
+    pub(in crate::datasets) fn new(
         mode: Mode,
         first: usize,
         rows: usize,

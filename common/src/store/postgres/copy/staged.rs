@@ -1,7 +1,5 @@
-//! COPY of staged rows into `landing`. A row has the canonical texts of its cells, and its origin
-//! behind them.
-
-use std::collections::HashMap;
+//! COPY of staged rows into `landing`, or into a table with the same columns. A row has the
+//! canonical texts of its cells, and its origin behind them.
 
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgConnection, PgCopyIn};
@@ -12,25 +10,36 @@ use crate::dataset::TypedColumn;
 use crate::store::sql;
 use crate::store::violations::origin_json;
 use crate::typed::append_binary;
-use crate::upload::{UploadDataset, UploadId};
+
+/// A batch whose rows are staged.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store::postgres) struct StagedBatch<'a> {
+    /// The number of the upload in the table.
+    pub(in crate::store::postgres) upload: i64,
+    pub(in crate::store::postgres) batch: &'a Batch,
+    /// The columns of the dataset, which are those of the batch.
+    pub(in crate::store::postgres) columns: &'a [TypedColumn],
+}
 
 /// Sends every row of the batches, each with the number of its upload, and ends the COPY. Fails if
 /// a cell is not a canonical text of its column's type, or if a batch does not say where its rows
 /// were in the file.
 pub(in crate::store::postgres) async fn send_rows(
     copy: PgCopyIn<&mut PgConnection>,
-    batches: &[&Batch],
-    numbers: &HashMap<UploadId, i64>,
-    datasets: &HashMap<UploadId, UploadDataset>,
+    batches: &[StagedBatch<'_>],
 ) -> sqlx::Result<()> {
     let mut pieces = Pieces::new(copy);
-    for batch in batches {
-        let id = batch.id.upload.id;
+    for staged in batches {
+        let StagedBatch {
+            upload,
+            batch,
+            columns,
+        } = *staged;
         let indexes: Vec<usize> = (0..batch.row_count()).collect();
         let staged = Staged {
-            upload: numbers[&id],
+            upload,
             batch,
-            columns: &datasets[&id].columns,
+            columns,
             origins: batch.origins(&indexes).map_err(sql::invalid)?,
         };
         let mut next = 0;
@@ -45,10 +54,8 @@ pub(in crate::store::postgres) async fn send_rows(
 
 /// The rows of a batch, and what is stored with them.
 struct Staged<'a> {
-    /// The number of the upload in `landing`.
     upload: i64,
     batch: &'a Batch,
-    /// The columns of the dataset, which are those of the batch.
     columns: &'a [TypedColumn],
     /// One for each row.
     origins: Vec<Origin>,

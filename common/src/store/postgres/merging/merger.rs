@@ -32,9 +32,6 @@ const ROUNDS: usize = 32;
 const TOO_LONG: &str = "merging the rows takes longer than 10 minutes, because many of them violate a constraint; \
                         set max_rejects, or change the trigger or constraint of the table";
 
-/// The numbers of the staged rows.
-const STAGED_ROWS: &str = "SELECT row_number FROM landing WHERE upload = $1 ORDER BY row_number";
-
 /// A step of a merge that takes a range of rows.
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -44,7 +41,7 @@ enum Step {
     Apply,
 }
 
-/// Merges the rows of one upload.
+/// Merges the rows of one upload, or tries them.
 #[derive(Debug)]
 pub(super) struct Merger<'a> {
     started: Instant,
@@ -66,6 +63,11 @@ impl<'a> Merger<'a> {
             only_columns: OnlyColumns::default(),
             kept: Kept::default(),
         }
+    }
+
+    /// The statement that counts the changed columns of a trial. `None` if no column is compared.
+    pub(super) fn count_changes(&self) -> Option<String> {
+        self.names.count_changes()
     }
 
     pub(super) fn into_rejects(self) -> Rejects {
@@ -102,32 +104,30 @@ impl<'a> Merger<'a> {
     }
 
     fn too_many(&self) -> Option<u64> {
-        let Staged {
-            upload, dataset, ..
-        } = self.staged;
-        too_many_rejects(upload, dataset, self.rejects.len())
+        let staged = self.staged;
+        let figures = (staged.rows_read, staged.rows_rejected);
+        too_many_rejects(staged.dataset.reject_limit, figures, self.rejects.len())
     }
 
     /// Fills the temporary table.
     async fn fill_all(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        run(connection, &self.names.create()).await?;
+        self.execute(connection, &self.names.create()).await?;
         sqlx::query(READ_BY_INDEX).execute(&mut *connection).await?;
         if self
             .attempt(connection, Step::Fill, &ALL_ROWS)
             .await?
             .is_some()
         {
-            let numbers: Vec<i64> = sqlx::query_scalar(STAGED_ROWS)
-                .bind(self.staged.number)
-                .fetch_all(&mut *connection)
-                .await?;
+            let numbers = self.staged_rows(connection).await?;
             self.divide(connection, Step::Fill, &numbers).await?;
         }
         self.record_unfit(connection).await?;
         connection
             .execute("SET LOCAL enable_seqscan TO DEFAULT")
             .await?;
+        self.staged.limit_statements(connection).await?;
         connection.execute(statements::INDEX).await?;
+        self.staged.limit_statements(connection).await?;
         let count = sqlx::query_scalar::<Postgres, i64>("SELECT count(*) FROM pg_temp.carga_merge")
             .persistent(false)
             .fetch_one(connection)
@@ -154,14 +154,14 @@ impl<'a> Merger<'a> {
             ),
         };
         if let Some(statement) = repeated {
-            run(connection, &statement).await?;
+            self.execute(connection, &statement).await?;
         }
         // The table is locked as late as possible, because other writers wait.
         if !self.lock(connection).await? {
             return Ok(false);
         }
         if let Some(statement) = existing {
-            run(connection, &statement).await?;
+            self.execute(connection, &statement).await?;
         }
         Ok(true)
     }
@@ -172,7 +172,7 @@ impl<'a> Merger<'a> {
         for _ in 0..ROUNDS {
             match self.attempt(connection, Step::Apply, &ALL_ROWS).await? {
                 None => {
-                    if run(connection, statements::PUT_BACK).await? == 0 {
+                    if self.execute(connection, statements::PUT_BACK).await? == 0 {
                         return Ok(());
                     }
                 }
@@ -188,7 +188,8 @@ impl<'a> Merger<'a> {
                 }
             }
         }
-        run(connection, statements::PUT_BACK).await?;
+        self.execute(connection, statements::PUT_BACK).await?;
+        self.staged.limit_statements(connection).await?;
         let numbers = sqlx::query_scalar::<Postgres, i64>(statements::LEFT)
             .persistent(false)
             .fetch_all(&mut *connection)
@@ -204,14 +205,22 @@ impl<'a> Merger<'a> {
         step: Step,
         range: &RangeInclusive<i64>,
     ) -> sqlx::Result<Option<Fault>> {
+        self.staged.limit_statements(connection).await?;
         savepoint::begin_checked(connection).await?;
         let done = match step {
             Step::Fill => self.fill(connection, range).await,
             Step::Apply => self.apply(connection, range).await,
         };
         let dataset = &self.staged.dataset;
-        let settled = self.only_columns.settle(connection, done, dataset);
-        Ok(settled.await?.err())
+        let Err(mut fault) = savepoint::settle(connection, done, dataset).await? else {
+            return Ok(None);
+        };
+        // The end of the savepoint has restored an earlier limit.
+        self.staged.limit_statements(connection).await?;
+        self.only_columns
+            .name(connection, dataset, &mut fault)
+            .await?;
+        Ok(Some(fault))
     }
 
     async fn fill(
@@ -223,10 +232,20 @@ impl<'a> Merger<'a> {
             .persistent(false)
             .bind(*range.start())
             .bind(*range.end())
-            .bind(self.staged.number)
+            .bind(self.staged.source.number)
             .execute(connection)
             .await?;
         Ok(())
+    }
+
+    /// The numbers of the staged rows, in order.
+    async fn staged_rows(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<i64>> {
+        self.staged.limit_statements(connection).await?;
+        sqlx::query_scalar::<Postgres, i64>(&self.names.staged_rows())
+            .persistent(false)
+            .bind(self.staged.source.number)
+            .fetch_all(connection)
+            .await
     }
 
     /// Runs a step for ranges of these rows. A range that fails is divided, and a row that fails
@@ -268,6 +287,7 @@ impl<'a> Merger<'a> {
             Step::Fill => statements::REJECT_UNREAD,
             Step::Apply => statements::REJECT,
         };
+        self.staged.limit_statements(connection).await?;
         sqlx::query(reject)
             .persistent(false)
             .bind(number)
@@ -276,14 +296,15 @@ impl<'a> Merger<'a> {
         self.rejects.add(&[number], violation);
         Ok(())
     }
-}
 
-/// Runs a statement, and returns how many rows it changed. The temporary table is another one in
-/// each merge, so no statement on it is kept prepared.
-async fn run(connection: &mut PgConnection, statement: &str) -> sqlx::Result<u64> {
-    let done = sqlx::query(statement)
-        .persistent(false)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected())
+    /// Runs a statement, and returns how many rows it changed. The temporary table is another one
+    /// in each merge, so no statement on it is kept prepared.
+    async fn execute(&self, connection: &mut PgConnection, statement: &str) -> sqlx::Result<u64> {
+        self.staged.limit_statements(connection).await?;
+        let done = sqlx::query(statement)
+            .persistent(false)
+            .execute(connection)
+            .await?;
+        Ok(done.rows_affected())
+    }
 }

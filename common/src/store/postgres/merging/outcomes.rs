@@ -1,10 +1,12 @@
 //! Records what a merge has done: the rejected rows, the counts of each batch, and the end of the
 //! upload.
 
+use futures::TryStreamExt;
 use sqlx::{Connection, PgConnection, Postgres};
 
 use super::Staged;
 use super::rejects::Rejects;
+use crate::rejects::RejectedRow;
 use crate::store::postgres::rows::READ_BY_INDEX;
 use crate::store::postgres::written_rows::WrittenColumns;
 use crate::store::postgres::{lock_status, rejects};
@@ -53,12 +55,6 @@ const END: &str = "UPDATE uploads u
           FROM pg_temp.carga_merge) AS counted
     WHERE u.id = $1 AND u.epoch = $2 AND u.status = 'processing' AND counted.rest = 0";
 
-/// Staged rows. `$1` to `$4`: the number of the upload, the first and the last number of the rows,
-/// and all their numbers.
-const ROWS: &str = "SELECT row_number, fields FROM landing
-    WHERE upload = $1 AND row_number BETWEEN $2 AND $3 AND row_number = ANY ($4)
-    ORDER BY row_number";
-
 /// Ends an upload whose rows are merged, in the transaction of the merge. `written` has the columns
 /// by which an undo finds the rows in a table of the user. Carga's own tables need none.
 pub(super) async fn record(
@@ -69,14 +65,14 @@ pub(super) async fn record(
 ) -> sqlx::Result<()> {
     sqlx::query(READ_BY_INDEX).execute(&mut *connection).await?;
     insert_rejects(connection, staged, rejects).await?;
-    let key = staged.upload.key();
+    let key = staged.key;
     update(connection, COUNT_IN_LEDGER, key).await?;
     update(connection, CLEAR_TABLES, key).await?;
     if !end(connection, key, written).await? {
         return Err(sqlx::Error::Decode("the merge has left rows".into()));
     }
     sqlx::query("DELETE FROM landing WHERE upload = $1")
-        .bind(staged.number)
+        .bind(staged.source.number)
         .execute(connection)
         .await?;
     Ok(())
@@ -108,7 +104,7 @@ pub(super) async fn keep_rejects(
     rejects: &Rejects,
 ) -> sqlx::Result<()> {
     let mut transaction = connection.begin().await?;
-    let key = staged.upload.key();
+    let key = staged.key;
     lock_status(&mut transaction, key.id).await?;
     let is_processing: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM uploads WHERE id = $1 AND epoch = $2 AND status = 'processing')",
@@ -131,29 +127,46 @@ async fn insert_rejects(
     staged: &Staged,
     rejects: &Rejects,
 ) -> sqlx::Result<()> {
-    let numbers = rejects.numbers();
-    for page in numbers.chunks(PAGE_ROWS) {
-        let (Some(first), Some(last)) = (page.first(), page.last()) else {
+    for page in rejects.numbers().chunks(PAGE_ROWS) {
+        let mut rows = Vec::with_capacity(page.len());
+        read_rejected(connection, staged, rejects, page, |row| rows.push(row)).await?;
+        rejects::insert(connection, staged.key.id, &rows).await?;
+    }
+    Ok(())
+}
+
+/// Makes the rejected rows of a page of staged rows, and gives each to `keep` once it is read.
+/// `page` has their numbers, in order.
+pub(super) async fn read_rejected(
+    connection: &mut PgConnection,
+    staged: &Staged,
+    rejects: &Rejects,
+    page: &[i64],
+    mut keep: impl FnMut(RejectedRow) + Send,
+) -> sqlx::Result<()> {
+    let (Some(first), Some(last)) = (page.first(), page.last()) else {
+        return Ok(());
+    };
+    let statement = format!(
+        "SELECT row_number, fields FROM {}
+         WHERE upload = $1 AND row_number BETWEEN $2 AND $3 AND row_number = ANY ($4)
+         ORDER BY row_number",
+        staged.source.table
+    );
+    let mut found = sqlx::query_as::<Postgres, (i64, Vec<Option<String>>)>(&statement)
+        .persistent(false)
+        .bind(staged.source.number)
+        .bind(*first)
+        .bind(*last)
+        .bind(page)
+        .fetch(connection);
+    while let Some((number, fields)) = found.try_next().await? {
+        let Some(violation) = rejects.violation(number) else {
             continue;
         };
-        let found: Vec<(i64, Vec<Option<String>>)> = sqlx::query_as(ROWS)
-            .bind(staged.number)
-            .bind(*first)
-            .bind(*last)
-            .bind(page)
-            .fetch_all(&mut *connection)
-            .await?;
-        let mut rows = Vec::with_capacity(found.len());
-        for (number, fields) in &found {
-            let Some(violation) = rejects.violation(*number) else {
-                continue;
-            };
-            let row = staged_row(*number, fields)?;
-            let columns = &staged.upload.columns;
-            let rejected = rejected_staged_row(&row, &staged.dataset, columns, violation);
-            rows.push(rejected.map_err(sql::invalid)?);
-        }
-        rejects::insert(connection, staged.upload.id, &rows).await?;
+        let row = staged_row(number, &fields)?;
+        let rejected = rejected_staged_row(&row, &staged.dataset, &staged.columns, violation);
+        keep(rejected.map_err(sql::invalid)?);
     }
     Ok(())
 }

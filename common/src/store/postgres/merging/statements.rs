@@ -10,9 +10,11 @@
 //!
 //! The statements of a step take a range of row numbers as `$1` and `$2`.
 
+mod changes;
 mod columns;
 mod filling;
 
+pub(super) use self::changes::CREATE_CHANGES;
 use self::columns::Column;
 use super::Staged;
 use crate::dataset::{TypedColumn, quote_identifier};
@@ -58,6 +60,10 @@ pub(super) const INDEX: &str = "CREATE INDEX ON pg_temp.carga_merge (row_number)
 #[derive(Debug)]
 pub(super) struct Names {
     table: String,
+    /// The table with the staged rows.
+    source: &'static str,
+    /// Whether the changed columns of each row are noted, as a trial needs them.
+    notes_changes: bool,
     /// Whether the table is one of Carga, which has the columns `upload_id` and `row_number`.
     is_own: bool,
     key: Vec<String>,
@@ -75,6 +81,8 @@ impl Names {
         let key = staged.merge.key.iter();
         Self {
             table: datasets::table_of(&staged.dataset),
+            source: staged.source.table,
+            notes_changes: staged.deadline.is_some(),
             is_own: staged.table.is_none(),
             key: key.map(|name| quote_identifier(name)).collect(),
             columns: written.iter().map(column).collect(),
@@ -147,13 +155,17 @@ impl Names {
                        SELECT FROM uploads AS o
                        WHERE o.id = t.upload_id AND o.status IN ('completed', 'partial'))";
         }
-        format!(
+        let find = format!(
             r#"UPDATE {MERGED} AS m
                SET _carga_state = CASE WHEN {same} THEN 'd'::"char" ELSE 'c'::"char" END
                FROM {} AS t WHERE m._carga_state = 'n' AND {}"#,
             self.table,
             self.same_key()
-        )
+        );
+        match self.notes_changes {
+            true => self.note_changes(&find),
+            false => find,
+        }
     }
 
     /// Keeps the rows that will be replaced, except those that an undo must not bring back. `$3`:
@@ -284,6 +296,8 @@ mod tests {
     fn names() -> Names {
         Names {
             table: "datasets.\"sales\"".to_owned(),
+            source: "landing",
+            notes_changes: false,
             is_own: true,
             key: vec!["\"sku\"".to_owned()],
             columns: vec![

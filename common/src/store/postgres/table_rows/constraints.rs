@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use sqlx::PgConnection;
 
 use super::fault::Fault;
-use crate::dataset::{TypedColumn, quote_identifier};
+use crate::dataset::{Mode, TypedColumn, quote_identifier};
 use crate::store::postgres::datasets::{sql_type, table_of};
 use crate::store::postgres::savepoint;
 use crate::upload::UploadDataset;
@@ -100,7 +100,15 @@ const FOREIGN_KEY: &str =
 
 /// The events of triggers in `tgtype`.
 pub(in crate::store::postgres) const INSERT: i32 = 4;
-pub(in crate::store::postgres) const INSERT_OR_UPDATE: i32 = 4 | 16;
+const INSERT_OR_UPDATE: i32 = 4 | 16;
+
+/// The events of a merge in this mode.
+pub(in crate::store::postgres) fn events(mode: Mode) -> i32 {
+    match mode {
+        Mode::Update => INSERT_OR_UPDATE,
+        Mode::Append | Mode::Ignore => INSERT,
+    }
+}
 
 /// Whether rows can be stored from the staging table as they would be by COPY. `events` are the
 /// events whose triggers could change them.
@@ -141,13 +149,13 @@ impl OnlyColumns {
     ) -> sqlx::Result<Result<T, Fault>> {
         let mut settled = savepoint::settle(connection, outcome, dataset).await?;
         if let Err(fault) = &mut settled {
-            self.name_column(connection, dataset, fault).await?;
+            self.name(connection, dataset, fault).await?;
         }
         Ok(settled)
     }
 
     /// Sets the column at fault if the server does not name one and the constraint has only one.
-    async fn name_column(
+    pub(in crate::store::postgres) async fn name(
         &mut self,
         connection: &mut PgConnection,
         dataset: &UploadDataset,

@@ -1,6 +1,5 @@
 //! Inserts the rows of a batch.
 
-use std::borrow::Cow;
 use std::time::Instant;
 
 use sqlx::SqliteConnection;
@@ -11,14 +10,19 @@ use crate::batch::Batch;
 use crate::store::sql;
 use crate::store::sqlite::typed_tables;
 use crate::store::violations::origin_json;
+use crate::upload::UploadDataset;
 
 /// A row number takes the low 36 bits of a row's id.
 const ROW_NUMBER_LIMIT: u64 = 1 << 36;
 
-/// Inserts a run of rows into the landing table. `$1` is the id of the first row, `$2` has all rows
-/// as JSON, and `$3` has the offset and the length of each row.
-const INSERT_ROWS: &str = "INSERT INTO rows (id, fields)
-    SELECT $1 + key, CAST(substr($2, value >> 32, value & 0xffffffff) AS TEXT) FROM json_each($3)";
+/// Inserts a run of rows into `rows`, or into a table with the same columns. `$1` is the id of the
+/// first row, `$2` has all rows as JSON, and `$3` has the offset and the length of each row.
+fn insert_fields(table: &str) -> String {
+    format!(
+        "INSERT INTO {table} (id, fields)
+         SELECT $1 + key, CAST(substr($2, value >> 32, value & 0xffffffff) AS TEXT) FROM json_each($3)"
+    )
+}
 
 /// Inserts the rows of a batch. Returns how many of them are rejected. `started` is the time at
 /// which the group began.
@@ -28,29 +32,25 @@ pub(super) async fn rows(
     upload: &Known,
     started: Instant,
 ) -> sqlx::Result<u32> {
-    check(batch, upload)?;
-    let rows: Vec<&[u8]> = batch.rows_json().collect();
-    let (number, runs) = (upload.number, runs(batch));
-    let typed = upload.dataset.as_ref();
-    let Some(dataset) = typed.filter(|dataset| !dataset.is_staged()) else {
-        let insert = Insert {
-            statement: Cow::Borrowed(INSERT_ROWS),
-            rows,
-            origins: match typed {
-                Some(_) => origins(batch)?,
-                None => Vec::new(),
-            },
-            number,
-            typed: None,
-        };
-        for run in runs {
-            insert.run(connection, run).await?;
+    const TABLE: &str = "rows";
+    let number = upload.number;
+    let dataset = match &upload.dataset {
+        None => {
+            check(batch, None)?;
+            land(connection, batch, Vec::new(), (TABLE, number)).await?;
+            return Ok(0);
         }
-        return Ok(0);
+        Some(dataset) if dataset.is_staged() => {
+            stage(connection, batch, dataset, (TABLE, number)).await?;
+            return Ok(0);
+        }
+        Some(dataset) => dataset,
     };
+    check(batch, Some(dataset))?;
+    let runs = runs(batch);
     let insert = Insert {
-        statement: Cow::Owned(typed_tables::insert_rows(dataset)),
-        rows,
+        statement: typed_tables::insert_rows(dataset),
+        rows: batch.rows_json().collect(),
         origins: Vec::new(),
         number,
         typed: Some(batch.id.upload.id.to_string()),
@@ -60,6 +60,39 @@ pub(super) async fn rows(
         typed_rows::reject(connection, batch, (number, dataset), &violations).await?;
     }
     Ok(violations.len() as u32)
+}
+
+/// Inserts the rows of a batch, with their positions in the file, into a table of staged rows. The
+/// target is `rows` or a table with the same columns, and the number of the upload.
+pub(in crate::store::sqlite) async fn stage(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+    dataset: &UploadDataset,
+    target: (&str, i64),
+) -> sqlx::Result<()> {
+    check(batch, Some(dataset))?;
+    land(connection, batch, origins(batch)?, target).await
+}
+
+/// Inserts the rows of a batch as they are in the message. `origins` has the JSON text that follows
+/// the cells of each staged row; it is empty for other rows.
+async fn land(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+    origins: Vec<String>,
+    (table, number): (&str, i64),
+) -> sqlx::Result<()> {
+    let insert = Insert {
+        statement: insert_fields(table),
+        rows: batch.rows_json().collect(),
+        origins,
+        number,
+        typed: None,
+    };
+    for run in runs(batch) {
+        insert.run(connection, run).await?;
+    }
+    Ok(())
 }
 
 /// The positions of the rows in their file, each as JSON in a JSON text. Without them, the merge
@@ -75,7 +108,7 @@ fn origins(batch: &Batch) -> sqlx::Result<Vec<String>> {
 }
 
 /// Fails for a batch that must not be stored, although SQLite would store its rows.
-fn check(batch: &Batch, upload: &Known) -> sqlx::Result<()> {
+fn check(batch: &Batch, dataset: Option<&UploadDataset>) -> sqlx::Result<()> {
     if has_nul(batch) {
         return Err(sql::invalid(
             "a cell has a NUL character, which cannot be stored as text",
@@ -86,7 +119,7 @@ fn check(batch: &Batch, upload: &Known) -> sqlx::Result<()> {
             "an upload on SQLite has at most 2^36 - 1 rows; use Postgres for a larger file",
         ));
     }
-    if let Some(dataset) = &upload.dataset {
+    if let Some(dataset) = dataset {
         let names = dataset.columns.iter().map(|column| &column.name);
         if !batch.columns.iter().eq(names) {
             return Err(sql::invalid(

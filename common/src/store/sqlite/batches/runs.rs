@@ -1,6 +1,5 @@
 //! Runs of rows, and the statements that insert them.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use sqlx::{Sqlite, SqliteConnection};
@@ -23,7 +22,7 @@ pub(super) struct Run {
 
 /// The statement that inserts rows of a batch, and what it needs.
 pub(super) struct Insert<'a> {
-    pub(super) statement: Cow<'static, str>,
+    pub(super) statement: String,
     /// Each row as the JSON between the brackets of its list of cells.
     pub(super) rows: Vec<&'a [u8]>,
     /// The JSON text behind the cells of each staged row; empty for other rows.

@@ -13,6 +13,7 @@ use crate::upload::{Merge, UploadDataset};
 
 /// The outcomes of a staged row, in the column `outcome`. A row with the outcome 0 is written: it
 /// replaces its partner in the table, or is inserted if it has none.
+pub(super) const WRITTEN: i64 = 0;
 pub(super) const DUPLICATE: i64 = 1;
 pub(super) const REJECTED: i64 = 2;
 
@@ -23,10 +24,18 @@ pub(super) const MEETS_ROWS_TO_REMOVE: &str = "SELECT EXISTS (
       AND (SELECT u.cleanup_pending AND u.status IN ('failed', 'cancelled', 'undone')
            FROM uploads u WHERE u.number = m.partner >> 36))";
 
+/// How many rows are inserted, updated, duplicates and rejected. `$1` to `$3` are the outcomes.
+pub(super) const COUNTS: &str = "SELECT
+        count(*) FILTER (WHERE outcome = $1 AND partner IS NULL),
+        count(*) FILTER (WHERE outcome = $1 AND partner IS NOT NULL),
+        count(*) FILTER (WHERE outcome = $2),
+        count(*) FILTER (WHERE outcome = $3)
+    FROM temp.carga_merge";
+
 /// The status of the upload that owns the partner of `m`.
 const STATUS_OF_PARTNER: &str = "(SELECT u.status FROM uploads u WHERE u.number = m.partner >> 36)";
 
-/// The statements that merge the rows of an upload.
+/// The statements that merge the rows of an upload, or try the rows of a file.
 ///
 /// The temporary table `carga_merge` has the staged rows with their values, which are in the
 /// columns `c0`, `c1` and so on. `partner` is the id of the row in the dataset's table that has the
@@ -40,10 +49,12 @@ pub(super) struct Statements<'a> {
     written: Vec<(usize, &'a TypedColumn)>,
     /// The dataset's table.
     table: String,
+    /// The table of the staged rows: `rows`, or a table with the same columns.
+    source: &'static str,
 }
 
 impl<'a> Statements<'a> {
-    pub(super) fn new(dataset: &'a UploadDataset, merge: &Merge) -> Self {
+    pub(super) fn new(dataset: &'a UploadDataset, merge: &Merge, source: &'static str) -> Self {
         let columns = dataset.columns.iter().enumerate();
         let key = columns.filter(|(_, column)| merge.key.contains(&column.name));
         Self {
@@ -52,11 +63,11 @@ impl<'a> Statements<'a> {
             key: key.collect(),
             written: dataset.written_columns(),
             table: typed_tables::table(&dataset.name),
+            source,
         }
     }
 
-    /// Fills `carga_merge`, and finds the outcome and the partner of each row. The rows that will
-    /// be replaced are kept in `previous_rows`.
+    /// Fills `carga_merge`, and finds the outcome and the partner of each row.
     pub(super) fn preparation(&self) -> Vec<String> {
         let mut statements = vec![self.create(), self.fill()];
         if self.mode != Mode::Append {
@@ -66,9 +77,6 @@ impl<'a> Statements<'a> {
                 self.find_partners(),
                 self.find_duplicates(),
             ]);
-        }
-        if self.mode == Mode::Update {
-            statements.push(self.keep_previous());
         }
         statements
     }
@@ -93,9 +101,10 @@ impl<'a> Statements<'a> {
         format!(
             "INSERT INTO temp.carga_merge (id, {})
              SELECT id, {}
-             FROM (SELECT id, fields AS value FROM rows WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT -1 OFFSET 0)",
+             FROM (SELECT id, fields AS value FROM {} WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT -1 OFFSET 0)",
             joined((0..self.dataset.columns.len()).map(|index| format!("c{index}"))),
-            joined(values)
+            joined(values),
+            self.source
         )
     }
 
@@ -139,10 +148,7 @@ impl<'a> Statements<'a> {
                  WHERE outcome = 0 AND partner IS NOT NULL"
             );
         }
-        let key = &self.key;
-        let is_compared = |column: &&(usize, &'a TypedColumn)| !key.contains(*column);
-        let compared: Vec<_> = self.written.iter().filter(is_compared).copied().collect();
-        let same_values = match &compared[..] {
+        let same_values = match &self.compared()[..] {
             [] => String::new(),
             compared => format!(
                 "AND ({}) IS ({})",
@@ -159,10 +165,39 @@ impl<'a> Statements<'a> {
         )
     }
 
+    /// The columns that the file has, without those of the key.
+    pub(super) fn compared(&self) -> Vec<(usize, &'a TypedColumn)> {
+        let written = self.written.iter().copied();
+        let compared = written.filter(|column| !self.key.contains(column));
+        compared.collect()
+    }
+
+    /// Counts the rows with an outcome whose partner has another value, for each column that is
+    /// compared. `None` if no column is compared, or the mode never replaces rows.
+    pub(super) fn count_changes(&self, outcome: i64) -> Option<String> {
+        let compared = self.compared();
+        if self.mode != Mode::Update || compared.is_empty() {
+            return None;
+        }
+        let counts = compared.into_iter().map(|(index, column)| {
+            let name = quote_identifier(&column.name);
+            format!("count(*) FILTER (WHERE t.{name} IS NOT m.c{index})")
+        });
+        Some(format!(
+            "SELECT {}
+             FROM temp.carga_merge m CROSS JOIN {} t ON t._carga_id = m.partner
+             WHERE m.outcome = {outcome}",
+            joined(counts),
+            self.table
+        ))
+    }
+
+    /// Keeps the rows that will be replaced in `previous_rows`. `None` if rows are never replaced.
+    ///
     /// Rows that are about to be removed are not kept, since an undo must not bring them back. A
     /// row that no upload owns has no status, and is kept.
-    fn keep_previous(&self) -> String {
-        format!(
+    pub(super) fn keep_previous(&self) -> Option<String> {
+        let keep = format!(
             "INSERT INTO previous_rows (id, previous_id, previous_upload, cells)
              SELECT m.id, t._carga_id, t.upload_id, {}
              FROM temp.carga_merge m JOIN {} t ON t._carga_id = m.partner
@@ -171,7 +206,8 @@ impl<'a> Statements<'a> {
              ORDER BY m.id",
             previous_rows::kept_values(&self.dataset.columns),
             self.table
-        )
+        );
+        (self.mode == Mode::Update).then_some(keep)
     }
 
     /// Writes rows to the dataset's table: those with a partner, then the others.

@@ -11,7 +11,7 @@ use crate::sample::{self, first, position};
 use crate::store::{Relation, StoreFixture, check_status, find, new_upload, rows, seal, store_new};
 
 /// The values of a row: the key `sku`, the required number `stock`, and `note`.
-pub(super) type Row<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
+pub(in crate::store) type Row<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 
 /// The rows of a table, each with its upload and its number in the file.
 pub(super) type Table = Vec<(UploadId, StoredRow)>;
@@ -32,16 +32,16 @@ fn definition() -> Result<Definition> {
     Ok(Definition::from_json(json.to_string().as_bytes())?)
 }
 
-pub(super) fn columns() -> Result<Vec<TypedColumn>> {
+pub(in crate::store) fn columns() -> Result<Vec<TypedColumn>> {
     Ok(definition()?.typed_columns())
 }
 
-pub(super) async fn create_dataset(store: &dyn Store) -> Result<()> {
+pub(in crate::store) async fn create_dataset(store: &dyn Store) -> Result<()> {
     create(store, &sales()?, &definition()?).await
 }
 
 /// The dataset of an upload that is merged in this way.
-pub(super) fn merged(mode: Mode) -> Result<UploadDataset> {
+pub(in crate::store) fn merged(mode: Mode) -> Result<UploadDataset> {
     Ok(UploadDataset {
         name: sales()?,
         columns: columns()?,
@@ -58,7 +58,7 @@ pub(super) fn merged(mode: Mode) -> Result<UploadDataset> {
 }
 
 /// The dataset of an upload whose batches append their rows.
-pub(super) fn appended() -> Result<UploadDataset> {
+pub(in crate::store) fn appended() -> Result<UploadDataset> {
     let merge = None;
     Ok(UploadDataset {
         merge,
@@ -67,7 +67,7 @@ pub(super) fn appended() -> Result<UploadDataset> {
 }
 
 /// Batches of two rows each.
-pub(super) fn batches(id: UploadId, given: &[Row<'_>]) -> Result<Vec<ArchivedBatch>> {
+pub(in crate::store) fn batches(id: UploadId, given: &[Row<'_>]) -> Result<Vec<ArchivedBatch>> {
     let text = |text: &str| text.to_owned();
     let row = |(sku, stock, note): &Row<'_>| -> Cells {
         vec![Some(text(sku)), stock.map(text), note.map(text)]
@@ -77,7 +77,7 @@ pub(super) fn batches(id: UploadId, given: &[Row<'_>]) -> Result<Vec<ArchivedBat
 }
 
 /// Creates an upload.
-pub(super) async fn begin(store: &dyn Store, dataset: UploadDataset) -> Result<UploadId> {
+pub(in crate::store) async fn begin(store: &dyn Store, dataset: UploadDataset) -> Result<UploadId> {
     let id = UploadId::generate();
     let new = NewUpload {
         dataset: Some(dataset),
@@ -88,7 +88,7 @@ pub(super) async fn begin(store: &dyn Store, dataset: UploadDataset) -> Result<U
 }
 
 /// Creates an upload, stores all its rows and seals it.
-pub(super) async fn send(
+pub(in crate::store) async fn send(
     store: &dyn Store,
     dataset: UploadDataset,
     given: &[Row<'_>],
@@ -102,7 +102,11 @@ pub(super) async fn send(
 }
 
 /// Creates an upload and merges its rows.
-pub(super) async fn merge(store: &dyn Store, mode: Mode, given: &[Row<'_>]) -> Result<UploadId> {
+pub(in crate::store) async fn merge(
+    store: &dyn Store,
+    mode: Mode,
+    given: &[Row<'_>],
+) -> Result<UploadId> {
     let id = send(store, merged(mode)?, given).await?;
     ensure!(store.complete(first(id)).await? == Completed::Yes);
     Ok(id)
@@ -117,7 +121,7 @@ pub(super) async fn all<F: StoreFixture>(fixture: &F, relation: Relation) -> Res
 
 /// Checks the rows of the table and of the view, in the order of their keys: the upload of each
 /// row, its number in the file and its values.
-pub(super) async fn check_table<F: StoreFixture>(
+pub(in crate::store) async fn check_table<F: StoreFixture>(
     fixture: &F,
     expected: &[(UploadId, u64, Row<'_>)],
 ) -> Result<()> {

@@ -23,7 +23,7 @@ use crate::sample;
 /// The cells of a typed row: canonical texts, or NULL.
 type Cells = Vec<Option<String>>;
 
-fn name(text: &str) -> Result<DatasetName> {
+pub(super) fn name(text: &str) -> Result<DatasetName> {
     Ok(text.parse()?)
 }
 

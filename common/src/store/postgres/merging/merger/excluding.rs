@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Postgres};
 
-use super::{Merger, run};
+use super::Merger;
 use crate::dataset::Mode;
 use crate::store::postgres::merging::statements;
 use crate::store::postgres::savepoint;
@@ -20,13 +20,12 @@ impl Merger<'_> {
     ) -> sqlx::Result<bool> {
         let dataset = &self.staged.dataset;
         let is_update = self.staged.merge.mode == Mode::Update;
-        let events = match is_update {
-            true => constraints::INSERT_OR_UPDATE,
-            false => constraints::INSERT,
-        };
+        let events = constraints::events(self.staged.merge.mode);
+        self.staged.limit_statements(connection).await?;
         if !constraints::is_plain(connection, dataset, events).await? {
             return Ok(false);
         }
+        self.staged.limit_statements(connection).await?;
         match constraints::search(connection, dataset, &fault).await? {
             Some(Search::Condition(condition)) => {
                 let states = self.states_at_fault(&fault.violation);
@@ -40,7 +39,10 @@ impl Merger<'_> {
                 if is_found.await? {
                     return Ok(true);
                 }
-                Ok(run(connection, &statements::set_aside(&key)).await? > 0)
+                Ok(self
+                    .execute(connection, &statements::set_aside(&key))
+                    .await?
+                    > 0)
             }
             _ => Ok(false),
         }
@@ -68,6 +70,7 @@ impl Merger<'_> {
         violation: Violation,
     ) -> sqlx::Result<bool> {
         let reject = statements::reject_where(states, condition);
+        self.staged.limit_statements(connection).await?;
         savepoint::begin(connection).await?;
         let found = sqlx::query_scalar::<Postgres, i64>(&reject)
             .persistent(false)

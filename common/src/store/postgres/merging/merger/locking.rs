@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Postgres};
 
-use super::{Merger, run};
+use super::Merger;
 use crate::dataset::Mode;
 use crate::store::postgres::datasets;
 use crate::store::postgres::merging::user_table;
@@ -12,17 +12,20 @@ impl Merger<'_> {
     pub(super) async fn lock(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
         let table = self.staged.dataset.table.as_ref();
         let (Some(table), Some(known)) = (table, &self.staged.table) else {
-            run(connection, &self.names.lock()).await?;
+            self.execute(connection, &self.names.lock()).await?;
             let is_ignore = self.staged.merge.mode == Mode::Ignore;
             return Ok(!is_ignore || !self.has_leaving(connection).await?);
         };
+        self.staged.limit_statements(connection).await?;
         datasets::lock_table_of_user(connection, table).await?;
+        self.staged.limit_statements(connection).await?;
         // The statements were made for the table as it was then. The lock keeps it as it is now.
         let found = user_table(connection, &self.staged.dataset).await?;
         Ok(found.as_ref() == Some(known))
     }
 
     async fn has_leaving(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
+        self.staged.limit_statements(connection).await?;
         sqlx::query_scalar::<Postgres, bool>(&self.names.has_leaving())
             .persistent(false)
             .fetch_one(connection)

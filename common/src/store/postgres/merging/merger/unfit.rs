@@ -17,6 +17,7 @@ impl Merger<'_> {
         let Some(find) = self.names.find_unfit() else {
             return Ok(());
         };
+        self.staged.limit_statements(connection).await?;
         let has_rejected = sqlx::query_scalar::<Postgres, bool>(HAS_REJECTED)
             .persistent(false)
             .fetch_one(&mut *connection)
@@ -24,9 +25,10 @@ impl Merger<'_> {
         if !has_rejected {
             return Ok(());
         }
+        self.staged.limit_statements(connection).await?;
         let found = sqlx::query_as::<Postgres, (i64, i32)>(&find)
             .persistent(false)
-            .bind(self.staged.number)
+            .bind(self.staged.source.number)
             .fetch_all(connection)
             .await?;
         let mut by_column: BTreeMap<i32, Vec<i64>> = BTreeMap::new();

@@ -15,8 +15,8 @@ use crate::store::postgres::written_rows::{RowIdentity, WrittenColumns};
 /// What a merge keeps of the rows that it writes.
 #[derive(Debug, Default)]
 pub(super) enum Kept {
-    /// Nothing: only rows of Carga's own table are inserted, or a table of the user has no primary
-    /// key.
+    /// Nothing: only rows of Carga's own table are inserted, a table of the user has no primary
+    /// key, or the rows are only tried.
     #[default]
     Nothing,
     /// The replaced rows of Carga's own table, with these columns.
@@ -28,6 +28,9 @@ pub(super) enum Kept {
 impl Kept {
     /// Reads the columns of the table, which is locked.
     pub(super) async fn read(connection: &mut PgConnection, staged: &Staged) -> sqlx::Result<Self> {
+        if staged.deadline.is_some() {
+            return Ok(Self::Nothing);
+        }
         let dataset = &staged.dataset;
         if let Some(table) = &dataset.table {
             let identity = RowIdentity::read(connection, table).await?;
@@ -63,6 +66,7 @@ impl Merger<'_> {
             None => self.write_own(connection, range).await?,
             Some(_) => self.write_of_user(connection, range).await?,
         };
+        self.staged.limit_statements(connection).await?;
         let marked = sqlx::query(statements::MARK)
             .persistent(false)
             .bind(*range.start())
@@ -78,20 +82,19 @@ impl Merger<'_> {
         connection: &mut PgConnection,
         range: &RangeInclusive<i64>,
     ) -> sqlx::Result<u64> {
-        let replace = match &self.kept {
-            Kept::Replaced(columns) => {
-                self.save(connection, columns, range).await?;
-                self.names.replace()
-            }
-            _ => None,
-        };
+        if let Kept::Replaced(columns) = &self.kept {
+            self.save(connection, columns, range).await?;
+        }
+        let is_update = self.staged.merge.mode == Mode::Update;
+        let replace = self.names.replace().filter(|_| is_update);
         let mut taken = 0;
         for statement in replace.into_iter().chain([self.names.insert()]) {
+            self.staged.limit_statements(connection).await?;
             let written = sqlx::query(&statement)
                 .persistent(false)
                 .bind(*range.start())
                 .bind(*range.end())
-                .bind(self.staged.upload.id.as_uuid())
+                .bind(self.staged.key.id.as_uuid())
                 .execute(&mut *connection)
                 .await?;
             taken += written.rows_affected();
@@ -110,7 +113,7 @@ impl Merger<'_> {
             .persistent(false)
             .bind(*range.start())
             .bind(*range.end())
-            .bind(self.staged.number)
+            .bind(self.staged.source.number)
             .bind(&columns.names)
             .execute(connection)
             .await?;
@@ -136,13 +139,14 @@ impl Merger<'_> {
         };
         let mut taken = 0;
         for statement in replace.into_iter().chain([insert]) {
+            self.staged.limit_statements(connection).await?;
             // The server ignores parameters that a statement does not name.
             let written = sqlx::query(&statement)
                 .persistent(false)
                 .bind(*range.start())
                 .bind(*range.end())
                 .bind(columns)
-                .bind(self.staged.number)
+                .bind(self.staged.source.number)
                 .execute(&mut *connection)
                 .await?;
             taken += written.rows_affected();

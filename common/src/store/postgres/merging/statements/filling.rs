@@ -17,8 +17,16 @@ impl Names {
         )
     }
 
-    /// Reads rows of `landing`. A row with a value that its column does not hold is rejected at
-    /// once. `$3`: the number of the upload.
+    /// The numbers of the staged rows. `$1`: the number of the upload.
+    pub(in crate::store::postgres::merging) fn staged_rows(&self) -> String {
+        format!(
+            "SELECT row_number FROM {} WHERE upload = $1 ORDER BY row_number",
+            self.source
+        )
+    }
+
+    /// Reads staged rows. A row with a value that its column does not hold is rejected at once.
+    /// `$3`: the number of the upload.
     pub(in crate::store::postgres::merging) fn fill(&self) -> String {
         const ROWS: &str = "upload = $3 AND row_number BETWEEN $1 AND $2";
         let names: String = self
@@ -33,8 +41,9 @@ impl Names {
             let values = self.columns.iter();
             let values: String = values.map(|column| format!("{}, ", column.value)).collect();
             return format!(
-                "INSERT INTO {MERGED} ({names}row_number) SELECT {values}row_number FROM landing
-                 WHERE {ROWS}"
+                "INSERT INTO {MERGED} ({names}row_number) SELECT {values}row_number FROM {}
+                 WHERE {ROWS}",
+                self.source
             );
         }
         let stored = self.columns.iter().map(|column| match &column.limit {
@@ -47,7 +56,7 @@ impl Names {
              SELECT {stored}row_number, CASE WHEN {} THEN 'v'::"char" ELSE 'n'::"char" END
              FROM ({}) AS read"#,
             unfit.join(" OR "),
-            values(self.columns.iter(), ROWS)
+            self.values(self.columns.iter(), ROWS)
         )
     }
 
@@ -63,7 +72,7 @@ impl Names {
             "SELECT row_number, place
              FROM (SELECT row_number, CASE {cases}END AS place FROM ({}) AS read) AS checked
              WHERE place IS NOT NULL",
-            values(limited, "upload = $1")
+            self.values(limited, "upload = $1")
         );
         (!cases.is_empty()).then_some(find)
     }
@@ -79,20 +88,21 @@ impl Names {
         let columns = self.columns.iter().enumerate();
         columns.filter_map(|(index, column)| Some((index, column.limit.as_ref()?)))
     }
-}
 
-/// The values of staged rows in these columns. OFFSET makes Postgres evaluate each value once,
-/// although several expressions need it.
-fn values<'a>(columns: impl Iterator<Item = &'a Column>, rows: &str) -> String {
-    let values = columns.map(|column| {
-        let name = match &column.limit {
-            None => &column.name,
-            Some(limit) => &limit.value_name,
-        };
-        format!("{} AS {name}, ", column.value)
-    });
-    let values: String = values.collect();
-    format!("SELECT {values}row_number FROM landing WHERE {rows} OFFSET 0")
+    /// The values of staged rows in these columns. OFFSET makes Postgres evaluate each value once,
+    /// although several expressions need it.
+    fn values<'a>(&self, columns: impl Iterator<Item = &'a Column>, rows: &str) -> String {
+        let values = columns.map(|column| {
+            let name = match &column.limit {
+                None => &column.name,
+                Some(limit) => &limit.value_name,
+            };
+            format!("{} AS {name}, ", column.value)
+        });
+        let values: String = values.collect();
+        let source = self.source;
+        format!("SELECT {values}row_number FROM {source} WHERE {rows} OFFSET 0")
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +118,8 @@ mod tests {
     fn names(columns: Vec<Column>) -> Names {
         Names {
             table: "datasets.\"sales\"".to_owned(),
+            source: "landing",
+            notes_changes: false,
             is_own: true,
             key: Vec::new(),
             columns,
