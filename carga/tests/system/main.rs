@@ -5,14 +5,15 @@
 //! Scenarios for one mode only are in the folder of that name.
 //!
 //! `harness` provides a test's directory or servers, and reads what Carga stored there. `app`
-//! starts Carga and sends requests. `files` makes the files to send, and `answers` checks the
-//! responses. Every other file is a group of promises.
+//! starts Carga and sends requests. `files` makes the files to send, `random` draws random values,
+//! and `answers` checks the responses. Every other file is a group of promises.
 
 #[macro_use]
 mod harness;
 mod answers;
 mod app;
 mod files;
+mod random;
 
 mod archive;
 mod bad_input;

@@ -9,14 +9,17 @@ use uuid::Uuid;
 
 use super::merging::{Outcome, PRODUCTS, declare_products, expect_merged, merge, send_accepted};
 use super::undoing_merges::undo_merge;
+use super::violations::rejected_rows;
 use super::{options, send};
 use crate::app::{App, TIMEOUT};
 use crate::harness::Mode;
 use crate::progress::poll;
 
 in_both_modes! {
-    ignore_and_atomic_count_two_hundred_thousand_rows_exactly,
-    a_killed_merge_changes_all_rows_or_none_and_an_undo_restores_the_table,
+    an_atomic_upload_of_two_hundred_thousand_rows_becomes_visible_at_once,
+    a_killed_update_changes_all_rows_or_none_and_its_undo_restores_the_table,
+    a_killed_ignore_adds_all_rows_or_none_and_its_undo_restores_the_table,
+    a_killed_atomic_append_adds_all_rows_or_none_and_its_undo_restores_the_table,
     uploads_that_merge_at_once_take_turns,
 }
 
@@ -54,53 +57,48 @@ async fn start(mode: Mode) -> Result<App> {
     Ok(app)
 }
 
-async fn ignore_and_atomic_count_two_hundred_thousand_rows_exactly(mode: Mode) -> Result<()> {
+async fn an_atomic_upload_of_two_hundred_thousand_rows_becomes_visible_at_once(
+    mode: Mode,
+) -> Result<()> {
     let app = start(mode).await?;
     let before = app.harness.table(PRODUCTS).await?;
-    // The last thousand keys are in the file twice.
-    let new = file(&[rows(0..199_000, "new"), rows(198_000..199_000, "second")]);
+    let new = file(&[rows(0..ROWS, "new")]);
     let outcome = Outcome {
-        inserted: 99_000,
-        duplicate: 101_000,
-        ..Outcome::default()
-    };
-    let id = merge(&app, &[("mode", "ignore")], new, outcome).await?;
-    let counts = "count(*), count(*) FILTER (WHERE note LIKE 'new %')";
-    let counts = app.harness.typed(PRODUCTS, counts, counts).await?;
-    ensure!(counts == json!([[199_000, 99_000]]), "{counts}");
-    undo_merge(&app, id, [99_000, 0, 0]).await?;
-    let after = app.harness.table(PRODUCTS).await?;
-    ensure!(after == before, "the undo did not restore the table");
-
-    // The first 500 keys are there, so these rows are rejected.
-    let new = file(&[rows(HALF - 500..HALF - 500 + ROWS, "new")]);
-    let outcome = Outcome {
-        inserted: ROWS - 500,
-        rejected: 500,
+        inserted: HALF,
+        updated: HALF,
         ..Outcome::default()
     };
     let id = Uuid::now_v7();
-    let options = options(PRODUCTS, &[("mode", "append"), ("atomic", "true")]);
+    let options = options(PRODUCTS, &[("mode", "update"), ("atomic", "true")]);
     let (sent, seen) = tokio::try_join!(
         send(&app, id, &options, new),
         visible_rows_until_the_end(&app, id)
     )?;
     ensure!(sent.status() == 202, "{}", sent.text().await?);
     expect_merged(&app, PRODUCTS, id, outcome).await?;
-    let all_or_none = BTreeSet::from([HALF, HALF + ROWS - 500]);
+    let none = [HALF, 0];
+    let none_or_all = BTreeSet::from([none, [ROWS, ROWS]]);
     ensure!(
-        seen.contains(&HALF) && seen.is_subset(&all_or_none),
-        "{seen:?} rows were visible"
+        seen.contains(&none) && seen.is_subset(&none_or_all),
+        "these numbers of rows and of new rows were visible: {seen:?}"
     );
+    undo_merge(&app, id, [ROWS, 0, 0]).await?;
+    let after = app.harness.table(PRODUCTS).await?;
+    ensure!(after == before, "the undo did not restore the table");
     app.close().await
 }
 
-/// Polls until the upload has ended. Returns the numbers of rows that were visible meanwhile.
-async fn visible_rows_until_the_end(app: &App, id: Uuid) -> Result<BTreeSet<u64>> {
+/// Polls until the upload has ended. Returns the numbers of all rows and of new rows that were
+/// visible together.
+async fn visible_rows_until_the_end(app: &App, id: Uuid) -> Result<BTreeSet<[u64; 2]>> {
+    const COUNTS: &str = "count(*), count(*) FILTER (WHERE note LIKE 'new %')";
     let mut seen = BTreeSet::new();
     eventually(TIMEOUT * 2, "the upload to end", async || {
-        let visible = app.harness.typed(PRODUCTS, "count(*)", "count(*)").await;
-        seen.extend(visible.ok().and_then(|visible| visible[0][0].as_u64()));
+        let visible = app.harness.typed(PRODUCTS, COUNTS, COUNTS).await;
+        seen.extend(visible.ok().and_then(|visible| {
+            let counts = visible[0].clone();
+            serde_json::from_value::<[u64; 2]>(counts).ok()
+        }));
         has_ended(app, id).await
     })
     .await?;
@@ -112,37 +110,105 @@ async fn has_ended(app: &App, id: Uuid) -> bool {
     upload.is_some_and(|upload| !upload["finished_at"].is_null())
 }
 
-/// The numbers of polls in a row that must see a merge before its process is killed.
-const POLLS: [u32; 3] = [3, 10, 25];
+/// An upload of 200,000 rows whose merge is interrupted a few times.
+struct Killed {
+    options: &'static [(&'static str, &'static str)],
+    file: String,
+    outcome: Outcome,
+    /// How many notes in the table then begin with `old`, `new` and `second`.
+    notes: [u64; 3],
+    /// The numbers of polls in a row that must see the merge before its process is killed.
+    polls: &'static [u32],
+}
 
-async fn a_killed_merge_changes_all_rows_or_none_and_an_undo_restores_the_table(
-    mode: Mode,
-) -> Result<()> {
-    let mut app = start(mode).await?;
-    let before = app.harness.table(PRODUCTS).await?;
-    // Of the rows that are there, a thousand stay the same. A thousand keys are in the file twice.
-    let new = file(&[
+/// A file with the keys of all rows in the table. A thousand of these rows stay the same, and a
+/// thousand keys are in the file twice.
+fn repeating_file() -> String {
+    file(&[
         rows(0..1000, "old"),
         rows(1000..199_000, "new"),
         rows(150_000..151_000, "second"),
-    ]);
-    let outcome = Outcome {
-        inserted: 99_000,
-        updated: 99_000,
-        duplicate: 2000,
-        rejected: 0,
+    ])
+}
+
+async fn a_killed_update_changes_all_rows_or_none_and_its_undo_restores_the_table(
+    mode: Mode,
+) -> Result<()> {
+    let killed = Killed {
+        options: &[],
+        file: repeating_file(),
+        outcome: Outcome {
+            inserted: 99_000,
+            updated: 99_000,
+            duplicate: 2000,
+            rejected: 0,
+        },
+        notes: [1000, 197_000, 1000],
+        polls: &[3, 10, 25],
     };
+    kill_and_undo(mode, killed).await
+}
+
+async fn a_killed_ignore_adds_all_rows_or_none_and_its_undo_restores_the_table(
+    mode: Mode,
+) -> Result<()> {
+    let killed = Killed {
+        options: &[("mode", "ignore")],
+        file: repeating_file(),
+        outcome: Outcome {
+            inserted: 99_000,
+            duplicate: 101_000,
+            ..Outcome::default()
+        },
+        notes: [HALF, 99_000, 0],
+        polls: &[3, 8],
+    };
+    kill_and_undo(mode, killed).await
+}
+
+/// Rows whose keys are there violate the key, and the other rows are inserted together. Postgres
+/// finds 100,000 such rows at once. SQLite writes each of them alone before it is rejected, which
+/// would take minutes, so there are only 500 of them.
+async fn a_killed_atomic_append_adds_all_rows_or_none_and_its_undo_restores_the_table(
+    mode: Mode,
+) -> Result<()> {
+    let taken = match mode {
+        Mode::Distributed => HALF,
+        Mode::Embedded => 500,
+    };
+    let first = HALF - taken;
+    let killed = Killed {
+        options: &[
+            ("mode", "append"),
+            ("atomic", "true"),
+            ("max_rejects", "100%"),
+        ],
+        file: file(&[rows(first..first + ROWS, "new")]),
+        outcome: Outcome {
+            inserted: ROWS - taken,
+            rejected: taken,
+            ..Outcome::default()
+        },
+        notes: [HALF, ROWS - taken, 0],
+        polls: &[3, 8],
+    };
+    kill_and_undo(mode, killed).await
+}
+
+async fn kill_and_undo(mode: Mode, killed: Killed) -> Result<()> {
+    let mut app = start(mode).await?;
+    let before = app.harness.table(PRODUCTS).await?;
     // While no worker runs, the API cannot be the process that merges.
     if matches!(mode, Mode::Distributed) {
         app.storing_process().kill9()?;
     }
-    let id = send_accepted(&app, PRODUCTS, &[], new).await?;
+    let id = send_accepted(&app, PRODUCTS, killed.options, killed.file).await?;
     if matches!(mode, Mode::Distributed) {
         app.restart_storing_process().await?;
     }
     app.wait_for_more_batches(id, BATCHES - 1).await?;
-    let tables = kill_merges(mode, &mut app, id).await?;
-    expect_merged(&app, PRODUCTS, id, outcome).await?;
+    let tables = kill_merges(mode, &mut app, id, killed.polls).await?;
+    expect_merged(&app, PRODUCTS, id, killed.outcome).await?;
     let after = app.harness.table(PRODUCTS).await?;
     let none = tables.iter().filter(|table| **table == before).count();
     let all = tables.iter().filter(|table| **table == after).count();
@@ -156,18 +222,43 @@ async fn a_killed_merge_changes_all_rows_or_none_and_an_undo_restores_the_table(
         .map(|version| format!("count(*) FILTER (WHERE note LIKE '{version} %')"))
         .join(", ");
     let counts = app.harness.typed(PRODUCTS, &counts, &counts).await?;
-    ensure!(counts == json!([[1000, 197_000, 1000]]), "{counts}");
-    undo_merge(&app, id, [198_000, 0, 0]).await?;
+    ensure!(counts == json!([killed.notes]), "{counts}");
+    expect_first_rejected(&app, id, killed.outcome.rejected).await?;
+    let written = killed.outcome.inserted + killed.outcome.updated;
+    undo_merge(&app, id, [written, 0, 0]).await?;
     let undone = app.harness.table(PRODUCTS).await?;
     ensure!(undone == before, "the undo did not restore the table");
     app.close().await
 }
 
+/// Fails unless the report has the first rows of the file, because their keys are there.
+async fn expect_first_rejected(app: &App, id: Uuid, rows: u64) -> Result<()> {
+    let rejected = rejected_rows(app, id).await?;
+    let numbers = rejected.iter().map(|row| row["row"].as_u64());
+    ensure!(
+        numbers.eq((1..=rows).map(Some)),
+        "{} rejected rows instead of the first {rows}",
+        rejected.len()
+    );
+    for row in &rejected {
+        ensure!(
+            row["code"] == "unique_violation" && row["column"] == "sku",
+            "{row}"
+        );
+    }
+    Ok(())
+}
+
 /// Kills the process that merges, a few times. Returns the table after each time.
-async fn kill_merges(mode: Mode, app: &mut App, id: Uuid) -> Result<Vec<Vec<String>>> {
+async fn kill_merges(
+    mode: Mode,
+    app: &mut App,
+    id: Uuid,
+    polls: &[u32],
+) -> Result<Vec<Vec<String>>> {
     let mut tables = Vec::new();
-    for polls in POLLS {
-        wait_for_merge(app, id, polls).await?;
+    for polls in polls {
+        wait_for_merge(app, id, *polls).await?;
         app.storing_process().kill9()?;
         if matches!(mode, Mode::Distributed) {
             wait_for_rollback(app).await?;

@@ -5,6 +5,7 @@ mod matching;
 mod merging;
 mod merging_at_scale;
 mod merging_violations;
+mod names;
 mod quoting;
 mod reading;
 mod refusing;

@@ -1,10 +1,10 @@
 //! Rows that violate a constraint of the dataset's table are rejected one by one.
 
+mod between_workers;
 pub(super) mod prices;
 mod receiving;
 
 use anyhow::{Context, Result, ensure};
-use proptest::test_runner::TestRunner;
 use reqwest::Response;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -14,6 +14,7 @@ use super::{declare, expect_stored, import, options, send, undo};
 use crate::app::App;
 use crate::files;
 use crate::harness::Mode;
+use crate::random::random_runner;
 
 in_both_modes! {
     violating_rows_are_rejected_one_by_one_and_the_corrected_report_stores_them,
@@ -34,8 +35,8 @@ async fn violating_rows_are_rejected_one_by_one_and_the_corrected_report_stores_
     let harness = mode.harness().await?.with("CARGA_BATCH_ROWS", "300");
     let app = App::start(harness, 4).await?;
     prices::create(&app).await?;
-    // The files are the same in every run; only the timing differs.
-    let mut runner = TestRunner::deterministic();
+    // Every run has other files.
+    let mut runner = random_runner();
     for (round, faulty) in FAULTY.into_iter().enumerate() {
         let first = round * ROWS;
         let file = File::new(mode, first, ROWS, faulty, &mut runner)?;

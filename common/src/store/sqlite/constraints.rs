@@ -87,13 +87,13 @@ fn described(code: u32, message: &str, dataset: &UploadDataset) -> Option<Violat
     })
 }
 
-/// The name in `index 'the name'`. Other constraints are named by their columns or by their
-/// expression.
+/// The name in `index 'the name'`, in which SQLite doubles quotes. Other constraints are named by
+/// their columns or by their expression.
 fn constraint_name(rest: &str) -> String {
     let index = rest
         .strip_prefix("index '")
         .and_then(|name| name.strip_suffix('\''));
-    index.unwrap_or(rest).to_owned()
+    index.map_or_else(|| rest.to_owned(), |name| name.replace("''", "'"))
 }
 
 #[cfg(test)]
@@ -156,7 +156,7 @@ mod tests {
         let keys = "datasets_sales.sku, datasets_sales.day";
         let message = format!("UNIQUE constraint failed: {keys}");
         check(2067, &message, Some(("unique_violation", None, Some(keys))));
-        let message = "UNIQUE constraint failed: index 'it's one'";
+        let message = "UNIQUE constraint failed: index 'it''s one'";
         let expected = ("unique_violation", None, Some("it's one"));
         check(2067, message, Some(expected));
         let message = "CHECK constraint failed: price > 0";

@@ -44,21 +44,25 @@ const IN_POSTGRES: &str = "
         ADD COLUMN cents integer GENERATED ALWAYS AS ((price * 100)::integer) STORED;
 ";
 
-/// The constraints that SQLite can add to an existing table, and triggers instead of the others.
-const IN_SQLITE: &str = "
+/// The same for SQLite. It cannot add a foreign key or NOT NULL to a table, so these are written
+/// into its schema (<https://www.sqlite.org/lang_altertable.html#otheralter>). The index that is
+/// created next makes Carga's connections read the schema again.
+const IN_SQLITE: &str = r#"
     CREATE TABLE shops (name text PRIMARY KEY);
     INSERT INTO shops VALUES ('north'), ('south');
+    PRAGMA writable_schema = ON;
+    UPDATE sqlite_schema
+        SET sql = replace(replace(sql,
+            '"shop" TEXT', '"shop" TEXT REFERENCES shops (name)'),
+            '"note" TEXT', '"note" TEXT NOT NULL')
+        WHERE name = 'datasets_prices';
+    PRAGMA writable_schema = RESET;
     CREATE UNIQUE INDEX sku_once ON datasets_prices (sku);
     CREATE UNIQUE INDEX barcode_once ON datasets_prices (barcode);
     CREATE UNIQUE INDEX day_once ON datasets_prices (substr(day, 1));
     ALTER TABLE datasets_prices ADD COLUMN cents INTEGER
         GENERATED ALWAYS AS (price * 100) VIRTUAL CONSTRAINT positive_price CHECK (cents > 0);
-    CREATE TRIGGER known_shop BEFORE INSERT ON datasets_prices
-        WHEN NEW.shop NOT IN (SELECT name FROM shops)
-        BEGIN SELECT RAISE(ABORT, 'the shop is unknown'); END;
-    CREATE TRIGGER some_note BEFORE INSERT ON datasets_prices WHEN NEW.note IS NULL
-        BEGIN SELECT RAISE(ABORT, 'the note is missing'); END;
-";
+"#;
 
 /// Declares the dataset, adds the constraints, and stores the first row.
 pub(in crate::datasets) async fn create(app: &App) -> Result<()> {
@@ -165,8 +169,8 @@ const FAULTS_IN_POSTGRES: [Fault; 8] = [
 const FAULTS_IN_SQLITE: [Fault; 7] = [
     fault(SKU, "base", "unique_violation", Some("sku"), Some("datasets_prices.sku")),
     fault(PRICE, "-1,50", "check_violation", None, Some("positive_price")),
-    fault(SHOP, "nowhere", "trigger_exception", None, None),
-    fault(NOTE, "", "trigger_exception", None, None),
+    fault(SHOP, "nowhere", "foreign_key_violation", None, None),
+    fault(NOTE, "", "not_null_violation", Some("note"), None),
     fault(DAY, "01/01/1999", "unique_violation", None, Some("day_once")),
     fault(BARCODE, "base", "unique_violation", Some("barcode"), Some("datasets_prices.barcode")),
     WRONG_TYPE,

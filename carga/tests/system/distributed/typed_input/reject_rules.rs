@@ -1,49 +1,125 @@
-//! The documented rules by which Carga rejects texts that Postgres accepts.
+//! The documented forms and limits by which Carga rejects texts that Postgres accepts.
 
-/// Line ends and form feeds around a value, which Carga takes for a part of it.
-pub(super) fn has_line_end(text: &str) -> bool {
-    text.contains(['\n', '\r', '\u{b}', '\u{c}'])
+/// The most zeros that the exponent of a `numeric` adds.
+const MAX_ZEROS_OF_EXPONENT: i64 = 1000;
+
+/// The most digits after the decimal mark of a number in `json`.
+const MAX_DIGITS_AFTER: i64 = 16_383;
+
+/// Blanks and tabs around a cell are ignored. Postgres also ignores line ends and form feeds.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
 }
 
-/// Notations that Postgres has read since version 16.
-pub(super) fn has_integer_notation(text: &str) -> bool {
-    text.contains(['_', 'x', 'X', 'o', 'O', 'b', 'B'])
+fn has_digits_only(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Blanks within a number. Postgres 15 reads a blank before an exponent.
-pub(super) fn has_inner_blank(text: &str) -> bool {
-    text.trim().contains([' ', '\t'])
+/// The only form of an integer: an optional sign and digits.
+pub(super) fn has_integer_form(text: &str) -> bool {
+    let text = trimmed(text);
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && has_digits_only(digits)
 }
 
-pub(super) fn is_special_float(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    text.contains("nan") || text.contains("inf")
+/// The parts of a number in the only form of `numeric` and `float`.
+struct Number<'a> {
+    integer: &'a str,
+    fraction: &'a str,
+    exponent: i64,
 }
 
-/// Whether a text may have an exponent above `limit` or below its negative.
-pub(super) fn has_exponent_above(limit: u64, text: &str) -> bool {
-    let exponents = text.split(['e', 'E']).skip(1);
-    let digits = exponents.map(|text| text.trim_start_matches(['-', '+']));
-    let mut exponents = digits.filter_map(|text| {
-        let end = text.find(|character: char| !character.is_ascii_digit());
-        text[..end.unwrap_or(text.len())].parse::<u64>().ok()
-    });
-    exponents.any(|exponent| exponent > limit)
+impl<'a> Number<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let text = trimmed(text);
+        let text = text.strip_prefix(['-', '+']).unwrap_or(text);
+        let (digits, exponent) = match text.split_once(['e', 'E']) {
+            Some((digits, exponent)) => (digits, exponent.parse().ok()?),
+            None => (text, 0),
+        };
+        let (integer, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let has_digits = !integer.is_empty() || !fraction.is_empty();
+        let is_number = has_digits && has_digits_only(integer) && has_digits_only(fraction);
+        is_number.then_some(Self {
+            integer,
+            fraction,
+            exponent,
+        })
+    }
+
+    /// The zeros between the decimal mark and the digits of the number.
+    fn zeros_of_exponent(&self) -> i64 {
+        let mark = self.integer.len() as i64 + self.exponent;
+        let digits = (self.integer.len() + self.fraction.len()) as i64;
+        (-mark).max(mark - digits)
+    }
+
+    fn is_zero(&self) -> bool {
+        let mut digits = self.integer.bytes().chain(self.fraction.bytes());
+        digits.all(|digit| digit == b'0')
+    }
 }
 
-/// Postgres also reads the beginnings of the words, where they are unique.
-pub(super) fn is_abbreviated_boolean(text: &str) -> bool {
-    let text = text.trim().to_ascii_lowercase();
-    let words = ["true", "false", "yes", "off"];
-    !text.is_empty()
-        && words
-            .iter()
-            .any(|word| word.starts_with(&text) && *word != text)
+/// The only form of `numeric` and `float`: a sign, digits, a fraction and an exponent, of which
+/// only some digits must be there.
+pub(super) fn has_number_form(text: &str) -> bool {
+    Number::parse(text).is_some()
+}
+
+/// An exponent that adds many zeros to a number.
+pub(super) fn has_long_exponent(text: &str) -> bool {
+    let number = Number::parse(text);
+    number.is_some_and(|number| number.zeros_of_exponent() > MAX_ZEROS_OF_EXPONENT)
+}
+
+/// Whether well-formed JSON has a number that is outside of the range of a float, or has too many
+/// digits after its decimal mark. An exponent of zero has the same limit in both directions. The
+/// exponents in these texts are too few for the limit of all exponents together.
+pub(super) fn has_json_number_out_of_range(text: &str) -> bool {
+    let outside = outside_of_texts(text);
+    let is_part = |part: char| part.is_ascii_digit() || "+-.eE".contains(part);
+    let mut numbers = outside.split(|part| !is_part(part));
+    numbers.any(|text| {
+        // The word `true` leaves an `e`, which is not a number.
+        let (Some(number), Ok(value)) = (Number::parse(text), text.parse::<f64>()) else {
+            return false;
+        };
+        let digits_after = number.fraction.len() as i64 - number.exponent;
+        let rounds_to_zero = value == 0.0 && !number.is_zero();
+        !value.is_finite() || rounds_to_zero || digits_after.abs() > MAX_DIGITS_AFTER
+    })
+}
+
+/// A JSON value without the characters of its texts and keys.
+fn outside_of_texts(json: &str) -> String {
+    let (mut outside, mut is_text, mut is_escaped) = (String::new(), false, false);
+    for character in json.chars() {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => {
+                is_text = !is_text;
+                outside.push('"');
+            }
+            _ if is_text => {}
+            _ => outside.push(character),
+        }
+    }
+    outside
+}
+
+/// The words for true and false, in upper or lower case. Postgres also reads their beginnings.
+pub(super) fn has_boolean_form(text: &str) -> bool {
+    const WORDS: [&str; 12] = [
+        "true", "t", "yes", "y", "on", "1", "false", "f", "no", "n", "off", "0",
+    ];
+    let text = trimmed(text).to_ascii_lowercase();
+    WORDS.contains(&text.as_str())
 }
 
 /// The text with `0` for every digit, `+` for every sign of a zone and one `0` for a fraction.
 fn shape(text: &str) -> String {
-    let text = text.trim_matches([' ', '\t']);
+    let text = trimmed(text);
     let (date, time) = text.split_at_checked(10).unwrap_or((text, ""));
     let digit = |character: char| match character {
         '0'..='9' => '0',
