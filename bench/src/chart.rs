@@ -7,6 +7,7 @@ use anyhow::Result;
 use carga_testkit::repository;
 
 use crate::arms::Arm;
+use crate::compare::Compression;
 use crate::data::Shape;
 use crate::results::{ArmResult, Comparison, Results};
 
@@ -19,10 +20,9 @@ const TOP: f64 = 54.0;
 const RIGHT: f64 = 130.0;
 
 pub(crate) fn write(results: &Results) -> Result<()> {
-    let flights = results
-        .comparisons
-        .iter()
-        .filter(|comparison| comparison.shape == Shape::Flights);
+    let flights = results.comparisons.iter().filter(|comparison| {
+        comparison.shape == Shape::Flights && comparison.compression == Compression::None
+    });
     let Some(longest) = flights.max_by_key(|comparison| comparison.rows) else {
         return Ok(());
     };
@@ -54,7 +54,9 @@ fn draw(comparison: &Comparison, date: &str) -> Result<String> {
         let width = (arm.seconds / longest * (WIDTH - LEFT - RIGHT)).max(1.0);
         let middle = y + BAR_HEIGHT * 0.7;
         let color = match arm.arm {
-            Arm::CopyLanding | Arm::CopyTyped | Arm::Sqlite | Arm::Pgloader => "#8c959f",
+            Arm::CopyLanding | Arm::CopyTyped | Arm::CopyBinary | Arm::Sqlite | Arm::Pgloader => {
+                "#8c959f"
+            }
             _ => "#bc4c00",
         };
         write!(

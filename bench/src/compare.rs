@@ -1,6 +1,7 @@
 //! Runs all arms on every file in turns, so that a slow minute of the machine affects all arms.
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use crate::arms::{self, Arm, Run};
 use crate::data::{DataFile, Shape, Size};
@@ -21,20 +22,47 @@ pub(crate) struct Comparisons {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Size::TenThousand, Size::HundredThousand, Size::Million])]
     sizes: Vec<Size>,
     /// The arms; \copy into the landing table always takes part
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Arm::CopyTyped, Arm::Distributed, Arm::DistributedTyped, Arm::FewViolations, Arm::ManyViolations, Arm::ImportTyped, Arm::Embedded, Arm::Sqlite, Arm::Pgloader])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Arm::CopyTyped, Arm::CopyBinary, Arm::Distributed, Arm::DistributedTyped, Arm::FewViolations, Arm::ManyViolations, Arm::UpdateHalf, Arm::ImportTyped, Arm::ImportTypedSqlite, Arm::Embedded, Arm::Sqlite, Arm::Pgloader])]
     arms: Vec<Arm>,
+    /// The compression of the archived batches
+    #[arg(long, value_enum, default_value_t = Compression::None)]
+    compression: Compression,
+}
+
+/// The values of `CARGA_ARCHIVE_COMPRESSION`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Compression {
+    #[default]
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 pub(crate) async fn run(rig: &Rig, chosen: &Comparisons, results: &mut Results) -> Result<()> {
+    let compression = chosen.compression;
+    let settings = [("CARGA_ARCHIVE_COMPRESSION", compression.name())];
     for shape in &chosen.shapes {
         for size in &chosen.sizes {
             let file = DataFile::make(*shape, *size)?;
             // New processes for each file: a process keeps the memory that an earlier file needed.
-            let carga = rig.carga(1, &[]).await?;
+            let carga = rig.carga(1, &settings).await?;
             let comparison = compare(rig, &carga, &file, chosen).await?;
             rig.clean().await?;
             print(&comparison);
-            let is_same = |other: &Comparison| other.shape == *shape && other.rows == file.rows;
+            let is_same = |other: &Comparison| {
+                other.shape == *shape && other.rows == file.rows && other.compression == compression
+            };
             results.comparisons.retain(|other| !is_same(other));
             results.comparisons.push(comparison);
             results.save()?;
@@ -53,6 +81,10 @@ async fn compare(
     arms.extend(chosen.arms.iter().filter(|arm| **arm != Arm::CopyLanding));
     eprintln!("{:?}, {} rows, {} bytes", file.shape, file.rows, file.bytes);
     arms::encode(rig, carga, file).await?;
+    let has_binary = arms.contains(&Arm::CopyBinary);
+    if has_binary {
+        arms::encode_binary(rig, file).await?;
+    }
     let mut runs_by_arm: Vec<Vec<(Run, f64)>> = arms.iter().map(|_| Vec::new()).collect();
     for round in 0..chosen.rounds {
         let mut copy_seconds = 0.0;
@@ -75,12 +107,16 @@ async fn compare(
         }
     }
     std::fs::remove_file(file.encoded())?;
+    if has_binary {
+        std::fs::remove_file(file.binary())?;
+    }
     let arms = arms.into_iter().zip(runs_by_arm);
     Ok(Comparison {
         shape: file.shape,
         rows: file.rows,
         bytes: file.bytes,
         columns: file.columns.len(),
+        compression: chosen.compression,
         arms: arms.map(|(arm, runs)| summary(arm, &runs[1..])).collect(),
     })
 }
@@ -116,10 +152,12 @@ fn print(comparison: &Comparison) {
         rows,
         bytes,
         columns,
+        compression,
         arms,
     } = comparison;
     let mib = *bytes as f64 / f64::from(1 << 20);
-    println!("\n{shape:?}: {rows} rows, {columns} columns, {mib:.0} MiB\n");
+    println!("\n{shape:?}: {rows} rows, {columns} columns, {mib:.0} MiB");
+    println!("Compression of the archive: {}\n", compression.name());
     println!("| | seconds | to 202 | to `\\copy` | processor seconds | peak MiB |");
     println!("|---|---|---|---|---|---|");
     for arm in arms {

@@ -1,11 +1,13 @@
 //! The imported files: real flights, and three generated shapes that are identical in every run.
 
+mod writing;
+
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::BufWriter;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use carga_testkit::{fixtures, target_dir};
+use carga_testkit::target_dir;
 use serde::{Deserialize, Serialize};
 
 /// The shape of a file.
@@ -37,6 +39,19 @@ pub(crate) enum Size {
     TenMillion,
 }
 
+/// Which rows of its shape a file has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Variant {
+    Plain,
+    /// The rows of `Plain`, with their numbers in a first column.
+    Keyed,
+    /// The numbers of `Keyed`, with other values in each row.
+    Earlier,
+}
+
+/// The column with the numbers of the rows.
+pub(crate) const KEY: &str = "row_id";
+
 const FLIGHTS_ROWS: u64 = 336_776;
 
 impl Size {
@@ -67,7 +82,7 @@ impl DataFile {
     /// Generates the file unless it exists.
     pub(crate) fn make(shape: Shape, size: Size) -> Result<Self> {
         let rows = size.rows(shape);
-        Self::of_rows(shape, rows)
+        Self::of_rows(shape, Variant::Plain, rows)
     }
 
     /// The path of the file's rows in COPY's text format, for the landing table; see
@@ -76,22 +91,43 @@ impl DataFile {
         self.path.with_extension("copy")
     }
 
-    /// The file with the flights of the whole year, without repetition.
-    pub(crate) fn flights_once() -> Result<Self> {
-        Self::of_rows(Shape::Flights, FLIGHTS_ROWS)
+    /// The path of the file's rows in COPY's binary format, for a table with the columns and types
+    /// of the file; see [`encode_binary`](crate::arms::encode_binary).
+    pub(crate) fn binary(&self) -> PathBuf {
+        self.path.with_extension("binary")
     }
 
-    fn of_rows(shape: Shape, rows: u64) -> Result<Self> {
+    /// A file with the same rows and their numbers. The numbers are the key, because rows may be
+    /// equal.
+    pub(crate) fn keyed(&self) -> Result<Self> {
+        Self::of_rows(self.shape, Variant::Keyed, self.rows)
+    }
+
+    /// A file with the first half of the keys of [`keyed`](Self::keyed), and other values.
+    pub(crate) fn earlier_half(&self) -> Result<Self> {
+        Self::of_rows(self.shape, Variant::Earlier, self.rows / 2)
+    }
+
+    /// The file with the flights of the whole year, without repetition.
+    pub(crate) fn flights_once() -> Result<Self> {
+        Self::of_rows(Shape::Flights, Variant::Plain, FLIGHTS_ROWS)
+    }
+
+    fn of_rows(shape: Shape, variant: Variant, rows: u64) -> Result<Self> {
         let name = serde_json::to_value(shape)?;
         let name = name.as_str().unwrap_or_default();
         let dir = directory()?;
-        let path = dir.join(format!("{name}-{rows}.csv"));
-        let columns = columns(shape);
+        let suffix = match variant {
+            Variant::Plain => "",
+            Variant::Keyed => "-keyed",
+            Variant::Earlier => "-earlier",
+        };
+        let path = dir.join(format!("{name}-{rows}{suffix}.csv"));
         if !path.exists() {
             eprintln!("generating {}", path.display());
             let draft = path.with_extension("draft");
             let mut file = BufWriter::with_capacity(1 << 20, File::create(&draft)?);
-            write(&mut file, shape, rows, &columns)?;
+            writing::write(&mut file, shape, variant, rows)?;
             file.into_inner()?.sync_all()?;
             fs::rename(&draft, &path)?;
         }
@@ -101,7 +137,7 @@ impl DataFile {
             rows,
             bytes,
             path,
-            columns,
+            columns: columns(shape, variant),
         })
     }
 
@@ -165,161 +201,34 @@ const QUOTED_COLUMNS: &[(&str, &str)] = &[
     ("reply", "text"),
 ];
 
-fn columns(shape: Shape) -> Vec<(String, &'static str)> {
-    let columns = match shape {
+fn columns(shape: Shape, variant: Variant) -> Vec<(String, &'static str)> {
+    let key: &[_] = match variant {
+        Variant::Plain => &[],
+        Variant::Keyed | Variant::Earlier => &[(KEY, "integer")],
+    };
+    let columns: &[_] = match shape {
         Shape::Narrow => NARROW_COLUMNS,
         Shape::Flights => FLIGHTS_COLUMNS,
         Shape::Quoted => QUOTED_COLUMNS,
-        Shape::Wide => return wide_columns(),
+        Shape::Wide => &[],
     };
-    let columns = columns.iter();
-    columns
-        .map(|(name, kind)| ((*name).to_owned(), *kind))
-        .collect()
-}
-
-fn wide_columns() -> Vec<(String, &'static str)> {
-    let column = |index| {
-        let kind = match index % 3 {
-            0 => "integer",
-            1 => "text",
-            _ => "numeric",
-        };
-        (format!("column_{index:02}"), kind)
-    };
-    (1..=50).map(column).collect()
-}
-
-fn write(file: &mut impl Write, shape: Shape, rows: u64, columns: &[(String, &str)]) -> Result<()> {
-    if shape == Shape::Flights {
-        return write_flights(file, rows);
+    let named = key.iter().chain(columns);
+    let named = named.map(|(name, kind)| ((*name).to_owned(), *kind));
+    match shape {
+        Shape::Wide => named.chain(wide_columns()).collect(),
+        _ => named.collect(),
     }
-    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
-    writeln!(file, "{}", names.join(","))?;
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for row in 1..=rows {
-        match shape {
-            Shape::Narrow => write_narrow(file, row, &mut random)?,
-            Shape::Wide => write_wide(file, columns, &mut random)?,
-            Shape::Quoted => write_quoted(file, row, &mut random)?,
-            Shape::Flights => {}
-        }
-    }
-    Ok(())
 }
 
-fn write_flights(file: &mut impl Write, rows: u64) -> Result<()> {
-    let open = || -> Result<_> {
-        Ok(BufReader::with_capacity(
-            1 << 20,
-            File::open(fixtures::flights()?)?,
-        ))
-    };
-    let mut source = open()?;
-    let mut line = Vec::new();
-    source.read_until(b'\n', &mut line)?;
-    file.write_all(&line)?;
-    let mut remaining = rows;
-    while remaining > 0 {
-        line.clear();
-        if source.read_until(b'\n', &mut line)? == 0 {
-            source = open()?;
-            source.read_until(b'\n', &mut line)?;
-            continue;
-        }
-        file.write_all(&line)?;
-        remaining -= 1;
-    }
-    Ok(())
+fn wide_columns() -> impl Iterator<Item = (String, &'static str)> {
+    let columns = (1..).zip(wide_types());
+    columns.map(|(number, kind)| (format!("column_{number:02}"), kind))
 }
 
-fn write_narrow(file: &mut impl Write, row: u64, random: &mut Random) -> Result<()> {
-    writeln!(
-        file,
-        "{row},{:06X},{},{}.{:02},{},2024-{:02}-{:02},{},{},0.{:04},{}",
-        random.below(1 << 24),
-        random.below(2) == 1,
-        random.below(1000),
-        random.below(100),
-        random.below(50),
-        1 + random.below(12),
-        1 + random.below(28),
-        random.word(),
-        random.word(),
-        random.below(10_000),
-        random.word(),
-    )?;
-    Ok(())
-}
-
-fn write_wide(
-    file: &mut impl Write,
-    columns: &[(String, &str)],
-    random: &mut Random,
-) -> Result<()> {
-    for (index, (_, kind)) in columns.iter().enumerate() {
-        if index > 0 {
-            file.write_all(b",")?;
-        }
-        match *kind {
-            "integer" => write!(file, "{}", random.below(1_000_000))?,
-            "text" => file.write_all(random.word().as_bytes())?,
-            _ => write!(file, "{}.{:02}", random.below(1000), random.below(100))?,
-        }
-    }
-    file.write_all(b"\n")?;
-    Ok(())
-}
-
-fn write_quoted(file: &mut impl Write, row: u64, random: &mut Random) -> Result<()> {
-    write!(
-        file,
-        "{row},\"{}, {}\",2024-{:02}-{:02},\"{} \"\"{}\"\" {}\",\"",
-        random.word(),
-        random.word(),
-        1 + random.below(12),
-        1 + random.below(28),
-        random.word(),
-        random.word(),
-        random.word(),
-    )?;
-    write_text(file, 24, random)?;
-    file.write_all(b"\",\"")?;
-    write_text(file, 12, random)?;
-    file.write_all(b"\"\n")?;
-    Ok(())
-}
-
-/// Writes words, with a newline after about every eighth.
-fn write_text(file: &mut impl Write, words: u64, random: &mut Random) -> Result<()> {
-    for word in 0..words {
-        let separator = match (word, random.below(8)) {
-            (0, _) => "",
-            (_, 0) => ",\n",
-            _ => " ",
-        };
-        file.write_all(separator.as_bytes())?;
-        file.write_all(random.word().as_bytes())?;
-    }
-    Ok(())
-}
-
-/// xorshift64 (Marsaglia, "Xorshift RNGs", 2003), which generates the same files on every machine.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
-
-    fn word(&mut self) -> &'static str {
-        const WORDS: [&str; 16] = [
-            "amber", "bay", "cedar", "delta", "ember", "fjord", "grove", "harbour", "isle",
-            "juniper", "kelp", "lagoon", "meadow", "north", "orchard", "Zürich",
-        ];
-        WORDS[self.below(WORDS.len() as u64) as usize]
-    }
+fn wide_types() -> impl Iterator<Item = &'static str> {
+    (1..=50).map(|number| match number % 3 {
+        0 => "integer",
+        1 => "text",
+        _ => "numeric",
+    })
 }

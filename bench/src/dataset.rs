@@ -1,27 +1,26 @@
-//! The dataset of the typed arms, in Postgres.
+//! The dataset of the typed arms.
+
+use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::{Result, ensure};
+use carga_testkit::{Binary, command};
 use serde_json::{Value, json};
 
-use crate::data::{DataFile, Shape};
+use crate::data::{DataFile, KEY, Shape, directory};
 use crate::rig::{Carga, Rig};
 
 pub(crate) const NAME: &str = "bench";
+/// The table in Postgres.
 pub(crate) const TABLE: &str = "datasets.bench";
+/// The table in SQLite.
+pub(crate) const SQLITE_TABLE: &str = "datasets_bench";
 
-/// Declares the dataset with the columns and types of the file. The dataset of an earlier run is
-/// removed first.
+/// Declares the dataset in Postgres. The dataset of an earlier run is removed first.
 pub(crate) async fn declare(rig: &Rig, carga: &Carga, file: &DataFile) -> Result<()> {
-    rig.execute(&format!(
-        "DROP TABLE IF EXISTS {TABLE} CASCADE; DELETE FROM datasets WHERE name = '{NAME}'"
-    ))
-    .await?;
-    let columns = file.columns.iter();
-    let columns = columns.map(|(name, kind)| json!({ "name": name, "type": type_of(kind) }));
-    let columns: Vec<Value> = columns.collect();
-    let definition = json!({ "columns": columns, "null": [file.null()] });
+    remove(rig).await?;
     let put = carga.client.put(format!("{}/datasets/{NAME}", carga.url));
-    let answer = put.json(&definition).send().await?;
+    let answer = put.json(&definition(file)).send().await?;
     let status = answer.status();
     ensure!(
         status == 201,
@@ -29,6 +28,44 @@ pub(crate) async fn declare(rig: &Rig, carga: &Carga, file: &DataFile) -> Result
         answer.text().await?
     );
     Ok(())
+}
+
+/// Removes the dataset from Postgres, if it is there.
+pub(crate) async fn remove(rig: &Rig) -> Result<()> {
+    // The table has a view.
+    rig.execute(&format!(
+        "DROP TABLE IF EXISTS {TABLE} CASCADE; DELETE FROM datasets WHERE name = '{NAME}'"
+    ))
+    .await
+}
+
+/// Declares the dataset in the SQLite database of a data directory.
+pub(crate) fn declare_in_directory(data: &Path, file: &DataFile) -> Result<()> {
+    let path = directory()?.join("definition.json");
+    std::fs::write(&path, definition(file).to_string())?;
+    let put = command(Binary::Carga)?
+        .args(["dataset", "put", NAME])
+        .arg(&path)
+        .env("CARGA_DATA_DIR", data)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()?;
+    ensure!(put.success(), "carga dataset put failed ({put})");
+    Ok(())
+}
+
+/// A definition with the columns and types of the file. If the file has a key, rows are replaced by
+/// it.
+fn definition(file: &DataFile) -> Value {
+    let columns = file.columns.iter();
+    let columns = columns.map(|(name, kind)| json!({ "name": name, "type": type_of(kind) }));
+    let columns: Vec<Value> = columns.collect();
+    let mut definition = json!({ "columns": columns, "null": [file.null()] });
+    if file.columns.iter().any(|(name, _)| name == KEY) {
+        definition["key"] = json!([KEY]);
+        definition["mode"] = json!("update");
+    }
+    definition
 }
 
 /// Adds a CHECK constraint to the dataset's table. About one row in `one_in` violates it.

@@ -8,6 +8,7 @@ use carga_testkit::repository;
 use serde::{Deserialize, Serialize};
 
 use crate::arms::Arm;
+use crate::compare::Compression;
 use crate::data::Shape;
 use crate::rig::ByProcess;
 
@@ -45,6 +46,9 @@ pub(crate) struct Comparison {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) columns: usize,
+    /// The compression of the archived batches.
+    #[serde(default)]
+    pub(crate) compression: Compression,
     pub(crate) arms: Vec<ArmResult>,
 }
 

@@ -84,8 +84,11 @@ impl Rig {
     /// The files of earlier runs stay until [`Rig::clean`], because ext4 allocates inodes slowly
     /// after many were deleted.
     pub(crate) async fn clear(&self) -> Result<()> {
-        self.execute("TRUNCATE uploads, batches, landing, rejected_rows, parked_batches CASCADE")
-            .await?;
+        self.execute(
+            "TRUNCATE uploads, batches, landing, rejected_rows, parked_batches, previous_rows
+             CASCADE",
+        )
+        .await?;
         self.settle().await
     }
 
@@ -113,6 +116,9 @@ impl Rig {
             env.insert((*key).to_owned(), (*value).to_owned());
         }
         let mut carga = Carga::start(Binary::Api, &env).await?;
+        let settings = settings.iter();
+        let settings = settings.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        carga.settings = settings.collect();
         for _ in 0..workers {
             let mut worker = Running::spawn(Binary::Worker, &env)?.quiet();
             worker.wait_for_log("worker ready", START).await?;
@@ -151,6 +157,8 @@ pub(crate) struct Carga {
     pub(crate) workers: Vec<Running>,
     pub(crate) url: String,
     pub(crate) client: reqwest::Client,
+    /// The settings that were added for this measurement. `carga import` gets them, too.
+    pub(crate) settings: BTreeMap<String, String>,
 }
 
 /// The durations of an upload, measured from its start.
@@ -160,7 +168,14 @@ pub(crate) struct Imported {
     pub(crate) accepted: Duration,
     /// Until the upload has ended.
     pub(crate) completed: Duration,
-    /// The rows that were rejected.
+    pub(crate) counts: Counts,
+}
+
+/// How the rows of an upload ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Counts {
+    pub(crate) inserted: u64,
+    pub(crate) updated: u64,
     pub(crate) rejected: u64,
 }
 
@@ -179,13 +194,14 @@ impl Carga {
             workers: Vec::new(),
             url,
             client,
+            settings: BTreeMap::new(),
         })
     }
 
     /// Sends a file with curl and waits until it is stored. It is one of `concurrent` uploads.
     pub(crate) async fn import(&self, file: &DataFile, concurrent: u32) -> Result<Imported> {
         let imported = self.import_with("", file, concurrent).await?;
-        let Imported { rejected, .. } = imported;
+        let Counts { rejected, .. } = imported.counts;
         ensure!(rejected == 0, "{rejected} rows were rejected");
         Ok(imported)
     }
@@ -212,11 +228,11 @@ impl Carga {
         ensure!(answer.status.success(), "the upload was refused: {upload}");
         let id = upload["id"].as_str().context("the upload has no id")?;
         let ended = self.wait_until_ended(id, file.rows, POLL * concurrent);
-        let rejected = ended.await?;
+        let counts = ended.await?;
         Ok(Imported {
             accepted,
             completed: start.elapsed(),
-            rejected,
+            counts,
         })
     }
 
@@ -226,13 +242,13 @@ impl Carga {
         rows: u64,
         poll: Duration,
     ) -> Result<()> {
-        let rejected = self.wait_until_ended(id, rows, poll).await?;
+        let Counts { rejected, .. } = self.wait_until_ended(id, rows, poll).await?;
         ensure!(rejected == 0, "{rejected} rows were rejected");
         Ok(())
     }
 
-    /// Waits until each of these rows is stored or rejected. Returns how many are rejected.
-    async fn wait_until_ended(&self, id: &str, rows: u64, poll: Duration) -> Result<u64> {
+    /// Waits until each of these rows is stored or rejected.
+    async fn wait_until_ended(&self, id: &str, rows: u64, poll: Duration) -> Result<Counts> {
         loop {
             let answer = self
                 .client
@@ -243,12 +259,16 @@ impl Carga {
             match upload["status"].as_str() {
                 Some("completed" | "partial") => {
                     let figure = |name: &str| upload["rows"][name].as_u64().unwrap_or_default();
-                    let rejected = figure("rejected");
+                    let counts = Counts {
+                        inserted: figure("inserted"),
+                        updated: figure("updated"),
+                        rejected: figure("rejected"),
+                    };
                     ensure!(
-                        figure("inserted") + rejected == rows,
+                        counts.inserted + counts.updated + counts.rejected == rows,
                         "expected {rows} rows: {upload}"
                     );
-                    return Ok(rejected);
+                    return Ok(counts);
                 }
                 Some("receiving" | "processing") => sleep(poll).await,
                 _ => anyhow::bail!("the upload did not complete: {upload}"),
