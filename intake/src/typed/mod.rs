@@ -175,7 +175,8 @@ pub struct CellFault {
 
 /// Appends the canonical text of a cell that is not NULL. A cell with a fault appends nothing.
 pub fn canonical(rules: &ColumnRules, cell: &str, out: &mut String) -> Result<(), Fault> {
-    let value = cell.trim_matches([' ', '\t']);
+    // A closure is compiled into the loop; the array `[' ', '\t']` is searched for each character.
+    let value = cell.trim_matches(|character| matches!(character, ' ' | '\t'));
     let converted = match rules.kind {
         ColumnType::Text => {
             out.push_str(cell);

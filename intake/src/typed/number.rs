@@ -269,7 +269,7 @@ pub(super) fn integer(rules: &NumberRules, text: &str, out: &mut String) -> Resu
         let message = "the integer is not between -9223372036854775808 and 9223372036854775807";
         return Err(Fault::out_of_range(message));
     };
-    let _: fmt::Result = write!(out, "{value}");
+    out.push_str(itoa::Buffer::new().format(value));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The rows for one table, numbered in the order in which they are sent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use uuid::Uuid;
@@ -8,7 +8,6 @@ use uuid::Uuid;
 use super::Violations;
 use super::copy::Segment;
 use crate::batch::Batch;
-use crate::store::sql::signed;
 use crate::store::violations::Violation;
 use crate::upload::UploadDataset;
 
@@ -81,16 +80,17 @@ impl<'a> TableRows<'a> {
         segments
     }
 
-    /// The index of every row by the id of its upload and its number.
-    pub(super) fn indexes(&self) -> HashMap<(Uuid, i64), usize> {
-        let mut indexes = HashMap::with_capacity(self.len);
-        for part in &self.parts {
-            let upload = part.batch.id.upload.id.as_uuid();
-            for (number, index) in part.batch.row_numbers().zip(part.range.clone()) {
-                indexes.insert((upload, signed(number)), index);
-            }
-        }
-        indexes
+    /// The index of the row of an upload with this number. Usually few rows are looked up, so there
+    /// is no map of all rows.
+    pub(super) fn index_of(&self, upload: Uuid, number: i64) -> Option<usize> {
+        let number = u64::try_from(number).ok()?;
+        self.parts.iter().find_map(|part| {
+            let batch = part.batch;
+            let numbers = batch.first_row()..=batch.last_row();
+            let may_have = batch.id.upload.id.as_uuid() == upload && numbers.contains(&number);
+            let index = may_have.then(|| index_in(batch, number)).flatten()?;
+            Some(part.range.start + index)
+        })
     }
 
     /// Divides the violations among the batches.
@@ -105,6 +105,19 @@ impl<'a> TableRows<'a> {
     }
 }
 
+/// The index of the row with this number in its batch.
+fn index_in(batch: &Batch, number: u64) -> Option<usize> {
+    let mut before = 0;
+    for (first, count) in batch.runs() {
+        let place = number.checked_sub(*first);
+        if let Some(place) = place.filter(|place| *place < u64::from(*count)) {
+            return Some(before + place as usize);
+        }
+        before += *count as usize;
+    }
+    None
+}
+
 /// The runs without a gap of ascending indexes.
 pub(super) fn runs(indexes: &[usize]) -> Vec<Range<usize>> {
     let runs = indexes.chunk_by(|index, next| index + 1 == *next);
@@ -117,6 +130,7 @@ mod tests {
     use super::*;
     use crate::batch::{BatchEncoder, BatchLimits};
     use crate::dataset::{ColumnType, TypedColumn};
+    use crate::store::sql::signed;
     use crate::upload::{RejectLimit, UploadId, UploadKey};
 
     fn dataset() -> UploadDataset {
@@ -191,10 +205,16 @@ mod tests {
     #[test]
     fn a_row_is_found_by_its_number() {
         with_rows(|rows| {
-            let indexes = rows.indexes();
-            assert_eq!(indexes.len(), 6);
-            let upload = rows.parts[1].batch.id.upload.id.as_uuid();
-            assert_eq!(indexes.get(&(upload, 5)), Some(&3));
+            let mut found = Vec::new();
+            for part in &rows.parts {
+                let upload = part.batch.id.upload.id.as_uuid();
+                let numbers = part.batch.row_numbers().map(signed);
+                found.extend(numbers.map(|number| rows.index_of(upload, number)));
+                assert_eq!(rows.index_of(upload, 1_000_000), None);
+            }
+            assert_eq!(found, (0..6).map(Some).collect::<Vec<_>>());
+            let other = UploadId::generate().as_uuid();
+            assert_eq!(rows.index_of(other, 5), None);
         });
     }
 

@@ -7,14 +7,12 @@
 //! another constraint. So once an index has refused a row, only the first row of each value is
 //! inserted. The rows that follow have a partner in the table then, and are removed.
 
-use std::collections::HashMap;
-
 use sqlx::{Executor, PgConnection, Postgres};
 use uuid::Uuid;
 
 use super::constraints::{self, INSERT, STAGED, Search, all};
 use super::fault::{Fault, PROGRAM_LIMIT, check_taken};
-use super::{TableWriter, copy};
+use super::{TableRows, TableWriter, copy};
 use crate::dataset::quote_identifier;
 use crate::store::postgres::datasets::{self, sql_type};
 use crate::store::postgres::{has_code, savepoint};
@@ -56,7 +54,6 @@ pub(super) async fn store(
     }
     if fill(connection, writer).await? {
         let mut staging = Staging {
-            indexes: writer.rows.indexes(),
             count: writer.left.len() as u64,
             uniques: Vec::new(),
         };
@@ -105,8 +102,6 @@ async fn fill(connection: &mut PgConnection, writer: &mut TableWriter<'_>) -> sq
 /// The rows in the temporary table.
 #[derive(Debug)]
 struct Staging {
-    /// The index of every row by the id of its upload and its number.
-    indexes: HashMap<(Uuid, i64), usize>,
     count: u64,
     uniques: Vec<Unique>,
 }
@@ -153,7 +148,7 @@ impl Staging {
                 }
             }
         }
-        self.rest(connection).await
+        rest(connection, writer.rows).await
     }
 
     /// Runs a statement of [`insert`]. Returns how many rows it has stored, which are all that it
@@ -256,26 +251,27 @@ impl Staging {
             return Ok(None);
         };
         self.count = self.count.saturating_sub(removed.len() as u64);
-        for row in &removed {
-            if let Some(index) = self.indexes.get(row) {
-                writer.violations.insert(*index, violation.clone());
-            }
+        let indexes = removed.iter();
+        let indexes = indexes.filter_map(|(upload, number)| writer.rows.index_of(*upload, *number));
+        for index in indexes {
+            writer.violations.insert(index, violation.clone());
         }
         Ok(Some(removed.len()))
     }
+}
 
-    /// The rows that are still in the temporary table, in order.
-    async fn rest(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<usize>> {
-        const REST: &str = "SELECT upload_id, row_number FROM pg_temp.carga_staged";
-        let rows = sqlx::query_as::<Postgres, (Uuid, i64)>(REST)
-            .persistent(false)
-            .fetch_all(connection)
-            .await?;
-        let indexes = rows.iter().filter_map(|row| self.indexes.get(row).copied());
-        let mut indexes: Vec<usize> = indexes.collect();
-        indexes.sort_unstable();
-        Ok(indexes)
-    }
+/// The rows that are still in the temporary table, in order.
+async fn rest(connection: &mut PgConnection, rows: &TableRows<'_>) -> sqlx::Result<Vec<usize>> {
+    const REST: &str = "SELECT upload_id, row_number FROM pg_temp.carga_staged";
+    let left = sqlx::query_as::<Postgres, (Uuid, i64)>(REST)
+        .persistent(false)
+        .fetch_all(connection)
+        .await?;
+    let indexes = left.into_iter();
+    let indexes = indexes.filter_map(|(upload, number)| rows.index_of(upload, number));
+    let mut indexes: Vec<usize> = indexes.collect();
+    indexes.sort_unstable();
+    Ok(indexes)
 }
 
 /// Whether the table has a row with the same key as a staged row. The rows of tables that inherit
