@@ -62,7 +62,7 @@ fmt: ## Format the code
 	cargo fmt --all
 
 .PHONY: bench
-bench: ## Measure imports beside psql, sqlite3 and pgloader (about 50 minutes; ARGS='compare --help')
+bench: ## Measure imports beside psql, sqlite3 and pgloader (over an hour; ARGS='compare --help')
 	@cargo build --release --locked --workspace --bins
 	@$(TARGET_DIR)/release/carga-bench $(ARGS)
 

@@ -161,12 +161,12 @@ async fn a_killed_ignore_adds_all_rows_or_none_and_its_undo_restores_the_table(
             ..Outcome::default()
         },
         notes: [HALF, 99_000, 0],
-        polls: &[3, 8],
+        polls: &[2, 8, 20],
     };
     kill_and_undo(mode, killed).await
 }
 
-/// Rows whose keys are there violate the key, and the other rows are inserted together. Postgres
+/// Rows whose keys are in the table violate the key, and the others are inserted together. Postgres
 /// finds 100,000 such rows at once. SQLite writes each of them alone before it is rejected, which
 /// would take minutes, so there are only 500 of them.
 async fn a_killed_atomic_append_adds_all_rows_or_none_and_its_undo_restores_the_table(
@@ -190,7 +190,7 @@ async fn a_killed_atomic_append_adds_all_rows_or_none_and_its_undo_restores_the_
             ..Outcome::default()
         },
         notes: [HALF, ROWS - taken, 0],
-        polls: &[3, 8],
+        polls: &[2, 8, 20],
     };
     kill_and_undo(mode, killed).await
 }
@@ -263,8 +263,9 @@ async fn kill_merges(
         if matches!(mode, Mode::Distributed) {
             wait_for_rollback(app).await?;
         }
-        app.restart_storing_process().await?;
+        // The new process merges again at once, so the table is read before it starts.
         tables.push(app.harness.table(PRODUCTS).await?);
+        app.restart_storing_process().await?;
     }
     Ok(tables)
 }

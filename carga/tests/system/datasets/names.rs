@@ -1,7 +1,7 @@
-//! Names are only names: random names of datasets, columns, headers, tables and constraints change
-//! nothing but the rows of their dataset.
+//! Random names of datasets, columns, headers, tables and constraints change nothing but the rows
+//! of their dataset.
 //!
-//! The names differ in every run. A failed test prints the seed with which its names come again.
+//! The names differ in every run. A failed test prints the variable that repeats its names.
 
 mod before;
 mod own_tables;

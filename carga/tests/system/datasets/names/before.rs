@@ -1,5 +1,4 @@
-//! What random names must leave as it is, to compare it with what is there later: the catalog of
-//! the database, and an earlier upload.
+//! The state that random names must not change: the catalog of the database, and an earlier upload.
 
 use std::collections::BTreeSet;
 

@@ -105,7 +105,7 @@ pub(super) fn name(bytes: usize) -> impl Strategy<Value = String> {
         true => filled(&text, bytes),
         false => cut(&text, bytes),
     });
-    // A blank name in a header is none.
+    // A blank cell in a header is not a name.
     name.prop_filter("not the name of a column", |name| {
         check_column_name(name).is_ok() && !name.trim().is_empty()
     })

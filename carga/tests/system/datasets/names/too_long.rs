@@ -37,7 +37,7 @@ fn names() -> impl Strategy<Value = Names> {
     let names = (dataset(), name(MAX_BYTES), name(MAX_BYTES));
     let names = names.prop_map(|(dataset, key, text)| {
         let longest = filled(&text, MAX_BYTES);
-        // Punctuation would not count, because a header may spell a name in another way.
+        // The last byte is a letter, because a header may have other punctuation than the name.
         let twin = format!("{longest}x");
         Names {
             dataset,
@@ -72,7 +72,7 @@ fn column(name: &str) -> Value {
     json!({ "name": name, "type": "text" })
 }
 
-/// Fails unless no definition with a name that is too long is accepted.
+/// Fails if a definition with a name that is too long is accepted.
 async fn check_definitions(app: &App, names: &Names) -> Result<()> {
     let Names {
         dataset,
@@ -115,7 +115,7 @@ async fn get(app: &App, dataset: &str) -> Result<Response> {
     Ok(get.send().await?)
 }
 
-/// Fails unless the dataset is not there, and neither is any other.
+/// Fails if any dataset exists.
 async fn expect_missing(app: &App, shown: Response) -> Result<()> {
     problem(shown, 404, "dataset_not_found").await?;
     let (_, list) = app.get("/datasets").await?;

@@ -24,7 +24,7 @@ const BATCH_ROWS: usize = 100;
 
 const PARTS: &str = "parts";
 
-/// A code is there once, and a parent is the code of another row.
+/// Each code is unique, and a parent is the code of another row.
 const IN_POSTGRES: &str = "
     ALTER TABLE datasets.parts ADD CONSTRAINT code_once UNIQUE (code);
     ALTER TABLE datasets.parts
@@ -90,7 +90,7 @@ struct Row {
     cells: [String; 4],
     /// The code with which the row is rejected.
     code: Option<&'static str>,
-    /// Whether the row is rejected only if another row is stored before it, or is not.
+    /// Whether another row decides if this row is rejected.
     depends: bool,
 }
 

@@ -44,7 +44,7 @@ const IN_POSTGRES: &str = "
         ADD COLUMN cents integer GENERATED ALWAYS AS ((price * 100)::integer) STORED;
 ";
 
-/// The same for SQLite. It cannot add a foreign key or NOT NULL to a table, so these are written
+/// The same for SQLite. It cannot add a foreign key to a column, so the constraints are written
 /// into its schema (<https://www.sqlite.org/lang_altertable.html#otheralter>). The index that is
 /// created next makes Carga's connections read the schema again.
 const IN_SQLITE: &str = r#"

@@ -73,7 +73,7 @@ pub(super) fn has_long_exponent(text: &str) -> bool {
 }
 
 /// Whether well-formed JSON has a number that is outside of the range of a float, or has too many
-/// digits after its decimal mark. An exponent of zero has the same limit in both directions. The
+/// digits after its decimal mark. The exponent of the number 0 is limited in both directions. The
 /// exponents in these texts are too few for the limit of all exponents together.
 pub(super) fn has_json_number_out_of_range(text: &str) -> bool {
     let outside = outside_of_texts(text);

@@ -80,8 +80,8 @@ impl<'a> TableRows<'a> {
         segments
     }
 
-    /// The index of the row of an upload with this number. Usually few rows are looked up, so there
-    /// is no map of all rows.
+    /// The index of the row of an upload with this number. A group has few batches, and a batch has
+    /// few runs.
     pub(super) fn index_of(&self, upload: Uuid, number: i64) -> Option<usize> {
         let number = u64::try_from(number).ok()?;
         self.parts.iter().find_map(|part| {
@@ -109,9 +109,9 @@ impl<'a> TableRows<'a> {
 fn index_in(batch: &Batch, number: u64) -> Option<usize> {
     let mut before = 0;
     for (first, count) in batch.runs() {
-        let place = number.checked_sub(*first);
-        if let Some(place) = place.filter(|place| *place < u64::from(*count)) {
-            return Some(before + place as usize);
+        let offset = number.checked_sub(*first);
+        if let Some(offset) = offset.filter(|offset| *offset < u64::from(*count)) {
+            return Some(before + offset as usize);
         }
         before += *count as usize;
     }
@@ -210,7 +210,10 @@ mod tests {
                 let upload = part.batch.id.upload.id.as_uuid();
                 let numbers = part.batch.row_numbers().map(signed);
                 found.extend(numbers.map(|number| rows.index_of(upload, number)));
-                assert_eq!(rows.index_of(upload, 1_000_000), None);
+                // Before, in the gap of the second batch, and after all rows.
+                for number in [0, 3, 1_000_000] {
+                    assert_eq!(rows.index_of(upload, number), None);
+                }
             }
             assert_eq!(found, (0..6).map(Some).collect::<Vec<_>>());
             let other = UploadId::generate().as_uuid();
