@@ -7,7 +7,7 @@ use anyhow::Result;
 use carga_testkit::repository;
 
 use crate::arms::Arm;
-use crate::compare::Compression;
+use crate::compression::Compression;
 use crate::data::Shape;
 use crate::results::{ArmResult, Comparison, Results};
 

@@ -1,9 +1,9 @@
 //! Runs all arms on every file in turns, so that a slow minute of the machine affects all arms.
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 
 use crate::arms::{self, Arm, Run};
+use crate::compression::Compression;
 use crate::data::{DataFile, Shape, Size};
 use crate::results::{ArmResult, Comparison, Results, Spread, rounded};
 use crate::rig::{ByProcess, Carga, Rig};
@@ -27,26 +27,6 @@ pub(crate) struct Comparisons {
     /// The compression of the archived batches
     #[arg(long, value_enum, default_value_t = Compression::None)]
     compression: Compression,
-}
-
-/// The values of `CARGA_ARCHIVE_COMPRESSION`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Compression {
-    #[default]
-    None,
-    Gzip,
-    Zstd,
-}
-
-impl Compression {
-    fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
 }
 
 pub(crate) async fn run(rig: &Rig, chosen: &Comparisons, results: &mut Results) -> Result<()> {

@@ -4,6 +4,7 @@
 mod arms;
 mod chart;
 mod compare;
+mod compression;
 mod data;
 mod dataset;
 mod delay;

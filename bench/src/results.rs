@@ -8,7 +8,7 @@ use carga_testkit::repository;
 use serde::{Deserialize, Serialize};
 
 use crate::arms::Arm;
-use crate::compare::Compression;
+use crate::compression::Compression;
 use crate::data::Shape;
 use crate::rig::ByProcess;
 

@@ -24,10 +24,11 @@ use crate::file_rows::{FileRows, find_dataset};
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
+use crate::pieces::interrupted;
 use crate::refusal::Refusal;
 use crate::removals::Removals;
 use crate::source::FileSource;
-use crate::validation::Validator;
+use crate::validation::{Validation, Validator};
 
 /// How many merges run at the same time. Many uploads may end together, and their merges must leave
 /// database connections for new uploads.
@@ -121,6 +122,17 @@ impl Intake {
             tracing::error!(%panic, "receiving an upload panicked");
             Err(Refusal::internal())
         })
+    }
+
+    /// Runs a validation as a part of the work that an orderly stop of the process waits for. Once
+    /// the grace period is over, the validation is refused.
+    pub async fn run_validation(
+        &self,
+        validating: impl Future<Output = Result<Validation, Refusal>>,
+    ) -> Result<Validation, Refusal> {
+        let validating = self.tasks.track_future(validating);
+        let ended = self.abort_uploads.run_until_cancelled(validating).await;
+        ended.unwrap_or_else(|| Err(interrupted()))
     }
 
     /// Receives a file from its first byte to the seal. When it returns an upload, every batch

@@ -63,7 +63,7 @@ impl LocalIntake {
     ) -> Result<Upload, Refusal> {
         let mut options = Options::from_query(&file.options)?;
         options.default_filename(file.filename.as_deref());
-        let bytes = bytes.map_err(|error| unreadable(&error));
+        let bytes = bytes.map_err(|error| Refusal::unreadable(&error));
         let pieces = pieces(
             bytes,
             ANY_PACE,
@@ -85,10 +85,4 @@ impl LocalIntake {
         self.intake.tasks.wait().await;
         self.heartbeat.abort();
     }
-}
-
-/// The file could not be read to its end.
-pub(crate) fn unreadable(error: &io::Error) -> Refusal {
-    let message = format!("cannot read the file: {error}; none of its rows are kept");
-    Refusal::unprocessable("unreadable_file", message)
 }

@@ -13,7 +13,6 @@ use serde::Serialize;
 
 use crate::csv::{Charset, CsvReader, CutQuote, Next, Rejection, Warning, decoded};
 use crate::decompress::Decompressor;
-use crate::local::unreadable;
 use crate::open::{FileBytes, Unopened, csv_limits, open};
 use crate::options::Options;
 use crate::refusal::{Refusal, RefusalKind};
@@ -73,7 +72,7 @@ pub async fn preview_file(
     bytes: impl Stream<Item = io::Result<Bytes>> + Unpin + Send,
 ) -> Result<Preview, Refusal> {
     let options = Options::from_query(options)?;
-    let pieces = bytes.map_err(|error| unreadable(&error));
+    let pieces = bytes.map_err(|error| Refusal::unreadable(&error));
     preview(pieces, &options, settings).await
 }
 

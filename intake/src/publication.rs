@@ -6,7 +6,7 @@ use bytes::Bytes;
 use carga_common::batch::EncodedBatch;
 use carga_common::store::Seal;
 use carga_common::telemetry::TraceContext;
-use carga_common::upload::{Dialect, Upload};
+use carga_common::upload::Upload;
 use futures::Stream;
 
 use crate::csv::Rejection;
@@ -14,7 +14,6 @@ use crate::decompress::Decompressor;
 use crate::file_rows::FileRows;
 use crate::heartbeat::ActiveUpload;
 use crate::intake::Intake;
-use crate::open::FileBytes;
 use crate::policy::Policy;
 use crate::publish::PublishWindow;
 use crate::refusal::Refusal;
@@ -58,7 +57,6 @@ impl Intake {
         let dataset = upload.dataset.as_ref().map(|dataset| &dataset.name);
         let (account, publication) = rows.end(policy, dataset).await?;
         publication.window.finish().await?;
-        let compression = file.compression().map(str::to_owned);
         let source = file.source();
         Ok(Seal {
             rows: account.rows,
@@ -68,10 +66,7 @@ impl Intake {
             bytes: source.bytes_received(),
             sha256: source.sha256(),
             duplicate_of: None,
-            dialect: account.dialect.map(|dialect| Dialect {
-                compression,
-                ..dialect
-            }),
+            dialect: account.changed_dialect(&file),
         })
     }
 }

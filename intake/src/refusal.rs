@@ -1,5 +1,7 @@
 //! The one error of the intake: why a request or a file is refused.
 
+use std::io;
+
 use carga_common::dataset::{DatasetName, TableFault, TableName};
 use carga_common::error::{ErrorKind, PortError};
 use carga_common::local_server::path_segment;
@@ -72,6 +74,12 @@ impl Refusal {
     /// A faulty file.
     pub fn unprocessable(code: &str, message: impl Into<String>) -> Self {
         Self::new(RefusalKind::Unprocessable, code, message)
+    }
+
+    /// A local file that could not be read to its end.
+    pub(crate) fn unreadable(error: &io::Error) -> Self {
+        let message = format!("cannot read the file: {error}; none of its rows are kept");
+        Self::unprocessable("unreadable_file", message)
     }
 
     /// A file that is refused for the reason for which its upload would fail.

@@ -60,7 +60,18 @@ pub(crate) struct Account {
     pub(crate) blank_lines: u64,
     pub(crate) batches: u32,
     /// The dialect without the compression, if it has changed since the header was read.
-    pub(crate) dialect: Option<Dialect>,
+    dialect: Option<Dialect>,
+}
+
+impl Account {
+    /// The dialect of the whole file, if it has changed since the header was read.
+    pub(crate) fn changed_dialect(&self, file: &impl FileBytes) -> Option<Dialect> {
+        let dialect = self.dialect.clone()?;
+        Some(Dialect {
+            compression: file.compression().map(str::to_owned),
+            ..dialect
+        })
+    }
 }
 
 /// Reads one file.

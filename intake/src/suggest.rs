@@ -30,7 +30,6 @@ use self::names::{ColumnName, column_names};
 use self::tally::{NULL_WORDS, Tally};
 use crate::csv::{CsvReader, Next};
 use crate::decompress::Decompressor;
-use crate::local::unreadable;
 use crate::open::{FileBytes, csv_limits, open};
 use crate::options::{OF_DATASETS, Options};
 use crate::refusal::Refusal;
@@ -72,7 +71,7 @@ pub async fn suggest_for_file(
     bytes: impl Stream<Item = io::Result<Bytes>> + Unpin + Send,
 ) -> Result<SuggestedDataset, Refusal> {
     let options = Options::from_query(options)?;
-    let pieces = bytes.map_err(|error| unreadable(&error));
+    let pieces = bytes.map_err(|error| Refusal::unreadable(&error));
     suggest(pieces, &options, settings).await
 }
 

@@ -25,16 +25,13 @@ use futures::{Stream, TryStreamExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-pub use self::outcome::{RowOutcomes, TableWarning, Validation};
+pub use self::outcome::{RowOutcomes, Validation};
 use self::trying::Untried;
 use crate::csv::{CsvReader, Rejection};
 use crate::decompress::Decompressor;
 use crate::file_rows::{FileRows, find_dataset};
-use crate::intake::Intake;
-use crate::local::unreadable;
-use crate::open::{FileBytes, csv_limits, open};
+use crate::open::{csv_limits, open};
 use crate::options::Options;
-use crate::pieces::interrupted;
 use crate::policy::{OnDuplicate, Policy};
 use crate::refusal::Refusal;
 use crate::rows::{Destination, Encoding, Rows};
@@ -85,7 +82,7 @@ impl Validator {
         options: &Options,
         bytes: impl Stream<Item = io::Result<Bytes>> + Unpin + Send,
     ) -> Result<Validation, Refusal> {
-        let pieces = bytes.map_err(|error| unreadable(&error));
+        let pieces = bytes.map_err(|error| Refusal::unreadable(&error));
         let read = self.read(pieces, options).await?;
         self.test(read, options).await
     }
@@ -119,10 +116,7 @@ impl Validator {
         rows.read_all(&mut file).await?;
         let name = dataset.as_ref().map(|dataset| &dataset.name);
         let (account, findings) = rows.end(options.policy, name).await?;
-        let dialect = account.dialect.clone().map_or(dialect, |changed| Dialect {
-            compression: file.compression().map(str::to_owned),
-            ..changed
-        });
+        let dialect = account.changed_dialect(&file).unwrap_or(dialect);
         let untried = found.zip(dataset).zip(findings.spool);
         let untried = untried.map(|((found, dataset), spool)| Untried {
             dataset: merged(dataset, &found),
@@ -229,19 +223,6 @@ impl Validator {
             trace: "",
             limits: self.settings.batch,
         }
-    }
-}
-
-impl Intake {
-    /// Runs a validation as a part of the work that an orderly stop of the process waits for. Once
-    /// the grace period is over, the validation is refused.
-    pub async fn run_validation(
-        &self,
-        validating: impl Future<Output = Result<Validation, Refusal>>,
-    ) -> Result<Validation, Refusal> {
-        let validating = self.tasks.track_future(validating);
-        let ended = self.abort_uploads.run_until_cancelled(validating).await;
-        ended.unwrap_or_else(|| Err(interrupted()))
     }
 }
 

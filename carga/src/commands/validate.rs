@@ -172,8 +172,9 @@ fn reason(row: &RejectedRow) -> String {
 
 #[cfg(test)]
 mod tests {
+    use carga_common::store::TrialWarning;
     use carga_common::upload::Dialect;
-    use carga_intake::validation::{RowOutcomes, TableWarning};
+    use carga_intake::validation::RowOutcomes;
 
     use super::*;
 
@@ -204,8 +205,8 @@ mod tests {
             },
             changed_columns: [("note".to_owned(), 9), ("price".to_owned(), 1490)].into(),
             rejected: (2..2 + rejects).map(rejected).collect(),
-            warnings: vec![TableWarning {
-                code: "not_reversible".to_owned(),
+            warnings: vec![TrialWarning {
+                code: "not_reversible".into(),
                 message: "no primary key".to_owned(),
             }],
         }

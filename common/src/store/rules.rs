@@ -79,7 +79,7 @@ pub(super) fn no_dataset(operation: &'static str) -> PortError {
     PortError::new(ErrorKind::NotFound, operation, REASON)
 }
 
-/// The outcome of a trial, or the reason why there is none.
+/// The outcome of a trial, or the reason why the rows cannot be tried.
 #[derive(Debug)]
 pub(super) enum TrialOutcome {
     Tried(Tried),

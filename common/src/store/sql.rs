@@ -1,6 +1,7 @@
 //! Helpers around sqlx that both SQL adapters share.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -41,6 +42,18 @@ pub(super) const CONTENT_HOLDER: &str = "SELECT id FROM uploads
 /// Reserves this content for a receiving upload. `$1` to `$3`: id, epoch, SHA-256.
 pub(super) const CLAIM_CONTENT: &str =
     "UPDATE uploads SET sha256 = $3 WHERE id = $1 AND epoch = $2 AND status = 'receiving'";
+
+/// The columns with changed rows, and how many. `counts` has a number for each column.
+pub(super) fn changed_columns<'a>(
+    columns: impl IntoIterator<Item = &'a str>,
+    counts: Vec<i64>,
+) -> sqlx::Result<BTreeMap<String, u64>> {
+    let changed = columns.into_iter().zip(counts);
+    let changed = changed.filter(|(_, rows)| *rows > 0);
+    changed
+        .map(|(column, rows)| Ok((column.to_owned(), count("changed", rows)?)))
+        .collect()
+}
 
 /// The migrations of one dialect, as `build.rs` embeds them: version, description, SQL.
 pub(super) type EmbeddedMigrations = &'static [(i64, &'static str, &'static str)];

@@ -22,6 +22,7 @@
 //! - A trial for which an upload would have to wait is *unavailable*: rows of another upload must
 //!   be removed first, another transaction locks the table, or somebody has just changed it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::PortResult;
 use crate::rejects::RejectedRow;
@@ -82,10 +83,10 @@ pub struct Difference {
 }
 
 /// A property of the table because of which an upload is slow or cannot be undone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrialWarning {
     /// The stable code for programs: `row_triggers`, `volatile_defaults` or `not_reversible`.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// The explanation for people.
     pub message: String,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use carga_common::rejects::RejectedRow;
-use carga_common::store::{Difference, FirstRejects};
+use carga_common::store::{Difference, FirstRejects, TrialWarning};
 use carga_common::upload::Dialect;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub struct Validation {
     /// together, some have neither `raw` nor `fields`.
     pub rejected: Vec<RejectedRow>,
     /// Properties of the table because of which an upload is slow or cannot be undone.
-    pub warnings: Vec<TableWarning>,
+    pub warnings: Vec<TrialWarning>,
 }
 
 /// The outcomes that the rows of a file would have.
@@ -41,15 +41,6 @@ pub struct RowOutcomes {
     pub unchanged: u64,
     /// Rows that would be rejected.
     pub rejected: u64,
-}
-
-/// A property of the table that the user should know before the upload.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableWarning {
-    /// The code for programs.
-    pub code: String,
-    /// The explanation for people.
-    pub message: String,
 }
 
 impl Validation {
@@ -100,10 +91,6 @@ impl Validation {
             first.push(row);
         }
         self.rejected = first.into_rows();
-        let warnings = warnings.into_iter().map(|warning| TableWarning {
-            code: warning.code.to_owned(),
-            message: warning.message,
-        });
         self.warnings.extend(warnings);
     }
 }

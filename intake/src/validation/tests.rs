@@ -191,7 +191,7 @@ async fn the_findings_of_the_table_are_added_to_those_of_the_file() {
             rejects: (1..=100).map(|row| rejected(2 * row)).collect(),
             changed_columns: [("price".to_owned(), 2)].into(),
             warnings: vec![TrialWarning {
-                code: "row_triggers",
+                code: "row_triggers".into(),
                 message: "slow".to_owned(),
             }],
         }))

@@ -21,14 +21,14 @@ in_both_modes! {
 }
 
 /// What an operator adds to the table: prices are positive, and each note is there once.
-const IN_POSTGRES: &str = "
+pub(super) const IN_POSTGRES: &str = "
     ALTER TABLE datasets.products
         ADD CONSTRAINT positive_price CHECK (price > 0),
         ADD CONSTRAINT note_once UNIQUE (note);
 ";
 
 /// The same for SQLite, which cannot add a CHECK to a table.
-const IN_SQLITE: &str = "
+pub(super) const IN_SQLITE: &str = "
     CREATE UNIQUE INDEX note_once ON datasets_products (note);
     CREATE TRIGGER positive_new_price BEFORE INSERT ON datasets_products
         WHEN CAST(NEW.price AS real) <= 0

@@ -11,7 +11,7 @@
 //! 4. The outcomes are counted in the ledger, and the staged rows are deleted (`outcomes`).
 //!
 //! Every other process sees all of this or nothing. Two merges into one table take turns. A trial
-//! does the first three steps with rows of its own, and is rolled back (`trial`).
+//! makes the first three steps with other rows, and is then rolled back (`trial`).
 //!
 //! A table of the user is described by the catalog, which is read before the first step and again
 //! under the lock. An application may lock its table or a row for a long time. Other writers of the

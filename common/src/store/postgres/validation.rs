@@ -1,7 +1,7 @@
 //! Trials of rows, in one session.
 //!
-//! 1. The rows go into a temporary table with the columns of `landing`, batch by batch. Each batch
-//!    is a transaction of its own. No other session sees these rows, or waits for their locks.
+//! 1. The rows go into a temporary table with the columns of `landing`, one transaction per batch.
+//!    No other session sees these rows, or waits for their locks.
 //! 2. A merge into the table of the dataset reads this table, and is rolled back (`merging`).
 //! 3. The temporary table is dropped. If this fails, the connection is closed, and the table ends
 //!    with its session.

@@ -26,7 +26,7 @@ use crate::batch::Batch;
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::rules::TrialOutcome;
-use crate::store::sql::{count, invalid};
+use crate::store::sql::{changed_columns, count, invalid};
 use crate::store::{Difference, FirstRejects, Trial, TrialBatches, Tried, ValidationStore};
 use crate::upload::{UploadDataset, UploadId, UploadKey};
 
@@ -146,7 +146,7 @@ async fn try_rows(connection: &mut SqliteConnection, trial: &Trial) -> sqlx::Res
         duplicate: count("duplicate", outcomes.duplicate)?,
         rejected: count("rejected", outcomes.rejected)?,
         rejects,
-        changed_columns: changed_columns(connection, &staged, changes).await?,
+        changed_columns: count_changed(connection, &staged, changes).await?,
         // All warnings are about tables of users, or about how Postgres stores rows.
         warnings: Vec::new(),
     })))
@@ -171,19 +171,13 @@ fn staged(trial: &Trial) -> sqlx::Result<Staged> {
 
 /// How many of the updated rows get another value in each column. A column without such a row is
 /// missing.
-async fn changed_columns(
+async fn count_changed(
     connection: &mut SqliteConnection,
     staged: &Staged,
     changes: Changes,
 ) -> sqlx::Result<BTreeMap<String, u64>> {
     let counts = changes.without_rejected(connection, staged).await?;
-    let mut changed = BTreeMap::new();
-    for (column, rows) in staged.compared().into_iter().zip(counts) {
-        if rows > 0 {
-            changed.insert(column.to_owned(), count("changed", rows)?);
-        }
-    }
-    Ok(changed)
+    changed_columns(staged.compared(), counts)
 }
 
 #[cfg(test)]

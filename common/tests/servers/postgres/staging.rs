@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use carga_common::archive::ArchiveCompression;
-use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
+use carga_common::batch::{Batch, BatchEncoder, BatchLimits, EncodedBatch, RowOrigin};
 use carga_common::sha256::Sha256;
 use carga_common::store::{
     ArchivedBatch, BatchStore, NewUpload, PostgresStore, Seal, StoreOutcome, UploadStore,
@@ -35,21 +35,37 @@ pub(super) async fn stage(
         let stored = StoreOutcome::Stored { rejected: 0 };
         ensure!(outcome == stored, "{outcome:?}");
     }
+    seal(store, key, rows.len(), group.len()).await?;
+    Ok(key)
+}
+
+/// Seals an upload of so many rows and batches.
+pub(super) async fn seal(
+    store: &PostgresStore,
+    key: UploadKey,
+    rows: usize,
+    batches: usize,
+) -> Result<()> {
     let seal = Seal {
-        rows: rows.len() as u64,
+        rows: rows as u64,
         rejected: 0,
         blank_lines: 0,
-        batches: group.len() as u32,
+        batches: batches as u32,
         bytes: 1,
         sha256: Sha256::from([7; 32]),
         duplicate_of: None,
         dialect: None,
     };
     ensure!(store.seal(key, &seal).await?, "the upload is not sealed");
-    Ok(key)
+    Ok(())
 }
 
-fn batches(id: UploadId, names: &[String], rows: &[RowCells<'_>]) -> Result<Vec<ArchivedBatch>> {
+/// The messages of rows, each with 70 rows.
+pub(super) fn encoded(
+    id: UploadId,
+    names: &[String],
+    rows: &[RowCells<'_>],
+) -> Result<Vec<EncodedBatch>> {
     let limits = BatchLimits {
         rows: 70,
         bytes: 4 << 20,
@@ -65,7 +81,16 @@ fn batches(id: UploadId, names: &[String], rows: &[RowCells<'_>]) -> Result<Vec<
         encoded.extend(encoder.push_typed(number, cells.iter().copied(), origin)?);
     }
     encoded.extend(encoder.finish().0);
-    let archived = encoded.into_iter().map(|message| {
+    Ok(encoded)
+}
+
+/// The archived batches of rows, each with 70 rows.
+pub(super) fn batches(
+    id: UploadId,
+    names: &[String],
+    rows: &[RowCells<'_>],
+) -> Result<Vec<ArchivedBatch>> {
+    let archived = encoded(id, names, rows)?.into_iter().map(|message| {
         Ok(ArchivedBatch {
             batch: Batch::decode(message.body)?,
             archive_compression: ArchiveCompression::None,

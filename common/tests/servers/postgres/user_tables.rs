@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use carga_common::dataset::{DatasetName, Definition, Mode, TableFault};
 use carga_common::rejects::RejectedRow;
 use carga_common::store::{
-    Completed, CompletionStore, DatasetStore, PostgresStore, PutOutcome, RejectStore, UploadStore,
+    Completed, CompletionStore, DatasetStore, PostgresStore, PutOutcome, UploadStore,
 };
 use carga_common::upload::{Merge, RejectLimit, Upload, UploadDataset, UploadId, UploadKey};
 use carga_testkit::Scope;
@@ -193,15 +193,7 @@ impl Shop {
 
     /// All rejected rows of an upload.
     async fn rejected(&self, id: UploadId) -> Result<Vec<RejectedRow>> {
-        let mut rejected: Vec<RejectedRow> = Vec::new();
-        loop {
-            let after = rejected.last().map_or(0, |row| row.row);
-            let page = self.store.rejected_page(id, after).await?;
-            if page.is_empty() {
-                return Ok(rejected);
-            }
-            rejected.extend(page);
-        }
+        super::rejected(&self.store, id).await
     }
 
     async fn close(self) -> Result<()> {

@@ -8,25 +8,22 @@ mod staging;
 mod warnings;
 
 use std::io;
+use std::slice;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
-use carga_common::archive::ArchiveCompression;
-use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
 use carga_common::dataset::{DatasetName, Definition, Mode};
 use carga_common::rejects::RejectedRow;
-use carga_common::sha256::Sha256;
 use carga_common::store::{
-    ArchivedBatch, BatchStore, Completed, CompletionStore, DatasetStore, Difference, NewUpload,
-    PostgresStore, PutOutcome, RejectStore, Seal, Trial, TrialBatches, Tried, UploadStore,
-    ValidationStore,
+    BatchStore, Completed, CompletionStore, DatasetStore, Difference, NewUpload, PostgresStore,
+    PutOutcome, Trial, TrialBatches, Tried, UploadStore, ValidationStore,
 };
-use carga_common::upload::{Merge, RejectLimit, Upload, UploadDataset, UploadId, UploadKey};
+use carga_common::upload::{Merge, RejectLimit, Upload, UploadDataset, UploadId};
 use carga_testkit::Scope;
 use futures::{StreamExt, stream};
 use serde_json::json;
 
+use super::staging::{RowCells, batches, encoded, seal};
 use super::{connect, new_upload};
 
 const USER_TABLE: &str = "CREATE TABLE shop.prices (
@@ -42,6 +39,12 @@ const OWN_TABLE: &str = "ALTER TABLE datasets.prices
 
 /// A row with the cells `sku`, `price`, `shop` and `note`, or NULL.
 type Cells = [Option<String>; 4];
+
+/// Rows as they are staged.
+fn row_cells(rows: &[Cells]) -> Vec<RowCells<'_>> {
+    let cells = rows.iter().map(|row| row.iter().map(Option::as_deref));
+    cells.map(Iterator::collect).collect()
+}
 
 /// A cell `NULL` is NULL.
 fn row(cells: [&str; 4]) -> Cells {
@@ -136,31 +139,6 @@ impl Prices {
         })
     }
 
-    /// The messages of an upload of these rows, each with 70 rows.
-    fn messages(&self, id: UploadId, rows: &[Cells]) -> Result<Vec<Bytes>> {
-        let limits = BatchLimits {
-            rows: 70,
-            bytes: 4 << 20,
-        };
-        let names = self.names();
-        let mut encoder = BatchEncoder::typed(UploadKey::first(id), &names, "00-trace", limits);
-        let mut encoded = Vec::new();
-        for (number, cells) in (1..).zip(rows) {
-            let origin = RowOrigin {
-                line: number + 1,
-                offset: number * 100,
-                changed: std::iter::empty(),
-            };
-            encoded.extend(encoder.push_typed(
-                number,
-                cells.iter().map(Option::as_deref),
-                origin,
-            )?);
-        }
-        encoded.extend(encoder.finish().0);
-        Ok(encoded.into_iter().map(|message| message.body).collect())
-    }
-
     /// A trial of a file with this many rows.
     fn trial(&self, mode: Mode, rows: usize) -> Result<Trial> {
         Ok(Trial {
@@ -174,8 +152,8 @@ impl Prices {
 
     /// The batches of a trial.
     fn batches(&self, rows: &[Cells]) -> Result<TrialBatches<'static>> {
-        let messages = self.messages(UploadId::generate(), rows)?;
-        let messages = messages.into_iter().map(io::Result::Ok);
+        let batches = encoded(UploadId::generate(), &self.names(), &row_cells(rows))?;
+        let messages = batches.into_iter().map(|batch| io::Result::Ok(batch.body));
         Ok(stream::iter(messages).boxed())
     }
 
@@ -198,29 +176,11 @@ impl Prices {
             ..new_upload()
         };
         let key = self.store.create(&upload).await?.key();
-        let mut batches = 0;
-        for body in self.messages(key.id, rows)? {
-            let archived = ArchivedBatch {
-                batch: Batch::decode(body)?,
-                archive_bytes: 1,
-                archive_crc32: 1,
-                archive_compression: ArchiveCompression::None,
-                object_bytes: 1,
-            };
-            self.store.store(&[archived]).await?;
-            batches += 1;
+        let group = batches(key.id, &self.names(), &row_cells(rows))?;
+        for batch in &group {
+            self.store.store(slice::from_ref(batch)).await?;
         }
-        let seal = Seal {
-            rows: rows.len() as u64,
-            rejected: 0,
-            blank_lines: 0,
-            batches,
-            bytes: 1,
-            sha256: Sha256::from([7; 32]),
-            duplicate_of: None,
-            dialect: None,
-        };
-        ensure!(self.store.seal(key, &seal).await?, "it is not sealed");
+        seal(&self.store, key, rows.len(), group.len()).await?;
         let completed = self.store.complete(key).await?;
         ensure!(completed == Completed::Yes, "{completed:?}");
         let upload = self.store.upload(key.id).await?;
@@ -229,15 +189,7 @@ impl Prices {
 
     /// All rejected rows of an upload.
     async fn rejected(&self, id: UploadId) -> Result<Vec<RejectedRow>> {
-        let mut rejected: Vec<RejectedRow> = Vec::new();
-        loop {
-            let after = rejected.last().map_or(0, |row| row.row);
-            let page = self.store.rejected_page(id, after).await?;
-            if page.is_empty() {
-                return Ok(rejected);
-            }
-            rejected.extend(page);
-        }
+        super::rejected(&self.store, id).await
     }
 
     async fn close(self) -> Result<()> {

@@ -12,8 +12,7 @@ use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
 use carga_common::dataset::Definition;
 use carga_common::rejects::RejectedRow;
 use carga_common::store::{
-    ArchivedBatch, BatchStore, DatasetStore, NewUpload, PostgresStore, RejectStore, StoreOutcome,
-    UploadStore,
+    ArchivedBatch, BatchStore, DatasetStore, NewUpload, PostgresStore, StoreOutcome, UploadStore,
 };
 use carga_common::upload::{RejectLimit, UploadDataset, UploadId, UploadKey};
 use carga_testkit::Scope;
@@ -125,16 +124,7 @@ fn batch(id: UploadId, columns: &[String], rows: &[impl AsRef<[Option<String>]>]
 async fn store(store: &PostgresStore, rows: &[Cells]) -> Result<Vec<RejectedRow>> {
     let archived = begin(store, rows).await?;
     let outcome = store.store(std::slice::from_ref(&archived)).await?;
-    let mut rejected: Vec<RejectedRow> = Vec::new();
-    loop {
-        let after = rejected.last().map_or(0, |row| row.row);
-        let id = archived.batch.id.upload.id;
-        let page = store.rejected_page(id, after).await?;
-        if page.is_empty() {
-            break;
-        }
-        rejected.extend(page);
-    }
+    let rejected = super::rejected(store, archived.batch.id.upload.id).await?;
     let count = rejected.len() as u32;
     ensure!(
         outcome == [StoreOutcome::Stored { rejected: count }],

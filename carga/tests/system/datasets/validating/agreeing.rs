@@ -11,6 +11,7 @@ use super::state::State;
 use super::{expect_same_outcome, figures, read, validate, validate_then_send, validating};
 use crate::app::App;
 use crate::datasets::merging::{BASE, Outcome, PRODUCTS, declare_products, merge, products};
+use crate::datasets::merging_violations::{IN_POSTGRES, IN_SQLITE};
 use crate::datasets::{options, send};
 use crate::files::csv;
 use crate::harness::Mode;
@@ -134,24 +135,6 @@ async fn an_upload_in_any_mode_ends_as_its_validation_says(mode: Mode) -> Result
     );
     app.close().await
 }
-
-/// Prices are positive, and each note is there once.
-const IN_POSTGRES: &str = "
-    ALTER TABLE datasets.products
-        ADD CONSTRAINT positive_price CHECK (price > 0),
-        ADD CONSTRAINT note_once UNIQUE (note);
-";
-
-/// The same for SQLite, which cannot add a CHECK to a table.
-const IN_SQLITE: &str = "
-    CREATE UNIQUE INDEX note_once ON datasets_products (note);
-    CREATE TRIGGER positive_new_price BEFORE INSERT ON datasets_products
-        WHEN CAST(NEW.price AS real) <= 0
-        BEGIN SELECT RAISE(ABORT, 'the price is not positive'); END;
-    CREATE TRIGGER positive_price BEFORE UPDATE ON datasets_products
-        WHEN CAST(NEW.price AS real) <= 0
-        BEGIN SELECT RAISE(ABORT, 'the price is not positive'); END;
-";
 
 /// A file of rows that are made of a key, a kind and a price. No row has two faults, and the first
 /// row has none.

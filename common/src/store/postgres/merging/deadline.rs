@@ -33,7 +33,7 @@ impl Deadline {
         self.left().is_zero()
     }
 
-    /// The time that is left. Fails if there is none.
+    /// The time that is left. Fails if no time is left.
     pub(in crate::store::postgres) fn check(self) -> sqlx::Result<Duration> {
         let left = self.left();
         match left.is_zero() {

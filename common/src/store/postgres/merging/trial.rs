@@ -123,24 +123,19 @@ async fn changed_columns(
     merger: &Merger<'_>,
     staged: &Staged,
 ) -> sqlx::Result<BTreeMap<String, u64>> {
-    let mut changed = BTreeMap::new();
     let is_update = staged.merge.mode == Mode::Update;
     let Some(statement) = merger.count_changes().filter(|_| is_update) else {
-        return Ok(changed);
+        return Ok(BTreeMap::new());
     };
     staged.limit_statements(connection).await?;
     let counted = sqlx::query_scalar::<Postgres, Vec<i64>>(&statement)
         .persistent(false)
         .fetch_one(connection)
         .await?;
-    let written = staged.dataset.written_columns().into_iter();
-    let others = written.filter(|(_, column)| !staged.merge.key.contains(&column.name));
-    for ((_, column), rows) in others.zip(counted) {
-        if rows > 0 {
-            changed.insert(column.name.clone(), count("changed", rows)?);
-        }
-    }
-    Ok(changed)
+    let key = &staged.merge.key;
+    let written = staged.dataset.written_names().into_iter();
+    let others = written.filter(|name| key.iter().all(|column| column != name));
+    sql::changed_columns(others, counted)
 }
 
 /// The first rejected rows, at most this many.

@@ -72,7 +72,7 @@ async fn row_triggers(
         .fetch_all(connection)
         .await?;
     Ok(list(&triggers).map(|triggers| TrialWarning {
-        code: "row_triggers",
+        code: "row_triggers".into(),
         message: format!(
             "table {table} has triggers that run before each row ({triggers}), so Postgres stores the rows one at a time; expect a slower upload"
         ),
@@ -90,7 +90,7 @@ async fn volatile_defaults(
         .fetch_all(connection)
         .await?;
     Ok(list(&columns).map(|columns| TrialWarning {
-        code: "volatile_defaults",
+        code: "volatile_defaults".into(),
         message: format!(
             "table {table} has columns that the file lacks and whose default Postgres computes for each row ({columns}), so Postgres stores the rows one at a time; expect a slower upload"
         ),
@@ -108,7 +108,7 @@ async fn not_reversible(
     };
     let identity = RowIdentity::read(connection, name).await?;
     Ok(identity.is_none().then(|| TrialWarning {
-        code: "not_reversible",
+        code: "not_reversible".into(),
         message: format!(
             "table {table} has no primary key, so an upload into it cannot be undone; give the table a primary key"
         ),

@@ -2,12 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use carga_common::dataset::Mode;
-use carga_common::rejects::RejectedRow;
-use carga_common::store::{PostgresStore, RejectStore};
-use carga_common::upload::UploadId;
+use carga_common::store::PostgresStore;
 use carga_testkit::Scope;
 
 use super::{Cells, declare, figures, merge, rows, table};
+use crate::postgres::rejected;
 
 /// How many rows a merge of a case has.
 const ROWS: usize = 200;
@@ -99,19 +98,6 @@ const CASES: [Case; 8] = [
         column: None,
     },
 ];
-
-/// All rejected rows of an upload.
-async fn rejected(store: &PostgresStore, id: UploadId) -> Result<Vec<RejectedRow>> {
-    let mut rejected: Vec<RejectedRow> = Vec::new();
-    loop {
-        let after = rejected.last().map_or(0, |row| row.row);
-        let page = store.rejected_page(id, after).await?;
-        if page.is_empty() {
-            return Ok(rejected);
-        }
-        rejected.extend(page);
-    }
-}
 
 /// Merges rows. Those with these numbers violate the constraint. In the mode `update`, the table
 /// has the first half of the rows already; otherwise it is empty.

@@ -12,16 +12,9 @@ use carga_common::upload::Upload;
 use serde_json::{Map, Value};
 
 use super::{Cells, Prices, good, row};
+use crate::postgres::random;
 
 const ROWS: usize = 300;
-
-/// Pseudo-random numbers below a limit, the same in each run.
-fn random(seed: &mut u64, limit: u64) -> u64 {
-    *seed = seed
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407);
-    (*seed >> 33) % limit
-}
 
 /// Rows with few keys. About one row in `bad_in` has each fault: a value that violates a
 /// constraint, or that the table of the user does not hold.

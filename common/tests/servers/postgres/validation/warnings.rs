@@ -9,11 +9,14 @@ const FUNCTION: &str = "CREATE FUNCTION shop.keep() RETURNS trigger LANGUAGE plp
     $$ BEGIN RETURN NEW; END $$";
 
 /// The warnings of a trial: their codes, and the names in backticks.
-async fn warnings(prices: &Prices, mode: Mode) -> Result<Vec<(&'static str, String)>> {
+async fn warnings(prices: &Prices, mode: Mode) -> Result<Vec<(String, String)>> {
     let difference = prices.try_rows(mode, &[good(1)]).await?;
     let warnings = difference.warnings.into_iter().map(|warning| {
         let names = warning.message.split('`').skip(1).step_by(2);
-        (warning.code, names.collect::<Vec<_>>().join(" "))
+        (
+            warning.code.into_owned(),
+            names.collect::<Vec<_>>().join(" "),
+        )
     });
     Ok(warnings.collect())
 }
@@ -22,7 +25,9 @@ async fn warnings(prices: &Prices, mode: Mode) -> Result<Vec<(&'static str, Stri
 async fn check(sql: &str, mode: Mode, expected: &[(&str, &str)]) -> Result<()> {
     let prices = Prices::of_user(sql).await?;
     let found = warnings(&prices, mode).await?;
-    let found_texts = found.iter().map(|(code, names)| (*code, names.as_str()));
+    let found_texts = found
+        .iter()
+        .map(|(code, names)| (code.as_str(), names.as_str()));
     ensure!(found_texts.eq(expected.iter().copied()), "{sql}: {found:?}");
     prices.close().await
 }
@@ -101,7 +106,7 @@ async fn a_table_of_carga_is_reversible_and_may_have_triggers() -> Result<()> {
     );
     let prices = Prices::open(None, "", &triggers).await?;
     let found = warnings(&prices, Mode::Append).await?;
-    let expected = [("row_triggers", "on_insert".to_owned())];
+    let expected = [("row_triggers".to_owned(), "on_insert".to_owned())];
     ensure!(found == expected, "{found:?}");
     prices.close().await
 }

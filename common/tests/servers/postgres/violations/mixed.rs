@@ -8,7 +8,7 @@ use carga_common::store::{BatchStore, PostgresStore, StoreOutcome};
 use carga_testkit::Scope;
 
 use super::{Cells, REFUSE_AFTERWARDS, ROWS, begin, declare, good, store, stored};
-use crate::postgres::connect;
+use crate::postgres::{connect, random};
 
 /// The first row with a value does not keep out the second one if it is not stored itself.
 #[tokio::test]
@@ -38,14 +38,6 @@ const MIXED: &str = "CREATE TABLE days (day date PRIMARY KEY);
         ADD CONSTRAINT positive CHECK (price > 0),
         ADD CONSTRAINT one_sku UNIQUE (sku),
         ADD CONSTRAINT known_day FOREIGN KEY (day) REFERENCES days";
-
-/// Pseudo-random numbers below a limit, the same in each run.
-fn random(seed: &mut u64, limit: u64) -> u64 {
-    *seed = seed
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407);
-    (*seed >> 33) % limit
-}
 
 /// Rows that may violate several constraints, also of which the first with a value is not stored.
 fn mixed_rows(seed: &mut u64, bad_in: u64) -> Vec<Cells> {

@@ -29,7 +29,7 @@ impl Names {
     }
 
     /// Counts the updated rows with another value, for each column that is compared. `None` if
-    /// there is no such column.
+    /// no column is compared.
     pub(in crate::store::postgres::merging) fn count_changes(&self) -> Option<String> {
         let counts = self.others().zip(1..);
         let counts: Vec<String> = counts
