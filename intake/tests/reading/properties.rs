@@ -81,7 +81,8 @@ proptest! {
     }
 
     /// Mixes faulty records with valid ones. Each fault is reported with its code and position,
-    /// and nothing else is rejected.
+    /// and nothing else is rejected. At least one record in eight is valid: if nine in ten had one
+    /// field too many, the reader would take the header to be at fault.
     #[test]
     fn every_faulty_record_is_rejected_alone_with_its_line_and_offset(
         plan in prop::collection::vec((0usize..7, "[a-zé]{1,6}"), 1..60),
@@ -91,6 +92,7 @@ proptest! {
         let mut line = 2;
         let (mut rows, mut faults) = (Vec::new(), Vec::new());
         for (number, (kind, word)) in (1..).zip(&plan) {
+            let kind = if number % 8 == 1 { 6 } else { *kind };
             let position = (number, line, file.len() as u64);
             line += 1;
             let (record, code) = match kind {
