@@ -68,7 +68,6 @@ impl Postgres {
             "unix_socket_directories=",
             "max_connections=200",
             "max_wal_size=4GB",
-            "wal_compression=on",
             // Puts shared memory into the data directory rather than /dev/shm, so that removing the
             // directory of a killed server frees it.
             "dynamic_shared_memory_type=mmap",

@@ -135,17 +135,15 @@ async fn merge(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<Co
     let mut merger = Merger::new(&staged);
     let merged = merger.run(&mut transaction).await;
     let completed = merged.map_err(lasting_refusal)?;
-    let written = merger.written();
-    let rejects = merger.into_rejects();
     match completed {
         Completed::Yes => {
-            outcomes::record(&mut transaction, &staged, written, &rejects).await?;
+            outcomes::record(&mut transaction, &staged, &merger).await?;
             transaction.commit().await?;
         }
         Completed::No => transaction.rollback().await?,
         Completed::TooManyRejects { .. } => {
             transaction.rollback().await?;
-            outcomes::keep_rejects(connection, &staged, &rejects).await?;
+            outcomes::keep_rejects(connection, &staged, merger.rejects()).await?;
         }
     }
     Ok(completed)

@@ -14,11 +14,12 @@ pub(super) const EXACT_TEXTS: &str = "SELECT set_config('extra_float_digits', '1
     set_config('DateStyle', 'ISO, YMD', true), set_config('IntervalStyle', 'postgres', true),
     set_config('TimeZone', 'UTC', true), set_config('bytea_output', 'hex', true)";
 
-/// The columns of a table that can be written, with their types. `$1`: the table.
+/// The columns of a table that can be written, with their types, in the order in which `jsonb`
+/// keeps them: sorting the names of each row would take time. `$1`: the table.
 const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
     WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
       AND attgenerated = '' AND attidentity <> 'a'
-    ORDER BY attnum";
+    ORDER BY octet_length(attname::text), attname::text COLLATE \"C\"";
 
 /// The columns of a dataset's table, also those that were added by hand.
 #[derive(Debug, Default)]

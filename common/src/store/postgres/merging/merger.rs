@@ -51,6 +51,10 @@ pub(super) struct Merger<'a> {
     only_columns: OnlyColumns,
     /// What is kept so that an undo can take the rows back.
     kept: Kept,
+    /// How many rows the table has taken.
+    stored: i64,
+    /// Whether rows wait until others are stored.
+    has_waiting: bool,
 }
 
 impl<'a> Merger<'a> {
@@ -62,6 +66,8 @@ impl<'a> Merger<'a> {
             rejects: Rejects::default(),
             only_columns: OnlyColumns::default(),
             kept: Kept::default(),
+            stored: 0,
+            has_waiting: false,
         }
     }
 
@@ -70,8 +76,13 @@ impl<'a> Merger<'a> {
         self.names.count_changes()
     }
 
-    pub(super) fn into_rejects(self) -> Rejects {
-        self.rejects
+    pub(super) fn rejects(&self) -> &Rejects {
+        &self.rejects
+    }
+
+    /// How many rows the table has taken.
+    pub(super) fn stored(&self) -> i64 {
+        self.stored
     }
 
     /// Applies all rows but those that are rejected. Returns [`Completed::No`] if rows of the table
@@ -162,6 +173,7 @@ impl<'a> Merger<'a> {
         }
         if let Some(statement) = existing {
             self.execute(connection, &statement).await?;
+            self.execute(connection, statements::ANALYZE_STATES).await?;
         }
         Ok(true)
     }
@@ -171,10 +183,10 @@ impl<'a> Merger<'a> {
         self.kept = Kept::read(connection, self.staged).await?;
         for _ in 0..ROUNDS {
             match self.attempt(connection, Step::Apply, &ALL_ROWS).await? {
+                None if !self.has_waiting => return Ok(()),
                 None => {
-                    if self.execute(connection, statements::PUT_BACK).await? == 0 {
-                        return Ok(());
-                    }
+                    self.execute(connection, statements::MARK).await?;
+                    self.put_back(connection).await?;
                 }
                 Some(fault) => {
                     check_duration(self.started, TOO_LONG)?;
@@ -188,7 +200,7 @@ impl<'a> Merger<'a> {
                 }
             }
         }
-        self.execute(connection, statements::PUT_BACK).await?;
+        self.put_back(connection).await?;
         self.staged.limit_statements(connection).await?;
         let numbers = sqlx::query_scalar::<Postgres, i64>(statements::LEFT)
             .persistent(false)
@@ -208,12 +220,16 @@ impl<'a> Merger<'a> {
         self.staged.limit_statements(connection).await?;
         savepoint::begin_checked(connection).await?;
         let done = match step {
-            Step::Fill => self.fill(connection, range).await,
+            Step::Fill => self.fill(connection, range).await.map(|()| 0),
             Step::Apply => self.apply(connection, range).await,
         };
         let dataset = &self.staged.dataset;
-        let Err(mut fault) = savepoint::settle(connection, done, dataset).await? else {
-            return Ok(None);
+        let mut fault = match savepoint::settle(connection, done, dataset).await? {
+            Ok(stored) => {
+                self.stored += stored;
+                return Ok(None);
+            }
+            Err(fault) => fault,
         };
         // The end of the savepoint has restored an earlier limit.
         self.staged.limit_statements(connection).await?;
@@ -294,6 +310,13 @@ impl<'a> Merger<'a> {
             .execute(connection)
             .await?;
         self.rejects.add(&[number], violation);
+        Ok(())
+    }
+
+    /// Puts the rows back that wait until others are stored.
+    async fn put_back(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        self.execute(connection, statements::PUT_BACK).await?;
+        self.has_waiting = false;
         Ok(())
     }
 

@@ -5,10 +5,10 @@ use futures::TryStreamExt;
 use sqlx::{Connection, PgConnection, Postgres};
 
 use super::Staged;
+use super::merger::Merger;
 use super::rejects::Rejects;
 use crate::rejects::RejectedRow;
 use crate::store::postgres::rows::READ_BY_INDEX;
-use crate::store::postgres::written_rows::WrittenColumns;
 use crate::store::postgres::{lock_status, rejects};
 use crate::store::sql::{self, count};
 use crate::store::violations::{StagedRow, rejected_staged_row};
@@ -20,26 +20,29 @@ const PAGE_ROWS: usize = 256;
 /// Counts the outcomes of each batch, by the row numbers up to the next batch. `$1` and `$2`: id
 /// and epoch.
 const COUNT_IN_LEDGER: &str = "UPDATE batches b
-    SET updated = counted.updated, duplicate = counted.duplicate, rejected = counted.rejected
-    FROM (SELECT seq, first_row,
-                 coalesce(lead(first_row) OVER (ORDER BY seq), 9223372036854775807) AS next_row
-          FROM batches WHERE upload_id = $1 AND epoch = $2 AND rows > 0) AS part
-    CROSS JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE _carga_state = 'u') AS updated,
-               count(*) FILTER (WHERE _carga_state = 'd') AS duplicate,
-               count(*) FILTER (WHERE _carga_state = 'v') AS rejected
+    SET (updated, duplicate, rejected) = (
+        SELECT count(*) FILTER (WHERE _carga_state IN ('c', 'u')),
+               count(*) FILTER (WHERE _carga_state = 'd'),
+               count(*) FILTER (WHERE _carga_state = 'v')
         FROM pg_temp.carga_merge
-        WHERE row_number >= part.first_row AND row_number < part.next_row) AS counted
-    WHERE b.upload_id = $1 AND b.epoch = $2 AND b.seq = part.seq";
+        WHERE row_number >= b.first_row
+          AND row_number < coalesce(
+              (SELECT next.first_row FROM batches next
+               WHERE next.upload_id = $1 AND next.epoch = $2 AND next.seq > b.seq AND next.rows > 0
+               ORDER BY next.seq LIMIT 1),
+              9223372036854775807))
+    WHERE b.upload_id = $1 AND b.epoch = $2 AND b.rows > 0";
 
 /// Marks the rows as being in neither table, so that no removal by the ledger deletes rows of the
 /// dataset's table.
 const CLEAR_TABLES: &str = "UPDATE batches SET landing = false, dataset = false
     WHERE upload_id = $1 AND epoch = $2";
 
-/// Ends the upload if no row is left. `$1` and `$2`: id and epoch, `$3` and `$4`: the columns of
-/// the written rows and of their primary key, or NULL. Without a primary key, both are empty, and
-/// no undo finds the rows. A merge may take minutes, and `now()` is the time of its beginning.
+/// Ends the upload if no row waits, and if the table has taken as many rows as are counted as
+/// inserted or updated. `$1` and `$2`: id and epoch, `$3` and `$4`: the columns of the written rows
+/// and of their primary key, or NULL. Without a primary key, both are empty, and no undo finds the
+/// rows. `$5`: how many rows the table has taken. A merge may take minutes, and `now()` is the time
+/// of its beginning.
 const END: &str = "UPDATE uploads u
     SET status = CASE WHEN u.rows_rejected + counted.rejected = 0 THEN 'completed' ELSE 'partial' END,
         rows_inserted = counted.inserted, rows_updated = counted.updated,
@@ -47,28 +50,27 @@ const END: &str = "UPDATE uploads u
         is_reversible = u.is_reversible AND $3::text[] IS DISTINCT FROM '{}',
         written_columns = $3, written_key = $4,
         updated_at = clock_timestamp(), finished_at = clock_timestamp()
-    FROM (SELECT count(*) FILTER (WHERE _carga_state = 'i') AS inserted,
-                 count(*) FILTER (WHERE _carga_state = 'u') AS updated,
+    FROM (SELECT count(*) FILTER (WHERE _carga_state IN ('n', 'i')) AS inserted,
+                 count(*) FILTER (WHERE _carga_state IN ('c', 'u')) AS updated,
                  count(*) FILTER (WHERE _carga_state = 'd') AS duplicate,
                  count(*) FILTER (WHERE _carga_state = 'v') AS rejected,
-                 count(*) FILTER (WHERE _carga_state IN ('n', 'c', 'a')) AS rest
+                 count(*) FILTER (WHERE _carga_state = 'a') AS waiting
           FROM pg_temp.carga_merge) AS counted
-    WHERE u.id = $1 AND u.epoch = $2 AND u.status = 'processing' AND counted.rest = 0";
+    WHERE u.id = $1 AND u.epoch = $2 AND u.status = 'processing'
+      AND counted.waiting = 0 AND counted.inserted + counted.updated = $5";
 
-/// Ends an upload whose rows are merged, in the transaction of the merge. `written` has the columns
-/// by which an undo finds the rows in a table of the user. Carga's own tables need none.
+/// Ends an upload whose rows are merged, in the transaction of the merge.
 pub(super) async fn record(
     connection: &mut PgConnection,
     staged: &Staged,
-    written: Option<WrittenColumns>,
-    rejects: &Rejects,
+    merger: &Merger<'_>,
 ) -> sqlx::Result<()> {
     sqlx::query(READ_BY_INDEX).execute(&mut *connection).await?;
-    insert_rejects(connection, staged, rejects).await?;
+    insert_rejects(connection, staged, merger.rejects()).await?;
     let key = staged.key;
     update(connection, COUNT_IN_LEDGER, key).await?;
     update(connection, CLEAR_TABLES, key).await?;
-    if !end(connection, key, written).await? {
+    if !end(connection, key, merger).await? {
         return Err(sqlx::Error::Decode("the merge has left rows".into()));
     }
     sqlx::query("DELETE FROM landing WHERE upload = $1")
@@ -82,9 +84,11 @@ pub(super) async fn record(
 async fn end(
     connection: &mut PgConnection,
     key: UploadKey,
-    written: Option<WrittenColumns>,
+    merger: &Merger<'_>,
 ) -> sqlx::Result<bool> {
-    let written = written.map(|written| (written.names, written.primary_key));
+    let written = merger
+        .written()
+        .map(|written| (written.names, written.primary_key));
     let (names, primary_key) = written.unzip();
     let ended = sqlx::query::<Postgres>(END)
         .persistent(false)
@@ -92,6 +96,7 @@ async fn end(
         .bind(key.epoch.get())
         .bind(names)
         .bind(primary_key)
+        .bind(merger.stored())
         .execute(connection)
         .await?;
     Ok(ended.rows_affected() > 0)

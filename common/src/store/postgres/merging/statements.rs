@@ -3,10 +3,14 @@
 //!
 //! | State | The row |
 //! |---|---|
-//! | `n` | will be inserted |
-//! | `c` | will replace the row with its key |
+//! | `n` | is inserted |
+//! | `c` | replaces the row with its key |
 //! | `a` | waits until the rows before it are stored |
-//! | `i`, `u`, `d`, `v` | was inserted, replaced a row, changed nothing, was rejected |
+//! | `i`, `u` | was inserted or has replaced a row in an earlier attempt |
+//! | `d`, `v` | changes nothing, is rejected |
+//!
+//! A merge that stores all rows in one attempt leaves them in the states `n` and `c`. To mark each
+//! of them would write the whole temporary table again.
 //!
 //! The statements of a step take a range of row numbers as `$1` and `$2`.
 
@@ -31,10 +35,14 @@ const IN_RANGE: &str = "m.row_number BETWEEN $1 AND $2";
 /// Whether an upload keeps no rows. The name of `uploads` and a point stand before this.
 const HAS_NO_ROWS: &str = "status IN ('failed', 'cancelled', 'undone')";
 
-/// Marks the rows of a range as stored.
+/// How many rows of a range an attempt stores.
+pub(super) const COUNT_LEFT: &str = "SELECT count(*) FROM pg_temp.carga_merge
+    WHERE _carga_state IN ('n', 'c') AND row_number BETWEEN $1 AND $2";
+
+/// Marks the rows as stored, so that the next attempt does not store them again.
 pub(super) const MARK: &str = r#"UPDATE pg_temp.carga_merge AS m
     SET _carga_state = CASE _carga_state WHEN 'n' THEN 'i'::"char" ELSE 'u'::"char" END
-    WHERE _carga_state IN ('n', 'c') AND row_number BETWEEN $1 AND $2"#;
+    WHERE _carga_state IN ('n', 'c')"#;
 
 /// Puts the rows back that were set aside.
 pub(super) const PUT_BACK: &str =
@@ -51,6 +59,9 @@ pub(super) const REJECT: &str =
 /// Rejects one row that the temporary table does not take.
 pub(super) const REJECT_UNREAD: &str =
     "INSERT INTO pg_temp.carga_merge (row_number, _carga_state) VALUES ($1, 'v')";
+
+/// Tells the planner how many rows are in each state.
+pub(super) const ANALYZE_STATES: &str = "ANALYZE pg_temp.carga_merge (_carga_state)";
 
 /// Prepares the temporary table for the planner, and for look-ups by row number.
 pub(super) const INDEX: &str = "CREATE INDEX ON pg_temp.carga_merge (row_number);
@@ -176,8 +187,7 @@ impl Names {
              SELECT $3, m.row_number, t.upload_id, t.row_number, jsonb_object($4::text[], ARRAY[{}])
              FROM {MERGED} AS m JOIN {} AS t ON {}
              WHERE m._carga_state = 'c' AND {IN_RANGE} AND NOT EXISTS (
-                 SELECT FROM uploads AS o WHERE o.id = t.upload_id AND o.{HAS_NO_ROWS})
-             ON CONFLICT DO NOTHING",
+                 SELECT FROM uploads AS o WHERE o.id = t.upload_id AND o.{HAS_NO_ROWS})",
             columns.texts(),
             self.table,
             self.same_key()

@@ -16,12 +16,12 @@ use crate::store::sql::{self, count};
 use crate::store::{Completed, Difference, FirstRejects, TRIAL_REJECTS, Trial, Tried};
 use crate::upload::{UploadId, UploadKey};
 
-/// How many rows are inserted, updated, duplicates, rejected and left.
-const COUNTS: &str = "SELECT count(*) FILTER (WHERE _carga_state = 'i'),
-        count(*) FILTER (WHERE _carga_state = 'u'),
+/// How many rows are inserted, updated, duplicates and rejected, and how many wait.
+const COUNTS: &str = "SELECT count(*) FILTER (WHERE _carga_state IN ('n', 'i')),
+        count(*) FILTER (WHERE _carga_state IN ('c', 'u')),
         count(*) FILTER (WHERE _carga_state = 'd'),
         count(*) FILTER (WHERE _carga_state = 'v'),
-        count(*) FILTER (WHERE _carga_state IN ('n', 'c', 'a'))
+        count(*) FILTER (WHERE _carga_state = 'a')
     FROM pg_temp.carga_merge";
 
 /// The staged rows of a trial.
@@ -54,15 +54,14 @@ pub(in crate::store::postgres) async fn try_rows(
     match merged.map_err(lasting_refusal)? {
         Completed::No => Ok(None),
         Completed::TooManyRejects { rejected } => {
-            let rejects = first_rejects(connection, &staged, &merger.into_rejects(), 1).await?;
+            let rejects = first_rejects(connection, &staged, merger.rejects(), 1).await?;
             let first = rejects.into_iter().next();
             Ok(Some(Tried::TooManyRejects { rejected, first }))
         }
         Completed::Yes => {
-            let mut difference = counts(connection, &staged).await?;
+            let mut difference = counts(connection, &staged, &merger).await?;
             difference.changed_columns = changed_columns(connection, &merger, &staged).await?;
-            let rejects = merger.into_rejects();
-            let rejects = first_rejects(connection, &staged, &rejects, TRIAL_REJECTS);
+            let rejects = first_rejects(connection, &staged, merger.rejects(), TRIAL_REJECTS);
             difference.rejects = rejects.await?;
             Ok(Some(Tried::Difference(difference)))
         }
@@ -97,14 +96,18 @@ async fn staged(
     })
 }
 
-async fn counts(connection: &mut PgConnection, staged: &Staged) -> sqlx::Result<Difference> {
+async fn counts(
+    connection: &mut PgConnection,
+    staged: &Staged,
+    merger: &Merger<'_>,
+) -> sqlx::Result<Difference> {
     staged.limit_statements(connection).await?;
     let counted = sqlx::query_as::<Postgres, (i64, i64, i64, i64, i64)>(COUNTS)
         .persistent(false)
         .fetch_one(connection)
         .await?;
-    let (inserted, updated, duplicate, rejected, left) = counted;
-    if left > 0 {
+    let (inserted, updated, duplicate, rejected, waiting) = counted;
+    if waiting > 0 || inserted + updated != merger.stored() {
         return Err(sqlx::Error::Decode("the trial has left rows".into()));
     }
     Ok(Difference {

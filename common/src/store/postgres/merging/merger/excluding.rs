@@ -39,10 +39,10 @@ impl Merger<'_> {
                 if is_found.await? {
                     return Ok(true);
                 }
-                Ok(self
-                    .execute(connection, &statements::set_aside(&key))
-                    .await?
-                    > 0)
+                let set_aside = statements::set_aside(&key);
+                let is_found = self.execute(connection, &set_aside).await? > 0;
+                self.has_waiting |= is_found;
+                Ok(is_found)
             }
             _ => Ok(false),
         }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres};
 
 use super::Merger;
 use crate::dataset::Mode;
@@ -56,24 +56,25 @@ impl Merger<'_> {
         })
     }
 
-    /// Stores the rows of a range that are left, and marks them.
+    /// Stores the rows of a range that are left, and returns how many these are.
     pub(super) async fn apply(
         &self,
         connection: &mut PgConnection,
         range: &RangeInclusive<i64>,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<i64> {
         let taken = match self.staged.table {
             None => self.write_own(connection, range).await?,
             Some(_) => self.write_of_user(connection, range).await?,
         };
         self.staged.limit_statements(connection).await?;
-        let marked = sqlx::query(statements::MARK)
+        let given = sqlx::query_scalar::<Postgres, i64>(statements::COUNT_LEFT)
             .persistent(false)
             .bind(*range.start())
             .bind(*range.end())
-            .execute(connection)
+            .fetch_one(connection)
             .await?;
-        check_taken(marked.rows_affected(), taken)
+        check_taken(given.unsigned_abs(), taken)?;
+        Ok(given)
     }
 
     /// Writes rows into Carga's own table. Returns how many the table has taken.

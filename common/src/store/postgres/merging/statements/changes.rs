@@ -38,7 +38,7 @@ impl Names {
         let count = format!(
             "SELECT ARRAY[{}]::bigint[]
              FROM {MERGED} AS m JOIN pg_temp.carga_changes AS c USING (row_number)
-             WHERE m._carga_state = 'u'",
+             WHERE m._carga_state IN ('c', 'u')",
             counts.join(", ")
         );
         (!counts.is_empty()).then_some(count)
