@@ -16,6 +16,10 @@ use crate::settings::SecretUrl;
 /// while its connection ends.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The time limit for the first connection of a program. A busy broker may take long to create the
+/// queues. No publish waits for it, so the limit of a publish does not apply.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The bytes of messages that wait for the socket. lapin copies each message into frames, and a
 /// slow broker would otherwise let it hold a copy of every unconfirmed message.
 const SENDING_BYTES: u32 = 4 << 20;
@@ -87,9 +91,19 @@ impl Connector {
     /// Opens a channel. A connection that cannot open one in time (lost, or blocked by an alarm) is
     /// dropped, so that the next call connects again.
     pub(super) async fn channel(&self) -> PortResult<Channel> {
+        self.channel_within(self.timeout).await
+    }
+
+    /// Connects for the first time, which declares the queues.
+    pub(super) async fn start(&self) -> PortResult<()> {
+        close(self.channel_within(START_TIMEOUT).await?).await;
+        Ok(())
+    }
+
+    async fn channel_within(&self, limit: Duration) -> PortResult<Channel> {
         const OPERATION: &str = "queue.connect";
         let mut slot = self.connection.lock().await;
-        let opened = in_time(OPERATION, self.timeout, async {
+        let opened = in_time(OPERATION, limit, async {
             if let Some(connection) = slot.as_ref().filter(|known| known.status().connected()) {
                 let channel = connection.create_channel().await;
                 return channel.map_err(|error| PortError::unavailable(OPERATION, error));

@@ -89,7 +89,7 @@ impl RabbitQueue {
             publishing,
             topology,
         };
-        queue.ping().await?;
+        queue.publishing.start().await?;
         Ok(queue)
     }
 

@@ -102,15 +102,34 @@ impl Rabbit {
         Ok(())
     }
 
+    /// Opens a queue whose broker answers after this time. A publish times out earlier.
+    pub(super) async fn open_late(&self, delay: Duration) -> Result<Arc<dyn BatchQueue>> {
+        let relay = self.relay_after(delay).await?;
+        open_rabbit(RabbitSettings {
+            publish_timeout: SHORT_TIMEOUT,
+            ..self.settings(relay.url)
+        })
+        .await
+    }
+
     /// Starts a relay to the broker.
     async fn relay(&self) -> Result<Relay> {
+        self.relay_after(Duration::ZERO).await
+    }
+
+    /// Starts a relay that serves its connections after this time.
+    async fn relay_after(&self, delay: Duration) -> Result<Relay> {
         let url = self.0.amqp_url();
         let (_, address) = url.split_once('@').context("the broker URL has no user")?;
         let broker = address.split('/').next().unwrap_or(address);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = url.replace(broker, &listener.local_addr()?.to_string());
         let (silence, silent) = watch::channel(false);
-        let connections = tokio::spawn(relay(listener, broker.to_owned(), silent));
+        let broker = broker.to_owned();
+        let connections = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            relay(listener, broker, silent).await
+        });
         Ok(Relay {
             url,
             silence,

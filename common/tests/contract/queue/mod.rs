@@ -108,6 +108,12 @@ async fn every_queue_on_rabbitmq_has_the_arguments_that_its_promises_need() -> R
     crate::suite::run::<Rabbit>(topology::check_arguments).await
 }
 
+/// The queue in a file has no broker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_starts_although_rabbitmq_answers_slowly() -> Result<()> {
+    crate::suite::run::<Rabbit>(topology::check_start_with_a_slow_broker).await
+}
+
 /// How long a case waits for a delivery before it fails.
 const TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -1,12 +1,14 @@
 //! The arguments of the queues on RabbitMQ.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ErrorKind};
 
-use super::QueueFixture;
 use super::fixtures::{POSTPONEMENT, Rabbit};
+use super::{QueueFixture, lone_batch};
 
 type Argument = (&'static str, AMQPValue);
 
@@ -32,6 +34,14 @@ pub(super) async fn check_arguments(rabbit: &Rabbit) -> Result<()> {
     }
     connection.close(200, "done".into()).await?;
     handle.close().await;
+    Ok(())
+}
+
+/// Opens a queue on a broker that takes longer for its first answer than a publish may take.
+pub(super) async fn check_start_with_a_slow_broker(rabbit: &Rabbit) -> Result<()> {
+    let queue = rabbit.open_late(Duration::from_secs(5)).await?;
+    queue.publisher().publish(&lone_batch()).await?;
+    queue.close().await;
     Ok(())
 }
 
