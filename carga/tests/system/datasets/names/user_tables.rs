@@ -52,9 +52,10 @@ fn names() -> impl Strategy<Value = Names> {
         ] = others;
         Names {
             dataset,
-            // A definition has a point between both.
-            schema: schema.replace('.', "_"),
-            table: table.replace('.', "_"),
+            // A definition has a point between both. Postgres cannot make a table whose name is 63
+            // underscores: the type of its arrays would have the same name.
+            schema: schema.replace('.', ":"),
+            table: table.replace('.', ":"),
             partner,
             domain,
             columns: [key, checked, once, partner_key, limited, one, two],
