@@ -1,4 +1,4 @@
-//! The arguments of the queues on RabbitMQ.
+//! The queues on RabbitMQ: their arguments, and a start while the broker is slow.
 
 use std::time::Duration;
 

@@ -39,7 +39,7 @@ pub(super) async fn stage(
     Ok(key)
 }
 
-/// Seals an upload of so many rows and batches.
+/// Seals an upload with these numbers of rows and batches.
 pub(super) async fn seal(
     store: &PostgresStore,
     key: UploadKey,
