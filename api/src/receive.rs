@@ -14,6 +14,7 @@ use carga_intake::refusal::Refusal;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
+use crate::caller::Caller;
 use crate::form::{BodyFormat, Form};
 use crate::state::ApiState;
 
@@ -23,7 +24,9 @@ const FORM_OVERHEAD_BYTES: u64 = 64 << 10;
 /// A request whose body has not been read.
 #[derive(Debug)]
 pub(crate) struct IncomingRequest {
+    /// The public id.
     pub(crate) id: UploadId,
+    pub(crate) caller: Caller,
     pub(crate) body_format: BodyFormat,
     pub(crate) options: Options,
     pub(crate) headers: HeaderMap,
@@ -44,6 +47,7 @@ pub(crate) async fn receive(intake: &Intake, request: IncomingRequest) -> Result
 async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload, Refusal> {
     let IncomingRequest {
         id,
+        caller,
         body_format,
         mut options,
         headers,
@@ -57,6 +61,8 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
     let body = body_pieces(&intake, body);
     let incoming = |options, bytes_total| Incoming {
         id,
+        tenant: caller.tenant,
+        created_by: None,
         options,
         bytes_total,
         trace,

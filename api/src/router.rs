@@ -6,6 +6,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 
+use crate::caller::Caller;
 use crate::drain_body;
 use crate::origin;
 use crate::request_id;
@@ -46,12 +47,15 @@ pub(crate) fn router(state: ApiState) -> Router {
 /// path are about this dataset.
 fn suggest_or_dataset() -> MethodRouter<ApiState> {
     type Options = Query<Vec<(String, String)>>;
-    let get = |state: State<ApiState>, query: Options| datasets::one(state, named_suggest(), query);
-    let put = |state: State<ApiState>, query: Options, request: Request| {
-        datasets::put(state, named_suggest(), query, request)
+    let get = |state: State<ApiState>, caller: Caller, query: Options| {
+        datasets::one(state, caller, named_suggest(), query)
     };
-    let delete =
-        |state: State<ApiState>, query: Options| datasets::delete(state, named_suggest(), query);
+    let put = |state: State<ApiState>, caller: Caller, query: Options, request: Request| {
+        datasets::put(state, caller, named_suggest(), query, request)
+    };
+    let delete = |state: State<ApiState>, caller: Caller, query: Options| {
+        datasets::delete(state, caller, named_suggest(), query)
+    };
     post(suggest::post).get(get).put(put).delete(delete)
 }
 

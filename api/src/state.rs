@@ -1,13 +1,15 @@
 //! The state that the handlers share.
 
 use carga_common::backends::Backends;
-use carga_common::dataset::{Dataset, DatasetName};
+use carga_common::dataset::{Dataset, DatasetKey, DatasetName};
 use carga_common::settings::IntakeSettings;
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::crowding::UploadSlot;
 use carga_intake::intake::Intake;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use tokio_util::sync::CancellationToken;
+
+use crate::caller::Caller;
 
 /// The shared state; one per process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,15 +39,21 @@ impl ApiState {
         &self.intake.settings
     }
 
-    /// Reads the record of an upload. An unknown id is refused.
-    pub(crate) async fn upload(&self, id: UploadId) -> Result<Upload, Refusal> {
-        let upload = self.backends().store.upload(id).await?;
+    /// Reads the record of an upload of the caller by its public id. An unknown id is refused, and
+    /// so is the id of another tenant's upload.
+    pub(crate) async fn upload(&self, caller: &Caller, id: UploadId) -> Result<Upload, Refusal> {
+        let upload = self.backends().store.upload_of(&caller.tenant, id).await?;
         upload.ok_or_else(|| Refusal::no_such_upload(id))
     }
 
-    /// Reads a dataset. An unknown name is refused.
-    pub(crate) async fn dataset(&self, name: &DatasetName) -> Result<Dataset, Refusal> {
-        let dataset = self.backends().store.dataset(name).await?;
+    /// Reads a dataset of the caller. An unknown name is refused.
+    pub(crate) async fn dataset(
+        &self,
+        caller: &Caller,
+        name: &DatasetName,
+    ) -> Result<Dataset, Refusal> {
+        let key = DatasetKey::new(caller.tenant.clone(), name.clone());
+        let dataset = self.backends().store.dataset(&key).await?;
         dataset.ok_or_else(|| Refusal::no_such_dataset(name))
     }
 

@@ -117,7 +117,7 @@ impl UploadView {
             percent: percent(&upload, &rows),
             rows_per_second: rate(&upload, rows.inserted + rows.updated),
             reversible: is_reversible(&upload),
-            id: upload.id,
+            id: upload.public_id,
             status: upload.status,
             filename: upload.filename,
             dataset: upload.dataset.as_ref().map(|dataset| dataset.name.clone()),

@@ -80,6 +80,8 @@ async fn end_interrupted(store: &dyn Store) -> PortResult<()> {
     let message = "Carga stopped while it was receiving the file; send the file again";
     let failure = Failure::new("interrupted", message);
     let receiving = UploadQuery {
+        // Of all tenants.
+        tenant: None,
         status: Some(Status::Receiving),
         dataset: None,
         limit: 100,
@@ -92,7 +94,11 @@ async fn end_interrupted(store: &dyn Store) -> PortResult<()> {
         }
         for upload in found {
             store.fail(upload.key(), &failure, None).await?;
-            tracing::info!(upload.id = %upload.id, "ended an interrupted upload");
+            tracing::info!(
+                upload.public_id = %upload.public_id,
+                upload.id = %upload.id,
+                "ended an interrupted upload"
+            );
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The code that Carga's API and worker share.
 //!
 //! Read it in this order. [`upload`] and [`batch`] are the data. A [`dataset`] declares
-//! columns and types, and [`typed`] turns cells of these types into values of the databases. The
-//! four ports move and keep the data: [`queue`], [`archive`], [`store`], [`progress`]. Each port is
-//! a folder: its `mod.rs` is the contract with its promises, and each adapter is a file or folder
-//! named after its technology.
+//! columns and types, and [`typed`] turns cells of these types into values of the databases.
+//! Uploads and datasets belong to a [`tenant`]. The four ports move and keep the data: [`queue`],
+//! [`archive`], [`store`], [`progress`]. Each port is a folder: its `mod.rs` is the contract with
+//! its promises, and each adapter is a file or folder named after its technology.
 //!
 //! Two use cases build on the ports: [`lifecycle`] ends uploads, and [`live_progress`] counts their
 //! rows and batches. [`retry`] waits for servers. [`settings`] and [`telemetry`] serve the
@@ -33,5 +33,6 @@ mod sqlite;
 pub mod store;
 pub mod sync;
 pub mod telemetry;
+pub mod tenant;
 pub mod typed;
 pub mod upload;

@@ -14,6 +14,7 @@ use crate::dataset::TableName;
 pub use crate::dialect::{Dialect, DialectEvidence, Renamed};
 pub use crate::failure::Failure;
 use crate::sha256::Sha256;
+use crate::tenant::Tenant;
 
 /// The id of an upload: a UUIDv7 made here, or any UUID that the client chose with `PUT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -198,8 +199,15 @@ pub struct UndoneRows {
 /// The record of an upload.
 #[derive(Debug, Clone)]
 pub struct Upload {
-    /// A new UUID, or the one that the client chose.
+    /// The id in the database, in messages and in the archive.
     pub id: UploadId,
+    /// The id in the API. It differs from `id` only if another tenant had chosen the same id
+    /// before.
+    pub public_id: UploadId,
+    /// The tenant that the upload belongs to.
+    pub tenant: Tenant,
+    /// The id of the key that sent it; `None` without authentication.
+    pub created_by: Option<String>,
     /// The current epoch. An undo raises it.
     pub epoch: Epoch,
     /// The current status.
@@ -238,7 +246,7 @@ pub struct Upload {
     pub rows_duplicate: Option<u64>,
     /// SHA-256 of the file, known once sealed.
     pub sha256: Option<Sha256>,
-    /// An earlier upload with the same content whose rows are kept.
+    /// The public id of an earlier upload with the same content whose rows are kept.
     pub duplicate_of: Option<UploadId>,
     /// The reason, if the upload failed.
     pub failure: Option<Failure>,

@@ -13,7 +13,7 @@ use carga_common::archive::{
     Manifest,
 };
 use carga_common::batch::{Batch, BatchEncoder, BatchLimits, RowOrigin};
-use carga_common::dataset::{DatasetName, Definition, Mode};
+use carga_common::dataset::{DatasetKey, Definition, Mode};
 use carga_common::error::ErrorKind;
 use carga_common::lifecycle::finish_if_complete;
 use carga_common::store::{
@@ -114,6 +114,8 @@ async fn open_archive(directory: &Path) -> Result<Arc<dyn BatchArchive>> {
 async fn seal_without_rows(store: &dyn Store) -> Result<UploadId> {
     let new = NewUpload {
         id: UploadId::generate(),
+        tenant: Default::default(),
+        created_by: None,
         filename: None,
         dialect: Dialect::rfc4180(false),
         columns: vec!["a".to_owned()],
@@ -317,17 +319,20 @@ async fn receiving_upload_with(
 ) -> Result<(tempfile::TempDir, Arc<dyn Store>, UploadKey)> {
     let directory = tempfile::tempdir()?;
     let store = open_store(&directory.path().join("carga.db")).await?;
-    let name: DatasetName = "sales".parse()?;
+    let key = DatasetKey::new(Default::default(), "sales".parse()?);
     let json = br#"{"columns": [{"name": "number", "type": "integer", "required": true}]}"#;
     let definition = Definition::from_json(json)?;
-    store.put_dataset(&name, &definition).await?;
+    store.put_dataset(&key, &definition).await?;
     let new = NewUpload {
         id: UploadId::generate(),
+        tenant: Default::default(),
+        created_by: None,
         filename: None,
         dialect: Dialect::rfc4180(false),
         columns: vec!["Number".to_owned()],
         dataset: Some(UploadDataset {
-            name,
+            name: key.name,
+            tenant: key.tenant,
             columns: definition.typed_columns(),
             missing: Vec::new(),
             ignored: Vec::new(),

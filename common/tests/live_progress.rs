@@ -72,6 +72,8 @@ async fn read_other_after(kind: ErrorKind) -> Result<Option<Counters>> {
     for _ in 0..2 {
         let new = NewUpload {
             id: UploadId::generate(),
+            tenant: Default::default(),
+            created_by: None,
             filename: None,
             dialect: Dialect::rfc4180(false),
             columns: vec!["a".to_owned()],

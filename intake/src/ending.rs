@@ -39,7 +39,7 @@ impl Intake {
                 retry_while_unavailable(deadline, claim).await?
             }
             OnDuplicate::Allow => {
-                let same = || store.same_content(seal.sha256, upload.id);
+                let same = || store.same_content(&upload.tenant, seal.sha256, upload.id);
                 retry_while_unavailable(deadline, same).await?
             }
         };
@@ -119,12 +119,12 @@ impl Intake {
         active: &ActiveUpload,
         refusal: Refusal,
     ) -> Result<Upload, Refusal> {
-        let id = upload.id;
+        let id = upload.public_id;
         let refusal = match self.record_failure(&upload, active, &refusal).await {
             Ok(None) => {
                 let failure = &refusal.failure;
                 tracing::info!(code = failure.code, row = failure.row, "upload failed");
-                self.remove_rows_later(id);
+                self.remove_rows_later(upload.id);
                 refusal
             }
             Ok(Some(ended)) if ended.status == Status::Cancelled => {

@@ -1,8 +1,9 @@
 //! The rows of a file whose header has been accepted, and their conversion to the types of a
 //! dataset.
 
-use carga_common::dataset::Dataset;
+use carga_common::dataset::{Dataset, DatasetKey};
 use carga_common::store::Store;
+use carga_common::tenant::Tenant;
 use carga_common::upload::{Dialect, Renamed, UploadDataset};
 
 use crate::csv::CsvReader;
@@ -18,16 +19,18 @@ pub(crate) struct FileRows {
     pub(crate) converter: Option<Converter>,
 }
 
-/// The dataset that the options name, with the definition for the cells of this file. The dataset
-/// must exist, have a key if the mode needs one, and take the options for cells.
+/// The dataset of a tenant that the options name, with the definition for the cells of this file.
+/// The dataset must exist, have a key if the mode needs one, and take the options for cells.
 pub(crate) async fn find_dataset(
     store: &dyn Store,
+    tenant: &Tenant,
     options: &Options,
 ) -> Result<Option<Dataset>, Refusal> {
     let Some(name) = &options.dataset else {
         return Ok(None);
     };
-    let found = store.dataset(name).await?;
+    let key = DatasetKey::new(tenant.clone(), name.clone());
+    let found = store.dataset(&key).await?;
     let dataset = found.ok_or_else(|| Refusal::no_such_dataset(name))?;
     options.merge(name, &dataset.definition)?;
     let definition = options.effective_definition(&dataset.definition)?;
@@ -70,7 +73,10 @@ impl FileRows {
         kept: u64,
     ) -> Result<(Self, Option<UploadDataset>), Refusal> {
         let Some(Dataset {
-            name, definition, ..
+            tenant,
+            name,
+            definition,
+            ..
         }) = dataset
         else {
             let converter = None;
@@ -85,6 +91,7 @@ impl FileRows {
         let sources = matching.sources.iter();
         let dataset = UploadDataset {
             name: name.clone(),
+            tenant: tenant.clone(),
             columns: definition.typed_columns(),
             missing: matching.missing,
             ignored: matching.ignored,
@@ -108,14 +115,23 @@ mod tests {
     use super::*;
     use crate::csv::{CsvLimits, CsvOpening, CsvOptions, Limit};
 
-    /// The part of an upload's record that describes the dataset, for a file with this text.
-    fn of_upload(definition: &str, text: &str) -> UploadDataset {
-        let dataset = Dataset {
+    /// A dataset of the tenant `default`.
+    fn dataset(definition: &str) -> Dataset {
+        Dataset {
+            tenant: Tenant::default(),
             name: "prices".parse().unwrap(),
             definition: Definition::from_json(definition.as_bytes()).unwrap(),
             created_at: "2026-11-26T00:00:00Z".parse().unwrap(),
             updated_at: "2026-11-26T00:00:00Z".parse().unwrap(),
-        };
+        }
+    }
+
+    /// The part of an upload's record that describes the dataset, for a file with this text.
+    fn of_upload(definition: &str, text: &str) -> UploadDataset {
+        of_upload_into(&dataset(definition), text)
+    }
+
+    fn of_upload_into(dataset: &Dataset, text: &str) -> UploadDataset {
         let limit = Limit {
             value: 1 << 20,
             setting: "a limit",
@@ -131,7 +147,7 @@ mod tests {
         opening.push(text.as_bytes());
         opening.end();
         let reader = opening.open().unwrap().unwrap();
-        let rows = FileRows::new(reader, &[], Some(&dataset), &Options::default(), 10);
+        let rows = FileRows::new(reader, &[], Some(dataset), &Options::default(), 10);
         rows.unwrap().1.unwrap()
     }
 
@@ -155,5 +171,15 @@ mod tests {
         assert_eq!(of_user.written_names(), ["sku", "note"]);
         let own = of_upload(&definition("null"), text);
         assert_eq!((own.table, own.merge), (None, None));
+    }
+    #[test]
+    fn the_dataset_of_an_upload_is_that_of_its_tenant() {
+        let definition = r#"{ "columns": [{ "name": "sku", "type": "text" }] }"#;
+        let dataset = Dataset {
+            tenant: "acme".parse().unwrap(),
+            ..dataset(definition)
+        };
+        let found = of_upload_into(&dataset, "sku\nA-17\n");
+        assert_eq!(found.key(), dataset.key());
     }
 }

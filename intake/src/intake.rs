@@ -11,12 +11,13 @@ use carga_common::lifecycle::remove_rows;
 use carga_common::settings::IntakeSettings;
 use carga_common::store::NewUpload;
 use carga_common::telemetry::TraceContext;
+use carga_common::tenant::Tenant;
 use carga_common::upload::{Dialect, Upload, UploadDataset, UploadId};
 use futures::Stream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field};
 
 use crate::crowding::Crowding;
 use crate::decompress::Decompressor;
@@ -64,8 +65,12 @@ pub struct Intake {
 /// What is known of an upload before its file is read.
 #[derive(Debug)]
 pub struct Incoming {
-    /// The id of the upload.
+    /// The public id of the upload.
     pub id: UploadId,
+    /// The tenant that the upload will belong to.
+    pub tenant: Tenant,
+    /// The id of the key that sends the upload; `None` without authentication.
+    pub created_by: Option<String>,
     /// The client's options for the file.
     pub options: Options,
     /// The size of the file, if it is known.
@@ -110,13 +115,15 @@ impl Intake {
         });
     }
 
-    /// Runs `receiving` to its end on its own task, even if the client disconnects.
+    /// Runs `receiving` to its end on its own task, even if the client disconnects. `id` is the
+    /// public id.
     pub async fn run_to_end(
         &self,
         id: UploadId,
         receiving: impl Future<Output = Result<Upload, Refusal>> + Send + 'static,
     ) -> Result<Upload, Refusal> {
-        let span = tracing::info_span!("upload", upload.id = %id);
+        // Workers log the other id, which the creation of the upload decides.
+        let span = tracing::info_span!("upload", upload.public_id = %id, upload.id = field::Empty);
         let received = self.tasks.spawn(receiving.instrument(span)).await;
         received.unwrap_or_else(|panic| {
             tracing::error!(%panic, "receiving an upload panicked");
@@ -146,7 +153,7 @@ impl Intake {
         let settings = &self.settings;
         // Before the file is read, so that a wrong option costs the client no transfer.
         let store = self.backends.store.as_ref();
-        let found = find_dataset(store, &incoming.options).await?;
+        let found = find_dataset(store, &incoming.tenant, &incoming.options).await?;
         let source = FileSource::new(pieces, settings.max_upload_bytes);
         let mut file = Decompressor::open(source, settings.limits).await?;
         let limits = csv_limits(&settings.limits);
@@ -156,6 +163,7 @@ impl Intake {
         let rows = FileRows::checked(store, reader, &dialect, found.as_ref(), options, kept);
         let (rows, dataset) = rows.await?;
         let upload = self.create(&incoming, columns, dialect, dataset).await?;
+        Span::current().record("upload.id", field::display(upload.id));
 
         let active = self.active.register(upload.key());
         file.source().report_to(Arc::clone(&active.figures));
@@ -179,10 +187,14 @@ impl Intake {
         }
     }
 
-    /// The dataset that the options name, with the definition for the cells of this file. It must
-    /// exist, have a key if the mode needs one, and take the options for cells.
-    pub async fn dataset(&self, options: &Options) -> Result<Option<Dataset>, Refusal> {
-        find_dataset(self.backends.store.as_ref(), options).await
+    /// The dataset of the tenant that the options name, with the definition for the cells of this
+    /// file. It must exist, have a key if the mode needs one, and take the options for cells.
+    pub async fn dataset(
+        &self,
+        tenant: &Tenant,
+        options: &Options,
+    ) -> Result<Option<Dataset>, Refusal> {
+        find_dataset(self.backends.store.as_ref(), tenant, options).await
     }
 
     async fn create(
@@ -195,6 +207,8 @@ impl Intake {
         let id = incoming.id;
         let new = NewUpload {
             id,
+            tenant: incoming.tenant.clone(),
+            created_by: incoming.created_by.clone(),
             filename: incoming.options.filename.clone(),
             dialect,
             columns,
@@ -203,9 +217,9 @@ impl Intake {
         };
         let store = &self.backends.store;
         match store.create(&new).await {
-            // Another request has created this id first.
+            // Another request of this tenant has created this id first.
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                let other = store.upload(id).await?;
+                let other = store.upload_of(&incoming.tenant, id).await?;
                 Err(Refusal::id_used(id, other.map(|upload| upload.status)))
             }
             // The dataset was deleted while the header was read.

@@ -1,4 +1,5 @@
-//! Receives local files through the same intake, without HTTP.
+//! Receives local files through the same intake, without HTTP. Their uploads are of the tenant
+//! `default`.
 
 use std::io;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use carga_common::backends::Backends;
 use carga_common::settings::IntakeSettings;
 use carga_common::telemetry::TraceContext;
+use carga_common::tenant::Tenant;
 use carga_common::upload::{Upload, UploadId};
 use futures::{Stream, TryStreamExt};
 use tokio::task::JoinHandle;
@@ -26,7 +28,7 @@ const ANY_PACE: Pace = Pace {
 /// A file to receive.
 #[derive(Debug, Clone)]
 pub struct LocalFile {
-    /// The id of the upload.
+    /// The public id of the upload.
     pub id: UploadId,
     /// The name that is recorded for the file.
     pub filename: Option<String>,
@@ -72,6 +74,8 @@ impl LocalIntake {
         );
         let incoming = Incoming {
             id: file.id,
+            tenant: Tenant::default(),
+            created_by: None,
             options,
             bytes_total: file.bytes_total,
             trace: TraceContext::from_header(None),

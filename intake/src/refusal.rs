@@ -47,7 +47,7 @@ pub struct Refusal {
     pub exceeded: Option<Exceeded>,
     /// After how many seconds to retry.
     pub retry_after_secs: Option<u32>,
-    /// The upload that the refusal is about.
+    /// The public id of the upload that the refusal is about.
     pub upload: Option<UploadId>,
     /// The status of that upload, if the status is the reason.
     pub upload_status: Option<Status>,
@@ -122,14 +122,14 @@ impl Refusal {
     pub fn wrong_state(upload: &Upload, message: impl Into<String>) -> Self {
         Self {
             upload_status: Some(upload.status),
-            ..Self::conflict("wrong_state", message).about(upload.id)
+            ..Self::conflict("wrong_state", message).about(upload.public_id)
         }
     }
 
     /// The rows of the upload cannot be read, because nothing in the table of the user says which
     /// rows the upload wrote.
     pub fn rows_in_user_table(upload: &Upload, table: &TableName) -> Self {
-        let id = upload.id;
+        let id = upload.public_id;
         let message = format!(
             "the rows of upload {id} are in table {table}, which has no column that says which upload wrote a row; read the table in the database"
         );
@@ -138,7 +138,7 @@ impl Refusal {
 
     /// An undo cannot take back the changes of the upload.
     pub fn not_reversible(upload: &Upload) -> Self {
-        let id = upload.id;
+        let id = upload.public_id;
         let message = match (upload.expired_at, upload.user_table()) {
             (Some(expired_at), _) => format!(
                 "upload {id} cannot be undone, because it expired at {expired_at} (CARGA_RETENTION_DAYS); its rows stay in the table"
@@ -157,7 +157,7 @@ impl Refusal {
         }
     }
 
-    /// The id is used by another upload, with this status if the status is known.
+    /// The id is used by another upload of the tenant, with this status if the status is known.
     pub fn id_used(id: UploadId, status: Option<Status>) -> Self {
         let message = match status {
             Some(status) => format!("upload {id} already exists and is {status}; use another id"),
@@ -186,7 +186,7 @@ impl Refusal {
         )
     }
 
-    /// Adds the upload that the refusal is about.
+    /// Adds the upload that the refusal is about, by its public id.
     pub fn about(mut self, id: UploadId) -> Self {
         self.upload = Some(id);
         self

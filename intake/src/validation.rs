@@ -20,6 +20,7 @@ use carga_common::dataset::{Dataset, Mode};
 use carga_common::settings::IntakeSettings;
 use carga_common::sha256::Sha256;
 use carga_common::store::{Difference, FirstRejects, Store, ValidationStore};
+use carga_common::tenant::Tenant;
 use carga_common::upload::{Dialect, Merge, UploadDataset, UploadId, UploadKey};
 use futures::{Stream, TryStreamExt};
 use tokio::sync::Semaphore;
@@ -76,25 +77,27 @@ impl Validator {
         options.dataset.is_some() || options.on_duplicate == OnDuplicate::Reject
     }
 
-    /// Validates a local file.
+    /// Validates a local file, for the tenant `default`.
     pub async fn validate_file(
         &self,
         options: &Options,
         bytes: impl Stream<Item = io::Result<Bytes>> + Unpin + Send,
     ) -> Result<Validation, Refusal> {
         let pieces = bytes.map_err(|error| Refusal::unreadable(&error));
-        let read = self.read(pieces, options).await?;
-        self.test(read, options).await
+        let tenant = Tenant::default();
+        let read = self.read(&tenant, pieces, options).await?;
+        self.test(&tenant, read, options).await
     }
 
-    /// Reads a whole file, with the checks that an upload makes while it reads.
+    /// Reads a whole file, with the checks that an upload of the tenant makes while it reads.
     pub async fn read(
         &self,
+        tenant: &Tenant,
         pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
         options: &Options,
     ) -> Result<ReadFile, Refusal> {
         // Before the file is read, so that a wrong option costs the client no transfer.
-        let found = self.dataset(options).await?;
+        let found = self.dataset(tenant, options).await?;
         self.read_for(found, pieces, options).await
     }
 
@@ -133,9 +136,14 @@ impl Validator {
         })
     }
 
-    /// Makes the checks that an upload makes after it has read the file, and tries the rows in the
-    /// table of their dataset.
-    pub async fn test(&self, read: ReadFile, options: &Options) -> Result<Validation, Refusal> {
+    /// Makes the checks that an upload of the tenant makes after it has read the file, and tries
+    /// the rows in the table of their dataset.
+    pub async fn test(
+        &self,
+        tenant: &Tenant,
+        read: ReadFile,
+        options: &Options,
+    ) -> Result<Validation, Refusal> {
         let ReadFile {
             mut validation,
             sha256,
@@ -147,8 +155,8 @@ impl Validator {
         };
         if options.on_duplicate == OnDuplicate::Reject {
             // No upload has this new id, so the content is compared with that of all uploads.
-            let earlier = store.same_content(sha256, UploadId::generate()).await?;
-            options.on_duplicate.check(earlier)?;
+            let earlier = store.same_content(tenant, sha256, UploadId::generate());
+            options.on_duplicate.check(earlier.await?)?;
         }
         if let Some(untried) = untried {
             let difference = self.try_rows(untried, store.as_ref()).await?;
@@ -171,10 +179,14 @@ impl Validator {
         untried.try_on(store, limit).await
     }
 
-    /// The dataset that the options name.
-    async fn dataset(&self, options: &Options) -> Result<Option<Dataset>, Refusal> {
+    /// The dataset of the tenant that the options name.
+    async fn dataset(
+        &self,
+        tenant: &Tenant,
+        options: &Options,
+    ) -> Result<Option<Dataset>, Refusal> {
         match (&self.store, &options.dataset) {
-            (Some(store), _) => find_dataset(store.as_ref(), options).await,
+            (Some(store), _) => find_dataset(store.as_ref(), tenant, options).await,
             (None, Some(name)) => Err(Refusal::no_such_dataset(name)),
             (None, None) => Ok(None),
         }

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use carga_common::dataset::{Dataset, DatasetName, Definition, MAX_DEFINITION_BYTES};
+use carga_common::dataset::{Dataset, DatasetKey, DatasetName, Definition, MAX_DEFINITION_BYTES};
 use carga_common::error::PortResult;
 use carga_common::store::{DeleteOutcome, PutOutcome, Store};
 use carga_intake::refusal::{Refusal, RefusalKind};
@@ -18,6 +18,7 @@ use futures::StreamExt;
 use serde::Serialize;
 use tokio::time::timeout;
 
+use crate::caller::Caller;
 use crate::coding::check_not_encoded;
 use crate::content_type::content_type;
 use crate::problem::ApiError;
@@ -32,6 +33,7 @@ const MAX_BODY_BYTES: u64 = MAX_DEFINITION_BYTES as u64;
 /// Declares a dataset, or changes its definition.
 pub(crate) async fn put(
     State(state): State<ApiState>,
+    caller: Caller,
     name: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
@@ -42,7 +44,8 @@ pub(crate) async fn put(
     check_headers(&parts.headers)?;
     let body = read(body, state.settings().body_idle).await?;
     let definition = parse(&body)?;
-    let outcome = state.backends().store.put_dataset(&name, &definition);
+    let key = DatasetKey::new(caller.tenant.clone(), name.clone());
+    let outcome = state.backends().store.put_dataset(&key, &definition);
     let status = match outcome.await? {
         PutOutcome::Created => StatusCode::CREATED,
         PutOutcome::Unchanged | PutOutcome::Changed => StatusCode::OK,
@@ -51,29 +54,32 @@ pub(crate) async fn put(
         }
         PutOutcome::Unfit(fault) => return Err(Refusal::unfit_table(&name, &fault).into()),
     };
-    let dataset = state.dataset(&name).await?;
+    let dataset = state.dataset(&caller, &name).await?;
     Ok((status, Json(DatasetView::from(dataset))).into_response())
 }
 
 pub(crate) async fn one(
     State(state): State<ApiState>,
+    caller: Caller,
     name: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<DatasetView>, ApiError> {
     let name = dataset_name(name)?;
     no_options(&query)?;
-    let dataset = state.dataset(&name).await?;
+    let dataset = state.dataset(&caller, &name).await?;
     Ok(Json(dataset.into()))
 }
 
 pub(crate) async fn delete(
     State(state): State<ApiState>,
+    caller: Caller,
     name: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<StatusCode, ApiError> {
     let name = dataset_name(name)?;
     no_options(&query)?;
-    match state.backends().store.delete_dataset(&name).await? {
+    let key = DatasetKey::new(caller.tenant, name.clone());
+    match state.backends().store.delete_dataset(&key).await? {
         DeleteOutcome::Deleted => Ok(StatusCode::NO_CONTENT),
         DeleteOutcome::Missing => Err(Refusal::no_dataset_to_delete(&name).into()),
         DeleteOutcome::InUse { uploads } => Err(Refusal::dataset_in_use(&name, uploads).into()),
@@ -88,12 +94,14 @@ pub(crate) struct Page {
 
 pub(crate) async fn list(
     State(state): State<ApiState>,
+    caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, ApiError> {
     let (after, limit) = page_of(&query)?;
     let store = state.backends().store.as_ref();
     // One dataset more than requested shows whether there is a next page.
-    let mut listed = store.datasets(after.as_ref(), limit + 1).await?;
+    let tenant = &caller.tenant;
+    let mut listed = store.datasets(tenant, after.as_ref(), limit + 1).await?;
     let more = match listed.len() > limit as usize {
         true => listed.pop().is_some(),
         // The store ends a page of large definitions early.
@@ -111,7 +119,10 @@ pub(crate) async fn list(
 /// Whether a dataset follows the last one of a page.
 async fn has_next(store: &dyn Store, page: &[Dataset]) -> PortResult<bool> {
     match page.last() {
-        Some(last) => Ok(!store.datasets(Some(&last.name), 1).await?.is_empty()),
+        Some(last) => {
+            let next = store.datasets(&last.tenant, Some(&last.name), 1).await?;
+            Ok(!next.is_empty())
+        }
         None => Ok(false),
     }
 }

@@ -6,12 +6,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use carga_common::store::{rejected_rows, stored_rows};
-use carga_common::upload::{Status, UploadId};
+use carga_common::upload::Upload;
 use carga_intake::csv::export::{ExportError, Format, RowForm, export};
 use carga_intake::csv::rejected_rows::{Formulas, RejectForm};
 use carga_intake::refusal::Refusal;
 use futures::{Stream, StreamExt};
 
+use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::query::upload_id;
 use crate::state::ApiState;
@@ -19,13 +20,14 @@ use crate::state::ApiState;
 /// The rows of an upload that has ended well.
 pub(crate) async fn rows(
     State(state): State<ApiState>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     let format = row_format(&query, &headers)?;
-    let upload = state.upload(id).await?;
+    let upload = state.upload(&caller, id).await?;
     if !upload.status.keeps_rows() {
         let message = format!(
             "upload {id} is {}; only uploads that are completed or partial have rows",
@@ -42,29 +44,29 @@ pub(crate) async fn rows(
         );
         return Err(Refusal::wrong_state(&upload, message).into());
     }
-    let rows = stored_rows(state.backends().store.clone(), id);
-    let status = upload.status;
+    let rows = stored_rows(state.backends().store.clone(), upload.id);
     let form = RowForm::new(upload.stored_columns());
     let pages = export(rows, form, format);
-    Ok(download(id, status, "rows", format, pages))
+    Ok(download(&upload, "rows", format, pages))
 }
 
 /// The rejected rows of an upload. Until the upload has ended, these are the rows that were
 /// rejected so far.
 pub(crate) async fn rejected(
     State(state): State<ApiState>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     let (format, formulas) = reject_format(&query, &headers)?;
-    let upload = state.upload(id).await?;
-    let rows = rejected_rows(state.backends().store.clone(), id);
-    let status = upload.status;
-    let form = RejectForm::new(upload.columns, upload.dataset.is_some(), formulas);
+    let upload = state.upload(&caller, id).await?;
+    let rows = rejected_rows(state.backends().store.clone(), upload.id);
+    let columns = upload.columns.clone();
+    let form = RejectForm::new(columns, upload.dataset.is_some(), formulas);
     let pages = export(rows, form, format);
-    Ok(download(id, status, "rejected", format, pages))
+    Ok(download(&upload, "rejected", format, pages))
 }
 
 /// The format that the option `format` names; without it, the format that the request accepts.
@@ -125,8 +127,7 @@ const STATUS_HEADER: HeaderName = HeaderName::from_static("carga-upload-status")
 /// A file to download. An error in the middle cuts the connection, because half an export must not
 /// look like a whole one.
 fn download(
-    id: UploadId,
-    status: Status,
+    upload: &Upload,
     what: &'static str,
     format: Format,
     pages: impl Stream<Item = Result<Bytes, ExportError>> + Send + 'static,
@@ -135,20 +136,26 @@ fn download(
         Format::Ndjson => ("application/x-ndjson", "ndjson"),
         Format::Csv => ("text/csv; charset=utf-8", "csv"),
     };
+    let (id, public_id) = (upload.id, upload.public_id);
     let pages = pages.inspect(move |page| {
         if let Err(error) = page {
             let cause = match error {
                 ExportError::Store(error) => error.chain(),
                 ExportError::Write(error) => error.to_string(),
             };
-            tracing::warn!(upload.id = %id, cause, "the download of {what} rows ended early");
+            tracing::warn!(
+                upload.public_id = %public_id,
+                upload.id = %id,
+                cause,
+                "the download of {what} rows ended early"
+            );
         }
     });
-    let name = format!("attachment; filename=\"{id}-{what}.{ending}\"");
+    let name = format!("attachment; filename=\"{public_id}-{what}.{ending}\"");
     let head = [
         (header::CONTENT_TYPE, media_type.to_owned()),
         (header::CONTENT_DISPOSITION, name),
-        (STATUS_HEADER, status.to_string()),
+        (STATUS_HEADER, upload.status.to_string()),
     ];
     (head, Body::from_stream(pages)).into_response()
 }

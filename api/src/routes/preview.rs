@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Query, Request, State};
 use carga_intake::preview::{Preview, preview};
 
+use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::receive::FileBody;
 use crate::state::ApiState;
@@ -11,6 +12,7 @@ use crate::state::ApiState;
 /// Reads only the beginning of the file. The rest of the body is left to `drain_body`.
 pub(crate) async fn post(
     State(state): State<ApiState>,
+    _caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Json<Preview>, ApiError> {

@@ -15,6 +15,7 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::query::{DEFAULT_LIMIT, limit, no_options, unknown_cursor, upload_id};
 use crate::state::ApiState;
@@ -25,12 +26,13 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 pub(crate) async fn one(
     State(state): State<ApiState>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     no_options(&query)?;
-    let upload = state.upload(id).await?;
+    let upload = state.upload(&caller, id).await?;
     let view = UploadView::of(upload, state.backends()).await?;
     let ended = view.status.is_terminal();
     let mut response = Json(view).into_response();
@@ -50,9 +52,13 @@ pub(crate) struct Page {
 
 pub(crate) async fn list(
     State(state): State<ApiState>,
+    caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, ApiError> {
-    let mut query = parse(&query)?;
+    let mut query = UploadQuery {
+        tenant: Some(caller.tenant),
+        ..parse(&query)?
+    };
     // One upload more than requested shows whether there is a next page.
     query.limit += 1;
     let mut listed = state.backends().store.uploads(&query).await?;
@@ -71,8 +77,10 @@ pub(crate) async fn list(
     }))
 }
 
+/// Parses the options, which do not name the tenant.
 fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
     let mut parsed = UploadQuery {
+        tenant: None,
         status: None,
         dataset: None,
         limit: DEFAULT_LIMIT,
@@ -112,9 +120,11 @@ fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
     Ok(parsed)
 }
 
-/// The end of a page, as a cursor. It is opaque to clients, so that its format may change.
+/// The end of a page, as a cursor with the public id of the last upload. It is opaque to clients,
+/// so that its format may change.
 fn encode_cursor(last: &Upload) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(format!("{} {}", last.created_at.as_microsecond(), last.id))
+    let (time, id) = (last.created_at.as_microsecond(), last.public_id);
+    BASE64_URL_SAFE_NO_PAD.encode(format!("{time} {id}"))
 }
 
 fn decode_cursor(cursor: &str) -> Option<(Timestamp, UploadId)> {

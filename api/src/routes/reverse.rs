@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use carga_common::lifecycle::{Reversal, reverse};
 use carga_intake::refusal::Refusal;
 
+use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::query::{no_options, upload_id};
 use crate::state::ApiState;
@@ -15,29 +16,33 @@ use crate::view::UploadView;
 
 pub(crate) async fn cancel(
     state: State<ApiState>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
     query: Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
-    answer(state, id, query, Reversal::Cancel).await
+    answer(state, caller, id, query, Reversal::Cancel).await
 }
 
 pub(crate) async fn undo(
     state: State<ApiState>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
     query: Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
-    answer(state, id, query, Reversal::Undo).await
+    answer(state, caller, id, query, Reversal::Undo).await
 }
 
 async fn answer(
     State(state): State<ApiState>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
     reversal: Reversal,
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     no_options(&query)?;
-    let upload = reverse(state.backends().store.as_ref(), id, reversal).await?;
+    let found = state.upload(&caller, id).await?;
+    let upload = reverse(state.backends().store.as_ref(), found.id, reversal).await?;
     let upload = upload.ok_or_else(|| Refusal::no_such_upload(id))?;
     if reversal == Reversal::Undo && upload.status.keeps_rows() {
         return Err(Refusal::not_reversible(&upload).into());
@@ -51,7 +56,7 @@ async fn answer(
         );
         return Err(Refusal::wrong_state(&upload, message).into());
     }
-    state.intake.remove_rows_later(id);
+    state.intake.remove_rows_later(upload.id);
     let view = UploadView::of(upload, state.backends()).await?;
     Ok((StatusCode::ACCEPTED, Json(view)).into_response())
 }

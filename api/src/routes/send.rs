@@ -9,6 +9,7 @@ use carga_common::upload::{Upload, UploadId};
 use carga_intake::options::Options;
 use carga_intake::refusal::Refusal;
 
+use crate::caller::Caller;
 use crate::form::BodyFormat;
 use crate::problem::ApiError;
 use crate::query::upload_id;
@@ -18,25 +19,28 @@ use crate::view::UploadView;
 
 pub(crate) async fn post(
     State(state): State<ApiState>,
+    caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let options = Options::unchecked(&query)?;
-    send(state, UploadId::generate(), options, request).await
+    send(state, caller, UploadId::generate(), options, request).await
 }
 
 pub(crate) async fn put(
     State(state): State<ApiState>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = upload_id(id)?;
     let options = Options::unchecked(&query)?;
-    if let Some(upload) = state.backends().store.upload(id).await? {
+    let store = &state.backends().store;
+    if let Some(upload) = store.upload_of(&caller.tenant, id).await? {
         return answer_repeated(state, upload, &options).await;
     }
-    send(state, id, options, request).await
+    send(state, caller, id, options, request).await
 }
 
 /// Answers a repeated id with the upload's record, if the upload ended well and the client has
@@ -51,13 +55,14 @@ async fn answer_repeated(
         let view = UploadView::of(upload, state.backends()).await?;
         return Ok(Json(view).into_response());
     }
-    Err(Refusal::id_used(upload.id, Some(upload.status)).into())
+    Err(Refusal::id_used(upload.public_id, Some(upload.status)).into())
 }
 
 /// Checks everything that needs no body, so that a refusal is sent at once. Then receives the
 /// upload.
 async fn send(
     state: ApiState,
+    caller: Caller,
     id: UploadId,
     mut options: Options,
     request: Request,
@@ -68,10 +73,11 @@ async fn send(
     let content_length = content_length(&parts.headers);
     let limit = state.settings().max_upload_bytes;
     check_length(content_length, body_format, limit)?;
-    state.intake.dataset(&options).await?;
+    state.intake.dataset(&caller.tenant, &options).await?;
     let slot = state.upload_slot().await?;
     let incoming = IncomingRequest {
         id,
+        caller,
         body_format,
         options,
         headers: parts.headers,

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Query, Request, State};
 use carga_intake::suggest::{SuggestedDataset, suggest};
 
+use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::receive::FileBody;
 use crate::state::ApiState;
@@ -11,6 +12,7 @@ use crate::state::ApiState;
 /// Reads a whole file, and proposes a definition for it.
 pub(crate) async fn post(
     State(state): State<ApiState>,
+    _caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Json<SuggestedDataset>, ApiError> {

@@ -6,33 +6,42 @@ use serde_json::{Value, json};
 
 use super::*;
 
+/// A dataset whose rows are updated by their key.
+fn updated_dataset() -> UploadDataset {
+    UploadDataset {
+        name: "sales".parse().unwrap(),
+        tenant: Default::default(),
+        columns: vec![TypedColumn {
+            name: "sku".to_owned(),
+            kind: ColumnType::Text,
+        }],
+        missing: Vec::new(),
+        ignored: Vec::new(),
+        sources: vec![Some(0)],
+        reject_limit: RejectLimit::default(),
+        merge: Some(Merge {
+            mode: Mode::Update,
+            key: vec!["sku".to_owned()],
+        }),
+        table: None,
+    }
+}
+
 /// A staged upload of 100 rows, of which the intake has rejected 5. Once it has ended, the record
 /// has the outcomes of the others.
 fn staged(status: Status) -> Upload {
     let outcome = |rows| status.keeps_rows().then_some(rows);
     Upload {
         id: UploadId::generate(),
+        public_id: UploadId::generate(),
+        tenant: Default::default(),
+        created_by: None,
         epoch: Epoch::FIRST,
         status,
         filename: None,
         dialect: Dialect::rfc4180(false),
         columns: vec!["sku".to_owned()],
-        dataset: Some(UploadDataset {
-            name: "sales".parse().unwrap(),
-            columns: vec![TypedColumn {
-                name: "sku".to_owned(),
-                kind: ColumnType::Text,
-            }],
-            missing: Vec::new(),
-            ignored: Vec::new(),
-            sources: vec![Some(0)],
-            reject_limit: RejectLimit::default(),
-            merge: Some(Merge {
-                mode: Mode::Update,
-                key: vec!["sku".to_owned()],
-            }),
-            table: None,
-        }),
+        dataset: Some(updated_dataset()),
         bytes_total: None,
         bytes_received: 700,
         rows_read: 100,
@@ -120,4 +129,14 @@ fn a_merged_upload_is_reversible_until_its_previous_values_are_gone_or_it_expire
     // row.
     expired.dataset = None;
     assert_eq!(view(expired, 0)["reversible"], true);
+}
+
+#[test]
+fn an_upload_is_shown_with_the_id_that_its_tenant_knows() {
+    let upload = staged(Status::Processing);
+    let (id, public_id) = (upload.id, upload.public_id);
+    let view = view(upload, 0);
+    assert_eq!(view["id"], json!(public_id));
+    let text = view.to_string();
+    assert!(!text.contains(&id.to_string()), "{text}");
 }

@@ -9,11 +9,13 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use carga_api::view::DatasetView;
 use carga_common::dataset::{
-    Dataset, DatasetName, Definition, MAX_DEFINITION_BYTES, TableFault, TableName, quote_identifier,
+    Dataset, DatasetKey, DatasetName, Definition, MAX_DEFINITION_BYTES, TableFault, TableName,
+    quote_identifier,
 };
 use carga_common::local_server::path_segment;
 use carga_common::settings::{PortSettings, Settings, StoreLocation};
 use carga_common::store::{DeleteOutcome, PutOutcome, Store};
+use carga_common::tenant::Tenant;
 use carga_intake::refusal::Refusal;
 use futures::TryStreamExt;
 use serde_json::Value;
@@ -48,23 +50,26 @@ pub(crate) async fn run(settings: &Settings, command: DatasetCommand) -> anyhow:
 /// The relation to query for the rows of a dataset: its view, or the table of the user.
 pub(super) fn relation(
     store: &StoreLocation,
-    name: &DatasetName,
+    key: &DatasetKey,
     table: Option<&TableName>,
 ) -> String {
     match table {
         Some(table) => format!("table {}", table.quoted()),
-        None => format!("view {}", view_name(store, name)),
+        None => format!("view {}", view_name(store, key)),
     }
 }
 
 /// The view of a dataset's rows, as SQL names it.
-fn view_name(store: &StoreLocation, name: &DatasetName) -> String {
+fn view_name(store: &StoreLocation, key: &DatasetKey) -> String {
     match store {
-        StoreLocation::Postgres(_) => {
-            format!("datasets.{}", quote_identifier(&format!("{name}_rows")))
-        }
-        StoreLocation::Sqlite(_) => quote_identifier(&format!("datasets_{name}_rows")),
+        StoreLocation::Postgres(_) => key.postgres_view().quoted(),
+        StoreLocation::Sqlite(_) => quote_identifier(&key.sqlite_view()),
     }
+}
+
+/// The dataset with this name of the tenant `default`.
+fn key(name: &DatasetName) -> DatasetKey {
+    DatasetKey::new(Tenant::default(), name.clone())
 }
 
 async fn put(settings: &Settings, name: &DatasetName, file: &Path) -> anyhow::Result<String> {
@@ -89,14 +94,14 @@ async fn put(settings: &Settings, name: &DatasetName, file: &Path) -> anyhow::Re
         }
         PutOutcome::Unfit(fault) => bail!(Refusal::unfit_table(name, &fault).failure.message),
     };
-    let relation = relation(store, name, definition.table.as_ref());
+    let relation = relation(store, &key(name), definition.table.as_ref());
     let text = format!("dataset {name} is {done}; its rows are in the {relation}\n");
     Ok(printable(&text))
 }
 
 async fn show(settings: &Settings, name: &DatasetName) -> anyhow::Result<String> {
     let store = store_to_read(settings).await?;
-    let found = store.dataset(name).await;
+    let found = store.dataset(&key(name)).await;
     store.close().await;
     let dataset = found?.with_context(|| Refusal::no_such_dataset(name).failure.message)?;
     Ok(printable_json(&DatasetView::from(dataset))?)
@@ -117,10 +122,11 @@ async fn all_datasets(
     store: &dyn Store,
     location: &StoreLocation,
 ) -> anyhow::Result<Vec<Vec<String>>> {
+    let tenant = Tenant::default();
     let mut lines = Vec::new();
     let mut last = None;
     loop {
-        let page = store.datasets(last.as_ref(), PAGE).await?;
+        let page = store.datasets(&tenant, last.as_ref(), PAGE).await?;
         let Some(dataset) = page.last() else {
             return Ok(lines);
         };
@@ -136,7 +142,7 @@ fn line(dataset: &Dataset, location: &StoreLocation) -> Vec<String> {
         format!("{:.0}", dataset.updated_at),
         match &dataset.definition.table {
             Some(table) => format!("table {}", table.quoted()),
-            None => view_name(location, &dataset.name),
+            None => view_name(location, &dataset.key()),
         },
     ]
 }
@@ -161,7 +167,7 @@ async fn put_there(
     json: &[u8],
 ) -> anyhow::Result<PutOutcome> {
     let store = store_to_read(settings).await?;
-    let found = store.dataset(name).await;
+    let found = store.dataset(&key(name)).await;
     store.close().await;
     let before = found?.map(|dataset| dataset.updated_at.to_string());
     let path = format!("/datasets/{}", path_segment(name.as_str()));
@@ -184,7 +190,7 @@ async fn put_here(
 ) -> anyhow::Result<PutOutcome> {
     let _locked = lock(ports)?;
     let store = connect(ports, ports.migrate).await?;
-    let outcome = store.put_dataset(name, definition).await;
+    let outcome = store.put_dataset(&key(name), definition).await;
     store.close().await;
     Ok(outcome?)
 }
@@ -195,7 +201,7 @@ async fn delete_here(settings: &Settings, name: &DatasetName) -> anyhow::Result<
     store_to_read(settings).await?.close().await;
     let _locked = lock(&settings.ports)?;
     let store = connect(&settings.ports, settings.ports.migrate).await?;
-    let outcome = store.delete_dataset(name).await;
+    let outcome = store.delete_dataset(&key(name)).await;
     store.close().await;
     match outcome? {
         DeleteOutcome::Deleted => Ok(()),
@@ -245,10 +251,10 @@ mod tests {
     #[test]
     fn a_view_has_the_quoted_name_of_its_dataset() {
         let store = StoreLocation::Sqlite(PathBuf::from("carga.db"));
-        let name = "my \"sales\"".parse().unwrap();
-        assert_eq!(view_name(&store, &name), r#""datasets_my ""sales""_rows""#);
+        let key = key(&"my \"sales\"".parse().unwrap());
+        assert_eq!(view_name(&store, &key), r#""datasets_my ""sales""_rows""#);
         assert_eq!(
-            relation(&store, &name, None),
+            relation(&store, &key, None),
             r#"view "datasets_my ""sales""_rows""#
         );
     }
@@ -257,7 +263,7 @@ mod tests {
     fn the_rows_of_a_dataset_with_a_table_of_the_user_are_in_this_table() {
         let store = StoreLocation::Sqlite(PathBuf::from("carga.db"));
         let table = "shop.\"prices\"".parse().unwrap();
-        let relation = relation(&store, &"sales".parse().unwrap(), Some(&table));
+        let relation = relation(&store, &key(&"sales".parse().unwrap()), Some(&table));
         assert_eq!(relation, r#"table "shop"."""prices""""#);
     }
 }

@@ -29,7 +29,7 @@ pub(crate) async fn rows(
     let keeping_rows = [Status::Completed, Status::Partial];
     let upload = find(store.as_ref(), upload, &keeping_rows).await?;
     if !upload.status.keeps_rows() {
-        let id = upload.id;
+        let id = upload.public_id;
         match &upload.failure {
             Some(failure) => bail!("upload {id} failed and has no rows: {}", failure.message),
             None if upload.status.is_terminal() => {
@@ -48,7 +48,7 @@ pub(crate) async fn rows(
     if let Some(expired_at) = upload.expired_at {
         bail!(
             "the rows of upload {} expired at {expired_at} (CARGA_RETENTION_DAYS); import the file again",
-            upload.id
+            upload.public_id
         );
     }
     write_rows(store, &upload, format, limit, io::stdout().lock()).await?;
@@ -73,7 +73,7 @@ pub(crate) async fn rejected(
     if let Some(doing) = doing {
         eprintln!(
             "upload {} is still being {doing}, and more of its rows may be rejected",
-            upload.id
+            upload.public_id
         );
     }
     let rows = rejected_rows(store, upload.id);

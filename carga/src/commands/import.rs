@@ -190,8 +190,8 @@ impl Import {
                     "stopped by a signal before all rows were stored; upload {id} is durable, and the next `carga serve` or `carga import` stores the rest"
                 ),
             }
-            self.show(id, meter).await;
-            let read_upload = || self.backends.store.upload(id);
+            self.show(upload.id, meter).await;
+            let read_upload = || self.backends.store.upload(upload.id);
             let found = retry_while_unavailable(self.stop.cancelled(), read_upload).await;
             let found = found.with_context(|| {
                 format!("cannot read upload {id}; it is durable, so do not import the file again; `carga status {id}` shows its status")
@@ -228,7 +228,7 @@ impl Import {
 
     /// Prints what was imported, its first rows, and where rows and archive are.
     async fn report(&self, upload: &Upload, took: Duration) -> anyhow::Result<()> {
-        let id = upload.id;
+        let id = upload.public_id;
         let locations = &self.settings.ports.locations;
         let program = std::env::args()
             .next()
@@ -250,7 +250,7 @@ impl Import {
         }
         writeln!(output, "  upload   {id}")?;
         let relation = match &upload.dataset {
-            Some(dataset) => printable(&relation(&locations.store, &dataset.name, table)),
+            Some(dataset) => printable(&relation(&locations.store, &dataset.key(), table)),
             None => "view upload_rows".to_owned(),
         };
         writeln!(output, "  rows     {} ({relation})", locations.store)?;
@@ -258,7 +258,7 @@ impl Import {
             output,
             "  archive  {}/{}",
             locations.archive,
-            ArchiveKey::prefix(id)
+            ArchiveKey::prefix(upload.id)
         )?;
         if table.is_none() {
             writeln!(output, "  look at  {program} rows {id}")?;
@@ -301,7 +301,7 @@ fn describe_outcomes(upload: &Upload, program: &str) -> String {
     };
     if rejected > 0 {
         let rejected = HumanCount(rejected);
-        let id = upload.id;
+        let id = upload.public_id;
         text.push_str(&format!(
             ", {rejected} rejected; the reasons are in: {program} rejected {id}"
         ));

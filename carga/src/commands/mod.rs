@@ -1,4 +1,4 @@
-//! The subcommands of `carga`, one file each.
+//! The subcommands of `carga`, one file each. They act for the tenant `default`.
 
 mod config;
 mod datasets;
@@ -23,6 +23,7 @@ use carga_common::healthcheck;
 use carga_common::lifecycle::Reversal;
 use carga_common::settings::{Mode, PortSettings, Settings, StoreLocation};
 use carga_common::store::{Store, UploadQuery};
+use carga_common::tenant::Tenant;
 use carga_common::upload::{Status, Upload};
 use carga_intake::csv::rejected_rows::Formulas;
 
@@ -99,11 +100,11 @@ async fn connect(ports: &PortSettings, migrate: bool) -> anyhow::Result<Arc<dyn 
         .context("cannot connect to the store")
 }
 
-/// Finds an upload. `last` is the latest upload whose status is in `statuses`; an empty slice
-/// allows every status.
+/// Finds an upload by its public id. `last` is the latest upload whose status is in `statuses`; an
+/// empty slice allows every status.
 async fn find(store: &dyn Store, which: UploadRef, statuses: &[Status]) -> anyhow::Result<Upload> {
     if let UploadRef::Id(id) = which {
-        let found = store.upload(id).await?;
+        let found = store.upload_of(&Tenant::default(), id).await?;
         return found.with_context(|| format!("upload {id} does not exist"));
     }
     let any = [None];
@@ -115,6 +116,7 @@ async fn find(store: &dyn Store, which: UploadRef, statuses: &[Status]) -> anyho
         &statuses
     } {
         let query = UploadQuery {
+            tenant: Some(Tenant::default()),
             status: *status,
             dataset: None,
             limit: 1,

@@ -23,7 +23,8 @@ pub(crate) async fn run(
     reversal: Reversal,
 ) -> anyhow::Result<ExitCode> {
     let store = store_to_read(settings).await?;
-    let id = find(store.as_ref(), upload, &[]).await?.id;
+    let found = find(store.as_ref(), upload, &[]).await?;
+    let id = found.public_id;
     let directory = instance::directory_of_store(&settings.ports);
     if let Some(server) = directory.and_then(DataDir::server) {
         let action = match reversal {
@@ -37,9 +38,10 @@ pub(crate) async fn run(
         let _locked = directory
             .map(|path| DataDir::lock(path, "carga cancel or undo"))
             .transpose()?;
-        change(store.as_ref(), id, reversal).await?;
+        change(store.as_ref(), &found, reversal).await?;
     }
-    let reversed = existing(store.as_ref(), id).await?;
+    let reversed = store.upload(found.id).await?;
+    let reversed = reversed.with_context(|| no_longer_exists(id))?;
     store.close().await;
     let rows = match (&reversed.undone, reversed.cleanup_pending) {
         (Some(undone), _) => describe(undone),
@@ -52,9 +54,10 @@ pub(crate) async fn run(
 }
 
 /// Reverses the upload and removes its rows.
-async fn change(store: &dyn Store, id: UploadId, reversal: Reversal) -> anyhow::Result<()> {
-    let upload = reverse(store, id, reversal).await?;
-    let upload = upload.with_context(|| format!("upload {id} no longer exists"))?;
+async fn change(store: &dyn Store, found: &Upload, reversal: Reversal) -> anyhow::Result<()> {
+    let id = found.public_id;
+    let upload = reverse(store, found.id, reversal).await?;
+    let upload = upload.with_context(|| no_longer_exists(id))?;
     if reversal == Reversal::Undo && upload.status.keeps_rows() {
         bail!(Refusal::not_reversible(&upload).failure.message);
     }
@@ -65,13 +68,12 @@ async fn change(store: &dyn Store, id: UploadId, reversal: Reversal) -> anyhow::
         reversal.applies_to(),
         reversal.outcome()
     );
-    remove_rows(store, id).await?;
+    remove_rows(store, upload.id).await?;
     Ok(())
 }
 
-async fn existing(store: &dyn Store, id: UploadId) -> anyhow::Result<Upload> {
-    let found = store.upload(id).await?;
-    found.with_context(|| format!("upload {id} no longer exists"))
+fn no_longer_exists(id: UploadId) -> String {
+    format!("upload {id} no longer exists")
 }
 
 /// The numbers of rows that the undo of a merged upload took back and left.

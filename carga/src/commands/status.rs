@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use carga_api::view::UploadView;
 use carga_common::settings::Settings;
 use carga_common::store::UploadQuery;
+use carga_common::tenant::Tenant;
 use carga_common::upload::Upload;
 use indicatif::HumanCount;
 
@@ -25,6 +26,7 @@ pub(crate) async fn run(
         printable_json(&view)?
     } else {
         let query = UploadQuery {
+            tenant: Some(Tenant::default()),
             status: None,
             dataset: None,
             limit: LATEST,
@@ -51,7 +53,7 @@ fn line(upload: &Upload) -> String {
     }
     let mut line = format!(
         "{}  {:10}  {:>13}  {:.0}  {}\n",
-        upload.id,
+        upload.public_id,
         upload.status.name(),
         HumanCount(upload.rows_read).to_string(),
         upload.created_at,

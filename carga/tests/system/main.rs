@@ -33,6 +33,7 @@ mod refused_requests;
 mod rejects;
 mod reversal;
 mod shutdown;
+mod tenants;
 mod truncated;
 
 mod distributed;

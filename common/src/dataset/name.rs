@@ -36,6 +36,11 @@ impl DatasetName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name of the dataset's view. No dataset has this name.
+    pub(super) fn view(&self) -> String {
+        format!("{}{VIEW_SUFFIX}", self.0)
+    }
 }
 
 impl fmt::Display for DatasetName {

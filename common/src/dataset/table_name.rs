@@ -1,4 +1,4 @@
-//! The name of a table that the user has made.
+//! The name of a table in Postgres: one that the user has made, or one of a dataset.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,11 @@ use super::quote_identifier;
 /// The most bytes of the name of a schema or a table. Postgres cuts a longer name.
 const MAX_BYTES: usize = 63;
 
-/// The name of an existing table of the user, written `schema.name`. Upper and lower case differ.
+/// The schema of the datasets of the tenant `default`.
+pub(super) const DEFAULT_SCHEMA: &str = "datasets";
+
+/// The name of a table, written `schema.name`. Upper and lower case differ. A text names an
+/// existing table of the user, whose parts have no points.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TableName {
     schema: String,
@@ -18,6 +22,11 @@ pub struct TableName {
 }
 
 impl TableName {
+    /// The name of a table that Carga makes. Its parts may contain points.
+    pub(super) fn own(schema: String, name: String) -> Self {
+        Self { schema, name }
+    }
+
     /// The name of the schema.
     pub fn schema(&self) -> &str {
         &self.schema
@@ -28,10 +37,14 @@ impl TableName {
         &self.name
     }
 
-    /// The name in SQL, quoted and with its schema.
+    /// The name in SQL, quoted and with its schema. The schema `datasets` needs no quotes, and has
+    /// none where people read it.
     pub fn quoted(&self) -> String {
-        let (schema, name) = (&self.schema, &self.name);
-        format!("{}.{}", quote_identifier(schema), quote_identifier(name))
+        let name = quote_identifier(&self.name);
+        match self.schema == DEFAULT_SCHEMA {
+            true => format!("{DEFAULT_SCHEMA}.{name}"),
+            false => format!("{}.{name}", quote_identifier(&self.schema)),
+        }
     }
 }
 

@@ -63,6 +63,7 @@ mod tests {
     fn failure(limit: RejectLimit, rejected: u64, read: u64) -> Failure {
         let dataset = UploadDataset {
             name: "sales".parse().unwrap(),
+            tenant: Default::default(),
             columns: Vec::new(),
             missing: Vec::new(),
             ignored: Vec::new(),

@@ -3,6 +3,8 @@
 //! # Promises
 //!
 //! - A dataset is read back as it was put.
+//! - A dataset belongs to one tenant. Datasets of two tenants with the same name have different
+//!   definitions, tables, rows and uploads.
 //! - A definition and its table change together, or both stay as they are.
 //! - Putting the same definition again changes nothing, not even the time of the last change.
 //! - A change that the table cannot take is *refused* with its reason, and changes nothing.
@@ -24,8 +26,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::dataset::{Dataset, DatasetName, Definition, TableFault};
+use crate::dataset::{Dataset, DatasetKey, DatasetName, Definition, TableFault};
 use crate::error::PortResult;
+use crate::tenant::Tenant;
 
 /// The outcome of putting a definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,20 +66,25 @@ pub trait DatasetStore: fmt::Debug + Send + Sync {
     /// transaction. If others keep the table locked, the call is *unavailable* after a short wait.
     async fn put_dataset(
         &self,
-        name: &DatasetName,
+        key: &DatasetKey,
         definition: &Definition,
     ) -> PortResult<PutOutcome>;
 
-    /// One dataset; `None` if the name is unknown.
-    async fn dataset(&self, name: &DatasetName) -> PortResult<Option<Dataset>>;
+    /// One dataset; `None` if the tenant has none with this name.
+    async fn dataset(&self, key: &DatasetKey) -> PortResult<Option<Dataset>>;
 
-    /// Datasets by name, in the order of the names' bytes, from the first one behind `after`. Large
-    /// definitions make a page shorter than the limit. Only the page behind the last dataset is
-    /// empty.
-    async fn datasets(&self, after: Option<&DatasetName>, limit: u32) -> PortResult<Vec<Dataset>>;
+    /// Datasets of a tenant by name, in the order of the names' bytes, from the first one behind
+    /// `after`. Large definitions make a page shorter than the limit. Only the page behind the last
+    /// dataset is empty.
+    async fn datasets(
+        &self,
+        tenant: &Tenant,
+        after: Option<&DatasetName>,
+        limit: u32,
+    ) -> PortResult<Vec<Dataset>>;
 
     /// Deletes a dataset that no upload needs. The records of its uploads stay.
-    async fn delete_dataset(&self, name: &DatasetName) -> PortResult<DeleteOutcome>;
+    async fn delete_dataset(&self, key: &DatasetKey) -> PortResult<DeleteOutcome>;
 
     /// Checks that the table of the user takes rows with these columns of the definition. Called
     /// only for definitions with a table of the user, before the rows of a file are read.

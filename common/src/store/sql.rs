@@ -32,11 +32,18 @@ pub(super) const IS_SEALED: &str = "SELECT EXISTS (
     WHERE id = $1 AND epoch = $2 AND status IN ('processing', 'completed', 'partial')
       AND rows_read = $3 AND batches_total = $4 AND rows_rejected = $5 AND sha256 = $6)";
 
-/// Another upload that has reserved this content or keeps rows of it. `$1`: SHA-256, `$2`: the id
-/// of the upload that asks.
-pub(super) const CONTENT_HOLDER: &str = "SELECT id FROM uploads
+/// The public id of the last upload of a tenant that keeps rows of this content. `$1`: SHA-256,
+/// `$2`: the id of an upload that is left out, `$3`: the tenant.
+pub(super) const SAME_CONTENT: &str = "SELECT coalesce(public_id, id) FROM uploads
+    WHERE sha256 = $1 AND id <> $2 AND status IN ('completed', 'partial')
+      AND expired_at IS NULL AND tenant = $3
+    ORDER BY finished_at DESC LIMIT 1";
+
+/// The public id of another upload of the same tenant that has reserved this content or keeps rows
+/// of it. `$1`: SHA-256, `$2`: the id of the upload that asks.
+pub(super) const CONTENT_HOLDER: &str = "SELECT coalesce(public_id, id) FROM uploads
     WHERE sha256 = $1 AND id <> $2 AND status IN ('receiving', 'processing', 'completed', 'partial')
-      AND expired_at IS NULL
+      AND expired_at IS NULL AND tenant = (SELECT tenant FROM uploads WHERE id = $2)
     ORDER BY finished_at DESC LIMIT 1";
 
 /// Reserves this content for a receiving upload. `$1` to `$3`: id, epoch, SHA-256.

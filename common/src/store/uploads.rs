@@ -2,9 +2,12 @@
 //!
 //! # Promises
 //!
-//! - Creating an upload with an existing id is a *conflict*, even after that upload has ended.
-//! - Creating an upload is *not found*, and creates nothing, if its dataset does not exist, or if
-//!   the columns of the dataset do not begin with those that the upload has recorded.
+//! - Creating an upload with a public id that its tenant has used is a *conflict*, even after that
+//!   upload has ended. Of concurrent callers of one tenant, exactly one creates the upload. The
+//!   public ids of other tenants make no difference.
+//! - Creating an upload is *not found*, and creates nothing, if its tenant has no such dataset, or
+//!   if the columns of the dataset do not begin with those that the upload has recorded.
+//! - A tenant finds its own uploads only: by their public ids, in its lists and by their content.
 //! - An upload keeps its dataset's columns as they were given, also when the definition changes.
 //! - An upload ends once: of several concurrent callers, exactly one gets true.
 //! - A call for another epoch changes nothing.
@@ -19,13 +22,18 @@ use async_trait::async_trait;
 use crate::dataset::DatasetName;
 use crate::error::PortResult;
 use crate::sha256::Sha256;
+use crate::tenant::Tenant;
 use crate::upload::{Dialect, Failure, Status, Upload, UploadDataset, UploadId, UploadKey};
 
 /// An upload whose header has been accepted.
 #[derive(Debug, Clone)]
 pub struct NewUpload {
-    /// A new UUID, or the one that the client chose.
+    /// The public id: a new UUID, or the one that the client chose.
     pub id: UploadId,
+    /// The tenant that the upload belongs to.
+    pub tenant: Tenant,
+    /// The id of the key that sent it; `None` without authentication.
+    pub created_by: Option<String>,
     /// The client's name for the file.
     pub filename: Option<String>,
     /// How the file is read.
@@ -53,7 +61,7 @@ pub struct Seal {
     pub bytes: u64,
     /// SHA-256 of the file.
     pub sha256: Sha256,
-    /// An earlier upload of the same content.
+    /// The public id of an earlier upload of the same content.
     pub duplicate_of: Option<UploadId>,
     /// The dialect, if it has changed since the upload was created: a file may show its encoding
     /// only far below its header.
@@ -76,21 +84,25 @@ pub struct Heartbeat {
 /// Which uploads to list.
 #[derive(Debug, Clone)]
 pub struct UploadQuery {
+    /// Only uploads of this tenant; `None` for the uploads of all tenants.
+    pub tenant: Option<Tenant>,
     /// Only uploads with this status.
     pub status: Option<Status>,
     /// Only uploads of this dataset, also after the dataset was deleted.
     pub dataset: Option<DatasetName>,
     /// The maximum length of the list.
     pub limit: u32,
-    /// Only uploads older than this one, by creation and then by id.
+    /// Only uploads older than this one, by creation and then by id. With a tenant, this is the
+    /// public id of one of its uploads.
     pub before: Option<(jiff::Timestamp, UploadId)>,
 }
 
 /// The records of uploads. See the module for its promises.
 #[async_trait]
 pub trait UploadStore: fmt::Debug + Send + Sync {
-    /// Records a new upload as `receiving`, with its lease. An existing id is a *conflict*. A
-    /// dataset that is missing or has other columns is *not found*.
+    /// Records a new upload as `receiving`, with its lease. Its id in the database is the public
+    /// id, or a new one if an upload of another tenant has that id. A public id that the tenant has
+    /// used is a *conflict*. A dataset that is missing or has other columns is *not found*.
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload>;
 
     /// Renews leases and records figures. Returns the uploads whose lease was renewed; an upload
@@ -128,17 +140,26 @@ pub trait UploadStore: fmt::Debug + Send + Sync {
     /// changes.
     async fn undo(&self, key: UploadKey) -> PortResult<bool>;
 
-    /// The latest upload with this content whose rows are visible, other than `except`. The rows of
-    /// an expired upload are not visible.
-    async fn same_content(&self, sha256: Sha256, except: UploadId) -> PortResult<Option<UploadId>>;
+    /// The public id of the latest upload of a tenant with this content whose rows are visible,
+    /// other than the upload with the id `except`. The rows of an expired upload are not visible.
+    async fn same_content(
+        &self,
+        tenant: &Tenant,
+        sha256: Sha256,
+        except: UploadId,
+    ) -> PortResult<Option<UploadId>>;
 
-    /// Reserves this content for a receiving upload. Returns the other upload if one has reserved
-    /// or stored the same content, has not failed and has not expired. Of several uploads that call
-    /// this at the same time, one succeeds. A repeated call succeeds again.
+    /// Reserves this content for a receiving upload, within its tenant. Returns the public id of
+    /// the other upload if one has reserved or stored the same content, has not failed and has not
+    /// expired. Of several uploads that call this at the same time, one succeeds. A repeated call
+    /// succeeds again.
     async fn claim_content(&self, key: UploadKey, sha256: Sha256) -> PortResult<Option<UploadId>>;
 
-    /// One upload; `None` if the id is unknown.
+    /// One upload by its id in the database; `None` if the id is unknown.
     async fn upload(&self, id: UploadId) -> PortResult<Option<Upload>>;
+
+    /// One upload by the id that its tenant knows; `None` if the tenant has no such upload.
+    async fn upload_of(&self, tenant: &Tenant, public_id: UploadId) -> PortResult<Option<Upload>>;
 
     /// Uploads, newest first.
     async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>>;

@@ -189,6 +189,7 @@ mod tests {
         };
         UploadDataset {
             name: "sales".parse().unwrap(),
+            tenant: Default::default(),
             columns: vec![
                 column("sku", ColumnType::Text),
                 column("at", ColumnType::Timestamp),

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{DatasetName, Mode, TableName, TypedColumn};
+use crate::dataset::{DatasetKey, DatasetName, Mode, TableName, TypedColumn};
+use crate::tenant::Tenant;
 
 /// The dataset of an upload, as it was when the upload was created.
 ///
@@ -12,6 +13,9 @@ use crate::dataset::{DatasetName, Mode, TableName, TypedColumn};
 pub struct UploadDataset {
     /// The dataset's name.
     pub name: DatasetName,
+    /// The tenant of the dataset, which is that of the upload.
+    #[serde(default, skip_serializing_if = "Tenant::is_default")]
+    pub tenant: Tenant,
     /// The dataset's columns, in the order of the definition.
     pub columns: Vec<TypedColumn>,
     /// The columns of the dataset that the file lacks. Their cells are NULL.
@@ -32,6 +36,17 @@ pub struct UploadDataset {
 }
 
 impl UploadDataset {
+    /// The dataset's tenant and name.
+    pub fn key(&self) -> DatasetKey {
+        DatasetKey::new(self.tenant.clone(), self.name.clone())
+    }
+
+    /// The table in Postgres that gets the rows.
+    pub fn postgres_table(&self) -> TableName {
+        let of_user = self.table.clone();
+        of_user.unwrap_or_else(|| self.key().postgres_table())
+    }
+
     /// Whether the rows are staged until the end, and then merged into the table in one
     /// transaction.
     pub fn is_staged(&self) -> bool {
@@ -118,6 +133,22 @@ mod tests {
         });
         let dataset: UploadDataset = serde_json::from_value(json.clone()).unwrap();
         assert_eq!(dataset.columns[0].kind, crate::dataset::ColumnType::Date);
+        assert!(dataset.tenant.is_default());
         assert_eq!(serde_json::to_value(&dataset).unwrap(), json);
+    }
+
+    #[test]
+    fn the_dataset_of_an_upload_keeps_its_tenant() {
+        let mut json = serde_json::json!({
+            "name": "Sales", "columns": [], "missing": [], "ignored": [], "sources": [],
+            "reject_limit": { "abort": false, "rows": null, "percent": null, "kept": 9 },
+            "merge": null, "tenant": "acme",
+        });
+        let dataset: UploadDataset = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(dataset.key().to_string(), "acme/Sales");
+        assert_eq!(dataset.postgres_table().schema(), "datasets_acme");
+        assert_eq!(serde_json::to_value(&dataset).unwrap(), json);
+        json["tenant"] = "A/b".into();
+        assert!(serde_json::from_value::<UploadDataset>(json).is_err());
     }
 }

@@ -37,6 +37,9 @@ fn the_refusal_to_delete_a_dataset_has_a_remedy_for_each_kind_of_upload() {
 fn ended(table: Option<&str>) -> Upload {
     Upload {
         id: UploadId::generate(),
+        public_id: UploadId::generate(),
+        tenant: Default::default(),
+        created_by: None,
         epoch: Epoch::FIRST,
         status: Status::Completed,
         filename: None,
@@ -44,6 +47,7 @@ fn ended(table: Option<&str>) -> Upload {
         columns: Vec::new(),
         dataset: Some(UploadDataset {
             name: name(),
+            tenant: Default::default(),
             columns: Vec::new(),
             missing: Vec::new(),
             ignored: Vec::new(),
@@ -121,7 +125,8 @@ fn a_refusal_about_a_table_of_the_user_names_the_table_and_its_dataset_or_upload
     let refusal = Refusal::rows_in_user_table(&upload, &table);
     assert_eq!(refusal.kind, RefusalKind::Conflict);
     assert_eq!(refusal.failure.code, "rows_in_user_table");
-    assert_eq!(refusal.upload, Some(upload.id));
+    assert_eq!(refusal.upload, Some(upload.public_id));
+    assert!(!refusal.failure.message.contains(&upload.id.to_string()));
     assert!(
         refusal.failure.message.contains("table shop.prices"),
         "{refusal}"

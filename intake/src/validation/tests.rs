@@ -20,6 +20,7 @@ const PRICES: &str = r#"{ "columns": [
 
 fn prices() -> Dataset {
     Dataset {
+        tenant: Tenant::default(),
         name: "prices".parse().unwrap(),
         definition: Definition::from_json(PRICES.as_bytes()).unwrap(),
         created_at: "2026-11-26T00:00:00Z".parse().unwrap(),

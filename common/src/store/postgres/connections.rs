@@ -53,7 +53,10 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// The keepalives make the server detect a vanished client within 40 seconds. Without them, a
 /// worker that vanishes during a COPY would hold its locks for two hours: neither
 /// `statement_timeout` nor `idle_in_transaction_session_timeout` ends a COPY that waits for data.
-const SESSION: [(&str, &str); 7] = [
+///
+/// `carga.tenants` tells the triggers of migration 0012 that this version knows tenants.
+/// [`OPENING`] sets it too.
+const SESSION: [(&str, &str); 8] = [
     ("statement_timeout", "60s"),
     ("lock_timeout", "30s"),
     ("idle_in_transaction_session_timeout", "60s"),
@@ -61,11 +64,18 @@ const SESSION: [(&str, &str); 7] = [
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "4"),
     ("tcp_user_timeout", "30000"),
+    ("carga.tenants", "on"),
 ];
 
-/// Makes commits durable, whatever the default of the database or the role is. Stronger settings
-/// than `on`, such as `remote_apply`, stay as they are.
-const DURABLE_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', false)
+/// The first statements of every session.
+///
+/// A pooler between Carga and Postgres may drop the options in [`SESSION`]. Without the setting
+/// `carga.tenants`, no batch for the table of another tenant than `default` could be stored.
+///
+/// Commits are durable, whatever the default of the database or the role is. Stronger settings than
+/// `on`, such as `remote_apply`, stay as they are.
+const OPENING: &str = "SET carga.tenants = 'on';
+    SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
 /// A pool of connections with the same settings.
@@ -151,7 +161,7 @@ fn pool_options(connections: u32) -> PgPoolOptions {
         .test_before_acquire(false)
         .after_connect(|connection, _| {
             Box::pin(async {
-                connection.execute(DURABLE_COMMITS).await?;
+                connection.execute(OPENING).await?;
                 Ok(())
             })
         })

@@ -8,6 +8,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::connections::LONG;
 use super::{PostgresStore, datasets};
+use crate::dataset::DatasetKey;
 
 /// How many weeks after this one get their partitions.
 const WEEKS_AHEAD: i32 = 1;
@@ -51,7 +52,7 @@ impl PostgresStore {
         &self,
         operation: &'static str,
         number: i64,
-        dataset: Option<&str>,
+        dataset: Option<&DatasetKey>,
     ) {
         let summarize = sqlx::query(SUMMARIZE)
             .bind(number)

@@ -15,6 +15,7 @@ use super::{
     PostgresStore, datasets, key, landing, lock_status, previous_rows, try_lock_rows, undoing,
     written_rows,
 };
+use crate::dataset::DatasetKey;
 use crate::error::PortResult;
 use crate::store::rules::{
     EXPIRY_LIMIT, ROW_EXPIRY_LIMIT, SWEEP_LIMIT, UNARCHIVE_AGAIN, UNFINISHED_AFTER, interrupted,
@@ -86,8 +87,7 @@ impl MaintenanceStore for PostgresStore {
         let (removal, first_of_many) = step.await?;
         // This runs once per removal, after its first step, so that small removals do without it.
         if let Some(Pending { number, dataset }) = first_of_many {
-            let dataset = dataset.as_deref();
-            self.summarize(OPERATION, number, dataset).await;
+            self.summarize(OPERATION, number, dataset.as_ref()).await;
         }
         Ok(removal)
     }
@@ -221,8 +221,7 @@ async fn to_unarchive(
 struct Pending {
     /// The number of the upload in `landing`.
     number: i64,
-    /// The name of the dataset.
-    dataset: Option<String>,
+    dataset: Option<DatasetKey>,
 }
 
 /// Removes the rows of the next batches in the ledger together with their entries, so that a
@@ -236,17 +235,18 @@ async fn remove_rows(
     if !try_lock_rows(&mut transaction, id).await? {
         return Ok((Removal::Busy, None));
     }
-    let pending: Option<(i64, Option<String>)> = sqlx::query_as(
-        "SELECT number, dataset ->> 'name' FROM uploads
+    let pending: Option<(i64, String, Option<String>)> = sqlx::query_as(
+        "SELECT number, tenant, dataset ->> 'name' FROM uploads
          WHERE id = $1 AND cleanup_pending
            AND (status IN ('failed', 'cancelled', 'undone') OR expired_at IS NOT NULL)",
     )
     .bind(id.as_uuid())
     .fetch_optional(&mut *transaction)
     .await?;
-    let Some((number, dataset)) = pending else {
+    let Some((number, tenant, name)) = pending else {
         return Ok((Removal::Done, None));
     };
+    let dataset = name.map(|name| datasets::key(&tenant, &name)).transpose()?;
     let pending = Pending { number, dataset };
     let step = step_of(&removable(&mut transaction, id).await?);
     if let Some(step) = &step {

@@ -5,7 +5,7 @@
 
 use sqlx::PgConnection;
 
-use crate::dataset::quote_identifier;
+use crate::dataset::{DatasetKey, quote_identifier};
 use crate::upload::UploadId;
 
 /// Makes the text of every value exact and always the same, whatever the defaults of the database
@@ -130,13 +130,14 @@ pub(super) async fn delete(
 /// Deletes the rows that the uploads of a dataset replaced.
 pub(super) async fn delete_of_dataset(
     connection: &mut PgConnection,
-    dataset: &str,
+    dataset: &DatasetKey,
 ) -> sqlx::Result<()> {
     sqlx::query(
         "DELETE FROM previous_rows p USING uploads u
-         WHERE p.upload = u.number AND u.dataset ->> 'name' = $1",
+         WHERE p.upload = u.number AND u.tenant = $1 AND u.dataset ->> 'name' = $2",
     )
-    .bind(dataset)
+    .bind(dataset.tenant.as_str())
+    .bind(dataset.name.as_str())
     .execute(connection)
     .await?;
     Ok(())

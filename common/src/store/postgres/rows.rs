@@ -56,8 +56,9 @@ impl RowStore for PostgresStore {
         // This runs once per reading, before the second page, so that it does not delay the first
         // rows.
         if after_seq == FIRST_SEQ {
-            let dataset = ledger.dataset.as_ref().map(|dataset| dataset.name.as_str());
-            self.summarize(OPERATION, ledger.number, dataset).await;
+            let dataset = ledger.dataset.as_ref().map(UploadDataset::key);
+            self.summarize(OPERATION, ledger.number, dataset.as_ref())
+                .await;
         }
         let rows = self
             .call(OPERATION, LONG, async |connection| match &ledger.dataset {

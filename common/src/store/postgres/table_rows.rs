@@ -153,8 +153,8 @@ impl<'a> TableWriter<'a> {
         connection: &mut PgConnection,
         dirty: &DirtyTables,
     ) -> sqlx::Result<()> {
-        let name = self.dataset().name.as_str();
-        if dirty.contains(name) {
+        let table = datasets::table_of(self.dataset());
+        if dirty.contains(&table) {
             self.left = (0..self.rows.len()).collect();
         } else {
             self.copy_all(connection).await?;
@@ -166,7 +166,7 @@ impl<'a> TableWriter<'a> {
         if !self.left.is_empty() {
             splitting::store(connection, self).await?;
         }
-        dirty.set(name, !self.violations.is_empty());
+        dirty.set(&table, !self.violations.is_empty());
         Ok(())
     }
 

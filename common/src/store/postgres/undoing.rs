@@ -156,7 +156,7 @@ impl Undoing {
 
     /// Locks Carga's table. Returns `None` if somebody has dropped it by hand.
     async fn lock_own(&self, connection: &mut PgConnection) -> sqlx::Result<Option<Statements>> {
-        let table = datasets::table(self.dataset.name.as_str());
+        let table = datasets::table(&self.dataset.key());
         let columns = TableColumns::read(connection, &table).await?;
         // A table without columns is missing.
         if columns.names.is_empty() {

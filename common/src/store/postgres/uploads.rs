@@ -15,6 +15,7 @@ use crate::sha256::Sha256;
 use crate::store::rules;
 use crate::store::sql::{self, signed};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
+use crate::tenant::Tenant;
 use crate::upload::{Failure, Upload, UploadId, UploadKey};
 
 #[async_trait]
@@ -130,17 +131,19 @@ impl UploadStore for PostgresStore {
         .await
     }
 
-    async fn same_content(&self, sha256: Sha256, except: UploadId) -> PortResult<Option<UploadId>> {
+    async fn same_content(
+        &self,
+        tenant: &Tenant,
+        sha256: Sha256,
+        except: UploadId,
+    ) -> PortResult<Option<UploadId>> {
         self.call("store.same_content", SHORT, async |connection| {
-            let found: Option<Uuid> = sqlx::query_scalar(
-                "SELECT id FROM uploads
-                 WHERE sha256 = $1 AND status IN ('completed', 'partial') AND expired_at IS NULL AND id <> $2
-                 ORDER BY finished_at DESC LIMIT 1",
-            )
-            .bind(sha256.as_bytes())
-            .bind(except.as_uuid())
-            .fetch_optional(connection)
-            .await?;
+            let found: Option<Uuid> = sqlx::query_scalar(sql::SAME_CONTENT)
+                .bind(sha256.as_bytes())
+                .bind(except.as_uuid())
+                .bind(tenant.as_str())
+                .fetch_optional(connection)
+                .await?;
             Ok(found.map(UploadId::from))
         })
         .await
@@ -176,6 +179,13 @@ impl UploadStore for PostgresStore {
         .await
     }
 
+    async fn upload_of(&self, tenant: &Tenant, public_id: UploadId) -> PortResult<Option<Upload>> {
+        self.call("store.upload_of", SHORT, async |connection| {
+            record::find_of(connection, tenant, public_id).await
+        })
+        .await
+    }
+
     async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>> {
         self.call("store.uploads", LONG, async |connection| {
             record::list(connection, query).await
@@ -199,33 +209,58 @@ async fn lock_content(connection: &mut PgConnection, sha256: Sha256) -> sqlx::Re
     Ok(())
 }
 
-/// Returns `None` if the dataset of the upload is missing, or has other columns.
+/// Returns `None` if the dataset of the upload is missing, is that of another tenant, or has other
+/// columns.
 async fn create(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<Option<Upload>> {
     let mut transaction = connection.begin().await?;
     if let Some(dataset) = &upload.dataset
-        && !datasets::share(&mut transaction, dataset).await?
+        && (dataset.tenant != upload.tenant || !datasets::share(&mut transaction, dataset).await?)
     {
         return Ok(None);
     }
-    sqlx::query(
-        "INSERT INTO uploads (id, status, filename, dialect, columns, bytes_total, dataset)
-         VALUES ($1, 'receiving', $2, $3, $4, $5, $6)",
-    )
-    .bind(upload.id.as_uuid())
-    .bind(&upload.filename)
-    .bind(Json(&upload.dialect))
-    .bind(&upload.columns)
-    .bind(upload.bytes_total.map(signed))
-    .bind(upload.dataset.as_ref().map(Json))
-    .execute(&mut *transaction)
-    .await?;
+    let id = insert(&mut transaction, upload).await?;
     sqlx::query("INSERT INTO upload_leases (upload_id) VALUES ($1)")
-        .bind(upload.id.as_uuid())
+        .bind(id.as_uuid())
         .execute(&mut *transaction)
         .await?;
-    let created = find(&mut transaction, upload.id).await?;
+    let created = find(&mut transaction, id).await?;
     transaction.commit().await?;
     Ok(created)
+}
+
+/// Inserts an upload. `$1` and `$2`: the id, and the public id if it is another one.
+///
+/// If another transaction is inserting the same id, this statement waits for the end of that one.
+/// The unique index on the tenant and the public id refuses an id that the tenant has used.
+const INSERT: &str = "INSERT INTO uploads
+        (id, public_id, tenant, created_by, status, filename, dialect, columns, bytes_total, dataset)
+    VALUES ($1, $2, $3, $4, 'receiving', $5, $6, $7, $8, $9)
+    ON CONFLICT (id) DO NOTHING";
+
+/// Inserts an upload under its public id. If an upload has this id, inserts it under a new id,
+/// which fails if that upload is of the same tenant. Returns the id.
+async fn insert(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<UploadId> {
+    for (id, public_id) in [
+        (upload.id, None),
+        (UploadId::generate(), Some(upload.id.as_uuid())),
+    ] {
+        let inserted = sqlx::query(INSERT)
+            .bind(id.as_uuid())
+            .bind(public_id)
+            .bind(upload.tenant.as_str())
+            .bind(&upload.created_by)
+            .bind(&upload.filename)
+            .bind(Json(&upload.dialect))
+            .bind(&upload.columns)
+            .bind(upload.bytes_total.map(signed))
+            .bind(upload.dataset.as_ref().map(Json))
+            .execute(&mut *connection)
+            .await?;
+        if inserted.rows_affected() > 0 {
+            return Ok(id);
+        }
+    }
+    Err(sqlx::Error::RowNotFound)
 }
 
 async fn heartbeat(

@@ -10,7 +10,7 @@
 use sqlx::PgConnection;
 
 use super::previous_rows::{TableColumns, texts};
-use crate::dataset::{TableName, quote_identifier};
+use crate::dataset::{DatasetKey, TableName, quote_identifier};
 use crate::store::rules::CHUNK_ROWS;
 
 /// The columns of the primary key of a table, with their types, or the types below domains: a
@@ -33,12 +33,13 @@ const DELETE_NEXT: &str = "DELETE FROM written_rows
         9223372036854775807)";
 
 /// Makes the uploads of a dataset irreversible. The records change before the rows are deleted, so
-/// that this waits for an undo which has locked its record. `$1`: the name of the dataset.
+/// that this waits for an undo which has locked its record. `$1` and `$2`: the tenant and the name
+/// of the dataset.
 const DELETE_OF_DATASET: [&str; 2] = [
     "UPDATE uploads SET is_reversible = false, written_columns = '{}', updated_at = now()
-     WHERE dataset ->> 'name' = $1 AND written_columns <> '{}'",
+     WHERE tenant = $1 AND dataset ->> 'name' = $2 AND written_columns <> '{}'",
     "DELETE FROM written_rows w USING uploads u
-     WHERE w.upload = u.number AND u.dataset ->> 'name' = $1",
+     WHERE w.upload = u.number AND u.tenant = $1 AND u.dataset ->> 'name' = $2",
 ];
 
 /// How the rows of a table of the user are found again. Read this after the table is locked,
@@ -181,11 +182,12 @@ pub(super) async fn delete_step(
 /// Deletes the written rows of all uploads of a dataset. They cannot be undone any more.
 pub(super) async fn delete_of_dataset(
     connection: &mut PgConnection,
-    dataset: &str,
+    dataset: &DatasetKey,
 ) -> sqlx::Result<()> {
     for statement in DELETE_OF_DATASET {
         sqlx::query(statement)
-            .bind(dataset)
+            .bind(dataset.tenant.as_str())
+            .bind(dataset.name.as_str())
             .execute(&mut *connection)
             .await?;
     }

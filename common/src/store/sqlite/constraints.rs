@@ -1,6 +1,5 @@
 //! What SQLite says about a row that violates a constraint of a dataset's table.
 
-use super::typed_tables::table_name;
 use crate::store::sql::invalid;
 use crate::store::violations::{Violation, shortened};
 use crate::upload::UploadDataset;
@@ -55,7 +54,7 @@ fn described(code: u32, message: &str, dataset: &UploadDataset) -> Option<Violat
     if code & 0xff != CONSTRAINT {
         return None;
     }
-    let table = table_name(&dataset.name);
+    let table = dataset.key().sqlite_table();
     let rest = message
         .split_once(" constraint failed: ")
         .map(|(_, rest)| rest);
@@ -109,6 +108,7 @@ mod tests {
         };
         UploadDataset {
             name: "sales".parse().unwrap(),
+            tenant: Default::default(),
             columns: vec![column("sku"), column("a, b")],
             missing: Vec::new(),
             ignored: Vec::new(),

@@ -269,10 +269,10 @@ async fn delete_rows(
         ),
         Some(dataset) => {
             // An operator may have dropped the table, and the removal must still end.
-            if !typed_tables::exists(connection, &dataset.name).await? {
+            if !typed_tables::exists(connection, &dataset.key()).await? {
                 return Ok(0);
             }
-            Cow::Owned(typed_tables::delete_rows(&dataset.name))
+            Cow::Owned(typed_tables::delete_rows(&dataset.key()))
         }
     };
     let deleted = sqlx::query(&statement)

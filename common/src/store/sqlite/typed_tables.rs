@@ -7,39 +7,28 @@
 use sqlx::SqliteConnection;
 
 use super::previous_rows;
-use crate::dataset::{ColumnType, DatasetName, Definition, TypedColumn, quote_identifier};
+use crate::dataset::{ColumnType, DatasetKey, Definition, TypedColumn, quote_identifier};
 use crate::typed::sqlite_value;
 use crate::upload::UploadDataset;
 
-/// The name of a dataset's table, without quotes. SQLite has no schemas, so a prefix keeps it apart
-/// from Carga's own tables.
-pub(super) fn table_name(name: &DatasetName) -> String {
-    format!("datasets_{name}")
-}
-
-/// The name of a dataset's view, without quotes.
-pub(super) fn view_name(name: &DatasetName) -> String {
-    format!("datasets_{name}_rows")
-}
-
 /// The name of a dataset's table in SQL.
-pub(super) fn table(name: &DatasetName) -> String {
-    quote_identifier(&table_name(name))
+pub(super) fn table(dataset: &DatasetKey) -> String {
+    quote_identifier(&dataset.sqlite_table())
 }
 
-fn view(name: &DatasetName) -> String {
-    quote_identifier(&view_name(name))
+fn view(dataset: &DatasetKey) -> String {
+    quote_identifier(&dataset.sqlite_view())
 }
 
 /// Whether the dataset's table exists.
 pub(super) async fn exists(
     connection: &mut SqliteConnection,
-    name: &DatasetName,
+    dataset: &DatasetKey,
 ) -> sqlx::Result<bool> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1)",
     )
-    .bind(table_name(name))
+    .bind(dataset.sqlite_table())
     .fetch_one(connection)
     .await
 }
@@ -47,12 +36,12 @@ pub(super) async fn exists(
 /// Whether the dataset's table exists and has rows.
 pub(super) async fn has_rows(
     connection: &mut SqliteConnection,
-    name: &DatasetName,
+    dataset: &DatasetKey,
 ) -> sqlx::Result<bool> {
-    if !exists(connection, name).await? {
+    if !exists(connection, dataset).await? {
         return Ok(false);
     }
-    let query = format!("SELECT EXISTS (SELECT 1 FROM {})", table(name));
+    let query = format!("SELECT EXISTS (SELECT 1 FROM {})", table(dataset));
     sqlx::query_scalar(&query)
         .persistent(false)
         .fetch_one(connection)
@@ -80,7 +69,7 @@ pub(super) fn cannot_be_added(columns: &[TypedColumn]) -> Option<&str> {
 ///
 /// SQLite names the index of the key, because a name given here could be that of the table of
 /// another dataset.
-pub(super) fn create(name: &DatasetName, definition: &Definition) -> [String; 2] {
+pub(super) fn create(dataset: &DatasetKey, definition: &Definition) -> [String; 2] {
     let mut columns = String::new();
     for column in &definition.columns {
         columns += &declaration(&column.typed());
@@ -98,39 +87,39 @@ pub(super) fn create(name: &DatasetName, definition: &Definition) -> [String; 2]
     let table = format!(
         "CREATE TABLE {} (_carga_id integer PRIMARY KEY, {columns}upload_id text NOT NULL,
              row_number integer GENERATED ALWAYS AS (_carga_id & 0xfffffffff) VIRTUAL{key})",
-        table(name)
+        table(dataset)
     );
-    [table, create_view(name, definition)]
+    [table, create_view(dataset, definition)]
 }
 
 /// The statements that add columns to the table. The view is created again, since SQLite cannot
 /// change a view.
 pub(super) fn add_columns(
-    name: &DatasetName,
+    dataset: &DatasetKey,
     added: &[TypedColumn],
     definition: &Definition,
 ) -> Vec<String> {
     let add = |column| {
-        let (table, column) = (table(name), declaration(column));
+        let (table, column) = (table(dataset), declaration(column));
         format!("ALTER TABLE {table} ADD COLUMN {column}")
     };
-    let mut statements = vec![format!("DROP VIEW IF EXISTS {}", view(name))];
+    let mut statements = vec![format!("DROP VIEW IF EXISTS {}", view(dataset))];
     statements.extend(added.iter().map(add));
-    statements.push(create_view(name, definition));
+    statements.push(create_view(dataset, definition));
     statements
 }
 
 /// The statements that drop the view and the table. An operator may have dropped them already.
-pub(super) fn drop(name: &DatasetName) -> [String; 2] {
+pub(super) fn drop(dataset: &DatasetKey) -> [String; 2] {
     [
-        format!("DROP VIEW IF EXISTS {}", view(name)),
-        format!("DROP TABLE IF EXISTS {}", table(name)),
+        format!("DROP VIEW IF EXISTS {}", view(dataset)),
+        format!("DROP TABLE IF EXISTS {}", table(dataset)),
     ]
 }
 
 /// Shows the rows of uploads that ended well and have not expired. The rows of merged uploads stay
 /// in the table when these expire.
-fn create_view(name: &DatasetName, definition: &Definition) -> String {
+fn create_view(dataset: &DatasetKey, definition: &Definition) -> String {
     let mut columns = String::new();
     for column in &definition.columns {
         columns += &format!("t.{}, ", quote_identifier(&column.name));
@@ -142,8 +131,8 @@ fn create_view(name: &DatasetName, definition: &Definition) -> String {
          JOIN {} t ON t._carga_id BETWEEN u.number << 36 AND (u.number << 36) + 0xfffffffff
          WHERE u.status IN ('completed', 'partial')
            AND (u.expired_at IS NULL OR u.dataset ->> 'merge' IS NOT NULL)",
-        view(name),
-        table(name)
+        view(dataset),
+        table(dataset)
     )
 }
 
@@ -187,7 +176,7 @@ pub(super) fn insert_rows(dataset: &UploadDataset) -> String {
          SELECT id, $4{values}
          FROM (SELECT $1 + key AS id, CAST(substr($2, value >> 32, value & 0xffffffff) AS TEXT) AS value
                FROM json_each($3) LIMIT -1 OFFSET 0)",
-        table(&dataset.name)
+        table(&dataset.key())
     )
 }
 
@@ -203,13 +192,13 @@ pub(super) fn select_rows(dataset: &UploadDataset) -> String {
          FROM uploads u JOIN {} t ON t._carga_id BETWEEN (u.number << 36) + $2 AND (u.number << 36) + $3
          WHERE u.id = $1
          ORDER BY t._carga_id LIMIT $4",
-        table(&dataset.name)
+        table(&dataset.key())
     )
 }
 
 /// Deletes rows. `$1` to `$3`: the first id, the last id, the most rows.
-pub(super) fn delete_rows(name: &DatasetName) -> String {
-    let table = table(name);
+pub(super) fn delete_rows(dataset: &DatasetKey) -> String {
+    let table = table(dataset);
     format!(
         "DELETE FROM {table} WHERE _carga_id IN
              (SELECT _carga_id FROM {table} WHERE _carga_id BETWEEN $1 AND $2 LIMIT $3)"
@@ -217,14 +206,14 @@ pub(super) fn delete_rows(name: &DatasetName) -> String {
 }
 
 /// Selects the first and the last id of the rows between two ids, `$1` and `$2`.
-pub(super) fn select_range(name: &DatasetName) -> String {
-    let table = table(name);
+pub(super) fn select_range(dataset: &DatasetKey) -> String {
+    let table = table(dataset);
     format!("SELECT min(_carga_id), max(_carga_id) FROM {table} WHERE _carga_id BETWEEN $1 AND $2")
 }
 
 /// Deletes the rows between two ids, `$1` and `$2`, that did not replace others.
-pub(super) fn delete_inserted(name: &DatasetName) -> String {
-    let table = table(name);
+pub(super) fn delete_inserted(dataset: &DatasetKey) -> String {
+    let table = table(dataset);
     format!(
         "DELETE FROM {table} WHERE _carga_id BETWEEN $1 AND $2
              AND _carga_id NOT IN (SELECT id FROM previous_rows WHERE id BETWEEN $1 AND $2)"
@@ -238,7 +227,7 @@ pub(super) fn restore_rows(dataset: &UploadDataset) -> String {
          SET _carga_id = p.previous_id, upload_id = p.previous_upload, {}
          FROM previous_rows p
          WHERE p.id BETWEEN $1 AND $2 AND t._carga_id = p.id",
-        table(&dataset.name),
+        table(&dataset.key()),
         previous_rows::assignments(&dataset.columns)
     )
 }
@@ -248,8 +237,9 @@ mod tests {
     use super::*;
     use crate::upload::RejectLimit;
 
-    fn name() -> DatasetName {
-        "a\"b".parse().unwrap()
+    /// A dataset of the tenant `default`.
+    fn key() -> DatasetKey {
+        DatasetKey::new(Default::default(), "a\"b".parse().unwrap())
     }
 
     fn definition() -> Definition {
@@ -267,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_table_has_the_declared_columns_between_those_of_carga() {
-        let [table, view] = create(&name(), &definition());
+        let [table, view] = create(&key(), &definition());
         assert_eq!(
             words(&table),
             "CREATE TABLE \"datasets_a\"\"b\" (_carga_id integer PRIMARY KEY, \
@@ -281,12 +271,27 @@ mod tests {
     }
 
     #[test]
+    fn the_statements_for_a_dataset_of_another_tenant_name_the_tenant() {
+        let key = DatasetKey::new("acme-2".parse().unwrap(), "sales".parse().unwrap());
+        let definition = definition();
+        let mut statements = create(&key, &definition).to_vec();
+        statements.extend(add_columns(&key, &definition.typed_columns(), &definition));
+        statements.extend(drop(&key));
+        statements.extend([delete_rows(&key), select_range(&key), delete_inserted(&key)]);
+        for statement in statements {
+            let statement = words(&statement);
+            assert!(statement.contains("\"datasets_acme-2/sales"), "{statement}");
+            assert!(!statement.contains("datasets_sales"), "{statement}");
+        }
+    }
+
+    #[test]
     fn a_key_is_unique() {
         let json = br#"{"columns": [
             {"name": "a\"", "type": "text"}, {"name": "b", "type": "date"}
         ], "key": ["b", "a\""]}"#;
         let definition = Definition::from_json(json).unwrap();
-        let [table, _] = create(&name(), &definition);
+        let [table, _] = create(&key(), &definition);
         let table = words(&table);
         assert!(
             table.ends_with("VIRTUAL, UNIQUE (\"b\", \"a\"\"\"))"),
@@ -298,7 +303,7 @@ mod tests {
     fn a_column_is_added_between_two_views() {
         let definition = definition();
         let added = &definition.typed_columns()[2..];
-        let statements = add_columns(&name(), added, &definition);
+        let statements = add_columns(&key(), added, &definition);
         assert_eq!(statements.len(), 3);
         let drop = "DROP VIEW IF EXISTS \"datasets_a\"\"b_rows\"";
         assert_eq!(statements[0], drop);
@@ -312,7 +317,8 @@ mod tests {
     #[test]
     fn rows_are_inserted_by_the_position_of_their_cells() {
         let dataset = UploadDataset {
-            name: name(),
+            name: key().name,
+            tenant: key().tenant,
             columns: definition().typed_columns(),
             missing: Vec::new(),
             ignored: Vec::new(),

@@ -82,7 +82,7 @@ async fn take_back(
 ) -> sqlx::Result<UndoneRows> {
     let mut undone = UndoneRows::default();
     // An operator may have dropped the table.
-    if typed_tables::exists(connection, &dataset.name).await? {
+    if typed_tables::exists(connection, &dataset.key()).await? {
         take_back_rows(connection, number, dataset, &mut undone).await?;
     }
     undone.kept = written.saturating_sub(undone.reversed + undone.errored);
@@ -98,7 +98,7 @@ async fn take_back_rows(
     undone: &mut UndoneRows,
 ) -> sqlx::Result<()> {
     let statements = [
-        typed_tables::delete_inserted(&dataset.name),
+        typed_tables::delete_inserted(&dataset.key()),
         typed_tables::restore_rows(dataset),
     ];
     let range = rows_in_table(connection, number, dataset).await?;
@@ -125,7 +125,7 @@ async fn rows_in_table(
     number: i64,
     dataset: &UploadDataset,
 ) -> sqlx::Result<Option<IdRange>> {
-    let statement = typed_tables::select_range(&dataset.name);
+    let statement = typed_tables::select_range(&dataset.key());
     let (first, last): (Option<i64>, Option<i64>) = sqlx::query_as(&statement)
         .persistent(false)
         .bind(first_id(number))

@@ -1,13 +1,15 @@
 //! The records of uploads, from their creation to their end.
 
 mod record;
+#[cfg(test)]
+mod tests;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use sqlx::SqliteConnection;
 use sqlx::types::Json;
-use sqlx::{Sqlite, SqliteConnection};
 
-use super::{SqliteStore, datasets, now, rejects, time_text, undoing};
+pub(super) use self::record::{find, find_in};
+use super::{SqliteStore, datasets, now, rejects, undoing};
 use crate::error::{ErrorKind, PortResult};
 use crate::sha256::Sha256;
 use crate::sqlite::{Database, call};
@@ -15,44 +17,8 @@ use crate::store::rules;
 use crate::store::sql::{self, signed};
 use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 use crate::sync::lock;
-use crate::upload::{Failure, Status, Upload, UploadId, UploadKey};
-
-/// Selects uploads with their leases, which have the current figures of receiving uploads. It is a
-/// macro so that the text of each query is static.
-macro_rules! select_upload {
-    ($rest:literal) => {
-        concat!(
-            "SELECT u.id, u.epoch, u.status, u.filename, u.dialect, u.columns, u.dataset, u.bytes_total,
-                    max(u.bytes_received, coalesce(l.bytes_received, 0)) AS bytes_received,
-                    max(u.rows_read, coalesce(l.rows_read, 0)) AS rows_read,
-                    max(u.rows_rejected, coalesce(l.rows_rejected, 0)) AS rows_rejected, u.rows_violating, u.blank_lines,
-                    u.batches_total, u.rows_inserted, u.rows_updated, u.rows_duplicate, u.sha256, u.duplicate_of, u.failure,
-                    u.cleanup_pending, u.is_reversible, u.undone,
-                    (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
-                    u.created_at, max(u.updated_at, coalesce(l.renewed_at, '')) AS updated_at, u.finished_at, u.expired_at,
-                    (SELECT missing_since FROM upload_holds h WHERE h.upload_id = u.id AND u.status = 'processing') AS missing_since
-             FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id ",
-            $rest
-        )
-    };
-}
-
-const ALL_UPLOADS: &str = select_upload!(
-    "WHERE ($1 IS NULL OR u.status = $1)
-       AND ($2 IS NULL OR (u.created_at, u.id) < ($2, $3))
-     ORDER BY u.created_at DESC, u.id DESC
-     LIMIT $4"
-);
-
-/// A query of its own, because SQLite does not use an index for `$5 IS NULL OR …`. The conditions
-/// repeat those of the partial index.
-const UPLOADS_OF_A_DATASET: &str = select_upload!(
-    "WHERE u.dataset IS NOT NULL AND u.dataset ->> 'name' = $5
-       AND ($1 IS NULL OR u.status = $1)
-       AND ($2 IS NULL OR (u.created_at, u.id) < ($2, $3))
-     ORDER BY u.created_at DESC, u.id DESC
-     LIMIT $4"
-);
+use crate::tenant::Tenant;
+use crate::upload::{Failure, Upload, UploadId, UploadKey};
 
 #[async_trait]
 impl UploadStore for SqliteStore {
@@ -150,17 +116,19 @@ impl UploadStore for SqliteStore {
         call("store.undo", undoing::undo(&self.database, key)).await
     }
 
-    async fn same_content(&self, sha256: Sha256, except: UploadId) -> PortResult<Option<UploadId>> {
+    async fn same_content(
+        &self,
+        tenant: &Tenant,
+        sha256: Sha256,
+        except: UploadId,
+    ) -> PortResult<Option<UploadId>> {
         call("store.same_content", async {
-            let found: Option<String> = sqlx::query_scalar(
-                "SELECT id FROM uploads
-                 WHERE sha256 = $1 AND status IN ('completed', 'partial') AND expired_at IS NULL AND id <> $2
-                 ORDER BY finished_at DESC LIMIT 1",
-            )
-            .bind(sha256.as_bytes())
-            .bind(except.to_string())
-            .fetch_optional(&self.database.readers)
-            .await?;
+            let found: Option<String> = sqlx::query_scalar(sql::SAME_CONTENT)
+                .bind(sha256.as_bytes())
+                .bind(except.to_string())
+                .bind(tenant.as_str())
+                .fetch_optional(&self.database.readers)
+                .await?;
             found.map(|id| sql::parsed("id", &id)).transpose()
         })
         .await
@@ -192,59 +160,73 @@ impl UploadStore for SqliteStore {
         call("store.upload", find(&self.database, id)).await
     }
 
+    async fn upload_of(&self, tenant: &Tenant, public_id: UploadId) -> PortResult<Option<Upload>> {
+        let find = record::find_of(&self.database, tenant, public_id);
+        call("store.upload_of", find).await
+    }
+
     async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>> {
-        let before: Option<(Timestamp, UploadId)> = query.before;
-        let uploads = match query.dataset {
-            None => ALL_UPLOADS,
-            Some(_) => UPLOADS_OF_A_DATASET,
-        };
-        let mut uploads = sqlx::query_as::<Sqlite, Upload>(uploads)
-            .bind(query.status.map(Status::name))
-            .bind(before.map(|(time, _)| time_text(time)))
-            .bind(before.map(|(_, id)| id.to_string()))
-            .bind(i64::from(query.limit));
-        if let Some(dataset) = &query.dataset {
-            uploads = uploads.bind(dataset.as_str());
-        }
-        call("store.uploads", uploads.fetch_all(&self.database.readers)).await
+        call("store.uploads", record::list(&self.database, query)).await
     }
 }
 
-/// Returns `None` if the dataset of the upload is missing, or has other columns.
+/// Returns `None` if the dataset of the upload is missing, is that of another tenant, or has other
+/// columns.
 async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Option<Upload>> {
     let mut transaction = database.begin().await?;
     if let Some(dataset) = &upload.dataset
-        && !datasets::takes_rows(&mut transaction, dataset).await?
+        && (dataset.tenant != upload.tenant
+            || !datasets::takes_rows(&mut transaction, dataset).await?)
     {
         transaction.commit().await?;
         return Ok(None);
     }
-    let (id, now) = (upload.id.to_string(), now());
+    let now = now();
+    let id = insert(&mut transaction, upload, &now).await?;
+    sqlx::query("INSERT INTO upload_leases (upload_id, renewed_at) VALUES ($1, $2)")
+        .bind(id.to_string())
+        .bind(&now)
+        .execute(&mut *transaction)
+        .await?;
+    let created = find_in(&mut transaction, id).await?;
+    transaction.commit().await?;
+    Ok(created)
+}
+
+/// Inserts an upload under its public id, or under a new id if an upload has this id. The unique
+/// index on the tenant and the public id refuses an id that the tenant has used. Returns the id.
+async fn insert(
+    connection: &mut SqliteConnection,
+    upload: &NewUpload,
+    now: &str,
+) -> sqlx::Result<UploadId> {
+    let is_used: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM uploads WHERE id = $1)")
+        .bind(upload.id.to_string())
+        .fetch_one(&mut *connection)
+        .await?;
+    let (id, public_id) = match is_used {
+        false => (upload.id, None),
+        true => (UploadId::generate(), Some(upload.id.to_string())),
+    };
     // Uploads are never deleted, so no number is used twice.
     sqlx::query(
-        "INSERT INTO uploads (id, number, status, filename, dialect, columns, dataset, bytes_total, created_at, updated_at)
-         VALUES ($1, (SELECT coalesce(max(number), 0) + 1 FROM uploads), 'receiving', $2, $3, $4, $5, $6, $7, $7)",
+        "INSERT INTO uploads (id, number, status, filename, dialect, columns, dataset, bytes_total, created_at, updated_at,
+                              public_id, tenant, created_by)
+         VALUES ($1, (SELECT coalesce(max(number), 0) + 1 FROM uploads), 'receiving', $2, $3, $4, $5, $6, $7, $7, $8, $9, $10)",
     )
-    .bind(&id)
+    .bind(id.to_string())
     .bind(&upload.filename)
     .bind(Json(&upload.dialect))
     .bind(Json(&upload.columns))
     .bind(upload.dataset.as_ref().map(Json))
     .bind(upload.bytes_total.map(signed))
-    .bind(&now)
-    .execute(&mut *transaction)
+    .bind(now)
+    .bind(public_id)
+    .bind(upload.tenant.as_str())
+    .bind(&upload.created_by)
+    .execute(connection)
     .await?;
-    sqlx::query("INSERT INTO upload_leases (upload_id, renewed_at) VALUES ($1, $2)")
-        .bind(&id)
-        .bind(&now)
-        .execute(&mut *transaction)
-        .await?;
-    let created = sqlx::query_as(select_upload!("WHERE u.id = $1"))
-        .bind(&id)
-        .fetch_one(&mut *transaction)
-        .await?;
-    transaction.commit().await?;
-    Ok(Some(created))
+    Ok(id)
 }
 
 async fn heartbeat(database: &Database, beats: &[Heartbeat]) -> sqlx::Result<Vec<UploadId>> {
@@ -345,22 +327,4 @@ async fn end_lease(connection: &mut SqliteConnection, id: UploadId) -> sqlx::Res
         .execute(connection)
         .await?;
     Ok(())
-}
-
-pub(super) async fn find(database: &Database, id: UploadId) -> sqlx::Result<Option<Upload>> {
-    sqlx::query_as(select_upload!("WHERE u.id = $1"))
-        .bind(id.to_string())
-        .fetch_optional(&database.readers)
-        .await
-}
-
-/// Finds an upload inside a transaction.
-pub(super) async fn find_in(
-    connection: &mut SqliteConnection,
-    id: UploadId,
-) -> sqlx::Result<Option<Upload>> {
-    sqlx::query_as(select_upload!("WHERE u.id = $1"))
-        .bind(id.to_string())
-        .fetch_optional(connection)
-        .await
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use carga_common::dataset::Mode;
 use carga_common::error::{ErrorKind, PortResult};
 use carga_common::store::{Heartbeat, Store, StoreOutcome, UploadQuery};
+use carga_common::tenant::Tenant;
 use carga_common::upload::{Status, UploadId};
 use futures::future::try_join_all;
 
@@ -91,12 +92,15 @@ async fn calls_of_uploads(store: &dyn Store, id: UploadId) -> Result<Calls> {
     let new = new_upload(id, sample::columns());
     let last = failure();
     let query = UploadQuery {
+        tenant: None,
         status: None,
         dataset: None,
         limit: 1,
         before: None,
     };
-    let same = store.same_content([7; 32].into(), id);
+    let tenant = Tenant::default();
+    let same = store.same_content(&tenant, [7; 32].into(), id);
+    let of_tenant = store.upload_of(&tenant, id);
     let claim = store.claim_content(key, [7; 32].into());
     Ok(vec![
         ("create", operation(store.create(&new).await)?),
@@ -108,6 +112,7 @@ async fn calls_of_uploads(store: &dyn Store, id: UploadId) -> Result<Calls> {
         ("same_content", operation(same.await)?),
         ("claim_content", operation(claim.await)?),
         ("upload", operation(store.upload(id).await)?),
+        ("upload_of", operation(of_tenant.await)?),
         ("uploads", operation(store.uploads(&query).await)?),
         ("completion", operation(store.completion(id).await)?),
         ("complete", operation(store.complete(key).await)?),
@@ -115,19 +120,20 @@ async fn calls_of_uploads(store: &dyn Store, id: UploadId) -> Result<Calls> {
 }
 
 async fn calls_of_datasets(store: &dyn Store) -> Result<Calls> {
-    let name = "sales".parse()?;
+    let key = super::datasets::key("sales")?;
     let definition = super::datasets::sample_definition()?;
-    let put = store.put_dataset(&name, &definition);
+    let put = store.put_dataset(&key, &definition);
+    let listed = store.datasets(&key.tenant, None, 1);
     let trial = trial(merged(Mode::Update)?, &[]);
     let validate = store.validate(&trial, stream_of(Vec::new()));
     Ok(vec![
         ("validate", operation(validate.await)?),
         ("put_dataset", operation(put.await)?),
-        ("dataset", operation(store.dataset(&name).await)?),
-        ("datasets", operation(store.datasets(None, 1).await)?),
+        ("dataset", operation(store.dataset(&key).await)?),
+        ("datasets", operation(listed.await)?),
         (
             "delete_dataset",
-            operation(store.delete_dataset(&name).await)?,
+            operation(store.delete_dataset(&key).await)?,
         ),
     ])
 }

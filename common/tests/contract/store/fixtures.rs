@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use carga_common::dataset::{ColumnType, DatasetName, TypedColumn, quote_identifier};
+use carga_common::dataset::{ColumnType, DatasetKey, TypedColumn, quote_identifier};
 use carga_common::settings::SecretUrl;
 use carga_common::store::{
     PostgresSettings, PostgresStore, SqliteStore, SqliteStoreSettings, Store, StoredRow,
@@ -85,26 +85,22 @@ impl StoreFixture for Postgres {
 
     async fn typed_rows(
         &self,
-        name: &DatasetName,
+        key: &DatasetKey,
         relation: Relation,
         columns: &[TypedColumn],
     ) -> Result<Vec<(UploadId, StoredRow)>> {
-        let relation = match relation {
-            Relation::Table => name.to_string(),
-            Relation::View => format!("{name}_rows"),
-        };
         let query = format!(
-            "SELECT upload_id::text, row_number, ARRAY[{}]::text[] FROM datasets.{}
+            "SELECT upload_id::text, row_number, ARRAY[{}]::text[] FROM {}
              ORDER BY upload_id, row_number",
             expressions(columns, text_in_postgres),
-            quote_identifier(&relation)
+            relation_in_postgres(key, relation)
         );
         let found: Vec<TypedRecord> = sqlx::query_as(&query).fetch_all(&self.0.pool()).await?;
         typed_rows(found, columns)
     }
 
-    fn table(name: &DatasetName) -> String {
-        format!("datasets.{}", quote_identifier(name.as_str()))
+    fn table(key: &DatasetKey) -> String {
+        relation_in_postgres(key, Relation::Table)
     }
 
     async fn catalog(&self) -> Result<Vec<String>> {
@@ -169,6 +165,24 @@ impl StoreFixture for Postgres {
     }
 }
 
+/// The table or view of a dataset in SQL.
+fn relation_in_postgres(key: &DatasetKey, relation: Relation) -> String {
+    let schema = match key.tenant.is_default() {
+        true => "datasets".to_owned(),
+        false => format!("datasets_{}", key.tenant),
+    };
+    let name = format!("{}{}", key.name, ending(relation));
+    format!("{}.{}", quote_identifier(&schema), quote_identifier(&name))
+}
+
+/// The end of the name of a table or view.
+fn ending(relation: Relation) -> &'static str {
+    match relation {
+        Relation::Table => "",
+        Relation::View => "_rows",
+    }
+}
+
 fn text_in_postgres(column: &TypedColumn) -> String {
     let name = quote_identifier(&column.name);
     match column.kind {
@@ -230,18 +244,14 @@ impl StoreFixture for Sqlite {
 
     async fn typed_rows(
         &self,
-        name: &DatasetName,
+        key: &DatasetKey,
         relation: Relation,
         columns: &[TypedColumn],
     ) -> Result<Vec<(UploadId, StoredRow)>> {
-        let relation = match relation {
-            Relation::Table => format!("datasets_{name}"),
-            Relation::View => format!("datasets_{name}_rows"),
-        };
         let query = format!(
             "SELECT upload_id, row_number, json_array({}) FROM {} ORDER BY upload_id, row_number",
             expressions(columns, text_in_sqlite),
-            quote_identifier(&relation)
+            relation_in_sqlite(key, relation)
         );
         let mut connection = self.connect().await?;
         let found: Vec<JsonRecord> = sqlx::query_as(&query).fetch_all(&mut connection).await?;
@@ -250,8 +260,8 @@ impl StoreFixture for Sqlite {
         typed_rows(found.collect(), columns)
     }
 
-    fn table(name: &DatasetName) -> String {
-        quote_identifier(&format!("datasets_{name}"))
+    fn table(key: &DatasetKey) -> String {
+        relation_in_sqlite(key, Relation::Table)
     }
 
     async fn catalog(&self) -> Result<Vec<String>> {
@@ -332,4 +342,13 @@ fn text_in_sqlite(column: &TypedColumn) -> String {
         ColumnType::Boolean => format!("CASE {name} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END"),
         _ => name,
     }
+}
+
+/// The table or view of a dataset in SQL.
+fn relation_in_sqlite(key: &DatasetKey, relation: Relation) -> String {
+    let (name, ending) = (&key.name, ending(relation));
+    quote_identifier(&match key.tenant.is_default() {
+        true => format!("datasets_{name}{ending}"),
+        false => format!("datasets_{}/{name}{ending}", key.tenant),
+    })
 }

@@ -12,13 +12,14 @@ mod maintenance;
 mod rejects;
 mod rows;
 mod steps;
+mod tenants;
 mod uploads;
 mod validation;
 
 use std::sync::Arc;
 
 use anyhow::Result;
-use carga_common::dataset::{DatasetName, TypedColumn};
+use carga_common::dataset::{DatasetKey, TypedColumn};
 use carga_common::store::{Store, StoreOutcome, StoredRow};
 use carga_common::upload::UploadId;
 
@@ -62,6 +63,31 @@ macro_rules! contract {
                     same_content_is_found_only_while_its_rows_are_visible
                     of_concurrent_claims_to_one_content_a_single_one_succeeds
                     an_upload_holds_its_content_while_it_is_processed_and_afterwards
+                }
+            } }
+            tests! { $fixture in tenants {
+                uploads {
+                    each_tenant_uses_a_public_id_once
+                    an_id_of_the_database_is_no_public_id_of_another_upload
+                    of_concurrent_creations_of_one_id_each_tenant_makes_one
+                    a_tenant_finds_its_own_uploads_only
+                    a_tenant_lists_its_own_uploads_only
+                    the_content_of_another_tenant_is_new
+                }
+                datasets {
+                    datasets_of_two_tenants_with_one_name_are_independent
+                    a_tenant_deletes_its_own_dataset_only
+                    concurrent_first_datasets_of_a_tenant_are_all_created
+                    every_dataset_has_a_table_of_its_own_whatever_the_names_are
+                    an_upload_into_a_dataset_of_another_tenant_is_not_created
+                    uploads_are_listed_by_the_dataset_of_their_tenant
+                }
+                rows {
+                    rows_go_into_the_table_of_their_tenant
+                    a_removal_leaves_the_rows_of_another_tenant
+                    a_merge_and_its_undo_change_the_table_of_one_tenant
+                    the_table_of_a_tenant_rejects_rows_with_their_column
+                    a_trial_reads_the_table_of_its_tenant
                 }
             } }
             tests! { $fixture in batches {
@@ -296,13 +322,13 @@ trait StoreFixture: Fixture {
     /// without the adapter. A cell is the canonical text of its value.
     async fn typed_rows(
         &self,
-        name: &DatasetName,
+        key: &DatasetKey,
         relation: Relation,
         columns: &[TypedColumn],
     ) -> Result<Vec<(UploadId, StoredRow)>>;
 
     /// The name of a dataset's table in SQL.
-    fn table(name: &DatasetName) -> String;
+    fn table(key: &DatasetKey) -> String;
 
     /// The tables, views and indexes of the database with their columns, read without the adapter.
     async fn catalog(&self) -> Result<Vec<String>>;

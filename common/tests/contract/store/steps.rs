@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use carga_common::store::{
     ArchivedBatch, Completed, NewUpload, Removal, Seal, Store, StoreOutcome,
 };
+use carga_common::tenant::Tenant;
 use carga_common::upload::{Dialect, Failure, UploadId};
 use jiff::Timestamp;
 
@@ -15,6 +16,8 @@ use crate::sample::{self, first};
 pub(super) fn new_upload(id: UploadId, columns: Vec<String>) -> NewUpload {
     NewUpload {
         id,
+        tenant: Tenant::default(),
+        created_by: None,
         filename: Some("sample.csv".to_owned()),
         dialect: Dialect::rfc4180(false),
         columns,

@@ -11,8 +11,8 @@ use carga_common::store::{Completed, CompletionStore, DatasetStore, PostgresStor
 use carga_common::upload::{Merge, RejectLimit, Upload, UploadDataset, UploadId, UploadKey};
 use carga_testkit::Scope;
 
-use super::connect;
 use super::staging::{self, RowCells};
+use super::{connect, dataset_key};
 
 const DEFINITION: &[u8] = br#"{ "key": ["sku"], "columns": [
     { "name": "sku", "type": "text" },
@@ -48,7 +48,9 @@ fn rows(numbers: impl Iterator<Item = usize>, price: &str) -> Vec<Cells> {
 async fn declare(scope: &Scope, sql: &str) -> Result<PostgresStore> {
     let store = connect(scope.database_url()).await?;
     let definition = Definition::from_json(DEFINITION)?;
-    store.put_dataset(&"prices".parse()?, &definition).await?;
+    store
+        .put_dataset(&dataset_key("prices")?, &definition)
+        .await?;
     sqlx::raw_sql(sql).execute(&scope.pool()).await?;
     Ok(store)
 }
@@ -65,6 +67,7 @@ async fn send(store: &PostgresStore, merge: Option<Merge>, rows: &[Cells]) -> Re
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     let dataset = UploadDataset {
         name: "prices".parse()?,
+        tenant: Default::default(),
         columns,
         missing: Vec::new(),
         ignored: Vec::new(),

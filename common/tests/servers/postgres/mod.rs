@@ -5,12 +5,14 @@ mod fence;
 mod merging;
 mod sessions;
 mod staging;
+mod tenants;
 mod user_tables;
 mod validation;
 mod violations;
 mod written_rows;
 
 use anyhow::Result;
+use carga_common::dataset::DatasetKey;
 use carga_common::rejects::RejectedRow;
 use carga_common::settings::SecretUrl;
 use carga_common::store::{NewUpload, PostgresSettings, PostgresStore, RejectStore};
@@ -27,6 +29,11 @@ fn settings(url: &str) -> PostgresSettings {
 
 async fn connect(url: &str) -> Result<PostgresStore> {
     Ok(PostgresStore::connect(settings(url)).await?)
+}
+
+/// A dataset of the tenant `default`.
+fn dataset_key(name: &str) -> Result<DatasetKey> {
+    Ok(DatasetKey::new(Default::default(), name.parse()?))
 }
 
 /// All rejected rows of an upload.
@@ -53,6 +60,8 @@ fn random(seed: &mut u64, limit: u64) -> u64 {
 fn new_upload() -> NewUpload {
     NewUpload {
         id: UploadId::generate(),
+        tenant: Default::default(),
+        created_by: None,
         filename: None,
         dialect: Dialect::rfc4180(false),
         columns: vec!["a".to_owned()],

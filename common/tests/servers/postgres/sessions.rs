@@ -1,8 +1,14 @@
 //! The settings of the sessions, which the server itself checks here.
 
-use anyhow::{Result, ensure};
-use carga_common::store::{Heartbeat, PostgresSettings, PostgresStore, UploadStore};
+use anyhow::{Context, Result, ensure};
+use carga_common::dataset::{DatasetKey, Definition};
+use carga_common::store::{
+    DatasetStore, DeleteOutcome, Heartbeat, PostgresSettings, PostgresStore, UploadStore,
+};
 use carga_testkit::Scope;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use super::{connect, new_upload, settings};
 
@@ -114,5 +120,68 @@ async fn commits_are_durable_although_the_database_says_otherwise() -> Result<()
     }
     let store = connect(scope.database_url()).await?;
     store.create(&new_upload()).await?;
+    scope.close().await
+}
+
+/// Reads the first message of a client, and returns it without the start-up options. The message is
+/// its length, the version of the protocol, and pairs of texts that end with NUL.
+async fn start_without_options(client: &mut TcpStream) -> Result<Vec<u8>> {
+    let length = client.read_u32().await?;
+    let mut message = vec![0; length as usize - 4];
+    client.read_exact(&mut message).await?;
+    let (version, texts) = message.split_at(4);
+    let texts: Vec<&[u8]> = texts.split(|byte| *byte == 0).collect();
+    let pairs = texts.chunks_exact(2).filter(|pair| !pair[0].is_empty());
+    let (options, kept): (Vec<_>, Vec<_>) = pairs.partition(|pair| pair[0] == b"options");
+    ensure!(options.len() == 1, "the client sends no options");
+    let mut start = version.to_vec();
+    for text in kept.into_iter().flatten() {
+        start.extend_from_slice(text);
+        start.push(0);
+    }
+    start.push(0);
+    let mut sent = (start.len() as u32 + 4).to_be_bytes().to_vec();
+    sent.extend(start);
+    Ok(sent)
+}
+
+/// Relays connections to a server as a pooler does that drops their start-up options.
+async fn relay(listener: TcpListener, server: String) -> Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut client, _) = listener.accept().await?;
+        let server = server.clone();
+        connections.spawn(async move {
+            let start = start_without_options(&mut client).await?;
+            let mut server = TcpStream::connect(server).await?;
+            server.write_all(&start).await?;
+            copy_bidirectional(&mut client, &mut server).await?;
+            anyhow::Ok(())
+        });
+    }
+}
+
+/// A trigger would otherwise refuse to delete the dataset of another tenant.
+#[tokio::test]
+async fn a_session_knows_tenants_although_its_options_are_dropped() -> Result<()> {
+    const OWN: &[u8] = br#"{ "columns": [{ "name": "sku", "type": "text" }] }"#;
+    let scope = Scope::new().await?;
+    connect(scope.database_url()).await?;
+    let (client, server) = scope.database_url().split_once('@').context("no @")?;
+    let (address, database) = server.split_once('/').context("no database")?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let relayed = listener.local_addr()?;
+    // TLS would hide the options.
+    let url = format!("{client}@{relayed}/{database}?sslmode=disable");
+    let mut relaying = JoinSet::new();
+    relaying.spawn(relay(listener, address.to_owned()));
+    let store = connect(&url).await?;
+    let key = DatasetKey::new("acme".parse()?, "sales".parse()?);
+    store
+        .put_dataset(&key, &Definition::from_json(OWN)?)
+        .await?;
+    let deleted = store.delete_dataset(&key).await?;
+    ensure!(deleted == DeleteOutcome::Deleted, "{deleted:?}");
+    drop(store);
     scope.close().await
 }

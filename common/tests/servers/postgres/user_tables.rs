@@ -12,7 +12,7 @@ mod permissions;
 mod values;
 
 use anyhow::{Context, Result, ensure};
-use carga_common::dataset::{DatasetName, Definition, Mode, TableFault};
+use carga_common::dataset::{Definition, Mode, TableFault};
 use carga_common::rejects::RejectedRow;
 use carga_common::store::{
     Completed, CompletionStore, DatasetStore, PostgresStore, PutOutcome, UploadStore,
@@ -21,8 +21,8 @@ use carga_common::upload::{Merge, RejectLimit, Upload, UploadDataset, UploadId, 
 use carga_testkit::Scope;
 use serde_json::{Value, json};
 
-use super::connect;
 use super::staging::{self, RowCells};
+use super::{connect, dataset_key};
 
 /// The cells of a row, or NULL.
 type Cells = Vec<Option<String>>;
@@ -68,6 +68,7 @@ impl File {
         };
         Ok(UploadDataset {
             name: "prices".parse()?,
+            tenant: Default::default(),
             missing: missing.filter(is_missing).collect(),
             ignored: Vec::new(),
             sources: columns
@@ -136,8 +137,8 @@ impl Shop {
     }
 
     async fn put(&self, definition: &Definition) -> Result<PutOutcome> {
-        let name: DatasetName = "prices".parse()?;
-        Ok(self.store.put_dataset(&name, definition).await?)
+        let key = dataset_key("prices")?;
+        Ok(self.store.put_dataset(&key, definition).await?)
     }
 
     /// Declares the dataset `prices`.

@@ -12,7 +12,7 @@ use std::slice;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use carga_common::dataset::{DatasetName, Definition, Mode};
+use carga_common::dataset::{Definition, Mode};
 use carga_common::rejects::RejectedRow;
 use carga_common::store::{
     BatchStore, Completed, CompletionStore, DatasetStore, Difference, NewUpload, PostgresStore,
@@ -24,7 +24,7 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 
 use super::staging::{RowCells, batches, encoded, seal};
-use super::{connect, new_upload};
+use super::{connect, dataset_key, new_upload};
 
 const USER_TABLE: &str = "CREATE TABLE shop.prices (
     sku varchar(6) CONSTRAINT prices_key PRIMARY KEY,
@@ -98,8 +98,8 @@ impl Prices {
             definition: Definition::from_json(definition.to_string().as_bytes())?,
         };
         prices.execute(&format!("{SHOPS}; {before}")).await?;
-        let name: DatasetName = "prices".parse()?;
-        let put = prices.store.put_dataset(&name, &prices.definition).await?;
+        let key = dataset_key("prices")?;
+        let put = prices.store.put_dataset(&key, &prices.definition).await?;
         ensure!(put == PutOutcome::Created, "{put:?}");
         prices.execute(after).await?;
         Ok(prices)
@@ -129,6 +129,7 @@ impl Prices {
         });
         Ok(UploadDataset {
             name: "prices".parse()?,
+            tenant: Default::default(),
             columns: self.definition.typed_columns(),
             missing: Vec::new(),
             ignored: Vec::new(),

@@ -18,7 +18,7 @@ use carga_common::upload::{RejectLimit, UploadDataset, UploadId, UploadKey};
 use carga_testkit::Scope;
 
 use self::kinds::{CASES, Case};
-use super::{connect, new_upload};
+use super::{connect, dataset_key, new_upload};
 
 const DEFINITION: &[u8] = br#"{ "columns": [
     { "name": "sku", "type": "text" },
@@ -66,7 +66,9 @@ const LEAVE_OUT: &str = "CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE pl
 async fn declare(scope: &Scope, sql: &str) -> Result<PostgresStore> {
     let store = connect(scope.database_url()).await?;
     let definition = Definition::from_json(DEFINITION)?;
-    store.put_dataset(&"prices".parse()?, &definition).await?;
+    store
+        .put_dataset(&dataset_key("prices")?, &definition)
+        .await?;
     sqlx::raw_sql(sql).execute(&scope.pool()).await?;
     Ok(store)
 }
@@ -77,6 +79,7 @@ async fn begin(store: &PostgresStore, rows: &[Cells]) -> Result<ArchivedBatch> {
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     let dataset = UploadDataset {
         name: "prices".parse()?,
+        tenant: Default::default(),
         columns,
         missing: Vec::new(),
         ignored: vec!["Note".to_owned()],

@@ -17,8 +17,8 @@ use carga_common::upload::{
 use carga_testkit::Scope;
 use serde_json::{Value, json};
 
-use super::connect;
 use super::staging::{self, RowCells};
+use super::{connect, dataset_key};
 
 /// The cells of a row, or NULL.
 type Cells = Vec<Option<String>>;
@@ -44,7 +44,9 @@ impl Shop {
             .execute(&scope.pool())
             .await?;
         let definition = Definition::from_json(definition.to_string().as_bytes())?;
-        let put = store.put_dataset(&"prices".parse()?, &definition).await?;
+        let put = store
+            .put_dataset(&dataset_key("prices")?, &definition)
+            .await?;
         ensure!(put == PutOutcome::Created, "{put:?}");
         Ok(Self {
             scope,
@@ -64,6 +66,7 @@ impl Shop {
         let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
         let dataset = UploadDataset {
             name: "prices".parse()?,
+            tenant: Default::default(),
             sources: (0..).map(Some).take(columns.len()).collect(),
             columns,
             missing: Vec::new(),

@@ -35,6 +35,8 @@ async fn connect(scope: &Scope) -> Result<Arc<dyn Store>> {
 fn new_upload() -> NewUpload {
     NewUpload {
         id: UploadId::generate(),
+        tenant: Default::default(),
+        created_by: None,
         filename: None,
         dialect: Dialect::rfc4180(false),
         columns: ["number", "name"].map(String::from).to_vec(),

@@ -1,8 +1,10 @@
 //! The statements that make and change the table and the view of a dataset.
 
 use crate::dataset::{
-    ColumnDefinition, ColumnType, DatasetName, Definition, TableName, TypedColumn, quote_identifier,
+    ColumnDefinition, ColumnType, DatasetKey, Definition, TableName, TypedColumn, postgres_schema,
+    quote_identifier,
 };
+use crate::tenant::Tenant;
 
 /// Rows of one upload are consecutive, so a block range index finds them. Several values per block
 /// range are needed, because a worker stores uploads side by side, and ids that clients choose are
@@ -14,8 +16,8 @@ const INDEX: &str = "USING brin (upload_id uuid_minmax_multi_ops, row_number)
 const STORAGE: &str = "WITH (autovacuum_vacuum_insert_scale_factor = 0.005)";
 
 /// The table of a dataset, quoted and with its schema.
-pub(in crate::store::postgres) fn table(name: &str) -> String {
-    format!("datasets.{}", quote_identifier(name))
+pub(in crate::store::postgres) fn table(dataset: &DatasetKey) -> String {
+    dataset.postgres_table().quoted()
 }
 
 /// Makes other writers of a dataset's table wait until the end of the transaction, and other merges
@@ -40,13 +42,13 @@ pub(super) fn lock_table_of_user(table: &TableName) -> [String; 3] {
     ]
 }
 
-fn view(name: &DatasetName) -> String {
-    table(&format!("{name}_rows"))
+fn view(dataset: &DatasetKey) -> String {
+    dataset.postgres_view().quoted()
 }
 
 /// The statements for a new dataset.
-pub(super) fn create(name: &DatasetName, definition: &Definition) -> Vec<String> {
-    let table = table(name.as_str());
+pub(super) fn create(dataset: &DatasetKey, definition: &Definition) -> Vec<String> {
+    let table = table(dataset);
     let columns: String = definition.columns.iter().map(declaration).collect();
     let key = primary_key(&definition.key);
     vec![
@@ -55,7 +57,7 @@ pub(super) fn create(name: &DatasetName, definition: &Definition) -> Vec<String>
         ),
         format!("CREATE INDEX ON {table} {INDEX}"),
         // Without OR REPLACE, so that a view of this name that somebody else has made is an error.
-        format!("CREATE VIEW {} AS {}", view(name), visible_rows(&table)),
+        format!("CREATE VIEW {} AS {}", view(dataset), visible_rows(&table)),
     ]
 }
 
@@ -64,8 +66,8 @@ pub(super) fn create(name: &DatasetName, definition: &Definition) -> Vec<String>
 ///
 /// The first statement locks the view and changes nothing. Readers of the view lock the view before
 /// the table, so a lock on the table before the view could be a deadlock.
-pub(super) fn add_columns(name: &DatasetName, columns: &[TypedColumn]) -> Vec<String> {
-    let table = table(name.as_str());
+pub(super) fn add_columns(dataset: &DatasetKey, columns: &[TypedColumn]) -> Vec<String> {
+    let table = table(dataset);
     let columns: Vec<String> = columns
         .iter()
         .map(|column| {
@@ -75,7 +77,7 @@ pub(super) fn add_columns(name: &DatasetName, columns: &[TypedColumn]) -> Vec<St
         .collect();
     let replace_view = format!(
         "CREATE OR REPLACE VIEW {} AS {}",
-        view(name),
+        view(dataset),
         visible_rows(&table)
     );
     vec![
@@ -86,11 +88,34 @@ pub(super) fn add_columns(name: &DatasetName, columns: &[TypedColumn]) -> Vec<St
 }
 
 /// The statements that delete the table and its view.
-pub(super) fn delete(name: &DatasetName) -> [String; 2] {
+pub(super) fn delete(dataset: &DatasetKey) -> [String; 2] {
     [
-        format!("DROP VIEW IF EXISTS {}", view(name)),
-        format!("DROP TABLE IF EXISTS {}", table(name.as_str())),
+        format!("DROP VIEW IF EXISTS {}", view(dataset)),
+        format!("DROP TABLE IF EXISTS {}", table(dataset)),
     ]
+}
+
+/// The reason why the table of a dataset cannot be made or changed, if somebody has made or changed
+/// something in the tenant's schema by hand.
+pub(super) fn refusal(error: &sqlx::Error, tenant: &Tenant) -> Option<String> {
+    let error = error.as_database_error()?;
+    let remedy = match error.code()?.as_ref() {
+        // In order: an existing table, view or index; an existing type.
+        "42P07" | "42710" => {
+            let schema = quote_identifier(&postgres_schema(tenant));
+            format!(
+                "something of this name was made by hand in the schema {schema}; rename it or drop it"
+            )
+        }
+        // In order: an existing column, a missing table, a view with other columns, not a view,
+        // too many columns including dropped ones.
+        "42701" | "42P01" | "42P16" | "42809" | "54011" => {
+            "the table or view of the dataset was changed by hand; undo that change, or declare a new dataset"
+                .to_owned()
+        }
+        _ => return None,
+    };
+    Some(format!("{}: {remedy}", error.message()))
 }
 
 /// The rows of uploads that ended well. The columns are in the order of the table, so that columns
@@ -142,8 +167,9 @@ pub(in crate::store::postgres) fn sql_type(kind: ColumnType) -> &'static str {
 mod tests {
     use super::*;
 
-    fn name(text: &str) -> DatasetName {
-        text.parse().unwrap()
+    /// A dataset of the tenant `default`.
+    fn key(name: &str) -> DatasetKey {
+        DatasetKey::new(Default::default(), name.parse().unwrap())
     }
 
     #[test]
@@ -153,7 +179,7 @@ mod tests {
             { "name": "a\"b", "type": "float" }
         ] }"#;
         let definition = Definition::from_json(definition).unwrap();
-        let statements = create(&name("x\"y"), &definition);
+        let statements = create(&key("x\"y"), &definition);
         let starts = [
             "CREATE TABLE datasets.\"x\"\"y\" (\"sku\" text NOT NULL, \"a\"\"b\" double precision, \
              upload_id uuid NOT NULL, row_number bigint NOT NULL) WITH (",
@@ -167,13 +193,30 @@ mod tests {
     }
 
     #[test]
+    fn the_statements_for_a_dataset_of_another_tenant_name_its_schema() {
+        let definition = br#"{ "columns": [{ "name": "sku", "type": "text" }] }"#;
+        let definition = Definition::from_json(definition).unwrap();
+        let key = DatasetKey::new("acme-2".parse().unwrap(), "sales".parse().unwrap());
+        let mut statements = create(&key, &definition);
+        statements.extend(add_columns(&key, &definition.typed_columns()));
+        statements.extend(delete(&key));
+        for statement in statements {
+            assert!(
+                statement.contains("\"datasets_acme-2\".\"sales"),
+                "{statement}"
+            );
+            assert!(!statement.contains("datasets."), "{statement}");
+        }
+    }
+
+    #[test]
     fn the_key_of_a_dataset_is_the_primary_key_of_its_table() {
         let definition = br#"{ "key": ["shop", "a\"b"], "columns": [
             { "name": "a\"b", "type": "text" },
             { "name": "shop", "type": "integer" }
         ] }"#;
         let definition = Definition::from_json(definition).unwrap();
-        let table = &create(&name("sales"), &definition)[0];
+        let table = &create(&key("sales"), &definition)[0];
         let expected = "row_number bigint NOT NULL, PRIMARY KEY (\"shop\", \"a\"\"b\")) WITH (";
         assert!(table.contains(expected), "{table}");
     }
@@ -185,7 +228,7 @@ mod tests {
             name: name.to_owned(),
             kind,
         });
-        let statements = add_columns(&name("sales"), &columns);
+        let statements = add_columns(&key("sales"), &columns);
         let starts = [
             "CREATE OR REPLACE VIEW datasets.\"sales_rows\" AS ",
             "ALTER TABLE datasets.\"sales\" ADD COLUMN \"a\" jsonb, ADD COLUMN \"b\" timestamptz",

@@ -126,6 +126,7 @@ mod tests {
         ];
         let dataset = UploadDataset {
             name: "sales".parse().unwrap(),
+            tenant: Default::default(),
             columns,
             missing: Vec::new(),
             ignored: Vec::new(),

@@ -8,24 +8,24 @@ use crate::sync::lock;
 /// The most tables that are remembered. Other tables only cost an attempt.
 const MAX_TABLES: usize = 1000;
 
-/// The tables of datasets whose last group of batches had a violating row. The next group probably
-/// has one too, so that a COPY of all rows would be in vain.
+/// The tables of datasets, quoted and with their schemas, whose last group of batches had a
+/// violating row. The next group probably has one too, so that a COPY of all rows would be in vain.
 #[derive(Debug, Clone, Default)]
 pub(in crate::store::postgres) struct DirtyTables(Arc<Mutex<HashSet<String>>>);
 
 impl DirtyTables {
-    /// Whether the last group had a violating row in the table of this dataset.
-    pub(super) fn contains(&self, name: &str) -> bool {
-        lock(&self.0).contains(name)
+    /// Whether the last group had a violating row in this table.
+    pub(super) fn contains(&self, table: &str) -> bool {
+        lock(&self.0).contains(table)
     }
 
     /// Remembers whether a group had a violating row.
-    pub(super) fn set(&self, name: &str, is_dirty: bool) {
+    pub(super) fn set(&self, table: &str, is_dirty: bool) {
         let mut tables = lock(&self.0);
         if !is_dirty {
-            tables.remove(name);
+            tables.remove(table);
         } else if tables.len() < MAX_TABLES {
-            tables.insert(name.to_owned());
+            tables.insert(table.to_owned());
         }
     }
 }

@@ -9,9 +9,6 @@ use crate::upload::UploadDataset;
 /// The SQLSTATE of an error about a limit of the server.
 pub(super) const PROGRAM_LIMIT: &str = "54000";
 
-/// The schema of Carga's own tables of datasets.
-const SCHEMA: &str = "datasets";
-
 /// An error that a row causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store::postgres) struct Fault {
@@ -45,10 +42,8 @@ impl Fault {
             constraint: error.constraint(),
             context: error.r#where(),
         };
-        report.fault(match &dataset.table {
-            Some(table) => (table.schema(), table.name()),
-            None => (SCHEMA, dataset.name.as_str()),
-        })
+        let table = dataset.postgres_table();
+        report.fault((table.schema(), table.name()))
     }
 }
 
@@ -319,6 +314,7 @@ mod tests {
     fn rows_that_a_trigger_leaves_out_are_a_fault() {
         let dataset = UploadDataset {
             name: "sales".parse().unwrap(),
+            tenant: Default::default(),
             columns: Vec::new(),
             missing: Vec::new(),
             ignored: Vec::new(),

@@ -136,6 +136,7 @@ mod tests {
     fn dataset() -> UploadDataset {
         UploadDataset {
             name: "sales".parse().unwrap(),
+            tenant: Default::default(),
             columns: vec![TypedColumn {
                 name: "sku".to_owned(),
                 kind: ColumnType::Text,

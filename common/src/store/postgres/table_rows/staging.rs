@@ -327,6 +327,7 @@ mod tests {
         let kind = ColumnType::Text;
         UploadDataset {
             name: "sales".parse().unwrap(),
+            tenant: Default::default(),
             columns: vec![TypedColumn {
                 name: "s\"ku".to_owned(),
                 kind,

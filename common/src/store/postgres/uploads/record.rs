@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::dataset::DatasetName;
 use crate::store::UploadQuery;
 use crate::store::sql;
+use crate::tenant::Tenant;
 use crate::upload::{Dialect, Failure, Status, UndoneRows, Upload, UploadDataset, UploadId};
 
 /// Selects uploads with their leases, which have the current figures of receiving uploads. It is a
@@ -17,7 +18,7 @@ use crate::upload::{Dialect, Failure, Status, UndoneRows, Upload, UploadDataset,
 macro_rules! select_upload {
     ($rest:literal) => {
         concat!(
-            "SELECT u.id, u.epoch, u.status, u.filename, u.dialect, u.columns, u.dataset, u.bytes_total,
+            "SELECT u.id, u.public_id, u.tenant, u.created_by, u.epoch, u.status, u.filename, u.dialect, u.columns, u.dataset, u.bytes_total,
                     GREATEST(u.bytes_received, l.bytes_received) AS bytes_received,
                     GREATEST(u.rows_read, l.rows_read) AS rows_read,
                     GREATEST(u.rows_rejected, l.rows_rejected) AS rows_rejected, u.rows_violating, u.blank_lines,
@@ -34,44 +35,39 @@ macro_rules! select_upload {
 impl FromRow<'_, PgRow> for Upload {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         let status: String = row.try_get("status")?;
-        let time =
-            |name: &str| Ok::<_, sqlx::Error>(row.try_get::<SqlTimestamp, _>(name)?.to_jiff());
-        let finished_at: Option<SqlTimestamp> = row.try_get("finished_at")?;
-        let expired_at: Option<SqlTimestamp> = row.try_get("expired_at")?;
-        let missing_since: Option<SqlTimestamp> = row.try_get("missing_since")?;
+        let id: Uuid = row.try_get("id")?;
+        let public_id: Option<Uuid> = row.try_get("public_id")?;
+        let tenant: String = row.try_get("tenant")?;
         let sha256: Option<Vec<u8>> = row.try_get("sha256")?;
         let failure: Option<Json<Failure>> = row.try_get("failure")?;
         let undone: Option<Json<UndoneRows>> = row.try_get("undone")?;
-        let dialect: Json<Dialect> = row.try_get("dialect")?;
         let dataset: Option<Json<UploadDataset>> = row.try_get("dataset")?;
-        let count = |name| sql::count(name, row.try_get::<i64, _>(name)?);
-        let maybe_count = |name| {
-            let value: Option<i64> = row.try_get(name)?;
-            value.map(|value| sql::count(name, value)).transpose()
-        };
         let batches_total: Option<i32> = row.try_get("batches_total")?;
         let duplicate_of: Option<Uuid> = row.try_get("duplicate_of")?;
         Ok(Self {
-            id: row.try_get::<Uuid, _>("id")?.into(),
+            id: id.into(),
+            public_id: public_id.unwrap_or(id).into(),
+            tenant: sql::parsed("tenant", &tenant)?,
+            created_by: row.try_get("created_by")?,
             epoch: row.try_get::<i32, _>("epoch")?.into(),
             status: sql::parsed("status", &status)?,
             filename: row.try_get("filename")?,
-            dialect: dialect.0,
+            dialect: row.try_get::<Json<Dialect>, _>("dialect")?.0,
             columns: row.try_get("columns")?,
             dataset: dataset.map(|dataset| dataset.0),
-            bytes_total: maybe_count("bytes_total")?,
-            bytes_received: count("bytes_received")?,
-            rows_read: count("rows_read")?,
-            rows_rejected: count("rows_rejected")?,
-            rows_violating: maybe_count("rows_violating")?,
-            blank_lines: maybe_count("blank_lines")?,
+            bytes_total: maybe_count(row, "bytes_total")?,
+            bytes_received: count(row, "bytes_received")?,
+            rows_read: count(row, "rows_read")?,
+            rows_rejected: count(row, "rows_rejected")?,
+            rows_violating: maybe_count(row, "rows_violating")?,
+            blank_lines: maybe_count(row, "blank_lines")?,
             batches_total: batches_total
                 .map(|total| sql::count("batches_total", total))
                 .transpose()?,
-            batches_dead: count("batches_dead")?,
-            rows_inserted: maybe_count("rows_inserted")?,
-            rows_updated: maybe_count("rows_updated")?,
-            rows_duplicate: maybe_count("rows_duplicate")?,
+            batches_dead: count(row, "batches_dead")?,
+            rows_inserted: maybe_count(row, "rows_inserted")?,
+            rows_updated: maybe_count(row, "rows_updated")?,
+            rows_duplicate: maybe_count(row, "rows_duplicate")?,
             sha256: sha256
                 .map(|bytes| sql::digest("sha256", bytes))
                 .transpose()?,
@@ -80,13 +76,32 @@ impl FromRow<'_, PgRow> for Upload {
             cleanup_pending: row.try_get("cleanup_pending")?,
             is_reversible: row.try_get("is_reversible")?,
             undone: undone.map(|undone| undone.0),
-            created_at: time("created_at")?,
-            updated_at: time("updated_at")?,
-            finished_at: finished_at.map(|time| time.to_jiff()),
-            expired_at: expired_at.map(|time| time.to_jiff()),
-            missing_since: missing_since.map(|time| time.to_jiff()),
+            created_at: time(row, "created_at")?,
+            updated_at: time(row, "updated_at")?,
+            finished_at: maybe_time(row, "finished_at")?,
+            expired_at: maybe_time(row, "expired_at")?,
+            missing_since: maybe_time(row, "missing_since")?,
         })
     }
+}
+
+fn count(row: &PgRow, column: &'static str) -> sqlx::Result<u64> {
+    sql::count(column, row.try_get::<i64, _>(column)?)
+}
+
+fn maybe_count(row: &PgRow, column: &'static str) -> sqlx::Result<Option<u64>> {
+    let value: Option<i64> = row.try_get(column)?;
+    value.map(|value| sql::count(column, value)).transpose()
+}
+
+fn time(row: &PgRow, column: &str) -> sqlx::Result<Timestamp> {
+    let time: SqlTimestamp = row.try_get(column)?;
+    Ok(time.to_jiff())
+}
+
+fn maybe_time(row: &PgRow, column: &str) -> sqlx::Result<Option<Timestamp>> {
+    let time: Option<SqlTimestamp> = row.try_get(column)?;
+    Ok(time.map(|time| time.to_jiff()))
 }
 
 /// One upload.
@@ -98,6 +113,21 @@ pub(in crate::store::postgres) async fn find(
         .bind(id.as_uuid())
         .fetch_optional(connection)
         .await
+}
+
+/// The upload that a tenant knows by this id.
+pub(super) async fn find_of(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    public_id: UploadId,
+) -> sqlx::Result<Option<Upload>> {
+    sqlx::query_as(select_upload!(
+        "WHERE u.tenant = $1 AND coalesce(u.public_id, u.id) = $2"
+    ))
+    .bind(tenant.as_str())
+    .bind(public_id.as_uuid())
+    .fetch_optional(connection)
+    .await
 }
 
 /// Whether the rows of an upload are merged into the table of its dataset at the end.
@@ -113,24 +143,46 @@ pub(in crate::store::postgres) async fn is_staged(
     Ok(is_staged.unwrap_or(false))
 }
 
+/// Uploads of all tenants, newest first.
+const OF_ALL: &str = select_upload!(
+    "WHERE $6::text IS NULL
+       AND ($1::text IS NULL OR u.status = $1)
+       AND ($2::timestamptz IS NULL OR (u.created_at, u.id) < ($2, $3))
+       AND ($4::text IS NULL OR u.dataset ->> 'name' = $4)
+     ORDER BY u.created_at DESC, u.id DESC
+     LIMIT $5"
+);
+
+/// Uploads of one tenant, newest first. A query of its own, because a plan for every value of `$6`
+/// would not use the index on the tenant. `$3` is a public id, and the index has the id.
+const OF_TENANT: &str = select_upload!(
+    "WHERE u.tenant = $6
+       AND ($1::text IS NULL OR u.status = $1)
+       AND ($2::timestamptz IS NULL OR (u.created_at, u.id) < ($2, coalesce(
+            (SELECT shown.id FROM uploads shown
+             WHERE shown.tenant = $6 AND coalesce(shown.public_id, shown.id) = $3), $3)))
+       AND ($4::text IS NULL OR u.dataset ->> 'name' = $4)
+     ORDER BY u.created_at DESC, u.id DESC
+     LIMIT $5"
+);
+
 /// Uploads, newest first.
 pub(super) async fn list(
     connection: &mut PgConnection,
     query: &UploadQuery,
 ) -> sqlx::Result<Vec<Upload>> {
     let before: Option<(Timestamp, UploadId)> = query.before;
-    sqlx::query_as(select_upload!(
-        "WHERE ($1::text IS NULL OR u.status = $1)
-           AND ($2::timestamptz IS NULL OR (u.created_at, u.id) < ($2, $3))
-           AND ($4::text IS NULL OR u.dataset ->> 'name' = $4)
-         ORDER BY u.created_at DESC, u.id DESC
-         LIMIT $5"
-    ))
-    .bind(query.status.map(Status::name))
-    .bind(before.map(|(time, _)| time.to_sqlx()))
-    .bind(before.map(|(_, id)| id.as_uuid()))
-    .bind(query.dataset.as_ref().map(DatasetName::as_str))
-    .bind(i64::from(query.limit))
-    .fetch_all(connection)
-    .await
+    let uploads = match query.tenant {
+        None => OF_ALL,
+        Some(_) => OF_TENANT,
+    };
+    sqlx::query_as(uploads)
+        .bind(query.status.map(Status::name))
+        .bind(before.map(|(time, _)| time.to_sqlx()))
+        .bind(before.map(|(_, id)| id.as_uuid()))
+        .bind(query.dataset.as_ref().map(DatasetName::as_str))
+        .bind(i64::from(query.limit))
+        .bind(query.tenant.as_ref().map(Tenant::as_str))
+        .fetch_all(connection)
+        .await
 }

@@ -46,10 +46,7 @@ pub(super) async fn of(
     dataset: &UploadDataset,
     deadline: Deadline,
 ) -> sqlx::Result<Vec<TrialWarning>> {
-    let table = match &dataset.table {
-        Some(table) => table.to_string(),
-        None => format!("datasets.{}", dataset.name),
-    };
+    let table = dataset.postgres_table().to_string();
     deadline.limit_statements(connection).await?;
     let triggers = row_triggers(connection, dataset, &table).await?;
     deadline.limit_statements(connection).await?;

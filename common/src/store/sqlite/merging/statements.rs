@@ -62,7 +62,7 @@ impl<'a> Statements<'a> {
             mode: merge.mode,
             key: key.collect(),
             written: dataset.written_columns(),
-            table: typed_tables::table(&dataset.name),
+            table: typed_tables::table(&dataset.key()),
             source,
         }
     }

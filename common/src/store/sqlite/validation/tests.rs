@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::batch::{BatchEncoder, BatchLimits, RowOrigin};
-use crate::dataset::{DatasetName, Definition, Mode};
+use crate::dataset::{DatasetKey, Definition, Mode};
 use crate::store::sqlite::{first_id, last_id};
 use crate::store::{DatasetStore, PutOutcome, SqliteStoreSettings};
 use crate::upload::{Merge, RejectLimit};
@@ -17,8 +17,8 @@ use crate::upload::{Merge, RejectLimit};
 /// Longer than any test takes.
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn name() -> DatasetName {
-    "sales".parse().unwrap()
+fn key() -> DatasetKey {
+    DatasetKey::new(Default::default(), "sales".parse().unwrap())
 }
 
 fn definition() -> Definition {
@@ -33,7 +33,7 @@ async fn open(directory: &TempDir, statements: &[&str]) -> SqliteStore {
         migrate: true,
     };
     let store = SqliteStore::open(settings).await.unwrap();
-    let created = store.put_dataset(&name(), &definition()).await.unwrap();
+    let created = store.put_dataset(&key(), &definition()).await.unwrap();
     assert_eq!(created, PutOutcome::Created);
     for statement in statements {
         let writer = store.database.writer();
@@ -48,7 +48,8 @@ fn trial(rows_read: u64, time_limit: Duration) -> Trial {
         key: Vec::new(),
     };
     let dataset = UploadDataset {
-        name: name(),
+        name: key().name,
+        tenant: key().tenant,
         columns: definition().typed_columns(),
         missing: Vec::new(),
         ignored: Vec::new(),

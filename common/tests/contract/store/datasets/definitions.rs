@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use carga_common::dataset::{Dataset, DatasetName, Definition};
+use carga_common::dataset::{Dataset, DatasetKey, Definition};
 use carga_common::store::{DeleteOutcome, PutOutcome, Store};
+use carga_common::tenant::Tenant;
 use futures::future::try_join_all;
 use serde_json::json;
 
 use super::{
-    Cells, batches, begin, complete, count, create, definition, name, sample_cells,
+    Cells, batches, begin, complete, count, create, definition, key, sample_cells,
     sample_definition, stored,
 };
 use crate::sample::first;
@@ -17,18 +18,18 @@ use crate::store::{
     Relation, StoreFixture, check_sample_rows, end_well, remove_all, rows, store_new,
 };
 
-async fn find(store: &dyn Store, name: &DatasetName) -> Result<Dataset> {
-    let found = store.dataset(name).await?;
+async fn find(store: &dyn Store, key: &DatasetKey) -> Result<Dataset> {
+    let found = store.dataset(key).await?;
     found.context("no such dataset")
 }
 
 async fn check_put(
     store: &dyn Store,
-    name: &DatasetName,
+    key: &DatasetKey,
     definition: &Definition,
     expected: PutOutcome,
 ) -> Result<()> {
-    let outcome = store.put_dataset(name, definition).await?;
+    let outcome = store.put_dataset(key, definition).await?;
     ensure!(
         outcome == expected,
         "expected {expected:?}, found {outcome:?}"
@@ -51,12 +52,12 @@ pub(crate) async fn a_definition_is_read_back_unchanged<F: StoreFixture>(
         "null": ["", "NA"],
     });
     let definition = Definition::from_json(json.to_string().as_bytes())?;
-    let name = name("Vendas é 2024")?;
-    ensure!(other.dataset(&name).await?.is_none());
-    create(store.as_ref(), &name, &definition).await?;
+    let key = key("Vendas é 2024")?;
+    ensure!(other.dataset(&key).await?.is_none());
+    create(store.as_ref(), &key, &definition).await?;
     for store in [&store, &other] {
-        let found = find(store.as_ref(), &name).await?;
-        ensure!(found.name == name, "{found:?}");
+        let found = find(store.as_ref(), &key).await?;
+        ensure!(found.key() == key, "{found:?}");
         ensure!(found.definition == definition, "{found:?}");
         ensure!(found.definition.to_json() == definition.to_json());
         ensure!(found.created_at <= found.updated_at, "{found:?}");
@@ -68,19 +69,19 @@ pub(crate) async fn the_same_definition_again_changes_nothing<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    let (name, definition) = (name("sales")?, sample_definition()?);
-    create(store.as_ref(), &name, &definition).await?;
-    let created = find(store.as_ref(), &name).await?;
+    let (key, definition) = (key("sales")?, sample_definition()?);
+    create(store.as_ref(), &key, &definition).await?;
+    let created = find(store.as_ref(), &key).await?;
     let catalog = fixture.catalog().await?;
-    check_put(store.as_ref(), &name, &definition, PutOutcome::Unchanged).await?;
-    ensure!(find(store.as_ref(), &name).await? == created);
+    check_put(store.as_ref(), &key, &definition, PutOutcome::Unchanged).await?;
+    ensure!(find(store.as_ref(), &key).await? == created);
 
     // A rule for reading cells changes the record and not the table.
     let mut other = definition.clone();
     other.null = vec!["NA".to_owned()];
-    check_put(store.as_ref(), &name, &other, PutOutcome::Changed).await?;
-    check_put(store.as_ref(), &name, &other, PutOutcome::Unchanged).await?;
-    let changed = find(store.as_ref(), &name).await?;
+    check_put(store.as_ref(), &key, &other, PutOutcome::Changed).await?;
+    check_put(store.as_ref(), &key, &other, PutOutcome::Unchanged).await?;
+    let changed = find(store.as_ref(), &key).await?;
     ensure!(changed.definition == other, "{changed:?}");
     ensure!(changed.created_at == created.created_at, "{changed:?}");
     ensure!(changed.updated_at > created.updated_at, "{changed:?}");
@@ -92,24 +93,24 @@ pub(crate) async fn a_nullable_column_is_added_and_older_rows_read_as_null<F: St
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    let (name, narrow) = (name("sales")?, sample_definition()?);
-    create(store.as_ref(), &name, &narrow).await?;
-    let older = complete(store.as_ref(), &name, &narrow, &sample_cells(3)).await?;
+    let (key, narrow) = (key("sales")?, sample_definition()?);
+    create(store.as_ref(), &key, &narrow).await?;
+    let older = complete(store.as_ref(), &key, &narrow, &sample_cells(3)).await?;
     // This upload began before the change, and stores its rows after it.
-    let receiving = begin(store.as_ref(), &name, &narrow).await?;
+    let receiving = begin(store.as_ref(), &key, &narrow).await?;
     let wide = definition(&json!([
         { "name": "number", "type": "integer", "required": true },
         { "name": "name", "type": "text" },
         { "name": "sold \"on\"", "type": "date" },
         { "name": "price", "type": "numeric" },
     ]))?;
-    check_put(store.as_ref(), &name, &wide, PutOutcome::Changed).await?;
-    ensure!(find(store.as_ref(), &name).await?.definition == wide);
+    check_put(store.as_ref(), &key, &wide, PutOutcome::Changed).await?;
+    ensure!(find(store.as_ref(), &key).await?.definition == wide);
     let of_receiving = batches(receiving, &narrow, &sample_cells(2))?;
     store_new(store.as_ref(), &of_receiving).await?;
     end_well(store.as_ref(), receiving, 1, 2).await?;
     let row = ["7", "new", "2024-02-29", "1.50"].map(|text| Some(text.to_owned()));
-    let newer = complete(store.as_ref(), &name, &wide, &[row.to_vec()]).await?;
+    let newer = complete(store.as_ref(), &key, &wide, &[row.to_vec()]).await?;
 
     let with_nulls = |count| -> Vec<Cells> {
         let rows = sample_cells(count).into_iter();
@@ -121,7 +122,7 @@ pub(crate) async fn a_nullable_column_is_added_and_older_rows_read_as_null<F: St
             (receiving, with_nulls(2)),
             (newer, vec![row.to_vec()]),
         ] {
-            let found = stored(fixture, relation, (&name, &wide), id).await?;
+            let found = stored(fixture, relation, (&key, &wide), id).await?;
             ensure!(found == expected, "{relation:?}: {found:?}");
         }
     }
@@ -138,13 +139,13 @@ pub(crate) async fn a_change_that_the_table_cannot_take_is_refused_with_its_reas
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    let name = name("sales")?;
+    let key = key("sales")?;
     let number = json!({ "name": "number", "type": "integer", "required": true });
     let text = json!({ "name": "name", "type": "text" });
     let given = definition(&json!([&number, &text]))?;
-    create(store.as_ref(), &name, &given).await?;
-    complete(store.as_ref(), &name, &given, &sample_cells(3)).await?;
-    let before = find(store.as_ref(), &name).await?;
+    create(store.as_ref(), &key, &given).await?;
+    complete(store.as_ref(), &key, &given, &sample_cells(3)).await?;
+    let before = find(store.as_ref(), &key).await?;
     let catalog = fixture.catalog().await?;
     for (columns, column) in [
         (json!([&number]), "`name`"),
@@ -166,15 +167,15 @@ pub(crate) async fn a_change_that_the_table_cannot_take_is_refused_with_its_reas
             "`day`",
         ),
     ] {
-        let outcome = store.put_dataset(&name, &definition(&columns)?).await?;
+        let outcome = store.put_dataset(&key, &definition(&columns)?).await?;
         let PutOutcome::Refused(reason) = outcome else {
             anyhow::bail!("{columns}: {outcome:?}");
         };
         ensure!(reason.contains(column), "{columns}: {reason}");
-        ensure!(find(store.as_ref(), &name).await? == before, "{columns}");
+        ensure!(find(store.as_ref(), &key).await? == before, "{columns}");
         ensure!(fixture.catalog().await? == catalog, "{columns}");
     }
-    ensure!(count(fixture, Relation::View, &name).await? == 3);
+    ensure!(count(fixture, Relation::View, &key).await? == 3);
     Ok(())
 }
 
@@ -182,30 +183,30 @@ pub(crate) async fn a_dataset_of_an_unfit_table_is_not_created<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    let name = name("sales")?;
+    let key = key("sales")?;
     // On Postgres, the table does not exist. On SQLite, no table of the user is supported.
     let missing = Definition {
         table: Some("no schema.no table".parse()?),
         ..sample_definition()?
     };
     let catalog = fixture.catalog().await?;
-    let outcome = store.put_dataset(&name, &missing).await?;
+    let outcome = store.put_dataset(&key, &missing).await?;
     let PutOutcome::Unfit(fault) = outcome else {
         anyhow::bail!("{outcome:?}");
     };
     ensure!(fault.message.contains("no schema.no table"), "{fault}");
     let checked = store.check_table(&missing, &["number", "name"]).await?;
     ensure!(checked.is_err_and(|other| other.code == fault.code));
-    ensure!(store.dataset(&name).await?.is_none());
+    ensure!(store.dataset(&key).await?.is_none());
     ensure!(fixture.catalog().await? == catalog);
 
     // A dataset that has a table of its own keeps its definition and its table.
-    create(store.as_ref(), &name, &sample_definition()?).await?;
-    let (created, catalog) = (find(store.as_ref(), &name).await?, fixture.catalog().await?);
-    let outcome = store.put_dataset(&name, &missing).await?;
+    create(store.as_ref(), &key, &sample_definition()?).await?;
+    let (created, catalog) = (find(store.as_ref(), &key).await?, fixture.catalog().await?);
+    let outcome = store.put_dataset(&key, &missing).await?;
     let is_refused = matches!(outcome, PutOutcome::Refused(_) | PutOutcome::Unfit(_));
     ensure!(is_refused, "{outcome:?}");
-    ensure!(find(store.as_ref(), &name).await? == created);
+    ensure!(find(store.as_ref(), &key).await? == created);
     ensure!(fixture.catalog().await? == catalog);
     Ok(())
 }
@@ -214,14 +215,15 @@ pub(crate) async fn datasets_are_listed_by_name_in_pages<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    ensure!(store.datasets(None, 10).await?.is_empty());
+    let tenant = Tenant::default();
+    ensure!(store.datasets(&tenant, None, 10).await?.is_empty());
     let mut expected = BTreeSet::new();
     for text in [
         "sales", "Orders", "é", "z", "10", "9", "a b", "a", "🦀", "_a", "\"", "rows",
     ] {
-        let name = name(text)?;
-        create(store.as_ref(), &name, &sample_definition()?).await?;
-        expected.insert(name);
+        let key = key(text)?;
+        create(store.as_ref(), &key, &sample_definition()?).await?;
+        expected.insert(key.name);
     }
     for limit in [1, 5, 12, 100] {
         let listed = pages(store.as_ref(), limit).await?;
@@ -229,9 +231,9 @@ pub(crate) async fn datasets_are_listed_by_name_in_pages<F: StoreFixture>(
         ensure!(names.eq(&expected), "{limit} per page: {listed:?}");
     }
     // A page also starts behind a name that no dataset has.
-    let found = store.datasets(Some(&name("s")?), 1).await?;
+    let found = store.datasets(&tenant, Some(&"s".parse()?), 1).await?;
     ensure!(found.len() == 1 && found[0].name.as_str() == "sales");
-    ensure!(found[0] == find(store.as_ref(), &name("sales")?).await?);
+    ensure!(found[0] == find(store.as_ref(), &key("sales")?).await?);
     Ok(())
 }
 
@@ -249,10 +251,10 @@ pub(crate) async fn a_page_of_datasets_is_bounded_in_bytes<F: StoreFixture>(
     let large = definition(&json!(columns))?;
     ensure!(large.to_json().to_string().len() > LARGE);
     for text in ["a", "b", "c", "d"] {
-        create(store.as_ref(), &name(text)?, &large).await?;
+        create(store.as_ref(), &key(text)?, &large).await?;
     }
-    create(store.as_ref(), &name("e")?, &sample_definition()?).await?;
-    let page = store.datasets(None, 100).await?;
+    create(store.as_ref(), &key("e")?, &sample_definition()?).await?;
+    let page = store.datasets(&Tenant::default(), None, 100).await?;
     ensure!((1..=2).contains(&page.len()), "{} datasets", page.len());
     let all = pages(store.as_ref(), 100).await?;
     let names = all.iter().map(|dataset| dataset.name.as_str());
@@ -269,7 +271,7 @@ async fn pages(store: &dyn Store, limit: u32) -> Result<Vec<Dataset>> {
     let mut all: Vec<Dataset> = Vec::new();
     loop {
         let after = all.last().map(|dataset| &dataset.name);
-        let page = store.datasets(after, limit).await?;
+        let page = store.datasets(&Tenant::default(), after, limit).await?;
         ensure!(page.len() <= limit as usize);
         if page.is_empty() {
             return Ok(all);
@@ -282,11 +284,11 @@ pub(crate) async fn concurrent_puts_of_one_name_create_it_once<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let handles = [fixture.open().await?, fixture.open().await?];
-    let (name, definition) = (name("sales")?, sample_definition()?);
+    let (key, definition) = (key("sales")?, sample_definition()?);
     let puts = (0..8).map(|number| {
         let store = handles[number % 2].clone();
-        let (name, definition) = (name.clone(), definition.clone());
-        tokio::spawn(async move { store.put_dataset(&name, &definition).await })
+        let (key, definition) = (key.clone(), definition.clone());
+        tokio::spawn(async move { store.put_dataset(&key, &definition).await })
     });
     let mut created = 0;
     for outcome in try_join_all(puts).await? {
@@ -298,8 +300,8 @@ pub(crate) async fn concurrent_puts_of_one_name_create_it_once<F: StoreFixture>(
     }
     ensure!(created == 1, "created {created} times");
     let store = handles[0].as_ref();
-    complete(store, &name, &definition, &sample_cells(1)).await?;
-    ensure!(count(fixture, Relation::View, &name).await? == 1);
+    complete(store, &key, &definition, &sample_cells(1)).await?;
+    ensure!(count(fixture, Relation::View, &key).await? == 1);
     Ok(())
 }
 
@@ -370,24 +372,24 @@ pub(crate) async fn names_with_quotes_and_semicolons_change_nothing_but_their_ow
     let expected = [row(1), row(2)];
     let empty = fixture.catalog().await?;
     for text in odd_names() {
-        let name = name(&text)?;
-        create(store.as_ref(), &name, &definition).await?;
+        let key = key(&text)?;
+        create(store.as_ref(), &key, &definition).await?;
         let catalog = fixture.catalog().await?;
         let is_kept = empty.iter().all(|line| catalog.contains(line));
-        ensure!(is_kept, "{name:?}: {catalog:?}");
-        let id = complete(store.as_ref(), &name, &definition, &expected).await?;
+        ensure!(is_kept, "{key:?}: {catalog:?}");
+        let id = complete(store.as_ref(), &key, &definition, &expected).await?;
         for relation in [Relation::Table, Relation::View] {
-            let found = stored(fixture, relation, (&name, &definition), id).await?;
-            ensure!(found == expected, "{name:?}: {found:?}");
+            let found = stored(fixture, relation, (&key, &definition), id).await?;
+            ensure!(found == expected, "{key:?}: {found:?}");
         }
         let found = rows(store.as_ref(), id).await?;
         ensure!(found.iter().map(|row| &row.fields).eq(&expected));
 
         ensure!(store.undo(first(id)).await?);
         remove_all(store.as_ref(), id).await?;
-        let deleted = store.delete_dataset(&name).await?;
-        ensure!(deleted == DeleteOutcome::Deleted, "{name:?}: {deleted:?}");
-        ensure!(fixture.catalog().await? == empty, "{name:?}");
+        let deleted = store.delete_dataset(&key).await?;
+        ensure!(deleted == DeleteOutcome::Deleted, "{key:?}: {deleted:?}");
+        ensure!(fixture.catalog().await? == empty, "{key:?}");
     }
     check_sample_rows(store.as_ref(), landing, 10).await
 }

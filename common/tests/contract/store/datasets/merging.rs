@@ -1,12 +1,12 @@
 //! Uploads that are merged into the table of a dataset.
 
 use anyhow::{Result, ensure};
-use carga_common::dataset::{DatasetName, Definition, Mode, TypedColumn};
+use carga_common::dataset::{DatasetKey, Definition, Mode, TypedColumn};
 use carga_common::store::{ArchivedBatch, Completed, NewUpload, Store, StoredRow};
 use carga_common::upload::{Merge, RejectLimit, Status, UploadDataset, UploadId};
 use serde_json::json;
 
-use super::{Cells, create, name};
+use super::{Cells, create, key};
 use crate::sample::{self, first, position};
 use crate::store::{Relation, StoreFixture, check_status, find, new_upload, rows, seal, store_new};
 
@@ -16,11 +16,11 @@ pub(in crate::store) type Row<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 /// The rows of a table, each with its upload and its number in the file.
 pub(super) type Table = Vec<(UploadId, StoredRow)>;
 
-fn sales() -> Result<DatasetName> {
-    name("sales")
+fn sales() -> Result<DatasetKey> {
+    key("sales")
 }
 
-fn definition() -> Result<Definition> {
+pub(in crate::store) fn definition() -> Result<Definition> {
     let json = json!({
         "columns": [
             { "name": "sku", "type": "text" },
@@ -43,7 +43,8 @@ pub(in crate::store) async fn create_dataset(store: &dyn Store) -> Result<()> {
 /// The dataset of an upload that is merged in this way.
 pub(in crate::store) fn merged(mode: Mode) -> Result<UploadDataset> {
     Ok(UploadDataset {
-        name: sales()?,
+        name: sales()?.name,
+        tenant: sales()?.tenant,
         columns: columns()?,
         missing: Vec::new(),
         ignored: Vec::new(),
@@ -80,6 +81,7 @@ pub(in crate::store) fn batches(id: UploadId, given: &[Row<'_>]) -> Result<Vec<A
 pub(in crate::store) async fn begin(store: &dyn Store, dataset: UploadDataset) -> Result<UploadId> {
     let id = UploadId::generate();
     let new = NewUpload {
+        tenant: dataset.tenant.clone(),
         dataset: Some(dataset),
         ..new_upload(id, ["SKU", "Stock", "Note"].map(String::from).to_vec())
     };
@@ -107,7 +109,16 @@ pub(in crate::store) async fn merge(
     mode: Mode,
     given: &[Row<'_>],
 ) -> Result<UploadId> {
-    let id = send(store, merged(mode)?, given).await?;
+    merge_into(store, merged(mode)?, given).await
+}
+
+/// Creates an upload into this dataset and merges its rows.
+pub(in crate::store) async fn merge_into(
+    store: &dyn Store,
+    dataset: UploadDataset,
+    given: &[Row<'_>],
+) -> Result<UploadId> {
+    let id = send(store, dataset, given).await?;
     ensure!(store.complete(first(id)).await? == Completed::Yes);
     Ok(id)
 }

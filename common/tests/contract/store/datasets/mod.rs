@@ -12,8 +12,9 @@ mod values;
 pub(super) mod violations;
 
 use anyhow::{Result, ensure};
-use carga_common::dataset::{DatasetName, Definition};
+use carga_common::dataset::{DatasetKey, Definition};
 use carga_common::store::{ArchivedBatch, NewUpload, PutOutcome, Store, StoredRow};
+use carga_common::tenant::Tenant;
 use carga_common::upload::{RejectLimit, UploadDataset, UploadId};
 use serde_json::{Value, json};
 
@@ -21,10 +22,15 @@ use super::{Relation, StoreFixture, end_well, new_upload, store_new};
 use crate::sample;
 
 /// The cells of a typed row: canonical texts, or NULL.
-type Cells = Vec<Option<String>>;
+pub(super) type Cells = Vec<Option<String>>;
 
-pub(super) fn name(text: &str) -> Result<DatasetName> {
-    Ok(text.parse()?)
+/// A dataset of the tenant `default`.
+pub(super) fn key(name: &str) -> Result<DatasetKey> {
+    key_of(Tenant::default(), name)
+}
+
+pub(super) fn key_of(tenant: Tenant, name: &str) -> Result<DatasetKey> {
+    Ok(DatasetKey::new(tenant, name.parse()?))
 }
 
 /// A definition with a list of columns, as in requests.
@@ -42,16 +48,25 @@ pub(super) fn sample_definition() -> Result<Definition> {
 }
 
 /// Creates a dataset.
-async fn create(store: &dyn Store, name: &DatasetName, definition: &Definition) -> Result<()> {
-    let outcome = store.put_dataset(name, definition).await?;
-    ensure!(outcome == PutOutcome::Created, "{name}: {outcome:?}");
+pub(super) async fn create(
+    store: &dyn Store,
+    key: &DatasetKey,
+    definition: &Definition,
+) -> Result<()> {
+    let outcome = store.put_dataset(key, definition).await?;
+    ensure!(outcome == PutOutcome::Created, "{key}: {outcome:?}");
     Ok(())
 }
 
 /// An upload of a dataset that has this definition.
-fn new_typed_upload(id: UploadId, name: &DatasetName, definition: &Definition) -> NewUpload {
+pub(super) fn new_typed_upload(
+    id: UploadId,
+    key: &DatasetKey,
+    definition: &Definition,
+) -> NewUpload {
     let dataset = UploadDataset {
-        name: name.clone(),
+        name: key.name.clone(),
+        tenant: key.tenant.clone(),
         columns: definition.typed_columns(),
         missing: vec!["name".to_owned()],
         ignored: vec!["a column of the file".to_owned()],
@@ -61,40 +76,49 @@ fn new_typed_upload(id: UploadId, name: &DatasetName, definition: &Definition) -
         table: None,
     };
     NewUpload {
+        tenant: key.tenant.clone(),
         dataset: Some(dataset),
         ..new_upload(id, vec!["a column of the file".to_owned()])
     }
 }
 
 /// Creates an upload of a dataset that has this definition.
-async fn begin(store: &dyn Store, name: &DatasetName, definition: &Definition) -> Result<UploadId> {
+pub(super) async fn begin(
+    store: &dyn Store,
+    key: &DatasetKey,
+    definition: &Definition,
+) -> Result<UploadId> {
     let id = UploadId::generate();
-    let new = new_typed_upload(id, name, definition);
+    let new = new_typed_upload(id, key, definition);
     store.create(&new).await?;
     Ok(id)
 }
 
 /// Batches of up to 1,000 rows each.
-fn batches(id: UploadId, definition: &Definition, rows: &[Cells]) -> Result<Vec<ArchivedBatch>> {
+pub(super) fn batches(
+    id: UploadId,
+    definition: &Definition,
+    rows: &[Cells],
+) -> Result<Vec<ArchivedBatch>> {
     let columns = definition.typed_columns().into_iter();
     let columns: Vec<String> = columns.map(|column| column.name).collect();
     sample::typed_batches_of(id, &columns, rows.to_vec(), 1000)
 }
 
 /// The first sample rows.
-fn sample_cells(count: u64) -> Vec<Cells> {
+pub(super) fn sample_cells(count: u64) -> Vec<Cells> {
     let cells = |number| sample::cells(number).into_iter().map(Some).collect();
     (1..=count).map(cells).collect()
 }
 
 /// Creates an upload of a dataset, stores its rows and completes it.
-async fn complete(
+pub(super) async fn complete(
     store: &dyn Store,
-    name: &DatasetName,
+    key: &DatasetKey,
     definition: &Definition,
     rows: &[Cells],
 ) -> Result<UploadId> {
-    let id = begin(store, name, definition).await?;
+    let id = begin(store, key, definition).await?;
     let batches = batches(id, definition, rows)?;
     store_new(store, &batches).await?;
     end_well(store, id, batches.len() as u32, rows.len() as u64).await?;
@@ -103,14 +127,14 @@ async fn complete(
 
 /// The rows of one upload in the table or view of a dataset, with the columns of the definition.
 /// Checks that they are numbered without a gap.
-async fn stored<F: StoreFixture>(
+pub(super) async fn stored<F: StoreFixture>(
     fixture: &F,
     relation: Relation,
-    (name, definition): (&DatasetName, &Definition),
+    (key, definition): (&DatasetKey, &Definition),
     id: UploadId,
 ) -> Result<Vec<Cells>> {
     let columns = definition.typed_columns();
-    let rows = fixture.typed_rows(name, relation, &columns).await?;
+    let rows = fixture.typed_rows(key, relation, &columns).await?;
     let rows = rows.into_iter().filter(|(upload, _)| *upload == id);
     let rows: Vec<StoredRow> = rows.map(|(_, row)| row).collect();
     let numbers = rows.iter().map(|row| row.row_number);
@@ -119,10 +143,10 @@ async fn stored<F: StoreFixture>(
 }
 
 /// The number of rows of all uploads in the table or view of a dataset.
-async fn count<F: StoreFixture>(
+pub(super) async fn count<F: StoreFixture>(
     fixture: &F,
     relation: Relation,
-    name: &DatasetName,
+    key: &DatasetKey,
 ) -> Result<usize> {
-    Ok(fixture.typed_rows(name, relation, &[]).await?.len())
+    Ok(fixture.typed_rows(key, relation, &[]).await?.len())
 }

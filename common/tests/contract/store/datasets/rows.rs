@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::use_by_uploads::expire;
 use super::values::{check_cells, every_type, every_value};
 use super::{
-    Cells, batches, begin, complete, count, create, definition, name, sample_cells,
+    Cells, batches, begin, complete, count, create, definition, key, sample_cells,
     sample_definition, stored,
 };
 use crate::sample::{self, first};
@@ -24,11 +24,11 @@ pub(crate) async fn typed_rows_are_stored_with_exactly_their_values<F: StoreFixt
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    let (name, definition, expected) = (name("every type")?, every_type()?, every_value());
-    create(store.as_ref(), &name, &definition).await?;
-    let id = complete(store.as_ref(), &name, &definition, &expected).await?;
+    let (key, definition, expected) = (key("every type")?, every_type()?, every_value());
+    create(store.as_ref(), &key, &definition).await?;
+    let id = complete(store.as_ref(), &key, &definition, &expected).await?;
     for relation in [Relation::Table, Relation::View] {
-        let found = stored(fixture, relation, (&name, &definition), id).await?;
+        let found = stored(fixture, relation, (&key, &definition), id).await?;
         check_cells(&definition.typed_columns(), &found, &expected)?;
     }
     Ok(())
@@ -38,9 +38,9 @@ pub(crate) async fn typed_rows_are_read_back_in_canonical_form<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    let (name, definition, expected) = (name("every type")?, every_type()?, every_value());
-    create(store.as_ref(), &name, &definition).await?;
-    let id = complete(store.as_ref(), &name, &definition, &expected).await?;
+    let (key, definition, expected) = (key("every type")?, every_type()?, every_value());
+    create(store.as_ref(), &key, &definition).await?;
+    let id = complete(store.as_ref(), &key, &definition, &expected).await?;
     let found = rows(store.as_ref(), id).await?;
     let numbers = found.iter().map(|row| row.row_number);
     ensure!(numbers.eq(1..=expected.len() as u64));
@@ -59,12 +59,12 @@ pub(crate) async fn the_widest_row_that_the_store_takes_is_stored<F: StoreFixtur
         ("mixed", &ColumnType::ALL[..]),
         ("texts", &[ColumnType::Text][..]),
     ] {
-        let (name, definition) = (name(dataset)?, wide_definition(kinds)?);
-        create(store, &name, &definition).await?;
+        let (key, definition) = (key(dataset)?, wide_definition(kinds)?);
+        create(store, &key, &definition).await?;
         let row = widest_row(store, &definition.typed_columns());
         let values = row.iter().flatten().count();
         ensure!(values > 400, "{dataset}: only {values} columns have values");
-        let id = complete(store, &name, &definition, std::slice::from_ref(&row)).await?;
+        let id = complete(store, &key, &definition, std::slice::from_ref(&row)).await?;
         let found = rows(store, id).await?;
         ensure!(found.len() == 1 && found[0].fields == row, "{dataset}");
     }
@@ -113,7 +113,7 @@ pub(crate) async fn typed_and_landing_batches_of_one_group_are_stored_together<F
 ) -> Result<()> {
     let handle = fixture.open().await?;
     let store = handle.as_ref();
-    let (sales, other, numbered) = (name("sales")?, name("other")?, sample_definition()?);
+    let (sales, other, numbered) = (key("sales")?, key("other")?, sample_definition()?);
     let swapped = definition(&json!([
         { "name": "name", "type": "text" },
         { "name": "is even", "type": "boolean" },
@@ -153,9 +153,9 @@ pub(crate) async fn a_group_with_a_typed_row_that_does_not_fit_is_not_stored<F: 
 ) -> Result<()> {
     let handle = fixture.open().await?;
     let store = handle.as_ref();
-    let (name, definition) = (name("sales")?, sample_definition()?);
-    create(store, &name, &definition).await?;
-    let typed = begin(store, &name, &definition).await?;
+    let (key, definition) = (key("sales")?, sample_definition()?);
+    create(store, &key, &definition).await?;
+    let typed = begin(store, &key, &definition).await?;
     let landing = crate::store::begin(store).await?;
     let good = [
         batches(typed, &definition, &sample_cells(1001))?,
@@ -172,7 +172,7 @@ pub(crate) async fn a_group_with_a_typed_row_that_does_not_fit_is_not_stored<F: 
             .is_err_and(|error| error.kind() == ErrorKind::Invalid),
         "{outcome:?}"
     );
-    ensure!(count(fixture, Relation::Table, &name).await? == 0);
+    ensure!(count(fixture, Relation::Table, &key).await? == 0);
     ensure!(fixture.rows_in_table(landing).await? == 0);
     ensure!(store.ledger(first(typed)).await?.is_empty());
     store_new(store, &good).await?;
@@ -184,19 +184,19 @@ pub(crate) async fn a_replay_of_typed_rows_adds_nothing<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let (store, other) = (fixture.open().await?, fixture.open().await?);
-    let (name, definition) = (name("sales")?, sample_definition()?);
-    create(store.as_ref(), &name, &definition).await?;
-    let id = begin(store.as_ref(), &name, &definition).await?;
+    let (key, definition) = (key("sales")?, sample_definition()?);
+    create(store.as_ref(), &key, &definition).await?;
+    let id = begin(store.as_ref(), &key, &definition).await?;
     let batches = batches(id, &definition, &sample_cells(1010))?;
     let twice = [batches[0].clone(), batches[0].clone()];
     let outcomes = store.store(&twice).await?;
     ensure!(outcomes == [STORED, REPLAY]);
     let outcomes = other.store(&batches).await?;
     ensure!(outcomes == [REPLAY, STORED]);
-    ensure!(count(fixture, Relation::Table, &name).await? == 1010);
+    ensure!(count(fixture, Relation::Table, &key).await? == 1010);
     end_well(store.as_ref(), id, 2, 1010).await?;
     ensure!(store.store(&batches).await? == [REPLAY; 2]);
-    ensure!(count(fixture, Relation::Table, &name).await? == 1010);
+    ensure!(count(fixture, Relation::Table, &key).await? == 1010);
     check_sample_rows(store.as_ref(), id, 1010).await
 }
 
@@ -207,20 +207,20 @@ pub(crate) async fn a_failed_typed_upload_leaves_no_row<F: StoreFixture>(
     const MANY: usize = 60_000;
     let handle = fixture.open().await?;
     let store = handle.as_ref();
-    let (name, definition) = (name("sales")?, sample_definition()?);
-    create(store, &name, &definition).await?;
-    let kept = complete(store, &name, &definition, &sample_cells(10)).await?;
-    let failed = begin(store, &name, &definition).await?;
+    let (key, definition) = (key("sales")?, sample_definition()?);
+    create(store, &key, &definition).await?;
+    let kept = complete(store, &key, &definition, &sample_cells(10)).await?;
+    let failed = begin(store, &key, &definition).await?;
     let batches = batches(failed, &definition, &sample_cells(MANY as u64 + 1000))?;
     let (late, stored) = batches.split_last().context("no batch")?;
     store_new(store, stored).await?;
     fail(store, failed).await?;
     ensure!(store.store(std::slice::from_ref(late)).await? == [StoreOutcome::Fenced]);
-    ensure!(count(fixture, Relation::View, &name).await? == 10);
-    ensure!(count(fixture, Relation::Table, &name).await? == MANY + 10);
+    ensure!(count(fixture, Relation::View, &key).await? == 10);
+    ensure!(count(fixture, Relation::Table, &key).await? == MANY + 10);
     let steps = remove_all(store, failed).await?;
     ensure!(steps > 0, "one call removed all rows");
-    ensure!(count(fixture, Relation::Table, &name).await? == 10);
+    ensure!(count(fixture, Relation::Table, &key).await? == 10);
     ensure!(store.ledger(first(failed)).await?.is_empty());
     check_sample_rows(store, kept, 10).await
 }
@@ -230,19 +230,19 @@ pub(crate) async fn an_undone_typed_upload_leaves_no_row<F: StoreFixture>(
 ) -> Result<()> {
     let handle = fixture.open().await?;
     let store = handle.as_ref();
-    let (name, definition) = (name("sales")?, sample_definition()?);
-    create(store, &name, &definition).await?;
-    let kept = complete(store, &name, &definition, &sample_cells(10)).await?;
-    let undone = complete(store, &name, &definition, &sample_cells(1500)).await?;
+    let (key, definition) = (key("sales")?, sample_definition()?);
+    create(store, &key, &definition).await?;
+    let kept = complete(store, &key, &definition, &sample_cells(10)).await?;
+    let undone = complete(store, &key, &definition, &sample_cells(1500)).await?;
     let page = store.row_page(undone, 0).await?.context("no first page")?;
     ensure!(store.undo(first(undone)).await?);
     let next_page = store.row_page(undone, page.last_seq).await;
     ensure!(next_page.is_err_and(|error| error.kind() == ErrorKind::Conflict));
-    ensure!(count(fixture, Relation::View, &name).await? == 10);
+    ensure!(count(fixture, Relation::View, &key).await? == 10);
     let late = batches(undone, &definition, &sample_cells(1))?;
     ensure!(store.store(&late).await? == [StoreOutcome::Fenced]);
     remove_all(store, undone).await?;
-    ensure!(count(fixture, Relation::Table, &name).await? == 10);
+    ensure!(count(fixture, Relation::Table, &key).await? == 10);
     ensure!(store.row_page(undone, 0).await?.is_none());
     check_sample_rows(store, kept, 10).await
 }
@@ -254,7 +254,7 @@ async fn check_visible<F: StoreFixture>(
     id: UploadId,
     expected: usize,
 ) -> Result<()> {
-    let in_view = count(fixture, Relation::View, &name("sales")?).await?;
+    let in_view = count(fixture, Relation::View, &key("sales")?).await?;
     let read = rows(store, id).await?.len();
     ensure!(
         (in_view, read) == (expected, expected),
@@ -268,9 +268,9 @@ pub(crate) async fn rows_of_a_typed_upload_are_visible_only_after_it_ended_well<
 ) -> Result<()> {
     let handle = fixture.open().await?;
     let store = handle.as_ref();
-    let (name, definition) = (name("sales")?, sample_definition()?);
-    create(store, &name, &definition).await?;
-    let id = begin(store, &name, &definition).await?;
+    let (key, definition) = (key("sales")?, sample_definition()?);
+    create(store, &key, &definition).await?;
+    let id = begin(store, &key, &definition).await?;
     store_new(store, &batches(id, &definition, &sample_cells(20))?).await?;
     check_visible(fixture, store, id, 0).await?;
     ensure!(store.seal(first(id), &seal(1, 20)).await?);
@@ -280,11 +280,11 @@ pub(crate) async fn rows_of_a_typed_upload_are_visible_only_after_it_ended_well<
 
     // The rows of an expired upload are hidden before they are removed.
     expire(fixture, store, id).await?;
-    ensure!(count(fixture, Relation::View, &name).await? == 0);
+    ensure!(count(fixture, Relation::View, &key).await? == 0);
     let page = store.row_page(id, 0).await;
     ensure!(page.is_err_and(|error| error.kind() == ErrorKind::Conflict));
-    ensure!(count(fixture, Relation::Table, &name).await? == 20);
+    ensure!(count(fixture, Relation::Table, &key).await? == 20);
     remove_all(store, id).await?;
-    ensure!(count(fixture, Relation::Table, &name).await? == 0);
+    ensure!(count(fixture, Relation::Table, &key).await? == 0);
     Ok(())
 }

@@ -7,8 +7,8 @@ use carga_common::dataset::Mode;
 use carga_common::store::Store;
 use carga_common::upload::{Status, UndoneRows, UploadId};
 
+use super::key;
 use super::merging::{all, check_table, create_dataset, merge};
-use super::name;
 use crate::sample::first;
 use crate::store::{Relation, StoreFixture, check_status, find, remove_all, rows, set_back};
 
@@ -103,7 +103,7 @@ pub(crate) async fn an_undo_leaves_rows_that_a_constraint_keeps<F: StoreFixture>
     create_dataset(store).await?;
     let given = ["a", "b", "c"].map(|sku| (sku, Some("1"), None));
     let id = merge(store, Mode::Ignore, &given).await?;
-    let table = F::table(&name("sales")?);
+    let table = F::table(&key("sales")?);
     let orders = format!("CREATE TABLE orders (sku text REFERENCES {table} (sku))");
     fixture.execute(&orders).await?;
     let order = "INSERT INTO orders VALUES ('b')";

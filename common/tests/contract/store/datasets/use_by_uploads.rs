@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use carga_common::dataset::{DatasetName, Mode};
+use carga_common::dataset::{DatasetKey, Mode};
 use carga_common::error::ErrorKind;
 use carga_common::store::{DeleteOutcome, PutOutcome, Store, UploadQuery};
 use carga_common::upload::{Status, UploadId};
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::merging::{create_dataset, merge};
 use super::{
-    batches, begin, complete, count, create, definition, name, new_typed_upload, sample_cells,
+    batches, begin, complete, count, create, definition, key, new_typed_upload, sample_cells,
     sample_definition,
 };
 use crate::sample::{self, first};
@@ -28,12 +28,12 @@ pub(crate) async fn an_upload_of_a_missing_dataset_is_not_created<F: StoreFixtur
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    let (name, definition) = (name("sales")?, sample_definition()?);
-    let new = new_typed_upload(UploadId::generate(), &name, &definition);
+    let (key, definition) = (key("sales")?, sample_definition()?);
+    let new = new_typed_upload(UploadId::generate(), &key, &definition);
     let created = store.create(&new).await;
     ensure!(created.is_err_and(|error| error.kind() == ErrorKind::NotFound));
     ensure!(store.upload(new.id).await?.is_none());
-    create(store.as_ref(), &name, &definition).await?;
+    create(store.as_ref(), &key, &definition).await?;
     let created = store.create(&new).await?;
     for upload in [created, find(store.as_ref(), new.id).await?] {
         ensure!(upload.dataset == new.dataset, "{upload:?}");
@@ -50,8 +50,8 @@ pub(crate) async fn an_upload_with_other_columns_than_its_dataset_is_not_created
     fixture: &F,
 ) -> Result<()> {
     let handle = fixture.open().await?;
-    let (store, name) = (handle.as_ref(), name("sales")?);
-    let new = new_typed_upload(UploadId::generate(), &name, &sample_definition()?);
+    let (store, key) = (handle.as_ref(), key("sales")?);
+    let new = new_typed_upload(UploadId::generate(), &key, &sample_definition()?);
     let number = json!({ "name": "number", "type": "integer", "required": true });
     let text = json!({ "name": "name", "type": "text" });
     let date = json!({ "name": "name", "type": "date" });
@@ -62,17 +62,17 @@ pub(crate) async fn an_upload_with_other_columns_than_its_dataset_is_not_created
         json!([&number, &date]),
         json!([&number, &text, &required]),
     ] {
-        create(store, &name, &definition(&columns)?).await?;
+        create(store, &key, &definition(&columns)?).await?;
         let created = store.create(&new).await;
         let is_missing = created.is_err_and(|error| error.kind() == ErrorKind::NotFound);
         ensure!(is_missing, "{columns}");
         ensure!(store.upload(new.id).await?.is_none(), "{columns}");
-        let deleted = store.delete_dataset(&name).await?;
+        let deleted = store.delete_dataset(&key).await?;
         ensure!(deleted == DeleteOutcome::Deleted, "{columns}: {deleted:?}");
     }
     // A column at the end does not change where the rows of the upload go.
     let day = json!({ "name": "day", "type": "date" });
-    create(store, &name, &definition(&json!([&number, &text, &day]))?).await?;
+    create(store, &key, &definition(&json!([&number, &text, &day]))?).await?;
     let created = store.create(&new).await?;
     ensure!(created.dataset == new.dataset, "{created:?}");
     Ok(())
@@ -86,9 +86,9 @@ pub(crate) async fn an_upload_into_another_table_than_that_of_its_dataset_is_not
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    let (name, definition) = (name("sales")?, sample_definition()?);
-    create(store.as_ref(), &name, &definition).await?;
-    let mut new = new_typed_upload(UploadId::generate(), &name, &definition);
+    let (key, definition) = (key("sales")?, sample_definition()?);
+    create(store.as_ref(), &key, &definition).await?;
+    let mut new = new_typed_upload(UploadId::generate(), &key, &definition);
     let dataset = new.dataset.as_mut().context("no dataset")?;
     dataset.table = Some("shop.sales".parse()?);
     let created = store.create(&new).await;
@@ -101,16 +101,16 @@ pub(crate) async fn an_upload_keeps_the_columns_of_its_dataset<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    let (name, narrow) = (name("sales")?, sample_definition()?);
-    create(store.as_ref(), &name, &narrow).await?;
-    let new = new_typed_upload(UploadId::generate(), &name, &narrow);
+    let (key, narrow) = (key("sales")?, sample_definition()?);
+    create(store.as_ref(), &key, &narrow).await?;
+    let new = new_typed_upload(UploadId::generate(), &key, &narrow);
     store.create(&new).await?;
     let wide = definition(&json!([
         { "name": "number", "type": "integer", "required": true },
         { "name": "name", "type": "text", "null": ["-"] },
         { "name": "day", "type": "date" },
     ]))?;
-    let outcome = store.put_dataset(&name, &wide).await?;
+    let outcome = store.put_dataset(&key, &wide).await?;
     ensure!(outcome == PutOutcome::Changed, "{outcome:?}");
     let upload = find(store.as_ref(), new.id).await?;
     ensure!(upload.dataset == new.dataset, "{upload:?}");
@@ -120,7 +120,7 @@ pub(crate) async fn an_upload_keeps_the_columns_of_its_dataset<F: StoreFixture>(
 pub(crate) async fn uploads_are_listed_by_dataset<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     let definition = sample_definition()?;
-    let (sales, other) = (name("sales")?, name("a \"b\"; '")?);
+    let (sales, other) = (key("sales")?, key("a \"b\"; '")?);
     create(store.as_ref(), &sales, &definition).await?;
     create(store.as_ref(), &other, &definition).await?;
     let mut expected = Vec::new();
@@ -132,13 +132,14 @@ pub(crate) async fn uploads_are_listed_by_dataset<F: StoreFixture>(fixture: &F) 
     let completed = complete(store.as_ref(), &sales, &definition, &sample_cells(1)).await?;
     expected.push(completed);
     expected.reverse();
-    let listed = async |status, limit, dataset: &DatasetName| -> Result<Vec<UploadId>> {
+    let listed = async |status, limit, dataset: &DatasetKey| -> Result<Vec<UploadId>> {
         let mut listed: Vec<UploadId> = Vec::new();
         let mut before = None;
         loop {
             let query = UploadQuery {
+                tenant: Some(dataset.tenant.clone()),
                 status,
-                dataset: Some(dataset.clone()),
+                dataset: Some(dataset.name.clone()),
                 limit,
                 before,
             };
@@ -157,12 +158,12 @@ pub(crate) async fn uploads_are_listed_by_dataset<F: StoreFixture>(fixture: &F) 
     let found = listed(Some(Status::Completed), 100, &sales).await?;
     ensure!(found == [completed], "{found:?}");
     ensure!(listed(None, 100, &other).await?.len() == 3);
-    ensure!(listed(None, 100, &name("none")?).await?.is_empty());
+    ensure!(listed(None, 100, &key("none")?).await?.is_empty());
     Ok(())
 }
 
-async fn check_uses(store: &dyn Store, name: &DatasetName, uploads: u64) -> Result<()> {
-    let outcome = store.delete_dataset(name).await?;
+async fn check_uses(store: &dyn Store, key: &DatasetKey, uploads: u64) -> Result<()> {
+    let outcome = store.delete_dataset(key).await?;
     ensure!(
         outcome == DeleteOutcome::InUse { uploads },
         "expected {uploads} uploads, found {outcome:?}"
@@ -186,7 +187,7 @@ pub(super) async fn expire<F: StoreFixture>(
 pub(crate) async fn a_dataset_in_use_is_not_deleted<F: StoreFixture>(fixture: &F) -> Result<()> {
     let handle = fixture.open().await?;
     let store = handle.as_ref();
-    let (sales, other, definition) = (name("sales")?, name("other")?, sample_definition()?);
+    let (sales, other, definition) = (key("sales")?, key("other")?, sample_definition()?);
     create(store, &sales, &definition).await?;
     create(store, &other, &definition).await?;
     complete(store, &other, &definition, &sample_cells(1)).await?;
@@ -224,12 +225,12 @@ pub(crate) async fn a_status_of_a_newer_build_keeps_the_dataset<F: StoreFixture>
     fixture: &F,
 ) -> Result<()> {
     let handle = fixture.open().await?;
-    let (store, name, definition) = (handle.as_ref(), name("sales")?, sample_definition()?);
-    create(store, &name, &definition).await?;
-    let id = complete(store, &name, &definition, &sample_cells(1)).await?;
+    let (store, key, definition) = (handle.as_ref(), key("sales")?, sample_definition()?);
+    create(store, &key, &definition).await?;
+    let id = complete(store, &key, &definition, &sample_cells(1)).await?;
     let newer = format!("UPDATE uploads SET status = 'archived' WHERE id = '{id}'");
     fixture.execute(&newer).await?;
-    check_uses(store, &name, 1).await
+    check_uses(store, &key, 1).await
 }
 
 pub(crate) async fn rows_of_an_expired_merge_keep_the_dataset<F: StoreFixture>(
@@ -237,18 +238,18 @@ pub(crate) async fn rows_of_an_expired_merge_keep_the_dataset<F: StoreFixture>(
 ) -> Result<()> {
     let handle = fixture.open().await?;
     let store = handle.as_ref();
-    let name = name("sales")?;
+    let key = key("sales")?;
     create_dataset(store).await?;
     let row = |sku| (sku, Some("1"), None);
     let id = merge(store, Mode::Update, &[row("a"), row("b")]).await?;
     expire(fixture, store, id).await?;
     remove_all(store, id).await?;
-    ensure!(count(fixture, Relation::View, &name).await? == 2);
-    check_uses(store, &name, 1).await?;
+    ensure!(count(fixture, Relation::View, &key).await? == 2);
+    check_uses(store, &key, 1).await?;
     // Such an upload cannot be undone, but its rows can be deleted by hand.
-    let delete = format!("DELETE FROM {}", F::table(&name));
+    let delete = format!("DELETE FROM {}", F::table(&key));
     fixture.execute(&delete).await?;
-    let deleted = store.delete_dataset(&name).await?;
+    let deleted = store.delete_dataset(&key).await?;
     ensure!(deleted == DeleteOutcome::Deleted, "{deleted:?}");
     Ok(())
 }
@@ -256,41 +257,41 @@ pub(crate) async fn rows_of_an_expired_merge_keep_the_dataset<F: StoreFixture>(
 pub(crate) async fn a_deleted_dataset_leaves_no_table<F: StoreFixture>(fixture: &F) -> Result<()> {
     let handle = fixture.open().await?;
     let store = handle.as_ref();
-    let (name, definition) = (name("sales")?, sample_definition()?);
-    ensure!(store.delete_dataset(&name).await? == DeleteOutcome::Missing);
+    let (key, definition) = (key("sales")?, sample_definition()?);
+    ensure!(store.delete_dataset(&key).await? == DeleteOutcome::Missing);
     let empty = fixture.catalog().await?;
-    create(store, &name, &definition).await?;
+    create(store, &key, &definition).await?;
     ensure!(fixture.catalog().await? != empty);
-    let undone = complete(store, &name, &definition, &sample_cells(3)).await?;
+    let undone = complete(store, &key, &definition, &sample_cells(3)).await?;
     ensure!(store.undo(first(undone)).await?);
     remove_all(store, undone).await?;
-    ensure!(store.delete_dataset(&name).await? == DeleteOutcome::Deleted);
+    ensure!(store.delete_dataset(&key).await? == DeleteOutcome::Deleted);
     ensure!(fixture.catalog().await? == empty);
-    ensure!(store.dataset(&name).await?.is_none());
-    ensure!(store.datasets(None, 10).await?.is_empty());
-    ensure!(store.delete_dataset(&name).await? == DeleteOutcome::Missing);
+    ensure!(store.dataset(&key).await?.is_none());
+    ensure!(store.datasets(&key.tenant, None, 10).await?.is_empty());
+    ensure!(store.delete_dataset(&key).await? == DeleteOutcome::Missing);
     // The record of its upload stays, and its rows stay removed.
     ensure!(find(store, undone).await?.dataset.is_some());
     ensure!(store.row_page(undone, 0).await?.is_none());
     remove_all(store, undone).await?;
 
-    check_new_table(store, &name).await?;
-    ensure!(count(fixture, Relation::Table, &name).await? == 2);
+    check_new_table(store, &key).await?;
+    ensure!(count(fixture, Relation::Table, &key).await? == 2);
     Ok(())
 }
 
 /// Creates the dataset again with other columns, and stores two rows.
-async fn check_new_table(store: &dyn Store, name: &DatasetName) -> Result<()> {
+async fn check_new_table(store: &dyn Store, key: &DatasetKey) -> Result<()> {
     let definition = definition(&json!([
         { "name": "name", "type": "text" },
         { "name": "number", "type": "numeric" },
     ]))?;
-    create(store, name, &definition).await?;
+    create(store, key, &definition).await?;
     let mut rows = sample_cells(2);
     for row in &mut rows {
         row.reverse();
     }
-    let id = complete(store, name, &definition, &rows).await?;
+    let id = complete(store, key, &definition, &rows).await?;
     let page = crate::store::rows(store, id).await?;
     ensure!(page.iter().map(|row| &row.fields).eq(&rows), "{page:?}");
     Ok(())
@@ -300,15 +301,15 @@ pub(crate) async fn a_deletion_and_a_new_upload_exclude_each_other<F: StoreFixtu
     fixture: &F,
 ) -> Result<()> {
     let (one, two) = (fixture.open().await?, fixture.open().await?);
-    let (name, definition) = (name("sales")?, sample_definition()?);
+    let (key, definition) = (key("sales")?, sample_definition()?);
     for round in 0..20 {
-        one.put_dataset(&name, &definition).await?;
-        let new = new_typed_upload(UploadId::generate(), &name, &definition);
+        one.put_dataset(&key, &definition).await?;
+        let new = new_typed_upload(UploadId::generate(), &key, &definition);
         // Each of the two starts first in half of the rounds.
         let (created, deleted) = match round % 2 {
-            0 => join(one.create(&new), two.delete_dataset(&name)).await,
+            0 => join(one.create(&new), two.delete_dataset(&key)).await,
             _ => {
-                let (deleted, created) = join(two.delete_dataset(&name), one.create(&new)).await;
+                let (deleted, created) = join(two.delete_dataset(&key), one.create(&new)).await;
                 (created, deleted)
             }
         };

@@ -7,9 +7,10 @@ use carga_common::rejects::RejectedRow;
 use carga_common::store::{
     ArchivedBatch, Completed, Completion, NewUpload, Seal, Store, StoreOutcome,
 };
+use carga_common::tenant::Tenant;
 use carga_common::upload::{RejectLimit, Status, UploadDataset, UploadId};
 
-use super::{create, name, sample_definition};
+use super::{create, key, sample_definition};
 use crate::sample::{self, TypedRow, first, position};
 use crate::store::{
     REPLAY, Relation, STORED, StoreFixture, fail, find, new_upload, remove_all, rows, seal,
@@ -24,14 +25,15 @@ pub(super) fn stored(rejected: u32) -> StoreOutcome {
 }
 
 pub(super) async fn create_dataset(store: &dyn Store) -> Result<()> {
-    create(store, &name("sales")?, &sample_definition()?).await
+    create(store, &key("sales")?, &sample_definition()?).await
 }
 
 /// Creates an upload of the dataset.
 pub(super) async fn begin(store: &dyn Store, reject_limit: RejectLimit) -> Result<UploadId> {
     let id = UploadId::generate();
     let dataset = UploadDataset {
-        name: name("sales")?,
+        name: key("sales")?.name,
+        tenant: Tenant::default(),
         columns: sample_definition()?.typed_columns(),
         missing: Vec::new(),
         ignored: vec!["note".to_owned()],
@@ -68,8 +70,8 @@ pub(super) fn batches(id: UploadId, count: u64, violating: &[u64]) -> Result<Vec
 
 /// The numbers of an upload's rows in the table.
 async fn in_table<F: StoreFixture>(fixture: &F, id: UploadId) -> Result<Vec<u64>> {
-    let name = name("sales")?;
-    let rows = fixture.typed_rows(&name, Relation::Table, &[]).await?;
+    let key = key("sales")?;
+    let rows = fixture.typed_rows(&key, Relation::Table, &[]).await?;
     let of_upload = rows.into_iter().filter(|(upload, _)| *upload == id);
     Ok(of_upload.map(|(_, row)| row.row_number).collect())
 }
@@ -153,7 +155,7 @@ pub(crate) async fn of_rows_with_one_unique_value_the_first_is_stored<F: StoreFi
     let handle = fixture.open().await?;
     let store = handle.as_ref();
     create_dataset(store).await?;
-    let table = F::table(&name("sales")?);
+    let table = F::table(&key("sales")?);
     // The name of an index is in the schema of its table.
     let index = format!("CREATE UNIQUE INDEX one_of_a_name ON {table} (name)");
     fixture.execute(&index).await?;

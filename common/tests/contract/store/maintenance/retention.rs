@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use carga_common::error::ErrorKind;
+use carga_common::tenant::Tenant;
 use carga_common::upload::Status;
 
 use crate::sample::{self, first};
@@ -95,14 +96,19 @@ pub(crate) async fn the_content_of_an_expired_upload_is_new_again<F: StoreFixtur
 ) -> Result<()> {
     let store = fixture.open().await?;
     let id = complete(store.as_ref(), 1, 10).await?;
-    let content = seal(1, 10).sha256;
+    let (tenant, content) = (Tenant::default(), seal(1, 10).sha256);
     let another = begin(store.as_ref()).await?;
     let key = first(another);
-    ensure!(store.same_content(content, another).await? == Some(id));
+    ensure!(store.same_content(&tenant, content, another).await? == Some(id));
     ensure!(store.claim_content(key, content).await? == Some(id));
     set_back(fixture, id, YEAR).await?;
     ensure!(store.expire_rows(MONTH).await? == 1);
-    ensure!(store.same_content(content, another).await?.is_none());
+    ensure!(
+        store
+            .same_content(&tenant, content, another)
+            .await?
+            .is_none()
+    );
     ensure!(store.claim_content(key, content).await?.is_none());
     Ok(())
 }

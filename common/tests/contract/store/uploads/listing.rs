@@ -16,6 +16,7 @@ const EQUALIZE_CREATED_AT: &str =
     "UPDATE uploads SET created_at = (SELECT min(created_at) FROM uploads)";
 
 const ALL: UploadQuery = UploadQuery {
+    tenant: None,
     status: None,
     dataset: None,
     limit: 1000,

@@ -19,6 +19,8 @@ pub(crate) async fn a_new_upload_is_recorded_with_every_given_field<F: StoreFixt
     let given = NewUpload {
         // An id that a client chose.
         id: Uuid::new_v4().into(),
+        tenant: "acme".parse()?,
+        created_by: Some("a key".to_owned()),
         filename: Some("a \"file\" 🦀\\.csv".to_owned()),
         dialect: Dialect::rfc4180(true),
         columns: ["say \"hi\"", "", "ü\n", "{a,b}", "it's", "a", "a"]
@@ -30,6 +32,8 @@ pub(crate) async fn a_new_upload_is_recorded_with_every_given_field<F: StoreFixt
     let created = store.create(&given).await?;
     for upload in [created, find(store.as_ref(), given.id).await?] {
         ensure!(upload.key() == first(given.id), "{upload:?}");
+        ensure!(upload.public_id == given.id && upload.tenant == given.tenant);
+        ensure!(upload.created_by == given.created_by, "{upload:?}");
         ensure!(upload.status == Status::Receiving, "{upload:?}");
         ensure!(upload.filename == given.filename, "{upload:?}");
         ensure!(upload.dialect == given.dialect, "{upload:?}");
@@ -43,12 +47,14 @@ pub(crate) async fn a_new_upload_is_recorded_with_every_given_field<F: StoreFixt
     }
     let nameless = NewUpload {
         id: UploadId::generate(),
+        created_by: None,
         filename: None,
         bytes_total: None,
         ..given
     };
     let created = store.create(&nameless).await?;
     ensure!(created.filename.is_none() && created.bytes_total.is_none());
+    ensure!(created.created_by.is_none());
     ensure!(store.upload(UploadId::generate()).await?.is_none());
     Ok(())
 }

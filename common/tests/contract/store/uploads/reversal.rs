@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use carga_common::store::{Completed, StoreOutcome};
+use carga_common::tenant::Tenant;
 use carga_common::upload::Status;
 use futures::future::try_join_all;
 
@@ -121,20 +122,35 @@ pub(crate) async fn same_content_is_found_only_while_its_rows_are_visible<F: Sto
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;
-    let content = seal(1, 10).sha256;
+    let (tenant, content) = (Tenant::default(), seal(1, 10).sha256);
     let id = begin(store.as_ref()).await?;
     store_new(store.as_ref(), &sample::batches(id, 1, 10)?).await?;
     let another = begin(store.as_ref()).await?;
-    ensure!(store.same_content(content, another).await?.is_none());
-    end_well(store.as_ref(), id, 1, 10).await?;
-    ensure!(store.same_content(content, another).await? == Some(id));
     ensure!(
-        store.same_content(content, id).await?.is_none(),
+        store
+            .same_content(&tenant, content, another)
+            .await?
+            .is_none()
+    );
+    end_well(store.as_ref(), id, 1, 10).await?;
+    ensure!(store.same_content(&tenant, content, another).await? == Some(id));
+    ensure!(
+        store.same_content(&tenant, content, id).await?.is_none(),
         "the upload is its own duplicate"
     );
-    ensure!(store.same_content([8; 32].into(), another).await?.is_none());
+    ensure!(
+        store
+            .same_content(&tenant, [8; 32].into(), another)
+            .await?
+            .is_none()
+    );
     ensure!(store.undo(first(id)).await?);
-    ensure!(store.same_content(content, another).await?.is_none());
+    ensure!(
+        store
+            .same_content(&tenant, content, another)
+            .await?
+            .is_none()
+    );
     Ok(())
 }
 

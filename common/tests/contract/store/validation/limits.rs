@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::{difference, messages, stream_of, trial, try_rows, without_trace};
 use crate::sample::first;
 use crate::store::StoreFixture;
+use crate::store::datasets::key;
 use crate::store::datasets::merging::{Row, appended, begin, create_dataset, merge, merged, send};
-use crate::store::datasets::name;
 
 /// The keys of 300 rows.
 fn keys() -> Vec<String> {
@@ -196,7 +196,7 @@ pub(crate) async fn a_trial_ends_within_its_time_limit<F: StoreFixture>(fixture:
     create_dataset(store).await?;
     let a = ("a", Some("1"), Some("x"));
     merge(store, Mode::Update, &[a]).await?;
-    let table = F::table(&name("sales")?);
+    let table = F::table(&key("sales")?);
     for statement in F::slow_insertions(&table) {
         fixture.execute(&statement).await?;
     }

@@ -74,7 +74,7 @@ async fn without_trace<F: StoreFixture, T>(
 }
 
 /// Tries these rows, and checks that nothing is stored.
-async fn try_rows<F: StoreFixture>(
+pub(super) async fn try_rows<F: StoreFixture>(
     fixture: &F,
     store: &dyn Store,
     dataset: UploadDataset,
@@ -85,7 +85,7 @@ async fn try_rows<F: StoreFixture>(
     Ok(without_trace(fixture, store.validate(&trial, batches)).await??)
 }
 
-fn difference(tried: Tried) -> Result<Difference> {
+pub(super) fn difference(tried: Tried) -> Result<Difference> {
     match tried {
         Tried::Difference(difference) => Ok(difference),
         other => bail!("expected a difference, found {other:?}"),

@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 
 use super::{difference, messages, stream_of, trial, try_rows, without_trace};
 use crate::sample::{self, first};
+use crate::store::datasets::key;
 use crate::store::datasets::merging::{Row, appended, create_dataset, merge, merged, send};
-use crate::store::datasets::name;
 use crate::store::{StoreFixture, remove_all};
 
 /// The batches that are sent until the sender is dropped.
@@ -57,7 +57,7 @@ pub(crate) async fn no_writer_waits_while_batches_are_read<F: StoreFixture>(
         let update = [("a", Some("9"), None), ("c", Some("8"), None)];
         let merged = merge(store, Mode::Update, &update);
         tokio::time::timeout(SOON, merged).await??;
-        let table = F::table(&name("sales")?);
+        let table = F::table(&key("sales")?);
         let by_hand = format!("UPDATE {table} SET note = 'by hand' WHERE sku = 'b'");
         tokio::time::timeout(SOON, fixture.execute(&by_hand)).await??;
         room.send(messages[2].clone());
@@ -170,7 +170,7 @@ pub(crate) async fn a_trial_of_a_missing_dataset_is_not_found<F: StoreFixture>(
     for is_declared in [false, true] {
         if is_declared {
             let other = Definition::from_json(other)?;
-            store.put_dataset(&name("sales")?, &other).await?;
+            store.put_dataset(&key("sales")?, &other).await?;
         }
         let trying = store.validate(&trial, stream_of(messages(&given)?));
         let outcome = without_trace(fixture, trying).await?;

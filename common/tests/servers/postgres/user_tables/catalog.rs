@@ -5,6 +5,7 @@ use carga_common::dataset::{Definition, TableFault};
 use carga_common::store::DatasetStore;
 
 use super::{Shop, definition, definition_of};
+use crate::postgres::dataset_key;
 
 const KINDS: [&str; 9] = [
     "text",
@@ -223,7 +224,7 @@ async fn no_table_of_carga_takes_rows() -> Result<()> {
     let shop = Shop::open("").await?;
     let own = br#"{ "columns": [{ "name": "sku", "type": "text" }] }"#;
     let own = Definition::from_json(own)?;
-    shop.store.put_dataset(&"sales".parse()?, &own).await?;
+    shop.store.put_dataset(&dataset_key("sales")?, &own).await?;
     let tables = shop.texts(TABLES).await?;
     // Those of the migrations, the partitions of these weeks, and that of the dataset.
     ensure!(tables.len() > 15, "{tables:?}");

@@ -1,10 +1,11 @@
 //! Datasets with a table of the user are declared, changed and deleted. The table stays as it is.
 
 use anyhow::{Context, Result, ensure};
-use carga_common::dataset::{DatasetName, Definition, Mode};
+use carga_common::dataset::{Definition, Mode};
 use carga_common::store::{DatasetStore, DeleteOutcome, PutOutcome};
 
 use super::{File, Shop, definition};
+use crate::postgres::dataset_key;
 
 const TABLE: &str = "CREATE TABLE shop.prices (sku text PRIMARY KEY, price numeric, note text)";
 
@@ -18,7 +19,7 @@ async fn a_dataset_gets_columns_that_the_table_has() -> Result<()> {
     let wrong = definition(&[SKU, ("price", "float")], &["sku"])?;
     let unfit = shop.put(&wrong).await?;
     ensure!(matches!(&unfit, PutOutcome::Unfit(fault) if fault.code == "column_type"));
-    ensure!(shop.store.dataset(&"prices".parse()?).await?.is_none());
+    ensure!(shop.store.dataset(&dataset_key("prices")?).await?.is_none());
     ensure!(shop.put(&first).await? == PutOutcome::Created);
     ensure!(shop.put(&first).await? == PutOutcome::Unchanged);
     let second = definition(&[SKU, ("price", "numeric")], &["sku"])?;
@@ -26,7 +27,7 @@ async fn a_dataset_gets_columns_that_the_table_has() -> Result<()> {
     let third = definition(&[SKU, ("price", "numeric"), ("stock", "integer")], &["sku"])?;
     let unfit = shop.put(&third).await?;
     ensure!(matches!(&unfit, PutOutcome::Unfit(fault) if fault.code == "column_not_found"));
-    let stored = shop.store.dataset(&"prices".parse()?).await?;
+    let stored = shop.store.dataset(&dataset_key("prices")?).await?;
     ensure!(stored.context("it is gone")?.definition == second);
     let own = shop
         .texts("SELECT relname::text FROM pg_class WHERE relnamespace = 'datasets'::regnamespace");
@@ -44,7 +45,7 @@ async fn a_dataset_is_deleted_without_its_table_when_its_uploads_have_ended() ->
     const OWN: &[u8] = br#"{ "columns": [{ "name": "sku", "type": "text" }] }"#;
     let shop = Shop::open(TABLE).await?;
     let shape = shop.shape().await?;
-    let prices: DatasetName = "prices".parse()?;
+    let prices = dataset_key("prices")?;
     let definition = definition(&[SKU, ("price", "numeric")], &["sku"])?;
     shop.declare(&definition).await?;
     let file = File::new(["sku", "price"], &[["a", "1"], ["b", "2"]]);

@@ -224,8 +224,8 @@ async fn a_trial_with_more_rejected_rows_than_allowed_has_too_many() -> Result<(
 #[tokio::test]
 async fn a_trial_of_a_dataset_that_was_deleted_is_not_found() -> Result<()> {
     let prices = Prices::of_user("").await?;
-    let name = prices.dataset(None)?.name;
-    let deleted = prices.store.delete_dataset(&name).await?;
+    let key = prices.dataset(None)?.key();
+    let deleted = prices.store.delete_dataset(&key).await?;
     ensure!(deleted == DeleteOutcome::Deleted, "{deleted:?}");
     let trial = prices.trial(Mode::Update, 1)?;
     let tried = prices.store.validate(&trial, prices.batches(&[good(1)])?);

@@ -11,7 +11,7 @@ use carga_testkit::Scope;
 
 use super::kinds::CASES;
 use super::{ROWS, batch, check, declare};
-use crate::postgres::{connect, new_upload};
+use crate::postgres::{connect, dataset_key, new_upload};
 
 /// A dataset with a column of each type.
 const EVERY_TYPE: &[u8] = br#"{ "columns": [
@@ -72,13 +72,14 @@ async fn a_table_with_columns_of_every_type_is_no_exception() -> Result<()> {
     let store = connect(scope.database_url()).await?;
     let definition = Definition::from_json(EVERY_TYPE)?;
     store
-        .put_dataset(&"every_type".parse()?, &definition)
+        .put_dataset(&dataset_key("every_type")?, &definition)
         .await?;
     sqlx::raw_sql(SQL).execute(&scope.pool()).await?;
     let columns = definition.typed_columns();
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     let dataset = UploadDataset {
         name: "every_type".parse()?,
+        tenant: Default::default(),
         sources: (0..).map(Some).take(columns.len()).collect(),
         columns,
         missing: Vec::new(),

@@ -11,6 +11,7 @@ use carga_common::store::{
 use carga_common::upload::{Status, Upload};
 
 use super::{Shop, rows};
+use crate::postgres::dataset_key;
 
 /// Longer than any test takes.
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -111,7 +112,7 @@ async fn written_rows_of_an_expired_upload_are_deleted_in_steps() -> Result<()> 
 async fn uploads_of_a_deleted_dataset_cannot_be_undone() -> Result<()> {
     let shop = Shop::simple().await?;
     let uploads = two_uploads(&shop).await?;
-    let deleted = shop.store.delete_dataset(&"prices".parse()?).await?;
+    let deleted = shop.store.delete_dataset(&dataset_key("prices")?).await?;
     ensure!(deleted == DeleteOutcome::Deleted, "{deleted:?}");
     for upload in &uploads {
         check_forgotten(&shop, upload).await?;
@@ -149,7 +150,7 @@ async fn an_undo_is_complete_although_the_dataset_is_deleted_meanwhile() -> Resu
         ensure!(!undoing.is_finished(), "the undo does not wait");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let deleted = shop.store.delete_dataset(&"prices".parse()?).await;
+    let deleted = shop.store.delete_dataset(&dataset_key("prices")?).await;
     ensure!(undoing.await??, "it is not undone");
     ensure!(
         match &deleted {

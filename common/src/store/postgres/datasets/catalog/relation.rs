@@ -2,7 +2,8 @@
 
 use sqlx::PgConnection;
 
-use crate::dataset::{TableFault, TableName, quote_identifier};
+use crate::dataset::{TableFault, TableName, quote_identifier, tenant_of_schema};
+use crate::tenant::Tenant;
 
 /// The tables that the migrations create, and the table in which sqlx records the migrations. All
 /// of them are in one schema.
@@ -24,9 +25,13 @@ const OWN_TABLES: &[&str] = &[
 ];
 
 /// The relation with a name. Rules may replace the statements of a merge with others. `$1` to `$3`:
-/// the schema, the name, and the names of Carga's tables.
+/// the schema, the name, and the names of Carga's tables. `$4`: the tenant whose tables would be in
+/// this schema. The migrations make the schema of the tenant `default`. Any other schema is that of
+/// a tenant only if the tenant has datasets with tables of their own.
 const FIND: &str = "SELECT c.oid::bigint, c.relkind::text, c.relpersistence = 't',
-        n.nspname = 'datasets' OR c.relnamespace = own.relnamespace AND c.relname = ANY ($3)
+        $4::text IS NOT DISTINCT FROM 'default'
+            OR EXISTS (SELECT FROM datasets d WHERE d.tenant = $4 AND d.definition ->> 'table' IS NULL)
+            OR c.relnamespace = own.relnamespace AND c.relname = ANY ($3)
             OR EXISTS (SELECT FROM pg_inherits i
                        WHERE i.inhrelid = c.oid AND i.inhparent = 'landing'::regclass),
         row_security_active(c.oid),
@@ -109,10 +114,12 @@ async fn relation(
     connection: &mut PgConnection,
     name: &TableName,
 ) -> sqlx::Result<Option<Relation>> {
+    let tenant = tenant_of_schema(name.schema());
     let found: Option<Found> = sqlx::query_as(FIND)
         .bind(name.schema())
         .bind(name.name())
         .bind(OWN_TABLES)
+        .bind(tenant.as_ref().map(Tenant::as_str))
         .fetch_optional(connection)
         .await?;
     let relation = |found: Found| Relation {
