@@ -6,9 +6,10 @@
 #   docker build --target api --tag carga-api .         these two are what docker-compose.yml starts
 #   docker build --target worker --tag carga-worker .
 #
-# Carga has no authentication, so publish its port on loopback only:
+# A container listens on every address, so CARGA_AUTH must say whether requests need an API key:
 #
-#   docker run -p 127.0.0.1:8080:8080 -v carga:/data carga
+#   docker run --name carga -e CARGA_AUTH=on -p 127.0.0.1:8080:8080 -v carga:/data carga
+#   docker exec carga carga keys create --admin
 #
 # Builder and runtime are the same Debian release, because a program needs a glibc that is at least
 # as new as the one it was linked with. Distroless maintains a release for one year after the next

@@ -1,14 +1,15 @@
 //! Carga over HTTP.
 //!
 //! [`server`] accepts connections and shuts down, and `router` is the table of contents. The
-//! handlers in `routes` parse a request, call one function, and answer. `caller` says which tenant
-//! sends a request. `form` finds the file
-//! in a request, and `receive` passes it to the intake (`carga-intake`). `content_type` reads what
-//! the content type says about the file, and `disposition` reads the names of a form's part; both
-//! use `header_parameters`. `coding` checks how the body is encoded. `origin` refuses requests from
-//! web pages of other origins. [`problem`] turns refusals into answers, and [`view`] shows
-//! uploads and datasets as JSON.
+//! handlers in `routes` parse a request, call one function, and answer. [`access`] checks the key
+//! of a request and tells the handlers who the `caller` is. `form` finds the file in a request, and
+//! `receive` passes it to the intake (`carga-intake`). `content_type` reads what the content type
+//! says about the file, and `disposition` reads the names of a form's part; both use
+//! `header_parameters`. `coding` checks how the body is encoded. `origin` refuses requests from web
+//! pages of other origins. `shared_check` limits how often health checks ask the servers.
+//! [`problem`] turns refusals into answers, and [`view`] shows uploads and datasets as JSON.
 
+pub mod access;
 mod caller;
 mod coding;
 mod content_type;
@@ -24,5 +25,6 @@ mod request_id;
 mod router;
 mod routes;
 pub mod server;
+mod shared_check;
 mod state;
 pub mod view;

@@ -30,11 +30,12 @@ async fn main() -> anyhow::Result<()> {
     if let Some(Command::Healthcheck) = arguments.command {
         return Ok(healthcheck::check(settings.intake.listen).await?);
     }
+    let authentication = settings.authentication()?;
     let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let backends = Backends::connect(&settings.ports, "carga-api", Access::Shared)
         .await
         .context("cannot connect to the servers")?;
-    let server = Server::bind(&settings, backends.clone(), stop)
+    let server = Server::bind(&settings, &authentication, backends.clone(), stop)
         .await
         .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?;
     tracing::info!("listening on http://{}", server.address());

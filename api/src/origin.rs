@@ -1,13 +1,13 @@
 //! Refuses requests from web pages of other origins.
 //!
-//! Carga has no authentication, and a form or an empty POST needs no CORS preflight. Without this
-//! layer, any web page could import files into a Carga on its visitor's machine and undo uploads
-//! there. Browsers set the headers that are checked here, and a page cannot change them. Other
-//! programs, such as curl, send neither `Origin` nor `Sec-Fetch-Site`.
+//! On loopback, Carga usually requires no key, and a form or an empty POST needs no CORS preflight.
+//! Without this layer, any web page could import files into a Carga on its visitor's machine and
+//! undo uploads there. Browsers set the headers that are checked here, and a page cannot change
+//! them. Other programs, such as curl, send neither `Origin` nor `Sec-Fetch-Site`.
 
 use std::net::IpAddr;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::http::uri::Authority;
 use axum::middleware::Next;
@@ -16,6 +16,7 @@ use carga_common::settings::AllowedOrigins;
 use carga_intake::refusal::Refusal;
 
 use crate::problem::ApiError;
+use crate::routes::health;
 use crate::state::ApiState;
 
 /// Refuses the request before its body is read.
@@ -24,6 +25,11 @@ pub(crate) async fn layer(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
+    // Probes may use any name as host.
+    let path = request.extensions().get::<MatchedPath>();
+    if path.is_some_and(|path| health::is_health_check(path.as_str())) {
+        return Ok(next.run(request).await);
+    }
     let settings = state.settings();
     let on_loopback = settings.listen.ip().to_canonical().is_loopback();
     let checked = Sender::of(&request).check(&settings.allowed_origins, on_loopback);

@@ -35,6 +35,8 @@ impl<E: Into<Refusal>> From<E> for ApiError {
 fn status(kind: RefusalKind) -> StatusCode {
     match kind {
         RefusalKind::Malformed => StatusCode::BAD_REQUEST,
+        RefusalKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        RefusalKind::Forbidden => StatusCode::FORBIDDEN,
         RefusalKind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
         RefusalKind::Unsupported | RefusalKind::UnsupportedCoding => {
             StatusCode::UNSUPPORTED_MEDIA_TYPE
@@ -47,6 +49,20 @@ fn status(kind: RefusalKind) -> StatusCode {
         RefusalKind::Full => StatusCode::INSUFFICIENT_STORAGE,
         RefusalKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+/// How a client can authenticate (RFC 6750, 3). Every answer with 401 has it.
+fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
+    Some(HeaderValue::from_static(
+        match (refusal.kind, refusal.failure.code.as_str()) {
+            (RefusalKind::Unauthenticated, "missing_key") => r#"Bearer realm="carga""#,
+            (RefusalKind::Unauthenticated, _) => r#"Bearer realm="carga", error="invalid_token""#,
+            (RefusalKind::Forbidden, "missing_scope") => {
+                r#"Bearer realm="carga", error="insufficient_scope""#
+            }
+            _ => return None,
+        },
+    ))
 }
 
 /// The body of an `application/problem+json` answer.
@@ -79,6 +95,7 @@ impl IntoResponse for ApiError {
     /// writes the body; see `request_id`.
     fn into_response(self) -> Response {
         let Self { status, refusal } = self;
+        let challenge = challenge(&refusal);
         let failure = refusal.failure;
         let problem = Problem {
             r#type: format!("urn:carga:problem:{}", failure.code),
@@ -99,6 +116,10 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = refusal.retry_after_secs {
             let headers = response.headers_mut();
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = challenge {
+            let headers = response.headers_mut();
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if refusal.kind == RefusalKind::UnsupportedCoding {
             let headers = response.headers_mut();

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
+use carga_common::access::Scope;
 use carga_common::telemetry::TraceContext;
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::crowding::UploadSlot;
@@ -59,17 +60,22 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
     let traceparent = traceparent.and_then(|value| value.to_str().ok());
     let trace = TraceContext::from_header(traceparent);
     let body = body_pieces(&intake, body);
-    let incoming = |options, bytes_total| Incoming {
-        id,
-        tenant: caller.tenant,
-        created_by: None,
-        options,
-        bytes_total,
-        trace,
+    // All options are known, and no row has been read.
+    let incoming = |options: Options, bytes_total| {
+        caller.may_send_to(options.dataset.as_ref())?;
+        Ok::<_, Refusal>(Incoming {
+            id,
+            created_by: caller.key_id().map(str::to_owned),
+            sees_all: caller.has(Scope::Read),
+            tenant: caller.tenant,
+            options,
+            bytes_total,
+            trace,
+        })
     };
     match body_format {
         BodyFormat::Raw => {
-            let incoming = incoming(options, content_length);
+            let incoming = incoming(options, content_length)?;
             // hyper compares the body with its declared length, so nothing is left to check at the
             // end.
             let end = async || Ok(());
@@ -79,7 +85,7 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
             let mut form = Form::open(headers.get(header::CONTENT_TYPE), body).await?;
             let file = form.file(&mut options).await?;
             let file = form.pieces(file);
-            let incoming = incoming(options, None);
+            let incoming = incoming(options, None)?;
             intake
                 .receive(incoming, file, async || form.end().await)
                 .await
@@ -120,26 +126,30 @@ impl FileBody {
     /// body that is too large.
     pub(crate) async fn open(
         state: &ApiState,
+        caller: &Caller,
         query: &[(String, String)],
         request: Request,
     ) -> Result<Self, Refusal> {
         let limit = state.settings().max_upload_bytes;
-        Self::open_within(limit, state, query, request).await
+        Self::open_within(limit, state, caller, query, request).await
     }
 
     /// Opens a file of which only the beginning will be read, so its size does not matter.
     pub(crate) async fn open_beginning(
         state: &ApiState,
+        caller: &Caller,
         query: &[(String, String)],
         request: Request,
     ) -> Result<Self, Refusal> {
-        Self::open_within(u64::MAX, state, query, request).await
+        Self::open_within(u64::MAX, state, caller, query, request).await
     }
 
-    /// Takes a slot, and reads the options up to the file.
+    /// Takes a slot, and reads the options up to the file. A file for a dataset to which the caller
+    /// may not send is refused.
     async fn open_within(
         limit: u64,
         state: &ApiState,
+        caller: &Caller,
         query: &[(String, String)],
         request: Request,
     ) -> Result<Self, Refusal> {
@@ -158,6 +168,7 @@ impl FileBody {
                 (form.pieces(file).boxed(), Some(form))
             }
         };
+        caller.may_send_to(options.dataset.as_ref())?;
         Ok(Self {
             options,
             pieces,

@@ -5,6 +5,7 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use carga_common::access::without_secrets;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -23,11 +24,12 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
         .and_then(|id| id.to_str().ok())
         .filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES)
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+    let path = without_secrets(request.uri().path());
     let span = tracing::info_span!(
         "request",
         request.id = id,
         method = %request.method(),
-        path = request.uri().path()
+        path = path.as_ref()
     );
     let mut response = next.run(request).instrument(span.clone()).await;
 

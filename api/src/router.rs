@@ -1,71 +1,145 @@
 //! The routes.
 
-use axum::Router;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
+use axum::handler::Handler;
+use axum::http::Method;
 use axum::middleware;
-use axum::routing::{MethodRouter, get, post};
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, RouterIntoService, delete, get, post, put};
+use axum::{BoxError, Router};
 
+use crate::access::{self, Guard, Requirement};
 use crate::caller::Caller;
 use crate::drain_body;
 use crate::origin;
 use crate::request_id;
 use crate::routes::{
-    self, datasets, exports, health, preview, read, reverse, send, suggest, validate,
+    self, datasets, exports, health, keys, preview, read, reverse, send, suggest, validate,
 };
 use crate::state::ApiState;
 
-pub(crate) fn router(state: ApiState) -> Router {
-    Router::new()
-        .route("/uploads", get(read::list).post(send::post))
-        .route("/uploads/preview", post(preview::post))
-        .route("/uploads/validate", post(validate::post))
-        .route("/uploads/{id}", get(read::one).put(send::put))
-        .route("/uploads/{id}/rows", get(exports::rows))
-        .route("/uploads/{id}/rejected", get(exports::rejected))
-        .route("/uploads/{id}/cancel", post(reverse::cancel))
-        .route("/uploads/{id}/undo", post(reverse::undo))
-        .route("/datasets", get(datasets::list))
-        .route("/datasets/suggest", suggest_or_dataset())
-        .route(
-            "/datasets/{name}",
-            get(datasets::one)
-                .put(datasets::put)
-                .delete(datasets::delete),
-        )
+/// A route: its path and method, what it requires of the caller, and its handler.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) path: &'static str,
+    pub(crate) method: Method,
+    pub(crate) requirement: Requirement,
+    handler: MethodRouter<ApiState>,
+}
+
+/// All routes. Probes have no key and may use any name as host.
+pub(crate) fn routes() -> Vec<Route> {
+    const READ: Requirement = Requirement::READ;
+    const SEND: Requirement = Requirement::SEND;
+    const CANCEL: Requirement = Requirement::CANCEL;
+    const MANAGE: Requirement = Requirement::MANAGE;
+    const ADMIN: Requirement = Requirement::ADMIN;
+    vec![
+        Route::get("/uploads", READ, read::list),
+        Route::post("/uploads", SEND, send::post),
+        Route::post("/uploads/preview", SEND, preview::post),
+        Route::post("/uploads/validate", SEND, validate::post),
+        Route::get("/uploads/{id}", READ, read::one),
+        Route::put("/uploads/{id}", SEND, send::put),
+        Route::get("/uploads/{id}/rows", READ, exports::rows),
+        Route::get("/uploads/{id}/rejected", READ, exports::rejected),
+        Route::post("/uploads/{id}/cancel", CANCEL, reverse::cancel),
+        Route::post("/uploads/{id}/undo", MANAGE, reverse::undo),
+        Route::get("/datasets", READ, datasets::list),
+        Route::post("/datasets/suggest", SEND, suggest::post),
+        Route::get("/datasets/suggest", READ, get_suggest),
+        Route::put("/datasets/suggest", MANAGE, put_suggest),
+        Route::delete("/datasets/suggest", MANAGE, delete_suggest),
+        Route::get("/datasets/{name}", READ, datasets::one),
+        Route::put("/datasets/{name}", MANAGE, datasets::put),
+        Route::delete("/datasets/{name}", MANAGE, datasets::delete),
+        Route::get("/keys", ADMIN, keys::list),
+        Route::post("/keys", ADMIN, keys::post),
+        Route::delete("/keys/{id}", ADMIN, keys::delete),
+        Route::get(health::LIVE, Requirement::Open, health::live),
+        Route::get(health::READY, Requirement::Open, health::ready),
+    ]
+}
+
+/// The service of all routes. It takes no further routes, because nothing would check their keys.
+pub(crate) fn service<B>(state: ApiState) -> RouterIntoService<B>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let add = |router: Router<ApiState>, route: Route| router.route(route.path, route.handler);
+    let handlers = routes().into_iter().fold(Router::new(), add);
+    with_layers(handlers, state).into_service()
+}
+
+/// Adds the layers, which wrap only the handlers that are there already.
+fn with_layers(handlers: Router<ApiState>, state: ApiState) -> Router {
+    let guard = Guard::new(state.access.clone(), &routes());
+    handlers
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
+        .layer(middleware::from_fn_with_state(guard, access::layer))
+        // Before the check of the key, because a page of another origin is refused with any key.
         .layer(middleware::from_fn_with_state(state.clone(), origin::layer))
-        // A probe may use any name as host, so this layer does not cover the health checks.
-        .merge(health_checks())
         .layer(middleware::from_fn(drain_body::layer))
         .layer(middleware::from_fn(request_id::layer))
         .with_state(state)
 }
 
-/// The route of suggestions. A dataset may have the name `suggest`, so the other methods of its
-/// path are about this dataset.
-fn suggest_or_dataset() -> MethodRouter<ApiState> {
-    type Options = Query<Vec<(String, String)>>;
-    let get = |state: State<ApiState>, caller: Caller, query: Options| {
-        datasets::one(state, caller, named_suggest(), query)
-    };
-    let put = |state: State<ApiState>, caller: Caller, query: Options, request: Request| {
-        datasets::put(state, caller, named_suggest(), query, request)
-    };
-    let delete = |state: State<ApiState>, caller: Caller, query: Options| {
-        datasets::delete(state, caller, named_suggest(), query)
-    };
-    post(suggest::post).get(get).put(put).delete(delete)
+type Options = Query<Vec<(String, String)>>;
+
+// A dataset may have the name `suggest`, so the other methods of that path are about this dataset.
+
+async fn get_suggest(state: State<ApiState>, caller: Caller, query: Options) -> impl IntoResponse {
+    datasets::one(state, caller, named_suggest(), query).await
+}
+
+async fn put_suggest(
+    state: State<ApiState>,
+    caller: Caller,
+    query: Options,
+    request: Request,
+) -> impl IntoResponse {
+    datasets::put(state, caller, named_suggest(), query, request).await
+}
+
+async fn delete_suggest(
+    state: State<ApiState>,
+    caller: Caller,
+    query: Options,
+) -> impl IntoResponse {
+    datasets::delete(state, caller, named_suggest(), query).await
 }
 
 fn named_suggest() -> Result<Path<String>, PathRejection> {
     Ok(Path("suggest".to_owned()))
 }
 
-fn health_checks() -> Router<ApiState> {
-    Router::new()
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .method_not_allowed_fallback(routes::method_not_allowed)
+/// Makes a constructor of routes for each method.
+macro_rules! constructors {
+    ($($name:ident $method:ident)+) => {
+        $(
+            fn $name<H, T>(path: &'static str, requirement: Requirement, handler: H) -> Self
+            where
+                H: Handler<T, ApiState>,
+                T: 'static,
+            {
+                Self {
+                    path,
+                    method: Method::$method,
+                    requirement,
+                    handler: $name(handler),
+                }
+            }
+        )+
+    };
 }
+
+impl Route {
+    constructors! { delete DELETE get GET post POST put PUT }
+}
+
+#[cfg(test)]
+mod tests;

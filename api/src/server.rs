@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use axum::Router;
+use axum::routing::RouterIntoService;
 use carga_common::backends::Backends;
-use carga_common::settings::Settings;
+use carga_common::settings::{Authentication, Settings};
 use carga_intake::intake::Intake;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -17,7 +18,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::router::router;
+use crate::access;
+use crate::router;
 use crate::state::ApiState;
 
 /// Time allowed after the grace period to record failures and send answers.
@@ -44,19 +46,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the address in the settings. Cancelling `stop` makes the server drain and stop.
+    /// Binds the address in the settings. `authentication` says whether requests need a key.
+    /// Cancelling `stop` makes the server drain and stop.
     pub async fn bind(
         settings: &Settings,
+        authentication: &Authentication,
         backends: Backends,
         stop: CancellationToken,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(settings.intake.listen).await?;
+        access::announce(settings, authentication, backends.store.as_ref()).await;
         Ok(Self {
             address: listener.local_addr()?,
             listener,
             header_timeout: settings.intake.header_timeout,
             grace: settings.grace,
-            state: ApiState::new(backends, settings.intake.clone(), stop),
+            state: ApiState::new(backends, settings.intake.clone(), authentication, stop),
         })
     }
 
@@ -77,7 +82,7 @@ impl Server {
         } = self;
         let heartbeat = tokio::spawn(state.intake.heartbeat());
         let connections = GracefulShutdown::new();
-        let app = router(state.clone());
+        let app = router::service(state.clone());
         let drained = drain(&state, self.grace);
         tokio::pin!(drained);
         loop {
@@ -110,7 +115,7 @@ impl Server {
 
 fn serve_connection(
     stream: TcpStream,
-    app: Router,
+    app: RouterIntoService<Incoming>,
     header_timeout: Duration,
     connections: &GracefulShutdown,
 ) {

@@ -2,32 +2,42 @@
 
 use carga_common::backends::Backends;
 use carga_common::dataset::{Dataset, DatasetKey, DatasetName};
-use carga_common::settings::IntakeSettings;
+use carga_common::settings::{Authentication, IntakeSettings};
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::crowding::UploadSlot;
 use carga_intake::intake::Intake;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::caller::Caller;
+use crate::routes::health::Answered;
+use crate::shared_check::SharedCheck;
 
 /// The shared state; one per process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiState {
     pub(crate) intake: Intake,
+    /// Who may send requests.
+    pub(crate) access: Access,
     /// Cancelled when the server stops. New uploads are refused from then on.
     pub(crate) draining: CancellationToken,
+    /// The last answers of the dependencies.
+    pub(crate) readiness: SharedCheck<Answered>,
 }
 
 impl ApiState {
     pub(crate) fn new(
         backends: Backends,
         settings: IntakeSettings,
+        authentication: &Authentication,
         draining: CancellationToken,
     ) -> Self {
         Self {
+            access: Access::new(authentication, &backends.store),
             intake: Intake::new(backends, settings, draining.clone()),
             draining,
+            readiness: SharedCheck::default(),
         }
     }
 
@@ -39,10 +49,12 @@ impl ApiState {
         &self.intake.settings
     }
 
-    /// Reads the record of an upload of the caller by its public id. An unknown id is refused, and
-    /// so is the id of another tenant's upload.
+    /// Reads the record of an upload of the caller by its public id. The refusal is the same for an
+    /// unknown id, for an upload of another tenant, and for an upload of another key if the caller
+    /// may use the route only for its own.
     pub(crate) async fn upload(&self, caller: &Caller, id: UploadId) -> Result<Upload, Refusal> {
         let upload = self.backends().store.upload_of(&caller.tenant, id).await?;
+        let upload = upload.filter(|upload| !caller.only_own || caller.has_sent(upload));
         upload.ok_or_else(|| Refusal::no_such_upload(id))
     }
 

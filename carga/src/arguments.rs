@@ -1,5 +1,7 @@
 //! The command line.
 
+mod keys;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -11,6 +13,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::keys::{KeyCommand, NewKeyArguments};
 use crate::output::printable;
 
 /// Imports CSV files and accounts for every row: as rows in a database and as JSON in an archive.
@@ -38,6 +41,7 @@ Examples:
 Settings are environment variables; `carga config` prints their values. The main ones:
   CARGA_DATA_DIR     directory of all data whose location is not set below (carga-data)
   CARGA_LISTEN       address of `serve` (127.0.0.1:8080)
+  CARGA_AUTH         whether requests to `serve` need an API key: on or off (off on loopback)
   DATABASE_URL       location of the rows: postgres://… or sqlite:///file
   ARCHIVE_URL        location of the archive: s3://bucket/prefix or file:///directory
   AMQP_URL           location of the queue: amqp://… or sqlite:///file
@@ -143,6 +147,9 @@ pub(crate) enum Command {
     /// Declare datasets: tables with typed columns, which `import --dataset` fills
     #[command(subcommand)]
     Dataset(DatasetCommand),
+    /// Make, list and revoke API keys, which requests need with CARGA_AUTH=on
+    #[command(subcommand)]
+    Keys(KeyCommand),
     /// Ask a running `carga serve` whether it is alive; for container health checks
     Healthcheck,
     /// Bring the database schema up to date; `serve` and `import` do this unless CARGA_MIGRATE=off

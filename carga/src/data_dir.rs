@@ -5,10 +5,29 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
+use tokio::time::{Instant, sleep};
 
 const LOCK_FILE: &str = "carga.lock";
+
+/// The commands that hold the lock for a moment only, by the names in the lock file.
+const SHORT_COMMANDS: [&str; 3] = ["carga keys", "carga dataset", "carga cancel or undo"];
+
+/// How long to wait for the end of such a command.
+const COMMAND_ENDS: Duration = Duration::from_secs(5);
+
+/// How long a command waits for a `carga serve` that has locked the directory and has no address
+/// yet. It connects and migrates meanwhile.
+const SERVER_STARTS: Duration = Duration::from_secs(10);
+
+/// A process writes its name just after it has taken the lock. Before that, the lock file has the
+/// name of an earlier process.
+const NAME_FOLLOWS: Duration = Duration::from_millis(200);
+
+/// The time between two attempts.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The locked data directory. The operating system releases the lock when the process ends,
 /// even after a crash.
@@ -18,64 +37,56 @@ pub(crate) struct DataDir {
     lock: File,
 }
 
-impl DataDir {
-    /// The address of the `carga serve` that uses the directory now, if there is one.
-    pub(crate) fn server(path: &Path) -> Option<SocketAddr> {
-        let lock = File::open(path.join(LOCK_FILE)).ok()?;
-        // The line of a process that has ended stays in the file.
-        if lock.try_lock_shared().is_ok() {
-            return None;
-        }
-        let holder = io::read_to_string(&lock).ok()?;
-        let (_, rest) = holder.split_once("carga serve on http://")?;
-        rest.split_whitespace().next()?.parse().ok()
-    }
+/// How a command may use the data directory.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// The `carga serve` with this address uses the directory.
+    Server(SocketAddr),
+    /// This process has locked the directory, until this value is dropped.
+    Locked { _directory: DataDir },
+}
 
+impl Entry {
+    /// Locks the data directory, unless a `carga serve` uses it. The lock file names `holder` to
+    /// other processes. A server that is starting has no address yet, so this waits for it.
+    pub(crate) async fn open(path: &Path, holder: &str) -> anyhow::Result<Self> {
+        create(path)?;
+        let started = Instant::now();
+        loop {
+            let other = match try_lock(path, holder)? {
+                Ok(_directory) => return Ok(Self::Locked { _directory }),
+                Err(other) => other,
+            };
+            if let Some(server) = server(&other) {
+                return Ok(Self::Server(server));
+            }
+            let patience = match is_starting_server(&other) {
+                true => SERVER_STARTS,
+                false => patience(&other),
+            };
+            if started.elapsed() >= patience {
+                return Err(in_use(path, &other));
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+}
+
+impl DataDir {
     /// Creates the directory if it is missing, and locks it. The lock file names `holder` to
-    /// other processes.
-    pub(crate) fn lock(path: &Path, holder: &str) -> anyhow::Result<Self> {
-        let directory = path.display();
-        // Rows may be confidential, so only the owner may open the directory.
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.with_context(|| format!("creating the data directory {directory} (CARGA_DATA_DIR)"))?;
-        // The parent holds the directory's name; sync it, so that the name survives a power
-        // failure.
-        let parent = File::open(path.join("..")).and_then(|parent| parent.sync_all());
-        match parent {
-            // If the parent is not readable, the directory already existed.
-            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-                return Err(error)
-                    .with_context(|| format!("syncing the parent directory of {directory}"));
-            }
-            _ => {}
-        }
-        let file = path.join(LOCK_FILE);
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&file)
-            .with_context(|| format!("cannot open {}", file.display()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = io::read_to_string(&lock).unwrap_or_default();
-                bail!(
-                    "the data directory {directory} is in use by {}; stop it, or set CARGA_DATA_DIR to another directory",
-                    holder.trim()
-                );
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("locking {}", file.display()));
+    /// other processes. A short command that uses the directory is waited for.
+    pub(crate) async fn lock(path: &Path, holder: &str) -> anyhow::Result<Self> {
+        create(path)?;
+        let started = Instant::now();
+        loop {
+            match try_lock(path, holder)? {
+                Ok(locked) => return Ok(locked),
+                Err(other) if started.elapsed() >= patience(&other) => {
+                    return Err(in_use(path, &other));
+                }
+                Err(_) => sleep(POLL_INTERVAL).await,
             }
         }
-        let mut data_dir = Self {
-            path: path.to_owned(),
-            lock,
-        };
-        data_dir.write_holder(holder);
-        Ok(data_dir)
     }
 
     /// Adds the server's address to the lock file.
@@ -100,19 +111,102 @@ impl DataDir {
     }
 }
 
+/// Creates the directory if it is missing.
+fn create(path: &Path) -> anyhow::Result<()> {
+    let directory = path.display();
+    // Rows may be confidential, so only the owner may open the directory.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("creating the data directory {directory} (CARGA_DATA_DIR)"))?;
+    // The parent holds the directory's name; sync it, so that the name survives a power
+    // failure.
+    let parent = File::open(path.join("..")).and_then(|parent| parent.sync_all());
+    match parent {
+        // If the parent is not readable, the directory already existed.
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+            Err(error).with_context(|| format!("syncing the parent directory of {directory}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Locks the directory, or returns the line of the process that holds the lock.
+fn try_lock(path: &Path, holder: &str) -> anyhow::Result<Result<DataDir, String>> {
+    let file = path.join(LOCK_FILE);
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&file)
+        .with_context(|| format!("cannot open {}", file.display()))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let other = io::read_to_string(&lock).unwrap_or_default();
+            return Ok(Err(other.trim().to_owned()));
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("locking {}", file.display()));
+        }
+    }
+    let mut data_dir = DataDir {
+        path: path.to_owned(),
+        lock,
+    };
+    data_dir.write_holder(holder);
+    Ok(Ok(data_dir))
+}
+
+/// The address in the line of a `carga serve` that has started.
+fn server(holder: &str) -> Option<SocketAddr> {
+    let (_, rest) = holder.split_once("carga serve on http://")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+fn is_starting_server(holder: &str) -> bool {
+    holder.ends_with("carga serve")
+}
+
+/// How long to wait for this holder of the lock.
+fn patience(holder: &str) -> Duration {
+    let is_short = SHORT_COMMANDS.iter().any(|name| holder.ends_with(name));
+    if is_short { COMMAND_ENDS } else { NAME_FOLLOWS }
+}
+
+fn in_use(path: &Path, holder: &str) -> anyhow::Error {
+    let directory = path.display();
+    anyhow!(
+        "the data directory {directory} is in use by {holder}; stop it, or set CARGA_DATA_DIR to another directory"
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use super::DataDir;
+    use super::*;
 
-    #[test]
-    fn a_locked_data_directory_names_its_holder() {
+    const SERVER: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
+
+    /// The path of a data directory that does not exist yet.
+    fn new_path() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data");
-        let mut first = DataDir::lock(&path, "carga import").unwrap();
-        first.record_address(([127, 0, 0, 1], 8080).into());
-        let refused = DataDir::lock(&path, "carga import")
-            .unwrap_err()
-            .to_string();
+        (directory, path)
+    }
+
+    async fn server_of(path: &Path) -> Option<SocketAddr> {
+        match Entry::open(path, "carga keys").await.unwrap() {
+            Entry::Server(address) => Some(address),
+            Entry::Locked { .. } => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_locked_data_directory_names_its_holder() {
+        let (_directory, path) = new_path();
+        let mut first = DataDir::lock(&path, "carga import").await.unwrap();
+        first.record_address(SERVER.into());
+        let refused = DataDir::lock(&path, "carga import").await;
+        let refused = refused.unwrap_err().to_string();
         let expected = [
             format!("process {}", std::process::id()),
             "http://127.0.0.1:8080/uploads".to_owned(),
@@ -121,9 +215,53 @@ mod tests {
         for text in expected {
             assert!(refused.contains(&text), "{refused}");
         }
-        assert_eq!(DataDir::server(&path), Some(([127, 0, 0, 1], 8080).into()));
+        assert_eq!(server_of(&path).await, Some(SERVER.into()));
         drop(first);
-        assert_eq!(DataDir::server(&path), None);
-        DataDir::lock(&path, "carga import").unwrap();
+        assert_eq!(server_of(&path).await, None);
+        DataDir::lock(&path, "carga import").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_waits_for_the_address_of_a_server_that_is_starting() {
+        let (_directory, path) = new_path();
+        let mut starting = DataDir::lock(&path, "carga serve").await.unwrap();
+        let asking = tokio::spawn(async move { server_of(&path).await });
+        sleep(SERVER_STARTS / 2).await;
+        assert!(!asking.is_finished());
+        starting.record_address(SERVER.into());
+        assert_eq!(asking.await.unwrap(), Some(SERVER.into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_does_not_wait_for_ever_for_a_server_or_an_import() {
+        for (holder, longest) in [
+            ("carga serve", SERVER_STARTS + POLL_INTERVAL),
+            ("carga import", NAME_FOLLOWS + POLL_INTERVAL),
+        ] {
+            let (_directory, path) = new_path();
+            let _held = DataDir::lock(&path, holder).await.unwrap();
+            let started = Instant::now();
+            let refused = Entry::open(&path, "carga keys").await.unwrap_err();
+            assert!(refused.to_string().contains(holder), "{refused}");
+            assert!(started.elapsed() <= longest, "{:?}", started.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_waits_for_a_short_command() {
+        for command in SHORT_COMMANDS {
+            let (_directory, path) = new_path();
+            let running = DataDir::lock(&path, command).await.unwrap();
+            let starting = {
+                let path = path.clone();
+                tokio::spawn(async move { DataDir::lock(&path, "carga serve").await })
+            };
+            sleep(COMMAND_ENDS / 2).await;
+            assert!(!starting.is_finished());
+            drop(running);
+            let _server = starting.await.unwrap().unwrap();
+            // A second server is refused, because the first one does not end soon.
+            assert!(DataDir::lock(&path, "carga serve").await.is_err());
+        }
     }
 }

@@ -10,7 +10,7 @@ use carga_common::settings::{PortSettings, Settings, StoreLocation};
 use carga_common::store::{Store, UploadQuery};
 use carga_common::upload::{Failure, Status};
 
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, Entry};
 
 /// Connected backends, and the lock on the data directory.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Instance {
     /// Locks the data directory, connects, and ends interrupted uploads. The lock file names
     /// `holder` to other processes.
     pub(crate) async fn start(settings: Settings, holder: &str) -> anyhow::Result<Self> {
-        let data_dir = lock(&settings.ports, holder)?;
+        let data_dir = lock(&settings.ports, holder).await?;
         let access = match data_dir {
             Some(_) => Access::Exclusive,
             None => Access::Shared,
@@ -52,9 +52,21 @@ impl Instance {
 }
 
 /// Locks the data directory, if any port keeps its data there.
-pub(crate) fn lock(ports: &PortSettings, holder: &str) -> anyhow::Result<Option<DataDir>> {
-    let path = ports.locations.data_dir.as_deref();
-    path.map(|path| DataDir::lock(path, holder)).transpose()
+pub(crate) async fn lock(ports: &PortSettings, holder: &str) -> anyhow::Result<Option<DataDir>> {
+    match ports.locations.data_dir.as_deref() {
+        Some(path) => Ok(Some(DataDir::lock(path, holder).await?)),
+        None => Ok(None),
+    }
+}
+
+/// The way for a command to change the store: by the `carga serve` that uses the data directory, or
+/// with the lock of this directory. `None` if the store is not in the data directory, so that
+/// several processes may change it.
+pub(crate) async fn enter(ports: &PortSettings, holder: &str) -> anyhow::Result<Option<Entry>> {
+    match directory_of_store(ports) {
+        Some(path) => Ok(Some(Entry::open(path, holder).await?)),
+        None => Ok(None),
+    }
 }
 
 /// Whether the store is in the locked directory, so that only this process receives uploads.
@@ -66,7 +78,7 @@ fn store_is_in_data_dir(ports: &PortSettings) -> bool {
 }
 
 /// The data directory, if the store is in it. One process at a time may then change the store.
-pub(crate) fn directory_of_store(ports: &PortSettings) -> Option<&Path> {
+fn directory_of_store(ports: &PortSettings) -> Option<&Path> {
     match store_is_in_data_dir(ports) {
         true => ports.locations.data_dir.as_deref(),
         false => None,
@@ -82,6 +94,7 @@ async fn end_interrupted(store: &dyn Store) -> PortResult<()> {
     let receiving = UploadQuery {
         // Of all tenants.
         tenant: None,
+        created_by: None,
         status: Some(Status::Receiving),
         dataset: None,
         limit: 100,

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::local_server::{reachable, request};
+use crate::local_server::{Request, reachable, send};
 
 /// The time within which the server must answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,7 +37,13 @@ pub enum Unhealthy {
 /// Succeeds when the server that listens on `address` answers `GET /livez` with 200.
 pub async fn check(address: SocketAddr) -> Result<(), Unhealthy> {
     let address = reachable(address);
-    let answer = tokio::time::timeout(TIMEOUT, request(address, "GET", "/livez")).await;
+    let request = Request {
+        method: "GET",
+        path: "/livez",
+        key: None,
+        json: None,
+    };
+    let answer = tokio::time::timeout(TIMEOUT, send(address, request)).await;
     let answer = answer.map_err(|_| Unhealthy::Silent(address))?;
     let answer = answer.map_err(|source| Unhealthy::Unreachable { address, source })?;
     match answer.status.starts_with("200") {

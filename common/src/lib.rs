@@ -7,9 +7,11 @@
 //! its promises, and each adapter is a file or folder named after its technology.
 //!
 //! Two use cases build on the ports: [`lifecycle`] ends uploads, and [`live_progress`] counts their
-//! rows and batches. [`retry`] waits for servers. [`settings`] and [`telemetry`] serve the
-//! programs, [`local_server`] sends requests to a running one, and [`backends`] connects the ports.
+//! rows and batches. [`access`] says what the holder of a key may do, and a [`tenant`] owns keys.
+//! [`retry`] waits for servers. [`settings`] and [`telemetry`] serve the programs, [`local_server`]
+//! sends requests to a running one, and [`backends`] connects the ports.
 
+pub mod access;
 pub mod archive;
 pub mod backends;
 pub mod batch;

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::settings::AdminKey;
+
 /// An answer of the server.
 #[derive(Debug)]
 pub struct Answer {
@@ -16,27 +18,34 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Sends a request without a body to the server that listens on `address`.
-pub async fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Answer> {
-    send(address, method, path, None).await
+/// A request.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path and the query.
+    pub path: &'a str,
+    /// The key of the request, if the server may require one.
+    pub key: Option<&'a AdminKey>,
+    /// A JSON document as the body.
+    pub json: Option<&'a [u8]>,
 }
 
-/// Sends a request with a JSON document as its body.
-pub async fn request_with_json(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    json: &[u8],
-) -> io::Result<Answer> {
-    send(address, method, path, Some(json)).await
+/// The header line with the key, ending in CRLF. Without a key it is empty.
+pub fn key_line(key: Option<&AdminKey>) -> String {
+    key.map_or_else(String::new, |key| {
+        format!("x-api-key: {}\r\n", key.expose())
+    })
 }
 
-async fn send(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    json: Option<&[u8]>,
-) -> io::Result<Answer> {
+/// Sends a request to the server that listens on `address`.
+pub async fn send(address: SocketAddr, request: Request<'_>) -> io::Result<Answer> {
+    let Request {
+        method,
+        path,
+        key,
+        json,
+    } = request;
     let address = reachable(address);
     let mut stream = TcpStream::connect(address).await?;
     let content_type = match json {
@@ -45,7 +54,8 @@ async fn send(
     };
     let body = json.unwrap_or_default();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{content_type}content-length: {}\r\nconnection: close\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{}{content_type}content-length: {}\r\nconnection: close\r\n\r\n",
+        key_line(key),
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;

@@ -277,6 +277,11 @@ impl Upload {
         }
     }
 
+    /// Whether the key with this id has sent the upload.
+    pub fn was_sent_by(&self, key: &str) -> bool {
+        self.created_by.as_deref() == Some(key)
+    }
+
     /// The names of the columns that are stored: those of the dataset, or those of the file.
     pub fn stored_columns(&self) -> Vec<String> {
         let Some(dataset) = &self.dataset else {

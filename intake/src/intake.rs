@@ -71,12 +71,22 @@ pub struct Incoming {
     pub tenant: Tenant,
     /// The id of the key that sends the upload; `None` without authentication.
     pub created_by: Option<String>,
+    /// Whether the sender may learn about uploads of the tenant that it has not sent.
+    pub sees_all: bool,
     /// The client's options for the file.
     pub options: Options,
     /// The size of the file, if it is known.
     pub bytes_total: Option<u64>,
     /// The trace that the upload belongs to.
     pub trace: TraceContext,
+}
+
+impl Incoming {
+    /// Whether the sender may learn about another upload of its tenant.
+    fn may_see(&self, upload: &Upload) -> bool {
+        let key = self.created_by.as_deref();
+        self.sees_all || key.is_some_and(|key| upload.was_sent_by(key))
+    }
 }
 
 impl Intake {
@@ -220,7 +230,8 @@ impl Intake {
             // Another request of this tenant has created this id first.
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 let other = store.upload_of(&incoming.tenant, id).await?;
-                Err(Refusal::id_used(id, other.map(|upload| upload.status)))
+                let seen = other.filter(|upload| incoming.may_see(upload));
+                Err(Refusal::id_used(id, seen.map(|upload| upload.status)))
             }
             // The dataset was deleted while the header was read.
             Err(error) if error.kind() == ErrorKind::NotFound => match &new.dataset {

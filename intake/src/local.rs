@@ -76,6 +76,7 @@ impl LocalIntake {
             id: file.id,
             tenant: Tenant::default(),
             created_by: None,
+            sees_all: true,
             options,
             bytes_total: file.bytes_total,
             trace: TraceContext::from_header(None),

@@ -14,6 +14,10 @@ use crate::csv::{Exceeded, FileFault};
 pub enum RefusalKind {
     /// The request is malformed: correct it.
     Malformed,
+    /// The request has no valid key: send one.
+    Unauthenticated,
+    /// The key does not allow the request: use another key.
+    Forbidden,
     /// The file is faulty: correct it.
     Unprocessable,
     /// The format of the file is not supported: convert it.
@@ -157,7 +161,8 @@ impl Refusal {
         }
     }
 
-    /// The id is used by another upload of the tenant, with this status if the status is known.
+    /// The id is used by another upload of the tenant, with this status if the status is known and
+    /// the client may read the upload.
     pub fn id_used(id: UploadId, status: Option<Status>) -> Self {
         let message = match status {
             Some(status) => format!("upload {id} already exists and is {status}; use another id"),

@@ -44,6 +44,9 @@ pub(crate) async fn put(
     check_headers(&parts.headers)?;
     let body = read(body, state.settings().body_idle).await?;
     let definition = parse(&body)?;
+    if let Some(table) = &definition.table {
+        caller.may_declare_table(table)?;
+    }
     let key = DatasetKey::new(caller.tenant.clone(), name.clone());
     let outcome = state.backends().store.put_dataset(&key, &definition);
     let status = match outcome.await? {

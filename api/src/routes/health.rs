@@ -7,12 +7,22 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use carga_common::backends::Backends;
 use carga_common::error::PortResult;
+use carga_intake::refusal::Refusal;
 use serde::Serialize;
 
 use crate::problem::ApiError;
 use crate::query::no_options;
 use crate::state::ApiState;
+
+/// The paths of the health checks. They are open to every client and every host.
+pub(crate) const LIVE: &str = "/livez";
+pub(crate) const READY: &str = "/readyz";
+
+pub(crate) fn is_health_check(path: &str) -> bool {
+    path == LIVE || path == READY
+}
 
 /// A dependency that takes longer to answer counts as unavailable.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,6 +36,15 @@ pub(crate) async fn live(
     Ok("ok\n")
 }
 
+/// Which dependencies answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered {
+    store: bool,
+    queue: bool,
+    archive: bool,
+    progress: bool,
+}
+
 #[derive(Debug, Serialize)]
 struct Readiness {
     status: &'static str,
@@ -33,19 +52,20 @@ struct Readiness {
 }
 
 /// Reports whether uploads are accepted. Receiving needs the store and the queue only. Without live
-/// counters, figures come from the store. Without the archive, workers wait.
+/// counters, figures come from the store. Without the archive, workers wait. Everybody may send
+/// this request, so all requests share one check of the dependencies.
 pub(crate) async fn ready(
     State(state): State<ApiState>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     no_options(&query)?;
-    let backends = state.backends();
-    let (store, queue, archive, progress) = tokio::join!(
-        is_available(backends.store.ping()),
-        is_available(backends.queue.ping()),
-        is_available(backends.archive.ping()),
-        is_available(backends.progress_store.ping()),
-    );
+    let answered = state.readiness.answer(ask_all(state.backends().clone()));
+    let Answered {
+        store,
+        queue,
+        archive,
+        progress,
+    } = answered.await.ok_or_else(Refusal::internal)?;
     let draining = state.draining.is_cancelled();
     let ready = store && queue && !draining;
     let status = match (ready, draining, archive && progress) {
@@ -71,6 +91,21 @@ pub(crate) async fn ready(
         StatusCode::SERVICE_UNAVAILABLE
     };
     Ok((code, Json(body)).into_response())
+}
+
+async fn ask_all(backends: Backends) -> Answered {
+    let (store, queue, archive, progress) = tokio::join!(
+        is_available(backends.store.ping()),
+        is_available(backends.queue.ping()),
+        is_available(backends.archive.ping()),
+        is_available(backends.progress_store.ping()),
+    );
+    Answered {
+        store,
+        queue,
+        archive,
+        progress,
+    }
 }
 
 async fn is_available(ping: impl Future<Output = PortResult<()>>) -> bool {

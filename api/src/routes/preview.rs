@@ -12,11 +12,12 @@ use crate::state::ApiState;
 /// Reads only the beginning of the file. The rest of the body is left to `drain_body`.
 pub(crate) async fn post(
     State(state): State<ApiState>,
-    _caller: Caller,
+    caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Json<Preview>, ApiError> {
-    let mut file = FileBody::open_beginning(&state, &query, request).await?;
+    caller.may_send_without_dataset()?;
+    let mut file = FileBody::open_beginning(&state, &caller, &query, request).await?;
     let preview = preview(&mut file.pieces, &file.options, state.settings()).await?;
     Ok(Json(preview))
 }

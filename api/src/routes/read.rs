@@ -56,6 +56,7 @@ pub(crate) async fn list(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, ApiError> {
     let mut query = UploadQuery {
+        created_by: caller.only_sender(),
         tenant: Some(caller.tenant),
         ..parse(&query)?
     };
@@ -77,10 +78,11 @@ pub(crate) async fn list(
     }))
 }
 
-/// Parses the options, which do not name the tenant.
+/// Parses the options, which name neither the tenant nor the sender.
 fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
     let mut parsed = UploadQuery {
         tenant: None,
+        created_by: None,
         status: None,
         dataset: None,
         limit: DEFAULT_LIMIT,

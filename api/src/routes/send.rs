@@ -5,6 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use carga_common::access::Scope;
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::options::Options;
 use carga_intake::refusal::Refusal;
@@ -38,18 +39,23 @@ pub(crate) async fn put(
     let options = Options::unchecked(&query)?;
     let store = &state.backends().store;
     if let Some(upload) = store.upload_of(&caller.tenant, id).await? {
-        return answer_repeated(state, upload, &options).await;
+        return answer_repeated(state, &caller, upload, &options).await;
     }
     send(state, caller, id, options, request).await
 }
 
 /// Answers a repeated id with the upload's record, if the upload ended well and the client has
-/// announced the digest of the same file.
+/// announced the digest of the same file. A client that may not read the upload learns only that
+/// the id is used.
 async fn answer_repeated(
     state: ApiState,
+    caller: &Caller,
     upload: Upload,
     options: &Options,
 ) -> Result<Response, ApiError> {
+    if !caller.has(Scope::Read) && !caller.has_sent(&upload) {
+        return Err(Refusal::id_used(upload.public_id, None).into());
+    }
     let same_file = options.sha256.is_some() && options.sha256 == upload.sha256;
     if upload.status.keeps_rows() && same_file {
         let view = UploadView::of(upload, state.backends()).await?;

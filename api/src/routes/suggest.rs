@@ -12,11 +12,12 @@ use crate::state::ApiState;
 /// Reads a whole file, and proposes a definition for it.
 pub(crate) async fn post(
     State(state): State<ApiState>,
-    _caller: Caller,
+    caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Json<SuggestedDataset>, ApiError> {
-    let mut file = FileBody::open(&state, &query, request).await?;
+    caller.may_send_without_dataset()?;
+    let mut file = FileBody::open(&state, &caller, &query, request).await?;
     let suggested = suggest(&mut file.pieces, &file.options, state.settings()).await?;
     file.end().await?;
     Ok(Json(suggested))

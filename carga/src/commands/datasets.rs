@@ -12,7 +12,7 @@ use carga_common::dataset::{
     Dataset, DatasetKey, DatasetName, Definition, MAX_DEFINITION_BYTES, TableFault, TableName,
     quote_identifier,
 };
-use carga_common::local_server::path_segment;
+use carga_common::local_server::{Request, path_segment};
 use carga_common::settings::{PortSettings, Settings, StoreLocation};
 use carga_common::store::{DeleteOutcome, PutOutcome, Store};
 use carga_common::tenant::Tenant;
@@ -23,7 +23,7 @@ use serde_json::Value;
 use super::input::Input;
 use super::{connect, server, store_to_read, suggest};
 use crate::arguments::DatasetCommand;
-use crate::data_dir::DataDir;
+use crate::data_dir::Entry;
 use crate::instance;
 use crate::output::{print, printable, printable_json};
 use crate::table::table;
@@ -81,9 +81,11 @@ async fn put(settings: &Settings, name: &DatasetName, file: &Path) -> anyhow::Re
         let fault = TableFault::needs_postgres(table);
         bail!(Refusal::unfit_table(name, &fault).failure.message);
     }
-    let outcome = match running_server(&settings.ports) {
-        Some(server) => put_there(settings, server, name, &json).await?,
-        None => put_here(&settings.ports, name, &definition).await?,
+    // Held until the dataset is changed.
+    let entry = enter(&settings.ports).await?;
+    let outcome = match entry {
+        Some(Entry::Server(server)) => put_there(settings, server, name, &json).await?,
+        Some(Entry::Locked { .. }) | None => put_here(&settings.ports, name, &definition).await?,
     };
     let done = match outcome {
         PutOutcome::Created => "created",
@@ -148,12 +150,22 @@ fn line(dataset: &Dataset, location: &StoreLocation) -> Vec<String> {
 }
 
 async fn delete(settings: &Settings, name: &DatasetName) -> anyhow::Result<String> {
-    match running_server(&settings.ports) {
-        Some(server) => {
+    // Without a store there is nothing to delete, and this command should not create it.
+    store_to_read(settings).await?.close().await;
+    // Held until the dataset is deleted.
+    let entry = enter(&settings.ports).await?;
+    match entry {
+        Some(Entry::Server(server)) => {
             let path = format!("/datasets/{}", path_segment(name.as_str()));
-            server::ask(server, "DELETE", &path, None).await?;
+            let request = Request {
+                method: "DELETE",
+                path: &path,
+                key: settings.access.admin_key.as_ref(),
+                json: None,
+            };
+            server::ask(server, request).await?;
         }
-        None => delete_here(settings, name).await?,
+        Some(Entry::Locked { .. }) | None => delete_here(&settings.ports, name).await?,
     }
     Ok(printable(&format!("dataset {name} is deleted\n")))
 }
@@ -171,7 +183,13 @@ async fn put_there(
     store.close().await;
     let before = found?.map(|dataset| dataset.updated_at.to_string());
     let path = format!("/datasets/{}", path_segment(name.as_str()));
-    let answer = server::ask(server, "PUT", &path, Some(json)).await?;
+    let request = Request {
+        method: "PUT",
+        path: &path,
+        key: settings.access.admin_key.as_ref(),
+        json: Some(json),
+    };
+    let answer = server::ask(server, request).await?;
     if answer.status.starts_with("201") {
         return Ok(PutOutcome::Created);
     }
@@ -188,7 +206,6 @@ async fn put_here(
     name: &DatasetName,
     definition: &Definition,
 ) -> anyhow::Result<PutOutcome> {
-    let _locked = lock(ports)?;
     let store = connect(ports, ports.migrate).await?;
     let outcome = store.put_dataset(&key(name), definition).await;
     store.close().await;
@@ -196,11 +213,8 @@ async fn put_here(
 }
 
 /// Changes the store in this process.
-async fn delete_here(settings: &Settings, name: &DatasetName) -> anyhow::Result<()> {
-    // Without a file there is nothing to delete, and this command should not create it.
-    store_to_read(settings).await?.close().await;
-    let _locked = lock(&settings.ports)?;
-    let store = connect(&settings.ports, settings.ports.migrate).await?;
+async fn delete_here(ports: &PortSettings, name: &DatasetName) -> anyhow::Result<()> {
+    let store = connect(ports, ports.migrate).await?;
     let outcome = store.delete_dataset(&key(name)).await;
     store.close().await;
     match outcome? {
@@ -212,16 +226,8 @@ async fn delete_here(settings: &Settings, name: &DatasetName) -> anyhow::Result<
     }
 }
 
-/// The `carga serve` that uses the store in the data directory.
-fn running_server(ports: &PortSettings) -> Option<SocketAddr> {
-    DataDir::server(instance::directory_of_store(ports)?)
-}
-
-/// Locks the data directory, if the store is in it.
-fn lock(ports: &PortSettings) -> anyhow::Result<Option<DataDir>> {
-    let directory = instance::directory_of_store(ports);
-    let locked = directory.map(|path| DataDir::lock(path, "carga dataset"));
-    locked.transpose()
+async fn enter(ports: &PortSettings) -> anyhow::Result<Option<Entry>> {
+    instance::enter(ports, "carga dataset").await
 }
 
 async fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

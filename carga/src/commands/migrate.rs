@@ -9,7 +9,7 @@ use crate::instance::lock;
 use crate::output::print;
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
-    let _data_dir = lock(&settings.ports, "carga migrate")?;
+    let _data_dir = lock(&settings.ports, "carga migrate").await?;
     let store = backends::store(&settings.ports, "carga", true).await;
     let store = store.map_err(|error| anyhow::anyhow!(error.chain()))?;
     store.close().await;

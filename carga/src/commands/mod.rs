@@ -5,6 +5,7 @@ mod datasets;
 mod exports;
 mod import;
 mod input;
+mod keys;
 mod migrate;
 mod preview;
 mod reverse;
@@ -63,6 +64,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cancel { id } => reverse::run(&settings, id, Reversal::Cancel).await,
         Command::Undo { id } => reverse::run(&settings, id, Reversal::Undo).await,
         Command::Dataset(command) => datasets::run(&settings, command).await,
+        Command::Keys(command) => keys::run(&settings, command).await,
         Command::Healthcheck => {
             healthcheck::check(settings.intake.listen).await?;
             Ok(ExitCode::SUCCESS)
@@ -117,6 +119,7 @@ async fn find(store: &dyn Store, which: UploadRef, statuses: &[Status]) -> anyho
     } {
         let query = UploadQuery {
             tenant: Some(Tenant::default()),
+            created_by: None,
             status: *status,
             dataset: None,
             limit: 1,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use carga_common::lifecycle::{Reversal, remove_rows, reverse};
+use carga_common::local_server::Request;
 use carga_common::settings::Settings;
 use carga_common::store::Store;
 use carga_common::upload::{UndoneRows, Upload, UploadId};
@@ -13,7 +14,7 @@ use carga_intake::refusal::Refusal;
 
 use super::{find, server, store_to_read};
 use crate::arguments::UploadRef;
-use crate::data_dir::DataDir;
+use crate::data_dir::Entry;
 use crate::instance;
 use crate::output::{count_rows, print};
 
@@ -25,19 +26,22 @@ pub(crate) async fn run(
     let store = store_to_read(settings).await?;
     let found = find(store.as_ref(), upload, &[]).await?;
     let id = found.public_id;
-    let directory = instance::directory_of_store(&settings.ports);
-    if let Some(server) = directory.and_then(DataDir::server) {
+    let entry = instance::enter(&settings.ports, "carga cancel or undo").await?;
+    if let Some(Entry::Server(server)) = entry {
         let action = match reversal {
             Reversal::Cancel => "cancel",
             Reversal::Undo => "undo",
         };
         let path = format!("/uploads/{id}/{action}");
-        server::ask(server, "POST", &path, None).await?;
+        let request = Request {
+            method: "POST",
+            path: &path,
+            key: settings.access.admin_key.as_ref(),
+            json: None,
+        };
+        server::ask(server, request).await?;
     } else {
-        // Held until the rows are removed.
-        let _locked = directory
-            .map(|path| DataDir::lock(path, "carga cancel or undo"))
-            .transpose()?;
+        // `entry` holds the lock until the rows are removed.
         change(store.as_ref(), &found, reversal).await?;
     }
     let reversed = store.upload(found.id).await?;

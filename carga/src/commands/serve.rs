@@ -11,6 +11,7 @@ use carga_worker::runner::Runner;
 use crate::instance::Instance;
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+    let authentication = settings.authentication()?;
     let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let Instance {
         settings,
@@ -23,7 +24,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         Some(started) => started?,
         None => return Ok(ExitCode::SUCCESS),
     };
-    let server = Server::bind(&settings, backends.clone(), stop.clone())
+    let server = Server::bind(&settings, &authentication, backends.clone(), stop.clone())
         .await
         .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?;
     if let Some(data_dir) = &mut data_dir {

@@ -6,27 +6,21 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use carga_common::local_server::{self, Answer, reachable};
+use carga_common::local_server::{self, Answer, Request, key_line, reachable};
+use carga_common::settings::AdminKey;
 use futures::{Stream, TryStreamExt};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Sends a request, with a JSON document if there is one. The server's refusal is the error.
-pub(super) async fn ask(
-    server: SocketAddr,
-    method: &str,
-    path: &str,
-    json: Option<&[u8]>,
-) -> anyhow::Result<Answer> {
-    let answer = match json {
-        Some(json) => local_server::request_with_json(server, method, path, json).await,
-        None => local_server::request(server, method, path).await,
-    };
+pub(super) async fn ask(server: SocketAddr, request: Request<'_>) -> anyhow::Result<Answer> {
+    let answer = local_server::send(server, request).await;
     let answer = answer.with_context(|| cannot_reach(server))?;
     if answer.status.starts_with('2') {
         return Ok(answer);
     }
+    check_key(server, &answer.status)?;
     let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     match problem["detail"].as_str() {
         Some(detail) => bail!("{detail}"),
@@ -39,15 +33,18 @@ pub(super) async fn ask(
 pub(super) async fn send_file(
     server: SocketAddr,
     path: &str,
+    key: Option<&AdminKey>,
     pieces: impl Stream<Item = io::Result<Bytes>> + Unpin,
 ) -> anyhow::Result<String> {
-    let answer = exchange(reachable(server), path, pieces).await?;
+    let head = head(reachable(server), path, key);
+    let answer = exchange(reachable(server), &head, pieces).await?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.lines().next().unwrap_or_default();
     let status = status.trim_start_matches("HTTP/1.1 ");
     if status.starts_with('2') {
         return Ok(body.to_owned());
     }
+    check_key(server, status)?;
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
     match (problem["code"].as_str(), problem["detail"].as_str()) {
         (Some(code), Some(detail)) => bail!("{code}: {detail}"),
@@ -55,11 +52,19 @@ pub(super) async fn send_file(
     }
 }
 
+/// The head of a request that sends a file.
+fn head(server: SocketAddr, path: &str, key: Option<&AdminKey>) -> String {
+    let key = key_line(key);
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: {server}\r\n{key}content-type: text/csv\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+    )
+}
+
 /// Sends the file, and reads the whole answer. The server may answer before the end of the file,
 /// and reads nothing after its answer.
 async fn exchange(
     server: SocketAddr,
-    path: &str,
+    head: &str,
     pieces: impl Stream<Item = io::Result<Bytes>> + Unpin,
 ) -> anyhow::Result<String> {
     let stream = TcpStream::connect(server).await;
@@ -67,9 +72,6 @@ async fn exchange(
     let (mut reader, mut writer) = stream.split();
     let mut answer = String::new();
     let sending = async {
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: {server}\r\ncontent-type: text/csv\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
-        );
         match send(&mut writer, head.as_bytes(), pieces).await {
             Err(Unsent::File(error)) => error,
             // If the server does not take the file, its answer has the reason.
@@ -110,6 +112,16 @@ async fn send(
         writer.write_all(b"\r\n").await.map_err(unsent)?;
     }
     writer.write_all(b"0\r\n\r\n").await.map_err(unsent)
+}
+
+/// Says how to give the command a key, if its key is the reason of the refusal.
+fn check_key(server: SocketAddr, status: &str) -> anyhow::Result<()> {
+    if status.starts_with("401") {
+        bail!(
+            "carga serve on {server} requires a key; set CARGA_ADMIN_KEY to the same value for the server and for this command, or stop the server"
+        );
+    }
+    Ok(())
 }
 
 fn cannot_reach(server: SocketAddr) -> String {
@@ -161,8 +173,16 @@ mod tests {
             "HTTP/1.1 422 Unprocessable Entity\r\n\r\n{\"code\":\"no_key\",\"detail\":\"why\"}";
         let server = answer_early(problem).await;
         let endless = pieces(&["a,b\n"]).chain(stream::pending());
-        let error = send_file(server, "/", endless).await.unwrap_err();
+        let error = send_file(server, "/", None, endless).await.unwrap_err();
         assert_eq!(error.to_string(), "no_key: why");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_for_the_key_names_the_setting() {
+        let server = answer_early("HTTP/1.1 401 Unauthorized\r\n\r\n{}").await;
+        let error = send_file(server, "/", None, pieces(&["a\n"])).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("CARGA_ADMIN_KEY"), "{error}");
     }
 
     #[tokio::test]
@@ -170,7 +190,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = listener.local_addr().unwrap();
         let broken = stream::iter([Err(io::Error::other("the disk is broken"))]);
-        let error = send_file(server, "/", broken).await.unwrap_err();
+        let error = send_file(server, "/", None, broken).await.unwrap_err();
         let expected = "cannot read the file: the disk is broken";
         assert_eq!(format!("{error:#}"), expected);
     }

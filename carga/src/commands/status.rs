@@ -27,6 +27,7 @@ pub(crate) async fn run(
     } else {
         let query = UploadQuery {
             tenant: Some(Tenant::default()),
+            created_by: None,
             status: None,
             dataset: None,
             limit: LATEST,

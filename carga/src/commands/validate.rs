@@ -20,7 +20,7 @@ use indicatif::HumanCount;
 use super::input::Input;
 use super::{connect, has_store, server};
 use crate::arguments::ReportFormat;
-use crate::data_dir::DataDir;
+use crate::data_dir::Entry;
 use crate::instance;
 use crate::output::{count_rows, one_line, print, printable, printable_json};
 use crate::table::{MAX_CHARS, table};
@@ -60,14 +60,14 @@ async fn validated(
     if !Validator::needs_store(&parsed) || !has_store(settings) {
         return validated_here(settings, None, input, &parsed).await;
     }
-    let directory = instance::directory_of_store(&settings.ports);
-    if let Some(server) = directory.and_then(DataDir::server) {
+    // Held until the rows are tried.
+    let entry = instance::enter(&settings.ports, "carga validate").await?;
+    if let Some(Entry::Server(server)) = entry {
         let path = path(options);
-        let answer = server::send_file(server, &path, input.pieces()).await?;
+        let key = settings.access.admin_key.as_ref();
+        let answer = server::send_file(server, &path, key, input.pieces()).await?;
         return Ok(serde_json::from_str(&answer)?);
     }
-    let locked = directory.map(|path| DataDir::lock(path, "carga validate"));
-    let _locked = locked.transpose()?;
     let store = connect(&settings.ports, false).await?;
     let validation = validated_here(settings, Some(Arc::clone(&store)), input, &parsed).await;
     store.close().await;

@@ -15,6 +15,7 @@ mod app;
 mod files;
 mod random;
 
+mod access;
 mod archive;
 mod bad_input;
 mod contract;

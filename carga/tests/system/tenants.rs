@@ -1,6 +1,6 @@
-//! What a client of one tenant sees while another tenant has used the same id. There are no keys
-//! yet, so every request is of the tenant `default`, and the upload of the other tenant is written
-//! into the database.
+//! What a client of the tenant `default` sees while another tenant has used the same id. Without
+//! authentication every request is of this tenant, so the upload of the other tenant is written
+//! into the database. `access/tenants.rs` has two tenants with keys.
 
 use anyhow::{Context, Result, ensure};
 use carga_testkit::eventually;

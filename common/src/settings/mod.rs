@@ -3,6 +3,7 @@
 //!
 //! `.env.example` is the reference with the reasons; a test proves that it parses.
 
+mod access;
 mod intake;
 mod locations;
 mod log;
@@ -15,6 +16,7 @@ mod worker;
 
 use std::time::Duration;
 
+pub use access::{AccessSettings, AdminKey, Authentication, Undecided};
 pub use intake::{FileLimits, IntakeSettings};
 pub use locations::{ArchiveLocation, Locations, ProgressLocation, QueueLocation, StoreLocation};
 pub use log::{LogFormat, LogSettings, log_settings};
@@ -36,6 +38,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// What the API accepts.
     pub intake: IntakeSettings,
+    /// Whether requests need a key.
+    pub access: AccessSettings,
     /// Limits and intervals of the worker.
     pub worker: WorkerSettings,
     /// How long a process may take to finish its work after a signal to stop.
@@ -57,9 +61,12 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(lookup);
         let ports = PortSettings::read(&mut reader, mode);
+        let log = LogSettings::read(&mut reader);
+        let intake = IntakeSettings::read(&mut reader, &ports.locations);
         let mut settings = Self {
-            log: LogSettings::read(&mut reader),
-            intake: IntakeSettings::read(&mut reader, &ports.locations),
+            log,
+            access: AccessSettings::read(&mut reader, intake.listen),
+            intake,
             worker: WorkerSettings::read(&mut reader, mode),
             grace: reader.seconds("CARGA_GRACE_SECS", 30, 3600),
             effective: Vec::new(),
@@ -89,6 +96,11 @@ impl Settings {
         }
         settings.effective = reader.finish()?;
         Ok(settings)
+    }
+
+    /// Whether requests to the listener of these settings need a key.
+    pub fn authentication(&self) -> Result<Authentication, Undecided> {
+        self.access.authentication(self.intake.listen)
     }
 }
 

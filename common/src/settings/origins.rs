@@ -27,6 +27,11 @@ impl AllowedOrigins {
         })
     }
 
+    /// Whether no other origin is allowed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the value of a header `Origin` is one of these origins.
     pub fn contains(&self, origin: &str) -> bool {
         self.0

@@ -50,7 +50,7 @@ impl PortSettings {
 }
 
 /// `on` or `off`.
-struct Switch(bool);
+pub(super) struct Switch(pub(super) bool);
 
 impl fmt::Display for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

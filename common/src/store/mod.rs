@@ -16,6 +16,7 @@
 //! | `validation` | [`ValidationStore`] | nothing: trials of what an upload would do |
 //! | `maintenance` | [`MaintenanceStore`] | work that remains after an end or a crash |
 //! | `holds` | [`HoldStore`] | which uploads workers have batches of, and which miss batches |
+//! | `keys` | [`KeyStore`] | API keys, without their secrets |
 //! | `connection` | [`StoreConnection`] | the connection itself |
 //!
 //! # Promises of every call
@@ -28,6 +29,7 @@ mod connection;
 mod datasets;
 mod dead_letters;
 mod holds;
+mod keys;
 mod maintenance;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod paging;
@@ -52,6 +54,7 @@ pub use connection::StoreConnection;
 pub use datasets::{DatasetStore, DeleteOutcome, PutOutcome};
 pub use dead_letters::{DeadBatch, DeadLetterStore, Parked};
 pub use holds::HoldStore;
+pub use keys::{KeyPosition, KeyStore};
 pub use maintenance::{Leftovers, MaintenanceStore, Removal};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, PostgresStore};
@@ -81,6 +84,7 @@ pub trait Store:
     + ValidationStore
     + MaintenanceStore
     + HoldStore
+    + KeyStore
     + StoreConnection
 {
 }
@@ -96,6 +100,7 @@ impl<S> Store for S where
         + ValidationStore
         + MaintenanceStore
         + HoldStore
+        + KeyStore
         + StoreConnection
 {
 }

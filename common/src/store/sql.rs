@@ -10,6 +10,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationSource, MigrationType, Mig
 use sqlx::types::Json;
 
 use super::{ArchivedBatch, LedgerEntry};
+use crate::access::KeyDigest;
 use crate::archive::ArchiveCompression;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::progress::StoredBatch;
@@ -137,6 +138,14 @@ where
     text.parse().map_err(|error| corrupt(column, text, error))
 }
 
+/// Parses the value of a text column that may be NULL.
+pub(super) fn parsed_if_any<T>(column: &'static str, text: Option<&str>) -> sqlx::Result<Option<T>>
+where
+    T: FromStr<Err: Display>,
+{
+    text.map(|text| parsed(column, text)).transpose()
+}
+
 /// Converts the value of a column that counts.
 pub(super) fn count<N>(column: &'static str, value: N) -> sqlx::Result<N::Unsigned>
 where
@@ -156,6 +165,13 @@ impl Count for i64 {
 
 impl Count for i32 {
     type Unsigned = u32;
+}
+
+/// Converts the value of the column `digest` of a key. An error does not show the value.
+pub(super) fn key_digest(bytes: Vec<u8>) -> sqlx::Result<KeyDigest> {
+    let digest: Result<[u8; 32], _> = bytes.try_into();
+    let digest = digest.map(KeyDigest::from);
+    digest.map_err(|_| corrupt("digest", "***", "expected 32 bytes"))
 }
 
 /// Converts the value of a column that has a digest.

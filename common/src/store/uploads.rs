@@ -13,7 +13,7 @@
 //! - A call for another epoch changes nothing.
 //! - Recorded figures never go down.
 //! - Consecutive pages of the list neither skip nor repeat an upload, also if the list is limited
-//!   to a status or to a dataset.
+//!   to a status, to a dataset or to the key that sent the uploads.
 
 use std::fmt;
 
@@ -86,6 +86,9 @@ pub struct Heartbeat {
 pub struct UploadQuery {
     /// Only uploads of this tenant; `None` for the uploads of all tenants.
     pub tenant: Option<Tenant>,
+    /// Only uploads that the key with this id has sent; `None` for those of all keys, and those
+    /// that were sent without one.
+    pub created_by: Option<String>,
     /// Only uploads with this status.
     pub status: Option<Status>,
     /// Only uploads of this dataset, also after the dataset was deleted.

@@ -37,8 +37,9 @@ pub(super) const MERGE_STATEMENT_LIMIT: Duration = Duration::from_secs(14 * 60);
 /// How long a call waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a renewal of leases waits for its connection. sqlx pauses for up to a fifth of this
-/// time between two attempts to connect, and leases must be renewed soon after an outage.
+/// How long a renewal of leases, or the search for a key, waits for its connection. sqlx pauses for
+/// up to a fifth of this time between two attempts to connect, and leases must be renewed soon
+/// after an outage.
 const QUICK_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection that was idle for longer is tested before its next call. A test costs a round

@@ -13,6 +13,7 @@ pub mod copy;
 mod datasets;
 mod dead_letters;
 mod holds;
+mod keys;
 mod landing;
 mod maintenance;
 mod merging;
@@ -52,7 +53,7 @@ pub struct PostgresSettings {
     pub url: SecretUrl,
     /// The name of this program in `pg_stat_activity`.
     pub program: String,
-    /// The maximum number of connections. Renewing leases takes one more.
+    /// The maximum number of connections. Renewing leases and finding keys take one more each.
     pub connections: u32,
     /// Whether to bring the schema up to date.
     pub migrate: bool,
@@ -65,6 +66,9 @@ pub struct PostgresStore {
     /// Leases are renewed on a connection of their own, so that no amount of other work can delay a
     /// renewal. It opens at the first renewal.
     renewing: Connections,
+    /// Every request with a key needs its key first. Keys are found on a connection of their own,
+    /// so that requests are not refused while the others are busy. It opens with the first key.
+    finding_keys: Connections,
     /// Where a COPY of all rows would probably be in vain.
     dirty_tables: DirtyTables,
     /// One permit for each merge that may run. A merge keeps its connection for minutes.
@@ -86,13 +90,15 @@ impl PostgresStore {
         }
         Ok(Self {
             renewing: connections.one_more(),
+            finding_keys: connections.one_more(),
             connections,
             dirty_tables: DirtyTables::default(),
             merges: Arc::new(Semaphore::new(MERGES_AT_ONCE)),
         })
     }
 
-    /// [`Connections::call`], for every call but the renewal of leases.
+    /// [`Connections::call`], for every call but the renewal of leases and the search for
+    /// a key.
     async fn call<T>(
         &self,
         operation: &'static str,
@@ -122,7 +128,11 @@ impl StoreConnection for PostgresStore {
     }
 
     async fn close(&self) {
-        tokio::join!(self.connections.close(), self.renewing.close());
+        tokio::join!(
+            self.connections.close(),
+            self.renewing.close(),
+            self.finding_keys.close()
+        );
     }
 }
 

@@ -9,6 +9,7 @@ use carga_common::store::{Heartbeat, Store, StoreOutcome, UploadQuery};
 use carga_common::tenant::Tenant;
 use carga_common::upload::{Status, UploadId};
 use futures::future::try_join_all;
+use jiff::Timestamp;
 
 use super::datasets::merging::merged;
 use super::validation::{stream_of, trial};
@@ -93,6 +94,7 @@ async fn calls_of_uploads(store: &dyn Store, id: UploadId) -> Result<Calls> {
     let last = failure();
     let query = UploadQuery {
         tenant: None,
+        created_by: None,
         status: None,
         dataset: None,
         limit: 1,
@@ -181,6 +183,18 @@ async fn calls_of_maintenance(store: &dyn Store, id: UploadId) -> Result<Calls> 
     ])
 }
 
+async fn calls_of_keys(store: &dyn Store) -> Result<Calls> {
+    let (key, record) = super::keys::new_key("acme", Timestamp::now())?;
+    let create = store.create_key(&record, &key.digest()).await;
+    let revoke = store.revoke_key(key.id(), None).await;
+    Ok(vec![
+        ("create_key", operation(create)?),
+        ("key", operation(store.key(key.id()).await)?),
+        ("keys", operation(store.keys(None, None, 1).await)?),
+        ("revoke_key", operation(revoke)?),
+    ])
+}
+
 pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: &F) -> Result<()> {
     let store = fixture.open().await?;
     store.close().await;
@@ -189,6 +203,7 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
     calls.extend(calls_of_datasets(store.as_ref()).await?);
     calls.extend(calls_of_rows(store.as_ref(), id).await?);
     calls.extend(calls_of_maintenance(store.as_ref(), id).await?);
+    calls.extend(calls_of_keys(store.as_ref()).await?);
     for (method, operation) in calls {
         ensure!(
             operation == format!("store.{method}"),

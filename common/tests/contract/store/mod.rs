@@ -8,6 +8,7 @@ mod datasets;
 mod dead_letters;
 mod fixtures;
 mod holds;
+mod keys;
 mod maintenance;
 mod rejects;
 mod rows;
@@ -52,6 +53,7 @@ macro_rules! contract {
                 listing {
                     uploads_are_listed_newest_first
                     uploads_are_listed_by_status
+                    uploads_are_listed_by_the_key_that_sent_them
                     pages_neither_skip_nor_repeat_an_upload
                     uploads_created_at_the_same_time_are_listed_by_id
                 }
@@ -241,6 +243,14 @@ macro_rules! contract {
                     a_hold_or_a_stored_batch_ends_the_quiet
                     an_upload_with_lost_batches_is_ended_once
                     a_lost_batch_that_appears_again_completes_its_upload
+                }
+                keys {
+                    a_key_is_read_back_with_every_field
+                    a_key_of_an_existing_id_is_a_conflict
+                    keys_are_listed_oldest_first_in_pages
+                    keys_are_listed_by_tenant
+                    the_time_of_the_first_revocation_stays
+                    a_key_of_another_tenant_is_not_revoked
                 }
             } }
             tests! { $fixture in validation {

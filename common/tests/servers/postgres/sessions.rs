@@ -1,11 +1,14 @@
 //! The settings of the sessions, which the server itself checks here.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use carga_common::dataset::{DatasetKey, Definition};
 use carga_common::store::{
-    DatasetStore, DeleteOutcome, Heartbeat, PostgresSettings, PostgresStore, UploadStore,
+    DatasetStore, DeleteOutcome, Heartbeat, KeyStore, PostgresSettings, PostgresStore,
+    StoreConnection, UploadStore,
 };
-use carga_testkit::Scope;
+use carga_testkit::{Scope, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -63,6 +66,41 @@ async fn every_session_has_time_limits_and_short_keepalives() -> Result<()> {
     };
     let renewed = store.heartbeat(&[beat]).await?;
     ensure!(renewed == [id], "{renewed:?}");
+    scope.close().await
+}
+
+/// Every request with a key needs its key first, also while all other connections are busy.
+#[tokio::test]
+async fn a_key_is_found_while_no_other_connection_is_free() -> Result<()> {
+    const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE NOT granted
+        AND relation = 'upload_leases'::regclass
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let scope = Scope::new().await?;
+    let settings = PostgresSettings {
+        connections: 1,
+        ..settings(scope.database_url())
+    };
+    let store = PostgresStore::connect(settings).await?;
+    let mut holder = scope.pool().begin().await?;
+    sqlx::query("LOCK TABLE upload_leases IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *holder)
+        .await?;
+    let creating = tokio::spawn({
+        let store = store.clone();
+        async move { store.create(&new_upload()).await }
+    });
+    let pool = scope.pool();
+    eventually(Duration::from_secs(30), "the upload to wait", async || {
+        let waiting = sqlx::query_scalar(WAITING).fetch_one(&pool).await;
+        waiting.is_ok_and(|waiting: i64| waiting > 0)
+    })
+    .await?;
+    let found = store.key(&"0123456789ab".parse()?).await?;
+    ensure!(found.is_none());
+    ensure!(!creating.is_finished());
+    holder.rollback().await?;
+    creating.await??;
+    store.close().await;
     scope.close().await
 }
 

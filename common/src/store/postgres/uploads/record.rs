@@ -145,7 +145,8 @@ pub(in crate::store::postgres) async fn is_staged(
 
 /// Uploads of all tenants, newest first.
 const OF_ALL: &str = select_upload!(
-    "WHERE $6::text IS NULL
+    "WHERE $7::text IS NULL
+       AND ($6::text IS NULL OR u.created_by = $6)
        AND ($1::text IS NULL OR u.status = $1)
        AND ($2::timestamptz IS NULL OR (u.created_at, u.id) < ($2, $3))
        AND ($4::text IS NULL OR u.dataset ->> 'name' = $4)
@@ -153,14 +154,15 @@ const OF_ALL: &str = select_upload!(
      LIMIT $5"
 );
 
-/// Uploads of one tenant, newest first. A query of its own, because a plan for every value of `$6`
+/// Uploads of one tenant, newest first. A query of its own, because a plan for every value of `$7`
 /// would not use the index on the tenant. `$3` is a public id, and the index has the id.
 const OF_TENANT: &str = select_upload!(
-    "WHERE u.tenant = $6
+    "WHERE u.tenant = $7
+       AND ($6::text IS NULL OR u.created_by = $6)
        AND ($1::text IS NULL OR u.status = $1)
        AND ($2::timestamptz IS NULL OR (u.created_at, u.id) < ($2, coalesce(
             (SELECT shown.id FROM uploads shown
-             WHERE shown.tenant = $6 AND coalesce(shown.public_id, shown.id) = $3), $3)))
+             WHERE shown.tenant = $7 AND coalesce(shown.public_id, shown.id) = $3), $3)))
        AND ($4::text IS NULL OR u.dataset ->> 'name' = $4)
      ORDER BY u.created_at DESC, u.id DESC
      LIMIT $5"
@@ -182,6 +184,7 @@ pub(super) async fn list(
         .bind(before.map(|(_, id)| id.as_uuid()))
         .bind(query.dataset.as_ref().map(DatasetName::as_str))
         .bind(i64::from(query.limit))
+        .bind(query.created_by.as_deref())
         .bind(query.tenant.as_ref().map(Tenant::as_str))
         .fetch_all(connection)
         .await

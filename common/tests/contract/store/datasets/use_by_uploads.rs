@@ -138,6 +138,7 @@ pub(crate) async fn uploads_are_listed_by_dataset<F: StoreFixture>(fixture: &F) 
         loop {
             let query = UploadQuery {
                 tenant: Some(dataset.tenant.clone()),
+                created_by: None,
                 status,
                 dataset: Some(dataset.name.clone()),
                 limit,

@@ -201,6 +201,7 @@ pub(crate) async fn uploads_are_listed_by_the_dataset_of_their_tenant<F: StoreFi
     let listed = async |tenant: Option<Tenant>| -> Result<Vec<UploadId>> {
         let query = UploadQuery {
             tenant,
+            created_by: None,
             status: None,
             dataset: Some("sales".parse()?),
             limit: 10,

@@ -155,6 +155,7 @@ async fn pages(store: &dyn Store, query: &UploadQuery) -> Result<Vec<Upload>> {
 fn listing(tenant: Option<&Tenant>, limit: u32) -> UploadQuery {
     UploadQuery {
         tenant: tenant.cloned(),
+        created_by: None,
         status: None,
         dataset: None,
         limit,

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use carga_common::store::{Store, UploadQuery};
+use carga_common::store::{NewUpload, Store, UploadQuery};
+use carga_common::tenant::Tenant;
 use carga_common::upload::{Status, Upload, UploadId};
 use futures::future::try_join_all;
 use uuid::Uuid;
 
 use crate::sample::{self, first};
+use crate::store::datasets::{create, key_of, new_typed_upload, sample_definition};
 use crate::store::{StoreFixture, begin, complete, fail, new_upload, seal};
 
 /// Gives all uploads the same creation time.
@@ -17,6 +19,7 @@ const EQUALIZE_CREATED_AT: &str =
 
 const ALL: UploadQuery = UploadQuery {
     tenant: None,
+    created_by: None,
     status: None,
     dataset: None,
     limit: 1000,
@@ -70,6 +73,54 @@ pub(crate) async fn uploads_are_listed_by_status<F: StoreFixture>(fixture: &F) -
     Ok(())
 }
 
+/// An upload that a key has sent, or that was sent without one.
+async fn begin_with(store: &dyn Store, key: Option<&str>, new: NewUpload) -> Result<UploadId> {
+    let new = NewUpload {
+        created_by: key.map(str::to_owned),
+        ..new
+    };
+    Ok(store.create(&new).await?.id)
+}
+
+pub(crate) async fn uploads_are_listed_by_the_key_that_sent_them<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let handle = fixture.open().await?;
+    let store = handle.as_ref();
+    let definition = sample_definition()?;
+    let sales = key_of(Tenant::default(), "sales")?;
+    create(store, &sales, &definition).await?;
+    let mut created = Vec::new();
+    for key in [Some("one"), Some("other"), None, Some("one"), Some("other")] {
+        let plain = new_upload(UploadId::generate(), sample::columns());
+        created.push((key, false, begin_with(store, key, plain).await?));
+        let typed = new_typed_upload(UploadId::generate(), &sales, &definition);
+        created.push((key, true, begin_with(store, key, typed).await?));
+    }
+    created.reverse();
+    for key in ["one", "other", "One", ""] {
+        for (tenant, is_typed) in [(false, false), (false, true), (true, false), (true, true)] {
+            let expected = created
+                .iter()
+                .filter(|(by, typed, _)| *by == Some(key) && (*typed || !is_typed));
+            let expected: Vec<UploadId> = expected.map(|(_, _, id)| *id).collect();
+            for limit in [1, 100] {
+                let query = UploadQuery {
+                    tenant: tenant.then(Tenant::default),
+                    created_by: Some(key.to_owned()),
+                    dataset: is_typed.then(|| sales.name.clone()),
+                    limit,
+                    ..ALL
+                };
+                let listed = pages(store, &query).await?;
+                ensure!(ids(&listed) == expected, "{query:?}: {listed:?}");
+            }
+        }
+    }
+    ensure!(store.uploads(&ALL).await?.len() == created.len());
+    Ok(())
+}
+
 pub(crate) async fn pages_neither_skip_nor_repeat_an_upload<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
@@ -106,23 +157,22 @@ async fn check_pages(store: &dyn Store) -> Result<()> {
     let sort_key = |upload: &Upload| (upload.created_at, upload.id);
     ensure!(whole.is_sorted_by(|newer, older| sort_key(newer) > sort_key(older)));
     for limit in [1, 4, 25] {
-        let listed = pages(store, limit).await?;
+        let listed = pages(store, &UploadQuery { limit, ..ALL }).await?;
         ensure!(ids(&listed) == ids(&whole), "{limit} per page: {listed:?}");
     }
     Ok(())
 }
 
-/// All uploads, read in pages of `limit`.
-async fn pages(store: &dyn Store, limit: u32) -> Result<Vec<Upload>> {
+/// All uploads of a list, read in pages of its length.
+async fn pages(store: &dyn Store, list: &UploadQuery) -> Result<Vec<Upload>> {
     let mut all: Vec<Upload> = Vec::new();
     loop {
         let query = UploadQuery {
-            limit,
             before: all.last().map(|last| (last.created_at, last.id)),
-            ..ALL
+            ..list.clone()
         };
         let page = store.uploads(&query).await?;
-        ensure!(page.len() <= limit as usize);
+        ensure!(page.len() <= list.limit as usize);
         if page.is_empty() {
             return Ok(all);
         }

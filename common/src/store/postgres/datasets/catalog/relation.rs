@@ -9,6 +9,7 @@ use crate::tenant::Tenant;
 /// of them are in one schema.
 const OWN_TABLES: &[&str] = &[
     "_sqlx_migrations",
+    "api_keys",
     "batches",
     "datasets",
     "installation",

@@ -1,0 +1,164 @@
+//! Checks who sends a request, and whether this client may do what it asks for.
+//!
+//! The layer runs after the check of web pages and before every handler, and reads only the head of
+//! a request. A request is refused unless its route is in the list of `router` and its key has a
+//! scope that the route requires. `router` adds the layer after all routes, and its result takes no
+//! further ones. A route that is not in the list is therefore closed.
+
+mod announcement;
+mod cache;
+mod credential;
+mod keys;
+mod requirement;
+
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Query, Request, State};
+use axum::http::{HeaderValue, Method, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use carga_common::dataset::DatasetName;
+use carga_common::settings::Authentication;
+use carga_common::store::{KeyStore, Store};
+use carga_intake::refusal::Refusal;
+
+pub(crate) use self::announcement::announce;
+use self::credential::take_credential;
+pub(crate) use self::keys::Keys;
+pub use self::requirement::Requirement;
+use self::requirement::Requirements;
+use crate::caller::Caller;
+use crate::problem::ApiError;
+use crate::router::{self, Route};
+use crate::routes::method_not_allowed;
+
+/// The path of a route with `{…}` for its parameters, its method, and what it requires.
+pub type RouteAccess = (Method, &'static str, Requirement);
+
+/// All routes. `HEAD` requires the same as `GET`.
+pub fn routes() -> Vec<RouteAccess> {
+    let routes = router::routes().into_iter();
+    routes
+        .map(|route| (route.method, route.path, route.requirement))
+        .collect()
+}
+
+/// Who may send requests.
+#[derive(Debug, Clone)]
+pub(crate) enum Access {
+    /// Everybody may do everything.
+    Open,
+    /// Holders of these keys.
+    WithKey(Arc<Keys>),
+}
+
+impl Access {
+    pub(crate) fn new(authentication: &Authentication, store: &Arc<dyn Store>) -> Self {
+        match authentication {
+            Authentication::Off => Self::Open,
+            Authentication::On(admin) => {
+                let store: Arc<dyn KeyStore> = Arc::clone(store) as _;
+                Self::WithKey(Arc::new(Keys::new(admin.as_ref(), store)))
+            }
+        }
+    }
+}
+
+/// What the layer knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    access: Access,
+    requirements: Arc<Requirements>,
+}
+
+impl Guard {
+    pub(crate) fn new(access: Access, routes: &[Route]) -> Self {
+        let mut requirements = Requirements::default();
+        for route in routes {
+            requirements.add(route.path, route.method.clone(), route.requirement);
+        }
+        Self {
+            access,
+            requirements: Arc::new(requirements),
+        }
+    }
+}
+
+/// Refuses the request, or adds its [`Caller`].
+pub(crate) async fn layer(
+    State(guard): State<Guard>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let key = take_credential(request.headers_mut());
+    let Access::WithKey(keys) = &guard.access else {
+        request.extensions_mut().insert(Caller::unlimited());
+        return next.run(request).await;
+    };
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let path = path.as_ref().map(MatchedPath::as_str);
+    let requirement = path.map(|path| guard.requirements.of(path, request.method()));
+    if requirement == Some(Some(Requirement::Open)) {
+        return next.run(request).await;
+    }
+    let requirement_of_method = requirement.flatten();
+    match admit(keys, requirement_of_method, key, request.uri()).await {
+        Ok(caller) => {
+            tracing::debug!(
+                key.id = %caller,
+                tenant = %caller.tenant(),
+                only_own = caller.only_own,
+                "accepted a key"
+            );
+            request.extensions_mut().insert(caller);
+        }
+        Err(refusal) => return ApiError::from(refusal).into_response(),
+    }
+    match (path, requirement) {
+        (Some(path), Some(None)) => refuse_method(&guard, path, request.uri().clone()).await,
+        // Without a path, the router answers 404.
+        _ => next.run(request).await,
+    }
+}
+
+/// The caller, if it may use the route. A client without a valid key does not learn which routes
+/// there are.
+async fn admit(
+    keys: &Keys,
+    requirement: Option<Requirement>,
+    key: Result<Option<Vec<u8>>, Refusal>,
+    uri: &Uri,
+) -> Result<Caller, Refusal> {
+    let mut caller = keys.holder(key?.as_deref()).await?;
+    if let Some(requirement) = requirement {
+        requirement.check(&mut caller)?;
+    }
+    if requirement == Some(Requirement::SEND) {
+        for dataset in datasets(uri) {
+            caller.may_send_to(Some(&dataset))?;
+        }
+    }
+    Ok(caller)
+}
+
+/// The datasets in the query of a request. A form may name its dataset later, so the handler checks
+/// the dataset, too. This check is made before the body is read.
+fn datasets(uri: &Uri) -> Vec<DatasetName> {
+    let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
+    let options = query.map(|Query(options)| options).unwrap_or_default();
+    let datasets = options.iter().filter(|(name, _)| name == "dataset");
+    // The handler refuses a name that is not that of a dataset.
+    datasets.filter_map(|(_, name)| name.parse().ok()).collect()
+}
+
+/// Refuses a method that is not in the list of routes, also if a handler takes it.
+async fn refuse_method(guard: &Guard, path: &str, uri: Uri) -> Response {
+    let mut response = method_not_allowed(uri).await.into_response();
+    if let Ok(allow) = HeaderValue::from_str(&guard.requirements.allow(path)) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

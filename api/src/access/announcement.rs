@@ -1,0 +1,146 @@
+//! What the log says at start about who may use the API.
+
+use carga_common::access::{KeyRecord, KeyState, Scope};
+use carga_common::error::PortResult;
+use carga_common::settings::{Authentication, Settings};
+use carga_common::store::{KeyPosition, KeyStore, Store};
+use jiff::Timestamp;
+
+/// How many keys are read at once.
+const PAGE: u32 = 100;
+
+/// How many pages are read. With more keys, somebody has certainly found out how to make one.
+const MAX_PAGES: usize = 20;
+
+/// Logs at start who may use the API, and how to make a key that may make further keys.
+pub(crate) async fn announce(
+    settings: &Settings,
+    authentication: &Authentication,
+    store: &dyn Store,
+) {
+    match authentication {
+        Authentication::Off => warnings(settings)
+            .into_iter()
+            .for_each(|warning| tracing::warn!("authentication is off, {warning}")),
+        Authentication::On(Some(_)) => {
+            tracing::info!("every request needs an API key; CARGA_ADMIN_KEY is one");
+        }
+        Authentication::On(None) => match has_active_admin(store).await {
+            Ok(false) => tracing::warn!(
+                "every request needs an API key, and no key with scope `admin` is active; make one with `carga keys create --admin` (with Docker Compose: `docker compose run --rm carga keys create --admin`), or set CARGA_ADMIN_KEY"
+            ),
+            Ok(true) => tracing::info!("every request needs an API key"),
+            Err(error) => tracing::warn!(error = error.chain(), "cannot look for API keys"),
+        },
+    }
+}
+
+/// What an operator must know while requests need no key.
+fn warnings(settings: &Settings) -> Vec<&'static str> {
+    let intake = &settings.intake;
+    let is_for_others = !intake.listen.ip().to_canonical().is_loopback();
+    let has_origins = !intake.allowed_origins.is_empty();
+    let warnings = [
+        (
+            settings.access.admin_key.is_some(),
+            "so CARGA_ADMIN_KEY has no effect; set CARGA_AUTH=on to require keys",
+        ),
+        (
+            is_for_others,
+            "so every client that reaches this address may read, change and delete everything; set CARGA_AUTH=on to require keys",
+        ),
+        (
+            has_origins && !is_for_others,
+            "and CARGA_ALLOWED_ORIGINS is set: if a proxy passes on requests of other machines, these may read, change and delete everything; set CARGA_AUTH=on to require keys",
+        ),
+        (
+            has_origins && is_for_others,
+            "and the pages of the origins in CARGA_ALLOWED_ORIGINS may send files in the name of every visitor; set CARGA_AUTH=on to require keys",
+        ),
+    ];
+    let due = warnings.into_iter().filter(|(is_due, _)| *is_due);
+    due.map(|(_, warning)| warning).collect()
+}
+
+/// Whether a key with scope `admin` may be used now. The oldest keys are read first, and the first
+/// key is usually such a key.
+async fn has_active_admin(store: &dyn KeyStore) -> PortResult<bool> {
+    let now = Timestamp::now();
+    let is_admin =
+        |key: &KeyRecord| key.scopes.contain(Scope::Admin) && key.state(now) == KeyState::Active;
+    let mut after: Option<KeyPosition> = None;
+    for _ in 0..MAX_PAGES {
+        let page = store.keys(None, after.as_ref(), PAGE).await?;
+        if page.iter().any(is_admin) {
+            return Ok(true);
+        }
+        let Some(last) = page.last() else {
+            return Ok(false);
+        };
+        after = Some(KeyPosition::from(last));
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use carga_common::settings::Mode;
+    use jiff::SignedDuration;
+
+    use super::super::keys::tests::Fixed;
+    use super::*;
+
+    const ADMIN: &str = "an-admin-key-of-more-than-32-characters";
+
+    /// Words of the warnings with these settings.
+    fn expect_warnings(settings: &[(&str, &str)], expected: &[&str]) {
+        let found = Settings::read(Mode::Embedded, &|name| {
+            let mut found = settings.iter().filter(|(setting, _)| *setting == name);
+            found.next().map(|(_, value)| (*value).to_owned())
+        });
+        let warnings = warnings(&found.unwrap());
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+        for (warning, word) in warnings.iter().zip(expected) {
+            assert!(warning.contains(word), "{warning}");
+        }
+    }
+
+    #[test]
+    fn every_danger_of_requests_without_keys_has_its_warning() {
+        let off = ("CARGA_AUTH", "off");
+        let admin = ("CARGA_ADMIN_KEY", ADMIN);
+        let origins = ("CARGA_ALLOWED_ORIGINS", "https://app.example.org");
+        let effect = "CARGA_ADMIN_KEY has no effect";
+        let everybody = "every client that reaches this address";
+        expect_warnings(&[off], &[]);
+        expect_warnings(&[off, admin], &[effect]);
+        expect_warnings(&[off, origins], &["proxy"]);
+        for listen in ["0.0.0.0:0", "[::]:0"] {
+            let listen = ("CARGA_LISTEN", listen);
+            expect_warnings(&[off, listen], &[everybody]);
+            expect_warnings(&[off, listen, admin], &[effect, everybody]);
+            expect_warnings(&[off, listen, origins], &[everybody, "pages"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_active_key_with_scope_admin_may_make_keys() {
+        let mut store = Fixed::default();
+        assert!(!has_active_admin(&store).await.unwrap());
+        store.add(|_| ());
+        store.add(|key| {
+            key.scopes = "admin".parse().unwrap();
+            key.revoked_at = Some(Timestamp::now());
+        });
+        store.add(|key| {
+            key.scopes = "admin".parse().unwrap();
+            key.expires_at = Some(Timestamp::now() - SignedDuration::from_secs(1));
+        });
+        assert!(!has_active_admin(&store).await.unwrap());
+        for _ in 0..2 * PAGE {
+            store.add(|_| ());
+        }
+        store.add(|key| key.scopes = "admin".parse().unwrap());
+        assert!(has_active_admin(&store).await.unwrap());
+    }
+}

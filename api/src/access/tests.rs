@@ -1,0 +1,173 @@
+use std::collections::BTreeSet;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::from_fn_with_state;
+use axum::routing::any;
+use carga_common::access::{ApiKey, Scope};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+
+use super::keys::tests::Fixed;
+use super::*;
+
+/// A router with one listed path and one that is not in the list. Its handlers take every method
+/// and answer with the tenant of the caller and with whether it may use only its own uploads.
+fn router(store: Fixed) -> Router {
+    let mut requirements = Requirements::default();
+    requirements.add("/listed/{id}", Method::GET, Requirement::READ);
+    requirements.add("/listed/{id}", Method::POST, Requirement::SEND);
+    requirements.add("/headers", Method::GET, Requirement::READ);
+    requirements.add("/open", Method::GET, Requirement::Open);
+    let guard = Guard {
+        access: Access::WithKey(Arc::new(store.keys())),
+        requirements: Arc::new(requirements),
+    };
+    let handler = async |caller: Caller| format!("{} {}", caller.tenant, caller.only_own);
+    Router::new()
+        .route("/listed/{id}", any(handler))
+        .route("/not-listed", any(handler))
+        .route(
+            "/headers",
+            any(async |headers: HeaderMap| format!("{headers:?}")),
+        )
+        .route("/open", any(async || "open"))
+        .fallback(async || StatusCode::NOT_FOUND)
+        .layer(from_fn_with_state(guard, layer))
+}
+
+async fn answer(router: &Router, method: Method, path: &str, key: Option<&ApiKey>) -> Response {
+    let mut request = Request::builder().method(method).uri(path);
+    request = request.header("accept", "*/*");
+    if let Some(key) = key {
+        let bearer = format!("Bearer {}", key.expose());
+        request = request.header("x-api-key", key.expose());
+        request = request.header("authorization", bearer);
+    }
+    let request = request.body(Body::empty()).unwrap();
+    let service = TowerToHyperService::new(router.clone());
+    service.call(request).await.unwrap()
+}
+
+async fn status(router: &Router, method: Method, path: &str, key: Option<&ApiKey>) -> u16 {
+    answer(router, method, path, key).await.status().as_u16()
+}
+
+fn with_scopes(store: &mut Fixed, scopes: &str) -> ApiKey {
+    store.add(|record| record.scopes = scopes.parse().unwrap())
+}
+
+#[tokio::test]
+async fn without_a_key_only_open_routes_answer() {
+    let router = router(Fixed::default());
+    assert_eq!(status(&router, Method::GET, "/open", None).await, 200);
+    for path in ["/listed/1", "/not-listed", "/missing"] {
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS] {
+            let answer = answer(&router, method, path, None).await;
+            assert_eq!(answer.status(), 401, "{path}");
+            let challenge = &answer.headers()["www-authenticate"];
+            assert_eq!(challenge, "Bearer realm=\"carga\"");
+        }
+    }
+    assert_eq!(status(&router, Method::PUT, "/open", None).await, 401);
+}
+
+#[tokio::test]
+async fn a_route_outside_the_list_is_closed_to_every_key() {
+    let mut store = Fixed::default();
+    let admin = with_scopes(&mut store, "admin");
+    let router = router(store);
+    for method in [Method::GET, Method::POST, Method::PATCH] {
+        let status = status(&router, method, "/not-listed", Some(&admin)).await;
+        assert_eq!(status, 405);
+    }
+    let refused = answer(&router, Method::DELETE, "/listed/1", Some(&admin)).await;
+    assert_eq!(refused.status(), 405);
+    assert_eq!(refused.headers()["allow"], "GET,POST,HEAD");
+    let missing = status(&router, Method::GET, "/missing", Some(&admin)).await;
+    assert_eq!(missing, 404);
+}
+
+async fn body(answer: Response) -> String {
+    let bytes = axum::body::to_bytes(answer.into_body(), 1000).await;
+    String::from_utf8(bytes.unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn a_handler_knows_its_caller() {
+    let mut store = Fixed::default();
+    let read = with_scopes(&mut store, "read");
+    let upload = with_scopes(&mut store, "upload");
+    let router = router(store);
+    for (key, expected) in [(&read, "acme false"), (&upload, "acme true")] {
+        let answer = answer(&router, Method::GET, "/listed/1", Some(key)).await;
+        assert_eq!(body(answer).await, expected);
+    }
+    let head = status(&router, Method::HEAD, "/listed/1", Some(&read)).await;
+    assert_eq!(head, 200);
+}
+
+#[tokio::test]
+async fn a_handler_does_not_see_the_key() {
+    let mut store = Fixed::default();
+    let key = with_scopes(&mut store, "read");
+    let answer = answer(&router(store), Method::GET, "/headers", Some(&key)).await;
+    assert_eq!(answer.status(), 200);
+    let headers = body(answer).await;
+    assert_eq!(headers, "{\"accept\": \"*/*\"}");
+}
+
+#[tokio::test]
+async fn a_key_without_the_scope_and_an_unknown_key_get_their_challenges() {
+    let mut store = Fixed::default();
+    let read = with_scopes(&mut store, "read");
+    let router = router(store);
+    let unknown = ApiKey::generate().unwrap();
+    for (key, status, error) in [
+        (&read, 403, "insufficient_scope"),
+        (&unknown, 401, "invalid_token"),
+    ] {
+        let refused = answer(&router, Method::POST, "/listed/1", Some(key)).await;
+        assert_eq!(refused.status(), status);
+        let challenge = &refused.headers()["www-authenticate"];
+        let expected = format!("Bearer realm=\"carga\", error=\"{error}\"");
+        assert_eq!(challenge, expected.as_str());
+    }
+}
+
+#[tokio::test]
+async fn a_key_for_one_dataset_is_refused_by_the_query_before_the_body_is_read() {
+    let mut store = Fixed::default();
+    let key = store.add(|record| {
+        record.scopes = "upload".parse().unwrap();
+        record.dataset = "my sales".parse().ok();
+    });
+    let router = router(store);
+    for (query, expected) in [
+        ("?dataset=my%20sales", 200),
+        ("?dataset=my+sales&delimiter=,", 200),
+        // The form may have the option.
+        ("", 200),
+        ("?dataset=stock", 403),
+        ("?dataset=my+sales&dataset=stock", 403),
+    ] {
+        let path = format!("/listed/1{query}");
+        let status = status(&router, Method::POST, &path, Some(&key)).await;
+        assert_eq!(status, expected, "{query}");
+    }
+}
+
+#[test]
+fn every_route_is_listed_once_and_only_health_checks_are_open() {
+    let mut listed = BTreeSet::new();
+    for (method, path, requirement) in routes() {
+        assert!(listed.insert(format!("{method} {path}")), "{method} {path}");
+        let is_open = requirement == Requirement::Open;
+        assert_eq!(is_open, matches!(path, "/livez" | "/readyz"), "{path}");
+        let is_for_keys = path == "/keys" || path.starts_with("/keys/");
+        let is_for_admins = requirement == Requirement::AnyOf(&[Scope::Admin]);
+        assert_eq!(is_for_keys, is_for_admins, "{path}");
+    }
+    assert!(listed.contains("PUT /uploads/{id}"), "{listed:?}");
+}

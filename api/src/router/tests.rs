@@ -1,0 +1,130 @@
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::any;
+use carga_common::backends::{self, Backends};
+use carga_common::settings::{Mode, Settings};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+const ADMIN: &str = "an-admin-key-of-more-than-32-characters";
+
+/// An API on files in this directory, which requires keys and listens on loopback.
+async fn state(directory: &TempDir) -> ApiState {
+    let data = directory.path().to_str().unwrap();
+    let settings = Settings::read(Mode::Embedded, &|name| match name {
+        "CARGA_AUTH" => Some("on".to_owned()),
+        "CARGA_ADMIN_KEY" => Some(ADMIN.to_owned()),
+        "CARGA_DATA_DIR" => Some(data.to_owned()),
+        _ => None,
+    });
+    let settings = settings.unwrap();
+    let authentication = settings.authentication().unwrap();
+    let access = backends::Access::Exclusive;
+    let backends = Backends::connect(&settings.ports, "test", access).await;
+    let stop = CancellationToken::new();
+    ApiState::new(backends.unwrap(), settings.intake, &authentication, stop)
+}
+
+/// The head of a request for this host.
+fn request(method: &Method, path: &str, host: &str, key: Option<&str>) -> Request {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.header("host", host);
+    let request = match key {
+        Some(key) => request.header("x-api-key", key),
+        None => request,
+    };
+    request.body(Body::empty()).unwrap()
+}
+
+async fn answer(service: &RouterIntoService<Body>, request: Request) -> Response {
+    let service = TowerToHyperService::new(service.clone());
+    service.call(request).await.unwrap()
+}
+
+const METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::DELETE,
+    Method::PATCH,
+    Method::OPTIONS,
+    Method::TRACE,
+];
+
+#[tokio::test]
+async fn every_method_of_every_path_but_the_health_checks_needs_a_key() {
+    let directory = TempDir::new().unwrap();
+    let service = service(state(&directory).await);
+    for path in ["/", "/missing", "/uploads", "/keys/000000000000", "/livez/"] {
+        for method in METHODS {
+            for key in [None, Some("x")] {
+                let request = request(&method, path, "localhost", key);
+                let status = answer(&service, request).await.status();
+                assert_eq!(status, 401, "{method} {path}");
+            }
+        }
+    }
+    for path in [health::LIVE, health::READY] {
+        for method in METHODS {
+            let is_open = matches!(method, Method::GET | Method::HEAD);
+            let request = request(&method, path, "localhost", None);
+            let status = answer(&service, request).await.status();
+            assert_eq!(status, if is_open { 200 } else { 401 }, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_method_outside_the_list_is_refused_with_every_key() {
+    let directory = TempDir::new().unwrap();
+    let service = service(state(&directory).await);
+    for (method, expected) in [
+        (Method::GET, 200),
+        (Method::HEAD, 200),
+        (Method::OPTIONS, 405),
+        (Method::TRACE, 405),
+        (Method::PATCH, 405),
+    ] {
+        let request = request(&method, "/uploads", "localhost", Some(ADMIN));
+        let status = answer(&service, request).await.status();
+        assert_eq!(status, expected, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_is_not_in_the_list_is_closed() {
+    let directory = TempDir::new().unwrap();
+    let handlers = Router::new().route("/extra", any(async || "open"));
+    let router = with_layers(handlers, state(&directory).await);
+    let service = router.into_service();
+    for method in METHODS {
+        for (key, expected) in [(None, 401), (Some(ADMIN), 405)] {
+            let request = request(&method, "/extra", "localhost", key);
+            let status = answer(&service, request).await.status();
+            assert_eq!(status, expected, "{method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_health_checks_accept_every_host() {
+    let directory = TempDir::new().unwrap();
+    let service = service(state(&directory).await);
+    for (path, key, expected) in [
+        (health::LIVE, None, 200),
+        (health::READY, None, 200),
+        // The host is checked before the key.
+        ("/uploads", None, 421),
+        ("/uploads", Some(ADMIN), 421),
+        ("/missing", Some(ADMIN), 421),
+    ] {
+        let request = request(&Method::GET, path, "evil.example", key);
+        let status = answer(&service, request).await.status();
+        assert_eq!(status, expected, "{path}");
+    }
+}
