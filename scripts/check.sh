@@ -117,7 +117,7 @@ install_tools
 "$venv/bin/shellcheck" --severity=style .ci/run ./*/*.sh localstack/ready.d/*.sh
 "$venv/bin/hadolint" Dockerfile
 "$venv/bin/actionlint" -shellcheck "$venv/bin/shellcheck"
-for file in .vscode/*.json; do
+for file in .vscode/*.json deploy/grafana/*.json; do
   "$venv/bin/python" -m json.tool "$file" >/dev/null
 done
 "$venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec docker-compose.yml

@@ -11,6 +11,8 @@ services=$target/test-services
 # The tests start these binaries as processes, and `cargo test` does not build all of them.
 cargo build --workspace --bins
 "$testkit" install
+# For the tests of the metrics, the board and the alerts.
+"$testkit" install prometheus
 # For LocalStack, which one end-to-end test starts.
 scripts/ensure-python.sh
 

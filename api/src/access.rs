@@ -9,6 +9,7 @@ mod announcement;
 mod cache;
 mod credential;
 mod keys;
+mod metrics;
 mod requirement;
 
 use std::sync::Arc;
@@ -101,8 +102,9 @@ pub(crate) async fn layer(
     if requirement == Some(Some(Requirement::Open)) {
         return next.run(request).await;
     }
-    let requirement_of_method = requirement.flatten();
-    match admit(keys, requirement_of_method, key, request.uri()).await {
+    let admitted = admit(keys, requirement.flatten(), key, request.uri()).await;
+    keys.checks.count(&admitted);
+    match admitted {
         Ok(caller) => {
             tracing::debug!(
                 key.id = %caller,

@@ -4,7 +4,7 @@ use anyhow::Context;
 use carga_api::server::Server;
 use carga_common::backends::{Access, Backends};
 use carga_common::settings::{Mode, Settings, log_settings};
-use carga_common::{healthcheck, shutdown, telemetry};
+use carga_common::{healthcheck, metrics, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 
 /// Receives CSV files over HTTP and turns them into durable batches. Settings come from the
@@ -31,6 +31,7 @@ async fn main() -> anyhow::Result<()> {
         return Ok(healthcheck::check(settings.intake.listen).await?);
     }
     let authentication = settings.authentication()?;
+    let exposition = metrics::install(Mode::Distributed)?;
     let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let backends = Backends::connect(&settings.ports, "carga-api", Access::Shared)
         .await
@@ -38,8 +39,16 @@ async fn main() -> anyhow::Result<()> {
     let server = Server::bind(&settings, &authentication, backends.clone(), stop)
         .await
         .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?;
+    server.watch(&exposition);
+    exposition.watch_state(backends.clone());
+    let metrics_listener = metrics::listener::listen(&settings, &exposition).await?;
+    let server = match &metrics_listener {
+        Some(_) => server,
+        None => server.with_metrics(exposition),
+    };
     tracing::info!("listening on http://{}", server.address());
     server.run().await;
+    drop(metrics_listener);
     backends.close().await;
     tracing::info!("stopped");
     Ok(())

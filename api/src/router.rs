@@ -13,10 +13,11 @@ use axum::{BoxError, Router};
 use crate::access::{self, Guard, Requirement};
 use crate::caller::Caller;
 use crate::drain_body;
+use crate::measure::{self, HttpMetrics};
 use crate::origin;
 use crate::request_id;
 use crate::routes::{
-    self, datasets, exports, health, keys, preview, read, reverse, send, suggest, validate,
+    self, datasets, exports, health, keys, metrics, preview, read, reverse, send, suggest, validate,
 };
 use crate::state::ApiState;
 
@@ -58,6 +59,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/keys", ADMIN, keys::list),
         Route::post("/keys", ADMIN, keys::post),
         Route::delete("/keys/{id}", ADMIN, keys::delete),
+        Route::get("/metrics", ADMIN, metrics::get),
         Route::get(health::LIVE, Requirement::Open, health::live),
         Route::get(health::READY, Requirement::Open, health::ready),
     ]
@@ -85,6 +87,10 @@ fn with_layers(handlers: Router<ApiState>, state: ApiState) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), origin::layer))
         .layer(middleware::from_fn(drain_body::layer))
         .layer(middleware::from_fn(request_id::layer))
+        .layer(middleware::from_fn_with_state(
+            HttpMetrics::new(),
+            measure::layer,
+        ))
         .with_state(state)
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use axum::routing::RouterIntoService;
 use carga_common::backends::Backends;
+use carga_common::metrics::Exposition;
+use carga_common::metrics::table::HTTP_ACCEPT_ERRORS;
 use carga_common::settings::{Authentication, Settings};
 use carga_intake::intake::Intake;
 use hyper::body::Incoming;
@@ -65,6 +67,18 @@ impl Server {
         })
     }
 
+    /// Shows the state of the intake in `exposition`.
+    pub fn watch(&self, exposition: &Exposition) {
+        self.state.intake.watch(exposition);
+    }
+
+    /// Serves `exposition` as `/metrics`.
+    #[must_use]
+    pub fn with_metrics(mut self, exposition: Exposition) -> Self {
+        self.state.exposition = Some(exposition);
+        self
+    }
+
     /// The address that the server listens on. For port 0 in the settings, it has the actual
     /// port.
     pub fn address(&self) -> SocketAddr {
@@ -82,6 +96,7 @@ impl Server {
         } = self;
         let heartbeat = tokio::spawn(state.intake.heartbeat());
         let connections = GracefulShutdown::new();
+        let accept_errors = HTTP_ACCEPT_ERRORS.counter();
         let app = router::service(state.clone());
         let drained = drain(&state, self.grace);
         tokio::pin!(drained);
@@ -95,6 +110,7 @@ impl Server {
                     serve_connection(stream, app.clone(), header_timeout, &connections)
                 }
                 Err(error) => {
+                    accept_errors.increment(1);
                     // The usual cause is too many open files. Without a pause, this loop would
                     // spin.
                     tracing::warn!(%error, "could not accept a connection");

@@ -2,6 +2,7 @@
 
 use carga_common::backends::Backends;
 use carga_common::dataset::{Dataset, DatasetKey, DatasetName};
+use carga_common::metrics::Exposition;
 use carga_common::settings::{Authentication, IntakeSettings};
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::crowding::UploadSlot;
@@ -24,6 +25,8 @@ pub(crate) struct ApiState {
     pub(crate) draining: CancellationToken,
     /// The last answers of the dependencies.
     pub(crate) readiness: SharedCheck<Answered>,
+    /// What `/metrics` shows; `None` if that route does not exist here.
+    pub(crate) exposition: Option<Exposition>,
 }
 
 impl ApiState {
@@ -38,6 +41,7 @@ impl ApiState {
             intake: Intake::new(backends, settings, draining.clone()),
             draining,
             readiness: SharedCheck::default(),
+            exposition: None,
         }
     }
 

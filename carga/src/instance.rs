@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use carga_common::backends::{Access, Backends};
 use carga_common::error::{ErrorKind, PortResult};
+use carga_common::lifecycle;
 use carga_common::settings::{PortSettings, Settings, StoreLocation};
 use carga_common::store::{Store, UploadQuery};
 use carga_common::upload::{Failure, Status};
@@ -106,7 +107,7 @@ async fn end_interrupted(store: &dyn Store) -> PortResult<()> {
             return Ok(());
         }
         for upload in found {
-            store.fail(upload.key(), &failure, None).await?;
+            lifecycle::fail(store, upload.key(), &failure).await?;
             tracing::info!(
                 upload.public_id = %upload.public_id,
                 upload.id = %upload.id,

@@ -12,6 +12,8 @@ use crate::archive::S3Archive;
 use crate::archive::{FilesystemArchive, FilesystemArchiveSettings};
 use crate::error::PortResult;
 use crate::live_progress::LiveProgress;
+use crate::metrics::measured_archive::MeasuredArchive;
+use crate::metrics::measured_queue::MeasuredQueue;
 use crate::progress::ProgressStore;
 #[cfg(feature = "redis")]
 use crate::progress::{RedisProgress, RedisSettings};
@@ -87,8 +89,9 @@ impl Backends {
         )?;
         let progress = LiveProgress::new(Arc::clone(&progress_store), Arc::clone(&store));
         Ok(Self {
-            queue,
-            archive,
+            // The adapters of the store and of the counters measure their calls themselves.
+            queue: Arc::new(MeasuredQueue(queue)),
+            archive: Arc::new(MeasuredArchive(archive)),
             progress: Arc::new(progress),
             progress_store,
             store,

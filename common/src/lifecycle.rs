@@ -9,8 +9,9 @@ pub use self::reject_failure::reject_failure;
 use crate::archive::{ArchiveKey, BatchArchive, Manifest, ManifestBatch};
 use crate::batch::BatchId;
 use crate::error::{ErrorKind, PortError, PortResult};
+use crate::metrics::uploads::record_end;
 use crate::store::{Completed, Completion, Removal, Store};
-use crate::upload::{Failure, Status, Upload, UploadId};
+use crate::upload::{Failure, Status, Upload, UploadId, UploadKey};
 
 /// The time for the removal that begins as soon as an upload has failed here. The sweeper removes
 /// the rest. The corrected file may arrive at once, and rows that are still in the table count for
@@ -46,7 +47,7 @@ pub async fn finish_if_complete(
             tracing::error!(upload.id = %id, read, stored, rejected, "the row counts of an upload do not match");
             let failure = Failure::new("accounting_mismatch", message);
             if let Some(upload) = store.upload(id).await? {
-                store.fail(upload.key(), &failure, None).await?;
+                fail(store, upload.key(), &failure).await?;
             }
             Ok(true)
         }
@@ -70,6 +71,7 @@ async fn complete(
     match store.complete(upload.key()).await {
         Ok(Completed::Yes) => {
             tracing::info!(upload.id = %id, rows = upload.rows_read, "upload completed");
+            record_end(store, id, Status::Completed).await;
             return Ok(true);
         }
         Ok(Completed::No) => {}
@@ -90,7 +92,7 @@ async fn fail_for_rejects(store: &dyn Store, upload: &Upload, rejected: u64) -> 
     let page = store.rejected_page(id, 0).await?;
     let dataset = upload.dataset.as_ref();
     let failure = reject_failure(dataset, rejected, upload.rows_read, page.first());
-    if !store.fail(upload.key(), &failure, None).await? {
+    if !fail(store, upload.key(), &failure).await? {
         return Ok(());
     }
     tracing::info!(upload.id = %id, code = failure.code, rejected, "upload failed");
@@ -110,8 +112,17 @@ async fn fail_merge(store: &dyn Store, upload: &Upload, error: &PortError) -> Po
     tracing::error!(upload.id = %upload.id, error = reason, "the rows of an upload cannot be merged");
     let message = format!("the rows cannot be merged into the table of the dataset: {reason}");
     let failure = Failure::new("merge_failed", message);
-    store.fail(upload.key(), &failure, None).await?;
+    fail(store, upload.key(), &failure).await?;
     Ok(())
+}
+
+/// Fails an upload. Returns whether this call ended it.
+pub async fn fail(store: &dyn Store, key: UploadKey, failure: &Failure) -> PortResult<bool> {
+    let is_ended = store.fail(key, failure, None).await?;
+    if is_ended {
+        record_end(store, key.id, Status::Failed).await;
+    }
+    Ok(is_ended)
 }
 
 /// Removes rows of an upload for a limited time, because a worker settles its batches afterwards.
@@ -242,9 +253,12 @@ pub async fn reverse(
         }
         // The next round returns the upload. Another process may have ended it first, and then its
         // status is final.
-        match reversal {
+        let is_reversed = match reversal {
             Reversal::Cancel => store.cancel(upload.key()).await?,
             Reversal::Undo => store.undo(upload.key()).await?,
         };
+        if is_reversed {
+            record_end(store, id, reversal.outcome()).await;
+        }
     }
 }

@@ -15,6 +15,7 @@ use sqlx::sqlite::{
 };
 
 use crate::error::{ErrorKind, PortError, PortResult};
+use crate::metrics::calls;
 
 /// How long a call waits for the lock of another process, for example of a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -156,12 +157,14 @@ pub(crate) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// Runs one call of a port and maps its error.
+/// Runs one call of a port, maps its error and measures it.
 pub(crate) async fn call<T>(
     operation: &'static str,
     work: impl Future<Output = sqlx::Result<T>>,
 ) -> PortResult<T> {
-    work.await.map_err(|error| port_error(operation, error))
+    let running = calls::begin(operation);
+    let outcome = work.await;
+    running.end(outcome.map_err(|error| port_error(operation, error)))
 }
 
 /// Maps an error by SQLite's result code. Data that cannot be encoded is *invalid*; a value that

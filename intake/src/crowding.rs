@@ -89,6 +89,11 @@ impl Crowding {
         slot.ok()?.ok()
     }
 
+    /// How many requests wait for a slot.
+    pub(crate) fn waiting(&self) -> usize {
+        *self.waiting.borrow()
+    }
+
     /// Completes as soon as a request waits for a slot, but not before `start`.
     pub(crate) async fn waits_after(&self, start: Instant) {
         tokio::time::sleep_until(start).await;

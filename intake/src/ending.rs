@@ -6,6 +6,7 @@ use std::time::Duration;
 use carga_common::backends::Backends;
 use carga_common::error::{ErrorKind, PortError};
 use carga_common::lifecycle::finish_if_complete;
+use carga_common::metrics::uploads::record_end;
 use carga_common::retry::retry_while_unavailable;
 use carga_common::store::Seal;
 use carga_common::upload::{Status, Upload, UploadId};
@@ -163,7 +164,10 @@ impl Intake {
         let (failure, last_heartbeat) = (&refusal.failure, Some(active.figures.heartbeat()));
         let fail = || store.fail(key, failure, last_heartbeat);
         match retry_while_unavailable(sleep(RECORD_DEADLINE), fail).await? {
-            true => Ok(None),
+            true => {
+                record_end(store.as_ref(), key.id, Status::Failed).await;
+                Ok(None)
+            }
             false => store.upload(key.id).await,
         }
     }

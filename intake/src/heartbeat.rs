@@ -13,6 +13,8 @@ use futures::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use crate::metrics::{Counted, IntakeMetrics};
+
 /// The figures of one upload, updated by its intake and read by the heartbeat.
 #[derive(Debug)]
 pub(crate) struct UploadFigures {
@@ -22,6 +24,9 @@ pub(crate) struct UploadFigures {
     bytes_received: AtomicU64,
     /// Another process has ended the upload, so receiving more of it is pointless.
     ended: AtomicBool,
+    counted_rows: Counted,
+    counted_bytes: Counted,
+    metrics: Arc<IntakeMetrics>,
 }
 
 impl UploadFigures {
@@ -40,6 +45,19 @@ impl UploadFigures {
         self.bytes_received.store(bytes, Ordering::Relaxed);
     }
 
+    pub(crate) fn metrics(&self) -> &IntakeMetrics {
+        &self.metrics
+    }
+
+    /// Adds to the metrics what was read since the last call.
+    fn count(&self) {
+        let rows = self.rows_read.load(Ordering::Relaxed);
+        self.counted_rows.count(&self.metrics.rows_read, rows);
+        let bytes = self.bytes_received.load(Ordering::Relaxed);
+        self.counted_bytes
+            .count(&self.metrics.bytes_received, bytes);
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
@@ -55,12 +73,20 @@ impl UploadFigures {
 }
 
 /// All uploads that this process receives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ActiveUploads {
     uploads: Mutex<HashMap<UploadId, Arc<UploadFigures>>>,
+    metrics: Arc<IntakeMetrics>,
 }
 
 impl ActiveUploads {
+    pub(crate) fn new(metrics: Arc<IntakeMetrics>) -> Self {
+        Self {
+            uploads: Mutex::default(),
+            metrics,
+        }
+    }
+
     /// Registers an upload. Dropping the guard removes it, and its lease is no longer renewed.
     pub(crate) fn register(self: &Arc<Self>, key: UploadKey) -> ActiveUpload {
         let figures = Arc::new(UploadFigures {
@@ -69,7 +95,11 @@ impl ActiveUploads {
             rows_rejected: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             ended: AtomicBool::new(false),
+            counted_rows: Counted::default(),
+            counted_bytes: Counted::default(),
+            metrics: Arc::clone(&self.metrics),
         });
+        self.metrics.receiving.increment(1);
         self.with_uploads(|uploads| uploads.insert(key.id, Arc::clone(&figures)));
         ActiveUpload {
             all: Arc::clone(self),
@@ -98,6 +128,8 @@ pub(crate) struct ActiveUpload {
 
 impl Drop for ActiveUpload {
     fn drop(&mut self) {
+        self.figures.count();
+        self.figures.metrics.receiving.decrement(1);
         self.all
             .with_uploads(|uploads| uploads.remove(&self.figures.key.id));
     }
@@ -125,6 +157,9 @@ pub(crate) async fn run_heartbeat(
         let uploads = active.snapshot();
         if uploads.is_empty() {
             continue;
+        }
+        for upload in &uploads {
+            upload.count();
         }
         let heartbeats: Vec<Heartbeat> = uploads.iter().map(|upload| upload.heartbeat()).collect();
         let Some(renewed) = renew(&backends, &heartbeats).await else {

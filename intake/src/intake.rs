@@ -8,6 +8,7 @@ use carga_common::backends::Backends;
 use carga_common::dataset::Dataset;
 use carga_common::error::ErrorKind;
 use carga_common::lifecycle::remove_rows;
+use carga_common::metrics::Exposition;
 use carga_common::settings::IntakeSettings;
 use carga_common::store::NewUpload;
 use carga_common::telemetry::TraceContext;
@@ -23,6 +24,7 @@ use crate::crowding::Crowding;
 use crate::decompress::Decompressor;
 use crate::file_rows::{FileRows, find_dataset};
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
+use crate::metrics::{self, IntakeMetrics};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
 use crate::pieces::interrupted;
@@ -60,6 +62,7 @@ pub struct Intake {
     pub(crate) merges: Arc<Semaphore>,
     /// Validates files that are not stored.
     pub validator: Validator,
+    pub(crate) metrics: Arc<IntakeMetrics>,
 }
 
 /// What is known of an upload before its file is read.
@@ -95,6 +98,7 @@ impl Intake {
     pub fn new(backends: Backends, settings: IntakeSettings, stopping: CancellationToken) -> Self {
         let settings = Arc::new(settings);
         let store = Arc::clone(&backends.store);
+        let metrics = Arc::new(IntakeMetrics::new());
         Self {
             publish_budget: Arc::new(Semaphore::new(settings.publish_budget_bytes)),
             crowding: Crowding::new(settings.max_uploads),
@@ -103,10 +107,18 @@ impl Intake {
             backends,
             tasks: TaskTracker::new(),
             abort_uploads: CancellationToken::new(),
-            active: Arc::default(),
+            active: Arc::new(ActiveUploads::new(Arc::clone(&metrics))),
             removals: Removals::new(stopping),
             merges: Arc::new(Semaphore::new(MERGES_AT_ONCE)),
+            metrics,
         }
+    }
+
+    /// Shows the requests that wait for a slot, and the use of the publish budget.
+    pub fn watch(&self, exposition: &Exposition) {
+        let bytes = self.settings.publish_budget_bytes;
+        let budget = Arc::clone(&self.publish_budget);
+        metrics::watch(exposition, self.crowding.clone(), budget, bytes);
     }
 
     /// Renews the leases of all uploads while it is polled.

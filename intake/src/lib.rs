@@ -7,7 +7,7 @@
 //! batches to `publish`, which waits until the queue has confirmed each of them, and the records
 //! that are not rows to `rejects`, which stores them. `ending` seals the upload or fails it, and
 //! `removals` removes the rows of a failed one. [`intake`] runs these steps in order, and
-//! `heartbeat` renews the upload's lease meanwhile.
+//! `heartbeat` renews the upload's lease meanwhile. `metrics` counts what passes through.
 //!
 //! If the upload has a dataset, `file_rows` prepares the conversion: [`matching`] finds the
 //! dataset's columns in the header, and [`typed`] converts the cells of each row to their types.
@@ -28,6 +28,7 @@ mod heartbeat;
 pub mod intake;
 pub mod local;
 pub mod matching;
+mod metrics;
 mod not_csv;
 pub mod open;
 pub mod options;

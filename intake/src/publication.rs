@@ -45,8 +45,9 @@ impl Intake {
             trace: trace.as_str(),
             limits: settings.batch,
         };
+        let (publisher, metrics) = (self.backends.queue.publisher(), Arc::clone(&self.metrics));
         let publication = Publication {
-            window: PublishWindow::new(self.backends.queue.publisher(), budget, settings),
+            window: PublishWindow::new(publisher, budget, settings, metrics),
             rejects: Rejects::new(store, upload, figures, policy, settings),
         };
         let mut rows = Rows::new(rows, encoding, publication);

@@ -11,9 +11,10 @@ use carga_common::retry::retry_while_unavailable;
 use carga_common::settings::IntakeSettings;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
+use crate::metrics::IntakeMetrics;
 use crate::refusal::Refusal;
 
 /// The unconfirmed batches of one upload. Dropping the window abandons them.
@@ -27,6 +28,7 @@ pub(crate) struct PublishWindow {
     size: usize,
     deadline: Duration,
     in_flight: JoinSet<Result<(), PortError>>,
+    metrics: Arc<IntakeMetrics>,
 }
 
 impl PublishWindow {
@@ -34,6 +36,7 @@ impl PublishWindow {
         publisher: Arc<dyn BatchPublisher>,
         budget: Arc<Semaphore>,
         settings: &IntakeSettings,
+        metrics: Arc<IntakeMetrics>,
     ) -> Self {
         Self {
             publisher,
@@ -42,6 +45,7 @@ impl PublishWindow {
             size: settings.publish_window,
             deadline: settings.publish_deadline,
             in_flight: JoinSet::new(),
+            metrics,
         }
     }
 
@@ -69,13 +73,18 @@ impl PublishWindow {
             }
         };
         let (publisher, deadline) = (Arc::clone(&self.publisher), self.deadline);
+        let metrics = Arc::clone(&self.metrics);
         let publish = async move {
             // The budget is never closed. If it were, publishing without a permit would only
             // cost memory.
             let _permit = permit;
             // Retries after a lost connection, a silent broker or a full queue. The batch may
             // then be in the queue twice, and the ledger makes the second delivery a no-op.
-            retry_while_unavailable(sleep(deadline), || publisher.publish(&batch)).await
+            let started = Instant::now();
+            let publish = || publisher.publish(&batch);
+            retry_while_unavailable(sleep(deadline), publish).await?;
+            metrics.confirmed(started.elapsed());
+            Ok(())
         };
         self.in_flight.spawn(publish.in_current_span());
         Ok(())

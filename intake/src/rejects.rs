@@ -110,6 +110,8 @@ impl<'a> Rejects<'a> {
         if !retry_while_unavailable(sleep(self.deadline), reject).await? {
             return Err(Refusal::ended_meanwhile());
         }
+        let codes = self.pending.iter().map(|row| row.code.as_str());
+        self.figures.metrics().rejects.count_group(codes);
         self.pending.clear();
         self.pending_bytes = 0;
         self.figures.set_rejected(self.count);

@@ -3,6 +3,7 @@
 //! | Module | Provides |
 //! |---|---|
 //! | [`postgres`], [`redis`], [`rabbit`] | one private server each, restartable on the same port |
+//! | [`prometheus`] | a Prometheus that scrapes Carga's programs, and `promtool` |
 //! | [`s3`], [`localstack`] | the same for S3, and [`S3Access`] for clients |
 //! | [`services`] | a set of all four that outlives its caller; tests use the [`shared`] one |
 //! | [`scope`] | one test's database, queue, key prefix and bucket on that set |
@@ -33,6 +34,7 @@ mod paths;
 mod pid;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod rabbit;
 pub mod redis;
 pub mod relay;
@@ -52,6 +54,7 @@ pub use paths::{repository, target_dir};
 pub use pid::{ProcessId, Usage};
 pub use postgres::Postgres;
 pub use process::{Binary, Running, command};
+pub use prometheus::{Prometheus, promtool};
 pub use rabbit::Rabbit;
 pub use redis::Redis;
 pub use relay::{Cut, Relay};

@@ -13,6 +13,8 @@ pub enum Package {
     Postgres,
     Redis,
     Rabbit,
+    /// Reads the metrics of Carga in the tests, with `promtool`.
+    Prometheus,
     /// Sends files in the tests, as people do.
     Curl,
     /// `make bench` compares Carga with this one.
@@ -33,6 +35,7 @@ impl Package {
             Self::Postgres => "postgresql",
             Self::Redis => "redis-server",
             Self::Rabbit => "rabbitmq-server",
+            Self::Prometheus => "prometheus",
             Self::Curl => "curl",
             Self::Pgloader => "pgloader",
             Self::Sqlite => "sqlite3",
@@ -44,6 +47,7 @@ impl Package {
         match self {
             Self::Postgres => postgres_bin().is_some(),
             Self::Redis => on_path("redis-server"),
+            Self::Prometheus => on_path("prometheus") && on_path("promtool"),
             Self::Rabbit => Path::new(RABBIT_SERVER).exists() && on_path("epmd"),
             Self::Curl | Self::Pgloader | Self::Sqlite | Self::Valgrind => on_path(self.name()),
         }

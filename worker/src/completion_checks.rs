@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::metrics::CheckCounters;
 use crate::panics::panic_reason;
 
 /// The pause between two checks of an upload by one worker, in durations of the last check.
@@ -44,6 +45,7 @@ pub(crate) struct CompletionChecks {
     /// Cancelled when the grace period of a stopping worker is over.
     abandoned: CancellationToken,
     schedules: Arc<Mutex<HashMap<UploadId, Schedule>>>,
+    counters: CheckCounters,
 }
 
 impl CompletionChecks {
@@ -53,6 +55,7 @@ impl CompletionChecks {
             tasks,
             abandoned: CancellationToken::new(),
             schedules: Arc::default(),
+            counters: CheckCounters::new(),
         }
     }
 
@@ -130,14 +133,19 @@ impl CompletionChecks {
         // An uncaught panic would leave the upload in `Checking`, and nothing would check it again.
         let error = match AssertUnwindSafe(finish).catch_unwind().await {
             Ok(Ok(true)) => {
+                self.counters.ended.increment(1);
                 lock(&self.schedules).remove(&upload);
                 return None;
             }
-            Ok(Ok(false)) => None,
+            Ok(Ok(false)) => {
+                self.counters.open.increment(1);
+                None
+            }
             Ok(Err(error)) => Some(error.chain()),
             Err(panic) => Some(panic_reason(panic.as_ref())),
         };
         if let Some(error) = error {
+            self.counters.failed.increment(1);
             tracing::warn!(
                 upload.id = %upload,
                 error,

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission_cache::AdmissionCache;
 use crate::completion_checks::CompletionChecks;
 use crate::foreign::ForeignWarning;
+use crate::metrics::WorkerMetrics;
 use crate::progress_watch::ProgressWatch;
 use crate::ready::Ready;
 use crate::room::Room;
@@ -33,6 +34,7 @@ pub(crate) struct Context {
     pub(crate) store_contact: StoreContact,
     pub(crate) progress_watch: Arc<ProgressWatch>,
     pub(crate) foreign_warning: ForeignWarning,
+    pub(crate) metrics: WorkerMetrics,
     /// One permit per concurrent archive write.
     pub(crate) archive_slots: Semaphore,
     /// One permit per byte of the objects that are being compressed or written, without their

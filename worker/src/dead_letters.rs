@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use carga_common::batch::Batch;
 use carga_common::error::PortResult;
+use carga_common::lifecycle;
 use carga_common::queue::Delivery;
 use carga_common::retry::retry_until_accepted;
 use carga_common::store::{DeadBatch, Parked};
@@ -54,7 +55,8 @@ async fn move_to_store(context: &Arc<Context>, delivery: Delivery) {
         body: delivery.body.clone(),
     };
     match retry_until_accepted(context.released(), || park(context, &dead)).await {
-        Ok(()) => {}
+        Ok(Parked::Kept) => context.metrics.batches.dead.increment(1),
+        Ok(Parked::AlreadyStored) => {}
         Err(error) if error.is_passing() => return,
         Err(error) => {
             tracing::error!(
@@ -97,15 +99,15 @@ async fn pause(context: &Context, pause: Duration) {
 
 /// Keeps the dead letter and fails its upload. The sweeper removes the rows, because a removal can
 /// take minutes and the next dead letter must not wait for it.
-async fn park(context: &Context, dead: &DeadBatch) -> PortResult<()> {
+async fn park(context: &Context, dead: &DeadBatch) -> PortResult<Parked> {
     let store = context.backends.store.as_ref();
     let parked = store.park(dead).await?;
     let Some(id) = dead.id.filter(|_| parked == Parked::Kept) else {
-        return Ok(());
+        return Ok(parked);
     };
     tracing::error!(batch = %id, reason = dead.reason, "a batch became a dead letter");
     let message = format!("batch {} could not be stored: {}", id.seq, dead.reason);
     let failure = Failure::new("batch_dead", message);
-    store.fail(id.upload, &failure, None).await?;
-    Ok(())
+    lifecycle::fail(store, id.upload, &failure).await?;
+    Ok(parked)
 }

@@ -16,9 +16,11 @@ use carga_common::upload::UploadKey;
 use futures::FutureExt;
 use futures::future::join_all;
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::locked;
+use crate::metrics::{BatchCounters, WorkerMetrics};
 use crate::outcome::{Wait, postpone, settle_failed};
 use crate::panics::{panic_reason, survive};
 use crate::progress_watch::InHandId;
@@ -72,9 +74,15 @@ async fn store_together(context: &Arc<Context>, group: Vec<Ready>) {
     let (held, batches): (Vec<Held>, Vec<ArchivedBatch>) = parts.unzip();
     let watch = &context.progress_watch;
     watch.set_waiting(&ids, false);
+    let started = Instant::now();
     let stored = store(context, &ids, &batches).await;
+    let counters = &context.metrics.batches;
     match stored {
         Ok(outcomes) => {
+            let committed = outcomes.iter();
+            let committed = committed.filter(|outcome| **outcome != StoreOutcome::Locked);
+            let committed = committed.count();
+            context.metrics.committed(committed, started.elapsed());
             report(context, &ids, &batches, &outcomes).await;
             settle(context, rejoin(held, batches), outcomes).await;
         }
@@ -89,7 +97,7 @@ async fn store_together(context: &Arc<Context>, group: Vec<Ready>) {
                     in_hand: _in_hand,
                     ..
                 } = held;
-                settle_failed(delivery, error.kind(), &error.chain()).await;
+                settle_failed(delivery, error.kind(), &error.chain(), counters).await;
             }
         }
         Err(error) => {
@@ -140,7 +148,7 @@ async fn settle(context: &Arc<Context>, group: Vec<Ready>, outcomes: Vec<StoreOu
     }
     let settlements = others
         .into_iter()
-        .map(|(ready, outcome)| settle_one(ready, outcome));
+        .map(|(ready, outcome)| settle_one(ready, outcome, &context.metrics.batches));
     join_all(settlements).await;
 }
 
@@ -155,6 +163,7 @@ async fn report(
     // a batch twice changes nothing.
     let mut counted: BTreeMap<UploadKey, Vec<StoredBatch>> = BTreeMap::new();
     for (ArchivedBatch { batch, .. }, outcome) in batches.iter().zip(outcomes) {
+        count(&context.metrics, *outcome, batch.row_count() as u32);
         if *outcome == StoreOutcome::Fenced {
             tracing::debug!(batch = %batch.id, "batch fenced: its upload has ended");
         }
@@ -176,6 +185,22 @@ async fn report(
         context.progress_watch.observe(ids, check).await;
     });
     join_all(reports).await;
+}
+
+/// Counts a batch by its outcome. The outcomes that are missing here are counted when the batch is
+/// settled.
+fn count(metrics: &WorkerMetrics, outcome: StoreOutcome, rows: u32) {
+    match outcome {
+        StoreOutcome::Stored { rejected } => {
+            metrics.batches.stored.increment(1);
+            let stored = rows.saturating_sub(rejected);
+            metrics.rows_stored.increment(u64::from(stored));
+            metrics.rows_rejected.increment(u64::from(rejected));
+        }
+        StoreOutcome::Replay { .. } => metrics.batches.repeated.increment(1),
+        StoreOutcome::Fenced => metrics.batches.discarded.increment(1),
+        StoreOutcome::UnknownUpload | StoreOutcome::UnknownStatus | StoreOutcome::Locked => {}
+    }
 }
 
 /// How many rows of a stored batch the table has rejected; `None` if the batch is not stored.
@@ -202,7 +227,7 @@ fn log_rejected(counted: &BTreeMap<UploadKey, Vec<StoredBatch>>) {
     }
 }
 
-async fn settle_one(ready: Ready, outcome: StoreOutcome) {
+async fn settle_one(ready: Ready, outcome: StoreOutcome, counters: &BatchCounters) {
     // The batch is in hand until it is settled.
     let Held {
         delivery,
@@ -218,8 +243,8 @@ async fn settle_one(ready: Ready, outcome: StoreOutcome) {
                 );
             }
         }
-        StoreOutcome::UnknownUpload => postpone(delivery, &Wait::for_upload()).await,
-        StoreOutcome::UnknownStatus => postpone(delivery, &Wait::for_status()).await,
+        StoreOutcome::UnknownUpload => postpone(delivery, &Wait::for_upload(), counters).await,
+        StoreOutcome::UnknownStatus => postpone(delivery, &Wait::for_status(), counters).await,
         // `settle` has taken the locked batches out. A dropped delivery would return to the queue.
         StoreOutcome::Locked => {}
     }

@@ -9,6 +9,7 @@ use carga_common::error::PortResult;
 use carga_common::store::Store;
 
 use crate::context::Context;
+use crate::metrics::MaintenanceCounters;
 use crate::panics::survive;
 
 /// The pause after a success. Partitions are created a week ahead, and retention is counted in
@@ -48,24 +49,34 @@ pub(crate) async fn run(context: Arc<Context>) {
 /// Returns whether every step succeeded.
 async fn keep_up(context: &Context) -> bool {
     let store = context.backends.store.as_ref();
+    let counters = &context.metrics.maintenance;
     let is_extended = succeeded(store.extend_landing().await, EXTEND_REMEDY);
     let is_expired = match context.settings.retention {
-        Some(retention) => succeeded(expire(store, retention).await, EXPIRE_REMEDY),
+        Some(retention) => {
+            let expired = expire(store, retention, counters).await;
+            succeeded(expired, EXPIRE_REMEDY)
+        }
         None => true,
     };
     let undo = context.settings.undo;
-    let is_forgotten = succeeded(forget(store, undo).await, FORGET_REMEDY);
+    let forgotten = forget(store, undo, counters).await;
+    let is_forgotten = succeeded(forgotten, FORGET_REMEDY);
     // This comes after the expiry, since dropping a partition is faster than deleting its rows.
     let is_shrunk = succeeded(shrink(store).await, SHRINK_REMEDY);
     is_extended && is_expired && is_forgotten && is_shrunk
 }
 
-async fn expire(store: &dyn Store, retention: Duration) -> PortResult<()> {
+async fn expire(
+    store: &dyn Store,
+    retention: Duration,
+    counters: &MaintenanceCounters,
+) -> PortResult<()> {
     loop {
         let uploads = store.expire_rows(retention).await?;
         if uploads == 0 {
             return Ok(());
         }
+        counters.expired.increment(uploads);
         tracing::info!(
             uploads,
             "uploads are older than CARGA_RETENTION_DAYS; their rows and archives are being removed"
@@ -73,13 +84,21 @@ async fn expire(store: &dyn Store, retention: Duration) -> PortResult<()> {
     }
 }
 
-async fn forget(store: &dyn Store, undo: Duration) -> PortResult<()> {
-    while store.forget_previous(undo).await? > 0 {
+async fn forget(
+    store: &dyn Store,
+    undo: Duration,
+    counters: &MaintenanceCounters,
+) -> PortResult<()> {
+    loop {
+        let uploads = store.forget_previous(undo).await?;
+        if uploads == 0 {
+            return Ok(());
+        }
+        counters.forgotten.increment(uploads);
         tracing::info!(
             "some uploads ended more than CARGA_UNDO_DAYS ago; they can no longer be undone"
         );
     }
-    Ok(())
 }
 
 async fn shrink(store: &dyn Store) -> PortResult<()> {

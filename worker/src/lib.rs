@@ -17,6 +17,7 @@
 //! - `landing` creates and drops partitions of the landing table, and lets rows expire.
 //! - `progress_watch` records which batches move; [`watchdog`] reports or ends a stuck worker.
 //! - [`heartbeat`] writes and checks the heartbeat file.
+//! - `metrics` has the handles of what the worker counts.
 //! - `context` holds what the parts share; `panics` lets a panic end one step of a loop only.
 
 mod admission_cache;
@@ -30,6 +31,7 @@ pub mod heartbeat;
 mod landing;
 mod locked;
 mod lost;
+mod metrics;
 mod outcome;
 mod panics;
 mod prepare;

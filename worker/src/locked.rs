@@ -11,6 +11,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::context::Context;
+use crate::metrics::BatchCounters;
 use crate::outcome::postpone_without_limit;
 use crate::ready::{Held, Locked, Ready};
 use crate::room::Room;
@@ -33,7 +34,8 @@ pub(crate) async fn return_later(context: Arc<Context>, batches: Vec<Ready>) {
             false => leaving.push(ready.held),
         }
     }
-    join_all(leaving.into_iter().map(postpone)).await;
+    let counters = &context.metrics.batches;
+    join_all(leaving.into_iter().map(|held| postpone(held, counters))).await;
     tokio::select! {
         () = tokio::time::sleep(PAUSE) => {}
         // Dropped deliveries return to the queue.
@@ -61,12 +63,12 @@ fn may_stay(room: &Room, held: &mut Held) -> bool {
     true
 }
 
-async fn postpone(held: Held) {
+async fn postpone(held: Held, counters: &BatchCounters) {
     // The batch is in hand until it is settled.
     let Held {
         delivery,
         in_hand: _in_hand,
         ..
     } = held;
-    postpone_without_limit(delivery, "its upload is locked").await;
+    postpone_without_limit(delivery, "its upload is locked", counters).await;
 }

@@ -12,8 +12,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use carga_common::error::PortResult;
+use carga_common::metrics::uploads::record_end;
 use carga_common::queue::QueueDepth;
-use carga_common::upload::UploadKey;
+use carga_common::upload::{Status, UploadKey};
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -62,6 +63,8 @@ impl LostBatches {
         for key in missing {
             match store.fail_lost(key, lost_after).await {
                 Ok(true) => {
+                    context.metrics.maintenance.lost.increment(1);
+                    record_end(store, key.id, Status::Failed).await;
                     tracing::error!(upload.id = %key.id, "an upload failed, because some of its batches are lost");
                 }
                 Ok(false) => {}

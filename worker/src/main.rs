@@ -3,7 +3,7 @@
 use anyhow::Context;
 use carga_common::backends::{Access, Backends};
 use carga_common::settings::{Mode, Settings, log_settings};
-use carga_common::{shutdown, telemetry};
+use carga_common::{metrics, shutdown, telemetry};
 use carga_worker::heartbeat;
 use carga_worker::runner::Runner;
 use clap::{Parser, Subcommand};
@@ -34,12 +34,17 @@ async fn main() -> anyhow::Result<()> {
             &file.context("CARGA_HEARTBEAT_FILE is not set")?,
         )?);
     }
+    let exposition = metrics::install(Mode::Distributed)?;
     let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let backends = Backends::connect(&settings.ports, "carga-worker", Access::Shared)
         .await
         .context("cannot connect to the servers")?;
     let worker = Runner::new(&settings, backends.clone(), stop);
+    worker.watch(&exposition);
+    exposition.watch_state(backends.clone());
+    let metrics_listener = metrics::listener::listen(&settings, &exposition).await?;
     let ended = worker.run_unless_stuck().await;
+    drop(metrics_listener);
     backends.close().await;
     if let Err(stuck) = ended {
         tracing::error!(

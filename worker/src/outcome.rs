@@ -4,6 +4,8 @@ use carga_common::batch::DecodeError;
 use carga_common::error::{ErrorKind, PortResult};
 use carga_common::queue::{Delivery, POSTPONEMENT, RetryTier};
 
+use crate::metrics::BatchCounters;
+
 /// How often a batch is postponed before it becomes a dead letter. This takes about an hour.
 const MAX_POSTPONEMENTS: u32 = 120;
 
@@ -31,12 +33,23 @@ impl Outcome {
 }
 
 /// Retries or dead-letters a delivery. If the broker is away, the delivery returns to the queue.
-pub(crate) async fn settle_failed(delivery: Delivery, kind: ErrorKind, reason: &str) {
+pub(crate) async fn settle_failed(
+    delivery: Delivery,
+    kind: ErrorKind,
+    reason: &str,
+    counters: &BatchCounters,
+) {
     let attempt = delivery.attempt;
     let outcome = Outcome::of(kind, attempt);
     tracing::warn!(batch = ?delivery.id, attempt, reason, ?outcome, "a batch failed");
     let settled = match outcome {
-        Outcome::Retry(tier) => delivery.retry(tier).await,
+        Outcome::Retry(tier) => {
+            let retried = delivery.retry(tier).await;
+            if retried.is_ok() {
+                counters.retried(tier);
+            }
+            retried
+        }
         Outcome::DeadLetter => delivery.dead_letter(reason).await,
     };
     log_unsettled(settled);
@@ -84,7 +97,7 @@ impl Wait {
 }
 
 /// Postpones a batch, or makes it a dead letter if it was postponed too often.
-pub(crate) async fn postpone(delivery: Delivery, wait: &Wait) {
+pub(crate) async fn postpone(delivery: Delivery, wait: &Wait, counters: &BatchCounters) {
     let (id, postponed, cause) = (delivery.id, delivery.postponed, &wait.cause);
     if let Some(reason) = wait.dead_letter_reason(postponed) {
         tracing::warn!(batch = ?id, reason, "a batch has waited too long");
@@ -96,13 +109,25 @@ pub(crate) async fn postpone(delivery: Delivery, wait: &Wait) {
     } else {
         tracing::debug!(batch = ?id, cause, postponed, "a batch is postponed again");
     }
-    log_unsettled(delivery.postpone().await);
+    settle_postponed(delivery, counters).await;
 }
 
 /// Postpones a batch without a limit, because the reason is not in the batch itself.
-pub(crate) async fn postpone_without_limit(delivery: Delivery, cause: &'static str) {
+pub(crate) async fn postpone_without_limit(
+    delivery: Delivery,
+    cause: &'static str,
+    counters: &BatchCounters,
+) {
     tracing::debug!(batch = ?delivery.id, cause, "a batch is postponed without a limit");
-    log_unsettled(delivery.postpone().await);
+    settle_postponed(delivery, counters).await;
+}
+
+async fn settle_postponed(delivery: Delivery, counters: &BatchCounters) {
+    let postponed = delivery.postpone().await;
+    if postponed.is_ok() {
+        counters.postponed.increment(1);
+    }
+    log_unsettled(postponed);
 }
 
 fn log_unsettled(settled: PortResult<()>) {

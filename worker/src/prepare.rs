@@ -13,9 +13,11 @@ use carga_common::queue::Delivery;
 use carga_common::retry::retry_until_accepted;
 use carga_common::store::ArchivedBatch;
 use futures::FutureExt;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::context::Context;
+use crate::metrics::BatchCounters;
 use crate::outcome::{Wait, postpone, postpone_without_limit, settle_failed};
 use crate::panics::panic_reason;
 use crate::progress_watch::InHand;
@@ -42,7 +44,8 @@ pub(crate) async fn prepare(
 ) -> Option<Ready> {
     if delivery.is_foreign {
         context.foreign_warning.warn();
-        postpone_without_limit(delivery, "another installation has its upload").await;
+        let counters = &context.metrics.batches;
+        postpone_without_limit(delivery, "another installation has its upload", counters).await;
         return None;
     }
     let span = tracing::info_span!(
@@ -74,17 +77,26 @@ pub(crate) async fn prepare(
             };
             return Some(Ready { held, archived });
         }
-        other => settle_unprepared(delivery, other).instrument(span).await,
+        other => {
+            let counters = &context.metrics.batches;
+            let settled = settle_unprepared(delivery, other, counters);
+            settled.instrument(span).await;
+        }
     }
     None
 }
 
 /// Settles or drops a delivery whose batch will not be stored now.
-async fn settle_unprepared(delivery: Delivery, prepared: PortResult<Prepared>) {
+async fn settle_unprepared(
+    delivery: Delivery,
+    prepared: PortResult<Prepared>,
+    counters: &BatchCounters,
+) {
     match prepared {
         // `prepare` has returned an archived batch already.
         Ok(Prepared::Archived(_)) => {}
         Ok(Prepared::Discarded) => {
+            counters.discarded.increment(1);
             if let Err(error) = delivery.ack().await {
                 tracing::debug!(
                     error = error.chain(),
@@ -92,11 +104,11 @@ async fn settle_unprepared(delivery: Delivery, prepared: PortResult<Prepared>) {
                 );
             }
         }
-        Ok(Prepared::Postponed(wait)) => postpone(delivery, &wait).await,
+        Ok(Prepared::Postponed(wait)) => postpone(delivery, &wait, counters).await,
         // The worker releases its batches while a server is away or full. A dropped delivery
         // returns to the queue.
         Err(error) if error.is_passing() => {}
-        Err(error) => settle_failed(delivery, error.kind(), &error.chain()).await,
+        Err(error) => settle_failed(delivery, error.kind(), &error.chain(), counters).await,
     }
 }
 
@@ -131,9 +143,11 @@ async fn archive(context: &Context, in_hand: &InHand, body: Bytes) -> PortResult
         uncompressed_bytes,
     } = object;
     let (archive_bytes, archive_crc32) = (body.len() as u64, crc32fast::hash(&body));
+    let started = Instant::now();
     if !put(context, in_hand, batch.id, body).await? {
         return Ok(Prepared::Discarded);
     }
+    context.metrics.archived(archive_bytes, started.elapsed());
     tracing::debug!(rows = batch.row_count(), bytes = archive_bytes, "archived");
     Ok(Prepared::Archived(ArchivedBatch {
         batch,

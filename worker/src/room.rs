@@ -40,6 +40,16 @@ impl Room {
         }
     }
 
+    /// The number and the bytes of the batches in hand.
+    pub(crate) fn in_use(&self) -> (usize, usize) {
+        let used = |all: u32, free: &Semaphore| {
+            let all = usize::try_from(all).unwrap_or(usize::MAX);
+            all.saturating_sub(free.available_permits())
+        };
+        let batches = used(self.all_batches, &self.batches);
+        (batches, used(self.all_bytes, &self.bytes))
+    }
+
     /// Waits for room for one batch. A message that is larger than the whole room takes the bytes
     /// of the whole room. The semaphores are never closed, so this always returns permits.
     pub(crate) async fn for_one(&self, bytes: usize) -> Option<Permits> {
@@ -87,8 +97,10 @@ mod tests {
         let room = Room::new(PREFETCH);
         let first = room.for_one(60).await;
         assert!(first.is_some());
+        assert_eq!(room.in_use(), (1, 60));
         assert!(room.for_one(60).now_or_never().is_none());
         drop(first);
+        assert_eq!(room.in_use(), (0, 0));
         assert!(room.for_one(60).await.is_some());
     }
 

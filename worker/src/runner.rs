@@ -6,6 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use carga_common::backends::Backends;
+use carga_common::metrics::Exposition;
+use carga_common::metrics::table::{
+    WORKER_BATCHES_IN_HAND, WORKER_BYTES_IN_HAND, WORKER_PREFETCH_BATCHES, WORKER_PREFETCH_BYTES,
+};
 use carga_common::settings::Settings;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +19,7 @@ use crate::admission_cache::AdmissionCache;
 use crate::completion_checks::CompletionChecks;
 use crate::context::Context;
 use crate::foreign::ForeignWarning;
+use crate::metrics::WorkerMetrics;
 use crate::prepare::prepare;
 use crate::ready::Ready;
 use crate::room::Room;
@@ -49,6 +54,7 @@ impl Runner {
             store_contact: StoreContact::new(worker.lost),
             progress_watch: Arc::default(),
             foreign_warning: ForeignWarning::default(),
+            metrics: WorkerMetrics::new(),
             archive_slots: Semaphore::new(worker.archive_concurrency),
             archive_bytes: Semaphore::new(worker.archive_bytes as usize),
             compression_slots: Semaphore::new(processors),
@@ -62,6 +68,23 @@ impl Runner {
             grace: settings.grace,
             stuck_limits: StuckLimits::default(),
         }
+    }
+
+    /// Shows the batches in hand, and the most of them, in `exposition`.
+    pub fn watch(&self, exposition: &Exposition) {
+        let prefetch = self.context.settings.prefetch;
+        let most_batches = f64::from(prefetch.batches);
+        WORKER_PREFETCH_BATCHES.gauge().set(most_batches);
+        WORKER_PREFETCH_BYTES.gauge().set(prefetch.bytes as f64);
+        let batches = WORKER_BATCHES_IN_HAND.gauge();
+        let bytes = WORKER_BYTES_IN_HAND.gauge();
+        let context = Arc::downgrade(&self.context);
+        exposition.watch(move || {
+            let in_use = context.upgrade().map(|context| context.room.in_use());
+            let (in_hand, in_hand_bytes) = in_use.unwrap_or_default();
+            batches.set(in_hand as f64);
+            bytes.set(in_hand_bytes as f64);
+        });
     }
 
     /// Replaces the limits after which the worker counts as stuck.

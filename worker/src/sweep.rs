@@ -6,8 +6,9 @@ use std::sync::Arc;
 use carga_common::backends::Backends;
 use carga_common::error::PortResult;
 use carga_common::lifecycle::{finish_if_complete, remove_rows};
+use carga_common::metrics::uploads::record_end;
 use carga_common::store::Leftovers;
-use carga_common::upload::{UploadId, UploadKey};
+use carga_common::upload::{Status, UploadId, UploadKey};
 use futures::StreamExt;
 use futures::stream;
 use tokio::task::JoinHandle;
@@ -40,6 +41,7 @@ pub(crate) async fn run(context: Arc<Context>) {
         }
         match leftovers {
             Some(leftovers) => {
+                context.metrics.sweeps.succeeded();
                 let has_unfinished = !leftovers.unfinished.is_empty();
                 background.start(&context, leftovers);
                 if held == Some(true) {
@@ -47,7 +49,10 @@ pub(crate) async fn run(context: Arc<Context>) {
                     survive("looking for lost batches", check).await;
                 }
             }
-            None => expiry.sweep_failed(),
+            None => {
+                context.metrics.sweeps.failed.increment(1);
+                expiry.sweep_failed();
+            }
         }
         // The pause begins after the sweep. APIs can then renew their leases between two sweeps,
         // even if the first sweep had to wait for the store.
@@ -129,6 +134,8 @@ async fn end(context: &Context, expired: Vec<UploadKey>, leftovers: &mut Leftove
     for key in expired {
         let outcome = store.expire(key, context.settings.lease).await;
         if matches!(outcome, Ok(true)) {
+            context.metrics.maintenance.interrupted.increment(1);
+            record_end(store, key.id, Status::Failed).await;
             leftovers.to_remove.push(key.id);
         }
         log_outcome(key.id, "ending an interrupted upload", outcome);
@@ -136,11 +143,15 @@ async fn end(context: &Context, expired: Vec<UploadKey>, leftovers: &mut Leftove
 }
 
 async fn complete(context: Arc<Context>, unfinished: Vec<UploadId>) {
+    let completed = &context.metrics.maintenance.completed;
     let completions = stream::iter(unfinished).for_each_concurrent(CONCURRENT_COMPLETIONS, |id| {
         let Backends { store, archive, .. } = context.backends.clone();
         async move {
             let finish = finish_if_complete(store.as_ref(), archive.as_ref(), id);
             if let Some(outcome) = survive("completing an upload", finish).await {
+                if matches!(outcome, Ok(true)) {
+                    completed.increment(1);
+                }
                 log_outcome(id, "completing", outcome);
             }
         }
@@ -150,8 +161,10 @@ async fn complete(context: Arc<Context>, unfinished: Vec<UploadId>) {
 
 async fn remove(context: Arc<Context>, to_remove: Vec<UploadId>, to_unarchive: Vec<UploadId>) {
     let store = context.backends.store.as_ref();
+    let counters = &context.metrics.maintenance;
     for id in to_remove {
         if let Some(outcome) = survive("removing rows", remove_rows(store, id)).await {
+            counters.rows_removed.increment(u64::from(outcome.is_ok()));
             log_outcome(id, "removing rows", outcome);
         }
     }
@@ -161,6 +174,8 @@ async fn remove(context: Arc<Context>, to_remove: Vec<UploadId>, to_unarchive: V
             store.archive_removed(id).await
         };
         if let Some(outcome) = survive("deleting an archive", removed).await {
+            let deleted = u64::from(outcome.is_ok());
+            counters.archive_deleted.increment(deleted);
             log_outcome(id, "deleting an archive", outcome);
         }
     }

@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout};
 
 use self::entries::{Entries, Entry, FoundIds};
 use self::lookups::{Lookup, Lookups, Question};
+use super::metrics::LookupCounters;
 
 /// How long an answer of the store is used.
 const LIFETIME: Duration = Duration::from_secs(2);
@@ -47,6 +48,7 @@ pub(super) type Found = Option<Arc<(KeyRecord, KeyDigest)>>;
 #[derive(Debug)]
 pub(super) struct KeyCache {
     store: Arc<dyn KeyStore>,
+    counters: LookupCounters,
     /// Separate from the unknown ids, so that requests with invented ids remove no key.
     known: Mutex<Entries>,
     unknown: Mutex<Entries>,
@@ -62,6 +64,7 @@ impl KeyCache {
     pub(super) fn new(store: Arc<dyn KeyStore>) -> Arc<Self> {
         Arc::new(Self {
             store,
+            counters: LookupCounters::new(),
             known: Mutex::default(),
             unknown: Mutex::default(),
             found_ids: Mutex::default(),
@@ -91,7 +94,8 @@ impl KeyCache {
 
     fn cached(&self, id: &KeyId) -> Option<Found> {
         let known = lock(&self.known).fresh(id);
-        known.or_else(|| lock(&self.unknown).fresh(id))
+        let found = known.or_else(|| lock(&self.unknown).fresh(id));
+        found.inspect(|_| self.counters.cache.increment(1))
     }
 
     /// The lookup of this id. All requests with one key wait for one lookup.
@@ -117,6 +121,7 @@ impl KeyCache {
         // The answer may be as old as the question.
         let asked_at = Instant::now();
         let found = self.store.key(&question.id).await?.map(Arc::new);
+        self.counters.store.increment(1);
         let entry = Entry {
             found: found.clone(),
             asked_at,

@@ -9,7 +9,11 @@ use carga_intake::refusal::{Refusal, RefusalKind};
 use jiff::Timestamp;
 
 use super::cache::KeyCache;
+use super::metrics::CheckCounters;
 use crate::caller::Caller;
+
+/// The code of the refusal of a request without a key.
+pub(super) const MISSING_KEY: &str = "missing_key";
 
 /// No key is longer, so a longer text costs no digest.
 const MAX_KEY_BYTES: usize = 512;
@@ -19,6 +23,7 @@ const MAX_KEY_BYTES: usize = 512;
 pub(crate) struct Keys {
     admin: Option<KeyDigest>,
     cache: Arc<KeyCache>,
+    pub(super) checks: CheckCounters,
 }
 
 impl Keys {
@@ -26,6 +31,7 @@ impl Keys {
         Self {
             admin: admin.map(AdminKey::digest),
             cache: KeyCache::new(store),
+            checks: CheckCounters::new(),
         }
     }
 
@@ -65,7 +71,7 @@ impl Keys {
 
 fn missing() -> Refusal {
     let message = "the request has no API key; send one as `X-API-Key: KEY` or `Authorization: Bearer KEY`; `carga keys create` and `POST /keys` make keys";
-    Refusal::new(RefusalKind::Unauthenticated, "missing_key", message)
+    Refusal::new(RefusalKind::Unauthenticated, MISSING_KEY, message)
 }
 
 /// The reason is for the log alone.

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::any;
 use carga_common::access::{ApiKey, Scope};
+use carga_common::metrics::local::LocalRecorder;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
@@ -52,6 +53,58 @@ async fn answer(router: &Router, method: Method, path: &str, key: Option<&ApiKey
 
 async fn status(router: &Router, method: Method, path: &str, key: Option<&ApiKey>) -> u16 {
     answer(router, method, path, key).await.status().as_u16()
+}
+
+#[tokio::test]
+async fn each_check_is_counted_by_its_outcome() {
+    let mut store = Fixed::default();
+    let read = with_scopes(&mut store, "read");
+    let recorder = LocalRecorder::new().unwrap();
+    let router = recorder.run(|| router(store));
+    let unknown = ApiKey::generate().unwrap();
+    for (method, path, key) in [
+        (Method::GET, "/listed/1", Some(&read)),
+        (Method::GET, "/missing", Some(&read)),
+        (Method::POST, "/listed/1", Some(&read)),
+        (Method::GET, "/listed/1", None),
+        (Method::GET, "/listed/1", Some(&unknown)),
+        // No key is checked here.
+        (Method::GET, "/open", None),
+    ] {
+        status(&router, method, path, key).await;
+    }
+    let outcomes = ["accepted", "missing", "invalid", "forbidden", "unavailable"];
+    let counts = outcomes.map(|outcome| {
+        let series = format!("carga_authentications_total{{outcome=\"{outcome}\"}}");
+        recorder.value(&series).unwrap()
+    });
+    assert_eq!(counts, [2.0, 1.0, 1.0, 1.0, 0.0]);
+    let lookups = ["cache", "store"].map(|source| {
+        let series = format!("carga_key_lookups_total{{source=\"{source}\"}}");
+        recorder.value(&series).unwrap()
+    });
+    assert_eq!(lookups, [2.0, 2.0]);
+}
+
+#[test]
+fn a_key_that_could_not_be_checked_counts_as_unavailable_and_several_keys_as_invalid() {
+    let recorder = LocalRecorder::new().unwrap();
+    let counters = recorder.run(metrics::CheckCounters::new);
+    let unavailable = Refusal::unavailable("dependency_unavailable", "the store is away");
+    for refusal in [
+        unavailable,
+        Refusal::internal(),
+        Refusal::malformed("malformed_credentials", "two keys"),
+    ] {
+        counters.count::<()>(&Err(refusal));
+    }
+    let value = |outcome: &str| {
+        recorder.value(&format!(
+            "carga_authentications_total{{outcome=\"{outcome}\"}}"
+        ))
+    };
+    assert_eq!(value("unavailable"), Some(2.0));
+    assert_eq!(value("invalid"), Some(1.0));
 }
 
 fn with_scopes(store: &mut Fixed, scopes: &str) -> ApiKey {
@@ -165,9 +218,9 @@ fn every_route_is_listed_once_and_only_health_checks_are_open() {
         assert!(listed.insert(format!("{method} {path}")), "{method} {path}");
         let is_open = requirement == Requirement::Open;
         assert_eq!(is_open, matches!(path, "/livez" | "/readyz"), "{path}");
-        let is_for_keys = path == "/keys" || path.starts_with("/keys/");
+        let is_restricted = matches!(path, "/keys" | "/keys/{id}" | "/metrics");
         let is_for_admins = requirement == Requirement::AnyOf(&[Scope::Admin]);
-        assert_eq!(is_for_keys, is_for_admins, "{path}");
+        assert_eq!(is_restricted, is_for_admins, "{path}");
     }
     assert!(listed.contains("PUT /uploads/{id}"), "{listed:?}");
 }

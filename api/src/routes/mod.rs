@@ -4,6 +4,7 @@ pub(crate) mod datasets;
 pub(crate) mod exports;
 pub(crate) mod health;
 pub(crate) mod keys;
+pub(crate) mod metrics;
 pub(crate) mod preview;
 pub(crate) mod read;
 pub(crate) mod reverse;

@@ -4,14 +4,15 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use carga_api::server::Server;
-use carga_common::settings::Settings;
-use carga_common::shutdown;
+use carga_common::settings::{Mode, Settings};
+use carga_common::{metrics, shutdown};
 use carga_worker::runner::Runner;
 
 use crate::instance::Instance;
 
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let authentication = settings.authentication()?;
+    let exposition = metrics::install(Mode::Embedded)?;
     let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let Instance {
         settings,
@@ -31,9 +32,18 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         data_dir.record_address(server.address());
     }
     let worker = Runner::new(&settings, backends.clone(), stop);
+    server.watch(&exposition);
+    worker.watch(&exposition);
+    exposition.watch_state(backends.clone());
+    let metrics_listener = metrics::listener::listen(&settings, &exposition).await?;
+    let server = match &metrics_listener {
+        Some(_) => server,
+        None => server.with_metrics(exposition),
+    };
     let locations = &settings.ports.locations;
     tracing::info!(rows = %locations.store, archive = %locations.archive, "listening on http://{}", server.address());
     tokio::join!(server.run(), worker.run());
+    drop(metrics_listener);
     backends.close().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

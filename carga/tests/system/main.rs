@@ -25,6 +25,7 @@ mod fixtures;
 mod happy_path;
 mod http_details;
 mod memory;
+mod metrics;
 mod origins;
 mod oversized;
 mod preview;

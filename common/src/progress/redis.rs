@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use crate::error::{ErrorKind, PortError, PortResult};
+use crate::metrics::calls;
 use crate::settings::SecretUrl;
 use crate::sync::lock;
 use crate::upload::UploadKey;
@@ -371,13 +372,14 @@ impl Failure {
     }
 }
 
-/// Maps the error of a call.
+/// Maps the error of a call, and measures the call.
 async fn mapped<T>(
     operation: &'static str,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> PortResult<T> {
-    work.await
-        .map_err(|failure| PortError::new(failure.kind(), operation, failure))
+    let running = calls::begin(operation);
+    let outcome = work.await;
+    running.end(outcome.map_err(|failure| PortError::new(failure.kind(), operation, failure)))
 }
 
 #[cfg(test)]

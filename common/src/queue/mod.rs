@@ -46,6 +46,7 @@ pub use sqlite::{SqliteQueue, SqliteQueueSettings};
 
 use crate::batch::{BatchId, EncodedBatch};
 use crate::error::PortResult;
+use crate::metrics::calls::measured;
 
 /// The queue of batches. See the module for its promises.
 #[async_trait]
@@ -227,22 +228,25 @@ pub trait Settlement: fmt::Debug + Send + Sync {
 impl Delivery {
     /// Removes the message: its batch is stored.
     pub async fn ack(self) -> PortResult<()> {
-        self.settlement.ack().await
+        measured("queue.ack", self.settlement.ack()).await
     }
 
     /// Delivers the message again after the tier's delay, as the next attempt.
     pub async fn retry(self, tier: RetryTier) -> PortResult<()> {
-        self.settlement.retry(self.body, tier).await
+        let retried = self.settlement.retry(self.body, tier);
+        measured("queue.retry", retried).await
     }
 
     /// Delivers the message again after [`POSTPONEMENT`], as the same attempt.
     pub async fn postpone(self) -> PortResult<()> {
-        self.settlement.postpone(self.body).await
+        let postponed = self.settlement.postpone(self.body);
+        measured("queue.postpone", postponed).await
     }
 
     /// Moves the message to the dead letters, with the reason.
     pub async fn dead_letter(self, reason: &str) -> PortResult<()> {
-        self.settlement.dead_letter(self.body, reason).await
+        let moved = self.settlement.dead_letter(self.body, reason);
+        measured("queue.dead_letter", moved).await
     }
 }
 

@@ -7,6 +7,7 @@ mod access;
 mod intake;
 mod locations;
 mod log;
+mod metrics;
 mod mode;
 mod origins;
 mod ports;
@@ -14,6 +15,7 @@ mod reader;
 mod secret;
 mod worker;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use access::{AccessSettings, AdminKey, Authentication, Undecided};
@@ -42,6 +44,9 @@ pub struct Settings {
     pub access: AccessSettings,
     /// Limits and intervals of the worker.
     pub worker: WorkerSettings,
+    /// The address that serves the metrics alone. Without it, a process with an API serves them
+    /// there, and `carga-worker` serves none.
+    pub metrics_listen: Option<SocketAddr>,
     /// How long a process may take to finish its work after a signal to stop.
     pub grace: Duration,
     /// Every variable that was read, with the value in effect.
@@ -68,6 +73,7 @@ impl Settings {
             access: AccessSettings::read(&mut reader, intake.listen),
             intake,
             worker: WorkerSettings::read(&mut reader, mode),
+            metrics_listen: metrics::listen(&mut reader),
             grace: reader.seconds("CARGA_GRACE_SECS", 30, 3600),
             effective: Vec::new(),
             ports,

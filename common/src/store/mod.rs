@@ -17,6 +17,7 @@
 //! | `maintenance` | [`MaintenanceStore`] | work that remains after an end or a crash |
 //! | `holds` | [`HoldStore`] | which uploads workers have batches of, and which miss batches |
 //! | `keys` | [`KeyStore`] | API keys, without their secrets |
+//! | `observation` | [`ObservationStore`] | nothing: what an operator watches |
 //! | `connection` | [`StoreConnection`] | the connection itself |
 //!
 //! # Promises of every call
@@ -31,6 +32,7 @@ mod dead_letters;
 mod holds;
 mod keys;
 mod maintenance;
+mod observation;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod paging;
 #[cfg(feature = "postgres")]
@@ -56,6 +58,7 @@ pub use dead_letters::{DeadBatch, DeadLetterStore, Parked};
 pub use holds::HoldStore;
 pub use keys::{KeyPosition, KeyStore};
 pub use maintenance::{Leftovers, MaintenanceStore, Removal};
+pub use observation::{ConnectionUse, MOST_DEAD_LETTERS, Observation, ObservationStore};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, PostgresStore};
 // For `intake/benches/core.rs` alone.
@@ -85,6 +88,7 @@ pub trait Store:
     + MaintenanceStore
     + HoldStore
     + KeyStore
+    + ObservationStore
     + StoreConnection
 {
 }
@@ -101,6 +105,7 @@ impl<S> Store for S where
         + MaintenanceStore
         + HoldStore
         + KeyStore
+        + ObservationStore
         + StoreConnection
 {
 }

@@ -54,8 +54,8 @@ impl Lookups {
         }
     }
 
-    /// The lookup with this question, or a new one that reads the answer when its turn comes. If too
-    /// many wait already, the request is refused.
+    /// The lookup with this question, or a new one that reads the answer when its turn comes. The
+    /// request is refused if too many wait already.
     pub(super) fn join_or_start(
         self: &Arc<Self>,
         question: Question,

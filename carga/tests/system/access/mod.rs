@@ -2,6 +2,7 @@
 
 mod commands;
 mod keys;
+mod metrics;
 mod one_dataset;
 mod own_uploads;
 mod repeated_ids;
@@ -25,7 +26,7 @@ use crate::app::{App, KNOWN_DIALECT, TIMEOUT};
 use crate::harness::{Harness, Mode};
 
 /// The value of `CARGA_ADMIN_KEY`.
-const ADMIN: &str = "the-admin-key-of-the-tests-0123456789";
+pub(crate) const ADMIN: &str = "the-admin-key-of-the-tests-0123456789";
 
 /// The time within which a revocation takes effect on every API.
 const REVOCATION: Duration = Duration::from_secs(5);

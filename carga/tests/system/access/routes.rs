@@ -42,6 +42,7 @@ const EXPECTED: &[(&str, Option<&[&str]>)] = &[
     ("GET /keys", Some(&[])),
     ("POST /keys", Some(&[])),
     ("DELETE /keys/{id}", Some(&[])),
+    ("GET /metrics", Some(&[])),
 ];
 
 #[test]

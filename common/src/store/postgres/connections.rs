@@ -15,7 +15,8 @@ use sqlx::{Connection, Executor};
 
 use super::{PostgresSettings, has_code, port_error};
 use crate::error::PortResult;
-use crate::store::sql;
+use crate::metrics::calls;
+use crate::store::{ConnectionUse, sql};
 
 /// The time limit of a call that reads a few records or writes one. Such a call takes milliseconds.
 pub(super) const SHORT: Duration = Duration::from_secs(10);
@@ -103,15 +104,16 @@ impl Connections {
         Self { pool }
     }
 
-    /// Runs one call of the port: limits its time and maps its error.
+    /// Runs one call of the port: limits its time, maps its error and measures it.
     pub(super) async fn call<T>(
         &self,
         operation: &'static str,
         limit: Duration,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> PortResult<T> {
+        let running = calls::begin(operation);
         let outcome = self.run(limit, work).await;
-        outcome.map_err(|error| port_error(operation, error))
+        running.end(outcome.map_err(|error| port_error(operation, error)))
     }
 
     /// Runs the work of one call on a connection. The connection is closed, and not used again, if
@@ -148,6 +150,11 @@ impl Connections {
             .await?;
         let migrator = sql::migrator(migrations).await?;
         migrator.run(&mut *connection).await
+    }
+
+    pub(super) fn in_use(&self) -> ConnectionUse {
+        let max = self.pool.options().get_max_connections();
+        ConnectionUse::of_pool(self.pool.size(), self.pool.num_idle(), max)
     }
 
     pub(super) async fn close(&self) {

@@ -17,6 +17,7 @@ mod keys;
 mod landing;
 mod maintenance;
 mod merging;
+mod observation;
 mod previous_rows;
 mod rejects;
 mod removal;

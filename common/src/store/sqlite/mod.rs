@@ -13,6 +13,7 @@ mod holds;
 mod keys;
 mod maintenance;
 mod merging;
+mod observation;
 mod previous_rows;
 mod rejects;
 mod rows;

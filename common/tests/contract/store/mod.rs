@@ -10,6 +10,7 @@ mod fixtures;
 mod holds;
 mod keys;
 mod maintenance;
+mod observation;
 mod rejects;
 mod rows;
 mod steps;
@@ -251,6 +252,13 @@ macro_rules! contract {
                     keys_are_listed_by_tenant
                     the_time_of_the_first_revocation_stays
                     a_key_of_another_tenant_is_not_revoked
+                }
+                observation {
+                    unfinished_uploads_are_counted_by_their_status
+                    the_oldest_processing_upload_is_the_one_that_was_sealed_first
+                    dead_letters_are_counted
+                    the_rejected_rows_of_an_upload_are_counted_by_their_codes
+                    connections_in_use_stay_within_their_limit
                 }
             } }
             tests! { $fixture in validation {

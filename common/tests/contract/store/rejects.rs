@@ -12,7 +12,7 @@ use futures::future::try_join_all;
 use super::{StoreFixture, begin, fail, find, remove_all, rows, seal, store_new};
 use crate::sample::{self, first, in_epoch};
 
-fn rejected(row: u64) -> RejectedRow {
+pub(super) fn rejected(row: u64) -> RejectedRow {
     RejectedRow {
         row,
         line: row + 1,
