@@ -7,8 +7,8 @@
 //! says about the file, and `disposition` reads the names of a form's part; both use
 //! `header_parameters`. `coding` checks how the body is encoded. `origin` refuses requests from web
 //! pages of other origins, and `measure` counts all requests. `shared_check` limits how often
-//! health checks ask the servers. [`problem`] turns refusals into answers, and [`view`] shows
-//! uploads and datasets as JSON.
+//! health checks ask the servers. `idempotency` reads the key of a request that takes effect once.
+//! [`problem`] turns refusals into answers, and [`view`] shows uploads and datasets as JSON.
 
 pub mod access;
 mod caller;
@@ -18,6 +18,7 @@ mod disposition;
 mod drain_body;
 mod form;
 mod header_parameters;
+mod idempotency;
 mod measure;
 mod origin;
 pub mod problem;

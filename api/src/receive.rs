@@ -5,6 +5,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use carga_common::access::Scope;
+use carga_common::idempotency::IdempotencyKey;
 use carga_common::telemetry::TraceContext;
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::crowding::UploadSlot;
@@ -28,6 +29,7 @@ pub(crate) struct IncomingRequest {
     /// The public id.
     pub(crate) id: UploadId,
     pub(crate) caller: Caller,
+    pub(crate) idempotency_key: Option<IdempotencyKey>,
     pub(crate) body_format: BodyFormat,
     pub(crate) options: Options,
     pub(crate) headers: HeaderMap,
@@ -49,6 +51,7 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
     let IncomingRequest {
         id,
         caller,
+        idempotency_key,
         body_format,
         mut options,
         headers,
@@ -67,6 +70,7 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
             id,
             created_by: caller.key_id().map(str::to_owned),
             sees_all: caller.has(Scope::Read),
+            idempotency_key,
             tenant: caller.tenant,
             options,
             bytes_total,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use carga_common::backends::Backends;
 use carga_common::dataset::Dataset;
 use carga_common::error::ErrorKind;
+use carga_common::idempotency::IdempotencyKey;
 use carga_common::lifecycle::remove_rows;
 use carga_common::metrics::Exposition;
 use carga_common::settings::IntakeSettings;
@@ -24,6 +25,7 @@ use crate::crowding::Crowding;
 use crate::decompress::Decompressor;
 use crate::file_rows::{FileRows, find_dataset};
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
+use crate::idempotency::record;
 use crate::metrics::{self, IntakeMetrics};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
@@ -76,6 +78,8 @@ pub struct Incoming {
     pub created_by: Option<String>,
     /// Whether the sender may learn about uploads of the tenant that it has not sent.
     pub sees_all: bool,
+    /// The key under which the request takes effect once, if the client has chosen one.
+    pub idempotency_key: Option<IdempotencyKey>,
     /// The client's options for the file.
     pub options: Options,
     /// The size of the file, if it is known.
@@ -237,8 +241,8 @@ impl Intake {
             dataset,
             bytes_total: incoming.bytes_total,
         };
-        let store = &self.backends.store;
-        match store.create(&new).await {
+        let store = self.backends.store.as_ref();
+        match record(store, &new, incoming).await {
             // Another request of this tenant has created this id first.
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 let other = store.upload_of(&incoming.tenant, id).await?;
@@ -250,7 +254,7 @@ impl Intake {
                 Some(dataset) => Err(Refusal::no_such_dataset(&dataset.name)),
                 None => Err(error.into()),
             },
-            created => Ok(created?),
+            created => created?.ok_or_else(|| Refusal::idempotency_in_progress(None)),
         }
     }
 }

@@ -15,9 +15,9 @@
 //! [`options`] is the one table of what a client may say about its file. [`preview`] shows how
 //! a file would be read, with [`suggestions`] of options that would read it better, and [`suggest`]
 //! proposes a dataset for a file. [`validation`] makes every check of an upload and stores nothing:
-//! it keeps the batches in a `spool` until the store tries them. A [`refusal`] says why a file is
-//! refused. This crate knows no HTTP: a refusal has a kind, and `carga-api` turns the kind into a
-//! status.
+//! it keeps the batches in a `spool` until the store tries them. `idempotency` makes a repeated
+//! request take effect once. A [`refusal`] says why a file is refused. This crate knows no HTTP: a
+//! refusal has a kind, and `carga-api` turns the kind into a status.
 
 pub mod crowding;
 pub mod csv;
@@ -25,6 +25,7 @@ mod decompress;
 mod ending;
 mod file_rows;
 mod heartbeat;
+mod idempotency;
 pub mod intake;
 pub mod local;
 pub mod matching;

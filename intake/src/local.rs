@@ -77,6 +77,7 @@ impl LocalIntake {
             tenant: Tenant::default(),
             created_by: None,
             sees_all: true,
+            idempotency_key: None,
             options,
             bytes_total: file.bytes_total,
             trace: TraceContext::from_header(None),

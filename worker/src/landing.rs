@@ -1,6 +1,6 @@
 //! Maintains the tables with rows: creates the partitions of the next weeks of the landing table,
 //! lets rows and previous values expire, and drops partitions whose uploads keep no rows. The
-//! sweeper removes the expired rows.
+//! sweeper removes the expired rows. Also deletes the keys of old requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,8 @@ const EXTEND_REMEDY: &str = "cannot make the partitions of the landing table. A 
 const EXPIRE_REMEDY: &str = "cannot mark the uploads that are older than CARGA_RETENTION_DAYS. A worker tries again in 5 minutes";
 
 const FORGET_REMEDY: &str = "cannot delete the previous values of rows whose uploads ended more than CARGA_UNDO_DAYS ago. A worker tries again in 5 minutes";
+
+const REQUESTS_REMEDY: &str = "cannot delete the `Idempotency-Key`s of requests that are older than 24 hours. A worker tries again in 5 minutes; the keys are free meanwhile";
 
 const SHRINK_REMEDY: &str = "cannot drop a partition of the landing table whose uploads keep no rows. A worker tries again in 5 minutes. If a long query reads the table, let it end; if the worker's role may not drop tables, drop the partition as the owner of `landing`";
 
@@ -61,9 +63,10 @@ async fn keep_up(context: &Context) -> bool {
     let undo = context.settings.undo;
     let forgotten = forget(store, undo, counters).await;
     let is_forgotten = succeeded(forgotten, FORGET_REMEDY);
+    let are_requests_forgotten = succeeded(forget_requests(store).await, REQUESTS_REMEDY);
     // This comes after the expiry, since dropping a partition is faster than deleting its rows.
     let is_shrunk = succeeded(shrink(store).await, SHRINK_REMEDY);
-    is_extended && is_expired && is_forgotten && is_shrunk
+    is_extended && is_expired && is_forgotten && are_requests_forgotten && is_shrunk
 }
 
 async fn expire(
@@ -99,6 +102,11 @@ async fn forget(
             "some uploads ended more than CARGA_UNDO_DAYS ago; they can no longer be undone"
         );
     }
+}
+
+async fn forget_requests(store: &dyn Store) -> PortResult<()> {
+    while store.forget_requests().await? > 0 {}
+    Ok(())
 }
 
 async fn shrink(store: &dyn Store) -> PortResult<()> {

@@ -13,6 +13,7 @@ use carga_common::live_progress::LiveProgress;
 use carga_common::progress::{Counters, Presence, ProgressStore, Snapshot, StoredBatch};
 use carga_common::upload::{Status, UploadId, UploadKey};
 
+use self::fixture::faulty_store::FaultyStore;
 use self::fixture::{Fault, FaultyArchive, Fixture, TIMEOUT, take_one};
 
 /// Passes every call to `inner`, but panics when batches are counted, until `panics_left` is zero.
@@ -105,6 +106,18 @@ async fn an_expired_upload_ends_while_the_archive_does_not_answer() -> Result<()
     fixture.create(expired).await?;
     let upload = fixture.wait_until_ended(expired).await?;
     ensure!(upload.status == Status::Failed, "{upload:?}");
+    fixture.stop.cancel();
+    Ok(worker.await?)
+}
+
+#[tokio::test]
+async fn a_worker_forgets_the_keys_of_old_requests() -> Result<()> {
+    let mut fixture = Fixture::new(&[]).await?;
+    let store = Arc::new(FaultyStore::around(&fixture.backends.store));
+    fixture.backends.store = Arc::<FaultyStore>::clone(&store);
+    let worker = tokio::spawn(fixture.runner().run());
+    let has_forgotten = async || store.requests_forgotten.load(Ordering::Relaxed) > 0;
+    carga_testkit::eventually(TIMEOUT, "the keys to be forgotten", has_forgotten).await?;
     fixture.stop.cancel();
     Ok(worker.await?)
 }

@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use carga_common::access::{ApiKey, KeyFault, KeyId, KeyRecord, NewKey, NotAKeyId, Scope, Scopes};
-use carga_common::store::KeyPosition;
+use carga_common::idempotency::{IdempotentRequest, IdempotentRoute};
+use carga_common::store::{KeyPosition, Store};
 use carga_common::tenant::{NotATenant, Tenant};
 use carga_intake::refusal::{Refusal, RefusalKind};
 use futures::StreamExt;
@@ -24,6 +25,7 @@ use crate::access::Access;
 use crate::caller::Caller;
 use crate::coding::check_not_encoded;
 use crate::content_type::content_type;
+use crate::idempotency::{idempotency_key, repeated_answer};
 use crate::problem::ApiError;
 use crate::query::{DEFAULT_LIMIT, limit, no_options, unknown_cursor};
 use crate::receive::content_length;
@@ -32,10 +34,10 @@ use crate::state::ApiState;
 /// The largest body. The fields of a key need far less.
 const MAX_BODY_BYTES: u64 = 16 << 10;
 
-/// The only answer that has a key with its secret.
+/// The only answer that has a key with its secret. In a repeated answer, `key` is `null`.
 #[derive(Debug, Serialize)]
 struct Created<'a> {
-    key: &'a str,
+    key: Option<&'a str>,
     #[serde(flatten)]
     record: &'a KeyRecord,
 }
@@ -53,19 +55,29 @@ pub(crate) async fn post(
     }
     let (parts, body) = request.into_parts();
     check_headers(&parts.headers)?;
+    let once = idempotency_key(&parts.headers, &caller, IdempotentRoute::PostKeys)?;
     let body = read(body, state.settings().body_idle).await?;
     let new = parse(&body)?;
+    let once = once.map(|key| IdempotentRequest {
+        key,
+        fingerprint: new.fingerprint(),
+    });
+    let store = state.backends().store.as_ref();
+    // Before the fields are compared with the time, because the first request may be hours old.
+    if let Some(answer) = repeated_answer(store, once.as_ref()).await? {
+        return Ok(answer);
+    }
     let key = ApiKey::generate().map_err(|error| {
         tracing::error!(%error, "cannot make a key");
         Refusal::internal()
     })?;
     let record = new.record(&key, caller.key.clone(), Timestamp::now());
     let record = record.map_err(|fault| malformed(fault.to_string()))?;
-    state
-        .backends()
-        .store
-        .create_key(&record, &key.digest())
-        .await?;
+    if !create(store, &key, &record, once.as_ref()).await? {
+        // Another request with this `Idempotency-Key` has made its key meanwhile.
+        let answer = repeated_answer(store, once.as_ref()).await?;
+        return answer.ok_or_else(|| Refusal::idempotency_in_progress(None).into());
+    }
     tracing::info!(
         key.id = %record.id,
         tenant = %record.tenant,
@@ -74,11 +86,32 @@ pub(crate) async fn post(
         "made an API key"
     );
     let created = Created {
-        key: key.expose(),
+        key: Some(key.expose()),
         record: &record,
     };
     let head = [(header::CACHE_CONTROL, "no-store")];
     Ok((StatusCode::CREATED, head, Json(created)).into_response())
+}
+
+/// Records a key. Returns false if another request has the same `Idempotency-Key`.
+async fn create(
+    store: &dyn Store,
+    key: &ApiKey,
+    record: &KeyRecord,
+    once: Option<&IdempotentRequest>,
+) -> Result<bool, Refusal> {
+    let Some(once) = once else {
+        store.create_key(record, &key.digest()).await?;
+        return Ok(true);
+    };
+    let answer = serde_json::to_string(&Created { key: None, record });
+    let answer = answer.map_err(|error| {
+        tracing::error!(%error, "cannot write the answer about a key");
+        Refusal::internal()
+    })?;
+    let digest = key.digest();
+    let created = store.create_key_once(record, &digest, once, &answer);
+    Ok(created.await?)
 }
 
 /// Revokes a key.

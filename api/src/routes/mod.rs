@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod preview;
 pub(crate) mod read;
+mod replay;
 pub(crate) mod reverse;
 pub(crate) mod send;
 pub(crate) mod suggest;

@@ -6,12 +6,16 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carga_common::access::Scope;
+use carga_common::backends::Backends;
+use carga_common::idempotency::{IdempotencyKey, IdempotentRoute};
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::options::Options;
 use carga_intake::refusal::Refusal;
 
+use super::replay::replay;
 use crate::caller::Caller;
 use crate::form::BodyFormat;
+use crate::idempotency::idempotency_key;
 use crate::problem::ApiError;
 use crate::query::upload_id;
 use crate::receive::{IncomingRequest, check_length, content_length, receive};
@@ -25,7 +29,14 @@ pub(crate) async fn post(
     request: Request,
 ) -> Result<Response, ApiError> {
     let options = Options::unchecked(&query)?;
-    send(state, caller, UploadId::generate(), options, request).await
+    let key = idempotency_key(request.headers(), &caller, IdempotentRoute::PostUploads)?;
+    // Before the limits, because a repeated request needs less than a new one.
+    if let Some(key) = &key
+        && let Some(first) = state.backends().store.first_upload(key).await?
+    {
+        return replay(&state, &caller, &query, first, request).await;
+    }
+    send(state, caller, UploadId::generate(), key, options, request).await
 }
 
 pub(crate) async fn put(
@@ -41,7 +52,7 @@ pub(crate) async fn put(
     if let Some(upload) = store.upload_of(&caller.tenant, id).await? {
         return answer_repeated(state, &caller, upload, &options).await;
     }
-    send(state, caller, id, options, request).await
+    send(state, caller, id, None, options, request).await
 }
 
 /// Answers a repeated id with the upload's record, if the upload ended well and the client has
@@ -70,6 +81,7 @@ async fn send(
     state: ApiState,
     caller: Caller,
     id: UploadId,
+    idempotency_key: Option<IdempotencyKey>,
     mut options: Options,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -84,6 +96,7 @@ async fn send(
     let incoming = IncomingRequest {
         id,
         caller,
+        idempotency_key,
         body_format,
         options,
         headers: parts.headers,
@@ -92,16 +105,16 @@ async fn send(
         slot,
     };
     let upload = receive(&state.intake, incoming).await?;
-    // The upload is durable, so the answer is 202 even if the database fails now.
-    let view = match UploadView::of(upload.clone(), state.backends()).await {
+    Ok(accepted(upload, state.backends()).await)
+}
+
+/// The answer about an upload that is durable: 202, even if the database fails now.
+pub(super) async fn accepted(upload: Upload, backends: &Backends) -> Response {
+    let view = match UploadView::of(upload.clone(), backends).await {
         Ok(view) => view,
         Err(_) => UploadView::without_counters(upload),
     };
     let location = format!("/uploads/{}", view.id);
-    Ok((
-        StatusCode::ACCEPTED,
-        [(header::LOCATION, location)],
-        Json(view),
-    )
-        .into_response())
+    let head = [(header::LOCATION, location)];
+    (StatusCode::ACCEPTED, head, Json(view)).into_response()
 }

@@ -24,6 +24,7 @@ mod exports;
 mod fixtures;
 mod happy_path;
 mod http_details;
+mod idempotency;
 mod memory;
 mod metrics;
 mod origins;

@@ -4,6 +4,8 @@ use jiff::{Timestamp, Unit};
 
 use super::{ApiKey, KeyId, KeyRecord, Scope, Scopes};
 use crate::dataset::DatasetName;
+use crate::idempotency::fingerprint;
+use crate::sha256::Sha256;
 use crate::tenant::Tenant;
 
 /// The longest name of a key, in characters.
@@ -78,6 +80,30 @@ impl NewKey {
             expires_at: expires_at.map(in_microseconds),
             revoked_at: None,
         })
+    }
+}
+
+impl NewKey {
+    /// The fingerprint of all fields. The order of the scopes does not matter.
+    pub fn fingerprint(&self) -> Sha256 {
+        let Self {
+            tenant,
+            scopes,
+            dataset,
+            name,
+            expires_at,
+        } = self;
+        let (scopes, end) = (scopes.to_string(), expires_at.map(|end| end.to_string()));
+        let dataset = dataset.as_ref().map(DatasetName::as_str);
+        let fields = [
+            ("tenant", Some(tenant.as_str())),
+            ("scopes", Some(&*scopes)),
+            ("dataset", dataset),
+            ("name", name.as_deref()),
+            ("expires_at", end.as_deref()),
+        ];
+        let given = fields.into_iter();
+        fingerprint(given.filter_map(|(field, value)| Some((field, value?))))
     }
 }
 
@@ -170,6 +196,40 @@ mod tests {
         }
         for scopes in ["upload", "upload read manage"] {
             assert!(record(limited(scopes)).is_ok(), "{scopes}");
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_key_changes_its_fingerprint_and_the_order_of_scopes_does_not() {
+        let key = || new_key("read upload");
+        let print = key().fingerprint();
+        assert_eq!(new_key("upload read").fingerprint(), print);
+        let different = [
+            new_key("read"),
+            NewKey {
+                tenant: "acme".parse().unwrap(),
+                ..key()
+            },
+            NewKey {
+                dataset: "sales".parse().ok(),
+                ..key()
+            },
+            NewKey {
+                name: Some("sales".to_owned()),
+                ..key()
+            },
+            NewKey {
+                expires_at: Some(now()),
+                ..key()
+            },
+        ];
+        for (index, key) in different.iter().enumerate() {
+            let others = different[..index].iter().map(NewKey::fingerprint);
+            assert!(
+                others
+                    .chain([print])
+                    .all(|other| other != key.fingerprint())
+            );
         }
     }
 

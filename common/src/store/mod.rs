@@ -17,6 +17,7 @@
 //! | `maintenance` | [`MaintenanceStore`] | work that remains after an end or a crash |
 //! | `holds` | [`HoldStore`] | which uploads workers have batches of, and which miss batches |
 //! | `keys` | [`KeyStore`] | API keys, without their secrets |
+//! | `idempotency` | [`IdempotencyStore`] | the keys of requests that take effect once |
 //! | `observation` | [`ObservationStore`] | nothing: what an operator watches |
 //! | `connection` | [`StoreConnection`] | the connection itself |
 //!
@@ -30,6 +31,7 @@ mod connection;
 mod datasets;
 mod dead_letters;
 mod holds;
+mod idempotency;
 mod keys;
 mod maintenance;
 mod observation;
@@ -56,6 +58,7 @@ pub use connection::StoreConnection;
 pub use datasets::{DatasetStore, DeleteOutcome, PutOutcome};
 pub use dead_letters::{DeadBatch, DeadLetterStore, Parked};
 pub use holds::HoldStore;
+pub use idempotency::{FirstAnswer, FirstUpload, IdempotencyStore};
 pub use keys::{KeyPosition, KeyStore};
 pub use maintenance::{Leftovers, MaintenanceStore, Removal};
 pub use observation::{ConnectionUse, MOST_DEAD_LETTERS, Observation, ObservationStore};
@@ -88,6 +91,7 @@ pub trait Store:
     + MaintenanceStore
     + HoldStore
     + KeyStore
+    + IdempotencyStore
     + ObservationStore
     + StoreConnection
 {
@@ -105,6 +109,7 @@ impl<S> Store for S where
         + MaintenanceStore
         + HoldStore
         + KeyStore
+        + IdempotencyStore
         + ObservationStore
         + StoreConnection
 {

@@ -6,6 +6,7 @@ mod metrics;
 mod one_dataset;
 mod own_uploads;
 mod repeated_ids;
+mod repeated_requests;
 mod requests;
 mod routes;
 mod starting;

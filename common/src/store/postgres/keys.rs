@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row};
+use sqlx::{FromRow, PgConnection, Row};
 
 use super::PostgresStore;
 use super::connections::SHORT;
@@ -53,23 +53,7 @@ impl FromRow<'_, PgRow> for KeyRecord {
 impl KeyStore for PostgresStore {
     async fn create_key(&self, key: &KeyRecord, digest: &KeyDigest) -> PortResult<()> {
         self.call("store.create_key", SHORT, async |connection| {
-            sqlx::query(
-                "INSERT INTO api_keys (id, digest, tenant, scopes, dataset, name, created_at, created_by, expires_at, revoked_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            )
-            .bind(key.id.as_str())
-            .bind(&digest.as_bytes()[..])
-            .bind(key.tenant.as_str())
-            .bind(key.scopes.to_string())
-            .bind(key.dataset.as_ref().map(DatasetName::as_str))
-            .bind(&key.name)
-            .bind(key.created_at.to_sqlx())
-            .bind(key.created_by.as_ref().map(KeyId::as_str))
-            .bind(key.expires_at.map(Timestamp::to_sqlx))
-            .bind(key.revoked_at.map(Timestamp::to_sqlx))
-            .execute(connection)
-            .await?;
-            Ok(())
+            insert(connection, key, digest).await
         })
         .await
     }
@@ -127,4 +111,29 @@ impl KeyStore for PostgresStore {
         })
         .await
     }
+}
+
+/// Records a key in a transaction or on its own.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    key: &KeyRecord,
+    digest: &KeyDigest,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO api_keys (id, digest, tenant, scopes, dataset, name, created_at, created_by, expires_at, revoked_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(key.id.as_str())
+    .bind(&digest.as_bytes()[..])
+    .bind(key.tenant.as_str())
+    .bind(key.scopes.to_string())
+    .bind(key.dataset.as_ref().map(DatasetName::as_str))
+    .bind(&key.name)
+    .bind(key.created_at.to_sqlx())
+    .bind(key.created_by.as_ref().map(KeyId::as_str))
+    .bind(key.expires_at.map(Timestamp::to_sqlx))
+    .bind(key.revoked_at.map(Timestamp::to_sqlx))
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -13,6 +13,7 @@ pub mod copy;
 mod datasets;
 mod dead_letters;
 mod holds;
+mod idempotency;
 mod keys;
 mod landing;
 mod maintenance;

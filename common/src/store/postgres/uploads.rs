@@ -213,19 +213,27 @@ async fn lock_content(connection: &mut PgConnection, sha256: Sha256) -> sqlx::Re
 /// columns.
 async fn create(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<Option<Upload>> {
     let mut transaction = connection.begin().await?;
+    let created = create_in(&mut transaction, upload).await?;
+    transaction.commit().await?;
+    Ok(created)
+}
+
+/// Makes the changes of `create` in a transaction.
+pub(super) async fn create_in(
+    connection: &mut PgConnection,
+    upload: &NewUpload,
+) -> sqlx::Result<Option<Upload>> {
     if let Some(dataset) = &upload.dataset
-        && (dataset.tenant != upload.tenant || !datasets::share(&mut transaction, dataset).await?)
+        && (dataset.tenant != upload.tenant || !datasets::share(connection, dataset).await?)
     {
         return Ok(None);
     }
-    let id = insert(&mut transaction, upload).await?;
+    let id = insert(connection, upload).await?;
     sqlx::query("INSERT INTO upload_leases (upload_id) VALUES ($1)")
         .bind(id.as_uuid())
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await?;
-    let created = find(&mut transaction, id).await?;
-    transaction.commit().await?;
-    Ok(created)
+    find(connection, id).await
 }
 
 /// Inserts an upload. `$1` and `$2`: the id, and the public id if it is another one.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row};
+use sqlx::{FromRow, Row, SqliteConnection};
 
 use super::{SqliteStore, now, time_text};
 use crate::access::{KeyDigest, KeyId, KeyRecord};
@@ -52,22 +52,7 @@ impl KeyStore for SqliteStore {
     async fn create_key(&self, key: &KeyRecord, digest: &KeyDigest) -> PortResult<()> {
         call("store.create_key", async {
             let mut transaction = self.database.begin().await?;
-            sqlx::query(
-                "INSERT INTO api_keys (id, digest, tenant, scopes, dataset, name, created_at, created_by, expires_at, revoked_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            )
-            .bind(key.id.as_str())
-            .bind(&digest.as_bytes()[..])
-            .bind(key.tenant.as_str())
-            .bind(key.scopes.to_string())
-            .bind(key.dataset.as_ref().map(DatasetName::as_str))
-            .bind(&key.name)
-            .bind(time_text(key.created_at))
-            .bind(key.created_by.as_ref().map(KeyId::as_str))
-            .bind(key.expires_at.map(time_text))
-            .bind(key.revoked_at.map(time_text))
-            .execute(&mut *transaction)
-            .await?;
+            insert(&mut transaction, key, digest).await?;
             transaction.commit().await
         })
         .await
@@ -127,4 +112,29 @@ impl KeyStore for SqliteStore {
         })
         .await
     }
+}
+
+/// Records a key in a write transaction.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    key: &KeyRecord,
+    digest: &KeyDigest,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO api_keys (id, digest, tenant, scopes, dataset, name, created_at, created_by, expires_at, revoked_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(key.id.as_str())
+    .bind(&digest.as_bytes()[..])
+    .bind(key.tenant.as_str())
+    .bind(key.scopes.to_string())
+    .bind(key.dataset.as_ref().map(DatasetName::as_str))
+    .bind(&key.name)
+    .bind(time_text(key.created_at))
+    .bind(key.created_by.as_ref().map(KeyId::as_str))
+    .bind(key.expires_at.map(time_text))
+    .bind(key.revoked_at.map(time_text))
+    .execute(connection)
+    .await?;
+    Ok(())
 }

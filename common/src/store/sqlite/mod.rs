@@ -10,6 +10,7 @@ mod datasets;
 mod dead_letters;
 mod dividing;
 mod holds;
+mod idempotency;
 mod keys;
 mod maintenance;
 mod merging;

@@ -174,23 +174,29 @@ impl UploadStore for SqliteStore {
 /// columns.
 async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Option<Upload>> {
     let mut transaction = database.begin().await?;
+    let created = create_in(&mut transaction, upload).await?;
+    transaction.commit().await?;
+    Ok(created)
+}
+
+/// Makes the changes of `create` in a write transaction.
+pub(super) async fn create_in(
+    connection: &mut SqliteConnection,
+    upload: &NewUpload,
+) -> sqlx::Result<Option<Upload>> {
     if let Some(dataset) = &upload.dataset
-        && (dataset.tenant != upload.tenant
-            || !datasets::takes_rows(&mut transaction, dataset).await?)
+        && (dataset.tenant != upload.tenant || !datasets::takes_rows(connection, dataset).await?)
     {
-        transaction.commit().await?;
         return Ok(None);
     }
     let now = now();
-    let id = insert(&mut transaction, upload, &now).await?;
+    let id = insert(connection, upload, &now).await?;
     sqlx::query("INSERT INTO upload_leases (upload_id, renewed_at) VALUES ($1, $2)")
         .bind(id.to_string())
         .bind(&now)
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await?;
-    let created = find_in(&mut transaction, id).await?;
-    transaction.commit().await?;
-    Ok(created)
+    find_in(connection, id).await
 }
 
 /// Inserts an upload under its public id, or under a new id if an upload has this id. The unique

@@ -204,6 +204,7 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
     calls.extend(calls_of_rows(store.as_ref(), id).await?);
     calls.extend(calls_of_maintenance(store.as_ref(), id).await?);
     calls.extend(calls_of_keys(store.as_ref()).await?);
+    calls.extend(calls_of_idempotency(store.as_ref()).await?);
     for (method, operation) in calls {
         ensure!(
             operation == format!("store.{method}"),
@@ -211,6 +212,24 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
         );
     }
     Ok(())
+}
+
+async fn calls_of_idempotency(store: &dyn Store) -> Result<Calls> {
+    let request = super::idempotency::sending()?;
+    let upload = new_upload(UploadId::generate(), sample::columns());
+    let create = store.create_once(&upload, &request).await;
+    let (key, record) = super::keys::new_key("acme", Timestamp::now())?;
+    let digest = key.digest();
+    let create_key = store.create_key_once(&record, &digest, &request, "{}");
+    let first_upload = store.first_upload(&request.key).await;
+    let first_answer = store.first_answer(&request.key).await;
+    Ok(vec![
+        ("create_once", operation(create)?),
+        ("create_key_once", operation(create_key.await)?),
+        ("first_upload", operation(first_upload)?),
+        ("first_answer", operation(first_answer)?),
+        ("forget_requests", operation(store.forget_requests().await)?),
+    ])
 }
 
 /// A corrupt value must not look like an absent value or an unknown upload.

@@ -8,6 +8,7 @@ mod datasets;
 mod dead_letters;
 mod fixtures;
 mod holds;
+mod idempotency;
 mod keys;
 mod maintenance;
 mod observation;
@@ -259,6 +260,23 @@ macro_rules! contract {
                     dead_letters_are_counted
                     the_rejected_rows_of_an_upload_are_counted_by_their_codes
                     connections_in_use_stay_within_their_limit
+                }
+            } }
+            tests! { $fixture in idempotency {
+                creating {
+                    a_request_is_found_with_its_upload_and_fingerprint
+                    of_concurrent_requests_with_one_key_a_single_one_creates_an_upload
+                    an_interrupted_creation_leaves_an_upload_with_its_key_or_nothing
+                    an_upload_that_is_not_created_leaves_its_key_free
+                    keys_of_other_tenants_senders_and_routes_make_no_difference
+                    of_concurrent_requests_for_an_api_key_a_single_one_makes_it
+                }
+                freeing {
+                    a_sealed_upload_keeps_its_key_whatever_becomes_of_it
+                    a_single_request_takes_over_the_key_of_an_upload_that_was_never_sealed
+                    the_key_of_an_upload_without_a_record_is_free
+                    a_key_is_free_after_24_hours
+                    keys_of_old_requests_are_forgotten_in_bounded_steps
                 }
             } }
             tests! { $fixture in validation {

@@ -12,6 +12,7 @@ const OWN_TABLES: &[&str] = &[
     "api_keys",
     "batches",
     "datasets",
+    "idempotency_keys",
     "installation",
     "landing",
     "landing_rest",

@@ -1,0 +1,179 @@
+//! The header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header), and the mark of a
+//! repeated answer.
+//!
+//! A handler whose route takes the header does four things. It reads the key with
+//! [`idempotency_key`], looks for the first request with it in the store, creates what it creates
+//! together with the key, and marks an answer that it repeats with [`replayed`]. All other routes
+//! ignore the header.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use carga_common::idempotency::{
+    IdempotencyKey, IdempotentRequest, IdempotentRoute, MAX_REQUEST_KEY_BYTES, RequestKey,
+};
+use carga_common::store::Store;
+use carga_intake::refusal::Refusal;
+
+use crate::caller::Caller;
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The key of a request, if it has one. It belongs to the tenant and to the API key of the caller.
+pub(crate) fn idempotency_key(
+    headers: &HeaderMap,
+    caller: &Caller,
+    route: IdempotentRoute,
+) -> Result<Option<IdempotencyKey>, Refusal> {
+    let mut values = headers.get_all(KEY).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(malformed(
+            "is there more than once; send it once".to_owned(),
+        ));
+    }
+    let text = request_key(value.as_bytes().trim_ascii()).ok_or_else(|| {
+        malformed(format!(
+            "takes 1 to {MAX_REQUEST_KEY_BYTES} visible ASCII characters, in double quotes or without"
+        ))
+    })?;
+    Ok(Some(IdempotencyKey {
+        tenant: caller.tenant.clone(),
+        sender: caller.key_id().map(str::to_owned),
+        route,
+        text,
+    }))
+}
+
+/// A string of RFC 9651 in double quotes, as the draft has it, or the bare text, as most clients
+/// send it.
+fn request_key(value: &[u8]) -> Option<RequestKey> {
+    let text = match value {
+        [b'"', quoted @ ..] => unquoted(quoted)?,
+        bare => bare.to_vec(),
+    };
+    String::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The text of a string whose first quote is read. Its last quote must end the value.
+fn unquoted(quoted: &[u8]) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut bytes = quoted.iter().copied();
+    loop {
+        match bytes.next()? {
+            b'"' => return bytes.next().is_none().then_some(text),
+            b'\\' => text.push(bytes.next().filter(|byte| matches!(byte, b'"' | b'\\'))?),
+            byte => text.push(byte),
+        }
+    }
+}
+
+fn malformed(fault: String) -> Refusal {
+    let message = format!("the header `Idempotency-Key` {fault}");
+    Refusal::malformed("malformed_idempotency_key", message)
+}
+
+/// The answer to the first request with the same key, for a route whose answer is a short JSON
+/// document with 201. `None` if this is the first request, or if it has no key. A request that
+/// differs from the first one is refused.
+pub(crate) async fn repeated_answer(
+    store: &dyn Store,
+    request: Option<&IdempotentRequest>,
+) -> Result<Option<Response>, Refusal> {
+    let Some(request) = request else {
+        return Ok(None);
+    };
+    let Some(first) = store.first_answer(&request.key).await? else {
+        return Ok(None);
+    };
+    if first.fingerprint != request.fingerprint {
+        return Err(Refusal::idempotency_key_reused("fields", None));
+    }
+    let head = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_TYPE, "application/json"),
+    ];
+    let answer = (StatusCode::CREATED, head, first.body).into_response();
+    Ok(Some(replayed(answer)))
+}
+
+/// Marks an answer as that of an earlier request.
+pub(crate) fn replayed(mut answer: Response) -> Response {
+    let headers = answer.headers_mut();
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The key of a request with these headers, or the code of the refusal.
+    fn key(values: &[&'static [u8]]) -> Result<Option<String>, String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(KEY, HeaderValue::from_bytes(value).unwrap());
+        }
+        let caller = Caller::unlimited();
+        let key = idempotency_key(&headers, &caller, IdempotentRoute::PostKeys);
+        let key = key.map_err(|refusal| refusal.failure.code)?;
+        Ok(key.map(|key| key.text.as_str().to_owned()))
+    }
+
+    #[test]
+    fn a_quoted_key_is_the_same_as_a_bare_one() {
+        for (value, expected) in [
+            (&b"a-1"[..], "a-1"),
+            (b"\"a-1\"", "a-1"),
+            (b" \"a-1\" ", "a-1"),
+            (b"\"a\\\"b\\\\c\"", "a\"b\\c"),
+            (b"a\"b", "a\"b"),
+        ] {
+            assert_eq!(key(&[value]), Ok(Some(expected.to_owned())), "{value:?}");
+        }
+        assert_eq!(key(&[]), Ok(None));
+    }
+
+    #[test]
+    fn a_malformed_or_repeated_key_is_refused() {
+        let faulty: [&[&[u8]]; 10] = [
+            &[b""],
+            &[b"\"\""],
+            &[b"\"a"],
+            &[b"\"a\"b"],
+            &[b"\"a\", \"b\""],
+            &[b"\"a\\b\""],
+            &[b"a b"],
+            &[b"\"a b\""],
+            &[b"\xe9"],
+            &[b"a", b"a"],
+        ];
+        for values in faulty {
+            let refused = Err("malformed_idempotency_key".to_owned());
+            assert_eq!(key(values), refused, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_belongs_to_the_tenant_and_the_api_key_of_its_sender() {
+        let mut headers = HeaderMap::new();
+        headers.append(KEY, HeaderValue::from_static("a"));
+        let of = |caller: &Caller| {
+            let key = idempotency_key(&headers, caller, IdempotentRoute::PostUploads);
+            key.unwrap().unwrap()
+        };
+        let mut caller = Caller::unlimited();
+        let anonymous = of(&caller);
+        assert_eq!(anonymous.sender(), "-");
+        caller.key = Some("0123456789ab".parse().unwrap());
+        caller.tenant = "acme".parse().unwrap();
+        let own = of(&caller);
+        assert_eq!(
+            (own.sender(), own.tenant.as_str()),
+            ("0123456789ab", "acme")
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! Answers a repeated `POST /uploads` as the first request was answered.
+
+use axum::extract::Request;
+use axum::response::Response;
+use carga_common::sha256::Sha256;
+use carga_common::store::FirstUpload;
+use carga_intake::options::Options;
+use carga_intake::refusal::Refusal;
+
+use super::send::accepted;
+use crate::caller::Caller;
+use crate::form::BodyFormat;
+use crate::idempotency::replayed;
+use crate::problem::ApiError;
+use crate::receive::FileBody;
+use crate::state::ApiState;
+
+/// Answers with the upload of the first request, as it is now, if the file and its options are the
+/// same. Refuses the request while the first one is running.
+pub(crate) async fn replay(
+    state: &ApiState,
+    caller: &Caller,
+    query: &[(String, String)],
+    first: FirstUpload,
+    request: Request,
+) -> Result<Response, ApiError> {
+    if first.is_being_received() {
+        return Err(Refusal::idempotency_in_progress(Some(&first.upload)).into());
+    }
+    compare(state, caller, query, &first, request).await?;
+    Ok(replayed(accepted(first.upload, state.backends()).await))
+}
+
+/// Refuses a request that differs from the first one. The file is read only if the client has not
+/// announced its digest, and it is not parsed.
+async fn compare(
+    state: &ApiState,
+    caller: &Caller,
+    query: &[(String, String)],
+    first: &FirstUpload,
+    request: Request,
+) -> Result<(), Refusal> {
+    let mut options = Options::unchecked(query)?;
+    // The options of a raw body are known before it is read.
+    if BodyFormat::of(request.headers(), &mut options)? == BodyFormat::Raw {
+        caller.may_send_to(options.dataset.as_ref())?;
+        compare_options(first, &options)?;
+        if let Some(announced) = options.sha256 {
+            return compare_file(first, announced);
+        }
+    }
+    let mut file = FileBody::open(state, caller, query, request).await?;
+    compare_options(first, &file.options)?;
+    let digest = match file.options.sha256 {
+        Some(announced) => announced,
+        None => {
+            let digest = state.intake.digest(&mut file.pieces).await?;
+            file.end().await?;
+            digest
+        }
+    };
+    compare_file(first, digest)
+}
+
+fn compare_options(first: &FirstUpload, options: &Options) -> Result<(), Refusal> {
+    match options.fingerprint() == first.fingerprint {
+        true => Ok(()),
+        false => Err(reused(first, "options")),
+    }
+}
+
+fn compare_file(first: &FirstUpload, digest: Sha256) -> Result<(), Refusal> {
+    match first.upload.sha256 == Some(digest) {
+        true => Ok(()),
+        false => Err(reused(first, "contents of the files")),
+    }
+}
+
+fn reused(first: &FirstUpload, differs: &str) -> Refusal {
+    Refusal::idempotency_key_reused(differs, Some(first.upload.public_id))
+}

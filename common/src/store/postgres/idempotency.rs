@@ -1,0 +1,184 @@
+//! Requests that take effect once.
+
+use async_trait::async_trait;
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use super::connections::{LONG, SHORT};
+use super::uploads::{create_in, find};
+use super::{PostgresStore, keys};
+use crate::access::{KeyDigest, KeyRecord};
+use crate::error::PortResult;
+use crate::idempotency::{IdempotencyKey, IdempotentRequest, REQUEST_KEPT};
+use crate::store::idempotency::Creation;
+use crate::store::rules::FORGOTTEN_REQUESTS;
+use crate::store::sql;
+use crate::store::{FirstAnswer, FirstUpload, IdempotencyStore, NewUpload};
+use crate::upload::{Upload, UploadId};
+
+/// Takes a key that nobody has, or that is free because of its age. `$1` to `$8`: tenant, route,
+/// sender, key, fingerprint, upload, answer, the age in seconds.
+///
+/// This statement waits for a transaction that is inserting the same key. It locks the row of a key
+/// that it finds, even if it does not change the row.
+const TAKE: &str = "INSERT INTO idempotency_keys AS held
+        (tenant, route, sender, key, fingerprint, upload_id, answer)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (tenant, route, sender, key) DO UPDATE
+    SET fingerprint = excluded.fingerprint, upload_id = excluded.upload_id, answer = excluded.answer,
+        created_at = now()
+    WHERE held.created_at <= now() - make_interval(secs => $8)";
+
+/// Takes the key over from an upload that does not hold it, after [`TAKE`] has locked its row. A
+/// statement of its own: the status is then read after the wait for the lock, and not from before.
+const TAKE_OVER: &str = "UPDATE idempotency_keys AS held
+    SET fingerprint = $5, upload_id = $6, answer = $7, created_at = now()
+    WHERE tenant = $1 AND route = $2 AND sender = $3 AND key = $4
+      AND (created_at <= now() - make_interval(secs => $8)
+           OR upload_id IS NOT NULL AND NOT EXISTS (
+               SELECT FROM uploads u
+               WHERE u.id = held.upload_id AND (u.status = 'receiving' OR u.batches_total IS NOT NULL)))";
+
+#[async_trait]
+impl IdempotencyStore for PostgresStore {
+    async fn create_once(
+        &self,
+        upload: &NewUpload,
+        request: &IdempotentRequest,
+    ) -> PortResult<Option<Upload>> {
+        const OPERATION: &str = "store.create_once";
+        let created = self.call(OPERATION, SHORT, async |connection| {
+            create_once(connection, upload, request).await
+        });
+        created.await?.outcome(OPERATION)
+    }
+
+    async fn first_upload(&self, key: &IdempotencyKey) -> PortResult<Option<FirstUpload>> {
+        self.call("store.first_upload", SHORT, async |connection| {
+            let Some((fingerprint, Some(id), _)) = find_key(connection, key).await? else {
+                return Ok(None);
+            };
+            let fingerprint = sql::digest("fingerprint", fingerprint)?;
+            let upload = find(connection, id.into()).await?;
+            Ok(upload.and_then(|upload| FirstUpload::holding(fingerprint, upload)))
+        })
+        .await
+    }
+
+    async fn create_key_once(
+        &self,
+        key: &KeyRecord,
+        digest: &KeyDigest,
+        request: &IdempotentRequest,
+        answer: &str,
+    ) -> PortResult<bool> {
+        self.call("store.create_key_once", SHORT, async |connection| {
+            let mut transaction = connection.begin().await?;
+            let is_first = take(&mut transaction, request, None, Some(answer)).await?;
+            if is_first {
+                keys::insert(&mut transaction, key, digest).await?;
+            }
+            transaction.commit().await?;
+            Ok(is_first)
+        })
+        .await
+    }
+
+    async fn first_answer(&self, key: &IdempotencyKey) -> PortResult<Option<FirstAnswer>> {
+        self.call("store.first_answer", SHORT, async |connection| {
+            let Some((fingerprint, _, Some(body))) = find_key(connection, key).await? else {
+                return Ok(None);
+            };
+            let fingerprint = sql::digest("fingerprint", fingerprint)?;
+            Ok(Some(FirstAnswer { fingerprint, body }))
+        })
+        .await
+    }
+
+    async fn forget_requests(&self) -> PortResult<u64> {
+        self.call("store.forget_requests", LONG, async |connection| {
+            // The age is compared twice, because a request may take a selected key meanwhile.
+            let deleted = sqlx::query(
+                "DELETE FROM idempotency_keys
+                 WHERE created_at <= now() - make_interval(secs => $1)
+                   AND (tenant, route, sender, key) IN (
+                       SELECT tenant, route, sender, key FROM idempotency_keys
+                       WHERE created_at <= now() - make_interval(secs => $1)
+                       ORDER BY created_at LIMIT $2)",
+            )
+            .bind(REQUEST_KEPT.as_secs_f64())
+            .bind(FORGOTTEN_REQUESTS)
+            .execute(connection)
+            .await?;
+            Ok(deleted.rows_affected())
+        })
+        .await
+    }
+}
+
+async fn create_once(
+    connection: &mut PgConnection,
+    upload: &NewUpload,
+    request: &IdempotentRequest,
+) -> sqlx::Result<Creation> {
+    let mut transaction = connection.begin().await?;
+    // The upload comes first, because it may get another id than the one in `upload`.
+    let Some(created) = create_in(&mut transaction, upload).await? else {
+        return Ok(Creation::NoDataset);
+    };
+    if !take(&mut transaction, request, Some(created.id), None).await? {
+        // Not left to the drop, because other requests with this key wait for the lock on its row.
+        transaction.rollback().await?;
+        return Ok(Creation::KeyTaken);
+    }
+    transaction.commit().await?;
+    Ok(Creation::Created(Box::new(created)))
+}
+
+/// Gives the key of a request to this upload or answer. Returns false if another request has it.
+async fn take(
+    connection: &mut PgConnection,
+    request: &IdempotentRequest,
+    upload: Option<UploadId>,
+    answer: Option<&str>,
+) -> sqlx::Result<bool> {
+    let IdempotentRequest { key, fingerprint } = request;
+    for statement in [TAKE, TAKE_OVER] {
+        let taken = sqlx::query(statement)
+            .bind(key.tenant.as_str())
+            .bind(key.route.name())
+            .bind(key.sender())
+            .bind(key.text.as_str())
+            .bind(fingerprint.as_bytes())
+            .bind(upload.map(|id| id.as_uuid()))
+            .bind(answer)
+            .bind(REQUEST_KEPT.as_secs_f64())
+            .execute(&mut *connection)
+            .await?;
+        if taken.rows_affected() > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The fingerprint, the upload and the answer of a key, unless the key is free because of its age.
+type KeyColumns = (Vec<u8>, Option<Uuid>, Option<String>);
+
+async fn find_key(
+    connection: &mut PgConnection,
+    key: &IdempotencyKey,
+) -> sqlx::Result<Option<KeyColumns>> {
+    sqlx::query_as(
+        "SELECT fingerprint, upload_id, answer FROM idempotency_keys
+         WHERE tenant = $1 AND route = $2 AND sender = $3 AND key = $4
+           AND created_at > now() - make_interval(secs => $5)",
+    )
+    .bind(key.tenant.as_str())
+    .bind(key.route.name())
+    .bind(key.sender())
+    .bind(key.text.as_str())
+    .bind(REQUEST_KEPT.as_secs_f64())
+    .fetch_optional(connection)
+    .await
+}
