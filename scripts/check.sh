@@ -86,6 +86,7 @@ check_layers() {
   only_in 'common/src/queue/rabbit(/|\.rs)' 'lapin'
   only_in 'common/src/progress/redis(/|\.rs)' 'deadpool_redis'
   only_in 'common/src/archive/s3(/|\.rs)' 'aws_[a-z0-9_]+'
+  only_in 'common/src/(tls|progress/redis)(/|\.rs)' 'rustls|tokio_rustls'
   only_in 'common/src/(store|queue/sqlite|progress/sqlite|sqlite)(/|\.rs)' 'sqlx'
 }
 
@@ -135,7 +136,7 @@ say "carga-common without drivers, and with each alone"
 cargo check --locked -p carga-common --no-default-features
 refuse_crates 'no adapter was asked for' "sqlx|sqlx-.*|libsqlite3-sys|$clients" \
   carga-common --no-default-features
-for feature in postgres rabbit redis s3 sqlite filesystem compression; do
+for feature in postgres rabbit redis s3 sqlite filesystem compression tls; do
   cargo check --locked -p carga-common --no-default-features --features "$feature"
 done
 

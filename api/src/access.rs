@@ -83,6 +83,11 @@ impl Guard {
             requirements: Arc::new(requirements),
         }
     }
+
+    /// The methods of a path for the header `Allow`.
+    pub(crate) fn methods(&self, path: &str) -> String {
+        self.requirements.allow(path)
+    }
 }
 
 /// Refuses the request, or adds its [`Caller`].
@@ -123,8 +128,8 @@ pub(crate) async fn layer(
     }
 }
 
-/// The caller, if it may use the route. A client without a valid key does not learn which routes
-/// there are.
+/// The caller, if it may use the route. A refusal does not tell a client without a valid key which
+/// routes there are.
 async fn admit(
     keys: &Keys,
     requirement: Option<Requirement>,

@@ -6,14 +6,17 @@
 //! `receive` passes it to the intake (`carga-intake`). `content_type` reads what the content type
 //! says about the file, and `disposition` reads the names of a form's part; both use
 //! `header_parameters`. `coding` checks how the body is encoded. `origin` refuses requests from web
-//! pages of other origins, and `measure` counts all requests. `shared_check` limits how often
-//! health checks ask the servers. `idempotency` reads the key of a request that takes effect once.
-//! [`problem`] turns refusals into answers, and [`view`] shows uploads and datasets as JSON.
+//! pages of other origins, and `cors` lets the pages of allowed origins read answers.
+//! `security_headers` protects the users of browsers, and [`transport`] adds TLS. `measure` counts
+//! all requests, and `shared_check` limits how often health checks ask the servers. `idempotency`
+//! reads the key of a request that takes effect once. [`problem`] turns refusals into answers, and
+//! [`view`] shows uploads and datasets as JSON.
 
 pub mod access;
 mod caller;
 mod coding;
 mod content_type;
+mod cors;
 mod disposition;
 mod drain_body;
 mod form;
@@ -27,7 +30,9 @@ mod receive;
 mod request_id;
 mod router;
 mod routes;
+mod security_headers;
 pub mod server;
 mod shared_check;
 mod state;
+pub mod transport;
 pub mod view;

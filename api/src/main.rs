@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use carga_api::server::Server;
+use carga_api::transport::Transport;
 use carga_common::backends::{Access, Backends};
 use carga_common::settings::{Mode, Settings, log_settings};
 use carga_common::{healthcheck, metrics, shutdown, telemetry};
@@ -28,17 +29,24 @@ async fn main() -> anyhow::Result<()> {
     telemetry::init(&log_settings());
     let settings = Settings::from_env(Mode::Distributed)?;
     if let Some(Command::Healthcheck) = arguments.command {
-        return Ok(healthcheck::check(settings.intake.listen).await?);
+        return Ok(healthcheck::check(&settings.intake).await?);
     }
     let authentication = settings.authentication()?;
     let exposition = metrics::install(Mode::Distributed)?;
+    let transport = Transport::open(&settings.intake)?;
     let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let backends = Backends::connect(&settings.ports, "carga-api", Access::Shared)
         .await
         .context("cannot connect to the servers")?;
-    let server = Server::bind(&settings, &authentication, backends.clone(), stop)
-        .await
-        .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?;
+    let server = Server::bind(
+        &settings,
+        &authentication,
+        transport,
+        backends.clone(),
+        stop,
+    )
+    .await
+    .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?;
     server.watch(&exposition);
     exposition.watch_state(backends.clone());
     let metrics_listener = metrics::listener::listen(&settings, &exposition).await?;
@@ -46,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
         Some(_) => server,
         None => server.with_metrics(exposition),
     };
-    tracing::info!("listening on http://{}", server.address());
+    tracing::info!("listening on {}", server.url());
     server.run().await;
     drop(metrics_listener);
     backends.close().await;

@@ -40,6 +40,12 @@ pub(crate) async fn layer(
     Ok(next.run(request).await)
 }
 
+/// Whether the request names this server `localhost`, or a name below it.
+pub(crate) fn names_localhost(request: &Request) -> bool {
+    let host = Sender::of(request).host.parse::<Authority>();
+    host.is_ok_and(|host| is_localhost(host.host()))
+}
+
 /// The headers that show where a request comes from and which server it is for.
 #[derive(Debug, Clone, Copy)]
 struct Sender<'a> {
@@ -98,10 +104,13 @@ fn is_localhost_or_address(host: &str) -> bool {
     let in_brackets = name
         .strip_prefix('[')
         .and_then(|name| name.strip_suffix(']'));
-    let name_lower = name.to_ascii_lowercase();
-    // Browsers resolve all names below `localhost` to this machine themselves.
-    let is_localhost = name_lower == "localhost" || name_lower.ends_with(".localhost");
-    is_localhost || in_brackets.unwrap_or(name).parse::<IpAddr>().is_ok()
+    is_localhost(name) || in_brackets.unwrap_or(name).parse::<IpAddr>().is_ok()
+}
+
+/// Browsers resolve all names below `localhost` to this machine themselves.
+fn is_localhost(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Whether `origin` is the origin of the server that the request names as `host`.

@@ -1,5 +1,4 @@
-//! The outermost layer: assigns the request's id, opens its span, and writes its problem
-//! document.
+//! The layer that assigns the request's id, opens its span, and writes its problem document.
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};

@@ -12,6 +12,7 @@ use axum::{BoxError, Router};
 
 use crate::access::{self, Guard, Requirement};
 use crate::caller::Caller;
+use crate::cors::{self, Preflight};
 use crate::drain_body;
 use crate::measure::{self, HttpMetrics};
 use crate::origin;
@@ -19,6 +20,7 @@ use crate::request_id;
 use crate::routes::{
     self, datasets, exports, health, keys, metrics, preview, read, reverse, send, suggest, validate,
 };
+use crate::security_headers;
 use crate::state::ApiState;
 
 /// A route: its path and method, what it requires of the caller, and its handler.
@@ -79,14 +81,25 @@ where
 /// Adds the layers, which wrap only the handlers that are there already.
 fn with_layers(handlers: Router<ApiState>, state: ApiState) -> Router {
     let guard = Guard::new(state.access.clone(), &routes());
+    let preflight = Preflight {
+        state: state.clone(),
+        guard: guard.clone(),
+    };
     handlers
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
         .layer(middleware::from_fn_with_state(guard, access::layer))
-        // Before the check of the key, because a page of another origin is refused with any key.
+        // Before the check of the key, because a preflight request has none.
+        .layer(middleware::from_fn_with_state(preflight, cors::preflight))
+        // Before both, because a page of another origin is refused with any key.
         .layer(middleware::from_fn_with_state(state.clone(), origin::layer))
         .layer(middleware::from_fn(drain_body::layer))
         .layer(middleware::from_fn(request_id::layer))
+        .layer(middleware::from_fn_with_state(state.clone(), cors::layer))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            security_headers::layer,
+        ))
         .layer(middleware::from_fn_with_state(
             HttpMetrics::new(),
             measure::layer,

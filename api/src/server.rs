@@ -14,15 +14,16 @@ use carga_intake::intake::Intake;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::access;
 use crate::router;
 use crate::state::ApiState;
+use crate::transport::Transport;
 
 /// Time allowed after the grace period to record failures and send answers.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,17 +43,20 @@ const READ_BUFFER_BYTES: usize = 64 << 10;
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    transport: Transport,
     state: ApiState,
     header_timeout: Duration,
     grace: Duration,
 }
 
 impl Server {
-    /// Binds the address in the settings. `authentication` says whether requests need a key.
-    /// Cancelling `stop` makes the server drain and stop.
+    /// Binds the address in the settings. `authentication` says whether requests need a key, and
+    /// `transport` whether connections are encrypted. Cancelling `stop` makes the server drain and
+    /// stop.
     pub async fn bind(
         settings: &Settings,
         authentication: &Authentication,
+        transport: Transport,
         backends: Backends,
         stop: CancellationToken,
     ) -> std::io::Result<Self> {
@@ -61,6 +65,7 @@ impl Server {
         Ok(Self {
             address: listener.local_addr()?,
             listener,
+            transport,
             header_timeout: settings.intake.header_timeout,
             grace: settings.grace,
             state: ApiState::new(backends, settings.intake.clone(), authentication, stop),
@@ -85,18 +90,25 @@ impl Server {
         self.address
     }
 
+    /// The URL of the server, with its address as the host.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.transport.scheme(), self.address)
+    }
+
     /// Serves until `stop` is cancelled. Then `/readyz` answers `draining`, new uploads are
     /// refused, and uploads in flight may finish within the grace period.
     pub async fn run(self) {
         let Self {
             listener,
             state,
+            transport,
             header_timeout,
             ..
         } = self;
         let heartbeat = tokio::spawn(state.intake.heartbeat());
         let connections = GracefulShutdown::new();
         let accept_errors = HTTP_ACCEPT_ERRORS.counter();
+        let closing = CancellationToken::new();
         let app = router::service(state.clone());
         let drained = drain(&state, self.grace);
         tokio::pin!(drained);
@@ -107,7 +119,13 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    serve_connection(stream, app.clone(), header_timeout, &connections)
+                    let connection = Connection {
+                        app: app.clone(),
+                        header_timeout,
+                        watcher: connections.watcher(),
+                    };
+                    let handshakes = closing.clone();
+                    tokio::spawn(connection.accept(stream, transport.clone(), handshakes));
                 }
                 Err(error) => {
                     accept_errors.increment(1);
@@ -119,6 +137,7 @@ impl Server {
             }
         }
         drop(listener);
+        closing.cancel();
         if tokio::time::timeout(CLOSE_TIMEOUT, connections.shutdown())
             .await
             .is_err()
@@ -129,38 +148,59 @@ impl Server {
     }
 }
 
-fn serve_connection(
-    stream: TcpStream,
+/// What serves one connection.
+struct Connection {
     app: RouterIntoService<Incoming>,
     header_timeout: Duration,
-    connections: &GracefulShutdown,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "the connection is already closed");
-    }
-    // hyper drops the stream when the connection ends; this handle keeps the socket open.
-    let lingering = stream.as_fd().try_clone_to_owned();
-    let connection = http1::Builder::new()
-        .max_buf_size(READ_BUFFER_BYTES)
-        // The header timeout needs a timer. Without that timeout, a client could hold a
-        // connection for ever by sending its head slowly.
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
-    let connection = connections.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection failed");
+    watcher: Watcher,
+}
+
+impl Connection {
+    /// Performs the handshake of TLS, if there is one, and serves. `closing` ends a handshake when
+    /// the server stops; an unfinished one has no request yet.
+    async fn accept(self, stream: TcpStream, transport: Transport, closing: CancellationToken) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "the connection is already closed");
+        }
+        // The stream is dropped when the connection ends; this handle keeps the socket open.
+        let lingering = stream.as_fd().try_clone_to_owned();
+        match transport {
+            Transport::Plain => self.serve(stream).await,
+            Transport::Tls(tls) => {
+                let handshake = tls.accept(stream, self.header_timeout);
+                match closing.run_until_cancelled(handshake).await {
+                    Some(Ok(stream)) => self.serve(stream).await,
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "a TLS handshake failed");
+                        return;
+                    }
+                    None => return,
+                }
+            }
         }
         if let Ok(lingering) = lingering {
             linger(lingering).await;
         }
-    });
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let connection = http1::Builder::new()
+            .max_buf_size(READ_BUFFER_BYTES)
+            // The header timeout needs a timer. Without that timeout, a client could hold a
+            // connection for ever by sending its head slowly.
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header_timeout)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.app));
+        if let Err(error) = self.watcher.watch(connection).await {
+            tracing::debug!(%error, "a connection failed");
+        }
+    }
 }
 
 /// Reads on for a moment after the last answer; nginx calls this a lingering close. Closing a
 /// socket with unread bytes resets the connection, and the reset overtakes the answer. A client
-/// in the middle of a large file would then never see why it was refused.
+/// in the middle of a large file would then never see why it was refused. With TLS, the answer ends
+/// with a `close_notify`, and the bytes that are read here stay encrypted.
 async fn linger(socket: OwnedFd) {
     let Ok(mut rest) = TcpStream::from_std(socket.into()) else {
         return;

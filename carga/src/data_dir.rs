@@ -40,10 +40,17 @@ pub(crate) struct DataDir {
 /// How a command may use the data directory.
 #[derive(Debug)]
 pub(crate) enum Entry {
-    /// The `carga serve` with this address uses the directory.
-    Server(SocketAddr),
+    /// This `carga serve` uses the directory.
+    Server(RunningServer),
     /// This process has locked the directory, until this value is dropped.
     Locked { _directory: DataDir },
+}
+
+/// A `carga serve` that uses a data directory and has an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RunningServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) uses_tls: bool,
 }
 
 impl Entry {
@@ -89,10 +96,10 @@ impl DataDir {
         }
     }
 
-    /// Adds the server's address to the lock file.
-    pub(crate) fn record_address(&mut self, address: SocketAddr) {
+    /// Adds the server's URL to the lock file.
+    pub(crate) fn record_url(&mut self, url: &str) {
         self.write_holder(&format!(
-            "carga serve on http://{address} (to send a file: curl -F file=@FILE http://{address}/uploads)"
+            "carga serve on {url} (to send a file: curl -F file=@FILE {url}/uploads)"
         ));
     }
 
@@ -157,10 +164,14 @@ fn try_lock(path: &Path, holder: &str) -> anyhow::Result<Result<DataDir, String>
     Ok(Ok(data_dir))
 }
 
-/// The address in the line of a `carga serve` that has started.
-fn server(holder: &str) -> Option<SocketAddr> {
-    let (_, rest) = holder.split_once("carga serve on http://")?;
-    rest.split_whitespace().next()?.parse().ok()
+/// The server in the line of a `carga serve` that has started.
+fn server(holder: &str) -> Option<RunningServer> {
+    let (_, rest) = holder.split_once("carga serve on ")?;
+    let (scheme, address) = rest.split_whitespace().next()?.split_once("://")?;
+    Some(RunningServer {
+        address: address.parse().ok()?,
+        uses_tls: scheme == "https",
+    })
 }
 
 fn is_starting_server(holder: &str) -> bool {
@@ -193,9 +204,16 @@ mod tests {
         (directory, path)
     }
 
-    async fn server_of(path: &Path) -> Option<SocketAddr> {
+    fn running(scheme: &str) -> RunningServer {
+        RunningServer {
+            address: SERVER.into(),
+            uses_tls: scheme == "https",
+        }
+    }
+
+    async fn server_of(path: &Path) -> Option<RunningServer> {
         match Entry::open(path, "carga keys").await.unwrap() {
-            Entry::Server(address) => Some(address),
+            Entry::Server(server) => Some(server),
             Entry::Locked { .. } => None,
         }
     }
@@ -204,7 +222,7 @@ mod tests {
     async fn a_locked_data_directory_names_its_holder() {
         let (_directory, path) = new_path();
         let mut first = DataDir::lock(&path, "carga import").await.unwrap();
-        first.record_address(SERVER.into());
+        first.record_url("http://127.0.0.1:8080");
         let refused = DataDir::lock(&path, "carga import").await;
         let refused = refused.unwrap_err().to_string();
         let expected = [
@@ -215,7 +233,10 @@ mod tests {
         for text in expected {
             assert!(refused.contains(&text), "{refused}");
         }
-        assert_eq!(server_of(&path).await, Some(SERVER.into()));
+        for scheme in ["http", "https"] {
+            first.record_url(&format!("{scheme}://127.0.0.1:8080"));
+            assert_eq!(server_of(&path).await, Some(running(scheme)));
+        }
         drop(first);
         assert_eq!(server_of(&path).await, None);
         DataDir::lock(&path, "carga import").await.unwrap();
@@ -228,8 +249,8 @@ mod tests {
         let asking = tokio::spawn(async move { server_of(&path).await });
         sleep(SERVER_STARTS / 2).await;
         assert!(!asking.is_finished());
-        starting.record_address(SERVER.into());
-        assert_eq!(asking.await.unwrap(), Some(SERVER.into()));
+        starting.record_url("https://127.0.0.1:8080");
+        assert_eq!(asking.await.unwrap(), Some(running("https")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::local_server::{Request, reachable, send};
+use crate::local_server::{Encryption, LocalServer, Request, reachable, send};
+use crate::settings::IntakeSettings;
 
 /// The time within which the server must answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,16 +35,26 @@ pub enum Unhealthy {
     },
 }
 
-/// Succeeds when the server that listens on `address` answers `GET /livez` with 200.
-pub async fn check(address: SocketAddr) -> Result<(), Unhealthy> {
-    let address = reachable(address);
+/// Succeeds when the server with these settings answers `GET /livez` with 200.
+///
+/// The check sends no secret, so it accepts every certificate. A server that answers is healthy,
+/// even if the file of its certificate is newer than the server, or damaged.
+pub async fn check(settings: &IntakeSettings) -> Result<(), Unhealthy> {
+    let server = LocalServer {
+        address: settings.listen,
+        encryption: match settings.tls {
+            Some(_) => Encryption::AnyCertificate,
+            None => Encryption::None,
+        },
+    };
+    let address = reachable(server.address);
     let request = Request {
         method: "GET",
         path: "/livez",
         key: None,
         json: None,
     };
-    let answer = tokio::time::timeout(TIMEOUT, send(address, request)).await;
+    let answer = tokio::time::timeout(TIMEOUT, send(&server, request)).await;
     let answer = answer.map_err(|_| Unhealthy::Silent(address))?;
     let answer = answer.map_err(|source| Unhealthy::Unreachable { address, source })?;
     match answer.status.starts_with("200") {

@@ -9,8 +9,8 @@
 //! Two use cases build on the ports: [`lifecycle`] ends uploads, and [`live_progress`] counts their
 //! rows and batches. [`access`] says what the holder of a key may do, and a [`tenant`] owns keys.
 //! [`idempotency`] names requests that take effect once. [`retry`] waits for servers. [`settings`]
-//! and [`telemetry`] serve the programs, [`local_server`] sends requests to a running one, and
-//! [`backends`] connects the ports. [`metrics`] measures all of this.
+//! and [`telemetry`] serve the programs, [`local_server`] sends requests to a running one, [`tls`]
+//! encrypts its port, and [`backends`] connects the ports. [`metrics`] measures all of this.
 
 pub mod access;
 pub mod archive;
@@ -39,5 +39,6 @@ pub mod store;
 pub mod sync;
 pub mod telemetry;
 pub mod tenant;
+pub mod tls;
 pub mod typed;
 pub mod upload;

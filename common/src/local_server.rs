@@ -3,11 +3,48 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::settings::AdminKey;
+use crate::tls;
+
+/// A server of Carga on this machine.
+#[derive(Debug, Clone)]
+pub struct LocalServer {
+    /// The address that it listens on.
+    pub address: SocketAddr,
+    /// Whether it encrypts its port.
+    pub encryption: Encryption,
+}
+
+/// Whether a server encrypts its port, and which server a command trusts.
+#[derive(Debug, Clone)]
+pub enum Encryption {
+    /// HTTP without TLS.
+    None,
+    /// TLS. The server must have the first certificate in this file (`CARGA_TLS_CERT`).
+    Certificate(PathBuf),
+    /// TLS with any certificate. Only for requests without a secret.
+    AnyCertificate,
+}
+
+/// A connection to a server.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// Connects to a server, with TLS if it encrypts its port.
+pub async fn connect(server: &LocalServer) -> io::Result<Box<dyn Connection>> {
+    let address = reachable(server.address);
+    Ok(match &server.encryption {
+        Encryption::None => Box::new(TcpStream::connect(address).await?),
+        Encryption::Certificate(file) => Box::new(tls::connect(address, Some(file)).await?),
+        Encryption::AnyCertificate => Box::new(tls::connect(address, None).await?),
+    })
+}
 
 /// An answer of the server.
 #[derive(Debug)]
@@ -38,16 +75,16 @@ pub fn key_line(key: Option<&AdminKey>) -> String {
     })
 }
 
-/// Sends a request to the server that listens on `address`.
-pub async fn send(address: SocketAddr, request: Request<'_>) -> io::Result<Answer> {
+/// Sends a request to a server.
+pub async fn send(server: &LocalServer, request: Request<'_>) -> io::Result<Answer> {
     let Request {
         method,
         path,
         key,
         json,
     } = request;
-    let address = reachable(address);
-    let mut stream = TcpStream::connect(address).await?;
+    let address = reachable(server.address);
+    let mut stream = connect(server).await?;
     let content_type = match json {
         Some(_) => "content-type: application/json\r\n",
         None => "",
@@ -60,6 +97,7 @@ pub async fn send(address: SocketAddr, request: Request<'_>) -> io::Result<Answe
     );
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body).await?;
+    stream.flush().await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));

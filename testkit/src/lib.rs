@@ -7,7 +7,7 @@
 //! | [`s3`], [`localstack`] | the same for S3, and [`S3Access`] for clients |
 //! | [`services`] | a set of all four that outlives its caller; tests use the [`shared`] one |
 //! | [`scope`] | one test's database, queue, key prefix and bucket on that set |
-//! | [`tls`] | a private authority, and a proxy that adds TLS to a server without it |
+//! | [`tls`] | a private authority, and proxies that add TLS to a server or to a client |
 //! | [`data_dir`] | one test's data directory for `carga`, which needs no server |
 //! | [`disk`] | a file system of a few mebibytes that a test can fill |
 //! | [`relay`] | a TCP relay whose connections fall silent, are cut or are slow |
@@ -61,5 +61,5 @@ pub use relay::{Cut, Relay};
 pub use s3::S3;
 pub use scope::Scope;
 pub use services::{S3Kind, Services, State, shared};
-pub use tls::{Authority, TlsProxy};
+pub use tls::{Authority, TlsProxy, TlsTunnel};
 pub use wait::eventually;

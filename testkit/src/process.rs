@@ -106,6 +106,11 @@ impl Running {
         self.process.id().signal(Signal::TERM)
     }
 
+    /// Sends SIGHUP, which makes an API with TLS read its certificate again.
+    pub fn hang_up(&self) -> Result<()> {
+        self.process.id().signal(Signal::HUP)
+    }
+
     /// Sends SIGSTOP. The program pauses but keeps its connections, like one that is swapped out.
     pub fn suspend(&self) -> Result<()> {
         self.process.id().signal(Signal::STOP)
@@ -139,7 +144,7 @@ impl Running {
             .await
     }
 
-    /// The URL on which the program listens, from `listening on http://ADDRESS` in its log.
+    /// The URL on which the program listens, from `listening on SCHEME://ADDRESS` in its log.
     pub async fn base_url(&mut self, deadline: Duration) -> Result<String> {
         self.find_in_log("listening on", deadline, url_in_log).await
     }
@@ -224,9 +229,11 @@ fn is_setting(variable: &str) -> bool {
 }
 
 fn url_in_log(log: &str) -> Option<String> {
-    let (_, rest) = log.split_once("listening on http://")?;
-    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !".:[]-".contains(c))?;
-    Some(format!("http://{}", &rest[..end]))
+    let (_, rest) = log.split_once("listening on http")?;
+    let address = rest.find("://")? + 3;
+    let is_end = |c: char| !c.is_ascii_alphanumeric() && !".:[]-".contains(c);
+    let end = address + rest[address..].find(is_end)?;
+    Some(format!("http{}", &rest[..end]))
 }
 
 #[cfg(test)]
@@ -296,6 +303,8 @@ mod tests {
         ] {
             assert_eq!(url_in_log(log).as_deref(), Some("http://127.0.0.1:4711"));
         }
+        let encrypted = url_in_log("INFO listening on https://127.0.0.1:4711 rows=x");
+        assert_eq!(encrypted.as_deref(), Some("https://127.0.0.1:4711"));
     }
 
     #[test]

@@ -10,11 +10,11 @@ use anyhow::{Context, Result, ensure};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::home::Home;
 use crate::server::free_port;
@@ -76,11 +76,13 @@ impl Authority {
         self.file("ca.pem")
     }
 
-    pub(crate) fn server_certificate(&self) -> PathBuf {
+    /// The certificate for servers.
+    pub fn server_certificate(&self) -> PathBuf {
         self.file("server.pem")
     }
 
-    pub(crate) fn server_key(&self) -> PathBuf {
+    /// The key of the certificate for servers.
+    pub fn server_key(&self) -> PathBuf {
         self.file("server.key")
     }
 
@@ -116,6 +118,16 @@ impl Authority {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(certificates, key)?)
+    }
+
+    fn client_config(&self) -> Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.certificate())?)?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        Ok(ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth())
     }
 }
 
@@ -166,6 +178,60 @@ async fn forward(
     let mut client = acceptor.accept(client).await?;
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, server_port)).await?;
     server.set_nodelay(true)?;
+    copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
+/// Accepts connections without TLS, and forwards the bytes with TLS to a server of this machine
+/// that has a certificate of the authority. So a client without TLS can reach it. Dropping the
+/// handle closes every connection.
+#[derive(Debug)]
+pub struct TlsTunnel {
+    port: u16,
+    accepting: JoinHandle<()>,
+}
+
+impl TlsTunnel {
+    /// Starts a tunnel to the server on `server_port`.
+    pub async fn start(authority: &Authority, server_port: u16) -> Result<Self> {
+        let connector = TlsConnector::from(Arc::new(authority.client_config()?));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        let accepting = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                while connections.try_join_next().is_some() {}
+                let connector = connector.clone();
+                // After an error, the client sees a closed connection.
+                connections
+                    .spawn(async move { encrypt(connector, client, server_port).await.ok() });
+            }
+        });
+        Ok(Self { port, accepting })
+    }
+
+    /// The URL of the server as a client without TLS reaches it.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for TlsTunnel {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn encrypt(
+    connector: TlsConnector,
+    mut client: TcpStream,
+    server_port: u16,
+) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server_port)).await?;
+    server.set_nodelay(true)?;
+    let name = ServerName::IpAddress(std::net::IpAddr::from(Ipv4Addr::LOCALHOST).into());
+    let mut server = connector.connect(name, server).await?;
     copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
 }

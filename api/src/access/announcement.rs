@@ -18,6 +18,11 @@ pub(crate) async fn announce(
     authentication: &Authentication,
     store: &dyn Store,
 ) {
+    if matches!(authentication, Authentication::On(_)) && is_in_the_clear(settings) {
+        tracing::warn!(
+            "keys and files are sent to this address without encryption; set CARGA_TLS_CERT and CARGA_TLS_KEY, or let a proxy with TLS receive all requests"
+        );
+    }
     match authentication {
         Authentication::Off => warnings(settings)
             .into_iter()
@@ -35,11 +40,19 @@ pub(crate) async fn announce(
     }
 }
 
+/// Whether requests of other machines reach this port without TLS, unless a proxy adds it.
+fn is_in_the_clear(settings: &Settings) -> bool {
+    is_for_others(settings) && settings.intake.tls.is_none()
+}
+
+fn is_for_others(settings: &Settings) -> bool {
+    !settings.intake.listen.ip().to_canonical().is_loopback()
+}
+
 /// What an operator must know while requests need no key.
 fn warnings(settings: &Settings) -> Vec<&'static str> {
-    let intake = &settings.intake;
-    let is_for_others = !intake.listen.ip().to_canonical().is_loopback();
-    let has_origins = !intake.allowed_origins.is_empty();
+    let is_for_others = is_for_others(settings);
+    let has_origins = !settings.intake.allowed_origins.is_empty();
     let warnings = [
         (
             settings.access.admin_key.is_some(),
@@ -55,7 +68,7 @@ fn warnings(settings: &Settings) -> Vec<&'static str> {
         ),
         (
             has_origins && is_for_others,
-            "and the pages of the origins in CARGA_ALLOWED_ORIGINS may send files in the name of every visitor; set CARGA_AUTH=on to require keys",
+            "and the pages of the origins in CARGA_ALLOWED_ORIGINS may read, change and delete everything through the browser of every visitor; set CARGA_AUTH=on to require keys",
         ),
     ];
     let due = warnings.into_iter().filter(|(is_due, _)| *is_due);
@@ -92,13 +105,17 @@ mod tests {
 
     const ADMIN: &str = "an-admin-key-of-more-than-32-characters";
 
-    /// Words of the warnings with these settings.
-    fn expect_warnings(settings: &[(&str, &str)], expected: &[&str]) {
-        let found = Settings::read(Mode::Embedded, &|name| {
+    fn read(settings: &[(&str, &str)]) -> Settings {
+        let read = Settings::read(Mode::Embedded, &|name| {
             let mut found = settings.iter().filter(|(setting, _)| *setting == name);
             found.next().map(|(_, value)| (*value).to_owned())
         });
-        let warnings = warnings(&found.unwrap());
+        read.unwrap()
+    }
+
+    /// Words of the warnings with these settings.
+    fn expect_warnings(settings: &[(&str, &str)], expected: &[&str]) {
+        let warnings = warnings(&read(settings));
         assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
         for (warning, word) in warnings.iter().zip(expected) {
             assert!(warning.contains(word), "{warning}");
@@ -121,6 +138,16 @@ mod tests {
             expect_warnings(&[off, listen, admin], &[effect, everybody]);
             expect_warnings(&[off, listen, origins], &[everybody, "pages"]);
         }
+    }
+
+    #[test]
+    fn requests_are_in_the_clear_without_tls_on_an_address_that_is_not_loopback() {
+        let listen = ("CARGA_LISTEN", "0.0.0.0:0");
+        let certificate = ("CARGA_TLS_CERT", "cert.pem");
+        let key = ("CARGA_TLS_KEY", "key.pem");
+        assert!(is_in_the_clear(&read(&[listen])));
+        assert!(!is_in_the_clear(&read(&[listen, certificate, key])));
+        assert!(!is_in_the_clear(&read(&[])));
     }
 
     #[tokio::test]

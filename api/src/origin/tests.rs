@@ -95,3 +95,17 @@ fn on_loopback_the_host_must_be_localhost_or_an_address() {
         assert_eq!(answer(false, host, None, None), "accepted", "{host}");
     }
 }
+
+#[test]
+fn only_localhost_and_names_below_it_are_localhost() {
+    let names_localhost = |host: &str| {
+        let request = Request::builder().header("host", host);
+        names_localhost(&request.body(axum::body::Body::empty()).unwrap())
+    };
+    for host in ["localhost", "LocalHost:8443", "carga.localhost"] {
+        assert!(names_localhost(host), "{host}");
+    }
+    for host in ["127.0.0.1", "carga.example.org", "localhost.example", ""] {
+        assert!(!names_localhost(host), "{host}");
+    }
+}

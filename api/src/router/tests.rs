@@ -13,12 +13,16 @@ use super::*;
 
 const ADMIN: &str = "an-admin-key-of-more-than-32-characters";
 
-/// An API on files in this directory, which requires keys and listens on loopback.
+/// The page that may use the API.
+const PAGE: &str = "https://app.example.org";
+
+/// An API on files in this directory, which requires keys, listens on loopback and allows [`PAGE`].
 async fn state(directory: &TempDir) -> ApiState {
     let data = directory.path().to_str().unwrap();
     let settings = Settings::read(Mode::Embedded, &|name| match name {
         "CARGA_AUTH" => Some("on".to_owned()),
         "CARGA_ADMIN_KEY" => Some(ADMIN.to_owned()),
+        "CARGA_ALLOWED_ORIGINS" => Some(PAGE.to_owned()),
         "CARGA_DATA_DIR" => Some(data.to_owned()),
         _ => None,
     });
@@ -126,5 +130,60 @@ async fn only_health_checks_accept_every_host() {
         let request = request(&Method::GET, path, "evil.example", key);
         let status = answer(&service, request).await.status();
         assert_eq!(status, expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_of_an_allowed_page_is_answered_without_a_key_and_no_other_one() {
+    let directory = TempDir::new().unwrap();
+    let service = service(state(&directory).await);
+    let other = "https://evil.example";
+    for (path, origin, expected, methods) in [
+        ("/uploads", PAGE, 204, Some("GET,POST,HEAD")),
+        ("/metrics", PAGE, 204, Some("GET,HEAD")),
+        (health::LIVE, PAGE, 204, Some("GET,HEAD")),
+        (
+            "/missing",
+            PAGE,
+            204,
+            Some("GET,HEAD,POST,PUT,PATCH,DELETE"),
+        ),
+        ("/uploads", other, 403, None),
+        (health::LIVE, other, 401, None),
+    ] {
+        let mut preflight = request(&Method::OPTIONS, path, "localhost", None);
+        let headers = preflight.headers_mut();
+        headers.insert("origin", origin.parse().unwrap());
+        headers.insert("access-control-request-method", "GET".parse().unwrap());
+        let answer = answer(&service, preflight).await;
+        assert_eq!(answer.status(), expected, "{path} {origin}");
+        let allowed = answer.headers().get("access-control-allow-methods");
+        let allowed = allowed.map(|methods| methods.to_str().unwrap());
+        assert_eq!(allowed, methods, "{path} {origin}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_is_protected_and_readable_for_an_allowed_page() {
+    let directory = TempDir::new().unwrap();
+    let service = service(state(&directory).await);
+    for (path, host, key, expected) in [
+        (health::LIVE, "localhost", None, 200),
+        ("/uploads", "localhost", Some(ADMIN), 200),
+        ("/uploads", "localhost", None, 401),
+        ("/missing", "localhost", Some(ADMIN), 404),
+        ("/uploads/preview", "localhost", Some(ADMIN), 405),
+        ("/uploads", "evil.example", Some(ADMIN), 421),
+    ] {
+        let mut request = request(&Method::GET, path, host, key);
+        request
+            .headers_mut()
+            .insert("origin", PAGE.parse().unwrap());
+        let answer = answer(&service, request).await;
+        assert_eq!(answer.status(), expected, "{path}");
+        let headers = answer.headers();
+        assert_eq!(headers["access-control-allow-origin"], PAGE, "{path}");
+        assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");
+        assert_eq!(headers["cache-control"], "no-store", "{path}");
     }
 }

@@ -2,7 +2,6 @@
 //! that uses the data directory. If no server runs, they lock the directory and change the store
 //! themselves.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,7 +11,7 @@ use carga_common::dataset::{
     Dataset, DatasetKey, DatasetName, Definition, MAX_DEFINITION_BYTES, TableFault, TableName,
     quote_identifier,
 };
-use carga_common::local_server::{Request, path_segment};
+use carga_common::local_server::{LocalServer, Request, path_segment};
 use carga_common::settings::{PortSettings, Settings, StoreLocation};
 use carga_common::store::{DeleteOutcome, PutOutcome, Store};
 use carga_common::tenant::Tenant;
@@ -84,7 +83,10 @@ async fn put(settings: &Settings, name: &DatasetName, file: &Path) -> anyhow::Re
     // Held until the dataset is changed.
     let entry = enter(&settings.ports).await?;
     let outcome = match entry {
-        Some(Entry::Server(server)) => put_there(settings, server, name, &json).await?,
+        Some(Entry::Server(running)) => {
+            let server = server::trusted(running, settings)?;
+            put_there(settings, &server, name, &json).await?
+        }
         Some(Entry::Locked { .. }) | None => put_here(&settings.ports, name, &definition).await?,
     };
     let done = match outcome {
@@ -155,7 +157,8 @@ async fn delete(settings: &Settings, name: &DatasetName) -> anyhow::Result<Strin
     // Held until the dataset is deleted.
     let entry = enter(&settings.ports).await?;
     match entry {
-        Some(Entry::Server(server)) => {
+        Some(Entry::Server(running)) => {
+            let server = server::trusted(running, settings)?;
             let path = format!("/datasets/{}", path_segment(name.as_str()));
             let request = Request {
                 method: "DELETE",
@@ -163,7 +166,7 @@ async fn delete(settings: &Settings, name: &DatasetName) -> anyhow::Result<Strin
                 key: settings.access.admin_key.as_ref(),
                 json: None,
             };
-            server::ask(server, request).await?;
+            server::ask(&server, request).await?;
         }
         Some(Entry::Locked { .. }) | None => delete_here(&settings.ports, name).await?,
     }
@@ -174,7 +177,7 @@ async fn delete(settings: &Settings, name: &DatasetName) -> anyhow::Result<Strin
 /// not, so the time of the last change is compared.
 async fn put_there(
     settings: &Settings,
-    server: SocketAddr,
+    server: &LocalServer,
     name: &DatasetName,
     json: &[u8],
 ) -> anyhow::Result<PutOutcome> {

@@ -66,7 +66,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dataset(command) => datasets::run(&settings, command).await,
         Command::Keys(command) => keys::run(&settings, command).await,
         Command::Healthcheck => {
-            healthcheck::check(settings.intake.listen).await?;
+            healthcheck::check(&settings.intake).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Migrate => migrate::run(settings).await,

@@ -27,7 +27,8 @@ pub(crate) async fn run(
     let found = find(store.as_ref(), upload, &[]).await?;
     let id = found.public_id;
     let entry = instance::enter(&settings.ports, "carga cancel or undo").await?;
-    if let Some(Entry::Server(server)) = entry {
+    if let Some(Entry::Server(running)) = entry {
+        let server = server::trusted(running, settings)?;
         let action = match reversal {
             Reversal::Cancel => "cancel",
             Reversal::Undo => "undo",
@@ -39,7 +40,7 @@ pub(crate) async fn run(
             key: settings.access.admin_key.as_ref(),
             json: None,
         };
-        server::ask(server, request).await?;
+        server::ask(&server, request).await?;
     } else {
         // `entry` holds the lock until the rows are removed.
         change(store.as_ref(), &found, reversal).await?;

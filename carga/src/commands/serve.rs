@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use carga_api::server::Server;
+use carga_api::transport::Transport;
 use carga_common::settings::{Mode, Settings};
 use carga_common::{metrics, shutdown};
 use carga_worker::runner::Runner;
@@ -13,6 +14,7 @@ use crate::instance::Instance;
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let authentication = settings.authentication()?;
     let exposition = metrics::install(Mode::Embedded)?;
+    let transport = Transport::open(&settings.intake)?;
     let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let Instance {
         settings,
@@ -25,11 +27,18 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         Some(started) => started?,
         None => return Ok(ExitCode::SUCCESS),
     };
-    let server = Server::bind(&settings, &authentication, backends.clone(), stop.clone())
+    let bound = Server::bind(
+        &settings,
+        &authentication,
+        transport,
+        backends.clone(),
+        stop.clone(),
+    );
+    let server = bound
         .await
         .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?;
     if let Some(data_dir) = &mut data_dir {
-        data_dir.record_address(server.address());
+        data_dir.record_url(&server.url());
     }
     let worker = Runner::new(&settings, backends.clone(), stop);
     server.watch(&exposition);
@@ -41,7 +50,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         None => server.with_metrics(exposition),
     };
     let locations = &settings.ports.locations;
-    tracing::info!(rows = %locations.store, archive = %locations.archive, "listening on http://{}", server.address());
+    tracing::info!(rows = %locations.store, archive = %locations.archive, "listening on {}", server.url());
     tokio::join!(server.run(), worker.run());
     drop(metrics_listener);
     backends.close().await;

@@ -6,49 +6,78 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use carga_common::local_server::{self, Answer, Request, key_line, reachable};
-use carga_common::settings::AdminKey;
+use carga_common::local_server::{
+    self, Answer, Encryption, LocalServer, Request, key_line, reachable,
+};
+use carga_common::settings::{AdminKey, Settings, TlsSettings};
 use futures::{Stream, TryStreamExt};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+
+use crate::data_dir::RunningServer;
+
+/// The server, with the certificate that it must have. Requests may have a key, so they never go to
+/// a server with TLS whose certificate is unknown.
+pub(super) fn trusted(running: RunningServer, settings: &Settings) -> anyhow::Result<LocalServer> {
+    with_certificate(running, settings.intake.tls.as_ref())
+}
+
+fn with_certificate(
+    running: RunningServer,
+    tls: Option<&TlsSettings>,
+) -> anyhow::Result<LocalServer> {
+    let RunningServer { address, uses_tls } = running;
+    let encryption = match (uses_tls, tls) {
+        (false, _) => Encryption::None,
+        (true, Some(tls)) => Encryption::Certificate(tls.certificate.clone()),
+        (true, None) => bail!(
+            "carga serve on {address} uses TLS; set CARGA_TLS_CERT and CARGA_TLS_KEY for this command as for the server"
+        ),
+    };
+    Ok(LocalServer {
+        address,
+        encryption,
+    })
+}
 
 /// Sends a request, with a JSON document if there is one. The server's refusal is the error.
-pub(super) async fn ask(server: SocketAddr, request: Request<'_>) -> anyhow::Result<Answer> {
+pub(super) async fn ask(server: &LocalServer, request: Request<'_>) -> anyhow::Result<Answer> {
+    let address = server.address;
     let answer = local_server::send(server, request).await;
-    let answer = answer.with_context(|| cannot_reach(server))?;
+    let answer = answer.with_context(|| cannot_reach(address))?;
     if answer.status.starts_with('2') {
         return Ok(answer);
     }
-    check_key(server, &answer.status)?;
+    check_key(address, &answer.status)?;
     let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     match problem["detail"].as_str() {
         Some(detail) => bail!("{detail}"),
-        None => bail!("carga serve on {server} answered {}", answer.status),
+        None => bail!("carga serve on {address} answered {}", answer.status),
     }
 }
 
 /// Sends a file with `POST`, piece by piece, and returns the body of the answer. The server's
 /// refusal is the error, with its code.
 pub(super) async fn send_file(
-    server: SocketAddr,
+    server: &LocalServer,
     path: &str,
     key: Option<&AdminKey>,
     pieces: impl Stream<Item = io::Result<Bytes>> + Unpin,
 ) -> anyhow::Result<String> {
-    let head = head(reachable(server), path, key);
-    let answer = exchange(reachable(server), &head, pieces).await?;
+    let address = server.address;
+    let head = head(reachable(address), path, key);
+    let answer = exchange(server, &head, pieces).await?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.lines().next().unwrap_or_default();
     let status = status.trim_start_matches("HTTP/1.1 ");
     if status.starts_with('2') {
         return Ok(body.to_owned());
     }
-    check_key(server, status)?;
+    check_key(address, status)?;
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
     match (problem["code"].as_str(), problem["detail"].as_str()) {
         (Some(code), Some(detail)) => bail!("{code}: {detail}"),
-        _ => bail!("carga serve on {server} answered `{status}`"),
+        _ => bail!("carga serve on {address} answered `{status}`"),
     }
 }
 
@@ -63,13 +92,13 @@ fn head(server: SocketAddr, path: &str, key: Option<&AdminKey>) -> String {
 /// Sends the file, and reads the whole answer. The server may answer before the end of the file,
 /// and reads nothing after its answer.
 async fn exchange(
-    server: SocketAddr,
+    server: &LocalServer,
     head: &str,
     pieces: impl Stream<Item = io::Result<Bytes>> + Unpin,
 ) -> anyhow::Result<String> {
-    let stream = TcpStream::connect(server).await;
-    let mut stream = stream.with_context(|| cannot_reach(server))?;
-    let (mut reader, mut writer) = stream.split();
+    let stream = local_server::connect(server).await;
+    let stream = stream.with_context(|| cannot_reach(server.address))?;
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let mut answer = String::new();
     let sending = async {
         match send(&mut writer, head.as_bytes(), pieces).await {
@@ -80,7 +109,7 @@ async fn exchange(
     };
     tokio::select! {
         read = reader.read_to_string(&mut answer) => {
-            read.with_context(|| cannot_reach(server))?;
+            read.with_context(|| cannot_reach(server.address))?;
             Ok(answer)
         }
         error = sending => Err(error).context("cannot read the file"),
@@ -111,7 +140,9 @@ async fn send(
         writer.write_all(&piece).await.map_err(unsent)?;
         writer.write_all(b"\r\n").await.map_err(unsent)?;
     }
-    writer.write_all(b"0\r\n\r\n").await.map_err(unsent)
+    writer.write_all(b"0\r\n\r\n").await.map_err(unsent)?;
+    // TLS may keep the end of the file in its buffer.
+    writer.flush().await.map_err(unsent)
 }
 
 /// Says how to give the command a key, if its key is the reason of the refusal.
@@ -135,6 +166,14 @@ mod tests {
 
     use super::*;
 
+    /// A server without TLS.
+    fn plain(address: SocketAddr) -> LocalServer {
+        LocalServer {
+            address,
+            encryption: Encryption::None,
+        }
+    }
+
     /// The pieces of a file.
     fn pieces(texts: &[&str]) -> impl Stream<Item = io::Result<Bytes>> + Unpin + use<> {
         let pieces = texts.iter();
@@ -152,7 +191,7 @@ mod tests {
     }
 
     /// Answers one request after its first bytes, as a server does that refuses a file early.
-    async fn answer_early(answer: &'static str) -> SocketAddr {
+    async fn answer_early(answer: &'static str) -> LocalServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -164,7 +203,7 @@ mod tests {
             // The client has read the answer once it closes the connection.
             let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
         });
-        address
+        plain(address)
     }
 
     #[tokio::test]
@@ -173,14 +212,14 @@ mod tests {
             "HTTP/1.1 422 Unprocessable Entity\r\n\r\n{\"code\":\"no_key\",\"detail\":\"why\"}";
         let server = answer_early(problem).await;
         let endless = pieces(&["a,b\n"]).chain(stream::pending());
-        let error = send_file(server, "/", None, endless).await.unwrap_err();
+        let error = send_file(&server, "/", None, endless).await.unwrap_err();
         assert_eq!(error.to_string(), "no_key: why");
     }
 
     #[tokio::test]
     async fn a_refusal_for_the_key_names_the_setting() {
         let server = answer_early("HTTP/1.1 401 Unauthorized\r\n\r\n{}").await;
-        let error = send_file(server, "/", None, pieces(&["a\n"])).await;
+        let error = send_file(&server, "/", None, pieces(&["a\n"])).await;
         let error = error.unwrap_err().to_string();
         assert!(error.contains("CARGA_ADMIN_KEY"), "{error}");
     }
@@ -188,10 +227,33 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_cannot_be_read_ends_the_request() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = listener.local_addr().unwrap();
+        let server = plain(listener.local_addr().unwrap());
         let broken = stream::iter([Err(io::Error::other("the disk is broken"))]);
-        let error = send_file(server, "/", None, broken).await.unwrap_err();
+        let error = send_file(&server, "/", None, broken).await.unwrap_err();
         let expected = "cannot read the file: the disk is broken";
         assert_eq!(format!("{error:#}"), expected);
+    }
+
+    #[test]
+    fn a_server_with_tls_is_asked_only_with_the_certificate_of_the_settings() {
+        let tls = TlsSettings {
+            certificate: "cert.pem".into(),
+            key: "key.pem".into(),
+        };
+        let mut running = RunningServer {
+            address: ([127, 0, 0, 1], 8443).into(),
+            uses_tls: true,
+        };
+        let error = with_certificate(running, None).unwrap_err().to_string();
+        for expected in ["127.0.0.1:8443", "CARGA_TLS_CERT"] {
+            assert!(error.contains(expected), "{error}");
+        }
+        let server = with_certificate(running, Some(&tls)).unwrap();
+        assert!(
+            matches!(server.encryption, Encryption::Certificate(file) if file == tls.certificate)
+        );
+        running.uses_tls = false;
+        let server = with_certificate(running, Some(&tls)).unwrap();
+        assert!(matches!(server.encryption, Encryption::None));
     }
 }

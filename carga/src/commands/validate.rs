@@ -62,10 +62,11 @@ async fn validated(
     }
     // Held until the rows are tried.
     let entry = instance::enter(&settings.ports, "carga validate").await?;
-    if let Some(Entry::Server(server)) = entry {
+    if let Some(Entry::Server(running)) = entry {
+        let server = server::trusted(running, settings)?;
         let path = path(options);
         let key = settings.access.admin_key.as_ref();
-        let answer = server::send_file(server, &path, key, input.pieces()).await?;
+        let answer = server::send_file(&server, &path, key, input.pieces()).await?;
         return Ok(serde_json::from_str(&answer)?);
     }
     let store = connect(&settings.ports, false).await?;

@@ -1,5 +1,6 @@
 //! A running Carga: its processes, and requests to its HTTP API.
 
+use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
@@ -133,31 +134,12 @@ impl App {
     }
 
     /// Sends what `write` writes with curl, and returns the status code and body of the answer.
-    /// Unlike many clients, curl reads an answer that arrives before it has sent everything.
     pub(crate) async fn curl(
         &self,
         id: Uuid,
         write: impl FnOnce(ChildStdin) -> std::io::Result<()> + Send + 'static,
     ) -> Result<(u16, Value)> {
-        let url = format!("{}/uploads/{id}", self.url);
-        let sent = tokio::task::spawn_blocking(move || {
-            let mut curl = Command::new("curl")
-                .args(["--silent", "--show-error", "--upload-file", "-"])
-                .args(["--header", "content-type: text/csv"])
-                .args(["--write-out", "\n%{http_code}", &url])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()?;
-            let input = curl.stdin.take().context("curl has no standard input")?;
-            // Curl closes the pipe when it has its answer.
-            let writing = std::thread::spawn(move || write(input));
-            let sent = curl.wait_with_output()?;
-            let _ = writing.join();
-            anyhow::Ok(sent)
-        });
-        let answer = String::from_utf8(sent.await??.stdout)?;
-        let (body, code) = answer.rsplit_once('\n').context("no answer")?;
-        Ok((code.parse()?, serde_json::from_str(body)?))
+        curl_upload(format!("{}/uploads/{id}", self.url), None, write).await
     }
 
     /// Sends in the background. The query names the dialect, so that the upload begins as soon
@@ -303,4 +285,36 @@ async fn start_api(harness: &Harness, settings: &[(&str, &str)]) -> Result<(Runn
 /// default, reqwest ends such a connection after 30 s.
 fn patient_client() -> Result<Client> {
     Ok(Client::builder().tcp_user_timeout(None).build()?)
+}
+
+/// Sends what `write` writes with curl, and returns the status code and body of the answer. Unlike
+/// many clients, curl reads an answer that arrives before it has sent everything. `authority` is
+/// the file of the only authority that it trusts.
+pub(crate) async fn curl_upload(
+    url: String,
+    authority: Option<PathBuf>,
+    write: impl FnOnce(ChildStdin) -> std::io::Result<()> + Send + 'static,
+) -> Result<(u16, Value)> {
+    let sent = tokio::task::spawn_blocking(move || {
+        let mut curl = Command::new("curl");
+        if let Some(authority) = authority {
+            curl.arg("--cacert").arg(authority);
+        }
+        let mut curl = curl
+            .args(["--silent", "--show-error", "--upload-file", "-"])
+            .args(["--header", "content-type: text/csv"])
+            .args(["--write-out", "\n%{http_code}", &url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let input = curl.stdin.take().context("curl has no standard input")?;
+        // Curl closes the pipe when it has its answer.
+        let writing = std::thread::spawn(move || write(input));
+        let sent = curl.wait_with_output()?;
+        let _ = writing.join();
+        anyhow::Ok(sent)
+    });
+    let answer = String::from_utf8(sent.await??.stdout)?;
+    let (body, code) = answer.rsplit_once('\n').context("no answer")?;
+    Ok((code.parse()?, serde_json::from_str(body)?))
 }

@@ -19,6 +19,7 @@ mod access;
 mod archive;
 mod bad_input;
 mod contract;
+mod cors;
 mod datasets;
 mod exports;
 mod fixtures;
@@ -35,8 +36,10 @@ mod random_files;
 mod refused_requests;
 mod rejects;
 mod reversal;
+mod security_headers;
 mod shutdown;
 mod tenants;
+mod tls;
 mod truncated;
 
 mod distributed;

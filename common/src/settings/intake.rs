@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::locations::Locations;
 use super::origins::AllowedOrigins;
 use super::reader::{MIB, Reader};
+use super::tls::TlsSettings;
 use crate::batch::BatchLimits;
 
 /// What the API accepts.
@@ -14,6 +15,8 @@ use crate::batch::BatchLimits;
 pub struct IntakeSettings {
     /// The address that the API listens on.
     pub listen: SocketAddr,
+    /// The certificate of this port; `None` stands for HTTP without TLS.
+    pub tls: Option<TlsSettings>,
     /// Other origins whose pages may use the API.
     pub allowed_origins: AllowedOrigins,
     /// Concurrent uploads; a further one is answered with 429.
@@ -34,7 +37,8 @@ pub struct IntakeSettings {
     pub body_idle: Duration,
     /// The bytes per second that a client must send on average; 0 for no minimum.
     pub body_min_rate: u64,
-    /// How long a client may take to send the head of a request.
+    /// How long a client may take to send the head of a request; before that, as long for the
+    /// handshake of TLS.
     pub header_timeout: Duration,
     /// How often leases are renewed and the figures of receiving uploads are recorded.
     pub heartbeat: Duration,
@@ -71,6 +75,7 @@ impl IntakeSettings {
     pub(super) fn read(reader: &mut Reader<'_>, locations: &Locations) -> Self {
         Self {
             listen: reader.parsed("CARGA_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080))),
+            tls: TlsSettings::read(reader),
             allowed_origins: AllowedOrigins::read(reader),
             max_uploads: reader.number("CARGA_MAX_UPLOADS", 64, 1..=100_000),
             max_upload_bytes: reader.number("CARGA_MAX_UPLOAD_BYTES", 10 << 30, 1..=1 << 50),

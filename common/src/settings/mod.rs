@@ -13,6 +13,7 @@ mod origins;
 mod ports;
 mod reader;
 mod secret;
+mod tls;
 mod worker;
 
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub use origins::{AllowedOrigins, NotAnOrigin};
 pub use ports::PortSettings;
 pub use reader::{Effective, SettingsError};
 pub use secret::SecretUrl;
+pub use tls::TlsSettings;
 pub use worker::WorkerSettings;
 
 use self::reader::Reader;
