@@ -8,9 +8,12 @@
 mod announcement;
 mod cache;
 mod credential;
+mod entries;
+mod jwt;
 mod keys;
 mod metrics;
 mod requirement;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -20,14 +23,16 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use carga_common::dataset::DatasetName;
 use carga_common::settings::Authentication;
-use carga_common::store::{KeyStore, Store};
+use carga_common::store::Store;
 use carga_intake::refusal::Refusal;
 
 pub(crate) use self::announcement::announce;
 use self::credential::take_credential;
+pub use self::jwt::{JwtFault, JwtVerifier};
 pub(crate) use self::keys::Keys;
 pub use self::requirement::Requirement;
 use self::requirement::Requirements;
+pub(crate) use self::tokens::TokenRequest;
 use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::router::{self, Route};
@@ -54,12 +59,18 @@ pub(crate) enum Access {
 }
 
 impl Access {
-    pub(crate) fn new(authentication: &Authentication, store: &Arc<dyn Store>) -> Self {
+    /// `jwt` checks the JWTs of another issuer.
+    pub(crate) fn new(
+        authentication: &Authentication,
+        jwt: Option<JwtVerifier>,
+        store: &Arc<dyn Store>,
+    ) -> Self {
         match authentication {
             Authentication::Off => Self::Open,
             Authentication::On(admin) => {
-                let store: Arc<dyn KeyStore> = Arc::clone(store) as _;
-                Self::WithKey(Arc::new(Keys::new(admin.as_ref(), store)))
+                let (keys, tokens) = (Arc::clone(store) as _, Arc::clone(store) as _);
+                let keys = Keys::new(admin.as_ref(), jwt, keys, tokens);
+                Self::WithKey(Arc::new(keys))
             }
         }
     }

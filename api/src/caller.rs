@@ -4,11 +4,16 @@ use std::fmt;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use carga_common::access::{KeyId, KeyRecord, Scope, Scopes, without_secrets};
+use carga_common::access::{
+    KeyId, KeyRecord, Scope, Scopes, Token, TokenLimits, TokenMaker, without_secrets,
+};
 use carga_common::dataset::{DatasetName, TableName};
+use carga_common::settings::IntakeSettings;
 use carga_common::tenant::Tenant;
 use carga_common::upload::Upload;
 use carga_intake::refusal::{Refusal, RefusalKind};
+use carga_intake::size_limit::SizeLimit;
+use jiff::Timestamp;
 
 use crate::problem::ApiError;
 
@@ -18,8 +23,13 @@ use crate::problem::ApiError;
 pub(crate) struct Caller {
     /// The owner of everything that the caller sees and makes.
     pub(crate) tenant: Tenant,
-    /// The caller's key; `None` for `CARGA_ADMIN_KEY`, and without authentication.
+    /// The caller's key, or the key that made the caller's token; `None` for `CARGA_ADMIN_KEY`, for
+    /// the JWT of another issuer, and without authentication.
     pub(crate) key: Option<KeyId>,
+    /// What the caller has shown.
+    pub(crate) credential: Credential,
+    /// When the key, the token or the JWT ends by itself.
+    pub(crate) expires_at: Option<Timestamp>,
     /// What the caller may do.
     pub(crate) scopes: Scopes,
     /// The only dataset to which the caller may send files.
@@ -29,12 +39,31 @@ pub(crate) struct Caller {
     pub(crate) only_own: bool,
 }
 
+/// What a caller has shown to prove who it is.
+#[derive(Debug, Clone)]
+pub(crate) enum Credential {
+    /// A key, or nothing where no key is needed.
+    Key,
+    /// A token that a key has made.
+    Token {
+        /// The token, as uploads record their sender.
+        sender: String,
+        limits: TokenLimits,
+    },
+    /// The JWT of another issuer. The sender is `None` if the JWT does not say whose it is.
+    // A build without this feature checks no JWT.
+    #[cfg_attr(not(feature = "servers"), allow(dead_code))]
+    Jwt { sender: Option<String> },
+}
+
 impl Caller {
     /// A client that may do everything: without authentication, or with `CARGA_ADMIN_KEY`.
     pub(crate) fn unlimited() -> Self {
         Self {
             tenant: Tenant::default(),
             key: None,
+            credential: Credential::Key,
+            expires_at: None,
             scopes: Scopes::admin(),
             dataset: None,
             only_own: false,
@@ -46,8 +75,30 @@ impl Caller {
         Self {
             tenant: key.tenant.clone(),
             key: Some(key.id.clone()),
+            credential: Credential::Key,
+            expires_at: key.expires_at,
             scopes: key.scopes,
             dataset: key.dataset.clone(),
+            only_own: false,
+        }
+    }
+
+    /// The holder of a token.
+    pub(crate) fn with_token(token: Token) -> Self {
+        let sender = token.sender();
+        Self {
+            tenant: token.tenant,
+            key: match token.maker {
+                TokenMaker::Key(id) => Some(id),
+                TokenMaker::Admin(_) => None,
+            },
+            expires_at: Some(token.limits.expires_at),
+            credential: Credential::Token {
+                sender,
+                limits: token.limits,
+            },
+            scopes: token.scopes,
+            dataset: token.dataset,
             only_own: false,
         }
     }
@@ -60,19 +111,62 @@ impl Caller {
         self.scopes.allow(scope)
     }
 
-    /// The id of the caller's key, as uploads record it.
+    /// The caller, as uploads record their sender: the id of its key, with that of its token if it
+    /// has one, or the subject of its JWT.
     pub(crate) fn key_id(&self) -> Option<&str> {
-        self.key.as_ref().map(KeyId::as_str)
+        match &self.credential {
+            Credential::Key => self.key.as_ref().map(KeyId::as_str),
+            Credential::Token { sender, .. } => Some(sender),
+            Credential::Jwt { sender } => sender.as_deref(),
+        }
     }
 
-    /// Whether the caller's key has sent this upload.
+    /// What the caller's token limits.
+    pub(crate) fn token(&self) -> Option<&TokenLimits> {
+        match &self.credential {
+            Credential::Token { limits, .. } => Some(limits),
+            Credential::Key | Credential::Jwt { .. } => None,
+        }
+    }
+
+    /// The size of the largest file that the caller may send.
+    pub(crate) fn size_limit(&self, settings: &IntakeSettings) -> SizeLimit {
+        let max_bytes = self.token().and_then(|token| token.max_bytes);
+        SizeLimit::of(settings).with_token(max_bytes)
+    }
+
+    /// Refuses to make a key with a token. The key would outlive the token.
+    pub(crate) fn may_make_keys(&self) -> Result<(), Refusal> {
+        match self.credential {
+            Credential::Token { .. } => Err(token_not_allowed(
+                "a token cannot make keys, because they would outlive it; use an API key",
+            )),
+            Credential::Key | Credential::Jwt { .. } => Ok(()),
+        }
+    }
+
+    /// Refuses to make a token with anything but a key. A token ends with the key that made it, and
+    /// nothing else can be revoked.
+    pub(crate) fn may_make_tokens(&self) -> Result<(), Refusal> {
+        match self.credential {
+            Credential::Key => Ok(()),
+            Credential::Token { .. } => Err(token_not_allowed(
+                "a token cannot make tokens; use the API key that made it",
+            )),
+            Credential::Jwt { .. } => Err(token_not_allowed(
+                "the JWT of another issuer cannot make tokens; use an API key",
+            )),
+        }
+    }
+
+    /// Whether the caller has sent this upload, itself or through a token of its key.
     pub(crate) fn has_sent(&self, upload: &Upload) -> bool {
         self.key_id().is_some_and(|key| upload.was_sent_by(key))
     }
 
-    /// The key whose uploads a list is limited to; `None` for all uploads of the tenant.
+    /// The sender whose uploads a list is limited to; `None` for all uploads of the tenant.
     pub(crate) fn only_sender(&self) -> Option<String> {
-        // A caller without a key has sent nothing, and no upload is recorded with an empty id.
+        // A caller without a name has sent nothing, and no upload is recorded with an empty one.
         let own = || self.key_id().unwrap_or_default().to_owned();
         self.only_own.then(own)
     }
@@ -120,17 +214,22 @@ impl Caller {
     }
 }
 
+fn token_not_allowed(message: &str) -> Refusal {
+    Refusal::new(RefusalKind::Forbidden, "token_not_allowed", message)
+}
+
 fn wrong_dataset(message: String) -> Refusal {
     Refusal::new(RefusalKind::Forbidden, "wrong_dataset", message)
 }
 
-/// For the log: the id of the key, or why there is none.
+/// For the log: the caller as uploads record it, or why it has no name.
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.key {
-            Some(key) => key.fmt(f),
-            None => f.write_str("CARGA_ADMIN_KEY or no authentication"),
-        }
+        f.write_str(match (self.key_id(), &self.credential) {
+            (Some(sender), _) => sender,
+            (None, Credential::Jwt { .. }) => "a JWT without `sub`",
+            (None, _) => "CARGA_ADMIN_KEY or no authentication",
+        })
     }
 }
 

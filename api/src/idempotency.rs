@@ -14,13 +14,15 @@ use carga_common::idempotency::{
 use carga_common::store::Store;
 use carga_intake::refusal::Refusal;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Credential};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The key of a request, if it has one. It belongs to the tenant and to the API key of the caller.
+/// The key of a request, if it has one. It belongs to the tenant and to the sender: the API key,
+/// the token or the subject of the JWT. Senders of JWTs without a subject cannot be told apart, and
+/// one could find the upload of another, so they have no keys.
 pub(crate) fn idempotency_key(
     headers: &HeaderMap,
     caller: &Caller,
@@ -33,6 +35,12 @@ pub(crate) fn idempotency_key(
     if values.next().is_some() {
         return Err(malformed(
             "is there more than once; send it once".to_owned(),
+        ));
+    }
+    if let Credential::Jwt { sender: None } = &caller.credential {
+        return Err(malformed(
+            "belongs to one sender, and the JWT of the request has no `sub`; leave the header out, or use a JWT with `sub`"
+                .to_owned(),
         ));
     }
     let text = request_key(value.as_bytes().trim_ascii()).ok_or_else(|| {
@@ -158,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_belongs_to_the_tenant_and_the_api_key_of_its_sender() {
+    fn a_key_belongs_to_the_tenant_and_to_its_sender() {
         let mut headers = HeaderMap::new();
         headers.append(KEY, HeaderValue::from_static("a"));
         let of = |caller: &Caller| {
@@ -175,5 +183,29 @@ mod tests {
             (own.sender(), own.tenant.as_str()),
             ("0123456789ab", "acme")
         );
+        // Uploads record the same senders.
+        caller.credential = Credential::Jwt {
+            sender: Some("jwt:alice".to_owned()),
+        };
+        assert_eq!(of(&caller).sender(), "jwt:alice");
+    }
+
+    #[test]
+    fn a_jwt_without_a_subject_has_no_key() {
+        let caller = Caller {
+            credential: Credential::Jwt { sender: None },
+            ..Caller::unlimited()
+        };
+        let key = |headers: &HeaderMap| {
+            let key = idempotency_key(headers, &caller, IdempotentRoute::PostUploads);
+            key.map(|key| key.is_some())
+        };
+        let mut headers = HeaderMap::new();
+        assert!(!key(&headers).unwrap());
+        headers.append(KEY, HeaderValue::from_static("a"));
+        let refusal = key(&headers).unwrap_err();
+        assert_eq!(refusal.failure.code, "malformed_idempotency_key");
+        let message = refusal.failure.message;
+        assert!(message.contains("`sub`"), "{message}");
     }
 }

@@ -5,12 +5,12 @@
 //! of a request and tells the handlers who the `caller` is. `form` finds the file in a request, and
 //! `receive` passes it to the intake (`carga-intake`). `content_type` reads what the content type
 //! says about the file, and `disposition` reads the names of a form's part; both use
-//! `header_parameters`. `coding` checks how the body is encoded. `origin` refuses requests from web
-//! pages of other origins, and `cors` lets the pages of allowed origins read answers.
-//! `security_headers` protects the users of browsers, and [`transport`] adds TLS. `measure` counts
-//! all requests, and `shared_check` limits how often health checks ask the servers. `idempotency`
-//! reads the key of a request that takes effect once. [`problem`] turns refusals into answers, and
-//! [`view`] shows uploads and datasets as JSON.
+//! `header_parameters`. `coding` checks how the body is encoded, and `json_body` reads the fields
+//! of keys and tokens. `origin` refuses requests from web pages of other origins, and `cors` lets
+//! the pages of allowed origins read answers. `security_headers` protects the users of browsers,
+//! and [`transport`] adds TLS. `measure` counts all requests, and `shared_check` limits how often
+//! health checks ask the servers. `idempotency` reads the key of a request that takes effect once.
+//! [`problem`] turns refusals into answers, and [`view`] shows uploads and datasets as JSON.
 
 pub mod access;
 mod caller;
@@ -22,6 +22,7 @@ mod drain_body;
 mod form;
 mod header_parameters;
 mod idempotency;
+mod json_body;
 mod measure;
 mod origin;
 pub mod problem;

@@ -1,6 +1,7 @@
 //! `carga-api`: receives CSV files over HTTP.
 
 use anyhow::Context;
+use carga_api::access::JwtVerifier;
 use carga_api::server::Server;
 use carga_api::transport::Transport;
 use carga_common::backends::{Access, Backends};
@@ -34,6 +35,7 @@ async fn main() -> anyhow::Result<()> {
     let authentication = settings.authentication()?;
     let exposition = metrics::install(Mode::Distributed)?;
     let transport = Transport::open(&settings.intake)?;
+    let jwt = JwtVerifier::start(&settings.access).await?;
     let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let backends = Backends::connect(&settings.ports, "carga-api", Access::Shared)
         .await
@@ -42,6 +44,7 @@ async fn main() -> anyhow::Result<()> {
         &settings,
         &authentication,
         transport,
+        jwt,
         backends.clone(),
         stop,
     )

@@ -13,6 +13,7 @@ use carga_intake::intake::{Incoming, Intake};
 use carga_intake::options::Options;
 use carga_intake::pieces::{Pace, incomplete, pieces};
 use carga_intake::refusal::Refusal;
+use carga_intake::size_limit::SizeLimit;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
@@ -69,6 +70,7 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
         Ok::<_, Refusal>(Incoming {
             id,
             created_by: caller.key_id().map(str::to_owned),
+            token: caller.token().cloned(),
             sees_all: caller.has(Scope::Read),
             idempotency_key,
             tenant: caller.tenant,
@@ -134,7 +136,7 @@ impl FileBody {
         query: &[(String, String)],
         request: Request,
     ) -> Result<Self, Refusal> {
-        let limit = state.settings().max_upload_bytes;
+        let limit = Some(caller.size_limit(state.settings()));
         Self::open_within(limit, state, caller, query, request).await
     }
 
@@ -145,13 +147,13 @@ impl FileBody {
         query: &[(String, String)],
         request: Request,
     ) -> Result<Self, Refusal> {
-        Self::open_within(u64::MAX, state, caller, query, request).await
+        Self::open_within(None, state, caller, query, request).await
     }
 
     /// Takes a slot, and reads the options up to the file. A file for a dataset to which the caller
     /// may not send is refused.
     async fn open_within(
-        limit: u64,
+        limit: Option<SizeLimit>,
         state: &ApiState,
         caller: &Caller,
         query: &[(String, String)],
@@ -161,7 +163,9 @@ impl FileBody {
         state.refuse_when_stopping()?;
         let (parts, body) = request.into_parts();
         let body_format = BodyFormat::of(&parts.headers, &mut options)?;
-        check_length(content_length(&parts.headers), body_format, limit)?;
+        if let Some(limit) = limit {
+            check_length(content_length(&parts.headers), body_format, limit)?;
+        }
         let slot = state.upload_slot().await?;
         let body = body_pieces(&state.intake, body);
         let (pieces, form) = match body_format {
@@ -206,16 +210,14 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
 pub(crate) fn check_length(
     length: Option<u64>,
     body_format: BodyFormat,
-    limit: u64,
+    limit: SizeLimit,
 ) -> Result<(), Refusal> {
     let overhead = match body_format {
         BodyFormat::Form => FORM_OVERHEAD_BYTES,
         BodyFormat::Raw => 0,
     };
     match length {
-        Some(length) if length > limit.saturating_add(overhead) => {
-            Err(Refusal::upload_too_large(limit, length - overhead))
-        }
-        _ => Ok(()),
+        Some(length) => limit.check_sent(length.saturating_sub(overhead)),
+        None => Ok(()),
     }
 }

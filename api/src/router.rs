@@ -18,7 +18,8 @@ use crate::measure::{self, HttpMetrics};
 use crate::origin;
 use crate::request_id;
 use crate::routes::{
-    self, datasets, exports, health, keys, metrics, preview, read, reverse, send, suggest, validate,
+    self, datasets, exports, health, keys, metrics, preview, read, reverse, send, suggest, tokens,
+    validate,
 };
 use crate::security_headers;
 use crate::state::ApiState;
@@ -61,6 +62,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/keys", ADMIN, keys::list),
         Route::post("/keys", ADMIN, keys::post),
         Route::delete("/keys/{id}", ADMIN, keys::delete),
+        Route::post("/tokens", Requirement::ANY, tokens::post),
         Route::get("/metrics", ADMIN, metrics::get),
         Route::get(health::LIVE, Requirement::Open, health::live),
         Route::get(health::READY, Requirement::Open, health::ready),

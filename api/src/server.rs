@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::access;
+use crate::access::{self, JwtVerifier};
 use crate::router;
 use crate::state::ApiState;
 use crate::transport::Transport;
@@ -51,12 +51,13 @@ pub struct Server {
 
 impl Server {
     /// Binds the address in the settings. `authentication` says whether requests need a key, and
-    /// `transport` whether connections are encrypted. Cancelling `stop` makes the server drain and
-    /// stop.
+    /// `transport` whether connections are encrypted. `jwt` checks the JWTs of another issuer.
+    /// Cancelling `stop` makes the server drain and stop.
     pub async fn bind(
         settings: &Settings,
         authentication: &Authentication,
         transport: Transport,
+        jwt: Option<JwtVerifier>,
         backends: Backends,
         stop: CancellationToken,
     ) -> std::io::Result<Self> {
@@ -68,7 +69,7 @@ impl Server {
             transport,
             header_timeout: settings.intake.header_timeout,
             grace: settings.grace,
-            state: ApiState::new(backends, settings.intake.clone(), authentication, stop),
+            state: ApiState::new(backends, settings.intake.clone(), authentication, jwt, stop),
         })
     }
 

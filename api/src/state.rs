@@ -10,7 +10,7 @@ use carga_intake::intake::Intake;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Access;
+use crate::access::{Access, JwtVerifier};
 use crate::caller::Caller;
 use crate::routes::health::Answered;
 use crate::shared_check::SharedCheck;
@@ -34,10 +34,11 @@ impl ApiState {
         backends: Backends,
         settings: IntakeSettings,
         authentication: &Authentication,
+        jwt: Option<JwtVerifier>,
         draining: CancellationToken,
     ) -> Self {
         Self {
-            access: Access::new(authentication, &backends.store),
+            access: Access::new(authentication, jwt, &backends.store),
             intake: Intake::new(backends, settings, draining.clone()),
             draining,
             readiness: SharedCheck::default(),

@@ -16,7 +16,7 @@ pub const MAX_REQUEST_KEY_BYTES: usize = 255;
 /// How long a key stays with its first request. After that, the key is free.
 pub const REQUEST_KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// The sender of a request without an API key of the store.
+/// The sender of a request with `CARGA_ADMIN_KEY` or without authentication.
 const NO_SENDER: &str = "-";
 
 /// The text that a client chooses for a request: 1 to 255 visible ASCII characters.
@@ -79,8 +79,8 @@ impl fmt::Display for IdempotentRoute {
 pub struct IdempotencyKey {
     /// The tenant of the sender.
     pub tenant: Tenant,
-    /// The id of the API key that sends the request; `None` for `CARGA_ADMIN_KEY`, and without
-    /// authentication.
+    /// The sender, as uploads record it: the API key, the token or the subject of the JWT. `None`
+    /// for `CARGA_ADMIN_KEY`, and without authentication.
     pub sender: Option<String>,
     /// The call.
     pub route: IdempotentRoute,
@@ -89,7 +89,7 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// The sender, as the database has it. No API key has the id `-`.
+    /// The sender, as the database has it. No other sender is `-`.
     pub fn sender(&self) -> &str {
         self.sender.as_deref().unwrap_or(NO_SENDER)
     }

@@ -277,9 +277,14 @@ impl Upload {
         }
     }
 
-    /// Whether the key with this id has sent the upload.
-    pub fn was_sent_by(&self, key: &str) -> bool {
-        self.created_by.as_deref() == Some(key)
+    /// Whether this sender has sent the upload: the key with this id, also through one of its
+    /// tokens, or one token. Only the id of a token comes after a dot.
+    pub fn was_sent_by(&self, sender: &str) -> bool {
+        let rest = self
+            .created_by
+            .as_deref()
+            .and_then(|by| by.strip_prefix(sender));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 
     /// The names of the columns that are stored: those of the dataset, or those of the file.

@@ -151,7 +151,9 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Decompressor<S> {
             expansion,
             ..
         } = self.limits;
-        let (actual, received) = (self.decompressed, self.source().bytes_received());
+        let actual = self.decompressed;
+        self.source().limit().check_decompressed(actual)?;
+        let received = self.source().bytes_received();
         let ratio_limit = received.saturating_mul(expansion).max(MIN_RATIO_BYTES);
         let (limit, setting) = if decompressed_bytes <= ratio_limit {
             (decompressed_bytes, "CARGA_MAX_DECOMPRESSED_BYTES")

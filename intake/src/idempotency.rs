@@ -12,6 +12,7 @@ use crate::intake::{Incoming, Intake};
 use crate::options::Options;
 use crate::pieces::interrupted;
 use crate::refusal::{Refusal, RefusalKind};
+use crate::size_limit::SizeLimit;
 use crate::source::FileSource;
 
 /// After how many seconds a client may ask again whether its first request has ended.
@@ -59,14 +60,14 @@ impl Options {
 }
 
 impl Intake {
-    /// Reads a file to its end and returns its digest, without parsing it. An orderly stop of the
-    /// process waits for this as for an upload.
+    /// Reads a file to its end and returns its digest, without parsing it. `limit` is that of the
+    /// sender. An orderly stop of the process waits for this as for an upload.
     pub async fn digest(
         &self,
         pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
+        limit: SizeLimit,
     ) -> Result<Sha256, Refusal> {
-        let max_bytes = self.settings.max_upload_bytes;
-        let digesting = self.tasks.track_future(digest(pieces, max_bytes));
+        let digesting = self.tasks.track_future(digest(pieces, limit));
         let ended = self.abort_uploads.run_until_cancelled(digesting).await;
         ended.unwrap_or_else(|| Err(interrupted()))
     }
@@ -74,9 +75,9 @@ impl Intake {
 
 async fn digest(
     pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
-    max_bytes: u64,
+    limit: SizeLimit,
 ) -> Result<Sha256, Refusal> {
-    let mut source = FileSource::new(pieces, max_bytes);
+    let mut source = FileSource::new(pieces, limit);
     while let Some(piece) = source.next().await {
         // Every error of a source has a refusal.
         let refusal =
@@ -124,6 +125,7 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests {
+    use carga_common::settings::{Mode, Settings};
     use futures::stream;
 
     use super::*;
@@ -136,6 +138,12 @@ mod tests {
             options.set(name, value).unwrap();
         }
         options
+    }
+
+    /// The limit for the holder of a token.
+    fn up_to(bytes: u64) -> SizeLimit {
+        let settings = Settings::read(Mode::Embedded, &|_| None).unwrap();
+        SizeLimit::of(&settings.intake).with_token(Some(bytes))
     }
 
     #[test]
@@ -189,18 +197,23 @@ mod tests {
                     .map(|text| Ok(Bytes::from_static(text.as_bytes()))),
             )
         };
-        let whole = digest(pieces(&["a,b\n1,2\n"]), 100).await.unwrap();
-        let cut = digest(pieces(&["a,", "b\n1", ",2\n"]), 100).await.unwrap();
+        let whole = digest(pieces(&["a,b\n1,2\n"]), up_to(100)).await.unwrap();
+        let cut = digest(pieces(&["a,", "b\n1", ",2\n"]), up_to(100))
+            .await
+            .unwrap();
         assert_eq!(whole, cut);
-        assert_ne!(whole, digest(pieces(&["a,b\n1,3\n"]), 100).await.unwrap());
-        let refusal = digest(pieces(&["a,", "b\n1"]), 3).await.unwrap_err();
+        assert_ne!(
+            whole,
+            digest(pieces(&["a,b\n1,3\n"]), up_to(100)).await.unwrap()
+        );
+        let refusal = digest(pieces(&["a,", "b\n1"]), up_to(3)).await.unwrap_err();
         assert_eq!(refusal.failure.code, "upload_too_large");
     }
 
     #[tokio::test]
     async fn a_body_that_is_cut_off_has_no_digest() {
         let pieces = [Ok(Bytes::from_static(b"a,b\n")), Err(incomplete("cut off"))];
-        let refusal = digest(stream::iter(pieces), 100).await.unwrap_err();
+        let refusal = digest(stream::iter(pieces), up_to(100)).await.unwrap_err();
         assert_eq!(refusal.failure.code, "incomplete_body");
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use carga_common::access::TokenLimits;
 use carga_common::backends::Backends;
 use carga_common::dataset::Dataset;
 use carga_common::error::ErrorKind;
@@ -32,7 +33,9 @@ use crate::options::Options;
 use crate::pieces::interrupted;
 use crate::refusal::Refusal;
 use crate::removals::Removals;
+use crate::size_limit::SizeLimit;
 use crate::source::FileSource;
+use crate::token_uses;
 use crate::validation::{Validation, Validator};
 
 /// How many merges run at the same time. Many uploads may end together, and their merges must leave
@@ -74,8 +77,10 @@ pub struct Incoming {
     pub id: UploadId,
     /// The tenant that the upload will belong to.
     pub tenant: Tenant,
-    /// The id of the key that sends the upload; `None` without authentication.
+    /// The key or token that sends the upload; `None` without authentication.
     pub created_by: Option<String>,
+    /// What the token of the sender limits; `None` for a sender without a token.
+    pub token: Option<TokenLimits>,
     /// Whether the sender may learn about uploads of the tenant that it has not sent.
     pub sees_all: bool,
     /// The key under which the request takes effect once, if the client has chosen one.
@@ -91,8 +96,8 @@ pub struct Incoming {
 impl Incoming {
     /// Whether the sender may learn about another upload of its tenant.
     fn may_see(&self, upload: &Upload) -> bool {
-        let key = self.created_by.as_deref();
-        self.sees_all || key.is_some_and(|key| upload.was_sent_by(key))
+        let sender = self.created_by.as_deref();
+        self.sees_all || sender.is_some_and(|sender| upload.was_sent_by(sender))
     }
 }
 
@@ -180,7 +185,9 @@ impl Intake {
         // Before the file is read, so that a wrong option costs the client no transfer.
         let store = self.backends.store.as_ref();
         let found = find_dataset(store, &incoming.tenant, &incoming.options).await?;
-        let source = FileSource::new(pieces, settings.max_upload_bytes);
+        let max_bytes = incoming.token.as_ref().and_then(|token| token.max_bytes);
+        let limit = SizeLimit::of(settings).with_token(max_bytes);
+        let source = FileSource::new(pieces, limit);
         let mut file = Decompressor::open(source, settings.limits).await?;
         let limits = csv_limits(&settings.limits);
         let (reader, dialect) = open(&mut file, incoming.options.csv.clone(), limits).await?;
@@ -242,7 +249,10 @@ impl Intake {
             bytes_total: incoming.bytes_total,
         };
         let store = self.backends.store.as_ref();
-        match record(store, &new, incoming).await {
+        token_uses::count(store, incoming).await?;
+        let recorded = record(store, &new, incoming).await;
+        token_uses::give_back(store, incoming, &recorded).await;
+        match recorded {
             // Another request of this tenant has created this id first.
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 let other = store.upload_of(&incoming.tenant, id).await?;

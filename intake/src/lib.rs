@@ -1,13 +1,14 @@
 //! Carga's intake: turns the bytes of a file into rows, batches and durable messages.
 //!
-//! Read it in the order in which a file passes through. `pieces` reads the body on its own
-//! task, `source` counts and hashes the bytes as they were sent, and `decompress` decompresses
-//! gzip and zstd. `not_csv` recognises files of other formats by their first bytes. [`csv`]
-//! parses the bytes into rows, and `rows` puts the rows into batches. `publication` hands the
-//! batches to `publish`, which waits until the queue has confirmed each of them, and the records
-//! that are not rows to `rejects`, which stores them. `ending` seals the upload or fails it, and
-//! `removals` removes the rows of a failed one. [`intake`] runs these steps in order, and
-//! `heartbeat` renews the upload's lease meanwhile. `metrics` counts what passes through.
+//! Read it in the order in which a file passes through. `pieces` reads the body on its own task,
+//! `source` counts and hashes the bytes as they were sent, and `decompress` decompresses gzip and
+//! zstd. Both keep to the [`size_limit`] of the sender. `not_csv` recognises files of other formats
+//! by their first bytes. [`csv`] parses the bytes into rows, and `rows` puts the rows into batches.
+//! `publication` hands the batches to `publish`, which waits until the queue has confirmed each of
+//! them, and the records that are not rows to `rejects`, which stores them. `ending` seals the
+//! upload or fails it, and `removals` removes the rows of a failed one. [`intake`] runs these steps
+//! in order, and `heartbeat` renews the upload's lease meanwhile. `metrics` counts what passes
+//! through, and `token_uses` counts the uploads of tokens.
 //!
 //! If the upload has a dataset, `file_rows` prepares the conversion: [`matching`] finds the
 //! dataset's columns in the header, and [`typed`] converts the cells of each row to their types.
@@ -42,9 +43,11 @@ pub mod refusal;
 mod rejects;
 mod removals;
 mod rows;
+pub mod size_limit;
 mod source;
 mod spool;
 pub mod suggest;
 pub mod suggestions;
+mod token_uses;
 pub mod typed;
 pub mod validation;

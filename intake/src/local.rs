@@ -76,6 +76,7 @@ impl LocalIntake {
             id: file.id,
             tenant: Tenant::default(),
             created_by: None,
+            token: None,
             sees_all: true,
             idempotency_key: None,
             options,

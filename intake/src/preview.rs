@@ -16,6 +16,7 @@ use crate::decompress::Decompressor;
 use crate::open::{FileBytes, Unopened, csv_limits, open};
 use crate::options::Options;
 use crate::refusal::{Refusal, RefusalKind};
+use crate::size_limit::SizeLimit;
 use crate::source::FileSource;
 use crate::suggestions::{SAMPLE_BYTES, Sample, Suggestion, Trial, suggestions};
 
@@ -264,7 +265,7 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin + Send> Beginning<S> {
             remaining: MAX_BYTES,
             is_cut: false,
         };
-        let source = FileSource::new(pieces, settings.max_upload_bytes);
+        let source = FileSource::new(pieces, SizeLimit::of(settings));
         Ok(Self {
             file: Decompressor::open(source, settings.limits).await?,
             is_cut: false,

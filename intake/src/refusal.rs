@@ -2,6 +2,7 @@
 
 use std::io;
 
+use carga_common::access::TokenLimits;
 use carga_common::dataset::{DatasetName, TableFault, TableName};
 use carga_common::error::{ErrorKind, PortError};
 use carga_common::local_server::path_segment;
@@ -180,6 +181,16 @@ impl Refusal {
             "the file has at least {actual} bytes; the limit is {limit} (CARGA_MAX_UPLOAD_BYTES)"
         );
         Self::new(RefusalKind::TooLarge, "upload_too_large", message).exceeding(limit, actual)
+    }
+
+    /// The token has sent as many uploads as it may.
+    pub fn token_used_up(token: &TokenLimits) -> Self {
+        let limit = token.max_uploads.unwrap_or_default();
+        let message = format!(
+            "the token has sent {limit} uploads, the most that it allows (its `max_uploads`); ask for another token"
+        );
+        let refusal = Self::new(RefusalKind::Forbidden, "token_used_up", message);
+        refusal.exceeding(limit, limit.saturating_add(1))
     }
 
     /// Another process has ended the upload: a sweeper after its lease expired, or a worker

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::heartbeat::UploadFigures;
 use crate::refusal::Refusal;
+use crate::size_limit::SizeLimit;
 
 /// The pieces of a file, as a stream. Its errors contain refusals.
 pub(crate) struct FileSource<S> {
@@ -20,7 +21,7 @@ pub(crate) struct FileSource<S> {
     /// Bytes that were peeked at and have not been yielded.
     peeked: Option<Bytes>,
     hash: Sha256,
-    max_bytes: u64,
+    limit: SizeLimit,
     bytes_received: u64,
     figures: Option<Arc<UploadFigures>>,
 }
@@ -34,12 +35,12 @@ impl<S> std::fmt::Debug for FileSource<S> {
 }
 
 impl<S: Stream> FileSource<S> {
-    pub(crate) fn new(pieces: S, max_bytes: u64) -> Self {
+    pub(crate) fn new(pieces: S, limit: SizeLimit) -> Self {
         Self {
             pieces: pieces.fuse(),
             peeked: None,
             hash: Sha256::new(),
-            max_bytes,
+            limit,
             bytes_received: 0,
             figures: None,
         }
@@ -56,6 +57,11 @@ impl<S: Stream> FileSource<S> {
         self.pieces.get_ref()
     }
 
+    /// The limit of the size.
+    pub(crate) fn limit(&self) -> SizeLimit {
+        self.limit
+    }
+
     pub(crate) fn bytes_received(&self) -> u64 {
         self.bytes_received
     }
@@ -68,12 +74,7 @@ impl<S: Stream> FileSource<S> {
 
     fn count_piece(&mut self, piece: &Bytes) -> Result<(), Refusal> {
         self.bytes_received += piece.len() as u64;
-        if self.bytes_received > self.max_bytes {
-            return Err(Refusal::upload_too_large(
-                self.max_bytes,
-                self.bytes_received,
-            ));
-        }
+        self.limit.check_sent(self.bytes_received)?;
         self.hash.update(piece);
         if let Some(figures) = &self.figures {
             figures.set_bytes(self.bytes_received);

@@ -33,6 +33,7 @@ use crate::decompress::Decompressor;
 use crate::open::{FileBytes, csv_limits, open};
 use crate::options::{OF_DATASETS, Options};
 use crate::refusal::Refusal;
+use crate::size_limit::SizeLimit;
 use crate::source::FileSource;
 
 /// A definition for a file, and what was found in the file.
@@ -72,7 +73,7 @@ pub async fn suggest_for_file(
 ) -> Result<SuggestedDataset, Refusal> {
     let options = Options::from_query(options)?;
     let pieces = bytes.map_err(|error| Refusal::unreadable(&error));
-    suggest(pieces, &options, settings).await
+    suggest(pieces, &options, settings, SizeLimit::of(settings)).await
 }
 
 /// Proposes a definition for a file. The limits of an upload apply.
@@ -80,9 +81,10 @@ pub async fn suggest(
     pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
     options: &Options,
     settings: &IntakeSettings,
+    limit: SizeLimit,
 ) -> Result<SuggestedDataset, Refusal> {
     check_options(options)?;
-    let source = FileSource::new(pieces, settings.max_upload_bytes);
+    let source = FileSource::new(pieces, limit);
     let mut file = Decompressor::open(source, settings.limits).await?;
     let limits = csv_limits(&settings.limits);
     let (mut reader, dialect) = open(&mut file, options.csv.clone(), limits).await?;

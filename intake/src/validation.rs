@@ -36,6 +36,7 @@ use crate::options::Options;
 use crate::policy::{OnDuplicate, Policy};
 use crate::refusal::Refusal;
 use crate::rows::{Destination, Encoding, Rows};
+use crate::size_limit::SizeLimit;
 use crate::source::FileSource;
 use crate::spool::Spool;
 
@@ -85,7 +86,8 @@ impl Validator {
     ) -> Result<Validation, Refusal> {
         let pieces = bytes.map_err(|error| Refusal::unreadable(&error));
         let tenant = Tenant::default();
-        let read = self.read(&tenant, pieces, options).await?;
+        let limit = SizeLimit::of(&self.settings);
+        let read = self.read(&tenant, pieces, options, limit).await?;
         self.test(&tenant, read, options).await
     }
 
@@ -95,20 +97,21 @@ impl Validator {
         tenant: &Tenant,
         pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
         options: &Options,
+        limit: SizeLimit,
     ) -> Result<ReadFile, Refusal> {
         // Before the file is read, so that a wrong option costs the client no transfer.
         let found = self.dataset(tenant, options).await?;
-        self.read_for(found, pieces, options).await
+        let source = FileSource::new(pieces, limit);
+        self.read_for(found, source, options).await
     }
 
     async fn read_for(
         &self,
         found: Option<Dataset>,
-        pieces: impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send,
+        source: FileSource<impl Stream<Item = Result<Bytes, Refusal>> + Unpin + Send>,
         options: &Options,
     ) -> Result<ReadFile, Refusal> {
         let settings = self.settings.as_ref();
-        let source = FileSource::new(pieces, settings.max_upload_bytes);
         let mut file = Decompressor::open(source, settings.limits).await?;
         let limits = csv_limits(&settings.limits);
         let (reader, dialect) = open(&mut file, options.csv.clone(), limits).await?;

@@ -4,7 +4,7 @@ CREATE TABLE idempotency_keys (
     tenant          text COLLATE "C" NOT NULL,
     -- The method and the path, such as 'POST /uploads'.
     route           text COLLATE "C" NOT NULL,
-    -- The id of the API key that sent the request, or '-'.
+    -- The API key, the token or the subject of the JWT that sent the request, or '-'.
     sender          text COLLATE "C" NOT NULL,
     key             text COLLATE "C" NOT NULL,
     -- SHA-256 of what the client wants, without the content of a file.

@@ -3,7 +3,7 @@ CREATE TABLE idempotency_keys (
     tenant          text NOT NULL,
     -- The method and the path, such as 'POST /uploads'.
     route           text NOT NULL,
-    -- The id of the API key that sent the request, or '-'.
+    -- The API key, the token or the subject of the JWT that sent the request, or '-'.
     sender          text NOT NULL,
     key             text NOT NULL,
     -- SHA-256 of what the client wants, without the content of a file.

@@ -59,6 +59,10 @@ fn warnings(settings: &Settings) -> Vec<&'static str> {
             "so CARGA_ADMIN_KEY has no effect; set CARGA_AUTH=on to require keys",
         ),
         (
+            settings.access.jwt.is_some(),
+            "so CARGA_JWT_SECRET and CARGA_JWT_JWKS have no effect; set CARGA_AUTH=on to require keys or JWTs",
+        ),
+        (
             is_for_others,
             "so every client that reaches this address may read, change and delete everything; set CARGA_AUTH=on to require keys",
         ),
@@ -131,6 +135,8 @@ mod tests {
         let everybody = "every client that reaches this address";
         expect_warnings(&[off], &[]);
         expect_warnings(&[off, admin], &[effect]);
+        let jwt = ("CARGA_JWT_JWKS", "/etc/carga/jwks.json");
+        expect_warnings(&[off, jwt], &["CARGA_JWT_JWKS have no effect"]);
         expect_warnings(&[off, origins], &["proxy"]);
         for listen in ["0.0.0.0:0", "[::]:0"] {
             let listen = ("CARGA_LISTEN", listen);

@@ -8,7 +8,7 @@
 //! Everybody can invent a key with the right checksum. Ids that were found before therefore have
 //! lookups of their own, which never wait for the lookups of other ids.
 
-mod entries;
+mod found_ids;
 mod lookups;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,15 +21,10 @@ use carga_common::sync::lock;
 use carga_intake::refusal::Refusal;
 use tokio::time::{Instant, timeout};
 
-use self::entries::{Entries, Entry, FoundIds};
+use self::found_ids::FoundIds;
 use self::lookups::{Lookup, Lookups, Question};
+use super::entries::{Entries, Entry, MAX_ENTRIES};
 use super::metrics::LookupCounters;
-
-/// How long an answer of the store is used.
-const LIFETIME: Duration = Duration::from_secs(2);
-
-/// The most keys that are kept, and the most ids that are kept because no key has them.
-const MAX_ENTRIES: usize = 10_000;
 
 /// How many lookups of each kind run at the same time. The others wait.
 const LOOKUPS: usize = 2;
@@ -50,8 +45,8 @@ pub(super) struct KeyCache {
     store: Arc<dyn KeyStore>,
     counters: LookupCounters,
     /// Separate from the unknown ids, so that requests with invented ids remove no key.
-    known: Mutex<Entries>,
-    unknown: Mutex<Entries>,
+    known: Mutex<Entries<KeyId, Found>>,
+    unknown: Mutex<Entries<KeyId, Found>>,
     /// The ids that were found before.
     found_ids: Mutex<FoundIds>,
     lookups_of_found: Arc<Lookups>,

@@ -1,15 +1,17 @@
-//! Checks keys, and finds out who holds them.
+//! Checks keys, tokens and JWTs, and finds out who holds them.
 
 use std::sync::Arc;
 
-use carga_common::access::{ApiKey, KeyDigest, KeyId, KeyState};
+use carga_common::access::{ApiKey, KeyDigest, KeyId, KeyState, TokenMaker, TokenSecret, is_token};
 use carga_common::settings::AdminKey;
-use carga_common::store::KeyStore;
+use carga_common::store::{KeyStore, TokenStore};
 use carga_intake::refusal::{Refusal, RefusalKind};
 use jiff::Timestamp;
 
 use super::cache::KeyCache;
+use super::jwt::JwtVerifier;
 use super::metrics::CheckCounters;
+use super::tokens::Secret;
 use crate::caller::Caller;
 
 /// The code of the refusal of a request without a key.
@@ -18,49 +20,103 @@ pub(super) const MISSING_KEY: &str = "missing_key";
 /// No key is longer, so a longer text costs no digest.
 const MAX_KEY_BYTES: usize = 512;
 
+/// The longest JWT. Identity providers put many claims into one.
+const MAX_JWT_BYTES: usize = 16 << 10;
+
+/// The first characters of every JWT: `{"` in base64url.
+const JWT_START: &str = "eyJ";
+
 /// The keys that open this API.
 #[derive(Debug)]
 pub(crate) struct Keys {
-    admin: Option<KeyDigest>,
+    pub(super) admin: Option<KeyDigest>,
     cache: Arc<KeyCache>,
     pub(super) checks: CheckCounters,
+    pub(super) secret: Arc<Secret>,
+    jwt: Option<JwtVerifier>,
 }
 
 impl Keys {
-    pub(super) fn new(admin: Option<&AdminKey>, store: Arc<dyn KeyStore>) -> Self {
+    pub(super) fn new(
+        admin: Option<&AdminKey>,
+        jwt: Option<JwtVerifier>,
+        keys: Arc<dyn KeyStore>,
+        tokens: Arc<dyn TokenStore>,
+    ) -> Self {
         Self {
             admin: admin.map(AdminKey::digest),
-            cache: KeyCache::new(store),
+            cache: KeyCache::new(keys),
             checks: CheckCounters::new(),
+            secret: Secret::new(tokens),
+            jwt,
         }
     }
 
-    /// The holder of this key. There is one answer to every invalid key, so that it tells nobody
-    /// which keys exist or existed.
+    /// The holder of this key, token or JWT. There is one answer to all invalid ones, so that it
+    /// tells nobody which keys exist or existed.
     pub(super) async fn holder(&self, key: Option<&[u8]>) -> Result<Caller, Refusal> {
         let key = key.ok_or_else(missing)?;
         let text = str::from_utf8(key).unwrap_or_default();
-        if text.is_empty() || text.len() > MAX_KEY_BYTES {
-            return Err(invalid(None, "malformed"));
+        if is_token(text) {
+            let secret = self.secret.get().await?;
+            return self.holder_of_token(secret, text).await;
         }
         let is_admin = |admin: &KeyDigest| admin.matches(&KeyDigest::of(text));
-        if self.admin.as_ref().is_some_and(is_admin) {
+        let is_short = (1..=MAX_KEY_BYTES).contains(&text.len());
+        if is_short && self.admin.as_ref().is_some_and(is_admin) {
             return Ok(Caller::unlimited());
         }
+        match &self.jwt {
+            Some(jwt) if text.starts_with(JWT_START) && text.len() <= MAX_JWT_BYTES => {
+                jwt.caller(text).await
+            }
+            _ => self.holder_of_key(text).await,
+        }
+    }
+
+    async fn holder_of_key(&self, text: &str) -> Result<Caller, Refusal> {
         let Ok(key) = text.parse::<ApiKey>() else {
-            return Err(invalid(None, "malformed"));
+            return Err(invalid("-", "malformed"));
         };
+        let id = key.id().as_str();
         let found = self.cache.key(key.id()).await?;
         let Some((record, digest)) = found.as_deref() else {
-            return Err(invalid(Some(key.id()), "unknown"));
+            return Err(invalid(id, "unknown"));
         };
         if !digest.matches(&key.digest()) {
-            return Err(invalid(Some(key.id()), "wrong secret"));
+            return Err(invalid(id, "wrong secret"));
         }
         match record.state(Timestamp::now()) {
             KeyState::Active => Ok(Caller::holding(record)),
-            state => Err(invalid(Some(key.id()), state.name())),
+            state => Err(invalid(id, state.name())),
         }
+    }
+
+    /// The holder of a token, if the key that made it is still valid. The signature is checked
+    /// before the key is looked up, so a forged token costs no lookup.
+    async fn holder_of_token(&self, secret: &TokenSecret, text: &str) -> Result<Caller, Refusal> {
+        let now = Timestamp::now();
+        let token = secret.verify(text, now);
+        let token = token.map_err(|fault| invalid("-", &fault.to_string()))?;
+        let refuse = |reason| Err(invalid(&token.sender(), reason));
+        match &token.maker {
+            TokenMaker::Admin(mark) => {
+                let admin = self.admin.as_ref();
+                if admin.is_none_or(|admin| secret.admin_mark(admin) != *mark) {
+                    return refuse("made with another CARGA_ADMIN_KEY");
+                }
+            }
+            TokenMaker::Key(id) => {
+                let found = self.cache.key(id).await?;
+                match found.as_deref().map(|(record, _)| record.state(now)) {
+                    Some(KeyState::Active) => {}
+                    Some(KeyState::Revoked) => return refuse("its key is revoked"),
+                    Some(KeyState::Expired) => return refuse("its key has expired"),
+                    None => return refuse("its key is unknown"),
+                }
+            }
+        }
+        Ok(Caller::with_token(token))
     }
 
     /// Makes a revocation take effect in this process at once.
@@ -75,10 +131,10 @@ fn missing() -> Refusal {
 }
 
 /// The reason is for the log alone.
-fn invalid(id: Option<&KeyId>, reason: &str) -> Refusal {
-    let id = id.map_or("-", KeyId::as_str);
+pub(super) fn invalid(id: &str, reason: &str) -> Refusal {
     tracing::debug!(key.id = id, reason, "refused a key");
-    let message = "the API key is not valid: it is mistyped, unknown, revoked or expired";
+    let message =
+        "the API key, token or JWT is not valid: it is mistyped, unknown, revoked or expired";
     Refusal::new(RefusalKind::Unauthenticated, "invalid_key", message)
 }
 

@@ -27,6 +27,8 @@ impl Requirement {
     pub(crate) const CANCEL: Self = Self::AnyOf(&[Scope::Manage, Scope::Upload]);
     /// Changing what is stored.
     pub(crate) const MANAGE: Self = Self::AnyOf(&[Scope::Manage]);
+    /// Making a token, which never has more rights than its key.
+    pub(crate) const ANY: Self = Self::AnyOf(&Scope::ALL);
     /// Making and revoking keys.
     pub(crate) const ADMIN: Self = Self::AnyOf(&[Scope::Admin]);
 

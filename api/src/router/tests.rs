@@ -31,7 +31,13 @@ async fn state(directory: &TempDir) -> ApiState {
     let access = backends::Access::Exclusive;
     let backends = Backends::connect(&settings.ports, "test", access).await;
     let stop = CancellationToken::new();
-    ApiState::new(backends.unwrap(), settings.intake, &authentication, stop)
+    ApiState::new(
+        backends.unwrap(),
+        settings.intake,
+        &authentication,
+        None,
+        stop,
+    )
 }
 
 /// The head of a request for this host.

@@ -1,13 +1,11 @@
 //! `POST /keys`, `GET /keys` and `DELETE /keys/{id}`.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -16,23 +14,19 @@ use carga_common::idempotency::{IdempotentRequest, IdempotentRoute};
 use carga_common::store::{KeyPosition, Store};
 use carga_common::tenant::{NotATenant, Tenant};
 use carga_intake::refusal::{Refusal, RefusalKind};
-use futures::StreamExt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 
 use crate::access::Access;
 use crate::caller::Caller;
-use crate::coding::check_not_encoded;
-use crate::content_type::content_type;
 use crate::idempotency::{idempotency_key, repeated_answer};
+use crate::json_body;
 use crate::problem::ApiError;
 use crate::query::{DEFAULT_LIMIT, limit, no_options, unknown_cursor};
-use crate::receive::content_length;
 use crate::state::ApiState;
 
-/// The largest body. The fields of a key need far less.
-const MAX_BODY_BYTES: u64 = 16 << 10;
+/// The code of the refusal of a body that is too large.
+const TOO_LARGE: &str = "key_request_too_large";
 
 /// The only answer that has a key with its secret. In a repeated answer, `key` is `null`.
 #[derive(Debug, Serialize)]
@@ -53,10 +47,11 @@ pub(crate) async fn post(
     if let Access::Open = &state.access {
         return Err(authentication_off().into());
     }
+    caller.may_make_keys()?;
     let (parts, body) = request.into_parts();
-    check_headers(&parts.headers)?;
+    json_body::check_headers(&parts.headers, TOO_LARGE)?;
     let once = idempotency_key(&parts.headers, &caller, IdempotentRoute::PostKeys)?;
-    let body = read(body, state.settings().body_idle).await?;
+    let body = json_body::read(body, state.settings().body_idle, TOO_LARGE).await?;
     let new = parse(&body)?;
     let once = once.map(|key| IdempotentRequest {
         key,
@@ -260,7 +255,7 @@ fn new_key(fields: Fields) -> Result<NewKey, KeyFault> {
     })
 }
 
-fn field<T: FromStr<Err: ToString>>(
+pub(super) fn field<T: FromStr<Err: ToString>>(
     name: &'static str,
     text: Option<String>,
 ) -> Result<Option<T>, KeyFault> {
@@ -270,57 +265,6 @@ fn field<T: FromStr<Err: ToString>>(
 
 fn malformed(message: String) -> Refusal {
     Refusal::unprocessable("malformed_key_request", message)
-}
-
-/// Checks everything that needs no body, so that a refusal is sent at once.
-fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
-    check_not_encoded(headers)?;
-    let (media_type, _) = content_type(headers);
-    if media_type != "application/json" {
-        let message = format!(
-            "content type `{media_type}` is not supported; send the fields as application/json"
-        );
-        let kind = RefusalKind::Unsupported;
-        return Err(Refusal::new(kind, "unsupported_media_type", message));
-    }
-    match content_length(headers) {
-        Some(length) if length > MAX_BODY_BYTES => Err(too_large(length)),
-        _ => Ok(()),
-    }
-}
-
-/// Reads the whole body.
-async fn read(body: Body, longest: Duration) -> Result<Vec<u8>, Refusal> {
-    let reading = timeout(longest, read_bounded(body)).await;
-    reading.unwrap_or_else(|_| {
-        let message = format!(
-            "the fields did not arrive within {} s (CARGA_BODY_IDLE_SECS)",
-            longest.as_secs()
-        );
-        Err(Refusal::unprocessable("body_timeout", message))
-    })
-}
-
-async fn read_bounded(body: Body) -> Result<Vec<u8>, Refusal> {
-    let mut pieces = body.into_data_stream();
-    let mut fields = Vec::new();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| {
-            let message = format!("the body ended before the fields were complete ({error})");
-            Refusal::unprocessable("incomplete_body", message)
-        })?;
-        fields.extend_from_slice(&piece);
-        if fields.len() as u64 > MAX_BODY_BYTES {
-            return Err(too_large(fields.len() as u64));
-        }
-    }
-    Ok(fields)
-}
-
-fn too_large(actual: u64) -> Refusal {
-    let message = format!("the body has at least {actual} bytes; the limit is {MAX_BODY_BYTES}");
-    let refusal = Refusal::new(RefusalKind::TooLarge, "key_request_too_large", message);
-    refusal.exceeding(MAX_BODY_BYTES, actual)
 }
 
 #[cfg(test)]

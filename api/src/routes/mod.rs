@@ -11,6 +11,7 @@ mod replay;
 pub(crate) mod reverse;
 pub(crate) mod send;
 pub(crate) mod suggest;
+pub(crate) mod tokens;
 pub(crate) mod validate;
 
 use axum::http::{StatusCode, Uri};

@@ -54,7 +54,8 @@ async fn compare(
     let digest = match file.options.sha256 {
         Some(announced) => announced,
         None => {
-            let digest = state.intake.digest(&mut file.pieces).await?;
+            let limit = caller.size_limit(state.settings());
+            let digest = state.intake.digest(&mut file.pieces, limit).await?;
             file.end().await?;
             digest
         }

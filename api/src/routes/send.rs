@@ -89,7 +89,7 @@ async fn send(
     state.refuse_when_stopping()?;
     let body_format = BodyFormat::of(&parts.headers, &mut options)?;
     let content_length = content_length(&parts.headers);
-    let limit = state.settings().max_upload_bytes;
+    let limit = caller.size_limit(state.settings());
     check_length(content_length, body_format, limit)?;
     state.intake.dataset(&caller.tenant, &options).await?;
     let slot = state.upload_slot().await?;

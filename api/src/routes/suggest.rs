@@ -18,7 +18,9 @@ pub(crate) async fn post(
 ) -> Result<Json<SuggestedDataset>, ApiError> {
     caller.may_send_without_dataset()?;
     let mut file = FileBody::open(&state, &caller, &query, request).await?;
-    let suggested = suggest(&mut file.pieces, &file.options, state.settings()).await?;
+    let settings = state.settings();
+    let limit = caller.size_limit(settings);
+    let suggested = suggest(&mut file.pieces, &file.options, settings, limit).await?;
     file.end().await?;
     Ok(Json(suggested))
 }

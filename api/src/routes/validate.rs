@@ -26,8 +26,9 @@ pub(crate) async fn post(
     let validating = async {
         let mut file = FileBody::open(&state, &caller, &query, request).await?;
         let tenant = &caller.tenant;
+        let limit = caller.size_limit(state.settings());
         let read = validator
-            .read(tenant, &mut file.pieces, &file.options)
+            .read(tenant, &mut file.pieces, &file.options, limit)
             .await?;
         file.end().await?;
         validator.test(tenant, read, &file.options).await

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use carga_api::access::JwtVerifier;
 use carga_api::server::Server;
 use carga_api::transport::Transport;
 use carga_common::settings::{Mode, Settings};
@@ -15,6 +16,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let authentication = settings.authentication()?;
     let exposition = metrics::install(Mode::Embedded)?;
     let transport = Transport::open(&settings.intake)?;
+    let jwt = JwtVerifier::start(&settings.access).await?;
     let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let Instance {
         settings,
@@ -31,6 +33,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         &settings,
         &authentication,
         transport,
+        jwt,
         backends.clone(),
         stop.clone(),
     );

@@ -79,8 +79,8 @@ pub struct ApiKey {
 
 /// The operating system has no random numbers.
 #[derive(Debug, thiserror::Error)]
-#[error("the operating system has no random numbers for a key: {0}")]
-pub struct Unobtainable(String);
+#[error("the operating system has no random numbers: {0}")]
+pub struct Unobtainable(pub(super) String);
 
 impl ApiKey {
     /// Makes a key from random numbers of the operating system.
@@ -159,7 +159,7 @@ pub(super) fn is_base62(text: &str) -> bool {
 
 /// Appends characters of the alphabet, each with the same probability. Random bytes whose lower six
 /// bits are not the number of a character are skipped.
-fn push_random(text: &mut String, count: usize) -> Result<(), Unobtainable> {
+pub(super) fn push_random(text: &mut String, count: usize) -> Result<(), Unobtainable> {
     let whole = text.len() + count;
     while text.len() < whole {
         let mut bytes = [0; 64];

@@ -60,7 +60,7 @@ impl NewKey {
             expires_at,
         } = self;
         if dataset.is_some() {
-            check_limited(scopes)?;
+            check_dataset_limit(scopes)?;
         }
         if let Some(name) = &name {
             check_name(name)?;
@@ -107,10 +107,10 @@ impl NewKey {
     }
 }
 
-/// Checks that a limit to one dataset limits a key with these scopes.
-fn check_limited(scopes: Scopes) -> Result<(), KeyFault> {
+/// Checks that a limit to one dataset limits the holder of these scopes.
+pub fn check_dataset_limit(scopes: Scopes) -> Result<(), KeyFault> {
     let reason = match (scopes.contain(Scope::Admin), scopes.contain(Scope::Upload)) {
-        (true, _) => "a key with scope `admin` may do everything; leave `admin` or the dataset out",
+        (true, _) => "scope `admin` allows everything; leave `admin` or the dataset out",
         (false, false) => {
             "only scope `upload` is limited to a dataset; add `upload`, or leave the dataset out"
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::jwt::JwtSettings;
 use super::ports::Switch;
 use super::reader::Reader;
 use crate::access::KeyDigest;
@@ -20,6 +21,8 @@ pub struct AccessSettings {
     pub auth: Option<bool>,
     /// `CARGA_ADMIN_KEY`
     pub admin_key: Option<AdminKey>,
+    /// The JWTs of another issuer that are accepted; `None` if none are.
+    pub jwt: Option<JwtSettings>,
 }
 
 /// A key that may do everything and is in no table. It is never shown.
@@ -84,7 +87,11 @@ impl AccessSettings {
             }
             Some(AdminKey(key))
         });
-        Self { auth, admin_key }
+        Self {
+            auth,
+            admin_key,
+            jwt: JwtSettings::read(reader),
+        }
     }
 
     /// Whether requests to this listener need a key. Without `CARGA_AUTH`, requests to a loopback

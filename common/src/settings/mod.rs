@@ -5,6 +5,7 @@
 
 mod access;
 mod intake;
+mod jwt;
 mod locations;
 mod log;
 mod metrics;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub use access::{AccessSettings, AdminKey, Authentication, Undecided};
 pub use intake::{FileLimits, IntakeSettings};
+pub use jwt::{JwtKeys, JwtSecret, JwtSettings};
 pub use locations::{ArchiveLocation, Locations, ProgressLocation, QueueLocation, StoreLocation};
 pub use log::{LogFormat, LogSettings, log_settings};
 pub use mode::Mode;

@@ -104,6 +104,17 @@ impl<'a> Reader<'a> {
         url
     }
 
+    /// A URL that may contain a secret, or the path of a file. Only a URL is masked.
+    pub(super) fn url_or_path(&mut self, name: &str) -> Option<SecretUrl> {
+        let value = self.look_up(name).map(SecretUrl::new);
+        let shown = value.as_ref().map(|value| match value.expose() {
+            path if !path.contains("://") => path.to_owned(),
+            _ => value.to_string(),
+        });
+        self.record(name, shown, value.is_some());
+        value
+    }
+
     /// A password, which is never shown.
     pub(super) fn password(&mut self, name: &str) -> Option<String> {
         let password = self.look_up(name);

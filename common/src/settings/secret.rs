@@ -36,6 +36,11 @@ impl SecretUrl {
         is_port && (has_user || !(path.contains('@') || name.contains('@')))
     }
 
+    /// Whether the URL has a user or a password.
+    pub(super) fn has_user(&self) -> bool {
+        !self.has_valid_authority() || self.parts().is_some_and(|parts| parts.user.is_some())
+    }
+
     /// Adds this password, percent-encoded, unless the URL has one already. Only Redis accepts a
     /// password without a user.
     pub(super) fn with_password(self, password: &str) -> Self {

@@ -17,6 +17,7 @@
 //! | `maintenance` | [`MaintenanceStore`] | work that remains after an end or a crash |
 //! | `holds` | [`HoldStore`] | which uploads workers have batches of, and which miss batches |
 //! | `keys` | [`KeyStore`] | API keys, without their secrets |
+//! | `tokens` | [`TokenStore`] | the secret that signs tokens, and the counts of their uploads |
 //! | `idempotency` | [`IdempotencyStore`] | the keys of requests that take effect once |
 //! | `observation` | [`ObservationStore`] | nothing: what an operator watches |
 //! | `connection` | [`StoreConnection`] | the connection itself |
@@ -47,6 +48,7 @@ mod rules;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod tokens;
 mod uploads;
 mod validation;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -72,6 +74,7 @@ pub use rejects::{RejectStore, rejected_rows};
 pub use rows::{RowPage, RowStore, StoredRow, stored_rows};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, SqliteStoreSettings};
+pub use tokens::TokenStore;
 pub use uploads::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
 pub use validation::{
     Difference, FirstRejects, TRIAL_REJECT_BYTES, TRIAL_REJECTS, Trial, TrialBatches, TrialWarning,
@@ -91,6 +94,7 @@ pub trait Store:
     + MaintenanceStore
     + HoldStore
     + KeyStore
+    + TokenStore
     + IdempotencyStore
     + ObservationStore
     + StoreConnection
@@ -109,6 +113,7 @@ impl<S> Store for S where
         + MaintenanceStore
         + HoldStore
         + KeyStore
+        + TokenStore
         + IdempotencyStore
         + ObservationStore
         + StoreConnection

@@ -10,7 +10,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationSource, MigrationType, Mig
 use sqlx::types::Json;
 
 use super::{ArchivedBatch, LedgerEntry};
-use crate::access::KeyDigest;
+use crate::access::{KeyDigest, TokenSecret};
 use crate::archive::ArchiveCompression;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::progress::StoredBatch;
@@ -25,6 +25,10 @@ pub(super) const REJECT_PAGE_BYTES: i64 = 1 << 20;
 /// The size of the definitions at which a page of datasets ends before its limit. Only the last
 /// definition of a page may exceed the size.
 pub(super) const DATASET_PAGE_BYTES: i64 = 1 << 20;
+
+/// How many counts of ended tokens are removed with each count of an upload. More than one, so that
+/// their number goes down.
+pub(super) const TOKEN_COUNTS_REMOVED_AT_ONCE: i64 = 16;
 
 /// Whether an upload was sealed with these totals and has not failed. `$1` to `$6`: id, epoch,
 /// rows, batches, rejected rows, SHA-256.
@@ -172,6 +176,13 @@ pub(super) fn key_digest(bytes: Vec<u8>) -> sqlx::Result<KeyDigest> {
     let digest: Result<[u8; 32], _> = bytes.try_into();
     let digest = digest.map(KeyDigest::from);
     digest.map_err(|_| corrupt("digest", "***", "expected 32 bytes"))
+}
+
+/// Converts the secret that signs tokens. An error does not show the value.
+pub(super) fn token_secret(bytes: Vec<u8>) -> sqlx::Result<TokenSecret> {
+    let secret: Result<[u8; 32], _> = bytes.try_into();
+    let secret = secret.map(TokenSecret::from);
+    secret.map_err(|_| corrupt("secret", "***", "expected 32 bytes"))
 }
 
 /// Converts the value of a column that has a digest.

@@ -32,7 +32,8 @@ pub struct NewUpload {
     pub id: UploadId,
     /// The tenant that the upload belongs to.
     pub tenant: Tenant,
-    /// The id of the key that sent it; `None` without authentication.
+    /// Who sent it: the id of a key, followed by a dot and the id of a token if it was sent with a
+    /// token of the key. `None` without authentication.
     pub created_by: Option<String>,
     /// The client's name for the file.
     pub filename: Option<String>,
@@ -86,8 +87,8 @@ pub struct Heartbeat {
 pub struct UploadQuery {
     /// Only uploads of this tenant; `None` for the uploads of all tenants.
     pub tenant: Option<Tenant>,
-    /// Only uploads that the key with this id has sent; `None` for those of all keys, and those
-    /// that were sent without one.
+    /// Only uploads of this sender: a key and all its tokens, or one token. `None` for those of all
+    /// senders, and those that were sent without a key.
     pub created_by: Option<String>,
     /// Only uploads with this status.
     pub status: Option<Status>,

@@ -51,7 +51,8 @@ async fn validate(given: &[(&str, &str)], file: &str) -> Result<Validation, Refu
 async fn read(options: &Options, file: &str) -> Result<ReadFile, Refusal> {
     let pieces = stream::iter([Ok(Bytes::copy_from_slice(file.as_bytes()))]);
     let validator = validator();
-    validator.read_for(Some(prices()), pieces, options).await
+    let source = FileSource::new(pieces, SizeLimit::of(&validator.settings));
+    validator.read_for(Some(prices()), source, options).await
 }
 
 /// Reads a file, and tries its rows on a store.
@@ -281,8 +282,9 @@ proptest! {
         let options = options(&[DATASET]);
         let pieces = file.as_bytes().chunks(97).map(|piece| Ok(Bytes::copy_from_slice(piece)));
         let pieces = stream::iter(pieces.collect::<Vec<_>>());
+        let source = FileSource::new(pieces, SizeLimit::of(&validator.settings));
         runtime.block_on(async {
-            let read = validator.read_for(Some(prices()), pieces, &options).await.unwrap();
+            let read = validator.read_for(Some(prices()), source, &options).await.unwrap();
             let tried = validator.try_rows(read.untried.unwrap(), &store);
             tried.await.unwrap();
         });

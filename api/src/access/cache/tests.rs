@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::access::entries::LIFETIME;
 
 /// Keys in memory, behind a gate.
 #[derive(Debug)]

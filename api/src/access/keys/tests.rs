@@ -1,7 +1,8 @@
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use carga_common::access::{KeyRecord, NewKey, Scopes};
+use carga_common::access::{KeyRecord, NewKey, Scopes, SignedToken, TokenLimits, TokenSecret};
 use carga_common::error::PortResult;
 use carga_common::settings::{Authentication, Mode, Settings};
 use carga_common::store::KeyPosition;
@@ -9,12 +10,13 @@ use carga_common::tenant::Tenant;
 use jiff::SignedDuration;
 
 use super::*;
+use crate::access::TokenRequest;
 
 const ADMIN: &str = "an-admin-key-of-more-than-32-characters";
 
-/// Keys in memory, which never change.
+/// Keys in memory, which never change, and how often they were looked up.
 #[derive(Debug, Default)]
-pub(in crate::access) struct Fixed(HashMap<KeyId, (KeyRecord, KeyDigest)>);
+pub(in crate::access) struct Fixed(HashMap<KeyId, (KeyRecord, KeyDigest)>, Arc<AtomicUsize>);
 
 #[async_trait]
 impl KeyStore for Fixed {
@@ -23,6 +25,7 @@ impl KeyStore for Fixed {
     }
 
     async fn key(&self, id: &KeyId) -> PortResult<Option<(KeyRecord, KeyDigest)>> {
+        self.1.fetch_add(1, Ordering::SeqCst);
         Ok(self.0.get(id).cloned())
     }
 
@@ -50,6 +53,21 @@ impl KeyStore for Fixed {
     }
 }
 
+#[async_trait]
+impl TokenStore for Fixed {
+    async fn token_secret(&self, _new: &TokenSecret) -> PortResult<TokenSecret> {
+        Ok(TokenSecret::from([7; 32]))
+    }
+
+    async fn count_token_upload(&self, _token: &TokenLimits) -> PortResult<bool> {
+        Ok(true)
+    }
+
+    async fn uncount_token_upload(&self, _token: &TokenLimits) -> PortResult<()> {
+        Ok(())
+    }
+}
+
 impl Fixed {
     /// Adds a key of tenant `acme`, after this change of its record.
     pub(in crate::access) fn add(&mut self, change: impl FnOnce(&mut KeyRecord)) -> ApiKey {
@@ -69,15 +87,21 @@ impl Fixed {
     }
 
     pub(in crate::access) fn keys(self) -> Keys {
+        self.keys_with(ADMIN)
+    }
+
+    /// The keys of an API with this admin key.
+    fn keys_with(self, admin: &str) -> Keys {
         let settings = Settings::read(Mode::Embedded, &|name| match name {
             "CARGA_AUTH" => Some("on".to_owned()),
-            "CARGA_ADMIN_KEY" => Some(ADMIN.to_owned()),
+            "CARGA_ADMIN_KEY" => Some(admin.to_owned()),
             _ => None,
         });
         let Authentication::On(admin) = settings.unwrap().authentication().unwrap() else {
             panic!("authentication is off");
         };
-        Keys::new(admin.as_ref(), Arc::new(self))
+        let store = Arc::new(self);
+        Keys::new(admin.as_ref(), None, store.clone(), store)
     }
 }
 
@@ -147,4 +171,114 @@ async fn all_invalid_keys_get_one_answer_and_a_missing_key_another() {
     let missing = refused(&keys, None).await;
     assert_eq!(missing.kind, RefusalKind::Unauthenticated);
     assert_eq!(missing.failure.code, "missing_key");
+}
+
+/// What a token of this key allows, for ten minutes.
+fn token_request() -> TokenRequest {
+    let now = Timestamp::now();
+    TokenRequest {
+        scopes: "read".parse().unwrap(),
+        dataset: "sales".parse().ok(),
+        issued_at: now,
+        expires_at: now + SignedDuration::from_mins(10),
+        max_uploads: Some(2),
+        max_bytes: Some(1000),
+    }
+}
+
+async fn make_token(keys: &Keys, key: &str) -> (Caller, SignedToken) {
+    let maker = keys.holder(Some(key.as_bytes())).await.unwrap();
+    let (_, text) = keys.make_token(token_request(), &maker).await.unwrap();
+    (maker, text)
+}
+
+#[tokio::test]
+async fn the_holder_of_a_token_has_the_tenant_of_its_key_and_the_limits_of_the_token() {
+    let mut store = Fixed::default();
+    let key = store.add(|record| record.scopes = "read upload".parse().unwrap());
+    let keys = store.keys();
+    let (maker, text) = make_token(&keys, key.expose()).await;
+    let holder = keys.holder(Some(text.expose().as_bytes())).await.unwrap();
+    assert_eq!(holder.tenant(), maker.tenant());
+    assert_eq!(holder.scopes, "read".parse().unwrap());
+    assert_eq!(holder.dataset, "sales".parse().ok());
+    let limits = holder.token().unwrap();
+    assert_eq!(
+        (limits.max_uploads, limits.max_bytes),
+        (Some(2), Some(1000))
+    );
+    let sender = format!("{}.{}", key.id(), limits.id);
+    assert_eq!(holder.key_id(), Some(sender.as_str()));
+    for refused in [holder.may_make_tokens(), holder.may_make_keys()] {
+        let refusal = refused.unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Forbidden);
+        assert_eq!(refusal.failure.code, "token_not_allowed");
+    }
+    assert!(maker.may_make_tokens().is_ok() && maker.may_make_keys().is_ok());
+}
+
+#[tokio::test]
+async fn a_token_ends_with_its_key() {
+    let mut store = Fixed::default();
+    let key = store.add(|_| ());
+    let records = store.0.clone();
+    let (_, text) = make_token(&store.keys(), key.expose()).await;
+    let text = text.expose();
+    // The keys as another API finds them later.
+    let later = |change: fn(&mut KeyRecord)| {
+        let mut records = records.clone();
+        change(&mut records.get_mut(key.id()).unwrap().0);
+        Fixed(records, Arc::default()).keys()
+    };
+    let unchanged = later(|_| ());
+    assert!(unchanged.holder(Some(text.as_bytes())).await.is_ok());
+    let ended = [
+        later(|record| record.revoked_at = Some(Timestamp::now())),
+        later(|record| record.expires_at = Some(Timestamp::now())),
+        // The database was restored from a time before the key.
+        Fixed::default().keys(),
+    ];
+    let invalid = refused(&unchanged, Some("x")).await;
+    for keys in ended {
+        let refusal = refused(&keys, Some(text)).await;
+        assert_eq!(refusal.kind, RefusalKind::Unauthenticated);
+        assert_eq!(refusal.to_string(), invalid.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_admin_key_ends_when_the_admin_key_changes() {
+    let (_, text) = make_token(&Fixed::default().keys(), ADMIN).await;
+    let text = text.expose();
+    let holder = Fixed::default().keys().holder(Some(text.as_bytes())).await;
+    let holder = holder.unwrap();
+    assert!(holder.key.is_none());
+    assert!(holder.key_id().unwrap().starts_with("admin."));
+    for admin in [&*ADMIN.replace("admin", "other"), ""] {
+        let keys = Fixed::default().keys_with(admin);
+        let refusal = refused(&keys, Some(text)).await;
+        assert_eq!(refusal.failure.code, "invalid_key", "{admin}");
+    }
+}
+
+#[tokio::test]
+async fn a_forged_token_is_refused_without_a_lookup() {
+    let mut store = Fixed::default();
+    let key = store.add(|_| ());
+    let lookups = Arc::clone(&store.1);
+    let records = store.0.clone();
+    let (_, text) = make_token(&Fixed(records, Arc::default()).keys(), key.expose()).await;
+    let keys = store.keys();
+    let (signed, signature) = text.expose().rsplit_once('.').unwrap();
+    for forged in [
+        format!("{signed}."),
+        format!("{signed}.{}", "A".repeat(signature.len())),
+        text.expose().repeat(3),
+    ] {
+        let refusal = refused(&keys, Some(&forged)).await;
+        assert_eq!(refusal.failure.code, "invalid_key");
+    }
+    assert_eq!(lookups.load(Ordering::SeqCst), 0);
+    assert!(keys.holder(Some(text.expose().as_bytes())).await.is_ok());
+    assert_eq!(lookups.load(Ordering::SeqCst), 1);
 }

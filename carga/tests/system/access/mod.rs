@@ -1,6 +1,7 @@
-//! Keys: who may send requests, and what a key allows.
+//! Keys, tokens and JWTs: who may send requests, and what each of them allows.
 
 mod commands;
+mod jwts;
 mod keys;
 mod metrics;
 mod one_dataset;
@@ -11,6 +12,7 @@ mod requests;
 mod routes;
 mod starting;
 mod tenants;
+mod tokens;
 mod user_tables;
 mod validation;
 

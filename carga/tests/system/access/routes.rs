@@ -43,6 +43,7 @@ const EXPECTED: &[(&str, Option<&[&str]>)] = &[
     ("POST /keys", Some(&[])),
     ("DELETE /keys/{id}", Some(&[])),
     ("GET /metrics", Some(&[])),
+    ("POST /tokens", Some(&["manage", "read", "upload"])),
 ];
 
 #[test]

@@ -25,6 +25,7 @@ mod removal;
 mod rows;
 mod savepoint;
 mod table_rows;
+mod tokens;
 mod undoing;
 mod uploads;
 mod validation;

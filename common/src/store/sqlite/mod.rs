@@ -18,6 +18,7 @@ mod observation;
 mod previous_rows;
 mod rejects;
 mod rows;
+mod tokens;
 mod typed_tables;
 mod undoing;
 mod uploads;

@@ -6,6 +6,7 @@ mod completion;
 mod connection;
 mod datasets;
 mod dead_letters;
+mod fixture;
 mod fixtures;
 mod holds;
 mod idempotency;
@@ -16,22 +17,18 @@ mod rejects;
 mod rows;
 mod steps;
 mod tenants;
+mod tokens;
 mod uploads;
 mod validation;
 
-use std::sync::Arc;
-
-use anyhow::Result;
-use carga_common::dataset::{DatasetKey, TypedColumn};
-use carga_common::store::{Store, StoreOutcome, StoredRow};
-use carga_common::upload::UploadId;
+use carga_common::store::StoreOutcome;
 
 use self::checks::{check_sample_rows, check_status, find, rows};
+use self::fixture::{Relation, StoreFixture};
 use self::fixtures::{Postgres, Sqlite};
 use self::steps::{
     begin, complete, end_well, fail, failure, new_upload, remove_all, seal, set_back, store_new,
 };
-use crate::suite::Fixture;
 
 macro_rules! contract {
     ($adapter:ident on $fixture:ident) => {
@@ -56,6 +53,7 @@ macro_rules! contract {
                     uploads_are_listed_newest_first
                     uploads_are_listed_by_status
                     uploads_are_listed_by_the_key_that_sent_them
+                    the_uploads_of_tokens_are_listed_with_those_of_their_key
                     pages_neither_skip_nor_repeat_an_upload
                     uploads_created_at_the_same_time_are_listed_by_id
                 }
@@ -254,6 +252,13 @@ macro_rules! contract {
                     the_time_of_the_first_revocation_stays
                     a_key_of_another_tenant_is_not_revoked
                 }
+                tokens {
+                    all_processes_get_the_secret_that_was_kept_first
+                    the_uploads_of_a_token_are_counted_up_to_its_limit
+                    of_concurrent_uploads_of_a_token_with_one_left_exactly_one_is_counted
+                    a_count_that_is_given_back_may_be_used_once_again
+                    the_count_of_a_token_is_removed_an_hour_after_its_end
+                }
                 observation {
                     unfinished_uploads_are_counted_by_their_status
                     the_oldest_processing_upload_is_the_one_that_was_sealed_first
@@ -345,53 +350,6 @@ macro_rules! contract {
 contract!(postgres on Postgres);
 contract!(sqlite on Sqlite);
 
-/// A fixture with a store.
-trait StoreFixture: Fixture {
-    /// Opens another handle on the store, as another process would.
-    async fn open(&self) -> Result<Arc<dyn Store>>;
-
-    /// How many rows of an upload are in the landing table, visible or not, counted without the
-    /// adapter.
-    async fn rows_in_table(&self, id: UploadId) -> Result<u64>;
-
-    /// The rows of a dataset with their uploads, in the order of upload and row number, read
-    /// without the adapter. A cell is the canonical text of its value.
-    async fn typed_rows(
-        &self,
-        key: &DatasetKey,
-        relation: Relation,
-        columns: &[TypedColumn],
-    ) -> Result<Vec<(UploadId, StoredRow)>>;
-
-    /// The name of a dataset's table in SQL.
-    fn table(key: &DatasetKey) -> String;
-
-    /// The tables, views and indexes of the database with their columns, read without the adapter.
-    async fn catalog(&self) -> Result<Vec<String>>;
-
-    /// The rows of all tables as texts, and the catalog, read without the adapter.
-    async fn contents(&self) -> Result<Vec<String>>;
-
-    /// Statements after which each insertion of a row into a table takes longer than any case.
-    fn slow_insertions(table: &str) -> [String; 2];
-
-    /// Runs a statement without the adapter, and without the checks of the schema.
-    async fn execute(&self, statement: &str) -> Result<()>;
-
-    /// Columns of `uploads` whose type allows an invalid value: the column, the value in SQL, and
-    /// the value as an error shows it.
-    fn corrupt_values() -> &'static [(&'static str, &'static str, &'static str)];
-}
-
 /// The outcomes of a batch without rejected rows.
 const STORED: StoreOutcome = StoreOutcome::Stored { rejected: 0 };
 const REPLAY: StoreOutcome = StoreOutcome::Replay { rejected: 0 };
-
-/// A table or view of a dataset.
-#[derive(Debug, Clone, Copy)]
-enum Relation {
-    /// The table, which has all rows.
-    Table,
-    /// The view, which has the visible rows.
-    View,
-}

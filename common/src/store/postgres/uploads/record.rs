@@ -146,7 +146,7 @@ pub(in crate::store::postgres) async fn is_staged(
 /// Uploads of all tenants, newest first.
 const OF_ALL: &str = select_upload!(
     "WHERE $7::text IS NULL
-       AND ($6::text IS NULL OR u.created_by = $6)
+       AND ($6::text IS NULL OR u.created_by = $6 OR starts_with(u.created_by, $6 || '.'))
        AND ($1::text IS NULL OR u.status = $1)
        AND ($2::timestamptz IS NULL OR (u.created_at, u.id) < ($2, $3))
        AND ($4::text IS NULL OR u.dataset ->> 'name' = $4)
@@ -158,7 +158,7 @@ const OF_ALL: &str = select_upload!(
 /// would not use the index on the tenant. `$3` is a public id, and the index has the id.
 const OF_TENANT: &str = select_upload!(
     "WHERE u.tenant = $7
-       AND ($6::text IS NULL OR u.created_by = $6)
+       AND ($6::text IS NULL OR u.created_by = $6 OR starts_with(u.created_by, $6 || '.'))
        AND ($1::text IS NULL OR u.status = $1)
        AND ($2::timestamptz IS NULL OR (u.created_at, u.id) < ($2, coalesce(
             (SELECT shown.id FROM uploads shown

@@ -40,7 +40,7 @@ macro_rules! select_upload {
 /// the end of the page before, the length of the page, the tenant, the dataset.
 const ALL_UPLOADS: &str = select_upload!(
     "WHERE $5 IS NULL AND ($6 IS NULL OR u.dataset ->> 'name' = $6)
-       AND ($7 IS NULL OR u.created_by = $7)
+       AND ($7 IS NULL OR u.created_by = $7 OR substr(u.created_by, 1, length($7) + 1) = $7 || '.')
        AND ($1 IS NULL OR u.status = $1)
        AND ($2 IS NULL OR (u.created_at, u.id) < ($2, $3))
      ORDER BY u.created_at DESC, u.id DESC
@@ -51,7 +51,7 @@ const ALL_UPLOADS: &str = select_upload!(
 /// ends with a public id, and the index has the id.
 const UPLOADS_OF_A_TENANT: &str = select_upload!(
     "WHERE u.tenant = $5 AND $6 IS NULL
-       AND ($7 IS NULL OR u.created_by = $7)
+       AND ($7 IS NULL OR u.created_by = $7 OR substr(u.created_by, 1, length($7) + 1) = $7 || '.')
        AND ($1 IS NULL OR u.status = $1)
        AND ($2 IS NULL OR (u.created_at, u.id) < ($2, coalesce(
             (SELECT shown.id FROM uploads shown
@@ -63,7 +63,7 @@ const UPLOADS_OF_A_TENANT: &str = select_upload!(
 /// The first conditions repeat those of the partial index.
 const UPLOADS_OF_A_DATASET: &str = select_upload!(
     "WHERE u.dataset IS NOT NULL AND u.tenant = $5 AND u.dataset ->> 'name' = $6
-       AND ($7 IS NULL OR u.created_by = $7)
+       AND ($7 IS NULL OR u.created_by = $7 OR substr(u.created_by, 1, length($7) + 1) = $7 || '.')
        AND ($1 IS NULL OR u.status = $1)
        AND ($2 IS NULL OR (u.created_at, u.id) < ($2, coalesce(
             (SELECT shown.id FROM uploads shown

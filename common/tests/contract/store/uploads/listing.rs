@@ -121,6 +121,52 @@ pub(crate) async fn uploads_are_listed_by_the_key_that_sent_them<F: StoreFixture
     Ok(())
 }
 
+pub(crate) async fn the_uploads_of_tokens_are_listed_with_those_of_their_key<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let handle = fixture.open().await?;
+    let store = handle.as_ref();
+    let definition = sample_definition()?;
+    let sales = key_of(Tenant::default(), "sales")?;
+    create(store, &sales, &definition).await?;
+    let senders = ["one", "one.a", "one.b", "one%a", "onex.a", "One.a", ".a"];
+    let mut created = Vec::new();
+    for sender in senders {
+        let new = new_typed_upload(UploadId::generate(), &sales, &definition);
+        created.push((sender, begin_with(store, Some(sender), new).await?));
+    }
+    begin_with(
+        store,
+        None,
+        new_upload(UploadId::generate(), sample::columns()),
+    )
+    .await?;
+    created.reverse();
+    for (asked, expected) in [
+        ("one", &["one", "one.a", "one.b"][..]),
+        ("one.a", &["one.a"]),
+        ("one.", &[]),
+        ("one%", &[]),
+        ("onex", &["onex.a"]),
+        ("", &[".a"]),
+    ] {
+        let expected = created.iter().filter(|(by, _)| expected.contains(by));
+        let expected: Vec<UploadId> = expected.map(|(_, id)| *id).collect();
+        for (tenant, is_typed) in [(false, false), (true, false), (true, true)] {
+            let query = UploadQuery {
+                tenant: tenant.then(Tenant::default),
+                created_by: Some(asked.to_owned()),
+                dataset: is_typed.then(|| sales.name.clone()),
+                ..ALL
+            };
+            let listed = store.uploads(&query).await?;
+            ensure!(ids(&listed) == expected, "{asked}: {listed:?}");
+            ensure!(listed.iter().all(|upload| upload.was_sent_by(asked)));
+        }
+    }
+    Ok(())
+}
+
 pub(crate) async fn pages_neither_skip_nor_repeat_an_upload<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {

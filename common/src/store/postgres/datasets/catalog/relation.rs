@@ -20,6 +20,8 @@ const OWN_TABLES: &[&str] = &[
     "previous_rows",
     "rejected_rows",
     "rows",
+    "token_secrets",
+    "token_uses",
     "upload_holds",
     "upload_leases",
     "uploads",

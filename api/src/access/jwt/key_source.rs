@@ -1,0 +1,192 @@
+//! Where the public keys of an issuer come from, and when they are read again.
+//!
+//! The keys are read at start, then every five minutes, and when a JWT names a key that is not
+//! known: issuers rotate their keys. Anybody can invent such names, so they cause a reading at most
+//! once in ten seconds. A reading that fails changes nothing: the keys of before stay in use.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use carga_common::settings::JwtKeys;
+use carga_common::sync::lock;
+use carga_intake::refusal::Refusal;
+use jsonwebtoken::{Algorithm, Validation};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::JwtFault;
+use super::http::Document;
+use super::key_set::{IssuerKey, KeySet};
+
+/// The largest document.
+const MAX_BYTES: usize = 1 << 20;
+
+/// How long a reading may take.
+const LONGEST_READING: Duration = Duration::from_secs(5);
+
+/// How often the keys are read again, and how often while they were never read.
+const PAUSE: Duration = Duration::from_secs(300);
+const PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(5);
+
+/// The time between two readings that unknown keys cause.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+enum Location {
+    File(std::path::PathBuf),
+    Url(Box<Document>),
+}
+
+/// The public keys of an issuer.
+#[derive(Debug)]
+pub(super) struct KeySource {
+    location: Location,
+    /// The location for people.
+    name: String,
+    /// What every JWT must have.
+    rules: Validation,
+    /// `None` until the keys have been read for the first time.
+    keys: Mutex<Option<Arc<KeySet>>>,
+    /// When the last reading began. Readings take turns.
+    last: Arc<tokio::sync::Mutex<Option<Instant>>>,
+}
+
+impl KeySource {
+    /// Reads the keys for the first time. A file must have keys. The server of a URL may be away,
+    /// as it may be later: then JWTs get a 503 until it answers.
+    ///
+    /// `keys` is a file or a URL.
+    pub(super) async fn open(keys: &JwtKeys, rules: Validation) -> Result<Arc<Self>, JwtFault> {
+        let (location, name) = match keys {
+            JwtKeys::File(path) => {
+                let name = path.display().to_string();
+                (Ok(Location::File(path.clone())), name)
+            }
+            JwtKeys::Url(url) => {
+                let document = Document::new(url).map(Box::new);
+                (document.map(Location::Url), url.to_string())
+            }
+            JwtKeys::Secret(_) => (Err("a secret has no location".to_owned()), String::new()),
+        };
+        let fault = |reason| JwtFault::Keys {
+            location: name.clone(),
+            reason,
+        };
+        let source = Arc::new(Self {
+            location: location.map_err(fault)?,
+            rules,
+            keys: Mutex::default(),
+            last: Arc::default(),
+            name: name.clone(),
+        });
+        *source.last.lock().await = Some(Instant::now());
+        match (source.read().await, &source.location) {
+            (Ok(keys), _) => *lock(&source.keys) = Some(Arc::new(keys)),
+            (Err(reason), Location::File(_)) => return Err(fault(reason)),
+            (Err(reason), Location::Url(_)) => tracing::warn!(
+                url = source.name,
+                reason,
+                "cannot read the keys of the issuer of JWTs; requests with a JWT get 503 until they are read"
+            ),
+        }
+        Ok(source)
+    }
+
+    /// Reads the keys again and again, until the handle or the source is dropped.
+    pub(super) fn refresh(self: &Arc<Self>) -> AbortOnDropHandle<()> {
+        let source = Arc::downgrade(self);
+        AbortOnDropHandle::new(tokio::spawn(refresh(source)))
+    }
+
+    /// The key for a JWT with this header. `None` if the issuer has no such key.
+    pub(super) async fn key(
+        self: &Arc<Self>,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Option<Arc<IssuerKey>>, Refusal> {
+        let keys = self.current()?;
+        let is_new = id.is_some_and(|id| !keys.has(id));
+        if !is_new {
+            return Ok(keys.find(id, algorithm));
+        }
+        self.read_again(UNKNOWN_PAUSE).await;
+        Ok(self.current()?.find(id, algorithm))
+    }
+
+    fn current(&self) -> Result<Arc<KeySet>, Refusal> {
+        let keys = lock(&self.keys).clone();
+        keys.ok_or_else(|| {
+            let message = "the keys of the issuer of JWTs could not be read yet, so the JWT could not be checked; retry later, or use an API key";
+            Refusal::unavailable("dependency_unavailable", message)
+        })
+    }
+
+    /// Reads the keys again, unless a reading began within this time. The reading has a task of its
+    /// own, or clients that go away could cause more readings.
+    async fn read_again(self: &Arc<Self>, pause: Duration) {
+        let mut last = Arc::clone(&self.last).lock_owned().await;
+        if last.is_some_and(|last| last.elapsed() < pause) {
+            return;
+        }
+        let source = Arc::clone(self);
+        let reading = tokio::spawn(async move {
+            *last = Some(Instant::now());
+            match source.read().await {
+                Ok(keys) => *lock(&source.keys) = Some(Arc::new(keys)),
+                Err(reason) => tracing::warn!(
+                    location = source.name,
+                    reason,
+                    "cannot read the keys of the issuer of JWTs again; those of before stay in use"
+                ),
+            }
+        });
+        if let Err(error) = reading.await {
+            tracing::error!(%error, "reading the keys of the issuer of JWTs failed");
+        }
+    }
+
+    async fn read(&self) -> Result<KeySet, String> {
+        let document = async {
+            match &self.location {
+                Location::File(path) => read_file(path).await,
+                Location::Url(document) => document.read(MAX_BYTES).await.map(Vec::from),
+            }
+        };
+        let document = timeout(LONGEST_READING, document).await;
+        let seconds = LONGEST_READING.as_secs();
+        let document = document.map_err(|_| format!("it was not read within {seconds} s"))??;
+        KeySet::parse(&document, &self.rules)
+    }
+}
+
+async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    let read = async {
+        let mut document = Vec::new();
+        let file = File::open(path).await?;
+        let most = MAX_BYTES as u64 + 1;
+        file.take(most).read_to_end(&mut document).await?;
+        Ok::<_, std::io::Error>(document)
+    };
+    let document = read.await.map_err(|error| error.to_string())?;
+    match document.len() > MAX_BYTES {
+        true => Err(format!("it has more than {MAX_BYTES} bytes")),
+        false => Ok(document),
+    }
+}
+
+async fn refresh(source: Weak<KeySource>) {
+    loop {
+        let Some(has_keys) = source.upgrade().map(|source| source.current().is_ok()) else {
+            return;
+        };
+        sleep(if has_keys { PAUSE } else { PAUSE_WITHOUT_KEYS }).await;
+        if let Some(source) = source.upgrade() {
+            source.read_again(Duration::ZERO).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

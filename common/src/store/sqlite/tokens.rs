@@ -1,0 +1,80 @@
+//! The secret and the counts of tokens.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{SqliteStore, ago, time_text};
+use crate::access::{TokenLimits, TokenSecret};
+use crate::error::PortResult;
+use crate::sqlite::call;
+use crate::store::TokenStore;
+use crate::store::sql::{self, TOKEN_COUNTS_REMOVED_AT_ONCE, signed};
+
+/// How long a count is kept after the end of its token, as on Postgres.
+const KEPT: Duration = Duration::from_secs(3600);
+
+#[async_trait]
+impl TokenStore for SqliteStore {
+    async fn token_secret(&self, new: &TokenSecret) -> PortResult<TokenSecret> {
+        call("store.token_secret", async {
+            let mut transaction = self.database.begin().await?;
+            sqlx::query(
+                "INSERT INTO token_secrets (number, secret) VALUES (1, $1) ON CONFLICT DO NOTHING",
+            )
+            .bind(&new.as_bytes()[..])
+            .execute(&mut *transaction)
+            .await?;
+            let secret = sqlx::query_scalar("SELECT secret FROM token_secrets WHERE number = 1")
+                .fetch_one(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            sql::token_secret(secret)
+        })
+        .await
+    }
+
+    async fn count_token_upload(&self, token: &TokenLimits) -> PortResult<bool> {
+        let Some(most) = token.max_uploads else {
+            return Ok(true);
+        };
+        call("store.count_token_upload", async {
+            let mut transaction = self.database.begin().await?;
+            sqlx::query(
+                "DELETE FROM token_uses WHERE token_id IN (
+                     SELECT token_id FROM token_uses WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
+            )
+            .bind(ago(KEPT))
+            .bind(TOKEN_COUNTS_REMOVED_AT_ONCE)
+            .execute(&mut *transaction)
+            .await?;
+            let counted = sqlx::query(
+                "INSERT INTO token_uses (token_id, uploads, expires_at) VALUES ($1, 1, $2)
+                 ON CONFLICT (token_id) DO UPDATE SET uploads = uploads + 1
+                 WHERE uploads < $3",
+            )
+            .bind(token.id.as_str())
+            .bind(time_text(token.expires_at))
+            .bind(signed(most))
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(counted.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn uncount_token_upload(&self, token: &TokenLimits) -> PortResult<()> {
+        call("store.uncount_token_upload", async {
+            let mut transaction = self.database.begin().await?;
+            sqlx::query(
+                "UPDATE token_uses SET uploads = uploads - 1 WHERE token_id = $1 AND uploads > 0",
+            )
+            .bind(token.id.as_str())
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await
+        })
+        .await
+    }
+}
