@@ -12,7 +12,9 @@ mod entries;
 mod jwt;
 mod keys;
 mod metrics;
+mod refusals;
 mod requirement;
+mod secret;
 mod tokens;
 
 use std::sync::Arc;
@@ -35,19 +37,10 @@ use self::requirement::Requirements;
 pub(crate) use self::tokens::TokenRequest;
 use crate::caller::Caller;
 use crate::problem::ApiError;
-use crate::router::{self, Route};
-use crate::routes::method_not_allowed;
+use crate::unmatched::method_not_allowed;
 
 /// The path of a route with `{…}` for its parameters, its method, and what it requires.
 pub type RouteAccess = (Method, &'static str, Requirement);
-
-/// All routes. `HEAD` requires the same as `GET`.
-pub fn routes() -> Vec<RouteAccess> {
-    let routes = router::routes().into_iter();
-    routes
-        .map(|route| (route.method, route.path, route.requirement))
-        .collect()
-}
 
 /// Who may send requests.
 #[derive(Debug, Clone)]
@@ -84,10 +77,10 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(access: Access, routes: &[Route]) -> Self {
+    pub(crate) fn new(access: Access, routes: Vec<RouteAccess>) -> Self {
         let mut requirements = Requirements::default();
-        for route in routes {
-            requirements.add(route.path, route.method.clone(), route.requirement);
+        for (method, path, requirement) in routes {
+            requirements.add(path, method, requirement);
         }
         Self {
             access,

@@ -1,16 +1,17 @@
 //! Carga over HTTP.
 //!
-//! [`server`] accepts connections and shuts down, and `router` is the table of contents. The
-//! handlers in `routes` parse a request, call one function, and answer. [`access`] checks the key
-//! of a request and tells the handlers who the `caller` is. `form` finds the file in a request, and
-//! `receive` passes it to the intake (`carga-intake`). `content_type` reads what the content type
-//! says about the file, and `disposition` reads the names of a form's part; both use
-//! `header_parameters`. `coding` checks how the body is encoded, and `json_body` reads the fields
-//! of keys and tokens. `origin` refuses requests from web pages of other origins, and `cors` lets
-//! the pages of allowed origins read answers. `security_headers` protects the users of browsers,
-//! and [`transport`] adds TLS. `measure` counts all requests, and `shared_check` limits how often
-//! health checks ask the servers. `idempotency` reads the key of a request that takes effect once.
-//! [`problem`] turns refusals into answers, and [`view`] shows uploads and datasets as JSON.
+//! [`server`] accepts connections and shuts down, and [`router`] is the table of contents. The
+//! handlers in `routes` parse a request, call one function, and answer; `unmatched` answers the
+//! other requests. [`access`] checks the key of a request and tells the handlers who the `caller`
+//! is. `form` finds the file in a request, and `receive` passes it to the intake (`carga-intake`).
+//! `content_type` reads what the content type says about the file, and `disposition` reads the
+//! names of a form's part; both use `header_parameters`. `coding` checks how the body is encoded,
+//! and `json_body` reads definitions and the fields of keys and tokens. `origin` refuses requests
+//! from web pages of other origins, and `cors` lets the pages of allowed origins read answers.
+//! `security_headers` protects the users of browsers, and [`transport`] adds TLS. `measure` counts
+//! all requests. `readiness` asks the servers for health checks, and `shared_check` limits how
+//! often. `idempotency` reads the key of a request that takes effect once. [`problem`] turns
+//! refusals into answers, and [`view`] shows uploads and datasets as JSON.
 
 pub mod access;
 mod caller;
@@ -27,13 +28,15 @@ mod measure;
 mod origin;
 pub mod problem;
 mod query;
+mod readiness;
 mod receive;
 mod request_id;
-mod router;
+pub mod router;
 mod routes;
 mod security_headers;
 pub mod server;
 mod shared_check;
 mod state;
 pub mod transport;
+mod unmatched;
 pub mod view;

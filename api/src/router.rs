@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, RouterIntoService, delete, get, post, put};
 use axum::{BoxError, Router};
 
-use crate::access::{self, Guard, Requirement};
+use crate::access::{self, Guard, Requirement, RouteAccess};
 use crate::caller::Caller;
 use crate::cors::{self, Preflight};
 use crate::drain_body;
@@ -18,23 +18,24 @@ use crate::measure::{self, HttpMetrics};
 use crate::origin;
 use crate::request_id;
 use crate::routes::{
-    self, datasets, exports, health, keys, metrics, preview, read, reverse, send, suggest, tokens,
+    datasets, exports, health, keys, metrics, preview, read, reverse, send, suggest, tokens,
     validate,
 };
 use crate::security_headers;
 use crate::state::ApiState;
+use crate::unmatched;
 
 /// A route: its path and method, what it requires of the caller, and its handler.
 #[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) path: &'static str,
-    pub(crate) method: Method,
-    pub(crate) requirement: Requirement,
+struct Route {
+    path: &'static str,
+    method: Method,
+    requirement: Requirement,
     handler: MethodRouter<ApiState>,
 }
 
 /// All routes. Probes have no key and may use any name as host.
-pub(crate) fn routes() -> Vec<Route> {
+fn routes() -> Vec<Route> {
     const READ: Requirement = Requirement::READ;
     const SEND: Requirement = Requirement::SEND;
     const CANCEL: Requirement = Requirement::CANCEL;
@@ -69,6 +70,14 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
+/// What each route requires. `HEAD` requires the same as `GET`.
+pub fn requirements() -> Vec<RouteAccess> {
+    let routes = routes().into_iter();
+    routes
+        .map(|route| (route.method, route.path, route.requirement))
+        .collect()
+}
+
 /// The service of all routes. It takes no further routes, because nothing would check their keys.
 pub(crate) fn service<B>(state: ApiState) -> RouterIntoService<B>
 where
@@ -82,14 +91,14 @@ where
 
 /// Adds the layers, which wrap only the handlers that are there already.
 fn with_layers(handlers: Router<ApiState>, state: ApiState) -> Router {
-    let guard = Guard::new(state.access.clone(), &routes());
+    let guard = Guard::new(state.access.clone(), requirements());
     let preflight = Preflight {
         state: state.clone(),
         guard: guard.clone(),
     };
     handlers
-        .fallback(routes::not_found)
-        .method_not_allowed_fallback(routes::method_not_allowed)
+        .fallback(unmatched::not_found)
+        .method_not_allowed_fallback(unmatched::method_not_allowed)
         .layer(middleware::from_fn_with_state(guard, access::layer))
         // Before the check of the key, because a preflight request has none.
         .layer(middleware::from_fn_with_state(preflight, cors::preflight))

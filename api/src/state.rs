@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, JwtVerifier};
 use crate::caller::Caller;
-use crate::routes::health::Answered;
+use crate::readiness::Answered;
 use crate::shared_check::SharedCheck;
 
 /// The shared state; one per process. Cheap to clone.

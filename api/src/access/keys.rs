@@ -5,17 +5,15 @@ use std::sync::Arc;
 use carga_common::access::{ApiKey, KeyDigest, KeyId, KeyState, TokenMaker, TokenSecret, is_token};
 use carga_common::settings::AdminKey;
 use carga_common::store::{KeyStore, TokenStore};
-use carga_intake::refusal::{Refusal, RefusalKind};
+use carga_intake::refusal::Refusal;
 use jiff::Timestamp;
 
 use super::cache::KeyCache;
 use super::jwt::JwtVerifier;
 use super::metrics::CheckCounters;
-use super::tokens::Secret;
+use super::refusals::{invalid, missing};
+use super::secret::Secret;
 use crate::caller::Caller;
-
-/// The code of the refusal of a request without a key.
-pub(super) const MISSING_KEY: &str = "missing_key";
 
 /// No key is longer, so a longer text costs no digest.
 const MAX_KEY_BYTES: usize = 512;
@@ -123,19 +121,6 @@ impl Keys {
     pub(crate) fn forget(&self, id: &KeyId) {
         self.cache.forget(id);
     }
-}
-
-fn missing() -> Refusal {
-    let message = "the request has no API key; send one as `X-API-Key: KEY` or `Authorization: Bearer KEY`; `carga keys create` and `POST /keys` make keys";
-    Refusal::new(RefusalKind::Unauthenticated, MISSING_KEY, message)
-}
-
-/// The reason is for the log alone.
-pub(super) fn invalid(id: &str, reason: &str) -> Refusal {
-    tracing::debug!(key.id = id, reason, "refused a key");
-    let message =
-        "the API key, token or JWT is not valid: it is mistyped, unknown, revoked or expired";
-    Refusal::new(RefusalKind::Unauthenticated, "invalid_key", message)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use carga_common::metrics::Counter;
 use carga_common::metrics::table::{AUTHENTICATIONS, KEY_LOOKUPS};
 use carga_intake::refusal::{Refusal, RefusalKind};
 
-use super::keys::MISSING_KEY;
+use super::refusals::MISSING_KEY;
 
 /// The checks, by their outcome.
 #[derive(Debug)]

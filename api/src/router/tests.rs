@@ -1,7 +1,10 @@
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::any;
+use carga_common::access::Scope;
 use carga_common::backends::{self, Backends};
 use carga_common::settings::{Mode, Settings};
 use hyper::service::Service;
@@ -192,4 +195,18 @@ async fn every_answer_is_protected_and_readable_for_an_allowed_page() {
         assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");
         assert_eq!(headers["cache-control"], "no-store", "{path}");
     }
+}
+
+#[test]
+fn every_route_is_listed_once_and_only_health_checks_are_open() {
+    let mut listed = BTreeSet::new();
+    for (method, path, requirement) in requirements() {
+        assert!(listed.insert(format!("{method} {path}")), "{method} {path}");
+        let is_open = requirement == Requirement::Open;
+        assert_eq!(is_open, matches!(path, "/livez" | "/readyz"), "{path}");
+        let is_restricted = matches!(path, "/keys" | "/keys/{id}" | "/metrics");
+        let is_for_admins = requirement == Requirement::AnyOf(&[Scope::Admin]);
+        assert_eq!(is_restricted, is_for_admins, "{path}");
+    }
+    assert!(listed.contains("PUT /uploads/{id}"), "{listed:?}");
 }

@@ -1,34 +1,30 @@
 //! `GET /datasets`, and `PUT`, `GET` and `DELETE /datasets/{name}`.
 
-use std::time::Duration;
-
 use axum::Json;
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use carga_common::dataset::{Dataset, DatasetKey, DatasetName, Definition, MAX_DEFINITION_BYTES};
 use carga_common::error::PortResult;
 use carga_common::store::{DeleteOutcome, PutOutcome, Store};
-use carga_intake::refusal::{Refusal, RefusalKind};
-use futures::StreamExt;
+use carga_intake::refusal::Refusal;
 use serde::Serialize;
-use tokio::time::timeout;
 
 use crate::caller::Caller;
-use crate::coding::check_not_encoded;
-use crate::content_type::content_type;
+use crate::json_body::JsonBody;
 use crate::problem::ApiError;
 use crate::query::{DEFAULT_LIMIT, dataset_name, limit, no_options, unknown_cursor};
-use crate::receive::content_length;
 use crate::state::ApiState;
 use crate::view::DatasetView;
 
-/// The largest body.
-const MAX_BODY_BYTES: u64 = MAX_DEFINITION_BYTES as u64;
+const DEFINITION: JsonBody = JsonBody {
+    content: "definition",
+    max_bytes: MAX_DEFINITION_BYTES as u64,
+    too_large: "definition_too_large",
+};
 
 /// Declares a dataset, or changes its definition.
 pub(crate) async fn put(
@@ -41,8 +37,8 @@ pub(crate) async fn put(
     let name = dataset_name(name)?;
     no_options(&query)?;
     let (parts, body) = request.into_parts();
-    check_headers(&parts.headers)?;
-    let body = read(body, state.settings().body_idle).await?;
+    DEFINITION.check_headers(&parts.headers)?;
+    let body = DEFINITION.read(body, state.settings().body_idle).await?;
     let definition = parse(&body)?;
     if let Some(table) = &definition.table {
         caller.may_declare_table(table)?;
@@ -157,60 +153,6 @@ fn encode_cursor(last: &DatasetName) -> String {
 fn decode_cursor(cursor: &str) -> Option<DatasetName> {
     let name = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?);
     name.ok()?.parse().ok()
-}
-
-/// Checks everything that needs no body, so that a refusal is sent at once.
-fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
-    check_not_encoded(headers)?;
-    let (media_type, _) = content_type(headers);
-    if media_type != "application/json" {
-        let message = format!(
-            "content type `{media_type}` is not supported; send the definition as application/json"
-        );
-        let kind = RefusalKind::Unsupported;
-        return Err(Refusal::new(kind, "unsupported_media_type", message));
-    }
-    match content_length(headers) {
-        Some(length) if length > MAX_BODY_BYTES => Err(too_large(length)),
-        _ => Ok(()),
-    }
-}
-
-/// Reads the whole body.
-async fn read(body: Body, longest: Duration) -> Result<Vec<u8>, Refusal> {
-    let reading = timeout(longest, read_bounded(body)).await;
-    reading.unwrap_or_else(|_| {
-        let message = format!(
-            "the definition did not arrive within {} s (CARGA_BODY_IDLE_SECS)",
-            longest.as_secs()
-        );
-        Err(Refusal::unprocessable("body_timeout", message))
-    })
-}
-
-async fn read_bounded(body: Body) -> Result<Vec<u8>, Refusal> {
-    let mut pieces = body.into_data_stream();
-    let mut definition = Vec::new();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| {
-            let message = format!("the body ended before the definition was complete ({error})");
-            Refusal::unprocessable("incomplete_body", message)
-        })?;
-        definition.extend_from_slice(&piece);
-        let read = definition.len() as u64;
-        if read > MAX_BODY_BYTES {
-            return Err(too_large(read));
-        }
-    }
-    Ok(definition)
-}
-
-fn too_large(actual: u64) -> Refusal {
-    let message =
-        format!("the definition has at least {actual} bytes; the limit is {MAX_BODY_BYTES}");
-    let kind = RefusalKind::TooLarge;
-    let refusal = Refusal::new(kind, "definition_too_large", message);
-    refusal.exceeding(MAX_BODY_BYTES, actual)
 }
 
 fn parse(body: &[u8]) -> Result<Definition, Refusal> {

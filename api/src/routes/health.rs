@@ -1,19 +1,17 @@
 //! `GET /livez` and `GET /readyz`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use carga_common::backends::Backends;
-use carga_common::error::PortResult;
 use carga_intake::refusal::Refusal;
 use serde::Serialize;
 
 use crate::problem::ApiError;
 use crate::query::no_options;
+use crate::readiness::{Answered, ask_all};
 use crate::state::ApiState;
 
 /// The paths of the health checks. They are open to every client and every host.
@@ -24,9 +22,6 @@ pub(crate) fn is_health_check(path: &str) -> bool {
     path == LIVE || path == READY
 }
 
-/// A dependency that takes longer to answer counts as unavailable.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Answers while the process runs. It asks no dependency, so that an outage elsewhere does not
 /// restart this process.
 pub(crate) async fn live(
@@ -34,15 +29,6 @@ pub(crate) async fn live(
 ) -> Result<&'static str, ApiError> {
     no_options(&query)?;
     Ok("ok\n")
-}
-
-/// Which dependencies answered.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Answered {
-    store: bool,
-    queue: bool,
-    archive: bool,
-    progress: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,30 +77,4 @@ pub(crate) async fn ready(
         StatusCode::SERVICE_UNAVAILABLE
     };
     Ok((code, Json(body)).into_response())
-}
-
-async fn ask_all(backends: Backends) -> Answered {
-    let (store, queue, archive, progress) = tokio::join!(
-        is_available(backends.store.ping()),
-        is_available(backends.queue.ping()),
-        is_available(backends.archive.ping()),
-        is_available(backends.progress_store.ping()),
-    );
-    Answered {
-        store,
-        queue,
-        archive,
-        progress,
-    }
-}
-
-async fn is_available(ping: impl Future<Output = PortResult<()>>) -> bool {
-    match tokio::time::timeout(PING_TIMEOUT, ping).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::warn!(error = error.chain(), "a dependency is unavailable");
-            false
-        }
-        Err(_) => false,
-    }
 }

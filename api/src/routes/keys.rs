@@ -20,13 +20,16 @@ use serde::{Deserialize, Serialize};
 use crate::access::Access;
 use crate::caller::Caller;
 use crate::idempotency::{idempotency_key, repeated_answer};
-use crate::json_body;
+use crate::json_body::{JsonBody, MAX_FIELDS_BYTES};
 use crate::problem::ApiError;
 use crate::query::{DEFAULT_LIMIT, limit, no_options, unknown_cursor};
 use crate::state::ApiState;
 
-/// The code of the refusal of a body that is too large.
-const TOO_LARGE: &str = "key_request_too_large";
+const FIELDS: JsonBody = JsonBody {
+    content: "fields",
+    max_bytes: MAX_FIELDS_BYTES,
+    too_large: "key_request_too_large",
+};
 
 /// The only answer that has a key with its secret. In a repeated answer, `key` is `null`.
 #[derive(Debug, Serialize)]
@@ -49,9 +52,9 @@ pub(crate) async fn post(
     }
     caller.may_make_keys()?;
     let (parts, body) = request.into_parts();
-    json_body::check_headers(&parts.headers, TOO_LARGE)?;
+    FIELDS.check_headers(&parts.headers)?;
     let once = idempotency_key(&parts.headers, &caller, IdempotentRoute::PostKeys)?;
-    let body = json_body::read(body, state.settings().body_idle, TOO_LARGE).await?;
+    let body = FIELDS.read(body, state.settings().body_idle).await?;
     let new = parse(&body)?;
     let once = once.map(|key| IdempotentRequest {
         key,

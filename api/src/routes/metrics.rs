@@ -5,10 +5,10 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use carga_common::metrics::MEDIA_TYPE;
 
-use super::not_found;
 use crate::problem::ApiError;
 use crate::query::no_options;
 use crate::state::ApiState;
+use crate::unmatched::not_found;
 
 /// Shows the metrics of this process. If they have a listener of their own, they are only there.
 pub(crate) async fn get(

@@ -14,13 +14,16 @@ use serde::{Deserialize, Serialize};
 use super::keys::field;
 use crate::access::{Access, TokenRequest};
 use crate::caller::Caller;
-use crate::json_body;
+use crate::json_body::{JsonBody, MAX_FIELDS_BYTES};
 use crate::problem::ApiError;
 use crate::query::no_options;
 use crate::state::ApiState;
 
-/// The code of the refusal of a body that is too large.
-const TOO_LARGE: &str = "token_request_too_large";
+const FIELDS: JsonBody = JsonBody {
+    content: "fields",
+    max_bytes: MAX_FIELDS_BYTES,
+    too_large: "token_request_too_large",
+};
 
 /// The lifetime in seconds without the field `expires_in`, and the longest one.
 const DEFAULT_LIFETIME: u32 = 15 * 60;
@@ -57,8 +60,8 @@ pub(crate) async fn post(
     };
     caller.may_make_tokens()?;
     let (parts, body) = request.into_parts();
-    json_body::check_headers(&parts.headers, TOO_LARGE)?;
-    let body = json_body::read(body, state.settings().body_idle, TOO_LARGE).await?;
+    FIELDS.check_headers(&parts.headers)?;
+    let body = FIELDS.read(body, state.settings().body_idle).await?;
     let granted = grant(&body, &caller, Timestamp::now())?;
     let (token, text) = keys.make_token(granted, &caller).await?;
     let limits = &token.limits;

@@ -17,7 +17,7 @@ use super::claims::{ClaimFault, ClaimNames, Claims};
 use super::key_set::IssuerKey;
 use super::key_source::KeySource;
 use crate::access::entries::{Entries, Entry};
-use crate::access::keys::invalid;
+use crate::access::refusals::invalid;
 use crate::caller::Caller;
 
 /// How many seconds the clock of the issuer may differ.

@@ -7,6 +7,7 @@ use carga_common::error::PortResult;
 use carga_common::settings::{Authentication, Mode, Settings};
 use carga_common::store::KeyPosition;
 use carga_common::tenant::Tenant;
+use carga_intake::refusal::RefusalKind;
 use jiff::SignedDuration;
 
 use super::*;

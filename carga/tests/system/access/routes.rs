@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use carga_api::access::routes;
+use carga_api::router::requirements;
 use reqwest::Method;
 use uuid::Uuid;
 
@@ -48,7 +48,7 @@ const EXPECTED: &[(&str, Option<&[&str]>)] = &[
 
 #[test]
 fn every_route_has_an_expectation_and_every_expectation_has_a_route() {
-    let found = routes().into_iter();
+    let found = requirements().into_iter();
     let mut found: Vec<String> = found
         .map(|(method, path, _)| format!("{method} {path}"))
         .collect();

@@ -1,7 +1,7 @@
 //! Two tenants with keys do not see each other.
 
 use anyhow::{Context, Result, ensure};
-use carga_api::access::routes;
+use carga_api::router::requirements;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -99,7 +99,7 @@ const ANSWERS: &[(&str, u16, Option<&str>)] = &[
 
 #[test]
 fn every_route_with_a_parameter_has_an_answer_to_another_tenant() {
-    let with_parameter = routes()
+    let with_parameter = requirements()
         .into_iter()
         .filter(|(_, path, _)| path.contains('{'));
     let mut found: Vec<String> = with_parameter

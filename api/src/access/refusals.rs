@@ -1,0 +1,19 @@
+//! The refusals of requests without a valid key.
+
+use carga_intake::refusal::{Refusal, RefusalKind};
+
+/// The code of the refusal of a request without a key.
+pub(super) const MISSING_KEY: &str = "missing_key";
+
+pub(super) fn missing() -> Refusal {
+    let message = "the request has no API key; send one as `X-API-Key: KEY` or `Authorization: Bearer KEY`; `carga keys create` and `POST /keys` make keys";
+    Refusal::new(RefusalKind::Unauthenticated, MISSING_KEY, message)
+}
+
+/// The reason is for the log alone.
+pub(super) fn invalid(id: &str, reason: &str) -> Refusal {
+    tracing::debug!(key.id = id, reason, "refused a key");
+    let message =
+        "the API key, token or JWT is not valid: it is mistyped, unknown, revoked or expired";
+    Refusal::new(RefusalKind::Unauthenticated, "invalid_key", message)
+}
