@@ -9,7 +9,7 @@ use jiff::Timestamp;
 /// How many keys are read at once.
 const PAGE: u32 = 100;
 
-/// How many pages are read. With more keys, somebody has certainly found out how to make one.
+/// How many pages are read. A server with more keys than these needs no hint how to make one.
 const MAX_PAGES: usize = 20;
 
 /// Logs at start who may use the API, and how to make a key that may make further keys.
