@@ -1,5 +1,6 @@
 //! The handlers, one file per group of routes: parse, call, answer.
 
+mod accepted;
 pub(crate) mod datasets;
 pub(crate) mod exports;
 pub(crate) mod health;

@@ -7,7 +7,7 @@ use carga_common::store::FirstUpload;
 use carga_intake::options::Options;
 use carga_intake::refusal::Refusal;
 
-use super::send::accepted;
+use super::accepted::accepted;
 use crate::caller::Caller;
 use crate::form::BodyFormat;
 use crate::idempotency::replayed;

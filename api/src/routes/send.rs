@@ -3,15 +3,14 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carga_common::access::Scope;
-use carga_common::backends::Backends;
 use carga_common::idempotency::{IdempotencyKey, IdempotentRoute};
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::options::Options;
 use carga_intake::refusal::Refusal;
 
+use super::accepted::accepted;
 use super::replay::replay;
 use crate::caller::Caller;
 use crate::form::BodyFormat;
@@ -106,15 +105,4 @@ async fn send(
     };
     let upload = receive(&state.intake, incoming).await?;
     Ok(accepted(upload, state.backends()).await)
-}
-
-/// The answer about an upload that is durable: 202, even if the database fails now.
-pub(super) async fn accepted(upload: Upload, backends: &Backends) -> Response {
-    let view = match UploadView::of(upload.clone(), backends).await {
-        Ok(view) => view,
-        Err(_) => UploadView::without_counters(upload),
-    };
-    let location = format!("/uploads/{}", view.id);
-    let head = [(header::LOCATION, location)];
-    (StatusCode::ACCEPTED, head, Json(view)).into_response()
 }

@@ -63,8 +63,7 @@ impl ClaimNames {
             Some(subject) => Some(sender(subject).ok_or(ClaimFault::Invalid("sub"))?),
         };
         let expires_at = claims.get("exp").and_then(Value::as_f64);
-        // The verifier refuses a JWT without `exp`. A time beyond the range of `Timestamp` counts as
-        // no end.
+        // The verifier refuses a JWT without `exp`. A time that `Timestamp` cannot hold is no end.
         let expires_at = expires_at.and_then(|time| Timestamp::from_second(time as i64).ok());
         Ok(Caller {
             tenant,
