@@ -135,13 +135,17 @@ impl Caller {
         SizeLimit::of(settings).with_token(max_bytes)
     }
 
-    /// Refuses to make a key with a token. The key would outlive the token.
+    /// Refuses to make a key with a token or a JWT. The key would outlive them, and its record
+    /// would not say who has made it.
     pub(crate) fn may_make_keys(&self) -> Result<(), Refusal> {
         match self.credential {
             Credential::Token { .. } => Err(token_not_allowed(
                 "a token cannot make keys, because they would outlive it; use an API key",
             )),
-            Credential::Key | Credential::Jwt { .. } => Ok(()),
+            Credential::Jwt { .. } => Err(token_not_allowed(
+                "the JWT of another issuer cannot make keys, because they would outlive it; use an API key",
+            )),
+            Credential::Key => Ok(()),
         }
     }
 
@@ -299,6 +303,23 @@ mod tests {
         assert!(allows("default", "manage"));
         assert!(allows("acme", "admin"));
         assert!(!allows("acme", "manage read upload"));
+    }
+
+    #[test]
+    fn the_holder_of_a_jwt_makes_neither_keys_nor_tokens() {
+        let caller = Caller {
+            credential: Credential::Jwt {
+                sender: Some("jwt:alice".to_owned()),
+            },
+            ..Caller::unlimited()
+        };
+        for refused in [caller.may_make_keys(), caller.may_make_tokens()] {
+            let refusal = refused.unwrap_err();
+            assert_eq!(refusal.kind, RefusalKind::Forbidden);
+            assert_eq!(refusal.failure.code, "token_not_allowed");
+        }
+        assert!(Caller::unlimited().may_make_keys().is_ok());
+        assert!(Caller::unlimited().may_make_tokens().is_ok());
     }
 
     #[test]

@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
     let authentication = settings.authentication()?;
     let exposition = metrics::install(Mode::Distributed)?;
     let transport = Transport::open(&settings.intake)?;
-    let jwt = JwtVerifier::start(&settings.access).await?;
+    let jwt = JwtVerifier::start(&settings.access, &authentication).await?;
     let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let backends = Backends::connect(&settings.ports, "carga-api", Access::Shared)
         .await

@@ -31,8 +31,11 @@ pub(crate) async fn layer(
         return Ok(next.run(request).await);
     }
     let settings = state.settings();
-    let on_loopback = settings.listen.ip().to_canonical().is_loopback();
-    let checked = Sender::of(&request).check(&settings.allowed_origins, on_loopback);
+    let server = Server {
+        on_loopback: settings.listen.ip().to_canonical().is_loopback(),
+        uses_tls: settings.tls.is_some(),
+    };
+    let checked = Sender::of(&request).check(&settings.allowed_origins, server);
     if let Err((status, refusal)) = checked {
         tracing::warn!(%refusal, "refused a request");
         return Err(ApiError::new(status, refusal));
@@ -44,6 +47,13 @@ pub(crate) async fn layer(
 pub(crate) fn names_localhost(request: &Request) -> bool {
     let host = Sender::of(request).host.parse::<Authority>();
     host.is_ok_and(|host| is_localhost(host.host()))
+}
+
+/// What the check knows about this server.
+#[derive(Debug, Clone, Copy)]
+struct Server {
+    on_loopback: bool,
+    uses_tls: bool,
 }
 
 /// The headers that show where a request comes from and which server it is for.
@@ -72,21 +82,17 @@ impl<'a> Sender<'a> {
         }
     }
 
-    fn check(
-        self,
-        allowed: &AllowedOrigins,
-        on_loopback: bool,
-    ) -> Result<(), (StatusCode, Refusal)> {
+    fn check(self, allowed: &AllowedOrigins, server: Server) -> Result<(), (StatusCode, Refusal)> {
         // The owner of evil.example can let that name point to 127.0.0.1 (DNS rebinding). Browsers
         // then treat Carga as part of that site, and only `Host` shows the difference.
         let is_ours = is_localhost_or_address(self.host) || allowed.has_host(self.host);
-        if on_loopback && !is_ours {
+        if server.on_loopback && !is_ours {
             let refusal = Refusal::malformed("wrong_host", wrong_host(self.host));
             return Err((StatusCode::MISDIRECTED_REQUEST, refusal));
         }
         let message = match (self.origin, self.fetch_site) {
             (Some(origin), _) if allowed.contains(origin) => return Ok(()),
-            (Some(origin), _) if !is_origin_of(origin, self.host) => foreign_origin(origin),
+            (Some(origin), _) if !is_origin_of(origin, self.host, server) => foreign_origin(origin),
             // Even if `Origin` is missing or is our own: the page can still be foreign.
             (_, Some(site @ ("cross-site" | "same-site"))) => foreign_site(site),
             _ => return Ok(()),
@@ -107,21 +113,26 @@ fn is_localhost_or_address(host: &str) -> bool {
     is_localhost(name) || in_brackets.unwrap_or(name).parse::<IpAddr>().is_ok()
 }
 
-/// Browsers resolve all names below `localhost` to this machine themselves.
+/// Browsers resolve all names below `localhost` to this machine themselves. A name may end with the
+/// dot of the root.
 fn is_localhost(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(&name);
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Whether `origin` is the origin of the server that the request names as `host`.
-fn is_origin_of(origin: &str, host: &str) -> bool {
+/// Whether `origin` is the origin of the server that the request names as `host`. A page without
+/// TLS is not from a server with TLS: an attacker on the network may have sent it under the same
+/// name.
+fn is_origin_of(origin: &str, host: &str, server: Server) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else {
         return false;
     };
     // Browsers leave out the default port, and some proxies add it.
     let default_port = if scheme == "https" { ":443" } else { ":80" };
     let host = host.strip_suffix(default_port).unwrap_or(host);
-    !host.is_empty() && authority.eq_ignore_ascii_case(host)
+    let is_possible = !server.uses_tls || scheme == "https";
+    is_possible && !host.is_empty() && authority.eq_ignore_ascii_case(host)
 }
 
 // The messages cut long values, because they are logged.

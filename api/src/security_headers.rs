@@ -5,7 +5,7 @@
 //! | `X-Content-Type-Options` | that a browser runs a CSV file as a page or a script |
 //! | `Content-Security-Policy` | that an answer loads or runs anything, or is shown in a frame |
 //! | `Cross-Origin-Resource-Policy` | that a page of another origin embeds an answer |
-//! | `Referrer-Policy` | that a URL, which has ids, is told to another site |
+//! | `Referrer-Policy` | that a browser sends the URL, which has ids, to another site |
 //! | `Cache-Control` | that rows stay in a cache |
 //! | `Strict-Transport-Security` | that a browser later uses this host without TLS |
 //!
@@ -43,18 +43,18 @@ const DATA_POLICY: HeaderValue =
 /// The policy of a page that has none of its own.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static("frame-ancestors 'none'");
 
-/// A year, as browsers usually get it.
-const ALWAYS_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000");
-
 pub(crate) async fn layer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     // For `localhost`, the header would apply to every other program on a developer's machine.
-    let always_tls = state.settings().tls.is_some() && !names_localhost(&request);
+    let settings = state.settings();
+    let only_tls = settings.tls.is_some() && !names_localhost(&request);
+    let only_tls_secs = only_tls.then_some(settings.hsts_secs);
     let mut response = next.run(request).await;
-    protect(response.headers_mut(), always_tls);
+    protect(response.headers_mut(), only_tls_secs);
     response
 }
 
-fn protect(headers: &mut HeaderMap, always_tls: bool) {
+/// Adds the headers. `only_tls_secs` is for how long the browser uses this host only with TLS.
+fn protect(headers: &mut HeaderMap, only_tls_secs: Option<u32>) {
     for (name, value) in DEFAULTS {
         headers.entry(name).or_insert(value);
     }
@@ -65,10 +65,12 @@ fn protect(headers: &mut HeaderMap, always_tls: bool) {
     headers
         .entry(header::CONTENT_SECURITY_POLICY)
         .or_insert(policy);
-    if always_tls {
+    if let Some(seconds) = only_tls_secs
+        && let Ok(demand) = HeaderValue::from_str(&format!("max-age={seconds}"))
+    {
         headers
             .entry(header::STRICT_TRANSPORT_SECURITY)
-            .or_insert(ALWAYS_TLS);
+            .or_insert(demand);
     }
 }
 
@@ -81,18 +83,18 @@ fn is_page(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
-    fn protected(own: &[(HeaderName, &'static str)], always_tls: bool) -> HeaderMap {
+    fn protected(own: &[(HeaderName, &'static str)], only_tls_secs: Option<u32>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in own {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        protect(&mut headers, always_tls);
+        protect(&mut headers, only_tls_secs);
         headers
     }
 
     #[test]
     fn an_answer_gets_every_header_and_hsts_only_with_tls() {
-        let plain = protected(&[(header::CONTENT_TYPE, "application/json")], false);
+        let plain = protected(&[(header::CONTENT_TYPE, "application/json")], None);
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
@@ -106,8 +108,11 @@ mod tests {
             assert_eq!(plain[name], value);
         }
         assert!(!plain.contains_key("strict-transport-security"));
-        let with_tls = protected(&[], true);
-        assert_eq!(with_tls["strict-transport-security"], "max-age=31536000");
+        for seconds in [31_536_000, 0] {
+            let with_tls = protected(&[], Some(seconds));
+            let demand = format!("max-age={seconds}");
+            assert_eq!(with_tls["strict-transport-security"], *demand);
+        }
     }
 
     #[test]
@@ -116,7 +121,7 @@ mod tests {
             (header::CACHE_CONTROL, "private, max-age=60"),
             (header::CONTENT_SECURITY_POLICY, "default-src 'self'"),
         ];
-        let headers = protected(&own, false);
+        let headers = protected(&own, None);
         for (name, value) in own {
             assert_eq!(headers[&name], value);
             assert_eq!(headers.get_all(&name).iter().count(), 1);
@@ -125,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_page_may_load_its_files_but_is_not_shown_in_a_frame() {
-        let headers = protected(&[(header::CONTENT_TYPE, "text/html; charset=utf-8")], false);
+        let headers = protected(&[(header::CONTENT_TYPE, "text/html; charset=utf-8")], None);
         assert_eq!(headers["content-security-policy"], "frame-ancestors 'none'");
     }
 }

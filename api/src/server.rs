@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::routing::RouterIntoService;
 use carga_common::backends::Backends;
-use carga_common::metrics::Exposition;
-use carga_common::metrics::table::HTTP_ACCEPT_ERRORS;
+use carga_common::metrics::table::{HTTP_ACCEPT_ERRORS, TLS_HANDSHAKE_ERRORS};
+use carga_common::metrics::{Counter, Exposition};
 use carga_common::settings::{Authentication, Settings};
 use carga_intake::intake::Intake;
 use hyper::body::Incoming;
@@ -109,6 +109,7 @@ impl Server {
         let heartbeat = tokio::spawn(state.intake.heartbeat());
         let connections = GracefulShutdown::new();
         let accept_errors = HTTP_ACCEPT_ERRORS.counter();
+        let handshake_errors = TLS_HANDSHAKE_ERRORS.counter();
         let closing = CancellationToken::new();
         let app = router::service(state.clone());
         let drained = drain(&state, self.grace);
@@ -124,6 +125,7 @@ impl Server {
                         app: app.clone(),
                         header_timeout,
                         watcher: connections.watcher(),
+                        handshake_errors: handshake_errors.clone(),
                     };
                     let handshakes = closing.clone();
                     tokio::spawn(connection.accept(stream, transport.clone(), handshakes));
@@ -154,6 +156,7 @@ struct Connection {
     app: RouterIntoService<Incoming>,
     header_timeout: Duration,
     watcher: Watcher,
+    handshake_errors: Counter,
 }
 
 impl Connection {
@@ -172,6 +175,7 @@ impl Connection {
                 match closing.run_until_cancelled(handshake).await {
                     Some(Ok(stream)) => self.serve(stream).await,
                     Some(Err(error)) => {
+                        self.handshake_errors.increment(1);
                         tracing::debug!(%error, "a TLS handshake failed");
                         return;
                     }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use carga_common::error::PortResult;
 use carga_common::idempotency::{IdempotentRequest, fingerprint};
 use carga_common::sha256::Sha256;
-use carga_common::store::{NewUpload, Store};
-use carga_common::upload::{Upload, UploadId};
+use carga_common::store::{CreateConditions, CreateOutcome, NewUpload, Store};
+use carga_common::upload::{Status, Upload, UploadId};
 use futures::{Stream, StreamExt};
 
 use crate::intake::{Incoming, Intake};
@@ -18,19 +18,37 @@ use crate::source::FileSource;
 /// After how many seconds a client may ask again whether its first request has ended.
 const RETRY_SECS: u32 = 5;
 
-/// Records a new upload, with the key of its request if there is one. Returns `None` if another
-/// request has this key.
+/// Records a new upload, unless another request has its key or its token is used up.
 pub(crate) async fn record(
     store: &dyn Store,
     new: &NewUpload,
     incoming: &Incoming,
-) -> PortResult<Option<Upload>> {
-    let Some(key) = incoming.idempotency_key.clone() else {
-        return store.create(new).await.map(Some);
+) -> PortResult<CreateOutcome> {
+    let key = incoming.idempotency_key.clone();
+    let request = key.map(|key| IdempotentRequest {
+        key,
+        fingerprint: incoming.options.fingerprint(),
+    });
+    let conditions = CreateConditions {
+        request: request.as_ref(),
+        token: incoming.token.as_ref(),
     };
-    let fingerprint = incoming.options.fingerprint();
-    let request = IdempotentRequest { key, fingerprint };
-    store.create_once(new, &request).await
+    store.create_if(new, conditions).await
+}
+
+/// The refusal of a request whose key another one has taken since this one began.
+pub(crate) async fn key_taken(store: &dyn Store, incoming: &Incoming) -> Refusal {
+    let first = match &incoming.idempotency_key {
+        Some(key) => store.first_upload(key).await,
+        None => Ok(None),
+    };
+    match first {
+        Ok(first) => {
+            let first = first.as_ref().map(|first| &first.upload);
+            Refusal::idempotency_in_progress(first)
+        }
+        Err(error) => error.into(),
+    }
 }
 
 impl Options {
@@ -88,7 +106,8 @@ async fn digest(
 }
 
 impl Refusal {
-    /// The first request with the key is still running. `first` is its upload, if it is known.
+    /// The first request with the key is still running, or has ended while this one was running.
+    /// `first` is its upload, if it is known.
     pub fn idempotency_in_progress(first: Option<&Upload>) -> Self {
         const CODE: &str = "idempotency_in_progress";
         let Some(first) = first else {
@@ -96,9 +115,14 @@ impl Refusal {
             return Self::conflict(CODE, message).retry_after(RETRY_SECS);
         };
         let id = first.public_id;
-        let message = format!(
-            "upload {id} is being received with this `Idempotency-Key`; repeat the request when it has ended"
-        );
+        let message = match first.status {
+            Status::Receiving => format!(
+                "upload {id} is being received with this `Idempotency-Key`; repeat the request when it has ended"
+            ),
+            _ => format!(
+                "another request with this `Idempotency-Key` has made upload {id} meanwhile; repeat the request to get its answer"
+            ),
+        };
         Self {
             upload_status: Some(first.status),
             ..Self::conflict(CODE, message)

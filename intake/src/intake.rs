@@ -12,7 +12,7 @@ use carga_common::idempotency::IdempotencyKey;
 use carga_common::lifecycle::remove_rows;
 use carga_common::metrics::Exposition;
 use carga_common::settings::IntakeSettings;
-use carga_common::store::NewUpload;
+use carga_common::store::{CreateOutcome, NewUpload};
 use carga_common::telemetry::TraceContext;
 use carga_common::tenant::Tenant;
 use carga_common::upload::{Dialect, Upload, UploadDataset, UploadId};
@@ -26,7 +26,7 @@ use crate::crowding::Crowding;
 use crate::decompress::Decompressor;
 use crate::file_rows::{FileRows, find_dataset};
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
-use crate::idempotency::record;
+use crate::idempotency::{key_taken, record};
 use crate::metrics::{self, IntakeMetrics};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
@@ -35,7 +35,6 @@ use crate::refusal::Refusal;
 use crate::removals::Removals;
 use crate::size_limit::SizeLimit;
 use crate::source::FileSource;
-use crate::token_uses;
 use crate::validation::{Validation, Validator};
 
 /// How many merges run at the same time. Many uploads may end together, and their merges must leave
@@ -249,10 +248,13 @@ impl Intake {
             bytes_total: incoming.bytes_total,
         };
         let store = self.backends.store.as_ref();
-        token_uses::count(store, incoming).await?;
-        let recorded = record(store, &new, incoming).await;
-        token_uses::give_back(store, incoming, &recorded).await;
-        match recorded {
+        match record(store, &new, incoming).await {
+            Ok(CreateOutcome::Created(upload)) => Ok(*upload),
+            Ok(CreateOutcome::KeyTaken) => Err(key_taken(store, incoming).await),
+            Ok(CreateOutcome::TokenUsedUp) => {
+                let token = incoming.token.as_ref();
+                Err(token.map_or_else(Refusal::internal, Refusal::token_used_up))
+            }
             // Another request of this tenant has created this id first.
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 let other = store.upload_of(&incoming.tenant, id).await?;
@@ -264,7 +266,7 @@ impl Intake {
                 Some(dataset) => Err(Refusal::no_such_dataset(&dataset.name)),
                 None => Err(error.into()),
             },
-            created => created?.ok_or_else(|| Refusal::idempotency_in_progress(None)),
+            Err(error) => Err(error.into()),
         }
     }
 }

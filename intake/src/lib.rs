@@ -8,7 +8,7 @@
 //! them, and the records that are not rows to `rejects`, which stores them. `ending` seals the
 //! upload or fails it, and `removals` removes the rows of a failed one. [`intake`] runs these steps
 //! in order, and `heartbeat` renews the upload's lease meanwhile. `metrics` counts what passes
-//! through, and `token_uses` counts the uploads of tokens.
+//! through.
 //!
 //! If the upload has a dataset, `file_rows` prepares the conversion: [`matching`] finds the
 //! dataset's columns in the header, and [`typed`] converts the cells of each row to their types.
@@ -48,6 +48,5 @@ mod source;
 mod spool;
 pub mod suggest;
 pub mod suggestions;
-mod token_uses;
 pub mod typed;
 pub mod validation;

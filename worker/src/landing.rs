@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_secs(3600);
 /// The pause after a failure. Each attempt may hold up storing for a moment.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(300);
 
+/// The most steps in which keys of old requests are deleted before the next pause: a million keys.
+const FORGETTING_STEPS: usize = 1000;
+
 const EXTEND_REMEDY: &str = "cannot make the partitions of the landing table. A worker tries again in 5 minutes; until then, rows of a week without a partition are stored in `landing_rest`. If the worker's role may not create tables, run `SELECT add_landing_week(upload_week(now()) + 1)` as the owner of `landing` every week";
 
 const EXPIRE_REMEDY: &str = "cannot mark the uploads that are older than CARGA_RETENTION_DAYS. A worker tries again in 5 minutes";
@@ -105,7 +108,11 @@ async fn forget(
 }
 
 async fn forget_requests(store: &dyn Store) -> PortResult<()> {
-    while store.forget_requests().await? > 0 {}
+    for _ in 0..FORGETTING_STEPS {
+        if store.forget_requests().await? == 0 {
+            break;
+        }
+    }
     Ok(())
 }
 

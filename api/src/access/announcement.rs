@@ -1,8 +1,11 @@
 //! What the log says at start about who may use the API.
 
+use std::net::IpAddr;
+
+use axum::http::Uri;
 use carga_common::access::{KeyRecord, KeyState, Scope};
 use carga_common::error::PortResult;
-use carga_common::settings::{Authentication, Settings};
+use carga_common::settings::{Authentication, JwtKeys, SecretUrl, Settings};
 use carga_common::store::{KeyPosition, KeyStore, Store};
 use jiff::Timestamp;
 
@@ -22,6 +25,11 @@ pub(crate) async fn announce(
         tracing::warn!(
             "keys and files are sent to this address without encryption; set CARGA_TLS_CERT and CARGA_TLS_KEY, or let a proxy with TLS receive all requests"
         );
+    }
+    if matches!(authentication, Authentication::On(_)) {
+        for warning in warnings_of_jwts(settings) {
+            tracing::warn!("{warning}");
+        }
     }
     match authentication {
         Authentication::Off => warnings(settings)
@@ -47,6 +55,47 @@ fn is_in_the_clear(settings: &Settings) -> bool {
 
 fn is_for_others(settings: &Settings) -> bool {
     !settings.intake.listen.ip().to_canonical().is_loopback()
+}
+
+/// What an operator must know about the JWTs that are accepted.
+fn warnings_of_jwts(settings: &Settings) -> Vec<&'static str> {
+    let Some(jwt) = &settings.access.jwt else {
+        return Vec::new();
+    };
+    let warnings = [
+        (
+            matches!(&jwt.keys, JwtKeys::Url(url) if is_in_the_clear_elsewhere(url)),
+            "CARGA_JWT_JWKS is an http: URL of another machine, so a person who can change the answer on its way can sign JWTs with any scope; use an https: URL or a file",
+        ),
+        (
+            jwt.issuer.is_none(),
+            "CARGA_JWT_ISSUER is not set, so a JWT may have any `iss`; set it to that of the issuer",
+        ),
+        (
+            jwt.audience.is_none(),
+            "CARGA_JWT_AUDIENCE is not set, so a JWT without `aud` may have been made for another service; set it, and let the issuer make JWTs for Carga with this `aud`",
+        ),
+    ];
+    due(warnings)
+}
+
+/// Whether a document is read without TLS from another machine.
+fn is_in_the_clear_elsewhere(url: &SecretUrl) -> bool {
+    let uri = url.expose().parse::<Uri>();
+    let is_here = uri.is_ok_and(|uri| uri.host().is_some_and(is_loopback_host));
+    url.scheme() == "http" && !is_here
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let address = address.parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The warnings that apply.
+fn due<const N: usize>(warnings: [(bool, &'static str); N]) -> Vec<&'static str> {
+    let due = warnings.into_iter().filter(|(is_due, _)| *is_due);
+    due.map(|(_, warning)| warning).collect()
 }
 
 /// What an operator must know while requests need no key.
@@ -75,8 +124,7 @@ fn warnings(settings: &Settings) -> Vec<&'static str> {
             "and the pages of the origins in CARGA_ALLOWED_ORIGINS may read, change and delete everything through the browser of every visitor; set CARGA_AUTH=on to require keys",
         ),
     ];
-    let due = warnings.into_iter().filter(|(is_due, _)| *is_due);
-    due.map(|(_, warning)| warning).collect()
+    due(warnings)
 }
 
 /// Whether a key with scope `admin` may be used now. The oldest keys are read first, and the first
@@ -154,6 +202,36 @@ mod tests {
         assert!(is_in_the_clear(&read(&[listen])));
         assert!(!is_in_the_clear(&read(&[listen, certificate, key])));
         assert!(!is_in_the_clear(&read(&[])));
+    }
+
+    #[test]
+    fn jwts_of_an_unknown_issuer_audience_or_source_are_announced() {
+        let warnings = |settings: &[(&str, &str)]| warnings_of_jwts(&read(settings)).join("\n");
+        let expect = |settings: &[(&str, &str)], expected: &[&str]| {
+            let warnings = warnings(settings);
+            assert_eq!(warnings.lines().count(), expected.len(), "{warnings}");
+            for expected in expected {
+                assert!(warnings.contains(expected), "{warnings}");
+            }
+        };
+        let (issuer, audience) = (("CARGA_JWT_ISSUER", "x"), ("CARGA_JWT_AUDIENCE", "x"));
+        let jwks = |url: &'static str| ("CARGA_JWT_JWKS", url);
+        expect(&[], &[]);
+        let file = jwks("/etc/jwks.json");
+        expect(&[file], &["CARGA_JWT_ISSUER", "CARGA_JWT_AUDIENCE"]);
+        expect(&[file, issuer], &["CARGA_JWT_AUDIENCE"]);
+        expect(&[file, issuer, audience], &[]);
+        for url in ["http://id.example.org/jwks", "http://192.0.2.1:8080/jwks"] {
+            expect(&[jwks(url), issuer, audience], &["CARGA_JWT_JWKS"]);
+        }
+        for url in [
+            "https://id.example.org/jwks",
+            "http://localhost:8080/jwks",
+            "http://127.0.0.1/jwks",
+            "http://[::1]:8080/jwks",
+        ] {
+            expect(&[jwks(url), issuer, audience], &[]);
+        }
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ pub enum JwtFault {
         "CARGA_JWT_SECRET or CARGA_JWT_JWKS is set, and this build cannot check JWTs; rebuild with --features servers"
     )]
     Unsupported,
-    /// The public keys of the issuer cannot be read, or are none.
+    /// The public keys of the issuer cannot be read, or the set is empty.
     #[error("CARGA_JWT_JWKS={location}: {reason}")]
     Keys {
         /// The file or URL.

@@ -50,8 +50,8 @@ impl Keys {
         }
     }
 
-    /// The holder of this key, token or JWT. There is one answer to all invalid ones, so that it
-    /// tells nobody which keys exist or existed.
+    /// The holder of this key, token or JWT. There is one answer to all invalid ones,
+    /// so a client cannot find out which keys exist.
     pub(super) async fn holder(&self, key: Option<&[u8]>) -> Result<Caller, Refusal> {
         let key = key.ok_or_else(missing)?;
         let text = str::from_utf8(key).unwrap_or_default();

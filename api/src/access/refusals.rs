@@ -13,7 +13,6 @@ pub(super) fn missing() -> Refusal {
 /// The reason is for the log alone.
 pub(super) fn invalid(id: &str, reason: &str) -> Refusal {
     tracing::debug!(key.id = id, reason, "refused a key");
-    let message =
-        "the API key, token or JWT is not valid: it is mistyped, unknown, revoked or expired";
+    let message = "the API key, token or JWT is not valid: it is mistyped, unknown, revoked, expired or not made for this Carga";
     Refusal::new(RefusalKind::Unauthenticated, "invalid_key", message)
 }

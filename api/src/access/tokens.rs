@@ -5,7 +5,7 @@ use carga_common::access::{
 };
 use carga_common::dataset::DatasetName;
 use carga_intake::refusal::Refusal;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::keys::Keys;
 use crate::caller::Caller;
@@ -47,7 +47,7 @@ impl Keys {
             issued_at: in_seconds(request.issued_at),
             limits: TokenLimits {
                 id: TokenId::generate().map_err(|error| failed(&error))?,
-                expires_at: in_seconds(request.expires_at),
+                expires_at: end_in_seconds(request.expires_at, caller.expires_at),
                 max_uploads: request.max_uploads,
                 max_bytes: request.max_bytes,
             },
@@ -60,4 +60,42 @@ impl Keys {
 /// The time without the part of a second, as a JWT has it.
 fn in_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// The end of a token in whole seconds: the next one, so that no token is shorter than requested,
+/// unless the key ends before that.
+fn end_in_seconds(end: Timestamp, end_of_key: Option<Timestamp>) -> Timestamp {
+    let begun = in_seconds(end);
+    let next = match begun < end {
+        true => begun.checked_add(SignedDuration::from_secs(1)),
+        false => Ok(begun),
+    };
+    let next = next.ok();
+    next.filter(|next| end_of_key.is_none_or(|end| *next <= end))
+        .unwrap_or(begun)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_ends_at_the_next_whole_second_unless_its_key_ends_before() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (second, next) = (time("2026-11-26T05:00:00Z"), time("2026-11-26T05:00:01Z"));
+        let between = time("2026-11-26T05:00:00.3Z");
+        assert_eq!(end_in_seconds(second, None), second);
+        assert_eq!(end_in_seconds(between, None), next);
+        for (end_of_key, expected) in [
+            (between, second),
+            (time("2026-11-26T05:00:00.9Z"), second),
+            (next, next),
+        ] {
+            assert_eq!(end_in_seconds(between, Some(end_of_key)), expected);
+        }
+        assert_eq!(
+            end_in_seconds(Timestamp::MAX, None),
+            in_seconds(Timestamp::MAX)
+        );
+    }
 }

@@ -9,8 +9,16 @@ fn answer(on_loopback: bool, host: &str, origin: Option<&str>, fetch_site: Optio
         origin,
         fetch_site,
     };
+    let server = Server {
+        on_loopback,
+        uses_tls: false,
+    };
+    answer_of(server, sender)
+}
+
+fn answer_of(server: Server, sender: Sender<'_>) -> String {
     let allowed: AllowedOrigins = ALLOWED.parse().unwrap();
-    match sender.check(&allowed, on_loopback) {
+    match sender.check(&allowed, server) {
         Ok(()) => "accepted".to_owned(),
         Err((status, refusal)) => format!("{} {}", status.as_u16(), refusal.failure.code),
     }
@@ -66,6 +74,28 @@ fn a_request_from_a_page_of_this_server_is_accepted() {
 }
 
 #[test]
+fn a_server_with_tls_has_no_page_without_tls() {
+    for (uses_tls, scheme, expected) in [
+        (true, "https", "accepted"),
+        (true, "http", "403 cross_origin"),
+        (false, "https", "accepted"),
+        (false, "http", "accepted"),
+    ] {
+        let server = Server {
+            on_loopback: false,
+            uses_tls,
+        };
+        let origin = format!("{scheme}://carga.example.org:8443");
+        let sender = Sender {
+            host: "carga.example.org:8443",
+            origin: Some(&origin),
+            fetch_site: None,
+        };
+        assert_eq!(answer_of(server, sender), expected, "{uses_tls} {scheme}");
+    }
+}
+
+#[test]
 fn an_allowed_origin_is_accepted_from_another_site_but_not_under_a_wrong_host() {
     let (origin, site) = (Some(ALLOWED), Some("cross-site"));
     assert_eq!(on_loopback("localhost", origin, site), "accepted");
@@ -77,6 +107,7 @@ fn on_loopback_the_host_must_be_localhost_or_an_address() {
     for host in [
         "localhost",
         "LOCALHOST:80",
+        "localhost.:8080",
         "127.0.0.1",
         "192.0.2.1:80",
         "[::1]",
@@ -89,6 +120,7 @@ fn on_loopback_the_host_must_be_localhost_or_an_address() {
         "?",
         "evil.example:8080",
         "localhost.evil.example",
+        "localhost..",
         "127.0.0.1.evil.example",
     ] {
         assert_eq!(on_loopback(host, None, None), "421 wrong_host", "{host}");
@@ -102,7 +134,12 @@ fn only_localhost_and_names_below_it_are_localhost() {
         let request = Request::builder().header("host", host);
         names_localhost(&request.body(axum::body::Body::empty()).unwrap())
     };
-    for host in ["localhost", "LocalHost:8443", "carga.localhost"] {
+    for host in [
+        "localhost",
+        "LocalHost:8443",
+        "carga.localhost",
+        "localhost.:8443",
+    ] {
         assert!(names_localhost(host), "{host}");
     }
     for host in ["127.0.0.1", "carga.example.org", "localhost.example", ""] {

@@ -16,7 +16,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let authentication = settings.authentication()?;
     let exposition = metrics::install(Mode::Embedded)?;
     let transport = Transport::open(&settings.intake)?;
-    let jwt = JwtVerifier::start(&settings.access).await?;
+    let jwt = JwtVerifier::start(&settings.access, &authentication).await?;
     let stop = shutdown::on_signal().context("cannot install the signal handlers")?;
     let Instance {
         settings,

@@ -114,7 +114,7 @@ fn expected() -> Vec<(&'static str, f64)> {
         ("carga_worker_commit_batches_sum", 3.0),
         ("carga_worker_batches_in_hand", 0.0),
         (
-            "carga_port_calls_total{port=\"store\",operation=\"create\",outcome=\"ok\"}",
+            "carga_port_calls_total{port=\"store\",operation=\"create_if\",outcome=\"ok\"}",
             1.0,
         ),
         (

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use carga_testkit::{Authority, Binary, DataDir, Running, TlsTunnel, command};
+use carga_testkit::{Authority, Binary, DataDir, Running, TlsTunnel, command, eventually};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::app::{App, TIMEOUT, curl_upload};
 use crate::files::{csv, paced};
 use crate::harness::{Harness, Mode};
+use crate::metrics::scrape;
 
 in_both_modes! {
     a_file_is_received_with_tls_and_answers_demand_it,
@@ -24,7 +25,7 @@ in_both_modes! {
     sighup_serves_the_new_certificate_and_keeps_the_upload_in_flight,
     a_certificate_that_cannot_be_used_leaves_the_current_one,
     a_server_without_its_certificate_does_not_start,
-    a_client_without_a_handshake_is_disconnected,
+    a_client_without_a_handshake_is_disconnected_and_counted,
     the_health_check_reaches_a_server_with_tls,
     the_log_warns_if_keys_are_sent_without_encryption,
 }
@@ -136,7 +137,7 @@ async fn a_file_is_received_with_tls_and_answers_demand_it(mode: Mode) -> Result
     let alive = app.client.get(format!("{}/livez", app.url)).send().await?;
     let demanded = alive.headers().get("strict-transport-security");
     ensure!(demanded.context("no HSTS")? == "max-age=31536000");
-    // Whoever cannot check the certificate gets no answer.
+    // A client that does not trust the authority gets no answer.
     ensure!(!encrypted.is_trusted(&Authority::new()?)?);
     encrypted.app.close().await
 }
@@ -220,9 +221,15 @@ async fn a_server_without_its_certificate_does_not_start(mode: Mode) -> Result<(
     harness.close().await
 }
 
-async fn a_client_without_a_handshake_is_disconnected(mode: Mode) -> Result<()> {
+async fn a_client_without_a_handshake_is_disconnected_and_counted(mode: Mode) -> Result<()> {
     let harness = mode.harness().await?.with("CARGA_HEADER_TIMEOUT_SECS", "1");
     let encrypted = Encrypted::start(harness, 0).await?;
+    let metrics = format!("{}/metrics", encrypted.app.url);
+    let errors = async || {
+        let found = scrape(&encrypted.app, &metrics).await.ok()?;
+        found.get("carga_tls_handshake_errors_total").copied()
+    };
+    let before = errors().await.context("the metric is missing")?;
     let address = encrypted.url.trim_start_matches("https://");
     let mut silent = TcpStream::connect(address).await?;
     let mut nothing = Vec::new();
@@ -231,6 +238,10 @@ async fn a_client_without_a_handshake_is_disconnected(mode: Mode) -> Result<()> 
     let read = silent.read_to_end(&mut nothing);
     let ended = tokio::time::timeout(Duration::from_secs(30), read).await;
     ended.context("the connection stays open")?.ok();
+    eventually(TIMEOUT, "the handshake to be counted", async || {
+        errors().await.is_some_and(|errors| errors > before)
+    })
+    .await?;
     encrypted.app.close().await
 }
 

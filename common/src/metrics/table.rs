@@ -26,11 +26,12 @@ const UPLOAD_SECONDS: &[f64] = &[
 const GROUP_BATCHES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// All metrics, in the order of `docs/metrics.md`.
-pub const ALL: [&Metric; 47] = [
+pub const ALL: [&Metric; 48] = [
     &HTTP_REQUESTS,
     &HTTP_REQUEST_DURATION,
     &HTTP_REQUESTS_IN_FLIGHT,
     &HTTP_ACCEPT_ERRORS,
+    &TLS_HANDSHAKE_ERRORS,
     &AUTHENTICATIONS,
     &KEY_LOOKUPS,
     &INTAKE_BYTES_RECEIVED,
@@ -99,6 +100,12 @@ pub const HTTP_ACCEPT_ERRORS: Metric = counter(
     "carga_http_accept_errors_total",
     &[],
     "Connections that could not be accepted, mostly because too many files are open.",
+);
+
+pub const TLS_HANDSHAKE_ERRORS: Metric = counter(
+    "carga_tls_handshake_errors_total",
+    &[],
+    "Connections whose TLS handshake failed or took too long.",
 );
 
 pub const AUTHENTICATIONS: Metric = counter(

@@ -10,6 +10,8 @@ use super::reader::{MIB, Reader};
 use super::tls::TlsSettings;
 use crate::batch::BatchLimits;
 
+const YEAR_SECS: u32 = 365 * 24 * 3600;
+
 /// What the API accepts.
 #[derive(Debug, Clone)]
 pub struct IntakeSettings {
@@ -17,6 +19,9 @@ pub struct IntakeSettings {
     pub listen: SocketAddr,
     /// The certificate of this port; `None` stands for HTTP without TLS.
     pub tls: Option<TlsSettings>,
+    /// For how many seconds a browser uses the host only with TLS, if this port has TLS. With 0, it
+    /// forgets an earlier time.
+    pub hsts_secs: u32,
     /// Other origins whose pages may use the API.
     pub allowed_origins: AllowedOrigins,
     /// Concurrent uploads; a further one is answered with 429.
@@ -76,6 +81,7 @@ impl IntakeSettings {
         Self {
             listen: reader.parsed("CARGA_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080))),
             tls: TlsSettings::read(reader),
+            hsts_secs: reader.number("CARGA_HSTS_SECS", YEAR_SECS, 0..=10 * YEAR_SECS),
             allowed_origins: AllowedOrigins::read(reader),
             max_uploads: reader.number("CARGA_MAX_UPLOADS", 64, 1..=100_000),
             max_upload_bytes: reader.number("CARGA_MAX_UPLOAD_BYTES", 10 << 30, 1..=1 << 50),

@@ -2,6 +2,7 @@
 //!
 //! There is no lock. Whether a request is running, has succeeded or has failed follows from the
 //! record of its upload, which every crash leaves in an order that the sweeper ends.
+//! [`UploadStore::create_if`](super::UploadStore::create_if) gives a key to an upload.
 //!
 //! # Promises
 //!
@@ -19,7 +20,6 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use super::NewUpload;
 use crate::access::{KeyDigest, KeyRecord};
 use crate::error::PortResult;
 use crate::idempotency::{IdempotencyKey, IdempotentRequest};
@@ -65,14 +65,6 @@ pub struct FirstAnswer {
 /// Requests that take effect once. See the module for its promises.
 #[async_trait]
 pub trait IdempotencyStore: fmt::Debug + Send + Sync {
-    /// Creates an upload like [`create`](super::UploadStore::create), together with the key of its
-    /// request. Returns `None`, and creates nothing, if another request has the key.
-    async fn create_once(
-        &self,
-        upload: &NewUpload,
-        request: &IdempotentRequest,
-    ) -> PortResult<Option<Upload>>;
-
     /// The upload that has this key; `None` if the key is free.
     async fn first_upload(&self, key: &IdempotencyKey) -> PortResult<Option<FirstUpload>>;
 
@@ -93,26 +85,4 @@ pub trait IdempotencyStore: fmt::Debug + Send + Sync {
     /// Deletes keys that are free because of their age. Deletes a limited number, and returns how
     /// many it deleted.
     async fn forget_requests(&self) -> PortResult<u64>;
-}
-
-/// What has become of a creation.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-#[derive(Debug)]
-pub(super) enum Creation {
-    Created(Box<Upload>),
-    /// Another request has the key.
-    KeyTaken,
-    /// The dataset of the upload is missing, is that of another tenant, or has other columns.
-    NoDataset,
-}
-
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-impl Creation {
-    pub(super) fn outcome(self, operation: &'static str) -> PortResult<Option<Upload>> {
-        match self {
-            Self::Created(upload) => Ok(Some(*upload)),
-            Self::KeyTaken => Ok(None),
-            Self::NoDataset => Err(super::rules::no_dataset(operation)),
-        }
-    }
 }

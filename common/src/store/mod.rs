@@ -17,7 +17,7 @@
 //! | `maintenance` | [`MaintenanceStore`] | work that remains after an end or a crash |
 //! | `holds` | [`HoldStore`] | which uploads workers have batches of, and which miss batches |
 //! | `keys` | [`KeyStore`] | API keys, without their secrets |
-//! | `tokens` | [`TokenStore`] | the secret that signs tokens, and the counts of their uploads |
+//! | `tokens` | [`TokenStore`] | the secret that signs tokens |
 //! | `idempotency` | [`IdempotencyStore`] | the keys of requests that take effect once |
 //! | `observation` | [`ObservationStore`] | nothing: what an operator watches |
 //! | `connection` | [`StoreConnection`] | the connection itself |
@@ -29,6 +29,7 @@
 mod batches;
 mod completion;
 mod connection;
+mod creation;
 mod datasets;
 mod dead_letters;
 mod holds;
@@ -57,6 +58,7 @@ mod violations;
 pub use batches::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
 pub use completion::{Completed, Completion, CompletionStore};
 pub use connection::StoreConnection;
+pub use creation::{CreateConditions, CreateOutcome};
 pub use datasets::{DatasetStore, DeleteOutcome, PutOutcome};
 pub use dead_letters::{DeadBatch, DeadLetterStore, Parked};
 pub use holds::HoldStore;

@@ -7,6 +7,13 @@
 //!   public ids of other tenants make no difference.
 //! - Creating an upload is *not found*, and creates nothing, if its tenant has no such dataset, or
 //!   if the columns of the dataset do not begin with those that the upload has recorded.
+//! - An upload, the key of its request and the count of its token get into the store together or
+//!   not at all.
+//! - The uploads of a token are counted up to its limit and never beyond it. Of two concurrent
+//!   uploads of a token that has one left, exactly one is created. An upload that takes over the
+//!   key of a failed one is not counted again.
+//! - The count of a token is kept until its end and for an hour more. It is removed afterwards,
+//!   when an upload of another token is counted.
 //! - A tenant finds its own uploads only: by their public ids, in its lists and by their content.
 //! - An upload keeps its dataset's columns as they were given, also when the definition changes.
 //! - An upload ends once: of several concurrent callers, exactly one gets true.
@@ -19,6 +26,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
+use super::{CreateConditions, CreateOutcome};
 use crate::dataset::DatasetName;
 use crate::error::PortResult;
 use crate::sha256::Sha256;
@@ -108,6 +116,14 @@ pub trait UploadStore: fmt::Debug + Send + Sync {
     /// id, or a new one if an upload of another tenant has that id. A public id that the tenant has
     /// used is a *conflict*. A dataset that is missing or has other columns is *not found*.
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload>;
+
+    /// Records a new upload like [`create`](Self::create), if these conditions hold. The sender of
+    /// the request must be that of the token.
+    async fn create_if(
+        &self,
+        upload: &NewUpload,
+        conditions: CreateConditions<'_>,
+    ) -> PortResult<CreateOutcome>;
 
     /// Renews leases and records figures. Returns the uploads whose lease was renewed; an upload
     /// that is missing has ended.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use tokio_rustls::rustls::crypto::CryptoProvider;
@@ -27,6 +28,12 @@ pub(super) fn load(
     let TlsSettings { certificate, key } = settings;
     let chain = certificates(certificate)?;
     let pem = read(KEY, key)?;
+    if is_open_to_others(key) {
+        tracing::warn!(
+            file = %key.display(),
+            "every user of this machine can read the key in CARGA_TLS_KEY; run `chmod o-r` on the file"
+        );
+    }
     let private_key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
         TlsError::unfit(
             KEY,
@@ -86,6 +93,13 @@ fn read(variable: &'static str, file: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
+/// Whether users other than the owner and the group of a file may read it.
+fn is_open_to_others(file: &Path) -> bool {
+    const READ_BY_OTHERS: u32 = 0o004;
+    let metadata = file.metadata();
+    metadata.is_ok_and(|metadata| metadata.mode() & READ_BY_OTHERS != 0)
+}
+
 /// The content of a file, or `None` if it is longer.
 fn read_at_most(file: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
@@ -96,6 +110,7 @@ fn read_at_most(file: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use carga_testkit::Authority;
@@ -136,6 +151,17 @@ mod tests {
             let fault = fault(certificate.clone(), key.clone());
             let (start, end) = expected.split_once(".*").unwrap();
             assert!(fault.starts_with(start) && fault.contains(end), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_every_user_can_read_is_open_to_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key.pem");
+        fs::write(&file, "").unwrap();
+        for (mode, expected) in [(0o600, false), (0o640, false), (0o644, true), (0o604, true)] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_open_to_others(&file), expected, "{mode:o}");
         }
     }
 

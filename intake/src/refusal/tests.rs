@@ -33,6 +33,24 @@ fn the_refusal_to_delete_a_dataset_has_a_remedy_for_each_kind_of_upload() {
     }
 }
 
+#[test]
+fn a_refused_repetition_says_whether_the_first_request_is_still_running() {
+    let receiving = Upload {
+        status: Status::Receiving,
+        ..ended(None)
+    };
+    for (first, part) in [
+        (ended(None), "repeat the request to get its answer"),
+        (receiving, "repeat the request when it has ended"),
+    ] {
+        let refusal = Refusal::idempotency_in_progress(Some(&first));
+        assert_eq!(refusal.upload_status, Some(first.status));
+        assert_eq!(refusal.upload, Some(first.public_id));
+        let message = refusal.failure.message;
+        assert!(message.contains(part), "{message}");
+    }
+}
+
 /// An upload that has ended, into this table of the user or into a table of Carga.
 fn ended(table: Option<&str>) -> Upload {
     Upload {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use carga_common::access::{Scope, Scopes};
+use carga_common::access::{Scope, Scopes, check_dataset_limit};
 use carga_common::dataset::DatasetName;
 use carga_common::settings::JwtSettings;
 use carga_common::tenant::Tenant;
@@ -65,13 +65,19 @@ impl ClaimNames {
         let expires_at = claims.get("exp").and_then(Value::as_f64);
         // The verifier refuses a JWT without `exp`. A time that `Timestamp` cannot hold is no end.
         let expires_at = expires_at.and_then(|time| Timestamp::from_second(time as i64).ok());
+        let (scopes, dataset) = (self.granted(claims)?, self.dataset(claims)?);
+        if dataset.is_some() && check_dataset_limit(scopes).is_err() {
+            return Err(ClaimFault::Invalid(
+                "the claim with the dataset, which limits nobody without `upload` or with `admin`",
+            ));
+        }
         Ok(Caller {
             tenant,
             key: None,
             credential: Credential::Jwt { sender },
             expires_at,
-            scopes: self.granted(claims)?,
-            dataset: self.dataset(claims)?,
+            scopes,
+            dataset,
             only_own: false,
         })
     }
@@ -190,6 +196,19 @@ mod tests {
         for dataset in [json!("a/b"), json!(""), json!(["sales"]), json!(false)] {
             let claims = json!({ "tenant": "acme", "scope": "upload", "table": dataset });
             assert!(caller(claims).is_err());
+        }
+    }
+
+    #[test]
+    fn a_dataset_that_limits_nothing_is_a_fault() {
+        let with_scopes =
+            |scopes: &str| caller(json!({ "tenant": "acme", "scope": scopes, "table": "sales" }));
+        for scopes in ["admin", "admin upload", "read", "manage read"] {
+            let fault = with_scopes(scopes).unwrap_err();
+            assert!(matches!(fault, ClaimFault::Invalid(_)), "{scopes}");
+        }
+        for scopes in ["upload", "upload read manage"] {
+            assert!(with_scopes(scopes).is_ok(), "{scopes}");
         }
     }
 

@@ -13,8 +13,8 @@ use hyper_util::rt::TokioExecutor;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, RootCertStore};
 
-/// A URL and the means to read it. It follows no redirect: whoever can change the keys can make
-/// callers, so only the server that the setting names may serve them.
+/// A URL and the means to read it. A person who can change the keys can sign JWTs with any scope,
+/// so only the server that the setting names may serve them, and no redirect is followed.
 #[derive(Debug)]
 pub(super) struct Document {
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,

@@ -10,6 +10,9 @@ use serde_json::Value;
 /// The most keys of an issuer. Providers have two to ten.
 const MAX_KEYS: usize = 100;
 
+/// The most keys with which one signature is checked.
+const MAX_TRIED: usize = 4;
+
 /// A key with which signatures are checked.
 #[derive(Debug)]
 pub(super) struct IssuerKey {
@@ -132,20 +135,24 @@ impl KeySet {
         }
     }
 
-    /// The key for a JWT with this header. Without a `kid`, the set must have only one key, or
-    /// every JWT with a wrong signature would be checked with all keys.
-    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<Arc<IssuerKey>> {
-        let mut fitting = self.0.iter().filter(|key| key.allows(algorithm));
-        let found = match id {
-            Some(id) => fitting.find(|key| key.id.as_deref() == Some(id)),
-            None => fitting.next().filter(|_| self.0.len() == 1),
-        };
-        found.cloned()
+    /// The keys for a JWT with this header. Several keys may have one `kid`. Unless both the JWT
+    /// and the key have one, the set must have only one key, or every JWT with a wrong signature
+    /// would be checked with all keys.
+    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Vec<Arc<IssuerKey>> {
+        let fitting = self.0.iter().filter(|key| key.allows(algorithm));
+        let named = fitting.filter(|key| match (id, &key.id) {
+            (Some(id), Some(of_key)) => id == of_key,
+            _ => self.0.len() == 1,
+        });
+        named.take(MAX_TRIED).cloned().collect()
     }
 
-    /// Whether a key of the set has this `kid`.
-    pub(super) fn has(&self, id: &str) -> bool {
-        self.0.iter().any(|key| key.id.as_deref() == Some(id))
+    /// Whether the set has a key for JWTs with this `kid`.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        match &self.0[..] {
+            [single] if single.id.is_none() => true,
+            keys => keys.iter().any(|key| key.id.as_deref() == Some(id)),
+        }
     }
 }
 
@@ -214,7 +221,7 @@ mod tests {
         let all = [&others[..], &[signing]].concat();
         let set = parse(&all).unwrap();
         assert_eq!(set.0.len(), 1);
-        assert!(set.has("s") && !set.has("e"));
+        assert!(set.knows("s") && !set.knows("e"));
         assert!(parse(&others).unwrap_err().contains("no key"));
     }
 
@@ -222,16 +229,42 @@ mod tests {
     fn a_key_is_found_by_its_id_and_algorithm() {
         let (one, two) = (ec(json!({ "kid": "1" })), rsa(json!({ "kid": "2" })));
         let set = parse(&[one.clone(), two]).unwrap();
-        assert!(set.find(Some("1"), Algorithm::ES256).is_some());
-        assert!(set.find(Some("2"), Algorithm::RS256).is_some());
+        let found = |set: &KeySet, id, algorithm| set.find(id, algorithm).len();
+        assert_eq!(found(&set, Some("1"), Algorithm::ES256), 1);
+        assert_eq!(found(&set, Some("2"), Algorithm::RS256), 1);
         for algorithm in [Algorithm::HS256, Algorithm::RS256, Algorithm::ES384] {
-            assert!(set.find(Some("1"), algorithm).is_none(), "{algorithm:?}");
+            assert_eq!(found(&set, Some("1"), algorithm), 0, "{algorithm:?}");
         }
-        assert!(set.find(Some("3"), Algorithm::ES256).is_none());
-        assert!(set.find(None, Algorithm::ES256).is_none());
+        assert_eq!(found(&set, Some("3"), Algorithm::ES256), 0);
+        assert_eq!(found(&set, None, Algorithm::ES256), 0);
         let single = parse(&[one]).unwrap();
-        assert!(single.find(None, Algorithm::ES256).is_some());
-        assert!(single.find(None, Algorithm::HS256).is_none());
+        assert_eq!(found(&single, None, Algorithm::ES256), 1);
+        assert_eq!(found(&single, None, Algorithm::HS256), 0);
+        assert_eq!(found(&single, Some("2"), Algorithm::ES256), 0);
+        assert!(single.knows("1") && !single.knows("2"));
+    }
+
+    #[test]
+    fn a_single_key_without_an_id_is_for_every_id() {
+        let nameless = ec(json!({}));
+        let single = parse(std::slice::from_ref(&nameless)).unwrap();
+        for id in [None, Some("1")] {
+            assert_eq!(single.find(id, Algorithm::ES256).len(), 1);
+            assert!(single.find(id, Algorithm::RS256).is_empty());
+        }
+        assert!(single.knows("1"));
+        let two = parse(&[nameless, rsa(json!({ "kid": "2" }))]).unwrap();
+        assert!(two.find(Some("1"), Algorithm::ES256).is_empty());
+        assert!(!two.knows("1"));
+    }
+
+    #[test]
+    fn all_keys_of_an_id_are_tried_up_to_four() {
+        let same = |number: usize| parse(&vec![ec(json!({ "kid": "1" })); number]).unwrap();
+        for (number, expected) in [(2, 2), (4, 4), (5, 4)] {
+            let found = same(number).find(Some("1"), Algorithm::ES256);
+            assert_eq!(found.len(), expected);
+        }
     }
 
     #[test]

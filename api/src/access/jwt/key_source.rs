@@ -1,9 +1,11 @@
 //! Where the public keys of an issuer come from, and when they are read again.
 //!
-//! The keys are read at start, then every five minutes, and when a JWT names a key that is not
-//! known: issuers rotate their keys. Anybody can invent such names, so they cause a reading at most
-//! once in ten seconds. A reading that fails changes nothing: the keys of before stay in use.
+//! The keys are read at start and then every five minutes, because issuers rotate their keys. They
+//! are also read when a JWT names an unknown key, and when a signature is wrong. Anybody can send
+//! such JWTs, so they cause a reading at most once in ten seconds. If a reading fails, the previous
+//! keys stay in use, and the next reading begins after half a minute.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -26,8 +28,10 @@ const MAX_BYTES: usize = 1 << 20;
 /// How long a reading may take.
 const LONGEST_READING: Duration = Duration::from_secs(5);
 
-/// How often the keys are read again, and how often while they were never read.
+/// How often the keys are read again, how often after a failure, and how often while they were
+/// never read.
 const PAUSE: Duration = Duration::from_secs(300);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(30);
 const PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(5);
 
 /// The time between two readings that unknown keys cause.
@@ -49,6 +53,8 @@ pub(super) struct KeySource {
     rules: Validation,
     /// `None` until the keys have been read for the first time.
     keys: Mutex<Option<Arc<KeySet>>>,
+    /// Whether the last reading failed.
+    has_failed: AtomicBool,
     /// When the last reading began. Readings take turns.
     last: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
@@ -78,6 +84,7 @@ impl KeySource {
             location: location.map_err(fault)?,
             rules,
             keys: Mutex::default(),
+            has_failed: AtomicBool::default(),
             last: Arc::default(),
             name: name.clone(),
         });
@@ -100,19 +107,28 @@ impl KeySource {
         AbortOnDropHandle::new(tokio::spawn(refresh(source)))
     }
 
-    /// The key for a JWT with this header. `None` if the issuer has no such key.
-    pub(super) async fn key(
+    /// The keys for a JWT with this header; none if the issuer has no such key.
+    pub(super) async fn keys(
         self: &Arc<Self>,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Option<Arc<IssuerKey>>, Refusal> {
+    ) -> Result<Vec<Arc<IssuerKey>>, Refusal> {
         let keys = self.current()?;
-        let is_new = id.is_some_and(|id| !keys.has(id));
+        let is_new = id.is_some_and(|id| !keys.knows(id));
         if !is_new {
             return Ok(keys.find(id, algorithm));
         }
-        self.read_again(UNKNOWN_PAUSE).await;
+        self.read_after_unknown().await;
         Ok(self.current()?.find(id, algorithm))
+    }
+
+    /// Reads the keys again for a JWT that the known keys cannot confirm, unless a reading began
+    /// within ten seconds. Returns whether the keys have been replaced.
+    pub(super) async fn read_after_unknown(self: &Arc<Self>) -> bool {
+        let before = lock(&self.keys).clone();
+        self.read_again(UNKNOWN_PAUSE).await;
+        let after = lock(&self.keys).clone();
+        after.as_ref().map(Arc::as_ptr) != before.as_ref().map(Arc::as_ptr)
     }
 
     fn current(&self) -> Result<Arc<KeySet>, Refusal> {
@@ -133,18 +149,36 @@ impl KeySource {
         let source = Arc::clone(self);
         let reading = tokio::spawn(async move {
             *last = Some(Instant::now());
-            match source.read().await {
+            let read = source.read().await;
+            source.has_failed.store(read.is_err(), Ordering::Relaxed);
+            match read {
                 Ok(keys) => *lock(&source.keys) = Some(Arc::new(keys)),
                 Err(reason) => tracing::warn!(
                     location = source.name,
                     reason,
-                    "cannot read the keys of the issuer of JWTs again; those of before stay in use"
+                    "cannot read the keys of the issuer of JWTs again; the previous keys stay in use"
                 ),
             }
         });
         if let Err(error) = reading.await {
             tracing::error!(%error, "reading the keys of the issuer of JWTs failed");
         }
+    }
+
+    /// How long to wait before the keys are read again.
+    fn pause(&self) -> Duration {
+        let has_keys = lock(&self.keys).is_some();
+        match self.has_failed.load(Ordering::Relaxed) {
+            _ if !has_keys => PAUSE_WITHOUT_KEYS,
+            true => PAUSE_AFTER_FAILURE,
+            false => PAUSE,
+        }
+    }
+
+    /// Lets ten seconds pass for the next reading.
+    #[cfg(test)]
+    pub(super) async fn allow_reading(&self) {
+        *self.last.lock().await = None;
     }
 
     async fn read(&self) -> Result<KeySet, String> {
@@ -178,10 +212,10 @@ async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, String> {
 
 async fn refresh(source: Weak<KeySource>) {
     loop {
-        let Some(has_keys) = source.upgrade().map(|source| source.current().is_ok()) else {
+        let Some(pause) = source.upgrade().map(|source| source.pause()) else {
             return;
         };
-        sleep(if has_keys { PAUSE } else { PAUSE_WITHOUT_KEYS }).await;
+        sleep(pause).await;
         if let Some(source) = source.upgrade() {
             source.read_again(Duration::ZERO).await;
         }

@@ -1,6 +1,6 @@
 //! A build that cannot check JWTs.
 
-use carga_common::settings::AccessSettings;
+use carga_common::settings::{AccessSettings, Authentication};
 use carga_intake::refusal::Refusal;
 
 use super::JwtFault;
@@ -12,7 +12,10 @@ pub enum JwtVerifier {}
 
 impl JwtVerifier {
     /// Fails if a JWT should be accepted, and returns `None` otherwise.
-    pub async fn start(settings: &AccessSettings) -> Result<Option<Self>, JwtFault> {
+    pub async fn start(
+        settings: &AccessSettings,
+        _authentication: &Authentication,
+    ) -> Result<Option<Self>, JwtFault> {
         match settings.jwt {
             Some(_) => Err(JwtFault::Unsupported),
             None => Ok(None),

@@ -1,13 +1,14 @@
 //! Checks the JWTs of another issuer.
 
+use std::slice;
 use std::sync::{Arc, Mutex};
 
 use carga_common::access::KeyDigest;
-use carga_common::settings::{AccessSettings, JwtKeys, JwtSettings};
+use carga_common::settings::{AccessSettings, Authentication, JwtKeys, JwtSettings};
 use carga_common::sync::lock;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use jiff::Timestamp;
-use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -28,6 +29,8 @@ const LEEWAY: u64 = 30;
 pub struct JwtVerifier {
     keys: Keys,
     claims: ClaimNames,
+    /// Whether the settings have an audience.
+    has_audience: bool,
     /// The callers of JWTs that were valid a moment ago, by the digests of the JWTs. The signature
     /// of a public key takes longer to check than everything else.
     valid: Mutex<Entries<[u8; 32], Caller>>,
@@ -44,9 +47,13 @@ enum Keys {
 }
 
 impl JwtVerifier {
-    /// Reads the keys of the issuer. Returns `None` if no JWT is accepted.
-    pub async fn start(settings: &AccessSettings) -> Result<Option<Self>, JwtFault> {
-        let Some(settings) = &settings.jwt else {
+    /// Reads the keys of the issuer. Returns `None` if no JWT is accepted, or if requests need no
+    /// key.
+    pub async fn start(
+        settings: &AccessSettings,
+        authentication: &Authentication,
+    ) -> Result<Option<Self>, JwtFault> {
+        let (Some(settings), Authentication::On(_)) = (&settings.jwt, authentication) else {
             return Ok(None);
         };
         let rules = rules(settings);
@@ -67,6 +74,7 @@ impl JwtVerifier {
         Ok(Some(Self {
             keys,
             claims: ClaimNames::of(settings),
+            has_audience: settings.audience.is_some(),
             valid: Mutex::default(),
         }))
     }
@@ -97,12 +105,12 @@ impl JwtVerifier {
         if header.crit.is_some() {
             return Err(invalid("-", "a JWT with `crit`"));
         }
-        let key = self.key(header.kid.as_deref(), header.alg).await?;
-        let key = key.ok_or_else(|| invalid("-", "no key for the `kid` and `alg` of the JWT"))?;
-        let checked = decode::<Claims>(text, &key.key, &key.validation);
-        let checked = checked.map_err(|error| invalid("-", reason(error.kind())))?;
-        let caller = self.claims.caller(&checked.claims);
-        caller.map_err(|fault| match fault {
+        let claims = self.claims(text, header.kid.as_deref(), header.alg).await?;
+        // The library takes a malformed `aud` for none.
+        if !self.has_audience && claims.contains_key("aud") {
+            return Err(invalid("-", reason(&ErrorKind::InvalidAudience)));
+        }
+        self.claims.caller(&claims).map_err(|fault| match fault {
             ClaimFault::Invalid(claim) => {
                 invalid("-", &format!("a JWT without a valid value of {claim}"))
             }
@@ -110,16 +118,62 @@ impl JwtVerifier {
         })
     }
 
-    async fn key(
+    /// The claims of a JWT whose signature and times are valid. An issuer may have replaced a key
+    /// by one with the same `kid`, so a wrong signature is checked again with keys that are read
+    /// anew.
+    async fn claims(
         &self,
+        text: &str,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Option<Arc<IssuerKey>>, Refusal> {
-        match &self.keys {
-            Keys::Secret(key) => Ok(Some(Arc::clone(key)).filter(|key| key.allows(algorithm))),
-            Keys::Public { source, .. } => source.key(id, algorithm).await,
+    ) -> Result<Claims, Refusal> {
+        let checked = match &self.keys {
+            Keys::Secret(key) if key.allows(algorithm) => decoded(text, slice::from_ref(key)),
+            Keys::Secret(_) => decoded(text, &[]),
+            Keys::Public { source, .. } => {
+                let checked = decoded(text, &source.keys(id, algorithm).await?);
+                match checked {
+                    Err(Unfit::Signature) if source.read_after_unknown().await => {
+                        decoded(text, &source.keys(id, algorithm).await?)
+                    }
+                    checked => checked,
+                }
+            }
+        };
+        checked.map_err(|unfit| {
+            invalid(
+                "-",
+                match &unfit {
+                    Unfit::NoKey => "no key for the `kid` and `alg` of the JWT",
+                    Unfit::Signature => reason(&ErrorKind::InvalidSignature),
+                    Unfit::Other(error) => reason(error.kind()),
+                },
+            )
+        })
+    }
+}
+
+/// Why a JWT does not fit the keys.
+#[derive(Debug)]
+enum Unfit {
+    NoKey,
+    Signature,
+    Other(Error),
+}
+
+/// The claims of a JWT that one of these keys has signed.
+fn decoded(text: &str, keys: &[Arc<IssuerKey>]) -> Result<Claims, Unfit> {
+    let mut unfit = Unfit::NoKey;
+    for key in keys {
+        match decode::<Claims>(text, &key.key, &key.validation) {
+            Ok(checked) => return Ok(checked.claims),
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => {
+                unfit = Unfit::Signature;
+            }
+            Err(error) => return Err(Unfit::Other(error)),
         }
     }
+    Err(unfit)
 }
 
 /// What every JWT must have. Without an audience in the settings, a JWT that has one is refused.

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use carga_common::access::{KeyRecord, NewKey, Scopes, SignedToken, TokenLimits, TokenSecret};
+use carga_common::access::{KeyRecord, NewKey, Scopes, SignedToken, TokenSecret};
 use carga_common::error::PortResult;
 use carga_common::settings::{Authentication, Mode, Settings};
 use carga_common::store::KeyPosition;
@@ -58,14 +58,6 @@ impl KeyStore for Fixed {
 impl TokenStore for Fixed {
     async fn token_secret(&self, _new: &TokenSecret) -> PortResult<TokenSecret> {
         Ok(TokenSecret::from([7; 32]))
-    }
-
-    async fn count_token_upload(&self, _token: &TokenLimits) -> PortResult<bool> {
-        Ok(true)
-    }
-
-    async fn uncount_token_upload(&self, _token: &TokenLimits) -> PortResult<()> {
-        Ok(())
     }
 }
 

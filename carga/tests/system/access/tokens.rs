@@ -374,7 +374,17 @@ async fn no_token_is_ever_in_the_log(mode: Mode) -> Result<()> {
         "invalid_key",
     )
     .await?;
+    // Somebody takes a token or a key for an id.
+    let encoded = format!("carga%5F{}", key.trim_start_matches("carga_"));
+    for misplaced in [&token, &token.replace('.', "%2E"), &key, &encoded] {
+        for path in ["/uploads/", "/keys/", "/no/such/"] {
+            let answer = get(&app, &format!("{path}{misplaced}"), Some(ADMIN)).await?;
+            let status = answer.status().as_u16();
+            ensure!(matches!(status, 400 | 404 | 405), "{path}: {status}");
+        }
+    }
     let log = app.api.log();
+    ensure!(log.contains("/no/such/eyJ***"), "the log has no path");
     // The id and the reason are there, so the log has the lines about tokens.
     for expected in [id.as_str(), "wrong signature"] {
         ensure!(log.contains(expected), "`{expected}` is missing in the log");

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{accepted, listed, post};
 use crate::answers::{problem, sha256_hex};
 use crate::app::{App, KNOWN_DIALECT};
-use crate::files::csv;
+use crate::files::{csv, paced};
 use crate::harness::Mode;
 
 in_both_modes! {
@@ -17,6 +17,7 @@ in_both_modes! {
     another_file_with_the_same_key_is_refused,
     other_options_with_the_same_key_are_refused,
     a_file_whose_digest_is_announced_is_compared_without_its_body,
+    a_file_that_a_client_sends_without_waiting_is_read_and_compared,
     the_key_of_a_refused_file_is_free,
     a_key_stays_with_its_upload_after_an_undo,
     a_malformed_key_is_refused,
@@ -125,6 +126,18 @@ async fn a_file_whose_digest_is_announced_is_compared_without_its_body(mode: Mod
     let other = announce(&app, &sha256_hex("another file")).await?;
     ensure!(other.starts_with("HTTP/1.1 422"), "{other}");
     ensure!(other.contains("idempotency_key_reused"), "{other}");
+    app.close().await
+}
+
+/// Such a client might not receive an early answer.
+async fn a_file_that_a_client_sends_without_waiting_is_read_and_compared(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
+    let (id, _) = accepted(post(&app, "k", "", FILE).send().await?).await?;
+    let announced = format!("&sha256={}", sha256_hex(FILE));
+    let send = |file: &'static str| post(&app, "k", &announced, paced(file, 1000)).send();
+    ensure!(accepted(send(FILE).await?).await? == (id, true));
+    let refused = send("a,b\n1,2\n3,5\n").await?;
+    problem(refused, 422, "idempotency_key_reused").await?;
     app.close().await
 }
 

@@ -5,16 +5,15 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::connections::{LONG, SHORT};
-use super::uploads::{create_in, find};
+use super::uploads::find;
 use super::{PostgresStore, keys};
 use crate::access::{KeyDigest, KeyRecord};
 use crate::error::PortResult;
 use crate::idempotency::{IdempotencyKey, IdempotentRequest, REQUEST_KEPT};
-use crate::store::idempotency::Creation;
 use crate::store::rules::FORGOTTEN_REQUESTS;
 use crate::store::sql;
-use crate::store::{FirstAnswer, FirstUpload, IdempotencyStore, NewUpload};
-use crate::upload::{Upload, UploadId};
+use crate::store::{FirstAnswer, FirstUpload, IdempotencyStore};
+use crate::upload::UploadId;
 
 /// Takes a key that nobody has, or that is free because of its age. `$1` to `$8`: tenant, route,
 /// sender, key, fingerprint, upload, answer, the age in seconds.
@@ -41,18 +40,6 @@ const TAKE_OVER: &str = "UPDATE idempotency_keys AS held
 
 #[async_trait]
 impl IdempotencyStore for PostgresStore {
-    async fn create_once(
-        &self,
-        upload: &NewUpload,
-        request: &IdempotentRequest,
-    ) -> PortResult<Option<Upload>> {
-        const OPERATION: &str = "store.create_once";
-        let created = self.call(OPERATION, SHORT, async |connection| {
-            create_once(connection, upload, request).await
-        });
-        created.await?.outcome(OPERATION)
-    }
-
     async fn first_upload(&self, key: &IdempotencyKey) -> PortResult<Option<FirstUpload>> {
         self.call("store.first_upload", SHORT, async |connection| {
             let Some((fingerprint, Some(id), _)) = find_key(connection, key).await? else {
@@ -74,7 +61,8 @@ impl IdempotencyStore for PostgresStore {
     ) -> PortResult<bool> {
         self.call("store.create_key_once", SHORT, async |connection| {
             let mut transaction = connection.begin().await?;
-            let is_first = take(&mut transaction, request, None, Some(answer)).await?;
+            let taken = take(&mut transaction, request, None, Some(answer)).await?;
+            let is_first = taken != Taken::No;
             if is_first {
                 keys::insert(&mut transaction, key, digest).await?;
             }
@@ -97,14 +85,15 @@ impl IdempotencyStore for PostgresStore {
 
     async fn forget_requests(&self) -> PortResult<u64> {
         self.call("store.forget_requests", LONG, async |connection| {
-            // The age is compared twice, because a request may take a selected key meanwhile.
+            // The keys that a request is taking are skipped, and so are those that another worker
+            // is deleting.
             let deleted = sqlx::query(
-                "DELETE FROM idempotency_keys
-                 WHERE created_at <= now() - make_interval(secs => $1)
-                   AND (tenant, route, sender, key) IN (
-                       SELECT tenant, route, sender, key FROM idempotency_keys
-                       WHERE created_at <= now() - make_interval(secs => $1)
-                       ORDER BY created_at LIMIT $2)",
+                "WITH old AS MATERIALIZED (
+                     SELECT tenant, route, sender, key FROM idempotency_keys
+                     WHERE created_at <= now() - make_interval(secs => $1)
+                     ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+                 DELETE FROM idempotency_keys WHERE (tenant, route, sender, key) IN (
+                     SELECT tenant, route, sender, key FROM old)",
             )
             .bind(REQUEST_KEPT.as_secs_f64())
             .bind(FORGOTTEN_REQUESTS)
@@ -116,34 +105,26 @@ impl IdempotencyStore for PostgresStore {
     }
 }
 
-async fn create_once(
-    connection: &mut PgConnection,
-    upload: &NewUpload,
-    request: &IdempotentRequest,
-) -> sqlx::Result<Creation> {
-    let mut transaction = connection.begin().await?;
-    // The upload comes first, because it may get another id than the one in `upload`.
-    let Some(created) = create_in(&mut transaction, upload).await? else {
-        return Ok(Creation::NoDataset);
-    };
-    if !take(&mut transaction, request, Some(created.id), None).await? {
-        // Not left to the drop, because other requests with this key wait for the lock on its row.
-        transaction.rollback().await?;
-        return Ok(Creation::KeyTaken);
-    }
-    transaction.commit().await?;
-    Ok(Creation::Created(Box::new(created)))
+/// Whether a request has got its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// The key was free.
+    Free,
+    /// The key was that of an upload that ended before its seal.
+    Over,
+    /// Another request has the key.
+    No,
 }
 
-/// Gives the key of a request to this upload or answer. Returns false if another request has it.
-async fn take(
+/// Gives the key of a request to this upload or answer, unless another request has it.
+pub(super) async fn take(
     connection: &mut PgConnection,
     request: &IdempotentRequest,
     upload: Option<UploadId>,
     answer: Option<&str>,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Taken> {
     let IdempotentRequest { key, fingerprint } = request;
-    for statement in [TAKE, TAKE_OVER] {
+    for (statement, outcome) in [(TAKE, Taken::Free), (TAKE_OVER, Taken::Over)] {
         let taken = sqlx::query(statement)
             .bind(key.tenant.as_str())
             .bind(key.route.name())
@@ -156,10 +137,10 @@ async fn take(
             .execute(&mut *connection)
             .await?;
         if taken.rows_affected() > 0 {
-            return Ok(true);
+            return Ok(outcome);
         }
     }
-    Ok(false)
+    Ok(Taken::No)
 }
 
 /// The fingerprint, the upload and the answer of a key, unless the key is free because of its age.

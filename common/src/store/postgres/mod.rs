@@ -10,6 +10,7 @@ mod batches;
 mod completion;
 mod connections;
 pub mod copy;
+mod creation;
 mod datasets;
 mod dead_letters;
 mod holds;

@@ -9,12 +9,14 @@ use uuid::Uuid;
 
 pub(super) use self::record::{find, is_staged};
 use super::connections::{LONG, SHORT};
-use super::{PostgresStore, datasets, lock_status};
+use super::{PostgresStore, creation, datasets, lock_status};
 use crate::error::PortResult;
 use crate::sha256::Sha256;
 use crate::store::rules;
 use crate::store::sql::{self, signed};
-use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
+use crate::store::{
+    CreateConditions, CreateOutcome, Heartbeat, NewUpload, Seal, UploadQuery, UploadStore,
+};
 use crate::tenant::Tenant;
 use crate::upload::{Failure, Upload, UploadId, UploadKey};
 
@@ -24,6 +26,19 @@ impl UploadStore for PostgresStore {
         const OPERATION: &str = "store.create";
         let created = self.call(OPERATION, SHORT, async |connection| {
             create(connection, upload).await
+        });
+        let created = created.await?;
+        created.ok_or_else(|| rules::no_dataset(OPERATION))
+    }
+
+    async fn create_if(
+        &self,
+        upload: &NewUpload,
+        conditions: CreateConditions<'_>,
+    ) -> PortResult<CreateOutcome> {
+        const OPERATION: &str = "store.create_if";
+        let created = self.call(OPERATION, SHORT, async |connection| {
+            creation::create_if(connection, upload, conditions).await
         });
         let created = created.await?;
         created.ok_or_else(|| rules::no_dataset(OPERATION))

@@ -3,30 +3,19 @@
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::uploads::{create_in, find};
+use super::uploads::find;
 use super::{SqliteStore, ago, keys, now};
 use crate::access::{KeyDigest, KeyRecord};
 use crate::error::PortResult;
 use crate::idempotency::{IdempotencyKey, IdempotentRequest, REQUEST_KEPT};
 use crate::sqlite::{Database, call};
-use crate::store::idempotency::Creation;
 use crate::store::rules::FORGOTTEN_REQUESTS;
 use crate::store::sql;
-use crate::store::{FirstAnswer, FirstUpload, IdempotencyStore, NewUpload};
-use crate::upload::{Upload, UploadId};
+use crate::store::{FirstAnswer, FirstUpload, IdempotencyStore};
+use crate::upload::UploadId;
 
 #[async_trait]
 impl IdempotencyStore for SqliteStore {
-    async fn create_once(
-        &self,
-        upload: &NewUpload,
-        request: &IdempotentRequest,
-    ) -> PortResult<Option<Upload>> {
-        const OPERATION: &str = "store.create_once";
-        let created = create_once(&self.database, upload, request);
-        call(OPERATION, created).await?.outcome(OPERATION)
-    }
-
     async fn first_upload(&self, key: &IdempotencyKey) -> PortResult<Option<FirstUpload>> {
         call("store.first_upload", async {
             let Some((fingerprint, Some(id), _)) = find_key(&self.database, key).await? else {
@@ -48,7 +37,8 @@ impl IdempotencyStore for SqliteStore {
     ) -> PortResult<bool> {
         call("store.create_key_once", async {
             let mut transaction = self.database.begin().await?;
-            let is_first = !is_held(&mut transaction, &request.key).await?;
+            let holder = holder(&mut transaction, &request.key).await?;
+            let is_first = holder != Holder::Request;
             if is_first {
                 take(&mut transaction, request, None, Some(answer)).await?;
                 keys::insert(&mut transaction, key, digest).await?;
@@ -87,47 +77,46 @@ impl IdempotencyStore for SqliteStore {
     }
 }
 
-/// No other request can take the key before this transaction ends, because SQLite has one writer.
-async fn create_once(
-    database: &Database,
-    upload: &NewUpload,
-    request: &IdempotentRequest,
-) -> sqlx::Result<Creation> {
-    let mut transaction = database.begin().await?;
-    let creation = match is_held(&mut transaction, &request.key).await? {
-        true => Creation::KeyTaken,
-        false => match create_in(&mut transaction, upload).await? {
-            None => Creation::NoDataset,
-            Some(created) => {
-                take(&mut transaction, request, Some(created.id), None).await?;
-                Creation::Created(Box::new(created))
-            }
-        },
-    };
-    transaction.commit().await?;
-    Ok(creation)
+/// Who has the key of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// Nobody.
+    None,
+    /// An upload that ended before its seal, so the key is free.
+    Failed,
+    /// Another request.
+    Request,
 }
 
-/// Whether another request has the key.
-async fn is_held(connection: &mut SqliteConnection, key: &IdempotencyKey) -> sqlx::Result<bool> {
-    sqlx::query_scalar(
-        "SELECT EXISTS (
-             SELECT 1 FROM idempotency_keys held LEFT JOIN uploads u ON u.id = held.upload_id
-             WHERE held.tenant = $1 AND held.route = $2 AND held.sender = $3 AND held.key = $4
-               AND held.created_at > $5
-               AND (held.answer IS NOT NULL OR u.status = 'receiving' OR u.batches_total IS NOT NULL))",
+/// Who has the key. Nobody else takes it before this transaction ends, because SQLite has one
+/// writer.
+pub(super) async fn holder(
+    connection: &mut SqliteConnection,
+    key: &IdempotencyKey,
+) -> sqlx::Result<Holder> {
+    let is_held: Option<bool> = sqlx::query_scalar(
+        "SELECT held.answer IS NOT NULL
+             OR coalesce(u.status = 'receiving' OR u.batches_total IS NOT NULL, false)
+         FROM idempotency_keys held LEFT JOIN uploads u ON u.id = held.upload_id
+         WHERE held.tenant = $1 AND held.route = $2 AND held.sender = $3 AND held.key = $4
+           AND held.created_at > $5",
     )
     .bind(key.tenant.as_str())
     .bind(key.route.name())
     .bind(key.sender())
     .bind(key.text.as_str())
     .bind(ago(REQUEST_KEPT))
-    .fetch_one(connection)
-    .await
+    .fetch_optional(connection)
+    .await?;
+    Ok(match is_held {
+        None => Holder::None,
+        Some(false) => Holder::Failed,
+        Some(true) => Holder::Request,
+    })
 }
 
 /// Gives a free key to this upload or answer.
-async fn take(
+pub(super) async fn take(
     connection: &mut SqliteConnection,
     request: &IdempotentRequest,
     upload: Option<UploadId>,

@@ -6,6 +6,7 @@
 mod batches;
 mod completion;
 mod constraints;
+mod creation;
 mod datasets;
 mod dead_letters;
 mod dividing;

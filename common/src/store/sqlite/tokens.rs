@@ -1,8 +1,9 @@
-//! The secret and the counts of tokens.
+//! The secret of tokens, and the counts of their uploads.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::SqliteConnection;
 
 use super::{SqliteStore, ago, time_text};
 use crate::access::{TokenLimits, TokenSecret};
@@ -33,48 +34,50 @@ impl TokenStore for SqliteStore {
         })
         .await
     }
+}
 
-    async fn count_token_upload(&self, token: &TokenLimits) -> PortResult<bool> {
-        let Some(most) = token.max_uploads else {
-            return Ok(true);
-        };
-        call("store.count_token_upload", async {
-            let mut transaction = self.database.begin().await?;
-            sqlx::query(
-                "DELETE FROM token_uses WHERE token_id IN (
-                     SELECT token_id FROM token_uses WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
-            )
-            .bind(ago(KEPT))
-            .bind(TOKEN_COUNTS_REMOVED_AT_ONCE)
-            .execute(&mut *transaction)
-            .await?;
-            let counted = sqlx::query(
-                "INSERT INTO token_uses (token_id, uploads, expires_at) VALUES ($1, 1, $2)
-                 ON CONFLICT (token_id) DO UPDATE SET uploads = uploads + 1
-                 WHERE uploads < $3",
-            )
+/// Whether a token has sent as many uploads as it may.
+pub(super) async fn is_used_up(
+    connection: &mut SqliteConnection,
+    token: &TokenLimits,
+) -> sqlx::Result<bool> {
+    let Some(most) = token.max_uploads else {
+        return Ok(false);
+    };
+    let sent: Option<i64> =
+        sqlx::query_scalar("SELECT uploads FROM token_uses WHERE token_id = $1")
             .bind(token.id.as_str())
-            .bind(time_text(token.expires_at))
-            .bind(signed(most))
-            .execute(&mut *transaction)
+            .fetch_optional(connection)
             .await?;
-            transaction.commit().await?;
-            Ok(counted.rows_affected() > 0)
-        })
-        .await
-    }
+    Ok(sent.unwrap_or_default() >= signed(most))
+}
 
-    async fn uncount_token_upload(&self, token: &TokenLimits) -> PortResult<()> {
-        call("store.uncount_token_upload", async {
-            let mut transaction = self.database.begin().await?;
-            sqlx::query(
-                "UPDATE token_uses SET uploads = uploads - 1 WHERE token_id = $1 AND uploads > 0",
-            )
-            .bind(token.id.as_str())
-            .execute(&mut *transaction)
-            .await?;
-            transaction.commit().await
-        })
-        .await
+/// Counts an upload of a token, if the token limits their number. Removes counts of other tokens
+/// that have ended.
+pub(super) async fn count(
+    connection: &mut SqliteConnection,
+    token: &TokenLimits,
+) -> sqlx::Result<()> {
+    if token.max_uploads.is_none() {
+        return Ok(());
     }
+    sqlx::query(
+        "INSERT INTO token_uses (token_id, uploads, expires_at) VALUES ($1, 1, $2)
+         ON CONFLICT (token_id) DO UPDATE SET uploads = uploads + 1",
+    )
+    .bind(token.id.as_str())
+    .bind(time_text(token.expires_at))
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "DELETE FROM token_uses WHERE token_id IN (
+             SELECT token_id FROM token_uses WHERE expires_at < $1 AND token_id <> $3
+             ORDER BY expires_at LIMIT $2)",
+    )
+    .bind(ago(KEPT))
+    .bind(TOKEN_COUNTS_REMOVED_AT_ONCE)
+    .bind(token.id.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
 }

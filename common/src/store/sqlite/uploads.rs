@@ -9,13 +9,15 @@ use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
 pub(super) use self::record::{find, find_in};
-use super::{SqliteStore, datasets, now, rejects, undoing};
+use super::{SqliteStore, creation, datasets, now, rejects, undoing};
 use crate::error::{ErrorKind, PortResult};
 use crate::sha256::Sha256;
 use crate::sqlite::{Database, call};
 use crate::store::rules;
 use crate::store::sql::{self, signed};
-use crate::store::{Heartbeat, NewUpload, Seal, UploadQuery, UploadStore};
+use crate::store::{
+    CreateConditions, CreateOutcome, Heartbeat, NewUpload, Seal, UploadQuery, UploadStore,
+};
 use crate::sync::lock;
 use crate::tenant::Tenant;
 use crate::upload::{Failure, Upload, UploadId, UploadKey};
@@ -25,6 +27,17 @@ impl UploadStore for SqliteStore {
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload> {
         const OPERATION: &str = "store.create";
         let created = call(OPERATION, create(&self.database, upload)).await?;
+        created.ok_or_else(|| rules::no_dataset(OPERATION))
+    }
+
+    async fn create_if(
+        &self,
+        upload: &NewUpload,
+        conditions: CreateConditions<'_>,
+    ) -> PortResult<CreateOutcome> {
+        const OPERATION: &str = "store.create_if";
+        let created = creation::create_if(&self.database, upload, conditions);
+        let created = call(OPERATION, created).await?;
         created.ok_or_else(|| rules::no_dataset(OPERATION))
     }
 

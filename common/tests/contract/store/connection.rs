@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use carga_common::dataset::Mode;
 use carga_common::error::{ErrorKind, PortResult};
-use carga_common::store::{Heartbeat, Store, StoreOutcome, UploadQuery};
+use carga_common::store::{CreateConditions, Heartbeat, Store, StoreOutcome, UploadQuery};
 use carga_common::tenant::Tenant;
 use carga_common::upload::{Status, UploadId};
 use futures::future::try_join_all;
@@ -217,14 +217,18 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
 async fn calls_of_idempotency(store: &dyn Store) -> Result<Calls> {
     let request = super::idempotency::sending()?;
     let upload = new_upload(UploadId::generate(), sample::columns());
-    let create = store.create_once(&upload, &request).await;
+    let conditions = CreateConditions {
+        request: Some(&request),
+        token: None,
+    };
+    let create = store.create_if(&upload, conditions).await;
     let (key, record) = super::keys::new_key("acme", Timestamp::now())?;
     let digest = key.digest();
     let create_key = store.create_key_once(&record, &digest, &request, "{}");
     let first_upload = store.first_upload(&request.key).await;
     let first_answer = store.first_answer(&request.key).await;
     Ok(vec![
-        ("create_once", operation(create)?),
+        ("create_if", operation(create)?),
         ("create_key_once", operation(create_key.await)?),
         ("first_upload", operation(first_upload)?),
         ("first_answer", operation(first_answer)?),

@@ -255,8 +255,10 @@ macro_rules! contract {
                 tokens {
                     all_processes_get_the_secret_that_was_kept_first
                     the_uploads_of_a_token_are_counted_up_to_its_limit
-                    of_concurrent_uploads_of_a_token_with_one_left_exactly_one_is_counted
-                    a_count_that_is_given_back_may_be_used_once_again
+                    of_concurrent_uploads_of_a_token_with_one_left_exactly_one_is_created
+                    an_upload_that_is_not_created_is_not_counted
+                    concurrent_repetitions_of_a_request_never_find_its_token_used_up
+                    an_upload_that_takes_over_the_key_of_a_failed_one_is_not_counted_again
                     the_count_of_a_token_is_removed_an_hour_after_its_end
                 }
                 observation {

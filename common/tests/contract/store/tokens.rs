@@ -1,11 +1,20 @@
 //! The secret of tokens is the same everywhere, and their uploads are counted exactly.
 
-use anyhow::{Result, ensure};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
 use carga_common::access::{TokenId, TokenLimits, TokenSecret};
+use carga_common::error::ErrorKind;
+use carga_common::idempotency::IdempotentRequest;
+use carga_common::store::{CreateConditions, CreateOutcome, Store};
+use carga_common::upload::UploadId;
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use super::StoreFixture;
+use super::datasets::{key, new_typed_upload, sample_definition};
+use super::idempotency::sending;
+use super::{StoreFixture, failure, new_upload};
+use crate::sample::{self, first};
 
 /// A token that ends after this many seconds, or has ended before.
 fn token(max_uploads: Option<u64>, seconds: i64) -> Result<TokenLimits> {
@@ -33,6 +42,37 @@ pub(super) async fn all_processes_get_the_secret_that_was_kept_first<F: StoreFix
     Ok(())
 }
 
+/// Sends an upload with this token. Returns false if the token is used up.
+async fn send(store: &dyn Store, token: &TokenLimits) -> Result<bool> {
+    let upload = new_upload(UploadId::generate(), sample::columns());
+    let conditions = CreateConditions {
+        request: None,
+        token: Some(token),
+    };
+    let outcome = store.create_if(&upload, conditions).await?;
+    let is_recorded = store.upload(upload.id).await?.is_some();
+    match outcome {
+        CreateOutcome::Created(_) => ensure!(is_recorded),
+        CreateOutcome::TokenUsedUp => ensure!(!is_recorded),
+        CreateOutcome::KeyTaken => anyhow::bail!("the request has no key"),
+    }
+    Ok(is_recorded)
+}
+
+/// Sends an upload with this token and the key of this request.
+async fn send_once(
+    store: &dyn Store,
+    token: &TokenLimits,
+    request: &IdempotentRequest,
+) -> Result<CreateOutcome> {
+    let upload = new_upload(UploadId::generate(), sample::columns());
+    let conditions = CreateConditions {
+        request: Some(request),
+        token: Some(token),
+    };
+    Ok(store.create_if(&upload, conditions).await?)
+}
+
 pub(super) async fn the_uploads_of_a_token_are_counted_up_to_its_limit<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
@@ -40,19 +80,19 @@ pub(super) async fn the_uploads_of_a_token_are_counted_up_to_its_limit<F: StoreF
     let (three, one) = (token(Some(3), 900)?, token(Some(1), 900)?);
     for number in 0..5 {
         let handle = if number % 2 == 0 { &store } else { &other };
-        ensure!(handle.count_token_upload(&three).await? == (number < 3));
+        ensure!(send(handle.as_ref(), &three).await? == (number < 3));
     }
     // Another token has a count of its own.
-    ensure!(store.count_token_upload(&one).await?);
-    ensure!(!other.count_token_upload(&one).await?);
+    ensure!(send(store.as_ref(), &one).await?);
+    ensure!(!send(other.as_ref(), &one).await?);
     let unlimited = token(None, 900)?;
     for _ in 0..3 {
-        ensure!(store.count_token_upload(&unlimited).await?);
+        ensure!(send(store.as_ref(), &unlimited).await?);
     }
     Ok(())
 }
 
-pub(super) async fn of_concurrent_uploads_of_a_token_with_one_left_exactly_one_is_counted<
+pub(super) async fn of_concurrent_uploads_of_a_token_with_one_left_exactly_one_is_created<
     F: StoreFixture,
 >(
     fixture: &F,
@@ -63,52 +103,120 @@ pub(super) async fn of_concurrent_uploads_of_a_token_with_one_left_exactly_one_i
         for (most, used) in [(2, 1), (1, 0)] {
             let token = token(Some(most), 900)?;
             for _ in 0..used {
-                ensure!(store.count_token_upload(&token).await?);
+                ensure!(send(store.as_ref(), &token).await?);
             }
             let calls = (0..6).map(|number| {
                 let store = if number % 2 == 0 { &store } else { &other };
-                store.count_token_upload(&token)
+                send(store.as_ref(), &token)
             });
-            let counted = try_join_all(calls).await?;
-            let counted = counted.into_iter().filter(|counted| *counted).count();
-            ensure!(counted == 1, "{counted} uploads were counted");
+            let created = try_join_all(calls).await?;
+            let created = created.into_iter().filter(|created| *created).count();
+            ensure!(created == 1, "{created} uploads were created");
         }
     }
     Ok(())
 }
 
-pub(super) async fn a_count_that_is_given_back_may_be_used_once_again<F: StoreFixture>(
+pub(super) async fn an_upload_that_is_not_created_is_not_counted<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
-    let store = fixture.open().await?;
-    let (token, other) = (token(Some(1), 900)?, token(Some(1), 900)?);
-    for token in [&token, &other] {
-        ensure!(store.count_token_upload(token).await?);
+    let handle = fixture.open().await?;
+    let store = handle.as_ref();
+    let (token, once) = (token(Some(2), 900)?, sending()?);
+    let sent = send_once(store, &token, &once).await?;
+    let CreateOutcome::Created(sent) = sent else {
+        anyhow::bail!("{sent:?}");
+    };
+    for _ in 0..3 {
+        // Another request has the key.
+        let repeated = send_once(store, &token, &once).await?;
+        ensure!(matches!(repeated, CreateOutcome::KeyTaken), "{repeated:?}");
+        // The public id is used, and the dataset does not exist.
+        let used = new_upload(sent.public_id, sample::columns());
+        let definition = sample_definition()?;
+        let missing = new_typed_upload(UploadId::generate(), &key("missing")?, &definition);
+        for (upload, kind) in [(used, ErrorKind::Conflict), (missing, ErrorKind::NotFound)] {
+            let conditions = CreateConditions {
+                request: None,
+                token: Some(&token),
+            };
+            let outcome = store.create_if(&upload, conditions).await;
+            let error = outcome.err().context("the upload was created")?;
+            ensure!(error.kind() == kind, "{}", error.chain());
+        }
     }
-    // More often than it was counted.
-    for _ in 0..2 {
-        store.uncount_token_upload(&token).await?;
+    ensure!(send(store, &token).await?);
+    ensure!(!send(store, &token).await?);
+    Ok(())
+}
+
+/// The first request uses its token up. Its repetitions wait for it, and find its key.
+pub(super) async fn concurrent_repetitions_of_a_request_never_find_its_token_used_up<
+    F: StoreFixture,
+>(
+    fixture: &F,
+) -> Result<()> {
+    let handles = [fixture.open().await?, fixture.open().await?];
+    for number in 0..5 {
+        let (token, mut once) = (token(Some(1), 900)?, sending()?);
+        once.key.text = format!("k{number}").parse()?;
+        let calls = (0..8).map(|number| {
+            let store = Arc::clone(&handles[number % 2]);
+            let (token, once) = (token.clone(), once.clone());
+            tokio::spawn(async move { send_once(store.as_ref(), &token, &once).await })
+        });
+        let mut created = 0;
+        for outcome in try_join_all(calls).await? {
+            match outcome? {
+                CreateOutcome::Created(_) => created += 1,
+                CreateOutcome::KeyTaken => {}
+                CreateOutcome::TokenUsedUp => anyhow::bail!("the token is used up"),
+            }
+        }
+        ensure!(created == 1, "{created} uploads were created");
     }
-    ensure!(store.count_token_upload(&token).await?);
-    ensure!(!store.count_token_upload(&token).await?);
-    ensure!(!store.count_token_upload(&other).await?);
+    Ok(())
+}
+
+pub(super) async fn an_upload_that_takes_over_the_key_of_a_failed_one_is_not_counted_again<
+    F: StoreFixture,
+>(
+    fixture: &F,
+) -> Result<()> {
+    let handle = fixture.open().await?;
+    let store = handle.as_ref();
+    let (token, once) = (token(Some(1), 900)?, sending()?);
+    for _ in 0..3 {
+        let outcome = send_once(store, &token, &once).await?;
+        let CreateOutcome::Created(sent) = outcome else {
+            anyhow::bail!("{outcome:?}");
+        };
+        ensure!(store.fail(first(sent.id), &failure(), None).await?);
+    }
+    // Another key needs a further upload of the token.
+    let mut other = once.clone();
+    other.key.text = "other".parse()?;
+    let outcome = send_once(store, &token, &other).await?;
+    ensure!(matches!(outcome, CreateOutcome::TokenUsedUp), "{outcome:?}");
+    ensure!(store.first_upload(&other.key).await?.is_none());
     Ok(())
 }
 
 pub(super) async fn the_count_of_a_token_is_removed_an_hour_after_its_end<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
-    let store = fixture.open().await?;
+    let handle = fixture.open().await?;
+    let store = handle.as_ref();
     let is_kept = async |token: &TokenLimits| -> Result<bool> {
         let contents = fixture.contents().await?;
         Ok(contents.iter().any(|row| row.contains(token.id.as_str())))
     };
     let (ended, recent) = (token(Some(1), -3700)?, token(Some(1), -3500)?);
     for token in [&ended, &recent] {
-        ensure!(store.count_token_upload(token).await? && is_kept(token).await?);
+        ensure!(send(store, token).await? && is_kept(token).await?);
     }
-    ensure!(store.count_token_upload(&token(Some(1), 900)?).await?);
+    ensure!(send(store, &token(Some(1), 900)?).await?);
     ensure!(!is_kept(&ended).await?);
-    ensure!(is_kept(&recent).await? && !store.count_token_upload(&recent).await?);
+    ensure!(is_kept(&recent).await? && !send(store, &recent).await?);
     Ok(())
 }

@@ -9,6 +9,7 @@ mod tenants;
 mod user_tables;
 mod validation;
 mod violations;
+mod worker_role;
 mod written_rows;
 
 use anyhow::Result;

@@ -74,13 +74,8 @@ impl Server {
 }
 
 async fn has(source: &Arc<KeySource>, id: &str) -> bool {
-    let found = source.key(Some(id), Algorithm::RS256).await;
-    found.unwrap().is_some()
-}
-
-/// Lets ten seconds pass for the next reading.
-async fn allow_reading(source: &KeySource) {
-    *source.last.lock().await = None;
+    let found = source.keys(Some(id), Algorithm::RS256).await;
+    !found.unwrap().is_empty()
 }
 
 #[tokio::test]
@@ -89,7 +84,7 @@ async fn a_new_key_is_found_and_a_removed_one_is_forgotten() {
     let source = server.source().await;
     assert!(has(&source, "a").await);
     server.change(answer(&["a", "b"]));
-    allow_reading(&source).await;
+    source.allow_reading().await;
     assert!(has(&source, "b").await && has(&source, "a").await);
     server.change(answer(&["b"]));
     source.read_again(Duration::ZERO).await;
@@ -105,7 +100,7 @@ async fn invented_key_ids_cause_one_reading_in_ten_seconds() {
         assert!(!has(&source, &format!("x{number}")).await);
     }
     assert_eq!(server.readings(), 1);
-    allow_reading(&source).await;
+    source.allow_reading().await;
     let invented = (0..50).map(|number| {
         let source = Arc::clone(&source);
         async move { has(&source, &format!("x{number}")).await }
@@ -114,10 +109,27 @@ async fn invented_key_ids_cause_one_reading_in_ten_seconds() {
     assert!(found.iter().all(|found| !found));
     assert_eq!(server.readings(), 2);
     // A known key with another algorithm is no reason to read.
-    allow_reading(&source).await;
-    let other = source.key(Some("a"), Algorithm::HS256).await.unwrap();
-    assert!(other.is_none());
+    source.allow_reading().await;
+    let other = source.keys(Some("a"), Algorithm::HS256).await.unwrap();
+    assert!(other.is_empty());
     assert_eq!(server.readings(), 2);
+}
+
+#[tokio::test]
+async fn wrong_signatures_cause_one_reading_in_ten_seconds() {
+    let server = Server::start(answer(&["a"])).await;
+    let source = server.source().await;
+    assert!(!source.read_after_unknown().await);
+    assert_eq!(server.readings(), 1);
+    source.allow_reading().await;
+    assert!(source.read_after_unknown().await);
+    assert!(!source.read_after_unknown().await);
+    assert_eq!(server.readings(), 2);
+    // A reading that fails replaces nothing.
+    server.change(with_body("200 OK", "{}"));
+    source.allow_reading().await;
+    assert!(!source.read_after_unknown().await);
+    assert_eq!(server.readings(), 3);
 }
 
 #[tokio::test]
@@ -126,7 +138,7 @@ async fn a_reading_goes_on_although_its_client_is_gone() {
     let source = server.source().await;
     server.change(answer(&["b"]));
     for _ in 0..5 {
-        allow_reading(&source).await;
+        source.allow_reading().await;
         let gone = timeout(Duration::ZERO, has(&source, "b")).await;
         drop(gone);
     }
@@ -136,7 +148,7 @@ async fn a_reading_goes_on_although_its_client_is_gone() {
 }
 
 #[tokio::test]
-async fn a_failed_reading_keeps_the_keys_of_before() {
+async fn a_failed_reading_keeps_the_previous_keys_and_is_repeated_soon() {
     let server = Server::start(answer(&["a"])).await;
     let source = server.source().await;
     let large = format!(r#"{{ "keys": [], "x": "{}" }}"#, "x".repeat(MAX_BYTES));
@@ -153,14 +165,19 @@ async fn a_failed_reading_keeps_the_keys_of_before() {
         assert!(source.read().await.is_err());
         source.read_again(Duration::ZERO).await;
         assert!(has(&source, "a").await);
+        assert_eq!(source.pause(), PAUSE_AFTER_FAILURE);
     }
+    server.change(answer(&["a"]));
+    source.read_again(Duration::ZERO).await;
+    assert_eq!(source.pause(), PAUSE);
 }
 
 #[tokio::test]
 async fn a_jwt_is_unavailable_until_the_keys_were_read() {
     let server = Server::start(with_body("503 Service Unavailable", "")).await;
     let source = server.source().await;
-    let refusal = source.key(Some("a"), Algorithm::RS256).await.unwrap_err();
+    let refusal = source.keys(Some("a"), Algorithm::RS256).await.unwrap_err();
+    assert_eq!(source.pause(), PAUSE_WITHOUT_KEYS);
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.failure.code, "dependency_unavailable");
     server.change(answer(&["a"]));

@@ -13,7 +13,8 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 
 use super::{
-    CALLERS, create, create_first, holder, race, request, sending, sent_by, upload_of, uploads,
+    CALLERS, create, create_first, create_once, holder, race, request, sending, sent_by, upload_of,
+    uploads,
 };
 use crate::sample;
 use crate::store::datasets::{key, new_typed_upload, sample_definition};
@@ -87,7 +88,7 @@ pub(crate) async fn an_interrupted_creation_leaves_an_upload_with_its_key_or_not
         let once = request(IdempotentRoute::PostUploads, "k")?;
         let once = sent_by(&once, &format!("t{times}"), None)?;
         let upload = upload_of(&once);
-        let dropped = polled(times, store.create_once(&upload, &once)).await;
+        let dropped = polled(times, create_once(store.as_ref(), &upload, &once)).await;
         // This request waits for the end of the dropped one, if that has its key.
         let second = create(other.as_ref(), &once).await?;
         let expected = match &second {
@@ -117,14 +118,14 @@ pub(crate) async fn an_upload_that_is_not_created_leaves_its_key_free<F: StoreFi
     let dataset = key("missing")?;
     let definition = sample_definition()?;
     let missing = new_typed_upload(UploadId::generate(), &dataset, &definition);
-    let outcome = store.create_once(&missing, &once).await;
+    let outcome = create_once(store.as_ref(), &missing, &once).await;
     let error = outcome.err().context("the upload was created")?;
     ensure!(error.kind() == ErrorKind::NotFound, "{}", error.chain());
     let created = create_first(store.as_ref(), &once).await?;
     // The public id is used.
     let other = request(IdempotentRoute::PostUploads, "other")?;
     let used = new_upload(created.public_id, sample::columns());
-    let outcome = store.create_once(&used, &other).await;
+    let outcome = create_once(store.as_ref(), &used, &other).await;
     let error = outcome.err().context("the id was used twice")?;
     ensure!(error.kind() == ErrorKind::Conflict, "{}", error.chain());
     ensure!(store.first_upload(&other.key).await?.is_none());

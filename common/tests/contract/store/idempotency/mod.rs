@@ -6,8 +6,9 @@ pub(super) mod freeing;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use carga_common::error::PortResult;
 use carga_common::idempotency::{IdempotencyKey, IdempotentRequest, IdempotentRoute, fingerprint};
-use carga_common::store::{NewUpload, Store, UploadQuery};
+use carga_common::store::{CreateConditions, CreateOutcome, NewUpload, Store, UploadQuery};
 use carga_common::tenant::Tenant;
 use carga_common::upload::{Upload, UploadId};
 use futures::future::try_join_all;
@@ -61,9 +62,25 @@ fn upload_of(request: &IdempotentRequest) -> NewUpload {
     }
 }
 
+/// Creates this upload; `None` if another request has the key.
+async fn create_once(
+    store: &dyn Store,
+    upload: &NewUpload,
+    request: &IdempotentRequest,
+) -> PortResult<Option<Upload>> {
+    let conditions = CreateConditions {
+        request: Some(request),
+        token: None,
+    };
+    Ok(match store.create_if(upload, conditions).await? {
+        CreateOutcome::Created(upload) => Some(*upload),
+        CreateOutcome::KeyTaken | CreateOutcome::TokenUsedUp => None,
+    })
+}
+
 /// Creates an upload; `None` if another request has the key.
 async fn create(store: &dyn Store, request: &IdempotentRequest) -> Result<Option<Upload>> {
-    Ok(store.create_once(&upload_of(request), request).await?)
+    Ok(create_once(store, &upload_of(request), request).await?)
 }
 
 async fn create_first(store: &dyn Store, request: &IdempotentRequest) -> Result<Upload> {

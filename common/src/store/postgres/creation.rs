@@ -1,0 +1,51 @@
+//! Creates an upload if its conditions hold, in one transaction.
+
+use sqlx::{Connection, PgConnection};
+
+use super::idempotency::{Taken, take};
+use super::tokens;
+use super::uploads::create_in;
+use crate::store::{CreateConditions, CreateOutcome, NewUpload};
+use crate::upload::UploadId;
+
+/// Returns `None` if the dataset does not take the upload.
+pub(super) async fn create_if(
+    connection: &mut PgConnection,
+    upload: &NewUpload,
+    conditions: CreateConditions<'_>,
+) -> sqlx::Result<Option<CreateOutcome>> {
+    let mut transaction = connection.begin().await?;
+    // The upload comes first, because it may get another id than the one in `upload`.
+    let Some(created) = create_in(&mut transaction, upload).await? else {
+        return Ok(None);
+    };
+    if let Some(unmet) = unmet(&mut transaction, created.id, conditions).await? {
+        // Not left to the drop, because other requests wait for the rows that are locked.
+        transaction.rollback().await?;
+        return Ok(Some(unmet));
+    }
+    transaction.commit().await?;
+    Ok(Some(CreateOutcome::Created(Box::new(created))))
+}
+
+/// Takes the key of the request and then counts the upload. A request that waits for the key of
+/// another one is therefore not refused because that one has used the token up.
+async fn unmet(
+    connection: &mut PgConnection,
+    id: UploadId,
+    conditions: CreateConditions<'_>,
+) -> sqlx::Result<Option<CreateOutcome>> {
+    let taken = match conditions.request {
+        Some(request) => take(connection, request, Some(id), None).await?,
+        None => Taken::Free,
+    };
+    match (taken, conditions.token) {
+        (Taken::No, _) => Ok(Some(CreateOutcome::KeyTaken)),
+        // The token has counted the upload that failed: it is of the same sender.
+        (Taken::Over, _) | (Taken::Free, None) => Ok(None),
+        (Taken::Free, Some(token)) => {
+            let is_counted = tokens::count(connection, token).await?;
+            Ok((!is_counted).then_some(CreateOutcome::TokenUsedUp))
+        }
+    }
+}
