@@ -84,9 +84,9 @@ only_in() {
 check_layers() {
   only_in 'api/' 'axum|axum_extra'
   only_in 'common/src/queue/rabbit(/|\.rs)' 'lapin'
-  only_in 'common/src/progress/redis(/|\.rs)' 'deadpool_redis'
+  only_in 'common/src/(progress|limiter)/redis(/|\.rs)' 'deadpool_redis'
   only_in 'common/src/archive/s3(/|\.rs)' 'aws_(config|runtime|sdk_[a-z0-9_]+|smithy_[a-z0-9_]+)'
-  only_in '(api/src/access/jwt/http\.rs|common/src/(tls|progress/redis)(/|\.rs))' 'rustls|tokio_rustls'
+  only_in '(api/src/access/jwt/http\.rs|common/src/(tls|(progress|limiter)/redis)(/|\.rs))' 'rustls|tokio_rustls'
   only_in 'common/src/(store|queue/sqlite|progress/sqlite|sqlite)(/|\.rs)' 'sqlx'
 }
 

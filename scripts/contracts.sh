@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # The folder of each port, which is also its module in the tests, and the trait that its adapters
 # implement. The store has one trait per subject, but one trait is enough here: an adapter that
 # lacks another one is not a `Store`, and connecting it does not compile.
-ports=(queue:BatchQueue progress:ProgressStore archive:BatchArchive store:UploadStore)
+ports=(queue:BatchQueue progress:ProgressStore archive:BatchArchive store:UploadStore limiter:RateLimiter)
 
 tests=$(cargo test --locked --workspace --test contract -- --list)
 ignored=$(cargo test --locked --workspace --test contract -- --list --ignored | grep ': test$' || true)

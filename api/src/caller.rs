@@ -121,6 +121,23 @@ impl Caller {
         }
     }
 
+    /// For whom the caller's requests count. A token counts for the key that made it, and would be
+    /// a way around the limit of that key otherwise. A JWT counts for its sender in its tenant, or
+    /// for all senders there that have no `sub`.
+    pub(crate) fn counted_for(&self) -> String {
+        match &self.credential {
+            Credential::Key | Credential::Token { .. } => {
+                // Only `CARGA_ADMIN_KEY` has no id.
+                let id = self.key.as_ref().map_or("admin", KeyId::as_str);
+                format!("key:{id}")
+            }
+            Credential::Jwt { sender } => {
+                let sender = sender.as_deref().unwrap_or("jwt:");
+                format!("{sender}@{}", self.tenant)
+            }
+        }
+    }
+
     /// What the caller's token limits.
     pub(crate) fn token(&self) -> Option<&TokenLimits> {
         match &self.credential {

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use carga_common::settings::AllowedOrigins;
 
 use crate::access::Guard;
+use crate::limits::ForAddress;
 use crate::state::ApiState;
 
 /// The headers that the API reads, besides those that need no permission.
@@ -22,8 +23,7 @@ const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-encoding, content-type, idempotency-key, traceparent, x-api-key, x-request-id",
 );
 
-/// The headers that the API sends, besides those that scripts may read without permission. A proxy
-/// that limits requests sends `ratelimit` and `ratelimit-policy`.
+/// The headers that the API sends, besides those that scripts may read without permission.
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
     "accept-encoding, allow, carga-upload-status, content-disposition, idempotency-replayed, location, ratelimit, ratelimit-policy, retry-after, www-authenticate, x-request-id",
 );
@@ -94,6 +94,7 @@ fn is_preflight(request: &Request, allowed: &AllowedOrigins) -> bool {
 /// The answer to a preflight request; [`layer`] adds the origin.
 fn permission(methods: &str) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
+    response.extensions_mut().insert(ForAddress);
     let headers = response.headers_mut();
     if let Ok(methods) = HeaderValue::from_str(methods) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
@@ -144,6 +145,7 @@ mod tests {
     fn a_preflight_is_answered_with_methods_and_headers_and_without_credentials() {
         let response = permission("GET,HEAD");
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
+        assert!(response.extensions().get::<ForAddress>().is_some());
         let headers = response.headers();
         assert_eq!(headers["access-control-allow-methods"], "GET,HEAD");
         assert_eq!(headers["access-control-max-age"], "600");

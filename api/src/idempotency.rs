@@ -4,14 +4,16 @@
 //! A handler whose route takes the header does four things. It reads the key with
 //! [`idempotency_key`], looks for the first request with it in the store, creates what it creates
 //! together with the key, and marks an answer that it repeats with [`replayed`]. All other routes
-//! ignore the header.
+//! ignore the header. The layer of [`limits`](crate::limits) looks for the first request, too.
 
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use carga_common::error::PortResult;
 use carga_common::idempotency::{
     IdempotencyKey, IdempotentRequest, IdempotentRoute, MAX_REQUEST_KEY_BYTES, RequestKey,
 };
-use carga_common::store::Store;
+use carga_common::store::{IdempotencyStore, Store};
 use carga_intake::refusal::Refusal;
 
 use crate::caller::{Caller, Credential};
@@ -54,6 +56,31 @@ pub(crate) fn idempotency_key(
         route,
         text,
     }))
+}
+
+/// The key of a request whose route takes one. `None` without a key, and for a key that its handler
+/// will refuse.
+pub(crate) fn key_of_request(request: &Request, caller: &Caller) -> Option<IdempotencyKey> {
+    let headers = request.headers();
+    if !headers.contains_key(KEY) {
+        return None;
+    }
+    let path = request.extensions().get::<MatchedPath>()?;
+    let name = format!("{} {}", request.method(), path.as_str());
+    let mut routes = [IdempotentRoute::PostUploads, IdempotentRoute::PostKeys].into_iter();
+    let route = routes.find(|route| route.name() == name)?;
+    idempotency_key(headers, caller, route).ok().flatten()
+}
+
+/// Whether an earlier request has this key.
+pub(crate) async fn is_held(
+    store: &dyn IdempotencyStore,
+    key: &IdempotencyKey,
+) -> PortResult<bool> {
+    Ok(match key.route {
+        IdempotentRoute::PostUploads => store.first_upload(key).await?.is_some(),
+        IdempotentRoute::PostKeys => store.first_answer(key).await?.is_some(),
+    })
 }
 
 /// A string of RFC 9651 in double quotes, as the draft has it, or the bare text, as most clients

@@ -9,8 +9,9 @@
 //! and `json_body` reads definitions and the fields of keys and tokens. `origin` refuses requests
 //! from web pages of other origins, and `cors` lets the pages of allowed origins read answers.
 //! `security_headers` protects the users of browsers, and [`transport`] adds TLS. `measure` counts
-//! all requests. `readiness` asks the servers for health checks, and `shared_check` limits how
-//! often. `idempotency` reads the key of a request that takes effect once. [`problem`] turns
+//! all requests. `limits` counts the requests of each address and key, and refuses too many.
+//! `readiness` asks the servers for health checks, and `shared_check` limits how often.
+//! `idempotency` reads the key of a request that takes effect once. [`problem`] turns
 //! refusals into answers, and [`view`] shows uploads and datasets as JSON.
 
 pub mod access;
@@ -24,6 +25,7 @@ mod form;
 mod header_parameters;
 mod idempotency;
 mod json_body;
+mod limits;
 mod measure;
 mod origin;
 pub mod problem;

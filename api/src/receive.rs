@@ -206,18 +206,23 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
+/// The least number of bytes that the file in a body of this length has, if it is known.
+pub(crate) fn least_file_bytes(length: Option<u64>, body_format: BodyFormat) -> Option<u64> {
+    let overhead = match body_format {
+        BodyFormat::Form => FORM_OVERHEAD_BYTES,
+        BodyFormat::Raw => 0,
+    };
+    Some(length?.saturating_sub(overhead))
+}
+
 /// Refuses a body whose file must be larger than the limit.
 pub(crate) fn check_length(
     length: Option<u64>,
     body_format: BodyFormat,
     limit: SizeLimit,
 ) -> Result<(), Refusal> {
-    let overhead = match body_format {
-        BodyFormat::Form => FORM_OVERHEAD_BYTES,
-        BodyFormat::Raw => 0,
-    };
-    match length {
-        Some(length) => limit.check_sent(length.saturating_sub(overhead)),
+    match least_file_bytes(length, body_format) {
+        Some(bytes) => limit.check_sent(bytes),
         None => Ok(()),
     }
 }

@@ -14,6 +14,7 @@ use crate::access::{self, Guard, Requirement, RouteAccess};
 use crate::caller::Caller;
 use crate::cors::{self, Preflight};
 use crate::drain_body;
+use crate::limits;
 use crate::measure::{self, HttpMetrics};
 use crate::origin;
 use crate::request_id;
@@ -64,7 +65,7 @@ fn routes() -> Vec<Route> {
         Route::post("/keys", ADMIN, keys::post),
         Route::delete("/keys/{id}", ADMIN, keys::delete),
         Route::post("/tokens", Requirement::ANY, tokens::post),
-        Route::get("/metrics", ADMIN, metrics::get),
+        Route::get(metrics::PATH, ADMIN, metrics::get),
         Route::get(health::LIVE, Requirement::Open, health::live),
         Route::get(health::READY, Requirement::Open, health::ready),
     ]
@@ -96,14 +97,19 @@ fn with_layers(handlers: Router<ApiState>, state: ApiState) -> Router {
         state: state.clone(),
         guard: guard.clone(),
     };
+    let limits = state.limits.clone();
     handlers
         .fallback(unmatched::not_found)
         .method_not_allowed_fallback(unmatched::method_not_allowed)
+        // Behind the check of the key, which tells whose request it is.
+        .layer(middleware::from_fn_with_state(limits.clone(), limits::layer))
         .layer(middleware::from_fn_with_state(guard, access::layer))
         // Before the check of the key, because a preflight request has none.
         .layer(middleware::from_fn_with_state(preflight, cors::preflight))
         // Before both, because a page of another origin is refused with any key.
         .layer(middleware::from_fn_with_state(state.clone(), origin::layer))
+        // Counts the requests that a layer above has refused.
+        .layer(middleware::from_fn_with_state(limits, limits::refused_layer))
         .layer(middleware::from_fn(drain_body::layer))
         .layer(middleware::from_fn(request_id::layer))
         .layer(middleware::from_fn_with_state(state.clone(), cors::layer))

@@ -1,18 +1,23 @@
 //! The HTTP server. Binding and running are separate, so that a caller knows the address before
 //! requests are served.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{ConnectInfo, Request};
+use axum::response::Response;
 use axum::routing::RouterIntoService;
-use carga_common::backends::Backends;
+use carga_common::backends::{Backends, rate_limiter};
 use carga_common::metrics::table::{HTTP_ACCEPT_ERRORS, TLS_HANDSHAKE_ERRORS};
 use carga_common::metrics::{Counter, Exposition};
 use carga_common::settings::{Authentication, Settings};
 use carga_intake::intake::Intake;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -21,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, JwtVerifier};
+use crate::limits::Limits;
 use crate::router;
 use crate::state::ApiState;
 use crate::transport::Transport;
@@ -63,13 +69,18 @@ impl Server {
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(settings.intake.listen).await?;
         access::announce(settings, authentication, backends.store.as_ref()).await;
+        let shared = rate_limiter(&settings.ports).map_err(std::io::Error::other)?;
+        let store = Arc::clone(&backends.store) as _;
+        let limits = Limits::new(&settings.limits, authentication, shared, store);
+        let intake = settings.intake.clone();
+        let state = ApiState::new(backends, intake, authentication, jwt, stop);
         Ok(Self {
             address: listener.local_addr()?,
             listener,
             transport,
             header_timeout: settings.intake.header_timeout,
             grace: settings.grace,
-            state: ApiState::new(backends, settings.intake.clone(), authentication, jwt, stop),
+            state: state.limited(limits, settings.limits.tenant),
         })
     }
 
@@ -120,9 +131,10 @@ impl Server {
                 () = &mut drained => break,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let connection = Connection {
                         app: app.clone(),
+                        peer,
                         header_timeout,
                         watcher: connections.watcher(),
                         handshake_errors: handshake_errors.clone(),
@@ -154,6 +166,7 @@ impl Server {
 /// What serves one connection.
 struct Connection {
     app: RouterIntoService<Incoming>,
+    peer: SocketAddr,
     header_timeout: Duration,
     watcher: Watcher,
     handshake_errors: Counter,
@@ -195,11 +208,25 @@ impl Connection {
             // connection for ever by sending its head slowly.
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.app));
+            .serve_connection(TokioIo::new(stream), with_peer(self.app, self.peer));
         if let Err(error) = self.watcher.watch(connection).await {
             tracing::debug!(%error, "a connection failed");
         }
     }
+}
+
+/// Adds the address of the peer to each request of a connection.
+fn with_peer(
+    app: RouterIntoService<Incoming>,
+    peer: SocketAddr,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>
++ Send
++ 'static {
+    let app = TowerToHyperService::new(app);
+    service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        app.call(request)
+    })
 }
 
 /// Reads on for a moment after the last answer; nginx calls this a lingering close. Closing a

@@ -3,7 +3,7 @@
 use carga_common::backends::Backends;
 use carga_common::dataset::{Dataset, DatasetKey, DatasetName};
 use carga_common::metrics::Exposition;
-use carga_common::settings::{Authentication, IntakeSettings};
+use carga_common::settings::{Authentication, IntakeSettings, TenantQuota};
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::crowding::UploadSlot;
 use carga_intake::intake::Intake;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, JwtVerifier};
 use crate::caller::Caller;
+use crate::limits::Limits;
 use crate::readiness::Answered;
 use crate::shared_check::SharedCheck;
 
@@ -21,6 +22,8 @@ pub(crate) struct ApiState {
     pub(crate) intake: Intake,
     /// Who may send requests.
     pub(crate) access: Access,
+    /// How many requests each client may send.
+    pub(crate) limits: Limits,
     /// Cancelled when the server stops. New uploads are refused from then on.
     pub(crate) draining: CancellationToken,
     /// The last answers of the dependencies.
@@ -39,11 +42,19 @@ impl ApiState {
     ) -> Self {
         Self {
             access: Access::new(authentication, jwt, &backends.store),
+            limits: Limits::default(),
             intake: Intake::new(backends, settings, draining.clone()),
             draining,
             readiness: SharedCheck::default(),
             exposition: None,
         }
+    }
+
+    /// Limits the requests of clients, and what each tenant uploads.
+    pub(crate) fn limited(mut self, limits: Limits, quota: TenantQuota) -> Self {
+        self.limits = limits;
+        self.intake.quota = quota;
+        self
     }
 
     pub(crate) fn backends(&self) -> &Backends {

@@ -11,6 +11,9 @@ use crate::archive::S3Archive;
 #[cfg(feature = "filesystem")]
 use crate::archive::{FilesystemArchive, FilesystemArchiveSettings};
 use crate::error::PortResult;
+use crate::limiter::RateLimiter;
+#[cfg(feature = "redis")]
+use crate::limiter::{RedisLimiter, RedisLimiterSettings};
 use crate::live_progress::LiveProgress;
 use crate::metrics::measured_archive::MeasuredArchive;
 use crate::metrics::measured_queue::MeasuredQueue;
@@ -223,6 +226,27 @@ pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressSto
         }
         #[cfg(not(all(feature = "redis", feature = "sqlite")))]
         location => Err(missing("progress.connect", location)),
+    }
+}
+
+/// How long a request waits for the shared rate limiter. Then its process counts alone.
+#[cfg(feature = "redis")]
+const LIMITER_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// The rate limiter that all APIs share. It is in the Redis of the live counters. Without Redis,
+/// there is none: a process whose live counters are in a file is the only API.
+pub fn rate_limiter(settings: &PortSettings) -> PortResult<Option<Arc<dyn RateLimiter>>> {
+    match &settings.locations.progress {
+        #[cfg(feature = "redis")]
+        ProgressLocation::Redis(url) => {
+            let settings = RedisLimiterSettings {
+                url: url.clone(),
+                prefix: settings.redis_prefix.clone(),
+                timeout: LIMITER_TIMEOUT,
+            };
+            Ok(Some(Arc::new(RedisLimiter::new(settings)?)))
+        }
+        _ => Ok(None),
     }
 }
 

@@ -8,9 +8,10 @@
 //!
 //! Two use cases build on the ports: [`lifecycle`] ends uploads, and [`live_progress`] counts their
 //! rows and batches. [`access`] says what the holder of a key may do, and a [`tenant`] owns keys.
-//! [`idempotency`] names requests that take effect once. [`retry`] waits for servers. [`settings`]
-//! and [`telemetry`] serve the programs, [`local_server`] sends requests to a running one, [`tls`]
-//! encrypts its port, and [`backends`] connects the ports. [`metrics`] measures all of this.
+//! [`idempotency`] names requests that take effect once. [`limiter`] is a small port of the API
+//! alone: it counts requests. [`retry`] waits for servers. [`settings`] and [`telemetry`] serve the
+//! programs, [`local_server`] sends requests to a running one, [`tls`] encrypts its port, and
+//! [`backends`] connects the ports. [`metrics`] measures all of this.
 
 pub mod access;
 pub mod archive;
@@ -23,6 +24,7 @@ mod failure;
 pub mod healthcheck;
 pub mod idempotency;
 pub mod lifecycle;
+pub mod limiter;
 pub mod live_progress;
 pub mod local_server;
 pub mod metrics;

@@ -10,6 +10,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use carga_common::metrics::Counter;
+use carga_common::metrics::table::LIMIT_REFUSALS;
 use carga_common::sync::lock;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -22,6 +24,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3);
 pub struct Crowding {
     slots: Arc<Mutex<Slots>>,
     waiting: Arc<watch::Sender<usize>>,
+    refused: Counter,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,7 @@ impl Crowding {
         Self {
             slots: Arc::new(Mutex::new(slots)),
             waiting: Arc::new(watch::Sender::new(0)),
+            refused: LIMIT_REFUSALS.counter_of(["uploads"]),
         }
     }
 
@@ -86,7 +90,11 @@ impl Crowding {
         };
         let _waiting = Waiting::new(&self.waiting);
         let slot = tokio::time::timeout(LONGEST_WAIT, slot).await;
-        slot.ok()?.ok()
+        let slot = slot.ok().and_then(Result::ok);
+        if slot.is_none() {
+            self.refused.increment(1);
+        }
+        slot
     }
 
     /// How many requests wait for a slot.
@@ -121,6 +129,8 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use carga_common::metrics::local::LocalRecorder;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -145,11 +155,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_waits_three_seconds_for_a_slot() {
-        let crowding = Crowding::new(1);
+        let recorder = LocalRecorder::new().unwrap();
+        let crowding = recorder.run(|| Crowding::new(1));
         let slot = crowding.slot().await.unwrap();
         let started = Instant::now();
+        let refused = || recorder.value("carga_limit_refusals_total{limit=\"uploads\"}");
+        assert_eq!(refused(), Some(0.0));
         assert!(crowding.slot().await.is_none());
         assert_eq!(started.elapsed(), LONGEST_WAIT);
+        assert_eq!(refused(), Some(1.0));
         let other = crowding.clone();
         let waiting = tokio::spawn(async move { other.slot().await.is_some() });
         crowding.waits_after(started).await;

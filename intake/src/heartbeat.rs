@@ -35,6 +35,10 @@ impl UploadFigures {
         self.rows_read.store(rows, Ordering::Relaxed);
     }
 
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows_read.load(Ordering::Relaxed)
+    }
+
     /// Counts only rows that the store has, because a figure must not decrease once a client
     /// has seen it.
     pub(crate) fn set_rejected(&self, rows: u64) {

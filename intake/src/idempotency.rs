@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use carga_common::error::PortResult;
 use carga_common::idempotency::{IdempotentRequest, fingerprint};
+use carga_common::settings::TenantQuota;
 use carga_common::sha256::Sha256;
-use carga_common::store::{CreateConditions, CreateOutcome, NewUpload, Store};
+use carga_common::store::{CreateConditions, CreateOutcome, NewUpload, Store, UploadSlots};
 use carga_common::upload::{Status, Upload, UploadId};
 use futures::{Stream, StreamExt};
 
@@ -18,20 +19,24 @@ use crate::source::FileSource;
 /// After how many seconds a client may ask again whether its first request has ended.
 const RETRY_SECS: u32 = 5;
 
-/// Records a new upload, unless another request has its key or its token is used up.
+/// Records a new upload, unless another request has its key, its token is used up, or its tenant
+/// has no free slot.
 pub(crate) async fn record(
     store: &dyn Store,
     new: &NewUpload,
     incoming: &Incoming,
+    quota: &TenantQuota,
 ) -> PortResult<CreateOutcome> {
     let key = incoming.idempotency_key.clone();
     let request = key.map(|key| IdempotentRequest {
         key,
         fingerprint: incoming.options.fingerprint(),
     });
+    let lease = quota.lease;
     let conditions = CreateConditions {
         request: request.as_ref(),
         token: incoming.token.as_ref(),
+        slots: quota.uploads.map(|most| UploadSlots { most, lease }),
     };
     store.create_if(new, conditions).await
 }

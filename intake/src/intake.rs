@@ -11,7 +11,7 @@ use carga_common::error::ErrorKind;
 use carga_common::idempotency::IdempotencyKey;
 use carga_common::lifecycle::remove_rows;
 use carga_common::metrics::Exposition;
-use carga_common::settings::IntakeSettings;
+use carga_common::settings::{IntakeSettings, TenantQuota};
 use carga_common::store::{CreateOutcome, NewUpload};
 use carga_common::telemetry::TraceContext;
 use carga_common::tenant::Tenant;
@@ -31,6 +31,7 @@ use crate::metrics::{self, IntakeMetrics};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
 use crate::pieces::interrupted;
+use crate::quota::{Allowance, no_slot};
 use crate::refusal::Refusal;
 use crate::removals::Removals;
 use crate::size_limit::SizeLimit;
@@ -48,6 +49,8 @@ pub struct Intake {
     pub backends: Backends,
     /// Limits and deadlines.
     pub settings: Arc<IntakeSettings>,
+    /// How much each tenant may upload; no limit by default.
+    pub quota: TenantQuota,
     /// Tasks that outlive their request. A client that disconnects must not interrupt a seal,
     /// and no client waits for the removal of rows.
     pub tasks: TaskTracker,
@@ -112,6 +115,7 @@ impl Intake {
             crowding: Crowding::new(settings.max_uploads),
             validator: Validator::new(Arc::clone(&settings), Some(store)),
             settings,
+            quota: TenantQuota::default(),
             backends,
             tasks: TaskTracker::new(),
             abort_uploads: CancellationToken::new(),
@@ -155,10 +159,11 @@ impl Intake {
         // Workers log the other id, which the creation of the upload decides.
         let span = tracing::info_span!("upload", upload.public_id = %id, upload.id = field::Empty);
         let received = self.tasks.spawn(receiving.instrument(span)).await;
-        received.unwrap_or_else(|panic| {
+        let received = received.unwrap_or_else(|panic| {
             tracing::error!(%panic, "receiving an upload panicked");
             Err(Refusal::internal())
-        })
+        });
+        received.inspect_err(|refusal| self.metrics.count_quota(refusal))
     }
 
     /// Runs a validation as a part of the work that an orderly stop of the process waits for. Once
@@ -181,12 +186,14 @@ impl Intake {
         end: impl AsyncFnOnce() -> Result<(), Refusal>,
     ) -> Result<Upload, Refusal> {
         let settings = &self.settings;
+        let (tenant, bytes_total) = (&incoming.tenant, incoming.bytes_total);
+        let allowance = self.left(tenant, bytes_total).await?;
         // Before the file is read, so that a wrong option costs the client no transfer.
         let store = self.backends.store.as_ref();
         let found = find_dataset(store, &incoming.tenant, &incoming.options).await?;
         let max_bytes = incoming.token.as_ref().and_then(|token| token.max_bytes);
         let limit = SizeLimit::of(settings).with_token(max_bytes);
-        let source = FileSource::new(pieces, limit);
+        let source = FileSource::new(pieces, limit).within(allowance);
         let mut file = Decompressor::open(source, settings.limits).await?;
         let limits = csv_limits(&settings.limits);
         let (reader, dialect) = open(&mut file, incoming.options.csv.clone(), limits).await?;
@@ -229,6 +236,28 @@ impl Intake {
         find_dataset(self.backends.store.as_ref(), tenant, options).await
     }
 
+    /// Refuses a file if its tenant may send nothing more today, if the file has more bytes than
+    /// are left, or if the tenant has no free slot for an upload.
+    pub async fn check_quota(
+        &self,
+        tenant: &Tenant,
+        bytes_total: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let left = self.left(tenant, bytes_total).await;
+        left.map(|_| ())
+            .inspect_err(|refusal| self.metrics.count_quota(refusal))
+    }
+
+    /// What a tenant may still send today. Refuses like [`Self::check_quota`].
+    async fn left(&self, tenant: &Tenant, bytes_total: Option<u64>) -> Result<Allowance, Refusal> {
+        if !self.quota.is_limited() {
+            return Ok(Allowance::default());
+        }
+        let store = &self.backends.store;
+        let usage = store.usage(tenant, self.quota.lease).await?;
+        Allowance::of(&self.quota, tenant, usage, bytes_total)
+    }
+
     async fn create(
         &self,
         incoming: &Incoming,
@@ -248,12 +277,16 @@ impl Intake {
             bytes_total: incoming.bytes_total,
         };
         let store = self.backends.store.as_ref();
-        match record(store, &new, incoming).await {
+        match record(store, &new, incoming, &self.quota).await {
             Ok(CreateOutcome::Created(upload)) => Ok(*upload),
             Ok(CreateOutcome::KeyTaken) => Err(key_taken(store, incoming).await),
             Ok(CreateOutcome::TokenUsedUp) => {
                 let token = incoming.token.as_ref();
                 Err(token.map_or_else(Refusal::internal, Refusal::token_used_up))
+            }
+            Ok(CreateOutcome::NoSlot) => {
+                let most = self.quota.uploads.unwrap_or_default();
+                Err(no_slot(&incoming.tenant, most))
             }
             // Another request of this tenant has created this id first.
             Err(error) if error.kind() == ErrorKind::Conflict => {

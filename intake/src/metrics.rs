@@ -9,12 +9,14 @@ use std::time::Duration;
 use carga_common::metrics::table::{
     INTAKE_BATCHES_PUBLISHED, INTAKE_BYTES_RECEIVED, INTAKE_CONFIRM_DURATION,
     INTAKE_PUBLISH_BUDGET, INTAKE_PUBLISH_BUDGET_USED, INTAKE_ROWS_READ, INTAKE_UPLOADS_RECEIVING,
-    INTAKE_UPLOADS_WAITING,
+    INTAKE_UPLOADS_WAITING, LIMIT_REFUSALS,
 };
 use carga_common::metrics::{Counter, Exposition, Gauge, Histogram, RejectCounters};
 use tokio::sync::Semaphore;
 
 use crate::crowding::Crowding;
+use crate::quota::{NO_SLOT, QUOTA_EXCEEDED};
+use crate::refusal::Refusal;
 
 /// The handles of the intake.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(crate) struct IntakeMetrics {
     batches_published: Counter,
     confirm_duration: Histogram,
     pub(crate) receiving: Gauge,
+    tenant_uploads: Counter,
+    tenant_quota: Counter,
 }
 
 impl IntakeMetrics {
@@ -36,6 +40,8 @@ impl IntakeMetrics {
             batches_published: INTAKE_BATCHES_PUBLISHED.counter(),
             confirm_duration: INTAKE_CONFIRM_DURATION.histogram(),
             receiving: INTAKE_UPLOADS_RECEIVING.gauge(),
+            tenant_uploads: LIMIT_REFUSALS.counter_of(["tenant_uploads"]),
+            tenant_quota: LIMIT_REFUSALS.counter_of(["tenant_quota"]),
         }
     }
 
@@ -43,6 +49,15 @@ impl IntakeMetrics {
     pub(crate) fn confirmed(&self, after: Duration) {
         self.batches_published.increment(1);
         self.confirm_duration.record(after);
+    }
+
+    /// Counts a file that was refused or has failed because of a quota of its tenant.
+    pub(crate) fn count_quota(&self, refusal: &Refusal) {
+        match refusal.failure.code.as_str() {
+            NO_SLOT => self.tenant_uploads.increment(1),
+            QUOTA_EXCEEDED => self.tenant_quota.increment(1),
+            _ => {}
+        }
     }
 }
 
@@ -78,8 +93,11 @@ pub(crate) fn watch(
 #[cfg(test)]
 mod tests {
     use carga_common::metrics::local::LocalRecorder;
+    use carga_common::tenant::Tenant;
 
     use super::*;
+    use crate::quota::no_slot;
+    use crate::refusal::RefusalKind;
 
     #[test]
     fn a_figure_that_several_callers_count_is_counted_once() {
@@ -90,6 +108,19 @@ mod tests {
             counted.count(&metrics.rows_read, figure);
         }
         assert_eq!(recorder.value("carga_intake_rows_read_total"), Some(12.0));
+    }
+
+    #[test]
+    fn a_refusal_by_a_quota_counts_for_its_limit_and_another_one_for_none() {
+        let recorder = LocalRecorder::new().unwrap();
+        let metrics = recorder.run(IntakeMetrics::new);
+        let quota = Refusal::new(RefusalKind::TooMany, QUOTA_EXCEEDED, "");
+        for refusal in [no_slot(&Tenant::default(), 1), quota, Refusal::internal()] {
+            metrics.count_quota(&refusal);
+        }
+        let series = ["tenant_uploads", "tenant_quota"]
+            .map(|limit| format!("carga_limit_refusals_total{{limit=\"{limit}\"}}"));
+        assert_eq!(series.map(|series| recorder.value(&series)), [Some(1.0); 2]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::heartbeat::ActiveUpload;
 use crate::intake::Intake;
 use crate::policy::Policy;
 use crate::publish::PublishWindow;
+use crate::quota::Allowance;
 use crate::refusal::Refusal;
 use crate::rejects::Rejects;
 use crate::rows::{Destination, Encoding, Rows};
@@ -49,6 +50,7 @@ impl Intake {
         let publication = Publication {
             window: PublishWindow::new(publisher, budget, settings, metrics),
             rejects: Rejects::new(store, upload, figures, policy, settings),
+            allowance: file.source().allowance(),
         };
         let mut rows = Rows::new(rows, encoding, publication);
         if let Err(refusal) = rows.read_all(&mut file).await {
@@ -76,6 +78,19 @@ impl Intake {
 struct Publication<'a> {
     window: PublishWindow,
     rejects: Rejects<'a>,
+    allowance: Allowance,
+}
+
+impl Publication<'_> {
+    /// Compares the rows read so far with what the tenant may still send. Stores all rejected rows
+    /// before it refuses the file.
+    async fn check_rows(&mut self) -> Result<(), Refusal> {
+        let checked = self.allowance.check_rows(self.rejects.figures().rows());
+        if checked.is_err() {
+            self.rejects.flush().await?;
+        }
+        checked
+    }
 }
 
 impl Destination for Publication<'_> {
@@ -87,6 +102,7 @@ impl Destination for Publication<'_> {
         if self.rejects.figures().has_ended() {
             return Err(Refusal::ended_meanwhile());
         }
+        self.check_rows().await?;
         self.window.push(batch).await?;
         self.rejects.flush_if_due().await
     }
@@ -96,6 +112,8 @@ impl Destination for Publication<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), Refusal> {
+        // A file may have rejected rows only, and so no batch.
+        self.check_rows().await?;
         self.rejects.flush().await
     }
 

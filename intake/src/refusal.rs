@@ -31,7 +31,7 @@ pub enum RefusalKind {
     Conflict,
     /// The upload or the resource does not exist.
     NotFound,
-    /// Too many uploads at once: retry soon.
+    /// Too many requests, uploads, bytes or rows: retry later.
     TooMany,
     /// A server that Carga needs is unavailable: retry later.
     Unavailable,

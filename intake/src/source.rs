@@ -11,6 +11,7 @@ use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 
 use crate::heartbeat::UploadFigures;
+use crate::quota::Allowance;
 use crate::refusal::Refusal;
 use crate::size_limit::SizeLimit;
 
@@ -22,6 +23,8 @@ pub(crate) struct FileSource<S> {
     peeked: Option<Bytes>,
     hash: Sha256,
     limit: SizeLimit,
+    /// In a box, because most uploads have no limit.
+    allowance: Box<Allowance>,
     bytes_received: u64,
     figures: Option<Arc<UploadFigures>>,
 }
@@ -41,9 +44,22 @@ impl<S: Stream> FileSource<S> {
             peeked: None,
             hash: Sha256::new(),
             limit,
+            allowance: Box::default(),
             bytes_received: 0,
             figures: None,
         }
+    }
+
+    /// Limits the file to what its tenant may still send.
+    pub(crate) fn within(self, allowance: Allowance) -> Self {
+        Self {
+            allowance: Box::new(allowance),
+            ..self
+        }
+    }
+
+    pub(crate) fn allowance(&self) -> Allowance {
+        *self.allowance
     }
 
     /// Updates these figures with every piece from now on.
@@ -75,6 +91,7 @@ impl<S: Stream> FileSource<S> {
     fn count_piece(&mut self, piece: &Bytes) -> Result<(), Refusal> {
         self.bytes_received += piece.len() as u64;
         self.limit.check_sent(self.bytes_received)?;
+        self.allowance.check_bytes(self.bytes_received)?;
         self.hash.update(piece);
         if let Some(figures) = &self.figures {
             figures.set_bytes(self.bytes_received);

@@ -1,6 +1,7 @@
 //! Maintains the tables with rows: creates the partitions of the next weeks of the landing table,
 //! lets rows and previous values expire, and drops partitions whose uploads keep no rows. The
-//! sweeper removes the expired rows. Also deletes the keys of old requests.
+//! sweeper removes the expired rows. Also deletes the keys of old requests and the usage of old
+//! days.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,8 @@ const EXPIRE_REMEDY: &str = "cannot mark the uploads that are older than CARGA_R
 const FORGET_REMEDY: &str = "cannot delete the previous values of rows whose uploads ended more than CARGA_UNDO_DAYS ago. A worker tries again in 5 minutes";
 
 const REQUESTS_REMEDY: &str = "cannot delete the `Idempotency-Key`s of requests that are older than 24 hours. A worker tries again in 5 minutes; the keys are free meanwhile";
+
+const USAGE_REMEDY: &str = "cannot delete what tenants have uploaded on days that are more than 400 days ago. A worker tries again in 5 minutes";
 
 const SHRINK_REMEDY: &str = "cannot drop a partition of the landing table whose uploads keep no rows. A worker tries again in 5 minutes. If a long query reads the table, let it end; if the worker's role may not drop tables, drop the partition as the owner of `landing`";
 
@@ -67,9 +70,11 @@ async fn keep_up(context: &Context) -> bool {
     let forgotten = forget(store, undo, counters).await;
     let is_forgotten = succeeded(forgotten, FORGET_REMEDY);
     let are_requests_forgotten = succeeded(forget_requests(store).await, REQUESTS_REMEDY);
+    let is_usage_forgotten = succeeded(forget_usage(store).await, USAGE_REMEDY);
     // This comes after the expiry, since dropping a partition is faster than deleting its rows.
     let is_shrunk = succeeded(shrink(store).await, SHRINK_REMEDY);
-    is_extended && is_expired && is_forgotten && are_requests_forgotten && is_shrunk
+    let are_small_tables_kept_up = are_requests_forgotten && is_usage_forgotten;
+    is_extended && is_expired && is_forgotten && are_small_tables_kept_up && is_shrunk
 }
 
 async fn expire(
@@ -113,6 +118,11 @@ async fn forget_requests(store: &dyn Store) -> PortResult<()> {
             break;
         }
     }
+    Ok(())
+}
+
+async fn forget_usage(store: &dyn Store) -> PortResult<()> {
+    while store.forget_usage().await? > 0 {}
     Ok(())
 }
 

@@ -111,13 +111,15 @@ async fn an_expired_upload_ends_while_the_archive_does_not_answer() -> Result<()
 }
 
 #[tokio::test]
-async fn a_worker_forgets_the_keys_of_old_requests() -> Result<()> {
+async fn a_worker_forgets_the_keys_of_old_requests_and_the_usage_of_old_days() -> Result<()> {
     let mut fixture = Fixture::new(&[]).await?;
     let store = Arc::new(FaultyStore::around(&fixture.backends.store));
     fixture.backends.store = Arc::<FaultyStore>::clone(&store);
     let worker = tokio::spawn(fixture.runner().run());
-    let has_forgotten = async || store.requests_forgotten.load(Ordering::Relaxed) > 0;
-    carga_testkit::eventually(TIMEOUT, "the keys to be forgotten", has_forgotten).await?;
+    let is_counted = |calls: &AtomicU32| calls.load(Ordering::Relaxed) > 0;
+    let has_forgotten =
+        async || is_counted(&store.requests_forgotten) && is_counted(&store.usage_forgotten);
+    carga_testkit::eventually(TIMEOUT, "the worker to forget both", has_forgotten).await?;
     fixture.stop.cancel();
     Ok(worker.await?)
 }

@@ -38,23 +38,33 @@ struct Readiness {
 }
 
 /// Reports whether uploads are accepted. Receiving needs the store and the queue only. Without live
-/// counters, figures come from the store. Without the archive, workers wait. Everybody may send
-/// this request, so all requests share one check of the dependencies.
+/// counters, figures come from the store. Without the archive, workers wait. Without the shared
+/// rate limiter, each process counts alone. Everybody may send this request, so all requests share
+/// one check of the dependencies.
 pub(crate) async fn ready(
     State(state): State<ApiState>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     no_options(&query)?;
-    let answered = state.readiness.answer(ask_all(state.backends().clone()));
+    let checking = ask_all(state.backends().clone(), state.limits.clone());
     let Answered {
         store,
         queue,
         archive,
         progress,
-    } = answered.await.ok_or_else(Refusal::internal)?;
+        limits,
+    } = state
+        .readiness
+        .answer(checking)
+        .await
+        .ok_or_else(Refusal::internal)?;
     let draining = state.draining.is_cancelled();
     let ready = store && queue && !draining;
-    let status = match (ready, draining, archive && progress) {
+    let status = match (
+        ready,
+        draining,
+        archive && progress && limits != Some(false),
+    ) {
         (_, true, _) => "draining",
         (false, _, _) => "unavailable",
         (true, _, false) => "degraded",
@@ -67,9 +77,12 @@ pub(crate) async fn ready(
         ("archive", archive),
         ("progress", progress),
     ];
+    // Without a shared limiter, there is nothing that could be away.
+    let limits = limits.map(|up| ("limits", up));
+    let dependencies = dependencies.into_iter().chain(limits);
     let body = Readiness {
         status,
-        dependencies: dependencies.map(|(name, up)| (name, label(up))).into(),
+        dependencies: dependencies.map(|(name, up)| (name, label(up))).collect(),
     };
     let code = if ready {
         StatusCode::OK

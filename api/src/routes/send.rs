@@ -17,7 +17,7 @@ use crate::form::BodyFormat;
 use crate::idempotency::idempotency_key;
 use crate::problem::ApiError;
 use crate::query::upload_id;
-use crate::receive::{IncomingRequest, check_length, content_length, receive};
+use crate::receive::{IncomingRequest, check_length, content_length, least_file_bytes, receive};
 use crate::state::ApiState;
 use crate::view::UploadView;
 
@@ -90,6 +90,8 @@ async fn send(
     let content_length = content_length(&parts.headers);
     let limit = caller.size_limit(state.settings());
     check_length(content_length, body_format, limit)?;
+    let file_bytes = least_file_bytes(content_length, body_format);
+    state.intake.check_quota(&caller.tenant, file_bytes).await?;
     state.intake.dataset(&caller.tenant, &options).await?;
     let slot = state.upload_slot().await?;
     let incoming = IncomingRequest {

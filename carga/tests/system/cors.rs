@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use reqwest::{Method, RequestBuilder, Response};
 use uuid::Uuid;
 
+use crate::access::{ADMIN as KEY, closed_harness};
 use crate::answers::problem;
 use crate::app::App;
 use crate::files::csv;
@@ -17,16 +18,12 @@ in_both_modes! {
     without_allowed_origins_no_answer_has_headers_for_pages,
 }
 
-/// The value of `CARGA_ADMIN_KEY`.
-const KEY: &str = "the-admin-key-of-the-tests-0123456789";
-
 /// The page that may use Carga, besides another one.
 const PAGE: &str = "https://app.example.org";
 
 /// A Carga that requires keys and allows the page.
 async fn app_for_pages(mode: Mode) -> Result<App> {
-    let harness = mode.harness().await?.with("CARGA_AUTH", "on");
-    let harness = harness.with("CARGA_ADMIN_KEY", KEY);
+    let harness = closed_harness(mode).await?;
     let origins = format!("http://localhost:3000,{PAGE}");
     let harness = harness.with("CARGA_ALLOWED_ORIGINS", &origins);
     App::start(harness.with("CARGA_MAX_UPLOAD_BYTES", "100000"), 0).await

@@ -26,6 +26,7 @@ mod fixtures;
 mod happy_path;
 mod http_details;
 mod idempotency;
+mod limits;
 mod memory;
 mod metrics;
 mod origins;

@@ -26,7 +26,7 @@ const UPLOAD_SECONDS: &[f64] = &[
 const GROUP_BATCHES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// All metrics, in the order of `docs/metrics.md`.
-pub const ALL: [&Metric; 48] = [
+pub const ALL: [&Metric; 49] = [
     &HTTP_REQUESTS,
     &HTTP_REQUEST_DURATION,
     &HTTP_REQUESTS_IN_FLIGHT,
@@ -34,6 +34,7 @@ pub const ALL: [&Metric; 48] = [
     &TLS_HANDSHAKE_ERRORS,
     &AUTHENTICATIONS,
     &KEY_LOOKUPS,
+    &LIMIT_REFUSALS,
     &INTAKE_BYTES_RECEIVED,
     &INTAKE_ROWS_READ,
     &INTAKE_ROWS_REJECTED,
@@ -118,6 +119,12 @@ pub const KEY_LOOKUPS: Metric = counter(
     "carga_key_lookups_total",
     &["source"],
     "Lookups of a key by its id, by the source of the answer.",
+);
+
+pub const LIMIT_REFUSALS: Metric = counter(
+    "carga_limit_refusals_total",
+    &["limit"],
+    "Requests that were refused, and uploads that have failed, because of a limit or a quota.",
 );
 
 pub const INTAKE_BYTES_RECEIVED: Metric = counter(

@@ -6,12 +6,14 @@
 mod access;
 mod intake;
 mod jwt;
+mod limits;
 mod locations;
 mod log;
 mod metrics;
 mod mode;
 mod origins;
 mod ports;
+mod proxies;
 mod reader;
 mod secret;
 mod tls;
@@ -23,11 +25,13 @@ use std::time::Duration;
 pub use access::{AccessSettings, AdminKey, Authentication, Undecided};
 pub use intake::{FileLimits, IntakeSettings};
 pub use jwt::{JwtKeys, JwtSecret, JwtSettings};
+pub use limits::{LimitSettings, TenantQuota};
 pub use locations::{ArchiveLocation, Locations, ProgressLocation, QueueLocation, StoreLocation};
 pub use log::{LogFormat, LogSettings, log_settings};
 pub use mode::Mode;
 pub use origins::{AllowedOrigins, NotAnOrigin};
 pub use ports::PortSettings;
+pub use proxies::{NotARange, TrustedProxies};
 pub use reader::{Effective, SettingsError};
 pub use secret::SecretUrl;
 pub use tls::TlsSettings;
@@ -51,6 +55,8 @@ pub struct Settings {
     /// The address that serves the metrics alone. Without it, a process with an API serves them
     /// there, and `carga-worker` serves none.
     pub metrics_listen: Option<SocketAddr>,
+    /// How much clients and tenants may send.
+    pub limits: LimitSettings,
     /// How long a process may take to finish its work after a signal to stop.
     pub grace: Duration,
     /// Every variable that was read, with the value in effect.
@@ -72,11 +78,15 @@ impl Settings {
         let ports = PortSettings::read(&mut reader, mode);
         let log = LogSettings::read(&mut reader);
         let intake = IntakeSettings::read(&mut reader, &ports.locations);
+        let access = AccessSettings::read(&mut reader, intake.listen);
+        let worker = WorkerSettings::read(&mut reader, mode);
+        let needs_key = access.auth == Some(true);
         let mut settings = Self {
+            limits: LimitSettings::read(&mut reader, needs_key, worker.lease),
             log,
-            access: AccessSettings::read(&mut reader, intake.listen),
+            access,
             intake,
-            worker: WorkerSettings::read(&mut reader, mode),
+            worker,
             metrics_listen: metrics::listen(&mut reader),
             grace: reader.seconds("CARGA_GRACE_SECS", 30, 3600),
             effective: Vec::new(),

@@ -273,9 +273,14 @@ fn the_settings_of_an_adapter_never_show_a_password() {
         prefix: String::new(),
         ttl: Duration::ZERO,
     };
-    let shown = format!("{postgres:?} {rabbit:?} {redis:?}");
+    let limiter = crate::limiter::RedisLimiterSettings {
+        url: url("redis"),
+        prefix: String::new(),
+        timeout: Duration::ZERO,
+    };
+    let shown = format!("{postgres:?} {rabbit:?} {redis:?} {limiter:?}");
     assert!(!shown.contains("s3cret"), "{shown}");
-    assert_eq!(shown.matches("://carga:***@host").count(), 3, "{shown}");
+    assert_eq!(shown.matches("://carga:***@host").count(), 4, "{shown}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the creation of an upload depends on, besides its id and its dataset.
 
+use super::UploadSlots;
 use crate::access::TokenLimits;
 use crate::idempotency::IdempotentRequest;
 use crate::upload::Upload;
@@ -12,6 +13,8 @@ pub struct CreateConditions<'a> {
     /// The token of the sender: it may send a further upload. A token without `max_uploads` always
     /// may.
     pub token: Option<&'a TokenLimits>,
+    /// The tenant has a free slot. This is checked first.
+    pub slots: Option<UploadSlots>,
 }
 
 /// What has become of a creation with conditions.
@@ -23,4 +26,16 @@ pub enum CreateOutcome {
     KeyTaken,
     /// Nothing was created, because the token has sent as many uploads as it may.
     TokenUsedUp,
+    /// Nothing was created, because the tenant has no free slot.
+    NoSlot,
+}
+
+impl CreateOutcome {
+    /// The upload that was created.
+    pub fn upload(self) -> Option<Upload> {
+        match self {
+            Self::Created(upload) => Some(*upload),
+            Self::KeyTaken | Self::TokenUsedUp | Self::NoSlot => None,
+        }
+    }
 }

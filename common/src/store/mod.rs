@@ -20,6 +20,7 @@
 //! | `tokens` | [`TokenStore`] | the secret that signs tokens |
 //! | `idempotency` | [`IdempotencyStore`] | the keys of requests that take effect once |
 //! | `observation` | [`ObservationStore`] | nothing: what an operator watches |
+//! | `quotas` | [`QuotaStore`] | how much each tenant uploads |
 //! | `connection` | [`StoreConnection`] | the connection itself |
 //!
 //! # Promises of every call
@@ -41,6 +42,7 @@ mod observation;
 mod paging;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod quotas;
 mod rejects;
 mod rows;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -72,6 +74,7 @@ pub use postgres::{PostgresSettings, PostgresStore};
 #[cfg(feature = "postgres")]
 #[doc(hidden)]
 pub use postgres::copy;
+pub use quotas::{QuotaStore, USAGE_KEPT_DAYS, UploadSlots, Usage};
 pub use rejects::{RejectStore, rejected_rows};
 pub use rows::{RowPage, RowStore, StoredRow, stored_rows};
 #[cfg(feature = "sqlite")]
@@ -99,6 +102,7 @@ pub trait Store:
     + TokenStore
     + IdempotencyStore
     + ObservationStore
+    + QuotaStore
     + StoreConnection
 {
 }
@@ -118,6 +122,7 @@ impl<S> Store for S where
         + TokenStore
         + IdempotencyStore
         + ObservationStore
+        + QuotaStore
         + StoreConnection
 {
 }

@@ -31,6 +31,9 @@ pub(super) const FORGET_LIMIT: i64 = 10;
 /// The most keys of old requests that are deleted in one call.
 pub(super) const FORGOTTEN_REQUESTS: i64 = 1000;
 
+/// The most days of tenants whose usage is deleted in one call.
+pub(super) const FORGOTTEN_DAYS: i64 = 1000;
+
 /// How long the workers have to complete a sealed upload before the sweeper checks it.
 pub(super) const UNFINISHED_AFTER: Duration = Duration::from_secs(5);
 

@@ -1,4 +1,4 @@
-//! The contracts of the four ports.
+//! The contracts of the four ports, and of the rate limiter.
 //!
 //! Every promise of a port is one case: a small function that uses the port and knows no adapter. A
 //! port lists its cases once, and each case becomes one test per adapter:
@@ -10,6 +10,7 @@
 mod suite;
 
 mod archive;
+mod limiter;
 mod progress;
 mod queue;
 mod sample;

@@ -17,7 +17,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::{ADMIN, get, ids, read, request, send_accepted, text, wait_until_ended};
+use super::{
+    ADMIN, closed_harness, get, ids, read, request, send_accepted, text, wait_until_ended,
+};
 use crate::answers::problem;
 use crate::app::{App, TIMEOUT};
 use crate::files::csv;
@@ -89,8 +91,7 @@ fn claims(scope: &str) -> Value {
 
 /// The settings of a Carga that accepts JWTs of the issuer.
 async fn harness(mode: Mode, jwks: &str) -> Result<Harness> {
-    let harness = mode.harness().await?.with("CARGA_AUTH", "on");
-    let harness = harness.with("CARGA_ADMIN_KEY", ADMIN);
+    let harness = closed_harness(mode).await?;
     let harness = harness
         .with("CARGA_JWT_JWKS", jwks)
         .with("CARGA_LOG", "debug");

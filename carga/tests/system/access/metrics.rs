@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{ADMIN, closed_app, get, key_with};
+use super::{ADMIN, closed_app, closed_harness, get, key_with};
 use crate::answers::problem;
 use crate::app::App;
 use crate::harness::Mode;
@@ -40,8 +40,7 @@ async fn the_route_of_the_metrics_needs_a_key_with_scope_admin(mode: Mode) -> Re
 }
 
 async fn the_listener_of_the_metrics_needs_no_key(mode: Mode) -> Result<()> {
-    let harness = mode.harness().await?.with("CARGA_AUTH", "on");
-    let harness = harness.with("CARGA_ADMIN_KEY", ADMIN);
+    let harness = closed_harness(mode).await?;
     let app = App::start(harness.with(OWN_LISTENER.0, OWN_LISTENER.1), 1).await?;
     for program in std::iter::once(&app.api).chain(&app.workers) {
         let found = scrape(&app, &metrics_url(program)?).await?;

@@ -34,13 +34,21 @@ pub(crate) const ADMIN: &str = "the-admin-key-of-the-tests-0123456789";
 /// The time within which a revocation takes effect on every API.
 const REVOCATION: Duration = Duration::from_secs(5);
 
-/// A Carga that requires keys.
+/// A Carga that requires keys, and that does not limit requests: tests send many in a second.
 async fn closed_app(mode: Mode, workers: usize) -> Result<App> {
-    let harness = mode.harness().await?.with("CARGA_AUTH", "on");
-    App::start(harness.with("CARGA_ADMIN_KEY", ADMIN), workers).await
+    App::start(closed_harness(mode).await?, workers).await
 }
 
-fn request(app: &App, method: Method, path: &str, key: Option<&str>) -> RequestBuilder {
+pub(crate) async fn closed_harness(mode: Mode) -> Result<Harness> {
+    let mut harness = mode.harness().await?;
+    for limit in ["ADDRESS", "KEY", "BURST"] {
+        harness = harness.with(&format!("CARGA_LIMIT_{limit}"), "off");
+    }
+    let harness = harness.with("CARGA_AUTH", "on");
+    Ok(harness.with("CARGA_ADMIN_KEY", ADMIN))
+}
+
+pub(crate) fn request(app: &App, method: Method, path: &str, key: Option<&str>) -> RequestBuilder {
     let request = app.client.request(method, format!("{}{path}", app.url));
     match key {
         Some(key) => request.header("x-api-key", key),
@@ -48,7 +56,7 @@ fn request(app: &App, method: Method, path: &str, key: Option<&str>) -> RequestB
     }
 }
 
-async fn get(app: &App, path: &str, key: Option<&str>) -> Result<Response> {
+pub(crate) async fn get(app: &App, path: &str, key: Option<&str>) -> Result<Response> {
     Ok(request(app, Method::GET, path, key).send().await?)
 }
 
@@ -63,7 +71,7 @@ async fn read(app: &App, path: &str, key: &str) -> Result<Value> {
 
 /// Sends a raw body under this id. `options` follow those of the dialect, and begin with `&` if
 /// there are any.
-async fn send(
+pub(crate) async fn send(
     app: &App,
     key: &str,
     id: Uuid,
@@ -108,7 +116,7 @@ fn ids(page: &Value) -> Result<Vec<String>> {
 }
 
 /// Makes a key of a tenant with these scopes, and returns only the key.
-async fn key_of(app: &App, tenant: &str, scopes: &[&str]) -> Result<String> {
+pub(crate) async fn key_of(app: &App, tenant: &str, scopes: &[&str]) -> Result<String> {
     let made = make(app, &json!({ "tenant": tenant, "scopes": scopes })).await?;
     text(&made, "key")
 }

@@ -6,7 +6,7 @@ use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{ADMIN, closed_app, get, key_with, make, request, secret, text};
+use super::{ADMIN, closed_app, closed_harness, get, key_with, make, request, secret, text};
 use crate::answers::problem;
 use crate::app::App;
 use crate::files::csv;
@@ -169,8 +169,7 @@ async fn a_page_of_another_origin_is_refused_with_any_key(mode: Mode) -> Result<
 }
 
 async fn no_key_is_ever_in_the_log(mode: Mode) -> Result<()> {
-    let harness = mode.harness().await?.with("CARGA_AUTH", "on");
-    let harness = harness.with("CARGA_ADMIN_KEY", ADMIN);
+    let harness = closed_harness(mode).await?;
     let app = App::start(harness.with("CARGA_LOG", "debug"), 0).await?;
     let made = make(&app, &json!({ "scopes": ["read"] })).await?;
     let (id, key) = (text(&made, "id")?, text(&made, "key")?);

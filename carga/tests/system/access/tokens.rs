@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    ADMIN, REVOCATION, closed_app, declare, get, ids, key_of, key_with, make, read, request, run,
-    secret, send, send_accepted, text, wait_until_ended,
+    ADMIN, REVOCATION, closed_app, closed_harness, declare, get, ids, key_of, key_with, make, read,
+    request, run, secret, send, send_accepted, text, wait_until_ended,
 };
 use crate::answers::problem;
 use crate::app::{App, KNOWN_DIALECT, TIMEOUT};
@@ -359,8 +359,7 @@ async fn a_token_outlives_a_restart_and_no_change_of_the_admin_key(mode: Mode) -
 }
 
 async fn no_token_is_ever_in_the_log(mode: Mode) -> Result<()> {
-    let harness = mode.harness().await?.with("CARGA_AUTH", "on");
-    let harness = harness.with("CARGA_ADMIN_KEY", ADMIN);
+    let harness = closed_harness(mode).await?;
     let app = App::start(harness.with("CARGA_LOG", "debug"), 0).await?;
     let key = key_with(&app, "read").await?;
     let made = make_token(&app, &key, &json!({})).await?;

@@ -9,6 +9,7 @@ mod fence;
 mod installations;
 mod kills;
 mod landing;
+mod limits;
 mod localstack;
 mod lost;
 mod metrics;

@@ -94,6 +94,9 @@ async fn start() -> Result<App> {
         ("CARGA_SWEEP_MS", "1000"),
         ("CARGA_AUTH", "on"),
         ("CARGA_ADMIN_KEY", ADMIN),
+        // The client of the app polls.
+        ("CARGA_LIMIT_KEY", "off"),
+        ("CARGA_LIMIT_BURST", "off"),
     ] {
         scope = scope.with(name, value);
     }

@@ -61,7 +61,7 @@ async fn every_key_in_redis_expires() -> Result<()> {
 }
 
 /// Sends one inline command and returns the reply.
-async fn command(redis: &Redis, command: &str) -> Result<String> {
+pub(super) async fn command(redis: &Redis, command: &str) -> Result<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", redis.port())).await?;
     stream

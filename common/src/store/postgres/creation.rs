@@ -3,8 +3,8 @@
 use sqlx::{Connection, PgConnection};
 
 use super::idempotency::{Taken, take};
-use super::tokens;
 use super::uploads::create_in;
+use super::{quotas, tokens};
 use crate::store::{CreateConditions, CreateOutcome, NewUpload};
 use crate::upload::UploadId;
 
@@ -15,6 +15,12 @@ pub(super) async fn create_if(
     conditions: CreateConditions<'_>,
 ) -> sqlx::Result<Option<CreateOutcome>> {
     let mut transaction = connection.begin().await?;
+    if let Some(slots) = conditions.slots
+        && !quotas::has_slot(&mut transaction, &upload.tenant, slots).await?
+    {
+        transaction.rollback().await?;
+        return Ok(Some(CreateOutcome::NoSlot));
+    }
     // The upload comes first, because it may get another id than the one in `upload`.
     let Some(created) = create_in(&mut transaction, upload).await? else {
         return Ok(None);

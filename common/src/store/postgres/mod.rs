@@ -21,6 +21,7 @@ mod maintenance;
 mod merging;
 mod observation;
 mod previous_rows;
+mod quotas;
 mod rejects;
 mod removal;
 mod rows;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 pub(super) use self::record::{find, is_staged};
 use super::connections::{LONG, SHORT};
+use super::quotas::end_lease;
 use super::{PostgresStore, creation, datasets, lock_status};
 use crate::error::PortResult;
 use crate::sha256::Sha256;
@@ -224,8 +225,6 @@ async fn lock_content(connection: &mut PgConnection, sha256: Sha256) -> sqlx::Re
     Ok(())
 }
 
-/// Returns `None` if the dataset of the upload is missing, is that of another tenant, or has other
-/// columns.
 async fn create(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<Option<Upload>> {
     let mut transaction = connection.begin().await?;
     let created = create_in(&mut transaction, upload).await?;
@@ -233,7 +232,8 @@ async fn create(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Resu
     Ok(created)
 }
 
-/// Makes the changes of `create` in a transaction.
+/// Creates an upload in a transaction. Returns `None` if the dataset of the upload is missing, is
+/// that of another tenant, or has other columns.
 pub(super) async fn create_in(
     connection: &mut PgConnection,
     upload: &NewUpload,
@@ -368,12 +368,4 @@ pub(super) async fn record_end(
         end_lease(connection, key.id).await?;
     }
     Ok(ended.rows_affected() > 0)
-}
-
-async fn end_lease(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM upload_leases WHERE upload_id = $1")
-        .bind(id.as_uuid())
-        .execute(connection)
-        .await?;
-    Ok(())
 }

@@ -1,8 +1,8 @@
 //! Creates an upload if its conditions hold, in one transaction.
 
 use super::idempotency::{Holder, holder, take};
-use super::tokens;
 use super::uploads::create_in;
+use super::{quotas, tokens};
 use crate::sqlite::Database;
 use crate::store::{CreateConditions, CreateOutcome, NewUpload};
 
@@ -14,6 +14,12 @@ pub(super) async fn create_if(
     conditions: CreateConditions<'_>,
 ) -> sqlx::Result<Option<CreateOutcome>> {
     let mut transaction = database.begin().await?;
+    if let Some(slots) = conditions.slots
+        && !quotas::has_slot(&mut transaction, &upload.tenant, slots).await?
+    {
+        transaction.commit().await?;
+        return Ok(Some(CreateOutcome::NoSlot));
+    }
     let holder = match conditions.request {
         Some(request) => holder(&mut transaction, &request.key).await?,
         None => Holder::None,

@@ -17,6 +17,7 @@ mod maintenance;
 mod merging;
 mod observation;
 mod previous_rows;
+mod quotas;
 mod rejects;
 mod rows;
 mod tokens;

@@ -9,6 +9,7 @@ use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
 pub(super) use self::record::{find, find_in};
+use super::quotas::end_lease;
 use super::{SqliteStore, creation, datasets, now, rejects, undoing};
 use crate::error::{ErrorKind, PortResult};
 use crate::sha256::Sha256;
@@ -183,8 +184,6 @@ impl UploadStore for SqliteStore {
     }
 }
 
-/// Returns `None` if the dataset of the upload is missing, is that of another tenant, or has other
-/// columns.
 async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Option<Upload>> {
     let mut transaction = database.begin().await?;
     let created = create_in(&mut transaction, upload).await?;
@@ -192,7 +191,8 @@ async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Option<
     Ok(created)
 }
 
-/// Makes the changes of `create` in a write transaction.
+/// Creates an upload in a write transaction. Returns `None` if the dataset of the upload is
+/// missing, is that of another tenant, or has other columns.
 pub(super) async fn create_in(
     connection: &mut SqliteConnection,
     upload: &NewUpload,
@@ -338,12 +338,4 @@ async fn violating(connection: &mut SqliteConnection, key: UploadKey) -> sqlx::R
     .bind(key.epoch.get())
     .fetch_one(connection)
     .await
-}
-
-async fn end_lease(connection: &mut SqliteConnection, id: UploadId) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM upload_leases WHERE upload_id = $1")
-        .bind(id.to_string())
-        .execute(connection)
-        .await?;
-    Ok(())
 }

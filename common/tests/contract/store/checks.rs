@@ -1,10 +1,14 @@
 //! The record and the visible rows of an upload, as a case expects them.
 
 use anyhow::{Result, ensure};
-use carga_common::store::{Store, StoredRow};
+use carga_common::store::{Store, StoreOutcome, StoredRow};
 use carga_common::upload::{Status, Upload, UploadId};
 
 use crate::sample;
+
+/// The outcomes of a batch without rejected rows.
+pub(super) const STORED: StoreOutcome = StoreOutcome::Stored { rejected: 0 };
+pub(super) const REPLAY: StoreOutcome = StoreOutcome::Replay { rejected: 0 };
 
 /// The upload; fails if it does not exist.
 pub(super) async fn find(store: &dyn Store, id: UploadId) -> Result<Upload> {

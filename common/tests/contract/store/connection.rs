@@ -205,6 +205,7 @@ pub(super) async fn a_failed_call_names_its_operation<F: StoreFixture>(fixture: 
     calls.extend(calls_of_maintenance(store.as_ref(), id).await?);
     calls.extend(calls_of_keys(store.as_ref()).await?);
     calls.extend(calls_of_idempotency(store.as_ref()).await?);
+    calls.extend(calls_of_quotas(store.as_ref()).await?);
     for (method, operation) in calls {
         ensure!(
             operation == format!("store.{method}"),
@@ -219,7 +220,7 @@ async fn calls_of_idempotency(store: &dyn Store) -> Result<Calls> {
     let upload = new_upload(UploadId::generate(), sample::columns());
     let conditions = CreateConditions {
         request: Some(&request),
-        token: None,
+        ..CreateConditions::default()
     };
     let create = store.create_if(&upload, conditions).await;
     let (key, record) = super::keys::new_key("acme", Timestamp::now())?;
@@ -233,6 +234,15 @@ async fn calls_of_idempotency(store: &dyn Store) -> Result<Calls> {
         ("first_upload", operation(first_upload)?),
         ("first_answer", operation(first_answer)?),
         ("forget_requests", operation(store.forget_requests().await)?),
+    ])
+}
+
+async fn calls_of_quotas(store: &dyn Store) -> Result<Calls> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let usage = store.usage(&Tenant::default(), HOUR).await;
+    Ok(vec![
+        ("usage", operation(usage)?),
+        ("forget_usage", operation(store.forget_usage().await)?),
     ])
 }
 

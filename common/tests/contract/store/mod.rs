@@ -13,6 +13,7 @@ mod idempotency;
 mod keys;
 mod maintenance;
 mod observation;
+mod quotas;
 mod rejects;
 mod rows;
 mod steps;
@@ -21,9 +22,7 @@ mod tokens;
 mod uploads;
 mod validation;
 
-use carga_common::store::StoreOutcome;
-
-use self::checks::{check_sample_rows, check_status, find, rows};
+use self::checks::{REPLAY, STORED, check_sample_rows, check_status, find, rows};
 use self::fixture::{Relation, StoreFixture};
 use self::fixtures::{Postgres, Sqlite};
 use self::steps::{
@@ -261,6 +260,17 @@ macro_rules! contract {
                     an_upload_that_takes_over_the_key_of_a_failed_one_is_not_counted_again
                     the_count_of_a_token_is_removed_an_hour_after_its_end
                 }
+                quotas {
+                    a_tenant_has_as_many_slots_as_it_is_given
+                    an_upload_that_was_sealed_or_has_ended_has_no_slot
+                    an_upload_whose_lease_expired_has_no_slot
+                    of_concurrent_creations_as_many_succeed_as_there_are_slots
+                    a_creation_within_slots_is_refused_like_any_creation
+                    a_creation_within_slots_takes_the_key_of_its_request
+                    an_upload_counts_once_with_its_final_figures
+                    the_usage_of_a_tenant_is_that_of_its_uploads_today
+                    usage_is_deleted_after_400_days_in_bounded_steps
+                }
                 observation {
                     unfinished_uploads_are_counted_by_their_status
                     the_oldest_processing_upload_is_the_one_that_was_sealed_first
@@ -351,7 +361,3 @@ macro_rules! contract {
 
 contract!(postgres on Postgres);
 contract!(sqlite on Sqlite);
-
-/// The outcomes of a batch without rejected rows.
-const STORED: StoreOutcome = StoreOutcome::Stored { rejected: 0 };
-const REPLAY: StoreOutcome = StoreOutcome::Replay { rejected: 0 };

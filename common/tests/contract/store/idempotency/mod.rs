@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use carga_common::error::PortResult;
 use carga_common::idempotency::{IdempotencyKey, IdempotentRequest, IdempotentRoute, fingerprint};
-use carga_common::store::{CreateConditions, CreateOutcome, NewUpload, Store, UploadQuery};
+use carga_common::store::{CreateConditions, NewUpload, Store, UploadQuery};
 use carga_common::tenant::Tenant;
 use carga_common::upload::{Upload, UploadId};
 use futures::future::try_join_all;
@@ -70,12 +70,9 @@ async fn create_once(
 ) -> PortResult<Option<Upload>> {
     let conditions = CreateConditions {
         request: Some(request),
-        token: None,
+        ..CreateConditions::default()
     };
-    Ok(match store.create_if(upload, conditions).await? {
-        CreateOutcome::Created(upload) => Some(*upload),
-        CreateOutcome::KeyTaken | CreateOutcome::TokenUsedUp => None,
-    })
+    Ok(store.create_if(upload, conditions).await?.upload())
 }
 
 /// Creates an upload; `None` if another request has the key.

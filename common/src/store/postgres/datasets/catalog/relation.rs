@@ -20,6 +20,7 @@ const OWN_TABLES: &[&str] = &[
     "previous_rows",
     "rejected_rows",
     "rows",
+    "tenant_usage",
     "token_secrets",
     "token_uses",
     "upload_holds",

@@ -1,0 +1,314 @@
+//! Limits how many requests a client may send: per address, per key, and in a second.
+//!
+//! Two layers count each request once. [`layer`] is behind the check of the key and before the
+//! handlers, so it knows the key and has not read the body. [`refused_layer`] is before the check
+//! of the key. It counts what [`layer`] does not see, because another layer has refused the
+//! request: above all, requests with a wrong key. Those take from the buckets of their address in
+//! this process only, so that a flood of them costs no call to Redis.
+//!
+//! A token counts for the key that made it, and a JWT for its sender. A preflight request of a page
+//! has neither, and counts for its address alone.
+//!
+//! A request that repeats an earlier one with its `Idempotency-Key` does not count for its key, so
+//! the limit of the key never refuses it. It counts for its address and in its second like any
+//! other request, because it reads the store and perhaps a file.
+//!
+//! Health checks and scrapes of the metrics are not counted once their key is checked, so that a
+//! busy client cannot hide a server from those who watch it.
+
+mod address;
+mod fallback;
+mod fields;
+mod metrics;
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use carga_common::idempotency::IdempotencyKey;
+use carga_common::limiter::{Bucket, Decision, Quota, RateLimiter, Standing};
+use carga_common::settings::{Authentication, LimitSettings, TrustedProxies};
+use carga_common::store::IdempotencyStore;
+use carga_intake::refusal::{Refusal, RefusalKind};
+
+pub(crate) use self::address::client_address;
+use self::address::network;
+use self::fallback::Fallback;
+use self::metrics::RefusalCounters;
+use crate::caller::Caller;
+use crate::idempotency::{is_held, key_of_request};
+use crate::problem::ApiError;
+use crate::routes::{health, metrics as scrapes};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The names of the limits.
+const ADDRESS: &str = "address";
+const KEY: &str = "key";
+const BURST: &str = "burst";
+
+/// The limits of this process; `None` if requests are not limited.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Limits(Option<Arc<Limiter>>);
+
+/// A limit on the requests with one key or from one address.
+#[derive(Debug, Clone, Copy)]
+struct Policy {
+    /// The name in the fields of the answer and in the names of buckets.
+    name: &'static str,
+    setting: &'static str,
+    quota: Quota,
+}
+
+#[derive(Debug)]
+struct Limiter {
+    address: Option<Policy>,
+    key: Option<Policy>,
+    burst: Option<Policy>,
+    /// Whether every request has a key. Otherwise, no request counts for a key.
+    needs_key: bool,
+    proxies: TrustedProxies,
+    fallback: Fallback,
+    /// Knows the requests that others repeat.
+    store: Arc<dyn IdempotencyStore>,
+    refused: RefusalCounters,
+}
+
+/// The limits that apply to a request, each with its bucket.
+#[derive(Debug, Default)]
+struct Applied {
+    policies: Vec<Policy>,
+    buckets: Vec<Bucket>,
+}
+
+impl Applied {
+    fn add(&mut self, policy: Option<Policy>, sender: &str) {
+        if let Some(policy) = policy {
+            self.policies.push(policy);
+            self.buckets.push(Bucket {
+                name: format!("{}:{sender}", policy.name),
+                quota: policy.quota,
+            });
+        }
+    }
+
+    /// Separates the limit with this name from the others, which come second.
+    fn split(self, name: &str) -> (Self, Self) {
+        let (mut named, mut others) = (Self::default(), Self::default());
+        for (policy, bucket) in self.policies.into_iter().zip(self.buckets) {
+            let part = match policy.name == name {
+                true => &mut named,
+                false => &mut others,
+            };
+            part.policies.push(policy);
+            part.buckets.push(bucket);
+        }
+        (named, others)
+    }
+}
+
+/// An answer to a request that counts for its address and not in its second: a preflight request
+/// of a browser. It has no key, so all people behind one address would otherwise share the few
+/// requests per second that each of their keys has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ForAddress;
+
+/// An answer to a request that has passed [`layer`].
+#[derive(Debug, Clone, Copy)]
+struct Seen;
+
+impl Limits {
+    /// `shared` is the limiter that all APIs share, if there are several. `store` has the requests
+    /// that a client may repeat.
+    pub(crate) fn new(
+        settings: &LimitSettings,
+        authentication: &Authentication,
+        shared: Option<Arc<dyn RateLimiter>>,
+        store: Arc<dyn IdempotencyStore>,
+    ) -> Self {
+        let policy = |name, setting, limit: Option<NonZeroU32>, window| {
+            limit.map(|limit| Policy {
+                name,
+                setting,
+                quota: Quota::new(limit, window),
+            })
+        };
+        let address = policy(ADDRESS, "CARGA_LIMIT_ADDRESS", settings.address, MINUTE);
+        let key = policy(KEY, "CARGA_LIMIT_KEY", settings.key, MINUTE);
+        let burst = policy(BURST, "CARGA_LIMIT_BURST", settings.burst, SECOND);
+        if address.or(key).or(burst).is_none() {
+            return Self(None);
+        }
+        Self(Some(Arc::new(Limiter {
+            address,
+            key,
+            burst,
+            needs_key: matches!(authentication, Authentication::On(_)),
+            proxies: settings.trusted_proxies.clone(),
+            fallback: Fallback::new(shared),
+            store,
+            refused: RefusalCounters::new(),
+        })))
+    }
+
+    /// Whether Redis decides with the other APIs; `None` if requests are not limited, or if this
+    /// process is the only API.
+    pub(crate) async fn are_shared(&self) -> Option<bool> {
+        self.0.as_ref()?.fallback.is_shared().await
+    }
+}
+
+impl Limiter {
+    /// The limits of a request of this caller, or of one without a valid key.
+    fn applied(&self, address: IpAddr, caller: Option<&Caller>) -> Applied {
+        let address = format!("address:{}", network(address));
+        let key = caller.filter(|_| self.needs_key).map(Caller::counted_for);
+        let mut applied = Applied::default();
+        applied.add(self.address, &address);
+        if let Some(key) = &key {
+            applied.add(self.key, key);
+        }
+        applied.add(self.burst, key.as_deref().unwrap_or(&address));
+        applied
+    }
+
+    fn client(&self, request: &Request) -> IpAddr {
+        client_address(request, &self.proxies)
+    }
+
+    /// Counts a request, and answers it.
+    async fn run(&self, request: Request, next: Next) -> Response {
+        let client = self.client(&request);
+        let caller = request.extensions().get::<Caller>();
+        let applied = self.applied(client, caller);
+        let caller = caller.filter(|_| self.needs_key && self.key.is_some());
+        let once = caller.and_then(|caller| key_of_request(&request, caller));
+        let (applied, decision) = self.take(applied, once).await;
+        let mut response = match decision.admitted {
+            true => next.run(request).await,
+            false => self.refuse(&applied, &decision, client),
+        };
+        fields::add(&mut response, &applied.policies, &decision);
+        response
+    }
+
+    /// Takes from the buckets of a request. Returns the limits from whose buckets it has taken, or
+    /// which refuse the request. The limit of the key comes last for a request that others may
+    /// repeat: the store is then read no more often than the other limits allow.
+    async fn take(&self, applied: Applied, once: Option<IdempotencyKey>) -> (Applied, Decision) {
+        let Some(once) = once else {
+            let decision = self.fallback.take(&applied.buckets).await;
+            return (applied, decision);
+        };
+        let (of_key, mut applied) = applied.split(KEY);
+        let mut decision = self.fallback.take(&applied.buckets).await;
+        if !decision.admitted || self.is_repeated(&once).await {
+            return (applied, decision);
+        }
+        let by_key = self.fallback.take(&of_key.buckets).await;
+        applied.policies.extend(of_key.policies);
+        applied.buckets.extend(of_key.buckets);
+        decision.admitted = by_key.admitted;
+        decision.standings.extend(by_key.standings);
+        (applied, decision)
+    }
+
+    async fn is_repeated(&self, key: &IdempotencyKey) -> bool {
+        // The handler reads the same, and answers with the error of the store.
+        is_held(self.store.as_ref(), key).await.unwrap_or_default()
+    }
+
+    /// The answer to one request too many. It names the limit for which the client waits the
+    /// longest.
+    fn refuse(&self, applied: &Applied, decision: &Decision, client: IpAddr) -> Response {
+        let limits = applied.policies.iter().zip(&applied.buckets);
+        let limits = limits.zip(&decision.standings);
+        let longest = limits.max_by_key(|(_, standing)| standing.wait);
+        let Some(((policy, bucket), standing)) = longest else {
+            return ApiError::from(Refusal::internal()).into_response();
+        };
+        self.refused.count(policy.name);
+        let refusal = too_many(policy, bucket, standing, client);
+        tracing::debug!(bucket = bucket.name, "refused one request too many");
+        ApiError::from(refusal).into_response()
+    }
+}
+
+/// Whether a request is for those who watch the server.
+fn is_watching(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>();
+    path.map(MatchedPath::as_str)
+        .is_some_and(|path| health::is_health_check(path) || path == scrapes::PATH)
+}
+
+/// Counts a request for its address and its key. Refuses it before its body is read, if there are
+/// too many.
+pub(crate) async fn layer(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+    let Some(limiter) = limits.0 else {
+        return next.run(request).await;
+    };
+    let mut response = match is_watching(&request) {
+        true => next.run(request).await,
+        false => limiter.run(request, next).await,
+    };
+    response.extensions_mut().insert(Seen);
+    response
+}
+
+/// Counts a request that was refused before [`layer`], for its address and in this process only.
+pub(crate) async fn refused_layer(
+    State(limits): State<Limits>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(limiter) = limits.0 else {
+        return next.run(request).await;
+    };
+    let client = limiter.client(&request);
+    let mut response = next.run(request).await;
+    if response.extensions().get::<Seen>().is_some() {
+        return response;
+    }
+    let mut applied = limiter.applied(client, None);
+    if response.extensions().get::<ForAddress>().is_some() {
+        (applied, _) = applied.split(ADDRESS);
+    }
+    let decision = limiter.fallback.take_locally(&applied.buckets);
+    if !decision.admitted {
+        response = limiter.refuse(&applied, &decision, client);
+    }
+    fields::add(&mut response, &applied.policies, &decision);
+    response
+}
+
+fn too_many(policy: &Policy, bucket: &Bucket, standing: &Standing, client: IpAddr) -> Refusal {
+    let Policy {
+        name,
+        setting,
+        quota,
+    } = policy;
+    let sender = match bucket.name.strip_prefix(name) {
+        Some(sender) if sender.starts_with(":key:") => "with this key and its tokens".to_owned(),
+        Some(sender) if sender.starts_with(":jwt:") => "by the sender of this JWT".to_owned(),
+        _ => format!("from address {client}"),
+    };
+    let window = match quota.window() == SECOND {
+        true => "second",
+        false => "minute",
+    };
+    let (requests, retry_secs) = (quota.requests(), fields::whole_secs(standing.wait).max(1));
+    let message = format!(
+        "more than {requests} requests per {window} {sender} ({setting}); retry in {retry_secs} s"
+    );
+    let refusal = Refusal::new(RefusalKind::TooMany, "rate_limited", message);
+    let limit = u64::from(requests);
+    refusal.exceeding(limit, limit + 1).retry_after(retry_secs)
+}
+
+#[cfg(test)]
+mod tests;
