@@ -65,7 +65,8 @@ check_intake_crates() {
 
 # Without `--features servers`, carga is small and builds fast.
 check_default_crates() {
-  refuse_crates 'clients of servers belong to its feature "servers"' "$clients" "${1:-carga}"
+  refuse_crates 'clients of servers and of collectors belong to its feature "servers"' \
+    "$clients|opentelemetry|opentelemetry[-_].*|tracing-opentelemetry" "${1:-carga}"
 }
 
 # only_in FILES CRATES: only files whose paths match may name these crates. Tests, testkit and bench
@@ -86,7 +87,8 @@ check_layers() {
   only_in 'common/src/queue/rabbit(/|\.rs)' 'lapin'
   only_in 'common/src/(progress|limiter)/redis(/|\.rs)' 'deadpool_redis'
   only_in 'common/src/archive/s3(/|\.rs)' 'aws_(config|runtime|sdk_[a-z0-9_]+|smithy_[a-z0-9_]+)'
-  only_in '(api/src/access/jwt/http\.rs|common/src/(tls|(progress|limiter)/redis)(/|\.rs))' 'rustls|tokio_rustls'
+  only_in '(api/src/access/jwt/http\.rs|common/src/(tls|(progress|limiter)/redis|telemetry/otlp)(/|\.rs))' 'rustls|tokio_rustls'
+  only_in 'common/src/telemetry/otlp(/|\.rs)' 'opentelemetry[a-z_]*|tracing_opentelemetry'
   only_in 'common/src/(store|queue/sqlite|progress/sqlite|sqlite)(/|\.rs)' 'sqlx'
 }
 
@@ -136,7 +138,7 @@ say "carga-common without drivers, and with each alone"
 cargo check --locked -p carga-common --no-default-features
 refuse_crates 'no adapter was asked for' "sqlx|sqlx-.*|libsqlite3-sys|$clients" \
   carga-common --no-default-features
-for feature in postgres rabbit redis s3 sqlite filesystem compression tls; do
+for feature in postgres rabbit redis s3 sqlite filesystem compression otlp tls; do
   cargo check --locked -p carga-common --no-default-features --features "$feature"
 done
 

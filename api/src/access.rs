@@ -17,16 +17,19 @@ mod requirement;
 mod secret;
 mod tokens;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Query, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Query, Request, State};
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use carga_common::audit::{Actor, acting_as};
 use carga_common::dataset::DatasetName;
 use carga_common::settings::Authentication;
 use carga_common::store::Store;
 use carga_intake::refusal::Refusal;
+use tracing::{Span, field};
 
 pub(crate) use self::announcement::announce;
 use self::credential::take_credential;
@@ -37,6 +40,7 @@ use self::requirement::Requirements;
 pub(crate) use self::tokens::TokenRequest;
 use crate::caller::Caller;
 use crate::problem::ApiError;
+use crate::request_id::RequestId;
 use crate::unmatched::method_not_allowed;
 
 /// The path of a route with `{…}` for its parameters, its method, and what it requires.
@@ -102,8 +106,7 @@ pub(crate) async fn layer(
 ) -> Response {
     let key = take_credential(request.headers_mut());
     let Access::WithKey(keys) = &guard.access else {
-        request.extensions_mut().insert(Caller::unlimited());
-        return next.run(request).await;
+        return run_as(Caller::unlimited(), Actor::nobody(), request, next).await;
     };
     let path = request.extensions().get::<MatchedPath>().cloned();
     let path = path.as_ref().map(MatchedPath::as_str);
@@ -113,23 +116,43 @@ pub(crate) async fn layer(
     }
     let admitted = admit(keys, requirement.flatten(), key, request.uri()).await;
     keys.checks.count(&admitted);
-    match admitted {
-        Ok(caller) => {
-            tracing::debug!(
-                key.id = %caller,
-                tenant = %caller.tenant(),
-                only_own = caller.only_own,
-                "accepted a key"
-            );
-            request.extensions_mut().insert(caller);
-        }
+    let caller = match admitted {
+        Ok(caller) => caller,
         Err(refusal) => return ApiError::from(refusal).into_response(),
-    }
+    };
+    tracing::debug!(
+        key.id = %caller,
+        tenant = %caller.tenant(),
+        only_own = caller.only_own,
+        "accepted a key"
+    );
     match (path, requirement) {
         (Some(path), Some(None)) => refuse_method(&guard, path, request.uri().clone()).await,
         // Without a path, the router answers 404.
-        _ => next.run(request).await,
+        _ => {
+            let actor = caller.actor();
+            run_as(caller, actor, request, next).await
+        }
     }
+}
+
+/// Adds the caller to the request, to its span and, for its line in the log, to its answer. What
+/// the handler changes is on behalf of the actor.
+async fn run_as(caller: Caller, actor: Actor, mut request: Request, next: Next) -> Response {
+    let span = Span::current();
+    span.record("tenant", field::display(caller.tenant()));
+    span.record("sender", caller.key_id());
+    let extensions = request.extensions_mut();
+    extensions.insert(caller.clone());
+    let id = extensions
+        .get::<RequestId>()
+        .map(|RequestId(id)| id.clone());
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>();
+    let address = peer.map(|ConnectInfo(peer)| peer.ip().to_canonical());
+    let actor = actor.in_request(id, address);
+    let mut response = acting_as(actor, next.run(request)).await;
+    response.extensions_mut().insert(caller);
+    response
 }
 
 /// The caller, if it may use the route. A refusal does not tell a client without a valid key which

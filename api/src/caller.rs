@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use carga_common::access::{
     KeyId, KeyRecord, Scope, Scopes, Token, TokenLimits, TokenMaker, without_secrets,
 };
+use carga_common::audit::Actor;
 use carga_common::dataset::{DatasetName, TableName};
 use carga_common::settings::IntakeSettings;
 use carga_common::tenant::Tenant;
@@ -135,6 +136,15 @@ impl Caller {
                 let sender = sender.as_deref().unwrap_or("jwt:");
                 format!("{sender}@{}", self.tenant)
             }
+        }
+    }
+
+    /// The caller in the audit log, if keys are checked.
+    pub(crate) fn actor(&self) -> Actor {
+        match (self.key_id(), &self.credential) {
+            (Some(sender), _) => Actor::sender(sender),
+            (None, Credential::Jwt { .. }) => Actor::unnamed_jwt(),
+            (None, _) => Actor::admin_key(),
         }
     }
 
@@ -347,6 +357,26 @@ mod tests {
         assert_eq!(caller.only_sender().as_deref(), Some(""));
         caller.key = Some("0123456789ab".parse().unwrap());
         assert_eq!(caller.only_sender().as_deref(), Some("0123456789ab"));
+    }
+
+    #[test]
+    fn the_actor_of_the_audit_log_is_the_sender_as_uploads_record_it() {
+        let with = |credential: Credential| Caller {
+            key: "0123456789ab".parse().ok(),
+            credential,
+            ..Caller::unlimited()
+        };
+        let jwt = |sender: Option<&str>| Credential::Jwt {
+            sender: sender.map(str::to_owned),
+        };
+        for (caller, expected) in [
+            (with(Credential::Key), Actor::sender("0123456789ab")),
+            (with(jwt(Some("jwt:alice"))), Actor::sender("jwt:alice")),
+            (with(jwt(None)), Actor::unnamed_jwt()),
+            (Caller::unlimited(), Actor::admin_key()),
+        ] {
+            assert_eq!(caller.actor(), expected);
+        }
     }
 
     #[tokio::test]

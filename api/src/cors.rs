@@ -20,7 +20,7 @@ use crate::state::ApiState;
 
 /// The headers that the API reads, besides those that need no permission.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-encoding, content-type, idempotency-key, traceparent, x-api-key, x-request-id",
+    "authorization, content-encoding, content-type, idempotency-key, traceparent, tracestate, x-api-key, x-request-id",
 );
 
 /// The headers that the API sends, besides those that scripts may read without permission.
@@ -85,10 +85,14 @@ pub(crate) async fn preflight(
 }
 
 fn is_preflight(request: &Request, allowed: &AllowedOrigins) -> bool {
+    asks_for_permission(request) && allowed_origin(request.headers(), allowed).is_some()
+}
+
+/// Whether a browser asks if a page may send a request, be it a page of an allowed origin or not.
+pub(crate) fn asks_for_permission(request: &Request) -> bool {
     let headers = request.headers();
     request.method() == Method::OPTIONS
         && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-        && allowed_origin(headers, allowed).is_some()
 }
 
 /// The answer to a preflight request; [`layer`] adds the origin.

@@ -12,7 +12,8 @@ use crate::coding::check_not_encoded;
 use crate::content_type::content_type;
 use crate::receive::content_length;
 
-/// The largest document with the fields of a key or a token, which need far less.
+/// The largest document with the fields of a key, a token or a log filter. They need far less: a
+/// filter has at most 4 KiB.
 pub(crate) const MAX_FIELDS_BYTES: u64 = 16 << 10;
 
 /// A document that a route takes.

@@ -5,7 +5,7 @@ use carga_api::access::JwtVerifier;
 use carga_api::server::Server;
 use carga_api::transport::Transport;
 use carga_common::backends::{Access, Backends};
-use carga_common::settings::{Mode, Settings, log_settings};
+use carga_common::settings::{Mode, Settings, telemetry_settings};
 use carga_common::{healthcheck, metrics, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 
@@ -27,7 +27,8 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    telemetry::init(&log_settings());
+    let (log, traces) = telemetry_settings();
+    let telemetry = telemetry::init(&log, &traces, "carga-api");
     let settings = Settings::from_env(Mode::Distributed)?;
     if let Some(Command::Healthcheck) = arguments.command {
         return Ok(healthcheck::check(&settings.intake).await?);
@@ -49,7 +50,8 @@ async fn main() -> anyhow::Result<()> {
         stop,
     )
     .await
-    .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?;
+    .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?
+    .with_log_filter(telemetry.log_filter.clone());
     server.watch(&exposition);
     exposition.watch_state(backends.clone());
     let metrics_listener = metrics::listener::listen(&settings, &exposition).await?;
@@ -62,5 +64,6 @@ async fn main() -> anyhow::Result<()> {
     drop(metrics_listener);
     backends.close().await;
     tracing::info!("stopped");
+    telemetry.close().await;
     Ok(())
 }

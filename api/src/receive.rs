@@ -34,6 +34,8 @@ pub(crate) struct IncomingRequest {
     pub(crate) body_format: BodyFormat,
     pub(crate) options: Options,
     pub(crate) headers: HeaderMap,
+    /// The trace of the request.
+    pub(crate) trace: TraceContext,
     pub(crate) content_length: Option<u64>,
     pub(crate) body: Body,
     /// Held until the upload has ended, even if the client disconnects long before.
@@ -56,13 +58,11 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
         body_format,
         mut options,
         headers,
+        trace,
         content_length,
         body,
         slot: _slot,
     } = request;
-    let traceparent = headers.get("traceparent");
-    let traceparent = traceparent.and_then(|value| value.to_str().ok());
-    let trace = TraceContext::from_header(traceparent);
     let body = body_pieces(&intake, body);
     // All options are known, and no row has been read.
     let incoming = |options: Options, bytes_total| {

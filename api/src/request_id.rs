@@ -1,35 +1,44 @@
-//! The layer that assigns the request's id, opens its span, and writes its problem document.
+//! The layer that assigns the request's id, opens its span, and writes its problem document and its
+//! line in the log.
 
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use carga_common::access::without_secrets;
-use tracing::Instrument;
+use carga_common::telemetry::{TraceContext, continue_trace};
+use tracing::{Instrument, Span, field};
 use uuid::Uuid;
 
+use crate::access_log::AccessLine;
 use crate::problem::Problem;
+use crate::routes::health::is_health_check;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is accepted from a client. It is part of every log line.
 const MAX_ID_BYTES: usize = 128;
 
-/// Uses the client's id or generates one, and returns it with the answer.
-pub(crate) async fn layer(request: Request, next: Next) -> Response {
+/// The id of a request, which the layer adds to it.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
+/// Uses the client's id or generates one, and returns it with the answer. Adds the [`TraceContext`]
+/// and the [`RequestId`] of the request to it.
+pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
     let id = request
         .headers()
         .get(HEADER)
         .and_then(|id| id.to_str().ok())
         .filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES)
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
-    let path = without_secrets(request.uri().path());
-    let span = tracing::info_span!(
-        "request",
-        request.id = id,
-        method = %request.method(),
-        path = path.as_ref()
-    );
+    let path = without_secrets(request.uri().path()).into_owned();
+    let span = request_span(&request, &id, &path);
+    let trace = continue_trace(&span, trace_of(request.headers()));
+    let trace_id = trace.trace_id().to_owned();
+    request.extensions_mut().insert(trace);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let (request, line) = AccessLine::begin(request, path, &id, &trace_id);
     let mut response = next.run(request).instrument(span.clone()).await;
 
     if let Some(mut problem) = response.extensions_mut().remove::<Problem>() {
@@ -39,6 +48,41 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(HEADER, value);
     }
-    span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
-    response
+    span.record("status", response.status().as_u16());
+    match line {
+        Some(line) => line.end_with(response),
+        None => response,
+    }
+}
+
+/// The span of a request. Those of health checks have a target of their own, by which they are kept
+/// out of traces.
+fn request_span(request: &Request, id: &str, path: &str) -> Span {
+    let method = request.method();
+    if is_health_check(path) {
+        return tracing::debug_span!(
+            target: "health_check",
+            "request",
+            request.id = id,
+            %method,
+            path,
+            trace.id = field::Empty,
+            status = field::Empty,
+        );
+    }
+    tracing::info_span!(
+        "request",
+        request.id = id,
+        %method,
+        path,
+        trace.id = field::Empty,
+        tenant = field::Empty,
+        sender = field::Empty,
+        status = field::Empty,
+    )
+}
+
+fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    TraceContext::from_headers(text("traceparent"), text("tracestate"))
 }

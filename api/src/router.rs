@@ -19,8 +19,8 @@ use crate::measure::{self, HttpMetrics};
 use crate::origin;
 use crate::request_id;
 use crate::routes::{
-    datasets, exports, health, keys, metrics, preview, read, reverse, send, suggest, tokens,
-    validate,
+    audit, datasets, exports, health, keys, log_filter, metrics, preview, read, reverse, send,
+    suggest, tokens, validate,
 };
 use crate::security_headers;
 use crate::state::ApiState;
@@ -65,6 +65,10 @@ fn routes() -> Vec<Route> {
         Route::post("/keys", ADMIN, keys::post),
         Route::delete("/keys/{id}", ADMIN, keys::delete),
         Route::post("/tokens", Requirement::ANY, tokens::post),
+        Route::get("/audit", ADMIN, audit::list),
+        Route::get("/admin/log", ADMIN, log_filter::get),
+        Route::put("/admin/log", ADMIN, log_filter::put),
+        Route::delete("/admin/log", ADMIN, log_filter::delete),
         Route::get(metrics::PATH, ADMIN, metrics::get),
         Route::get(health::LIVE, Requirement::Open, health::live),
         Route::get(health::READY, Requirement::Open, health::ready),

@@ -14,6 +14,7 @@ use carga_common::backends::{Backends, rate_limiter};
 use carga_common::metrics::table::{HTTP_ACCEPT_ERRORS, TLS_HANDSHAKE_ERRORS};
 use carga_common::metrics::{Counter, Exposition};
 use carga_common::settings::{Authentication, Settings};
+use carga_common::telemetry::LogFilter;
 use carga_intake::intake::Intake;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -93,6 +94,13 @@ impl Server {
     #[must_use]
     pub fn with_metrics(mut self, exposition: Exposition) -> Self {
         self.state.exposition = Some(exposition);
+        self
+    }
+
+    /// Lets administrators change this filter over HTTP.
+    #[must_use]
+    pub fn with_log_filter(mut self, filter: LogFilter) -> Self {
+        self.state.log_filter = Some(filter);
         self
     }
 

@@ -4,6 +4,7 @@ use carga_common::backends::Backends;
 use carga_common::dataset::{Dataset, DatasetKey, DatasetName};
 use carga_common::metrics::Exposition;
 use carga_common::settings::{Authentication, IntakeSettings, TenantQuota};
+use carga_common::telemetry::LogFilter;
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::crowding::UploadSlot;
 use carga_intake::intake::Intake;
@@ -30,6 +31,8 @@ pub(crate) struct ApiState {
     pub(crate) readiness: SharedCheck<Answered>,
     /// What `/metrics` shows; `None` if that route does not exist here.
     pub(crate) exposition: Option<Exposition>,
+    /// What this process logs; `None` if the program does not let it be changed.
+    pub(crate) log_filter: Option<LogFilter>,
 }
 
 impl ApiState {
@@ -47,6 +50,7 @@ impl ApiState {
             draining,
             readiness: SharedCheck::default(),
             exposition: None,
+            log_filter: None,
         }
     }
 

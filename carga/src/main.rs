@@ -10,7 +10,7 @@ mod table;
 
 use std::process::ExitCode;
 
-use carga_common::settings::log_settings;
+use carga_common::settings::telemetry_settings;
 use carga_common::telemetry;
 use clap::Parser;
 
@@ -33,17 +33,19 @@ fn main() -> ExitCode {
 
 async fn start() -> ExitCode {
     let command = Arguments::parse().command.unwrap_or(Command::Serve);
-    let mut log = log_settings();
+    let (mut log, traces) = telemetry_settings();
     if !matches!(command, Command::Serve) && std::env::var_os("CARGA_LOG").is_none() {
         // A command prints its own result, so the log has only errors and retries.
         log.filter = "error,carga_common::retry=warn".to_owned();
     }
-    telemetry::init(&log);
-    match commands::run(command).await {
+    let telemetry = telemetry::init(&log, &traces, "carga");
+    let code = match commands::run(command, &telemetry.log_filter).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("carga: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
-    }
+    };
+    telemetry.close().await;
+    code
 }

@@ -40,6 +40,7 @@ use crate::store::Store;
 use crate::store::{PostgresSettings, PostgresStore};
 #[cfg(feature = "sqlite")]
 use crate::store::{SqliteStore, SqliteStoreSettings};
+use crate::traced::Traced;
 
 /// How long connections may take to close. Orchestrators allow this much after the grace period.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,6 +84,7 @@ impl Backends {
             let store = store.await?;
             let installation = store.installation().await?;
             let queue = queue(settings, program, access, installation).await?;
+            let queue: Arc<dyn BatchQueue> = Arc::new(Traced(queue));
             Ok((store, queue))
         };
         let ((store, queue), archive, progress_store) = tokio::try_join!(
@@ -90,6 +92,7 @@ impl Backends {
             archive(settings, access),
             progress(settings),
         )?;
+        let archive: Arc<dyn BatchArchive> = Arc::new(Traced(archive));
         let progress = LiveProgress::new(Arc::clone(&progress_store), Arc::clone(&store));
         Ok(Self {
             // The adapters of the store and of the counters measure their calls themselves.
@@ -118,6 +121,15 @@ impl Backends {
 
 /// Connects the store alone.
 pub async fn store(
+    settings: &PortSettings,
+    program: &str,
+    migrate: bool,
+) -> PortResult<Arc<dyn Store>> {
+    let store = connect_store(settings, program, migrate).await?;
+    Ok(Arc::new(Traced(store)))
+}
+
+async fn connect_store(
     settings: &PortSettings,
     program: &str,
     migrate: bool,
@@ -206,6 +218,10 @@ async fn archive(settings: &PortSettings, access: Access) -> PortResult<Arc<dyn 
 
 /// Connects the live counters alone.
 pub async fn progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressStore>> {
+    Ok(Arc::new(Traced(connect_progress(settings).await?)))
+}
+
+async fn connect_progress(settings: &PortSettings) -> PortResult<Arc<dyn ProgressStore>> {
     match &settings.locations.progress {
         #[cfg(feature = "redis")]
         ProgressLocation::Redis(url) => {

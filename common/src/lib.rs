@@ -8,13 +8,15 @@
 //!
 //! Two use cases build on the ports: [`lifecycle`] ends uploads, and [`live_progress`] counts their
 //! rows and batches. [`access`] says what the holder of a key may do, and a [`tenant`] owns keys.
-//! [`idempotency`] names requests that take effect once. [`limiter`] is a small port of the API
-//! alone: it counts requests. [`retry`] waits for servers. [`settings`] and [`telemetry`] serve the
-//! programs, [`local_server`] sends requests to a running one, [`tls`] encrypts its port, and
-//! [`backends`] connects the ports. [`metrics`] measures all of this.
+//! [`idempotency`] names requests that take effect once, and [`audit`] says who changes something.
+//! [`limiter`] is a small port of the API alone: it counts requests. [`retry`] waits for servers.
+//! [`settings`] and [`telemetry`] serve the programs, [`local_server`] sends requests to a running
+//! one, [`tls`] encrypts its port, and [`backends`] connects the ports. `traced` puts spans around
+//! their calls, and [`metrics`] measures all of this.
 
 pub mod access;
 pub mod archive;
+pub mod audit;
 pub mod backends;
 pub mod batch;
 pub mod dataset;
@@ -42,5 +44,6 @@ pub mod sync;
 pub mod telemetry;
 pub mod tenant;
 pub mod tls;
+mod traced;
 pub mod typed;
 pub mod upload;

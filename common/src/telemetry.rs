@@ -1,144 +1,163 @@
-//! Logs, and the trace context of a request's batches.
+//! Logs and traces.
+//!
+//! - [`init`] starts both; [`Telemetry`] ends them.
+//! - [`LogFilter`] changes what is logged while the process runs.
+//! - [`TraceContext`] connects a request, its spans and its messages; [`continue_trace`] makes a
+//!   span a part of a trace.
+//! - `json` writes the ids of a span on the top level of its lines.
+//! - `asked` keeps a filter from losing events.
+//! - `otlp` sends spans to a collector (feature `otlp`).
 
-use std::fmt;
+mod asked;
+mod filter;
+mod json;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod trace_context;
 
-use tracing::{Dispatch, Level, Metadata};
-use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::{Dispatch, Span, field};
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
-use uuid::Uuid;
 
-use crate::settings::{LogFormat, LogSettings};
+use self::asked::Asked;
+pub use self::filter::LogFilter;
+use self::json::{JsonWithIds, SpanIds};
+pub use self::trace_context::TraceContext;
+use crate::settings::{LogFormat, LogSettings, TraceSettings};
 
-/// Starts logging to standard error. A second call in one process changes nothing.
-pub fn init(settings: &LogSettings) {
-    let _already_set = dispatch(settings, std::io::stderr).try_init();
+/// A part of the subscriber. Each has its own filter.
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// The logs and traces of a process.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// What is logged.
+    pub log_filter: LogFilter,
+    #[cfg(feature = "otlp")]
+    exporter: Option<otlp::Exporter>,
 }
 
-/// Sends the events that the settings select to the writer.
-fn dispatch<W>(settings: &LogSettings, writer: W) -> Dispatch
+/// Starts logging to standard error, and sending spans if the settings name a collector. `program`
+/// is the name of the service in traces. Call it once, in a Tokio runtime: SIGUSR1 changes the
+/// filter from then on.
+pub fn init(log: &LogSettings, traces: &TraceSettings, program: &'static str) -> Telemetry {
+    let (layers, telemetry, problem) = start(traces, program, log);
+    let _already_set = dispatch(layers).try_init();
+    if let Some(problem) = problem {
+        tracing::warn!("spans are not sent: {problem}");
+    }
+    change_filter_on_signal(telemetry.log_filter.clone());
+    telemetry
+}
+
+/// The layers for the settings, and the reason if spans cannot be sent.
+fn start(
+    traces: &TraceSettings,
+    program: &'static str,
+    log: &LogSettings,
+) -> (Vec<BoxedLayer>, Telemetry, Option<String>) {
+    let (layer, log_filter) = log_layer(log, std::io::stderr);
+    let mut layers = vec![layer];
+    #[cfg(feature = "otlp")]
+    let (exporter, problem) = match otlp::Exporter::start(traces, program) {
+        Some(Ok((spans, exporter))) => {
+            layers.push(spans);
+            (Some(exporter), None)
+        }
+        Some(Err(error)) => (None, Some(error)),
+        None => (None, None),
+    };
+    #[cfg(not(feature = "otlp"))]
+    let problem = {
+        let _ = (&mut layers, program);
+        let reason = "this build has no OTLP exporter; rebuild with --features servers";
+        traces.endpoint.as_ref().map(|_| reason.to_owned())
+    };
+    let telemetry = Telemetry {
+        log_filter,
+        #[cfg(feature = "otlp")]
+        exporter,
+    };
+    (layers, telemetry, problem)
+}
+
+impl Telemetry {
+    /// Sends the spans that are still in memory, for two seconds at most. Spans that end later are
+    /// lost.
+    pub async fn close(self) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = self.exporter {
+            exporter.close().await;
+        }
+    }
+}
+
+fn dispatch(layers: Vec<BoxedLayer>) -> Dispatch {
+    Dispatch::new(tracing_subscriber::registry().with(layers))
+}
+
+/// Writes the events that the settings select to the writer.
+fn log_layer<W>(settings: &LogSettings, writer: W) -> (BoxedLayer, LogFilter)
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    // The settings report an invalid filter later, so logging starts with the default.
-    let selected: Targets = settings
-        .filter
-        .parse()
-        .unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
-    let without_bodies = filter_fn(|event| !shows_message_bodies(event));
-    let log = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_writer(writer);
-    match settings.format {
-        LogFormat::Text => {
-            let log = log.with_ansi(false).finish();
-            Dispatch::new(log.with(selected).with(without_bodies))
-        }
+    let (log_filter, filter) = LogFilter::new(settings);
+    let log = fmt::layer().with_writer(writer);
+    let log: BoxedLayer = match settings.format {
+        LogFormat::Text => log.with_ansi(false).boxed(),
         LogFormat::Json => {
-            let log = log.json().finish();
-            Dispatch::new(log.with(selected).with(without_bodies))
+            let json = JsonWithIds(fmt::format().json());
+            SpanIds.and_then(log.json().event_format(json)).boxed()
         }
-    }
+    };
+    (log.with_filter(Asked(filter)).boxed(), log_filter)
 }
 
-/// Whether the event shows the bodies of messages, which contain rows. RabbitMQ's client shows each
-/// returned message in a warning, and all frames at the level `trace`.
-fn shows_message_bodies(event: &Metadata<'_>) -> bool {
-    let target = event.target();
-    let shows_frames = target.starts_with("lapin::") && *event.level() == Level::TRACE;
-    target == "lapin::returned_messages" || shows_frames
-}
-
-/// A W3C trace context (`traceparent`), so that one trace covers a request from curl to COMMIT.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TraceContext(String);
-
-impl TraceContext {
-    /// Continues the client's trace, or starts one if the header is missing or invalid.
-    pub fn from_header(traceparent: Option<&str>) -> Self {
-        match traceparent {
-            Some(text) if is_traceparent(text) => Self(text.to_owned()),
-            _ => {
-                let trace = Uuid::new_v4().simple();
-                let (span, _) = Uuid::new_v4().as_u64_pair();
-                Self(format!("00-{trace}-{span:016x}-01"))
-            }
+/// Lets SIGUSR1 change between the filters of `CARGA_LOG` and `CARGA_LOG_ON_SIGUSR1`.
+fn change_filter_on_signal(filter: LogFilter) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signals = match signal(SignalKind::user_defined1()) {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::warn!(%error, "SIGUSR1 cannot change the log filter");
+            return;
         }
-    }
-
-    /// The header's value.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+    };
+    tokio::spawn(async move {
+        while signals.recv().await.is_some() {
+            let filter = filter.toggle();
+            tracing::warn!(filter, "SIGUSR1 changed the log filter");
+        }
+    });
 }
 
-impl fmt::Display for TraceContext {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// Makes a span a part of a trace, before the span is entered: of `parent`, or of a new trace.
+/// Records the id of the trace in the field `trace.id` of the span. Returns the context for what
+/// happens inside the span. It names the span itself if spans are sent, and otherwise the parent.
+pub fn continue_trace(span: &Span, parent: Option<TraceContext>) -> TraceContext {
+    #[cfg(feature = "otlp")]
+    if let Some(parent) = &parent {
+        otlp::set_parent(span, parent);
     }
+    let context = of_span(span)
+        .or(parent)
+        .unwrap_or_else(TraceContext::generate);
+    span.record("trace.id", field::display(context.trace_id()));
+    context
 }
 
-/// `version-traceid-parentid-flags` in lower-case hex, of 2, 32, 16 and 2 digits (W3C Trace
-/// Context, section 3.2).
-fn is_traceparent(text: &str) -> bool {
-    let lengths = text.split('-').map(str::len);
-    lengths.eq([2, 32, 16, 2])
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
+/// The context of a span; `None` if spans are not sent.
+pub fn of_span(span: &Span) -> Option<TraceContext> {
+    #[cfg(feature = "otlp")]
+    return otlp::context_of(span);
+    #[cfg(not(feature = "otlp"))]
+    {
+        let _ = span;
+        None
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn message_bodies_are_not_logged_whatever_the_filter_says() {
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let settings = LogSettings {
-            filter: "trace,lapin::returned_messages=trace".to_owned(),
-            format: LogFormat::Text,
-        };
-        let dispatch = dispatch(&settings, log.reopen().unwrap());
-        tracing::dispatcher::with_default(&dispatch, || {
-            tracing::warn!(target: "lapin::returned_messages", body = "a row", "returned");
-            tracing::trace!(target: "lapin::channels", frame = "a row", "will handle frame");
-            tracing::error!(target: "lapin::channels", "connection error");
-        });
-        let log = std::fs::read_to_string(log.path()).unwrap();
-        assert!(!log.contains("a row"), "{log}");
-        assert!(log.contains("connection error"), "{log}");
-    }
-
-    #[test]
-    fn a_filter_names_a_level_for_each_target() {
-        for format in [LogFormat::Text, LogFormat::Json] {
-            let log = tempfile::NamedTempFile::new().unwrap();
-            let settings = LogSettings {
-                filter: "warn,carga_worker=debug".to_owned(),
-                format,
-            };
-            let dispatch = dispatch(&settings, log.reopen().unwrap());
-            tracing::dispatcher::with_default(&dispatch, || {
-                tracing::debug!(target: "carga_worker::merge", "first");
-                tracing::trace!(target: "carga_worker::merge", "second");
-                tracing::info!(target: "sqlx::query", "third");
-                tracing::warn!(target: "sqlx::query", "fourth");
-            });
-            let log = std::fs::read_to_string(log.path()).unwrap();
-            let shown = ["first", "second", "third", "fourth"].map(|event| log.contains(event));
-            assert_eq!(shown, [true, false, false, true], "{log}");
-        }
-    }
-
-    #[test]
-    fn a_valid_traceparent_is_kept_and_an_invalid_one_replaced() {
-        let known = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(TraceContext::from_header(Some(known)).as_str(), known);
-        for other in [None, Some("nonsense"), Some("00-xx-yy-01")] {
-            let fresh = TraceContext::from_header(other);
-            assert_eq!(TraceContext::from_header(Some(fresh.as_str())), fresh);
-        }
-    }
-}
+mod tests;

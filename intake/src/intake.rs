@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use carga_common::access::TokenLimits;
+use carga_common::audit;
 use carga_common::backends::Backends;
 use carga_common::dataset::Dataset;
 use carga_common::error::ErrorKind;
@@ -13,7 +14,7 @@ use carga_common::lifecycle::remove_rows;
 use carga_common::metrics::Exposition;
 use carga_common::settings::{IntakeSettings, TenantQuota};
 use carga_common::store::{CreateOutcome, NewUpload};
-use carga_common::telemetry::TraceContext;
+use carga_common::telemetry::{self, TraceContext};
 use carga_common::tenant::Tenant;
 use carga_common::upload::{Dialect, Upload, UploadDataset, UploadId};
 use futures::Stream;
@@ -103,6 +104,19 @@ impl Incoming {
     }
 }
 
+/// The span of an upload with this public id. Workers log the other id, which the creation of the
+/// upload decides.
+pub(crate) fn upload_span(id: UploadId) -> Span {
+    tracing::info_span!(
+        "upload",
+        upload.public_id = %id,
+        upload.id = field::Empty,
+        trace.id = field::Empty,
+        rows = field::Empty,
+        bytes = field::Empty,
+    )
+}
+
 impl Intake {
     /// An intake. Its heartbeat does not run before [`Self::heartbeat`] is polled. Once `stopping`
     /// is cancelled, the sweeper does the removals of rows that have not begun.
@@ -156,9 +170,8 @@ impl Intake {
         id: UploadId,
         receiving: impl Future<Output = Result<Upload, Refusal>> + Send + 'static,
     ) -> Result<Upload, Refusal> {
-        // Workers log the other id, which the creation of the upload decides.
-        let span = tracing::info_span!("upload", upload.public_id = %id, upload.id = field::Empty);
-        let received = self.tasks.spawn(receiving.instrument(span)).await;
+        let receiving = audit::inherited(receiving).instrument(upload_span(id));
+        let received = self.tasks.spawn(receiving).await;
         let received = received.unwrap_or_else(|panic| {
             tracing::error!(%panic, "receiving an upload panicked");
             Err(Refusal::internal())
@@ -202,11 +215,14 @@ impl Intake {
         let rows = FileRows::checked(store, reader, &dialect, found.as_ref(), options, kept);
         let (rows, dataset) = rows.await?;
         let upload = self.create(&incoming, columns, dialect, dataset).await?;
-        Span::current().record("upload.id", field::display(upload.id));
+        let span = Span::current();
+        span.record("upload.id", field::display(upload.id));
 
         let active = self.active.register(upload.key());
         file.source().report_to(Arc::clone(&active.figures));
         let Incoming { options, trace, .. } = incoming;
+        // The batches belong to the span of the upload, if spans are sent.
+        let trace = telemetry::of_span(&span).unwrap_or(trace);
         let sealed = async {
             let policy = options.policy;
             let seal = self
@@ -214,6 +230,7 @@ impl Intake {
                 .await?;
             // `publish_rows` has dropped the file's part, so the rest of the form can be read.
             end().await?;
+            span.record("rows", seal.rows).record("bytes", seal.bytes);
             options.check_sha256(seal.sha256)?;
             let seal = self
                 .check_duplicate(&upload, seal, options.on_duplicate)

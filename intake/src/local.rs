@@ -7,14 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use carga_common::backends::Backends;
 use carga_common::settings::IntakeSettings;
-use carga_common::telemetry::TraceContext;
+use carga_common::telemetry::continue_trace;
 use carga_common::tenant::Tenant;
 use carga_common::upload::{Upload, UploadId};
 use futures::{Stream, TryStreamExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
-use crate::intake::{Incoming, Intake};
+use crate::intake::{Incoming, Intake, upload_span};
 use crate::options::Options;
 use crate::pieces::{Pace, pieces};
 use crate::refusal::Refusal;
@@ -72,6 +73,7 @@ impl LocalIntake {
             self.intake.crowding.clone(),
             self.intake.abort_uploads.clone(),
         );
+        let span = upload_span(file.id);
         let incoming = Incoming {
             id: file.id,
             tenant: Tenant::default(),
@@ -81,9 +83,10 @@ impl LocalIntake {
             idempotency_key: None,
             options,
             bytes_total: file.bytes_total,
-            trace: TraceContext::from_header(None),
+            trace: continue_trace(&span, None),
         };
-        self.intake.receive(incoming, pieces, async || Ok(())).await
+        let receiving = self.intake.receive(incoming, pieces, async || Ok(()));
+        receiving.instrument(span).await
     }
 
     /// Waits until the rows of failed uploads are removed.

@@ -11,6 +11,7 @@
 //! | [`data_dir`] | one test's data directory for `carga`, which needs no server |
 //! | [`disk`] | a file system of a few mebibytes that a test can fill |
 //! | [`relay`] | a TCP relay whose connections fall silent, are cut or are slow |
+//! | [`otlp`] | a collector of spans, for one test |
 //! | [`process`] | Carga's programs as child processes: logs, signals, memory |
 //! | [`fixtures`] | the real flights file |
 //! | [`wait`] | polling with a deadline |
@@ -29,6 +30,7 @@ pub mod fixtures;
 mod home;
 pub mod localstack;
 mod mounts;
+pub mod otlp;
 pub mod packages;
 mod paths;
 mod pid;
@@ -50,6 +52,7 @@ pub use data_dir::DataDir;
 pub use disk::SmallDisk;
 pub use home::reap_stale;
 pub use localstack::LocalStack;
+pub use otlp::{Collector, SentSpan};
 pub use paths::{repository, target_dir};
 pub use pid::{ProcessId, Usage};
 pub use postgres::Postgres;

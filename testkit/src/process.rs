@@ -111,6 +111,11 @@ impl Running {
         self.process.id().signal(Signal::HUP)
     }
 
+    /// Sends SIGUSR1, which changes the log filter of Carga's programs.
+    pub fn change_log_filter(&self) -> Result<()> {
+        self.process.id().signal(Signal::USR1)
+    }
+
     /// Sends SIGSTOP. The program pauses but keeps its connections, like one that is swapped out.
     pub fn suspend(&self) -> Result<()> {
         self.process.id().signal(Signal::STOP)
@@ -225,7 +230,9 @@ fn remove_settings(command: &mut Command) {
 }
 
 fn is_setting(variable: &str) -> bool {
-    variable.starts_with("AWS_") || variable.starts_with("CARGA_") || variable.ends_with("_URL")
+    let prefixes = ["AWS_", "CARGA_", "OTEL_"];
+    let has_prefix = prefixes.iter().any(|prefix| variable.starts_with(prefix));
+    has_prefix || variable.ends_with("_URL")
 }
 
 fn url_in_log(log: &str) -> Option<String> {

@@ -68,10 +68,10 @@ impl CompletionChecks {
         match self.schedule(upload) {
             Decision::Covered => {}
             Decision::At(due) => {
-                self.spawn(self.clone().check_at(due, upload));
+                self.spawn(upload, self.clone().check_at(due, upload));
             }
             Decision::Now => {
-                let checking = self.spawn(self.clone().check_now(upload));
+                let checking = self.spawn(upload, self.clone().check_now(upload));
                 // A check that takes longer goes on without the caller.
                 let _ = timeout(LONGEST_WAIT, checking).await;
             }
@@ -84,18 +84,24 @@ impl CompletionChecks {
         self.abandoned.cancel();
     }
 
-    fn spawn(&self, check: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    fn spawn(
+        &self,
+        upload: UploadId,
+        check: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        // A span of its own, because the batch is settled before a delayed check.
+        let span = tracing::info_span!("completion", upload.id = %upload);
         let abandoned = self.abandoned.clone();
         let check = async move {
             // An abandoned check needs no cleaning up.
             let _ = abandoned.run_until_cancelled(check).await;
         };
-        self.tasks.spawn(check.in_current_span())
+        self.tasks.spawn(check.instrument(span))
     }
 
     async fn check_now(self, upload: UploadId) {
         if let Some(due) = self.check(upload).await {
-            self.spawn(self.clone().check_at(due, upload));
+            self.spawn(upload, self.clone().check_at(due, upload));
         }
     }
 

@@ -5,6 +5,7 @@
 //! to fill.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use crate::context::Context;
 use crate::locked;
@@ -74,8 +76,11 @@ async fn store_together(context: &Arc<Context>, group: Vec<Ready>) {
     let (held, batches): (Vec<Held>, Vec<ArchivedBatch>) = parts.unzip();
     let watch = &context.progress_watch;
     watch.set_waiting(&ids, false);
+    let spans = group_spans(&held, &batches);
     let started = Instant::now();
-    let stored = store(context, &ids, &batches).await;
+    let storing = store(context, &ids, &batches);
+    let stored = storing.instrument(first(&spans)).await;
+    drop(spans);
     let counters = &context.metrics.batches;
     match stored {
         Ok(outcomes) => {
@@ -83,7 +88,7 @@ async fn store_together(context: &Arc<Context>, group: Vec<Ready>) {
             let committed = committed.filter(|outcome| **outcome != StoreOutcome::Locked);
             let committed = committed.count();
             context.metrics.committed(committed, started.elapsed());
-            report(context, &ids, &batches, &outcomes).await;
+            report(context, &ids, &held, &batches, &outcomes).await;
             settle(context, rejoin(held, batches), outcomes).await;
         }
         // The worker releases its batches while the database is away or full. Dropped deliveries
@@ -95,9 +100,12 @@ async fn store_together(context: &Arc<Context>, group: Vec<Ready>) {
                 let Held {
                     delivery,
                     in_hand: _in_hand,
+                    span,
                     ..
                 } = held;
-                settle_failed(delivery, error.kind(), &error.chain(), counters).await;
+                let reason = error.chain();
+                let settled = settle_failed(delivery, error.kind(), &reason, counters);
+                settled.instrument(span).await;
             }
         }
         Err(error) => {
@@ -111,6 +119,32 @@ async fn store_together(context: &Arc<Context>, group: Vec<Ready>) {
             }
         }
     }
+}
+
+/// The spans `group`: one for each upload of the group, as a child of its first batch. The trace of
+/// each upload then shows how long the transaction took.
+fn group_spans(held: &[Held], batches: &[ArchivedBatch]) -> Vec<Span> {
+    if !tracing::span_enabled!(tracing::Level::DEBUG) {
+        return Vec::new();
+    }
+    let mut spans = BTreeMap::new();
+    for (held, archived) in held.iter().zip(batches) {
+        match spans.entry(archived.batch.id.upload) {
+            Entry::Vacant(entry) => {
+                let batches = batches.len();
+                entry.insert(tracing::debug_span!(parent: &held.span, "group", batches));
+            }
+            Entry::Occupied(entry) => {
+                entry.get().follows_from(&held.span);
+            }
+        }
+    }
+    spans.into_values().collect()
+}
+
+/// The span in which the transaction runs.
+fn first(spans: &[Span]) -> Span {
+    spans.first().cloned().unwrap_or_else(Span::none)
 }
 
 fn rejoin(held: Vec<Held>, batches: Vec<ArchivedBatch>) -> Vec<Ready> {
@@ -146,9 +180,11 @@ async fn settle(context: &Arc<Context>, group: Vec<Ready>, outcomes: Vec<StoreOu
             .tasks
             .spawn(locked::return_later(Arc::clone(context), batches));
     }
-    let settlements = others
-        .into_iter()
-        .map(|(ready, outcome)| settle_one(ready, outcome, &context.metrics.batches));
+    let counters = &context.metrics.batches;
+    let settlements = others.into_iter().map(|(ready, outcome)| {
+        let span = ready.held.span.clone();
+        settle_one(ready, outcome, counters).instrument(span)
+    });
     join_all(settlements).await;
 }
 
@@ -156,6 +192,7 @@ async fn settle(context: &Arc<Context>, group: Vec<Ready>, outcomes: Vec<StoreOu
 async fn report(
     context: &Context,
     ids: &[InHandId],
+    held: &[Held],
     batches: &[ArchivedBatch],
     outcomes: &[StoreOutcome],
 ) {
@@ -179,10 +216,18 @@ async fn report(
         }
     }
     log_rejected(&counted);
-    let reports = counted.iter().map(|(upload, batches)| async {
-        context.backends.progress.stored(*upload, batches).await;
-        let check = context.completion_checks.request(upload.id);
-        context.progress_watch.observe(ids, check).await;
+    let span_of = |upload: UploadKey| {
+        let is_of = |archived: &ArchivedBatch| archived.batch.id.upload == upload;
+        let first = batches.iter().position(is_of);
+        first.map_or_else(Span::none, |first| held[first].span.clone())
+    };
+    let reports = counted.iter().map(|(upload, batches)| {
+        let report = async {
+            context.backends.progress.stored(*upload, batches).await;
+            let check = context.completion_checks.request(upload.id);
+            context.progress_watch.observe(ids, check).await;
+        };
+        report.instrument(span_of(*upload))
     });
     join_all(reports).await;
 }

@@ -1,7 +1,7 @@
-//! Maintains the tables with rows: creates the partitions of the next weeks of the landing table,
-//! lets rows and previous values expire, and drops partitions whose uploads keep no rows. The
-//! sweeper removes the expired rows. Also deletes the keys of old requests and the usage of old
-//! days.
+//! Maintains the tables that grow: creates the partitions of the next weeks of the landing table,
+//! lets rows, previous values and the audit log expire, and drops partitions whose uploads keep no
+//! rows. The sweeper removes the expired rows. Also deletes the keys of old requests and the usage
+//! of old days.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ const EXPIRE_REMEDY: &str = "cannot mark the uploads that are older than CARGA_R
 const FORGET_REMEDY: &str = "cannot delete the previous values of rows whose uploads ended more than CARGA_UNDO_DAYS ago. A worker tries again in 5 minutes";
 
 const REQUESTS_REMEDY: &str = "cannot delete the `Idempotency-Key`s of requests that are older than 24 hours. A worker tries again in 5 minutes; the keys are free meanwhile";
+const AUDIT_REMEDY: &str = "cannot delete the entries of the audit log that are older than CARGA_AUDIT_DAYS. A worker tries again in 5 minutes";
 
 const USAGE_REMEDY: &str = "cannot delete what tenants have uploaded on days that are more than 400 days ago. A worker tries again in 5 minutes";
 
@@ -71,10 +72,13 @@ async fn keep_up(context: &Context) -> bool {
     let is_forgotten = succeeded(forgotten, FORGET_REMEDY);
     let are_requests_forgotten = succeeded(forget_requests(store).await, REQUESTS_REMEDY);
     let is_usage_forgotten = succeeded(forget_usage(store).await, USAGE_REMEDY);
+    let audit = context.settings.audit;
+    let is_audit_forgotten = succeeded(forget_audit(store, audit).await, AUDIT_REMEDY);
     // This comes after the expiry, since dropping a partition is faster than deleting its rows.
     let is_shrunk = succeeded(shrink(store).await, SHRINK_REMEDY);
-    let are_small_tables_kept_up = are_requests_forgotten && is_usage_forgotten;
-    is_extended && is_expired && is_forgotten && are_small_tables_kept_up && is_shrunk
+    let are_forgotten =
+        is_forgotten && are_requests_forgotten && is_usage_forgotten && is_audit_forgotten;
+    is_extended && is_expired && are_forgotten && is_shrunk
 }
 
 async fn expire(
@@ -123,6 +127,11 @@ async fn forget_requests(store: &dyn Store) -> PortResult<()> {
 
 async fn forget_usage(store: &dyn Store) -> PortResult<()> {
     while store.forget_usage().await? > 0 {}
+    Ok(())
+}
+
+async fn forget_audit(store: &dyn Store, older_than: Duration) -> PortResult<()> {
+    while store.forget_audit(older_than).await? > 0 {}
     Ok(())
 }
 

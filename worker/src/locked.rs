@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::context::Context;
 use crate::metrics::BatchCounters;
@@ -68,7 +69,9 @@ async fn postpone(held: Held, counters: &BatchCounters) {
     let Held {
         delivery,
         in_hand: _in_hand,
+        span,
         ..
     } = held;
-    postpone_without_limit(delivery, "its upload is locked", counters).await;
+    let postponed = postpone_without_limit(delivery, "its upload is locked", counters);
+    postponed.instrument(span).await;
 }

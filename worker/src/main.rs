@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use carga_common::backends::{Access, Backends};
-use carga_common::settings::{Mode, Settings, log_settings};
+use carga_common::settings::{Mode, Settings, telemetry_settings};
 use carga_common::{metrics, shutdown, telemetry};
 use carga_worker::heartbeat;
 use carga_worker::runner::Runner;
@@ -26,7 +26,8 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    telemetry::init(&log_settings());
+    let (log, traces) = telemetry_settings();
+    let telemetry = telemetry::init(&log, &traces, "carga-worker");
     let settings = Settings::from_env(Mode::Distributed)?;
     if let Some(Command::Healthcheck) = arguments.command {
         let file = settings.worker.heartbeat_file;
@@ -51,9 +52,11 @@ async fn main() -> anyhow::Result<()> {
             error = %stuck,
             "the worker was stuck and ends; its batches return to the queue"
         );
+        telemetry.close().await;
         // A call that hangs in a blocking thread would keep the runtime from ending.
         std::process::exit(1);
     }
     tracing::info!("stopped");
+    telemetry.close().await;
     Ok(())
 }

@@ -7,14 +7,15 @@ use bytes::Bytes;
 use carga_common::archive::{
     ArchiveCompression, ArchiveKey, BatchObject, PUT_ATTEMPTS, attempt_timeout, batch_object_bytes,
 };
-use carga_common::batch::{Batch, BatchId, DecodeError};
+use carga_common::batch::{Batch, BatchId, DecodeError, trace_of};
 use carga_common::error::{ErrorKind, PortError, PortResult};
 use carga_common::queue::Delivery;
 use carga_common::retry::retry_until_accepted;
 use carga_common::store::ArchivedBatch;
+use carga_common::telemetry::{TraceContext, continue_trace};
 use futures::FutureExt;
 use tokio::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field};
 
 use crate::context::Context;
 use crate::metrics::BatchCounters;
@@ -48,12 +49,7 @@ pub(crate) async fn prepare(
         postpone_without_limit(delivery, "another installation has its upload", counters).await;
         return None;
     }
-    let span = tracing::info_span!(
-        "batch",
-        batch = delivery.id.map(tracing::field::display),
-        attempt = delivery.attempt,
-        trace = tracing::field::Empty,
-    );
+    let span = batch_span(&delivery);
     if delivery.redelivered {
         span.in_scope(|| tracing::info!(redelivered = true, "a batch was redelivered"));
     }
@@ -73,6 +69,7 @@ pub(crate) async fn prepare(
             let held = Held {
                 delivery,
                 in_hand,
+                span,
                 locked: None,
             };
             return Some(Ready { held, archived });
@@ -84,6 +81,26 @@ pub(crate) async fn prepare(
         }
     }
     None
+}
+
+/// The span of a batch: a child of the span that sent it.
+fn batch_span(delivery: &Delivery) -> Span {
+    let span = tracing::info_span!(
+        "batch",
+        upload.id = delivery.id.map(|id| field::display(id.upload.id)),
+        batch.seq = delivery.id.map(|id| id.seq),
+        attempt = delivery.attempt,
+        trace.id = field::Empty,
+        rows = field::Empty,
+        bytes = delivery.body.len(),
+    );
+    if !span.is_disabled() {
+        continue_trace(
+            &span,
+            trace_of(&delivery.body).and_then(TraceContext::parse),
+        );
+    }
+    span
 }
 
 /// Settles or drops a delivery whose batch will not be stored now.
@@ -121,7 +138,7 @@ async fn archive(context: &Context, in_hand: &InHand, body: Bytes) -> PortResult
         }
         Err(error) => return Err(PortError::invalid("batch.decode", error)),
     };
-    tracing::Span::current().record("trace", batch.trace.as_str());
+    Span::current().record("rows", batch.row_count());
 
     // This only keeps a failed upload's objects out of the archive; the store's fence decides.
     let store = context.backends.store.as_ref();

@@ -4,6 +4,7 @@ use carga_common::queue::Delivery;
 use carga_common::store::ArchivedBatch;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::progress_watch::InHand;
 
@@ -19,6 +20,8 @@ pub(crate) struct Ready {
 pub(crate) struct Held {
     pub(crate) delivery: Delivery,
     pub(crate) in_hand: InHand,
+    /// The span `batch`, which ends when the batch is settled.
+    pub(crate) span: Span,
     /// `None` unless an attempt found the upload locked.
     pub(crate) locked: Option<Locked>,
 }

@@ -1,10 +1,12 @@
 //! The handlers, one file per group of routes: parse, call, answer.
 
 mod accepted;
+pub(crate) mod audit;
 pub(crate) mod datasets;
 pub(crate) mod exports;
 pub(crate) mod health;
 pub(crate) mod keys;
+pub(crate) mod log_filter;
 pub(crate) mod metrics;
 pub(crate) mod preview;
 pub(crate) mod read;

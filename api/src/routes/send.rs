@@ -6,6 +6,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use carga_common::access::Scope;
 use carga_common::idempotency::{IdempotencyKey, IdempotentRoute};
+use carga_common::telemetry::TraceContext;
 use carga_common::upload::{Upload, UploadId};
 use carga_intake::options::Options;
 use carga_intake::refusal::Refusal;
@@ -84,7 +85,9 @@ async fn send(
     mut options: Options,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    // The outermost layer has added it.
+    let trace = parts.extensions.remove::<TraceContext>();
     state.refuse_when_stopping()?;
     let body_format = BodyFormat::of(&parts.headers, &mut options)?;
     let content_length = content_length(&parts.headers);
@@ -100,6 +103,7 @@ async fn send(
         idempotency_key,
         body_format,
         options,
+        trace: trace.unwrap_or_else(TraceContext::generate),
         headers: parts.headers,
         content_length,
         body,

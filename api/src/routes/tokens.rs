@@ -5,6 +5,7 @@ use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carga_common::access::{KeyFault, Scope, Scopes, TokenId, check_dataset_limit};
+use carga_common::audit::Action;
 use carga_common::dataset::DatasetName;
 use carga_common::tenant::Tenant;
 use carga_intake::refusal::{Refusal, RefusalKind};
@@ -65,6 +66,10 @@ pub(crate) async fn post(
     let granted = grant(&body, &caller, Timestamp::now())?;
     let (token, text) = keys.make_token(granted, &caller).await?;
     let limits = &token.limits;
+    // A token is kept nowhere, so nothing else records it. Nobody gets one that is not recorded.
+    let store = state.backends().store.as_ref();
+    let recorded = store.record_audit(&token.tenant, Action::CreateToken, limits.id.as_str());
+    recorded.await?;
     tracing::info!(
         token.id = %limits.id,
         tenant = %token.tenant,

@@ -19,11 +19,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use carga_common::audit::{Actor, acting_as};
 use carga_common::backends;
 use carga_common::healthcheck;
 use carga_common::lifecycle::Reversal;
 use carga_common::settings::{Mode, PortSettings, Settings, StoreLocation};
 use carga_common::store::{Store, UploadQuery};
+use carga_common::telemetry::LogFilter;
 use carga_common::tenant::Tenant;
 use carga_common::upload::{Status, Upload};
 use carga_intake::csv::rejected_rows::Formulas;
@@ -31,10 +33,18 @@ use carga_intake::csv::rejected_rows::Formulas;
 use crate::arguments::{Command, UploadRef};
 
 /// Runs one command, and returns the exit code of the program.
-pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: Command, log_filter: &LogFilter) -> anyhow::Result<ExitCode> {
     let settings = Settings::from_env(Mode::Embedded)?;
+    if let Command::Serve = command {
+        return serve::run(settings, log_filter).await;
+    }
+    acting_as(Actor::command_line(), run_once(settings, command)).await
+}
+
+/// Runs a command that ends by itself.
+async fn run_once(settings: Settings, command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve => serve::run(settings).await,
+        Command::Serve => bail!("the server does not end by itself"),
         Command::Import { files, options } => {
             import::run(settings, &files, options.by_name()).await
         }

@@ -7,12 +7,13 @@ use carga_api::access::JwtVerifier;
 use carga_api::server::Server;
 use carga_api::transport::Transport;
 use carga_common::settings::{Mode, Settings};
+use carga_common::telemetry::LogFilter;
 use carga_common::{metrics, shutdown};
 use carga_worker::runner::Runner;
 
 use crate::instance::Instance;
 
-pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(settings: Settings, log_filter: &LogFilter) -> anyhow::Result<ExitCode> {
     let authentication = settings.authentication()?;
     let exposition = metrics::install(Mode::Embedded)?;
     let transport = Transport::open(&settings.intake)?;
@@ -39,7 +40,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     );
     let server = bound
         .await
-        .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?;
+        .with_context(|| format!("cannot listen on {} (CARGA_LISTEN)", settings.intake.listen))?
+        .with_log_filter(log_filter.clone());
     if let Some(data_dir) = &mut data_dir {
         data_dir.record_url(&server.url());
     }

@@ -27,6 +27,7 @@ mod happy_path;
 mod http_details;
 mod idempotency;
 mod limits;
+mod logs;
 mod memory;
 mod metrics;
 mod origins;
@@ -41,6 +42,7 @@ mod security_headers;
 mod shutdown;
 mod tenants;
 mod tls;
+mod traces;
 mod truncated;
 
 mod distributed;

@@ -17,6 +17,7 @@ mod filesystem;
 mod object;
 #[cfg(feature = "s3")]
 mod s3;
+mod traced;
 
 use std::fmt;
 use std::time::Duration;

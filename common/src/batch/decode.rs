@@ -25,7 +25,7 @@ pub struct Batch {
     pub id: BatchId,
     /// The names of the cells of a row: the upload's columns, or those of its dataset.
     pub columns: Vec<String>,
-    /// The W3C `traceparent` of the request that sent the batch.
+    /// The W3C `traceparent` of the span that sent the batch.
     pub trace: String,
     body: Bytes,
     cells: Vec<Span>,
@@ -174,6 +174,16 @@ impl Batch {
     }
 }
 
+/// The `trace` of a message, from its first bytes, before the message is decoded. `None` if it is
+/// not where the encoder writes it.
+pub fn trace_of(body: &[u8]) -> Option<&str> {
+    const FIELD: &[u8] = b",\"trace\":\"";
+    let head = &body[..body.len().min(TRACE_WITHIN)];
+    let start = memchr::memmem::find(head, FIELD)? + FIELD.len();
+    let length = memchr::memchr(b'"', &head[start..])?;
+    std::str::from_utf8(&head[start..start + length]).ok()
+}
+
 #[derive(Deserialize)]
 struct VersionOnly {
     v: u32,
@@ -193,6 +203,9 @@ struct Envelope {
     _rows: [(); 0],
     runs: Vec<(u64, u32)>,
 }
+
+/// The fields before the trace have at most 100 bytes, and the trace has 55.
+const TRACE_WITHIN: usize = 256;
 
 /// The bytes before the list of rows, exactly as the encoder writes them. A text cannot contain
 /// these bytes, because JSON escapes a quote inside a text.

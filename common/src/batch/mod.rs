@@ -10,7 +10,7 @@ mod encode;
 use std::fmt;
 use std::str::FromStr;
 
-pub use decode::{Batch, Cell, DecodeError, Origin};
+pub use decode::{Batch, Cell, DecodeError, Origin, trace_of};
 pub use encode::{BatchEncoder, BatchLimits, EncodedBatch, RowOrigin, RowTooLarge};
 
 use crate::upload::{Epoch, UploadId, UploadKey};

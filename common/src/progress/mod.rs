@@ -16,6 +16,7 @@
 mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod traced;
 
 use std::fmt;
 

@@ -31,6 +31,7 @@
 mod rabbit;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod traced;
 
 use std::fmt;
 use std::sync::Arc;

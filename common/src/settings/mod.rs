@@ -27,7 +27,8 @@ pub use intake::{FileLimits, IntakeSettings};
 pub use jwt::{JwtKeys, JwtSecret, JwtSettings};
 pub use limits::{LimitSettings, TenantQuota};
 pub use locations::{ArchiveLocation, Locations, ProgressLocation, QueueLocation, StoreLocation};
-pub use log::{LogFormat, LogSettings, log_settings};
+pub(crate) use log::parse_filter;
+pub use log::{InvalidFilter, LogFormat, LogSettings, TraceSettings, telemetry_settings};
 pub use mode::Mode;
 pub use origins::{AllowedOrigins, NotAnOrigin};
 pub use ports::PortSettings;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub ports: PortSettings,
     /// Which events are logged, and in which form.
     pub log: LogSettings,
+    /// Where spans are sent.
+    pub traces: TraceSettings,
     /// What the API accepts.
     pub intake: IntakeSettings,
     /// Whether requests need a key.
@@ -77,6 +80,7 @@ impl Settings {
         let mut reader = Reader::new(lookup);
         let ports = PortSettings::read(&mut reader, mode);
         let log = LogSettings::read(&mut reader);
+        let traces = TraceSettings::read(&mut reader);
         let intake = IntakeSettings::read(&mut reader, &ports.locations);
         let access = AccessSettings::read(&mut reader, intake.listen);
         let worker = WorkerSettings::read(&mut reader, mode);
@@ -84,6 +88,7 @@ impl Settings {
         let mut settings = Self {
             limits: LimitSettings::read(&mut reader, needs_key, worker.lease),
             log,
+            traces,
             access,
             intake,
             worker,

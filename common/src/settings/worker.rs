@@ -8,7 +8,7 @@ use super::reader::{MIB, Reader};
 use crate::archive::ArchiveCompression;
 use crate::queue::Prefetch;
 
-/// The most days for which rows or previous values can be kept.
+/// The most days for which rows, previous values or the audit log can be kept.
 const MOST_DAYS: u64 = 36_500;
 
 /// Limits and intervals of the worker.
@@ -43,6 +43,8 @@ pub struct WorkerSettings {
     /// How long the previous values of the rows that a merge has replaced are kept after its
     /// upload has ended. Without them, the upload cannot be undone.
     pub undo: Duration,
+    /// How long entries of the audit log are kept.
+    pub audit: Duration,
     /// A file that a running worker touches every few seconds, for health checks. `carga` needs no
     /// such file, since it answers health checks over HTTP.
     pub heartbeat_file: Option<PathBuf>,
@@ -73,6 +75,7 @@ impl WorkerSettings {
             archive_grace: reader.seconds("CARGA_ARCHIVE_GRACE_SECS", 24 * 3600, 366 * 24 * 3600),
             retention: retention(reader),
             undo: days(reader.number("CARGA_UNDO_DAYS", 30, 1..=MOST_DAYS)),
+            audit: days(reader.number("CARGA_AUDIT_DAYS", 365, 1..=MOST_DAYS)),
             heartbeat_file: reader
                 .optional("CARGA_HEARTBEAT_FILE", default_file.as_deref())
                 .or(default_file)

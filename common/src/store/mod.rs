@@ -21,12 +21,14 @@
 //! | `idempotency` | [`IdempotencyStore`] | the keys of requests that take effect once |
 //! | `observation` | [`ObservationStore`] | nothing: what an operator watches |
 //! | `quotas` | [`QuotaStore`] | how much each tenant uploads |
+//! | `audit` | [`AuditStore`] | who has changed what |
 //! | `connection` | [`StoreConnection`] | the connection itself |
 //!
 //! # Promises of every call
 //!
 //! - An error names its operation, `store.` and the method's name, the same on every adapter.
 
+mod audit;
 mod batches;
 mod completion;
 mod connection;
@@ -52,11 +54,13 @@ mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod tokens;
+mod traced;
 mod uploads;
 mod validation;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod violations;
 
+pub use audit::AuditStore;
 pub use batches::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
 pub use completion::{Completed, Completion, CompletionStore};
 pub use connection::StoreConnection;
@@ -103,6 +107,7 @@ pub trait Store:
     + IdempotencyStore
     + ObservationStore
     + QuotaStore
+    + AuditStore
     + StoreConnection
 {
 }
@@ -123,6 +128,7 @@ impl<S> Store for S where
         + IdempotencyStore
         + ObservationStore
         + QuotaStore
+        + AuditStore
         + StoreConnection
 {
 }

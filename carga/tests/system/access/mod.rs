@@ -1,5 +1,7 @@
 //! Keys, tokens and JWTs: who may send requests, and what each of them allows.
 
+mod access_log;
+mod audit;
 mod commands;
 mod jwts;
 mod keys;

@@ -44,6 +44,10 @@ const EXPECTED: &[(&str, Option<&[&str]>)] = &[
     ("DELETE /keys/{id}", Some(&[])),
     ("GET /metrics", Some(&[])),
     ("POST /tokens", Some(&["manage", "read", "upload"])),
+    ("GET /audit", Some(&[])),
+    ("GET /admin/log", Some(&[])),
+    ("PUT /admin/log", Some(&[])),
+    ("DELETE /admin/log", Some(&[])),
 ];
 
 #[test]

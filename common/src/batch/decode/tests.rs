@@ -236,3 +236,29 @@ fn a_row_that_is_too_large_is_reported_with_its_size_and_not_added() {
     let batch = Batch::decode(last.unwrap().body).unwrap();
     assert_eq!(texts(&batch), [["x"]]);
 }
+
+#[test]
+fn the_trace_of_a_message_is_read_from_its_first_bytes() {
+    let key = UploadKey::first(UploadId::generate());
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let limits = BatchLimits {
+        rows: 1,
+        bytes: 1000,
+    };
+    let columns = [",\"trace\":\"another\"".to_owned()];
+    for mut encoder in [
+        BatchEncoder::new(key, &columns, trace, limits),
+        BatchEncoder::typed(key, &columns, trace, limits),
+    ] {
+        let batch = encoder.push(1, ["a"].into_iter()).unwrap().unwrap();
+        assert_eq!(trace_of(&batch.body), Some(trace));
+    }
+    for body in [
+        "",
+        "{}",
+        "{\"v\":2,\"trace\":\"00-",
+        "{\"v\":2,\"trace\":7}",
+    ] {
+        assert_eq!(trace_of(body.as_bytes()), None, "{body}");
+    }
+}

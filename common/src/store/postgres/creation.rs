@@ -22,7 +22,7 @@ pub(super) async fn create_if(
         return Ok(Some(CreateOutcome::NoSlot));
     }
     // The upload comes first, because it may get another id than the one in `upload`.
-    let Some(created) = create_in(&mut transaction, upload).await? else {
+    let Some((created, written)) = create_in(&mut transaction, upload).await? else {
         return Ok(None);
     };
     if let Some(unmet) = unmet(&mut transaction, created.id, conditions).await? {
@@ -31,6 +31,7 @@ pub(super) async fn create_if(
         return Ok(Some(unmet));
     }
     transaction.commit().await?;
+    written.log();
     Ok(Some(CreateOutcome::Created(Box::new(created))))
 }
 

@@ -17,7 +17,8 @@ use sqlx::{Connection, PgConnection};
 
 pub(super) use self::ddl::{lock_against_writers, sql_type, table};
 use super::connections::{LONG, MERGE, MERGE_STATEMENT, SHORT};
-use super::{PostgresStore, previous_rows, written_rows};
+use super::{PostgresStore, audit, previous_rows, written_rows};
+use crate::audit::Action;
 use crate::dataset::{
     Change, Dataset, DatasetKey, DatasetName, Definition, TableFault, TableName, change,
 };
@@ -185,7 +186,10 @@ async fn put(
     .bind(Json(definition.to_json()))
     .execute(&mut *transaction)
     .await?;
+    let action = Action::putting_dataset(is_new);
+    let written = audit::record(&mut transaction, &key.tenant, action, key.name.as_str()).await?;
     transaction.commit().await?;
+    written.log();
     Ok(outcome)
 }
 
@@ -256,7 +260,10 @@ async fn delete(connection: &mut PgConnection, key: &DatasetKey) -> sqlx::Result
         .bind(key.name.as_str())
         .execute(&mut *transaction)
         .await?;
+    let (tenant, name) = (&key.tenant, key.name.as_str());
+    let written = audit::record(&mut transaction, tenant, Action::DeleteDataset, name).await?;
     transaction.commit().await?;
+    written.log();
     Ok(DeleteOutcome::Deleted)
 }
 

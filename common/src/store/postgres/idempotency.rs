@@ -8,6 +8,7 @@ use super::connections::{LONG, SHORT};
 use super::uploads::find;
 use super::{PostgresStore, keys};
 use crate::access::{KeyDigest, KeyRecord};
+use crate::audit::Written;
 use crate::error::PortResult;
 use crate::idempotency::{IdempotencyKey, IdempotentRequest, REQUEST_KEPT};
 use crate::store::rules::FORGOTTEN_REQUESTS;
@@ -63,10 +64,12 @@ impl IdempotencyStore for PostgresStore {
             let mut transaction = connection.begin().await?;
             let taken = take(&mut transaction, request, None, Some(answer)).await?;
             let is_first = taken != Taken::No;
-            if is_first {
-                keys::insert(&mut transaction, key, digest).await?;
-            }
+            let written = match is_first {
+                true => keys::insert(&mut transaction, key, digest).await?,
+                false => Written(None),
+            };
             transaction.commit().await?;
+            written.log();
             Ok(is_first)
         })
         .await

@@ -4,11 +4,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{Connection, FromRow, PgConnection, Row};
 
-use super::PostgresStore;
 use super::connections::SHORT;
+use super::{PostgresStore, audit};
 use crate::access::{KeyDigest, KeyId, KeyRecord};
+use crate::audit::{Action, Written};
 use crate::dataset::DatasetName;
 use crate::error::PortResult;
 use crate::store::sql::{self, key_digest};
@@ -53,7 +54,11 @@ impl FromRow<'_, PgRow> for KeyRecord {
 impl KeyStore for PostgresStore {
     async fn create_key(&self, key: &KeyRecord, digest: &KeyDigest) -> PortResult<()> {
         self.call("store.create_key", SHORT, async |connection| {
-            insert(connection, key, digest).await
+            let mut transaction = connection.begin().await?;
+            let written = insert(&mut transaction, key, digest).await?;
+            transaction.commit().await?;
+            written.log();
+            Ok(())
         })
         .await
     }
@@ -99,26 +104,41 @@ impl KeyStore for PostgresStore {
 
     async fn revoke_key(&self, id: &KeyId, tenant: Option<&Tenant>) -> PortResult<bool> {
         self.call("store.revoke_key", SHORT, async |connection| {
-            let revoked = sqlx::query(
-                "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
-                 WHERE id = $1 AND ($2::text IS NULL OR tenant = $2)",
+            let mut transaction = connection.begin().await?;
+            // Locked, so that of concurrent calls one revokes the key.
+            let found: Option<(String, bool)> = sqlx::query_as(
+                "SELECT tenant, revoked_at IS NULL FROM api_keys
+                 WHERE id = $1 AND ($2::text IS NULL OR tenant = $2) FOR UPDATE",
             )
             .bind(id.as_str())
             .bind(tenant.map(Tenant::as_str))
-            .execute(connection)
+            .fetch_optional(&mut *transaction)
             .await?;
-            Ok(revoked.rows_affected() > 0)
+            let mut written = Written(None);
+            if let Some((tenant, true)) = &found {
+                sqlx::query("UPDATE api_keys SET revoked_at = now() WHERE id = $1")
+                    .bind(id.as_str())
+                    .execute(&mut *transaction)
+                    .await?;
+                let (tenant, action) = (sql::parsed("tenant", tenant)?, Action::RevokeKey);
+                let record = audit::record(&mut transaction, &tenant, action, id.as_str());
+                written = record.await?;
+            }
+            transaction.commit().await?;
+            written.log();
+            Ok(found.is_some())
         })
         .await
     }
 }
 
-/// Records a key in a transaction or on its own.
+/// Records a key, and its creation in the audit log, in a transaction. The caller logs the entry
+/// after the commit.
 pub(super) async fn insert(
     connection: &mut PgConnection,
     key: &KeyRecord,
     digest: &KeyDigest,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<Written> {
     sqlx::query(
         "INSERT INTO api_keys (id, digest, tenant, scopes, dataset, name, created_at, created_by, expires_at, revoked_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -133,7 +153,7 @@ pub(super) async fn insert(
     .bind(key.created_by.as_ref().map(KeyId::as_str))
     .bind(key.expires_at.map(Timestamp::to_sqlx))
     .bind(key.revoked_at.map(Timestamp::to_sqlx))
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    audit::record(connection, &key.tenant, Action::CreateKey, key.id.as_str()).await
 }

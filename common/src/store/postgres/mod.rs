@@ -6,6 +6,7 @@
 //! but under load a change of status waits many seconds for them. With advisory locks it waits only
 //! for the transactions that have already started.
 
+mod audit;
 mod batches;
 mod completion;
 mod connections;

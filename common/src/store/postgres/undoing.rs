@@ -21,7 +21,8 @@ use super::connections::{MERGE, MERGE_STATEMENT};
 use super::previous_rows::{self, EXACT_TEXTS, TableColumns};
 use super::table_rows::splitting::{ALL_ROWS, Split, check_duration};
 use super::written_rows::{self, RowIdentity, WrittenColumns};
-use super::{PostgresStore, datasets, lock_rows, lock_status, savepoint};
+use super::{PostgresStore, audit, datasets, lock_rows, lock_status, savepoint};
+use crate::audit::Action;
 use crate::dataset::TableName;
 use crate::error::PortResult;
 use crate::store::sql::count;
@@ -121,7 +122,9 @@ async fn undo(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<boo
         .bind(Json(undone))
         .execute(&mut *transaction)
         .await?;
+    let written = audit::record_upload(&mut transaction, key.id, Action::UndoUpload).await?;
     transaction.commit().await?;
+    written.log();
     Ok(true)
 }
 

@@ -10,7 +10,8 @@ use uuid::Uuid;
 pub(super) use self::record::{find, is_staged};
 use super::connections::{LONG, SHORT};
 use super::quotas::end_lease;
-use super::{PostgresStore, creation, datasets, lock_status};
+use super::{PostgresStore, audit, creation, datasets, lock_status};
+use crate::audit::{Action, Written};
 use crate::error::PortResult;
 use crate::sha256::Sha256;
 use crate::store::rules;
@@ -141,8 +142,14 @@ impl UploadStore for PostgresStore {
             .bind(key.epoch.get())
             .execute(&mut *transaction)
             .await?;
+            let is_undone = undone.rows_affected() > 0;
+            let written = match is_undone {
+                true => audit::record_upload(&mut transaction, key.id, Action::UndoUpload).await?,
+                false => Written(None),
+            };
             transaction.commit().await?;
-            Ok(undone.rows_affected() > 0)
+            written.log();
+            Ok(is_undone)
         })
         .await
     }
@@ -229,15 +236,19 @@ async fn create(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Resu
     let mut transaction = connection.begin().await?;
     let created = create_in(&mut transaction, upload).await?;
     transaction.commit().await?;
-    Ok(created)
+    Ok(created.map(|(created, written)| {
+        written.log();
+        created
+    }))
 }
 
 /// Creates an upload in a transaction. Returns `None` if the dataset of the upload is missing, is
-/// that of another tenant, or has other columns.
+/// that of another tenant, or has other columns. The caller logs the entry of the audit log after
+/// the commit.
 pub(super) async fn create_in(
     connection: &mut PgConnection,
     upload: &NewUpload,
-) -> sqlx::Result<Option<Upload>> {
+) -> sqlx::Result<Option<(Upload, Written)>> {
     if let Some(dataset) = &upload.dataset
         && (dataset.tenant != upload.tenant || !datasets::share(connection, dataset).await?)
     {
@@ -248,7 +259,12 @@ pub(super) async fn create_in(
         .bind(id.as_uuid())
         .execute(&mut *connection)
         .await?;
-    find(connection, id).await
+    let Some(created) = find(connection, id).await? else {
+        return Ok(None);
+    };
+    let (tenant, object) = (&upload.tenant, upload.id.to_string());
+    let written = audit::record(connection, tenant, Action::CreateUpload, &object).await?;
+    Ok(Some((created, written)))
 }
 
 /// Inserts an upload. `$1` and `$2`: the id, and the public id if it is another one.
@@ -325,7 +341,12 @@ async fn end(
     let mut transaction = connection.begin().await?;
     lock_status(&mut transaction, key.id).await?;
     let has_ended = record_end(&mut transaction, key, failure, last).await?;
+    let written = match has_ended && failure.is_none() {
+        true => audit::record_upload(&mut transaction, key.id, Action::CancelUpload).await?,
+        false => Written(None),
+    };
     transaction.commit().await?;
+    written.log();
     Ok(has_ended)
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn create_if(
         transaction.commit().await?;
         return Ok(Some(unmet));
     }
-    let Some(created) = create_in(&mut transaction, upload).await? else {
+    let Some((created, written)) = create_in(&mut transaction, upload).await? else {
         transaction.commit().await?;
         return Ok(None);
     };
@@ -48,5 +48,6 @@ pub(super) async fn create_if(
         tokens::count(&mut transaction, token).await?;
     }
     transaction.commit().await?;
+    written.log();
     Ok(Some(CreateOutcome::Created(Box::new(created))))
 }

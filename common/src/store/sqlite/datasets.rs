@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::{SqliteStore, now, typed_tables};
+use super::{SqliteStore, audit, now, typed_tables};
+use crate::audit::{Action, Written};
 use crate::dataset::{self, Change, Dataset, DatasetKey, DatasetName, Definition, TableFault};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
@@ -84,7 +85,14 @@ impl DatasetStore for SqliteStore {
         call("store.delete_dataset", async {
             let mut transaction = self.database.begin().await?;
             let outcome = delete(&mut transaction, key).await?;
+            let written = match outcome {
+                DeleteOutcome::Deleted => {
+                    record(&mut transaction, key, Action::DeleteDataset).await?
+                }
+                DeleteOutcome::Missing | DeleteOutcome::InUse { .. } => Written(None),
+            };
             transaction.commit().await?;
+            written.log();
             Ok(outcome)
         })
         .await
@@ -163,7 +171,17 @@ async fn put(
     };
     match outcome {
         Ok(outcome) => {
+            let written = match outcome {
+                PutOutcome::Created | PutOutcome::Changed => {
+                    let action = Action::putting_dataset(outcome == PutOutcome::Created);
+                    record(&mut transaction, key, action).await?
+                }
+                PutOutcome::Unchanged | PutOutcome::Refused(_) | PutOutcome::Unfit(_) => {
+                    Written(None)
+                }
+            };
             transaction.commit().await?;
+            written.log();
             Ok(outcome)
         }
         // Without a commit, the statements before the faulty one are undone.
@@ -172,6 +190,15 @@ async fn put(
             None => Err(error),
         },
     }
+}
+
+/// Adds the entry of a change to the audit log.
+async fn record(
+    connection: &mut SqliteConnection,
+    key: &DatasetKey,
+    action: Action,
+) -> sqlx::Result<Written> {
+    audit::record(connection, &key.tenant, action, key.name.as_str()).await
 }
 
 /// The reason why the table of a dataset cannot be changed, if somebody has changed it by hand.

@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 use super::uploads::find;
 use super::{SqliteStore, ago, keys, now};
 use crate::access::{KeyDigest, KeyRecord};
+use crate::audit::Written;
 use crate::error::PortResult;
 use crate::idempotency::{IdempotencyKey, IdempotentRequest, REQUEST_KEPT};
 use crate::sqlite::{Database, call};
@@ -39,11 +40,13 @@ impl IdempotencyStore for SqliteStore {
             let mut transaction = self.database.begin().await?;
             let holder = holder(&mut transaction, &request.key).await?;
             let is_first = holder != Holder::Request;
+            let mut written = Written(None);
             if is_first {
                 take(&mut transaction, request, None, Some(answer)).await?;
-                keys::insert(&mut transaction, key, digest).await?;
+                written = keys::insert(&mut transaction, key, digest).await?;
             }
             transaction.commit().await?;
+            written.log();
             Ok(is_first)
         })
         .await

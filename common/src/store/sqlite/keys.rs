@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row, SqliteConnection};
 
-use super::{SqliteStore, now, time_text};
+use super::{SqliteStore, audit, now, time_text};
 use crate::access::{KeyDigest, KeyId, KeyRecord};
+use crate::audit::{Action, Written};
 use crate::dataset::DatasetName;
 use crate::error::PortResult;
 use crate::sqlite::call;
@@ -52,8 +53,10 @@ impl KeyStore for SqliteStore {
     async fn create_key(&self, key: &KeyRecord, digest: &KeyDigest) -> PortResult<()> {
         call("store.create_key", async {
             let mut transaction = self.database.begin().await?;
-            insert(&mut transaction, key, digest).await?;
-            transaction.commit().await
+            let written = insert(&mut transaction, key, digest).await?;
+            transaction.commit().await?;
+            written.log();
+            Ok(())
         })
         .await
     }
@@ -98,28 +101,40 @@ impl KeyStore for SqliteStore {
     async fn revoke_key(&self, id: &KeyId, tenant: Option<&Tenant>) -> PortResult<bool> {
         call("store.revoke_key", async {
             let mut transaction = self.database.begin().await?;
-            let revoked = sqlx::query(
-                "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3)
+            let found: Option<(String, bool)> = sqlx::query_as(
+                "SELECT tenant, revoked_at IS NULL FROM api_keys
                  WHERE id = $1 AND ($2 IS NULL OR tenant = $2)",
             )
             .bind(id.as_str())
             .bind(tenant.map(Tenant::as_str))
-            .bind(now())
-            .execute(&mut *transaction)
+            .fetch_optional(&mut *transaction)
             .await?;
+            let mut written = Written(None);
+            if let Some((tenant, true)) = &found {
+                sqlx::query("UPDATE api_keys SET revoked_at = $2 WHERE id = $1")
+                    .bind(id.as_str())
+                    .bind(now())
+                    .execute(&mut *transaction)
+                    .await?;
+                let (tenant, action) = (sql::parsed("tenant", tenant)?, Action::RevokeKey);
+                let record = audit::record(&mut transaction, &tenant, action, id.as_str());
+                written = record.await?;
+            }
             transaction.commit().await?;
-            Ok(revoked.rows_affected() > 0)
+            written.log();
+            Ok(found.is_some())
         })
         .await
     }
 }
 
-/// Records a key in a write transaction.
+/// Records a key, and its creation in the audit log, in a write transaction. The caller logs the
+/// entry after the commit.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
     key: &KeyRecord,
     digest: &KeyDigest,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<Written> {
     sqlx::query(
         "INSERT INTO api_keys (id, digest, tenant, scopes, dataset, name, created_at, created_by, expires_at, revoked_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -134,7 +149,7 @@ pub(super) async fn insert(
     .bind(key.created_by.as_ref().map(KeyId::as_str))
     .bind(key.expires_at.map(time_text))
     .bind(key.revoked_at.map(time_text))
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    audit::record(connection, &key.tenant, Action::CreateKey, key.id.as_str()).await
 }

@@ -3,6 +3,7 @@
 //! SQLite allows one writer at a time, so the fence needs no lock. A transaction that stores rows
 //! reads the status itself, and the status cannot change before the transaction ends.
 
+mod audit;
 mod batches;
 mod completion;
 mod constraints;

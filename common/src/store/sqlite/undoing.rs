@@ -5,7 +5,8 @@ use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
 use super::dividing::{self, IdRange};
-use super::{first_id, last_id, now, previous_rows, typed_tables};
+use super::{audit, first_id, last_id, now, previous_rows, typed_tables};
+use crate::audit::Action;
 use crate::sqlite::Database;
 use crate::store::sql::count;
 use crate::upload::{UndoneRows, UploadDataset, UploadKey};
@@ -47,7 +48,9 @@ pub(super) async fn undo(database: &Database, key: UploadKey) -> sqlx::Result<bo
         undone = Some(take_back(&mut transaction, number, &dataset, written).await?);
     }
     record(&mut transaction, key, undone).await?;
+    let written = audit::record_upload(&mut transaction, key.id, Action::UndoUpload).await?;
     transaction.commit().await?;
+    written.log();
     Ok(true)
 }
 

@@ -10,7 +10,8 @@ use sqlx::types::Json;
 
 pub(super) use self::record::{find, find_in};
 use super::quotas::end_lease;
-use super::{SqliteStore, creation, datasets, now, rejects, undoing};
+use super::{SqliteStore, audit, creation, datasets, now, rejects, undoing};
+use crate::audit::{Action, Written};
 use crate::error::{ErrorKind, PortResult};
 use crate::sha256::Sha256;
 use crate::sqlite::{Database, call};
@@ -188,15 +189,19 @@ async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Option<
     let mut transaction = database.begin().await?;
     let created = create_in(&mut transaction, upload).await?;
     transaction.commit().await?;
-    Ok(created)
+    Ok(created.map(|(created, written)| {
+        written.log();
+        created
+    }))
 }
 
 /// Creates an upload in a write transaction. Returns `None` if the dataset of the upload is
-/// missing, is that of another tenant, or has other columns.
+/// missing, is that of another tenant, or has other columns. The caller logs the entry of the audit
+/// log after the commit.
 pub(super) async fn create_in(
     connection: &mut SqliteConnection,
     upload: &NewUpload,
-) -> sqlx::Result<Option<Upload>> {
+) -> sqlx::Result<Option<(Upload, Written)>> {
     if let Some(dataset) = &upload.dataset
         && (dataset.tenant != upload.tenant || !datasets::takes_rows(connection, dataset).await?)
     {
@@ -209,7 +214,12 @@ pub(super) async fn create_in(
         .bind(&now)
         .execute(&mut *connection)
         .await?;
-    find_in(connection, id).await
+    let Some(created) = find_in(connection, id).await? else {
+        return Ok(None);
+    };
+    let (tenant, object) = (&upload.tenant, upload.id.to_string());
+    let written = audit::record(connection, tenant, Action::CreateUpload, &object).await?;
+    Ok(Some((created, written)))
 }
 
 /// Inserts an upload under its public id, or under a new id if an upload has this id. The unique
@@ -283,7 +293,12 @@ async fn end(
 ) -> sqlx::Result<bool> {
     let mut transaction = database.begin().await?;
     let has_ended = record_end(&mut transaction, key, failure, last).await?;
+    let written = match has_ended && failure.is_none() {
+        true => audit::record_upload(&mut transaction, key.id, Action::CancelUpload).await?,
+        false => Written(None),
+    };
     transaction.commit().await?;
+    written.log();
     Ok(has_ended)
 }
 

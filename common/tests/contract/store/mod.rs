@@ -1,5 +1,6 @@
 //! The contract of the store.
 
+mod audit;
 mod batches;
 mod checks;
 mod completion;
@@ -277,6 +278,15 @@ macro_rules! contract {
                     dead_letters_are_counted
                     the_rejected_rows_of_an_upload_are_counted_by_their_codes
                     connections_in_use_stay_within_their_limit
+                }
+                audit {
+                    every_change_leaves_one_entry
+                    an_entry_has_the_actor_and_the_tenant_of_the_object
+                    what_changes_nothing_leaves_no_entry
+                    a_request_that_takes_effect_once_leaves_one_entry
+                    of_concurrent_changes_one_leaves_an_entry
+                    entries_are_listed_by_tenant_in_pages
+                    only_old_entries_are_deleted
                 }
             } }
             tests! { $fixture in idempotency {

@@ -20,7 +20,7 @@ use crate::sample;
 const CALLERS: usize = 16;
 
 /// A request of the tenant `default` without an API key.
-fn request(route: IdempotentRoute, text: &str) -> Result<IdempotentRequest> {
+pub(super) fn request(route: IdempotentRoute, text: &str) -> Result<IdempotentRequest> {
     Ok(IdempotentRequest {
         key: IdempotencyKey {
             tenant: Tenant::default(),
@@ -63,7 +63,7 @@ fn upload_of(request: &IdempotentRequest) -> NewUpload {
 }
 
 /// Creates this upload; `None` if another request has the key.
-async fn create_once(
+pub(super) async fn create_once(
     store: &dyn Store,
     upload: &NewUpload,
     request: &IdempotentRequest,

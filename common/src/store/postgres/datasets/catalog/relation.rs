@@ -10,6 +10,7 @@ use crate::tenant::Tenant;
 const OWN_TABLES: &[&str] = &[
     "_sqlx_migrations",
     "api_keys",
+    "audit_log",
     "batches",
     "datasets",
     "idempotency_keys",
