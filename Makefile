@@ -53,6 +53,14 @@ run: ## Run the API and WORKERS=2 workers on `make services`, until Ctrl-C
 test: ## Run every test on real servers, which are started and stopped for it (ARGS for cargo test)
 	@scripts/test.sh $(ARGS)
 
+.PHONY: check-api
+check-api: ## Check the API against its OpenAPI document, in both modes, and with generated clients
+	@scripts/check-api.sh
+
+.PHONY: openapi
+openapi: ## Renew docs/openapi.json after a change of the API
+	@WRITE_OPENAPI=1 cargo test --quiet --lib -p carga-api the_file_of_the_document_is_current
+
 .PHONY: check
 check: ## Check formatting, lints, docs, features, dependencies, layers, spelling, images, Compose
 	@scripts/check.sh

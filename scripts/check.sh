@@ -138,7 +138,7 @@ say "carga-common without drivers, and with each alone"
 cargo check --locked -p carga-common --no-default-features
 refuse_crates 'no adapter was asked for' "sqlx|sqlx-.*|libsqlite3-sys|$clients" \
   carga-common --no-default-features
-for feature in postgres rabbit redis s3 sqlite filesystem compression otlp tls; do
+for feature in postgres rabbit redis s3 sqlite filesystem compression openapi otlp tls; do
   cargo check --locked -p carga-common --no-default-features --features "$feature"
 done
 

@@ -20,12 +20,12 @@ use crate::state::ApiState;
 
 /// The headers that the API reads, besides those that need no permission.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-encoding, content-type, idempotency-key, traceparent, tracestate, x-api-key, x-request-id",
+    "authorization, content-encoding, content-type, idempotency-key, if-none-match, traceparent, tracestate, x-api-key, x-request-id",
 );
 
 /// The headers that the API sends, besides those that scripts may read without permission.
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept-encoding, allow, carga-upload-status, content-disposition, idempotency-replayed, location, ratelimit, ratelimit-policy, retry-after, www-authenticate, x-request-id",
+    "accept-encoding, allow, carga-upload-status, content-disposition, etag, idempotency-replayed, location, ratelimit, ratelimit-policy, retry-after, www-authenticate, x-request-id",
 );
 
 /// The methods of a path that no route has, so that a page can read the 404.

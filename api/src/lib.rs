@@ -12,8 +12,8 @@
 //! the span of a request, and `access_log` writes its line. `measure` counts all requests. `limits`
 //! counts the requests of each address and key, and refuses too many. `readiness` asks the servers
 //! for health checks, and `shared_check` limits how often. `idempotency` reads the key of a request
-//! that takes effect once. [`problem`] turns
-//! refusals into answers, and [`view`] shows uploads and datasets as JSON.
+//! that takes effect once. [`problem`] turns refusals into answers, and [`view`] shows uploads and
+//! datasets as JSON. [`openapi`] has the description of all of this for clients.
 
 pub mod access;
 mod access_log;
@@ -29,6 +29,7 @@ mod idempotency;
 mod json_body;
 mod limits;
 mod measure;
+pub mod openapi;
 mod origin;
 pub mod problem;
 mod query;

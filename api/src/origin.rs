@@ -16,7 +16,7 @@ use carga_common::settings::AllowedOrigins;
 use carga_intake::refusal::Refusal;
 
 use crate::problem::ApiError;
-use crate::routes::health;
+use crate::routes;
 use crate::state::ApiState;
 
 /// Refuses the request before its body is read.
@@ -25,9 +25,10 @@ pub(crate) async fn layer(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    // Probes may use any name as host.
+    // Probes may use any name as host, and a link on any page may lead to the documentation, which
+    // is the same for everybody.
     let path = request.extensions().get::<MatchedPath>();
-    if path.is_some_and(|path| health::is_health_check(path.as_str())) {
+    if path.is_some_and(|path| routes::is_public(path.as_str())) {
         return Ok(next.run(request).await);
     }
     let settings = state.settings();

@@ -67,26 +67,47 @@ fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
 
 /// The body of an `application/problem+json` answer.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct Problem {
+    /// `urn:carga:problem:` and the code.
     r#type: String,
+    /// The name of the HTTP status.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// The explanation for people. Its wording may change.
     detail: String,
+    /// The stable code for programs.
     code: String,
+    /// The id of the request, as in the header `x-request-id` and in the log.
     pub(crate) request_id: String,
+    /// The upload that the error is about.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schema(nullable = false))]
     upload: Option<UploadId>,
+    /// The status of this upload, if the status is the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schema(nullable = false))]
     upload_status: Option<Status>,
+    /// The number of the record in the file, from 1 without the header.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schema(nullable = false))]
     row: Option<u64>,
+    /// The physical line on which the record begins, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schema(nullable = false))]
     line: Option<u64>,
+    /// The name of the faulty column.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schema(nullable = false))]
     column: Option<String>,
+    /// The limit that was exceeded.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schema(nullable = false))]
     limit: Option<u64>,
+    /// The value that exceeded the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schema(nullable = false))]
     actual: Option<u64>,
 }
 

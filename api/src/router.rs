@@ -19,8 +19,8 @@ use crate::measure::{self, HttpMetrics};
 use crate::origin;
 use crate::request_id;
 use crate::routes::{
-    audit, datasets, exports, health, keys, log_filter, metrics, preview, read, reverse, send,
-    suggest, tokens, validate,
+    audit, datasets, exports, health, keys, log_filter, metrics, openapi, preview, read, reverse,
+    send, suggest, tokens, validate,
 };
 use crate::security_headers;
 use crate::state::ApiState;
@@ -35,7 +35,7 @@ struct Route {
     handler: MethodRouter<ApiState>,
 }
 
-/// All routes. Probes have no key and may use any name as host.
+/// All routes. Those that require nothing may be asked from every page and under every host.
 fn routes() -> Vec<Route> {
     const READ: Requirement = Requirement::READ;
     const SEND: Requirement = Requirement::SEND;
@@ -72,6 +72,8 @@ fn routes() -> Vec<Route> {
         Route::get(metrics::PATH, ADMIN, metrics::get),
         Route::get(health::LIVE, Requirement::Open, health::live),
         Route::get(health::READY, Requirement::Open, health::ready),
+        Route::get(openapi::DOCUMENT, Requirement::Open, openapi::document),
+        Route::get(openapi::PAGE, Requirement::Open, openapi::page_of_document),
     ]
 }
 

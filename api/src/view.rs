@@ -12,41 +12,73 @@ use carga_common::upload::{Dialect, Failure, Status, UndoneRows, Upload, UploadD
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// The body of an answer about one upload.
+/// An upload, as answers show it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct UploadView {
+    /// The id: a UUIDv7, or the UUID that the client chose.
     pub(crate) id: UploadId,
+    /// Every status but `receiving` and `processing` is final.
     pub(crate) status: Status,
+    /// The option `filename`, or the file name of the part of the form.
     filename: Option<String>,
+    /// The option `dataset`.
     dataset: Option<DatasetName>,
+    /// How the file is read, and why.
     dialect: Dialect,
+    /// The names of the columns of the file, in their order.
     columns: Vec<String>,
+    /// How the columns of the file differ from those of the dataset; absent without a dataset.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schema(nullable = false))]
     dataset_columns: Option<DatasetColumnsView>,
+    /// The size of the file.
     bytes: BytesView,
+    /// The outcomes of the rows.
     rows: RowsView,
+    /// The batches of the file.
     batches: BatchesView,
+    /// The share of the read rows that are not pending, in percent; `null` until the file has been
+    /// read.
     percent: Option<f64>,
+    /// Inserted and updated rows per second since `created_at`; `null` until there is one.
     rows_per_second: Option<u64>,
+    /// The SHA-256 of the file as it was sent; `null` until the file has been read.
     sha256: Option<Sha256>,
+    /// An earlier upload with the same content, whose rows are stored.
     duplicate_of: Option<UploadId>,
+    /// Blank lines that are not rows; `null` until the file has been read.
     blank_lines: Option<u64>,
+    /// 1; an undo starts the next epoch.
     epoch: i32,
+    /// Whether rows of an upload that keeps none are still being removed.
     cleanup_pending: bool,
+    /// False if an undo cannot take back the changes of the upload. Otherwise true, also in a
+    /// status that does not allow an undo.
     reversible: bool,
+    /// What the undo of a merged upload did.
     undone: Option<UndoneRows>,
+    /// Why figures may be old, or the upload may not end: `progress` or `batches_missing`.
     degraded: Vec<&'static str>,
+    /// The reason why the upload failed.
     error: Option<Failure>,
+    /// When the upload began.
     created_at: Timestamp,
+    /// When the record changed last.
     updated_at: Timestamp,
+    /// When the upload ended.
     finished_at: Option<Timestamp>,
+    /// When the rows expired.
     expired_at: Option<Timestamp>,
 }
 
 /// The differences between the columns of the file and those of the dataset.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 struct DatasetColumnsView {
+    /// The columns of the dataset that the file lacks. Their cells are NULL.
     missing: Vec<String>,
+    /// The columns of the file that are not stored.
     ignored: Vec<String>,
 }
 
@@ -59,30 +91,49 @@ impl From<UploadDataset> for DatasetColumnsView {
     }
 }
 
+/// The size of the file.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 struct BytesView {
+    /// Bytes that have arrived, as they were sent.
     received: u64,
+    /// The size of a `text/csv` body, if the request named it.
     total: Option<u64>,
 }
 
-/// `read` is always the sum of all other fields.
+/// The outcomes of the rows. `read` is always the sum of all other fields.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 struct RowsView {
+    /// Records read so far.
     read: u64,
+    /// Rows that are stored as new rows.
     inserted: u64,
+    /// Rows that replaced a row with their key.
     updated: u64,
+    /// Rows that changed nothing.
     duplicate: u64,
+    /// Records that were rejected, each with its reason.
     rejected: u64,
+    /// Always 0; reserved.
     dead: u64,
+    /// Rows of an upload that failed, was cancelled or was undone.
     discarded: u64,
+    /// Rows that were read and are not stored yet.
     pending: u64,
 }
 
+/// The batches of the file.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 struct BatchesView {
+    /// Batches of the whole file; `null` until the file has been read.
     total: Option<u32>,
+    /// Batches that are stored.
     stored: u64,
+    /// Always 0; reserved.
     retrying: u64,
+    /// Dead letters of this upload.
     dead: u64,
 }
 
@@ -228,14 +279,18 @@ fn rate(upload: &Upload, inserted: u64) -> Option<u64> {
     (inserted > 0 && seconds > 0.0).then(|| (inserted as f64 / seconds) as u64)
 }
 
-/// The body of an answer about one dataset.
+/// A dataset, as answers show it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct DatasetView {
+    /// The name.
     name: DatasetName,
     /// The fields of the definition stand beside the others.
     #[serde(flatten)]
     definition: Definition,
+    /// When the dataset was declared.
     created_at: Timestamp,
+    /// When its definition changed last.
     updated_at: Timestamp,
 }
 

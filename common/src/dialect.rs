@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How Carga detected the parts of a dialect that the client did not give.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DialectEvidence {
     /// The reason for the detected encoding.
     pub encoding: String,
@@ -19,6 +20,7 @@ pub struct DialectEvidence {
 
 /// A column whose name in the file was replaced, or that is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Renamed {
     /// The number of the field in the file, from 1.
     pub column: usize,
@@ -30,6 +32,7 @@ pub struct Renamed {
 
 /// The dialect with which a file was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Dialect {
     /// `gzip` or `zstd`, or `None` for a plain file.
     pub compression: Option<String>,

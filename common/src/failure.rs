@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The reason of a failed upload, and its position in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Failure {
     /// The stable code for programs: `too_few_fields`, `interrupted`, ….
     pub code: String,
@@ -11,12 +12,15 @@ pub struct Failure {
     pub message: String,
     /// The data row, counted from 1 without the header.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub row: Option<u64>,
     /// The physical line of the file on which that row starts, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub line: Option<u64>,
     /// The name of the faulty column.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub column: Option<String>,
 }
 

@@ -30,6 +30,8 @@ pub mod limiter;
 pub mod live_progress;
 pub mod local_server;
 pub mod metrics;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod progress;
 pub mod queue;
 pub mod rejects;

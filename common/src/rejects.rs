@@ -10,6 +10,7 @@ const NAME_CHARS: usize = 100;
 
 /// A record that was not stored, with its reason, its position and its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RejectedRow {
     /// The record's number in the file, from 1 without the header.
     pub row: u64,

@@ -4,12 +4,18 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::Digest;
 
 /// A SHA-256 digest. JSON has it as 64 hexadecimal digits, and databases have its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+
     /// The bytes of the digest.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -85,6 +91,7 @@ mod tests {
     fn a_digest_is_parsed_in_either_case_and_written_in_lower_case() {
         for text in [EMPTY.to_owned(), EMPTY.to_ascii_uppercase()] {
             let digest: Sha256 = text.parse().unwrap();
+            assert_eq!(digest, Sha256::of(b""));
             assert_eq!(digest.as_bytes()[..3], [0xe3, 0xb0, 0xc4]);
             assert_eq!(digest.to_string(), EMPTY);
         }

@@ -107,6 +107,7 @@ impl fmt::Display for UploadKey {
 
 /// The status of an upload. Every status but the first two is final within an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// The client is still sending.
@@ -187,6 +188,7 @@ impl FromStr for Status {
 
 /// The outcomes of the rows in an undo of a merged upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UndoneRows {
     /// Rows that were removed, or that have their previous values again.
     pub reversed: u64,

@@ -32,6 +32,7 @@ const MAX_LINE_CHARS: usize = 500;
 
 /// The beginning of a file as an import would read it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Preview {
     /// How the file would be read, and why. `None` if the file is refused before that is decided.
     pub dialect: Option<Dialect>,
@@ -55,6 +56,7 @@ pub struct Preview {
 
 /// How much of a file a preview covers.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Coverage {
     /// Bytes as they were sent.
     pub bytes: u64,

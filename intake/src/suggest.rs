@@ -38,6 +38,7 @@ use crate::source::FileSource;
 
 /// A definition for a file, and what was found in the file.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SuggestedDataset {
     /// A definition that `PUT /datasets/{name}` takes.
     pub dataset: Definition,
@@ -49,6 +50,7 @@ pub struct SuggestedDataset {
 
 /// Why a column of the definition is as it is.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Evidence {
     /// The name in the definition.
     pub column: String,

@@ -55,6 +55,7 @@ const VARIATIONS: [(&str, &str, &str); 14] = [
 
 /// Options that would read the file better.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Suggestion {
     /// The query of a request with these options.
     pub query: String,

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::routes;
 
 const ADMIN: &str = "an-admin-key-of-more-than-32-characters";
 
@@ -59,6 +60,14 @@ async fn answer(service: &RouterIntoService<Body>, request: Request) -> Response
     service.call(request).await.unwrap()
 }
 
+/// The paths that need no key.
+const PUBLIC: [&str; 4] = [
+    health::LIVE,
+    health::READY,
+    openapi::DOCUMENT,
+    openapi::PAGE,
+];
+
 const METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
@@ -70,7 +79,7 @@ const METHODS: [Method; 7] = [
 ];
 
 #[tokio::test]
-async fn every_method_of_every_path_but_the_health_checks_needs_a_key() {
+async fn every_method_of_every_path_but_the_public_ones_needs_a_key() {
     let directory = TempDir::new().unwrap();
     let service = service(state(&directory).await);
     for path in ["/", "/missing", "/uploads", "/keys/000000000000", "/livez/"] {
@@ -82,7 +91,7 @@ async fn every_method_of_every_path_but_the_health_checks_needs_a_key() {
             }
         }
     }
-    for path in [health::LIVE, health::READY] {
+    for path in PUBLIC {
         for method in METHODS {
             let is_open = matches!(method, Method::GET | Method::HEAD);
             let request = request(&method, path, "localhost", None);
@@ -124,21 +133,58 @@ async fn a_handler_that_is_not_in_the_list_is_closed() {
     }
 }
 
+#[test]
+fn exactly_the_routes_without_a_key_are_open_to_every_page_and_host() {
+    for route in routes() {
+        let is_open = route.requirement == Requirement::Open;
+        assert_eq!(is_open, routes::is_public(route.path), "{}", route.path);
+    }
+}
+
 #[tokio::test]
-async fn only_health_checks_accept_every_host() {
+async fn only_public_paths_accept_every_host() {
     let directory = TempDir::new().unwrap();
     let service = service(state(&directory).await);
-    for (path, key, expected) in [
-        (health::LIVE, None, 200),
-        (health::READY, None, 200),
-        // The host is checked before the key.
+    let public = PUBLIC.map(|path| (path, None, 200));
+    // The host is checked before the key.
+    let others = [
         ("/uploads", None, 421),
         ("/uploads", Some(ADMIN), 421),
         ("/missing", Some(ADMIN), 421),
-    ] {
+    ];
+    for (path, key, expected) in public.into_iter().chain(others) {
         let request = request(&Method::GET, path, "evil.example", key);
         let status = answer(&service, request).await.status();
         assert_eq!(status, expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_and_its_page_may_be_asked_from_every_page_and_keep_their_own_headers() {
+    let directory = TempDir::new().unwrap();
+    let service = service(state(&directory).await);
+    for (path, policy) in [
+        (
+            openapi::DOCUMENT,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        (openapi::PAGE, crate::openapi::POLICY.as_str()),
+    ] {
+        for origin in [PAGE, "https://evil.example", "null"] {
+            let mut request = request(&Method::GET, path, "localhost", None);
+            let headers = request.headers_mut();
+            headers.insert("origin", origin.parse().unwrap());
+            headers.insert("sec-fetch-site", "cross-site".parse().unwrap());
+            let answer = answer(&service, request).await;
+            assert_eq!(answer.status(), 200, "{path} {origin}");
+            let headers = answer.headers();
+            let policies = headers.get_all("content-security-policy").iter();
+            assert!(policies.eq([policy]), "{path}");
+            assert!(headers.get_all("cache-control").iter().eq(["no-cache"]));
+            assert_eq!(headers["x-content-type-options"], "nosniff");
+            let permitted = headers.get("access-control-allow-origin");
+            assert_eq!(permitted.is_some(), origin == PAGE, "{path} {origin}");
+        }
     }
 }
 
@@ -198,13 +244,16 @@ async fn every_answer_is_protected_and_readable_for_an_allowed_page() {
 }
 
 #[test]
-fn every_route_is_listed_once_and_only_health_checks_are_open() {
+fn every_route_is_listed_once_and_keys_logs_audit_and_metrics_are_for_admins() {
     let mut listed = BTreeSet::new();
     for (method, path, requirement) in requirements() {
         assert!(listed.insert(format!("{method} {path}")), "{method} {path}");
         let is_open = requirement == Requirement::Open;
-        assert_eq!(is_open, matches!(path, "/livez" | "/readyz"), "{path}");
-        let is_restricted = matches!(path, "/keys" | "/keys/{id}" | "/metrics");
+        assert_eq!(is_open, PUBLIC.contains(&path), "{path}");
+        let is_restricted = matches!(
+            path,
+            "/admin/log" | "/audit" | "/keys" | "/keys/{id}" | "/metrics"
+        );
         let is_for_admins = requirement == Requirement::AnyOf(&[Scope::Admin]);
         assert_eq!(is_restricted, is_for_admins, "{path}");
     }

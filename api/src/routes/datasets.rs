@@ -85,9 +85,13 @@ pub(crate) async fn delete(
     }
 }
 
+/// A page of datasets.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = DatasetPage))]
 pub(crate) struct Page {
+    /// The datasets, by name.
     datasets: Vec<DatasetView>,
+    /// The option `cursor` of the next page; `null` on the last page.
     next_cursor: Option<String>,
 }
 

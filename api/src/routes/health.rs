@@ -14,7 +14,7 @@ use crate::query::no_options;
 use crate::readiness::{Answered, ask_all};
 use crate::state::ApiState;
 
-/// The paths of the health checks. They are open to every client and every host.
+/// The paths of the health checks.
 pub(crate) const LIVE: &str = "/livez";
 pub(crate) const READY: &str = "/readyz";
 
@@ -31,9 +31,13 @@ pub(crate) async fn live(
     Ok("ok\n")
 }
 
+/// Whether uploads are accepted.
 #[derive(Debug, Serialize)]
-struct Readiness {
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct Readiness {
+    /// `ready`, `degraded`, `unavailable` or `draining`.
     status: &'static str,
+    /// `ok` or `unavailable` for each dependency.
     dependencies: BTreeMap<&'static str, &'static str>,
 }
 

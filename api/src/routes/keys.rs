@@ -31,9 +31,11 @@ const FIELDS: JsonBody = JsonBody {
     too_large: "key_request_too_large",
 };
 
-/// The only answer that has a key with its secret. In a repeated answer, `key` is `null`.
+/// A new key. No other answer has its secret.
 #[derive(Debug, Serialize)]
-struct Created<'a> {
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct Created<'a> {
+    /// The whole key. No other answer has it. In the answer to a repeated request, it is `null`.
     key: Option<&'a str>,
     #[serde(flatten)]
     record: &'a KeyRecord,
@@ -132,9 +134,13 @@ pub(crate) async fn delete(
     Ok(Json(record))
 }
 
+/// A page of keys.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = KeyPage))]
 pub(crate) struct Page {
+    /// The keys, the oldest first.
     keys: Vec<KeyRecord>,
+    /// The option `cursor` of the next page; `null` on the last page.
     next_cursor: Option<String>,
 }
 
@@ -232,12 +238,19 @@ fn no_such_key(id: &KeyId) -> Refusal {
 
 /// The fields of a request for a key, as texts, so that a fault can name its field.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-struct Fields {
+pub(crate) struct Fields {
+    /// The tenant to which the holder belongs; `default` if it is missing.
     tenant: Option<String>,
+    /// What the holder may do.
     scopes: Vec<String>,
+    /// The only dataset to which the holder may send files. It needs the scope `upload`, and
+    /// `admin` excludes it.
     dataset: Option<String>,
+    /// A name for people.
     name: Option<String>,
+    /// When the key ends by itself, as a time in the future.
     expires_at: Option<String>,
 }
 

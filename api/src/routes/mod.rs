@@ -8,6 +8,7 @@ pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod log_filter;
 pub(crate) mod metrics;
+pub(crate) mod openapi;
 pub(crate) mod preview;
 pub(crate) mod read;
 mod replay;
@@ -16,3 +17,9 @@ pub(crate) mod send;
 pub(crate) mod suggest;
 pub(crate) mod tokens;
 pub(crate) mod validate;
+
+/// Whether every client may ask for this path, from every page and under every host. Probes have no
+/// key, and the documentation is the same for everybody.
+pub(crate) fn is_public(path: &str) -> bool {
+    health::is_health_check(path) || [openapi::DOCUMENT, openapi::PAGE].contains(&path)
+}

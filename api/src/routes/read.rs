@@ -44,9 +44,13 @@ pub(crate) async fn one(
     Ok(response)
 }
 
+/// A page of uploads.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = UploadPage))]
 pub(crate) struct Page {
+    /// The uploads, the newest first.
     uploads: Vec<UploadView>,
+    /// The option `cursor` of the next page; `null` on the last page.
     next_cursor: Option<String>,
 }
 

@@ -28,22 +28,31 @@ const FIELDS: JsonBody = JsonBody {
 
 /// The lifetime in seconds without the field `expires_in`, and the longest one.
 const DEFAULT_LIFETIME: u32 = 15 * 60;
-const MAX_LIFETIME: u32 = 24 * 60 * 60;
+pub(crate) const MAX_LIFETIME: u32 = 24 * 60 * 60;
 
 /// The largest numbers that a token may limit uploads to. They are those of the settings.
-const MAX_UPLOADS: u64 = 1 << 40;
-const MAX_BYTES: u64 = 1 << 50;
+pub(crate) const MAX_UPLOADS: u64 = 1 << 40;
+pub(crate) const MAX_BYTES: u64 = 1 << 50;
 
-/// The only answer that has the token.
+/// A new token. No other answer has it.
 #[derive(Debug, Serialize)]
-struct Created<'a> {
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = CreatedToken))]
+pub(crate) struct Created<'a> {
+    /// The whole token, as requests send it. No other answer has it.
     token: &'a str,
+    /// The id of the token in the log.
     id: &'a TokenId,
+    /// When the token ends.
     expires_at: Timestamp,
+    /// The tenant to which the holder belongs.
     tenant: &'a Tenant,
+    /// What the holder may do.
     scopes: Scopes,
+    /// The only dataset to which the holder may send files; `None` for no such limit.
     dataset: Option<&'a DatasetName>,
+    /// How many uploads may be sent with the token; `None` for no such limit.
     max_uploads: Option<u64>,
+    /// The size of the largest file in bytes; `None` for no such limit.
     max_bytes: Option<u64>,
 }
 
@@ -94,12 +103,20 @@ pub(crate) async fn post(
 
 /// The fields of a request for a token, as texts, so that a fault can name its field.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = TokenRequest))]
 #[serde(deny_unknown_fields)]
-struct Fields {
+pub(crate) struct Fields {
+    /// What the holder may do: scopes of the key; all of them if the field is missing.
     scopes: Option<Vec<String>>,
+    /// The only dataset to which the holder may send files. It needs the scope `upload`, and
+    /// `admin` excludes it.
     dataset: Option<String>,
+    /// After how many seconds the token ends; 900 if the field is missing. A token never ends after
+    /// its key.
     expires_in: Option<u64>,
+    /// How many uploads may be sent with the token. It needs the scope `upload`.
     max_uploads: Option<u64>,
+    /// The size of the largest file in bytes. It needs the scope `upload`.
     max_bytes: Option<u64>,
 }
 

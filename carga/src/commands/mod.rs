@@ -31,6 +31,7 @@ use carga_common::upload::{Status, Upload};
 use carga_intake::csv::rejected_rows::Formulas;
 
 use crate::arguments::{Command, UploadRef};
+use crate::output::print;
 
 /// Runs one command, and returns the exit code of the program.
 pub(crate) async fn run(command: Command, log_filter: &LogFilter) -> anyhow::Result<ExitCode> {
@@ -81,7 +82,14 @@ async fn run_once(settings: Settings, command: Command) -> anyhow::Result<ExitCo
         }
         Command::Migrate => migrate::run(settings).await,
         Command::Config => config::run(&settings),
+        Command::Openapi => openapi(),
     }
+}
+
+/// `carga openapi`: the OpenAPI document.
+fn openapi() -> anyhow::Result<ExitCode> {
+    print(carga_api::openapi::DOCUMENT.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Connects to the store without locking the data directory, because a running server may use

@@ -30,6 +30,7 @@ mod limits;
 mod logs;
 mod memory;
 mod metrics;
+mod openapi;
 mod origins;
 mod oversized;
 mod preview;

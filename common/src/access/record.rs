@@ -9,6 +9,7 @@ use crate::tenant::Tenant;
 
 /// A key without its secret, as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyRecord {
     /// The public part of the key.
     pub id: KeyId,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnType {
     /// Any text, as it is.
@@ -76,6 +77,7 @@ pub struct TypedColumn {
 
 /// A column of a definition: its name and type, and the rules for reading its cells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ColumnDefinition {
     /// The name in the table. A column of the file with the same name means this column.
     pub name: String,
@@ -87,21 +89,25 @@ pub struct ColumnDefinition {
     /// Further names in headers that mean this column.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<String>,
-    /// The cells that mean NULL; `None` if the definition's own list applies. An empty list means
-    /// that no cell is NULL.
+    /// The cells that mean NULL. Without this list, that of the definition applies. With an empty
+    /// list, no cell is NULL.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub null: Option<Vec<String>>,
     /// The decimal mark of a `numeric` or `float`; `.` if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub decimal: Option<char>,
     /// The mark between groups of digits. Without it, a number has no groups.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub thousands: Option<char>,
     /// The texts that may stand before or after a number, such as `€`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub currency: Vec<String>,
     /// The form of a `date` or `timestamp`, in the directives of `strptime`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub format: Option<String>,
     /// The cells that mean true; empty if the usual ones apply.
     #[serde(skip_serializing_if = "Vec::is_empty")]

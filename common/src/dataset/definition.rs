@@ -29,6 +29,7 @@ const ANSWER_FIELDS: [&str; 3] = ["name", "created_at", "updated_at"];
 
 /// How rows are merged into the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Every row becomes a row of the table.
@@ -60,6 +61,7 @@ impl fmt::Display for Mode {
 
 /// The definition of a dataset, with every default filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Definition {
     /// The columns, in the order of the table.
     pub columns: Vec<ColumnDefinition>,

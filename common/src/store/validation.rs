@@ -84,6 +84,7 @@ pub struct Difference {
 
 /// A property of the table because of which an upload is slow or cannot be undone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TrialWarning {
     /// The stable code for programs: `row_triggers`, `volatile_defaults` or `not_reversible`.
     pub code: Cow<'static, str>,

@@ -101,6 +101,7 @@ pub struct Rejection {
 
 /// A possible mistake in a row that is valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Warning {
     /// The number of the record, from 1. The header does not count.
     pub row: u64,

@@ -11,6 +11,7 @@ use crate::rows::Account;
 
 /// What an upload of a file would do.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Validation {
     /// How the file is read, and why.
     pub dialect: Dialect,
@@ -21,8 +22,8 @@ pub struct Validation {
     /// How many of the rows that would be updated would get another value, by the names of the
     /// columns in the dataset.
     pub changed_columns: BTreeMap<String, u64>,
-    /// The first rows that would be rejected (see [`FirstRejects`]). If they are too large
-    /// together, some have neither `raw` nor `fields`.
+    /// The first 100 rows that would be rejected. If they are too large together, some have neither
+    /// `raw` nor `fields`.
     pub rejected: Vec<RejectedRow>,
     /// Properties of the table because of which an upload is slow or cannot be undone.
     pub warnings: Vec<TrialWarning>,
@@ -30,6 +31,7 @@ pub struct Validation {
 
 /// The outcomes that the rows of a file would have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RowOutcomes {
     /// Rows of the file. The other numbers add up to this one.
     pub read: u64,

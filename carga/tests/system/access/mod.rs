@@ -5,6 +5,7 @@ mod audit;
 mod commands;
 mod jwts;
 mod keys;
+mod matrix;
 mod metrics;
 mod one_dataset;
 mod own_uploads;

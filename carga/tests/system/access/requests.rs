@@ -36,7 +36,7 @@ const INVALID: &str = "Bearer realm=\"carga\", error=\"invalid_token\"";
 
 /// The id of the first key with the secret of the other one. The checksum is right, so only the
 /// digest in the store shows that this is no key.
-fn with_secret_of(key: &str, other: &str) -> Result<String> {
+pub(super) fn with_secret_of(key: &str, other: &str) -> Result<String> {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let checksum = |text: &str| -> String {
         let crc32 = crc32fast::hash(text.as_bytes()) as usize;

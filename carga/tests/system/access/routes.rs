@@ -21,6 +21,8 @@ const SCOPES: [&str; 4] = ["admin", "manage", "read", "upload"];
 const EXPECTED: &[(&str, Option<&[&str]>)] = &[
     ("GET /livez", None),
     ("GET /readyz", None),
+    ("GET /openapi.json", None),
+    ("GET /docs", None),
     ("GET /uploads", Some(&["read", "upload"])),
     ("POST /uploads", Some(&["upload"])),
     ("POST /uploads/preview", Some(&["upload"])),

@@ -1,0 +1,21 @@
+//! The operations, one file per group of routes.
+
+mod datasets;
+mod files;
+mod keys;
+mod public;
+mod uploads;
+
+use super::operation::Operation;
+
+/// All operations, in any order.
+pub(super) fn all() -> Vec<Operation> {
+    let groups = [
+        files::operations(),
+        uploads::operations(),
+        datasets::operations(),
+        keys::operations(),
+        public::operations(),
+    ];
+    groups.into_iter().flatten().collect()
+}
