@@ -36,7 +36,8 @@ services-stop: build ## Stop what `make services` started and delete its data
 clean-services: build ## Also stop and delete what an aborted test run or a debugged test left behind
 	@$(TESTKIT) services down
 	@$(TESTKIT) services down --dir $(TARGET_DIR)/test-services
-	rm -rf $(TARGET_DIR)/services $(TARGET_DIR)/test-services
+	@$(TESTKIT) services down --dir $(TARGET_DIR)/check-api/services
+	rm -rf $(TARGET_DIR)/services $(TARGET_DIR)/test-services $(TARGET_DIR)/check-api
 
 # Not .env, which Docker Compose reads: these URLs lead nowhere from inside a container.
 .PHONY: env

@@ -69,6 +69,14 @@ check_default_crates() {
     "$clients|opentelemetry|opentelemetry[-_].*|tracing-opentelemetry" "${1:-carga}"
 }
 
+# Tests make the OpenAPI document, so no program needs the crates for it.
+check_document_crates() {
+  local package reason='only tests make the OpenAPI document (docs/decisions/0023)'
+  for package in carga carga-api carga-worker; do
+    refuse_crates "$reason" 'utoipa.*' "$package" --all-features
+  done
+}
+
 # only_in FILES CRATES: only files whose paths match may name these crates. Tests, testkit and bench
 # may use any crate.
 only_in() {
@@ -113,6 +121,7 @@ check_layers
 check_tls
 check_intake_crates
 check_default_crates
+check_document_crates
 
 say "spelling, scripts, images, workflows, editor and Compose files"
 install_tools

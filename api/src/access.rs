@@ -35,6 +35,7 @@ pub(crate) use self::announcement::announce;
 use self::credential::take_credential;
 pub use self::jwt::{JwtFault, JwtVerifier};
 pub(crate) use self::keys::Keys;
+use self::refusals::not_looked_up;
 pub use self::requirement::Requirement;
 use self::requirement::Requirements;
 pub(crate) use self::tokens::TokenRequest;
@@ -72,6 +73,12 @@ impl Access {
         }
     }
 }
+
+/// A mark of a request whose address has sent as much as it may. The layer does not look its key up
+/// in the store, unless the store has found the key before. A flood of wrong keys therefore ends
+/// at the limit of its address, and costs the store nothing beyond it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OverAddressLimit;
 
 /// What the layer knows.
 #[derive(Debug, Clone)]
@@ -114,7 +121,11 @@ pub(crate) async fn layer(
     if requirement == Some(Some(Requirement::Open)) {
         return next.run(request).await;
     }
-    let admitted = admit(keys, requirement.flatten(), key, request.uri()).await;
+    let is_over_limit = request.extensions().get::<OverAddressLimit>().is_some();
+    let admitted = match is_over_limit && keys.is_new(&key) {
+        true => Err(not_looked_up()),
+        false => admit(keys, requirement.flatten(), key, request.uri()).await,
+    };
     keys.checks.count(&admitted);
     let caller = match admitted {
         Ok(caller) => caller,

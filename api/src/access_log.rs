@@ -2,8 +2,9 @@
 //! `info`, and `debug` for health checks and preflight requests.
 //!
 //! The line is written when the answer is sent or abandoned, so its duration covers the whole
-//! exchange. It has no value of the query and no header, because both may contain secrets. The
-//! secret of a key in the path is masked. Without its level, a request costs one more check.
+//! exchange. Without an answer, because the client has left, it has no status. It has no value of
+//! the query and no header, because both may contain secrets. The secret of a key in the path is
+//! masked. Without its level, a request costs one more check.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::routes::health::is_health_check;
 /// The target of the lines.
 const TARGET: &str = "carga_api::access_log";
 
-/// The line of a request that is being answered.
+/// The line of a request that is being answered. Dropping it writes it.
 #[derive(Debug)]
 pub(crate) struct AccessLine {
     began: Instant,
@@ -35,58 +36,57 @@ pub(crate) struct AccessLine {
     request_id: String,
     trace_id: String,
     received: Arc<AtomicU64>,
-    status: u16,
+    sent: Arc<AtomicU64>,
+    /// `None` before there is an answer.
+    status: Option<u16>,
     is_routine: bool,
     sender: Option<String>,
     tenant: Option<String>,
 }
 
 impl AccessLine {
-    /// Begins the line of a request; `None` if nobody wants it. Counts the bytes of the body.
-    /// `path` is that of the request, without secrets.
-    pub(crate) fn begin(
-        request: Request,
-        path: String,
-        request_id: &str,
-        trace_id: &str,
-    ) -> (Request, Option<Self>) {
+    /// Begins the line of a request; `None` if no filter selects it. `path` is that of the request,
+    /// without secrets.
+    pub(crate) fn begin(request: &Request, path: &str, request_id: &str) -> Option<Self> {
         // Probes send health checks every few seconds, and browsers a preflight request before many
         // requests.
-        let is_routine = is_health_check(&path) || asks_for_permission(&request);
+        let is_routine = is_health_check(path) || asks_for_permission(request);
         let is_wanted = match is_routine {
             true => tracing::event_enabled!(target: TARGET, Level::DEBUG),
             false => tracing::event_enabled!(target: TARGET, Level::INFO),
         };
-        if !is_wanted {
-            return (request, None);
-        }
-        let received = Arc::new(AtomicU64::new(0));
-        let line = Self {
+        is_wanted.then(|| Self {
             began: Instant::now(),
             method: request.method().clone(),
             route: request.extensions().get::<MatchedPath>().cloned(),
-            path,
+            path: path.to_owned(),
             request_id: request_id.to_owned(),
-            trace_id: trace_id.to_owned(),
-            received: Arc::clone(&received),
-            status: 0,
+            trace_id: String::new(),
+            received: Arc::default(),
+            sent: Arc::default(),
+            status: None,
             is_routine,
             sender: None,
             tenant: None,
-        };
-        let count = |body| {
+        })
+    }
+
+    /// Adds the id of the trace, and counts the bytes of the body from here on.
+    pub(crate) fn follow(&mut self, request: Request, trace_id: &str) -> Request {
+        trace_id.clone_into(&mut self.trace_id);
+        let bytes = Arc::clone(&self.received);
+        request.map(|body| {
             Body::new(CountedBody {
                 body,
-                bytes: received,
-                line: None,
+                bytes,
+                _line: None,
             })
-        };
-        (request.map(count), Some(line))
+        })
     }
 
     /// Writes the line once the answer is sent.
     pub(crate) fn end_with(mut self, response: Response) -> Response {
-        self.status = response.status().as_u16();
+        self.status = Some(response.status().as_u16());
         if let Some(caller) = response.extensions().get::<Caller>() {
             self.sender = caller.key_id().map(str::to_owned);
             self.tenant = Some(caller.tenant().to_string());
@@ -94,13 +94,13 @@ impl AccessLine {
         response.map(|body| {
             Body::new(CountedBody {
                 body,
-                bytes: Arc::default(),
-                line: Some(self),
+                bytes: Arc::clone(&self.sent),
+                _line: Some(self),
             })
         })
     }
 
-    fn write(&self, sent: u64) {
+    fn write(&self) {
         macro_rules! write_at {
             ($level:ident) => {
                 tracing::$level!(
@@ -113,7 +113,7 @@ impl AccessLine {
                     status = self.status,
                     duration_ms = self.began.elapsed().as_micros() as f64 / 1000.0,
                     bytes_in = self.received.load(Ordering::Relaxed),
-                    bytes_out = sent,
+                    bytes_out = self.sent.load(Ordering::Relaxed),
                     request.id = self.request_id,
                     sender = self.sender,
                     tenant = self.tenant,
@@ -129,11 +129,18 @@ impl AccessLine {
     }
 }
 
-/// A body whose bytes are counted. It writes its line when it is dropped.
+impl Drop for AccessLine {
+    fn drop(&mut self) {
+        self.write();
+    }
+}
+
+/// A body whose bytes are counted.
 struct CountedBody {
     body: Body,
     bytes: Arc<AtomicU64>,
-    line: Option<AccessLine>,
+    /// The line of the request that this body answers. It is written when the body is dropped.
+    _line: Option<AccessLine>,
 }
 
 impl HttpBody for CountedBody {
@@ -159,14 +166,6 @@ impl HttpBody for CountedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl Drop for CountedBody {
-    fn drop(&mut self) {
-        if let Some(line) = &self.line {
-            line.write(self.bytes.load(Ordering::Relaxed));
-        }
     }
 }
 

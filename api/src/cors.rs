@@ -15,16 +15,16 @@ use axum::response::{IntoResponse, Response};
 use carga_common::settings::AllowedOrigins;
 
 use crate::access::Guard;
-use crate::limits::ForAddress;
+use crate::limits::CountsForAddressOnly;
 use crate::state::ApiState;
 
 /// The headers that the API reads, besides those that need no permission.
-const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
+pub(crate) const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-encoding, content-type, idempotency-key, if-none-match, traceparent, tracestate, x-api-key, x-request-id",
 );
 
 /// The headers that the API sends, besides those that scripts may read without permission.
-const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
+pub(crate) const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
     "accept-encoding, allow, carga-upload-status, content-disposition, etag, idempotency-replayed, location, ratelimit, ratelimit-policy, retry-after, www-authenticate, x-request-id",
 );
 
@@ -98,7 +98,7 @@ pub(crate) fn asks_for_permission(request: &Request) -> bool {
 /// The answer to a preflight request; [`layer`] adds the origin.
 fn permission(methods: &str) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
-    response.extensions_mut().insert(ForAddress);
+    response.extensions_mut().insert(CountsForAddressOnly);
     let headers = response.headers_mut();
     if let Ok(methods) = HeaderValue::from_str(methods) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
@@ -149,7 +149,12 @@ mod tests {
     fn a_preflight_is_answered_with_methods_and_headers_and_without_credentials() {
         let response = permission("GET,HEAD");
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
-        assert!(response.extensions().get::<ForAddress>().is_some());
+        assert!(
+            response
+                .extensions()
+                .get::<CountsForAddressOnly>()
+                .is_some()
+        );
         let headers = response.headers();
         assert_eq!(headers["access-control-allow-methods"], "GET,HEAD");
         assert_eq!(headers["access-control-max-age"], "600");

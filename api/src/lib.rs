@@ -8,12 +8,12 @@
 //! names of a form's part; both use `header_parameters`. `coding` checks how the body is encoded,
 //! and `json_body` reads definitions and the fields of keys and tokens. `origin` refuses requests
 //! from web pages of other origins, and `cors` lets the pages of allowed origins read answers.
-//! `security_headers` protects the users of browsers, and [`transport`] adds TLS. `request_id` opens
-//! the span of a request, and `access_log` writes its line. `measure` counts all requests. `limits`
-//! counts the requests of each address and key, and refuses too many. `readiness` asks the servers
-//! for health checks, and `shared_check` limits how often. `idempotency` reads the key of a request
-//! that takes effect once. [`problem`] turns refusals into answers, and [`view`] shows uploads and
-//! datasets as JSON. [`openapi`] has the description of all of this for clients.
+//! `security_headers` protects the users of browsers, and [`transport`] adds TLS. `request_id`
+//! opens the span of a request, and `access_log` writes its line. `measure` counts all requests.
+//! `limits` counts the requests of each address and key, and refuses too many. `readiness` asks the
+//! servers for health checks, and `shared_check` limits how often. `idempotency` reads the key of a
+//! request that takes effect once. [`problem`] turns refusals into answers, and [`view`] shows
+//! uploads and datasets as JSON. [`openapi`] has the description of all of this for clients.
 
 pub mod access;
 mod access_log;

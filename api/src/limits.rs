@@ -4,17 +4,20 @@
 //! handlers, so it knows the key and has not read the body. [`refused_layer`] is before the check
 //! of the key. It counts what [`layer`] does not see, because another layer has refused the
 //! request: above all, requests with a wrong key. Those take from the buckets of their address in
-//! this process only, so that a flood of them costs no call to Redis.
+//! this process only, so that a flood of them costs no call to Redis. Once they have emptied the
+//! bucket of the address, requests from there with a key that this process does not know are
+//! refused without a look into the store.
 //!
 //! A token counts for the key that made it, and a JWT for its sender. A preflight request of a page
 //! has neither, and counts for its address alone.
 //!
-//! A request that repeats an earlier one with its `Idempotency-Key` does not count for its key, so
-//! the limit of the key never refuses it. It counts for its address and in its second like any
-//! other request, because it reads the store and perhaps a file.
+//! The limit of the key never refuses a request that repeats an earlier one with its
+//! `Idempotency-Key`. Such a request counts like any other one while the key has requests left.
+//! After that, it counts for its address and in its second, because it reads the store and perhaps
+//! a file.
 //!
-//! Health checks and scrapes of the metrics are not counted once their key is checked, so that a
-//! busy client cannot hide a server from those who watch it.
+//! Health checks are not counted, and neither are scrapes of the metrics whose key is checked, so
+//! that a busy client cannot hide a server from those who watch it.
 
 mod address;
 mod fallback;
@@ -39,6 +42,7 @@ pub(crate) use self::address::client_address;
 use self::address::network;
 use self::fallback::Fallback;
 use self::metrics::RefusalCounters;
+use crate::access::OverAddressLimit;
 use crate::caller::Caller;
 use crate::idempotency::{is_held, key_of_request};
 use crate::problem::ApiError;
@@ -80,7 +84,7 @@ struct Limiter {
 }
 
 /// The limits that apply to a request, each with its bucket.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Applied {
     policies: Vec<Policy>,
     buckets: Vec<Bucket>,
@@ -95,6 +99,13 @@ impl Applied {
                 quota: policy.quota,
             });
         }
+    }
+
+    /// Whether the limit with this name is the only one that refuses the request.
+    fn is_refused_only_by(&self, name: &str, decision: &Decision) -> bool {
+        let mut limits = self.policies.iter().zip(&decision.standings);
+        !decision.admitted
+            && limits.all(|(policy, standing)| (policy.name == name) != standing.wait.is_zero())
     }
 
     /// Separates the limit with this name from the others, which come second.
@@ -116,11 +127,11 @@ impl Applied {
 /// of a browser. It has no key, so all people behind one address would otherwise share the few
 /// requests per second that each of their keys has.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ForAddress;
+pub(crate) struct CountsForAddressOnly;
 
 /// An answer to a request that has passed [`layer`].
 #[derive(Debug, Clone, Copy)]
-struct Seen;
+struct Counted;
 
 impl Limits {
     /// `shared` is the limiter that all APIs share, if there are several. `store` has the requests
@@ -138,16 +149,13 @@ impl Limits {
                 quota: Quota::new(limit, window),
             })
         };
-        let address = policy(ADDRESS, "CARGA_LIMIT_ADDRESS", settings.address, MINUTE);
-        let key = policy(KEY, "CARGA_LIMIT_KEY", settings.key, MINUTE);
-        let burst = policy(BURST, "CARGA_LIMIT_BURST", settings.burst, SECOND);
-        if address.or(key).or(burst).is_none() {
+        if !settings.limits_requests() {
             return Self(None);
         }
         Self(Some(Arc::new(Limiter {
-            address,
-            key,
-            burst,
+            address: policy(ADDRESS, "CARGA_LIMIT_ADDRESS", settings.address, MINUTE),
+            key: policy(KEY, "CARGA_LIMIT_KEY", settings.key, MINUTE),
+            burst: policy(BURST, "CARGA_LIMIT_BURST", settings.burst, SECOND),
             needs_key: matches!(authentication, Authentication::On(_)),
             proxies: settings.trusted_proxies.clone(),
             fallback: Fallback::new(shared),
@@ -166,7 +174,7 @@ impl Limits {
 impl Limiter {
     /// The limits of a request of this caller, or of one without a valid key.
     fn applied(&self, address: IpAddr, caller: Option<&Caller>) -> Applied {
-        let address = format!("address:{}", network(address));
+        let address = sender_at(address);
         let key = caller.filter(|_| self.needs_key).map(Caller::counted_for);
         let mut applied = Applied::default();
         applied.add(self.address, &address);
@@ -175,6 +183,13 @@ impl Limiter {
         }
         applied.add(self.burst, key.as_deref().unwrap_or(&address));
         applied
+    }
+
+    /// Whether this address has sent as much as it may, as far as this process has counted.
+    fn is_over_limit(&self, address: IpAddr) -> bool {
+        let mut applied = Applied::default();
+        applied.add(self.address, &sender_at(address));
+        !self.fallback.admits_locally(&applied.buckets)
     }
 
     fn client(&self, request: &Request) -> IpAddr {
@@ -187,8 +202,8 @@ impl Limiter {
         let caller = request.extensions().get::<Caller>();
         let applied = self.applied(client, caller);
         let caller = caller.filter(|_| self.needs_key && self.key.is_some());
-        let once = caller.and_then(|caller| key_of_request(&request, caller));
-        let (applied, decision) = self.take(applied, once).await;
+        let idempotency_key = caller.and_then(|caller| key_of_request(&request, caller));
+        let (applied, decision) = self.take(applied, idempotency_key).await;
         let mut response = match decision.admitted {
             true => next.run(request).await,
             false => self.refuse(&applied, &decision, client),
@@ -198,29 +213,41 @@ impl Limiter {
     }
 
     /// Takes from the buckets of a request. Returns the limits from whose buckets it has taken, or
-    /// which refuse the request. The limit of the key comes last for a request that others may
-    /// repeat: the store is then read no more often than the other limits allow.
-    async fn take(&self, applied: Applied, once: Option<IdempotencyKey>) -> (Applied, Decision) {
-        let Some(once) = once else {
-            let decision = self.fallback.take(&applied.buckets).await;
+    /// which refuse the request. If only the limit of the key refuses a request with an
+    /// `Idempotency-Key`, the request takes from the other buckets, and is admitted if it repeats
+    /// an earlier one. It takes before it reads the store, so that such reads are limited, too.
+    async fn take(
+        &self,
+        applied: Applied,
+        idempotency_key: Option<IdempotencyKey>,
+    ) -> (Applied, Decision) {
+        let decision = self.fallback.take(&applied.buckets).await;
+        let Some(idempotency_key) = idempotency_key else {
             return (applied, decision);
         };
-        let (of_key, mut applied) = applied.split(KEY);
-        let mut decision = self.fallback.take(&applied.buckets).await;
-        if !decision.admitted || self.is_repeated(&once).await {
+        if !applied.is_refused_only_by(KEY, &decision) {
             return (applied, decision);
         }
-        let by_key = self.fallback.take(&of_key.buckets).await;
-        applied.policies.extend(of_key.policies);
-        applied.buckets.extend(of_key.buckets);
-        decision.admitted = by_key.admitted;
-        decision.standings.extend(by_key.standings);
-        (applied, decision)
+        let (_, others) = applied.clone().split(KEY);
+        let by_others = self.fallback.take(&others.buckets).await;
+        match !by_others.admitted || self.is_repeated(&idempotency_key).await {
+            true => (others, by_others),
+            false => (applied, decision),
+        }
     }
 
     async fn is_repeated(&self, key: &IdempotencyKey) -> bool {
         // The handler reads the same, and answers with the error of the store.
         is_held(self.store.as_ref(), key).await.unwrap_or_default()
+    }
+
+    /// Whether a request is for those who watch the server. A scrape that needs no key may come
+    /// from everybody.
+    fn is_watching(&self, request: &Request) -> bool {
+        let path = request.extensions().get::<MatchedPath>();
+        path.map(MatchedPath::as_str).is_some_and(|path| {
+            health::is_health_check(path) || self.needs_key && path == scrapes::PATH
+        })
     }
 
     /// The answer to one request too many. It names the limit for which the client waits the
@@ -239,11 +266,9 @@ impl Limiter {
     }
 }
 
-/// Whether a request is for those who watch the server.
-fn is_watching(request: &Request) -> bool {
-    let path = request.extensions().get::<MatchedPath>();
-    path.map(MatchedPath::as_str)
-        .is_some_and(|path| health::is_health_check(path) || path == scrapes::PATH)
+/// The sender of the requests from an address, in the names of buckets.
+fn sender_at(address: IpAddr) -> String {
+    format!("address:{}", network(address))
 }
 
 /// Counts a request for its address and its key. Refuses it before its body is read, if there are
@@ -252,30 +277,37 @@ pub(crate) async fn layer(State(limits): State<Limits>, request: Request, next: 
     let Some(limiter) = limits.0 else {
         return next.run(request).await;
     };
-    let mut response = match is_watching(&request) {
+    let mut response = match limiter.is_watching(&request) {
         true => next.run(request).await,
         false => limiter.run(request, next).await,
     };
-    response.extensions_mut().insert(Seen);
+    response.extensions_mut().insert(Counted);
     response
 }
 
 /// Counts a request that was refused before [`layer`], for its address and in this process only.
 pub(crate) async fn refused_layer(
     State(limits): State<Limits>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let Some(limiter) = limits.0 else {
         return next.run(request).await;
     };
     let client = limiter.client(&request);
+    if limiter.is_over_limit(client) {
+        request.extensions_mut().insert(OverAddressLimit);
+    }
     let mut response = next.run(request).await;
-    if response.extensions().get::<Seen>().is_some() {
+    if response.extensions().get::<Counted>().is_some() {
         return response;
     }
     let mut applied = limiter.applied(client, None);
-    if response.extensions().get::<ForAddress>().is_some() {
+    if response
+        .extensions()
+        .get::<CountsForAddressOnly>()
+        .is_some()
+    {
         (applied, _) = applied.split(ADDRESS);
     }
     let decision = limiter.fallback.take_locally(&applied.buckets);
@@ -302,8 +334,12 @@ fn too_many(policy: &Policy, bucket: &Bucket, standing: &Standing, client: IpAdd
         false => "minute",
     };
     let (requests, retry_secs) = (quota.requests(), fields::whole_secs(standing.wait).max(1));
+    let noun = match requests {
+        1 => "request",
+        _ => "requests",
+    };
     let message = format!(
-        "more than {requests} requests per {window} {sender} ({setting}); retry in {retry_secs} s"
+        "the limit is {requests} {noun} per {window} {sender} ({setting}); retry in {retry_secs} s"
     );
     let refusal = Refusal::new(RefusalKind::TooMany, "rate_limited", message);
     let limit = u64::from(requests);

@@ -45,9 +45,9 @@ pub(crate) struct IncomingRequest {
 /// Runs an upload to its end in a separate task, so that a client that disconnects cannot leave it
 /// half done. A body that is cut off fails the upload like any other fault.
 pub(crate) async fn receive(intake: &Intake, request: IncomingRequest) -> Result<Upload, Refusal> {
-    let id = request.id;
+    let (id, tenant) = (request.id, request.caller.tenant.clone());
     let receiving = receive_body(intake.clone(), request);
-    intake.run_to_end(id, receiving).await
+    intake.run_to_end(id, &tenant, receiving).await
 }
 
 async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload, Refusal> {

@@ -23,8 +23,8 @@ const MAX_ID_BYTES: usize = 128;
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub(crate) String);
 
-/// Uses the client's id or generates one, and returns it with the answer. Adds the [`TraceContext`]
-/// and the [`RequestId`] of the request to it.
+/// Uses the client's id or generates one, and returns it with the answer. Adds the [`RequestId`] of
+/// the request to it, and its [`TraceContext`] if a line, a span or the client needs one.
 pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
     let id = request
         .headers()
@@ -32,13 +32,19 @@ pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
         .and_then(|id| id.to_str().ok())
         .filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES)
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
-    let path = without_secrets(request.uri().path()).into_owned();
+    let path = without_secrets(request.uri().path());
     let span = request_span(&request, &id, &path);
-    let trace = continue_trace(&span, trace_of(request.headers()));
-    let trace_id = trace.trace_id().to_owned();
-    request.extensions_mut().insert(trace);
+    let mut line = AccessLine::begin(&request, &path, &id);
+    let parent = trace_of(request.headers());
+    // Otherwise nothing shows the trace before an upload begins one of its own.
+    if parent.is_some() || line.is_some() || !span.is_disabled() {
+        let trace = continue_trace(&span, parent);
+        if let Some(line) = &mut line {
+            request = line.follow(request, trace.trace_id());
+        }
+        request.extensions_mut().insert(trace);
+    }
     request.extensions_mut().insert(RequestId(id.clone()));
-    let (request, line) = AccessLine::begin(request, path, &id, &trace_id);
     let mut response = next.run(request).instrument(span.clone()).await;
 
     if let Some(mut problem) = response.extensions_mut().remove::<Problem>() {
@@ -49,6 +55,9 @@ pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(HEADER, value);
     }
     span.record("status", response.status().as_u16());
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     match line {
         Some(line) => line.end_with(response),
         None => response,
@@ -79,6 +88,8 @@ fn request_span(request: &Request, id: &str, path: &str) -> Span {
         tenant = field::Empty,
         sender = field::Empty,
         status = field::Empty,
+        otel.kind = "server",
+        otel.status_code = field::Empty,
     )
 }
 
@@ -86,3 +97,6 @@ fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     TraceContext::from_headers(text("traceparent"), text("tracestate"))
 }
+
+#[cfg(test)]
+mod tests;

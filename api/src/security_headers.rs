@@ -47,14 +47,16 @@ pub(crate) async fn layer(State(state): State<ApiState>, request: Request, next:
     // For `localhost`, the header would apply to every other program on a developer's machine.
     let settings = state.settings();
     let only_tls = settings.tls.is_some() && !names_localhost(&request);
-    let only_tls_secs = only_tls.then_some(settings.hsts_secs);
+    let hsts_secs = only_tls.then_some(settings.hsts_secs);
     let mut response = next.run(request).await;
-    protect(response.headers_mut(), only_tls_secs);
+    protect(response.headers_mut(), hsts_secs);
     response
 }
 
-/// Adds the headers. `only_tls_secs` is for how long the browser uses this host only with TLS.
-fn protect(headers: &mut HeaderMap, only_tls_secs: Option<u32>) {
+/// Adds the headers. `hsts_secs` is for how long the browser uses this host only with TLS. With 0,
+/// an answer does not say so. A zero in the header would make browsers forget what a proxy or
+/// another program of the host has told them.
+fn protect(headers: &mut HeaderMap, hsts_secs: Option<u32>) {
     for (name, value) in DEFAULTS {
         headers.entry(name).or_insert(value);
     }
@@ -65,7 +67,7 @@ fn protect(headers: &mut HeaderMap, only_tls_secs: Option<u32>) {
     headers
         .entry(header::CONTENT_SECURITY_POLICY)
         .or_insert(policy);
-    if let Some(seconds) = only_tls_secs
+    if let Some(seconds) = hsts_secs.filter(|seconds| *seconds > 0)
         && let Ok(demand) = HeaderValue::from_str(&format!("max-age={seconds}"))
     {
         headers
@@ -83,12 +85,12 @@ fn is_page(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
-    fn protected(own: &[(HeaderName, &'static str)], only_tls_secs: Option<u32>) -> HeaderMap {
+    fn protected(own: &[(HeaderName, &'static str)], hsts_secs: Option<u32>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in own {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        protect(&mut headers, only_tls_secs);
+        protect(&mut headers, hsts_secs);
         headers
     }
 
@@ -108,11 +110,13 @@ mod tests {
             assert_eq!(plain[name], value);
         }
         assert!(!plain.contains_key("strict-transport-security"));
-        for seconds in [31_536_000, 0] {
+        for seconds in [31_536_000, 1] {
             let with_tls = protected(&[], Some(seconds));
             let demand = format!("max-age={seconds}");
             assert_eq!(with_tls["strict-transport-security"], *demand);
         }
+        let without = protected(&[], Some(0));
+        assert!(!without.contains_key("strict-transport-security"));
     }
 
     #[test]

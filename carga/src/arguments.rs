@@ -156,7 +156,7 @@ pub(crate) enum Command {
     Migrate,
     /// Print the settings, with defaults commented out and passwords masked
     Config,
-    /// Print the OpenAPI document of the HTTP API, as `GET /openapi.json` answers it
+    /// Print the OpenAPI document of the HTTP API
     Openapi,
 }
 

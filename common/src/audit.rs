@@ -139,6 +139,7 @@ impl Action {
 
 /// An entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditEntry {
     /// Entries are listed by this number, which ascends.
     pub id: u64,
@@ -149,12 +150,13 @@ pub struct AuditEntry {
     /// A sender as uploads record it, `JWT without sub`, `admin key`, `command line`, or `nobody`
     /// without authentication.
     pub actor: String,
-    /// The [name](Action::name) of the change. A newer build may have written another one.
+    /// The name of the change, such as `upload.create`. A newer build may have written another one.
     pub action: String,
     /// The public id of an upload, the name of a dataset, the id of a key or of a token, or the new
     /// log filter.
     pub object: String,
     /// The address at the other end of the connection; `None` for commands.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub address: Option<IpAddr>,
     /// The id of the request; `None` for commands.
     pub request_id: Option<String>,

@@ -249,9 +249,9 @@ async fn connect_progress(settings: &PortSettings) -> PortResult<Arc<dyn Progres
 #[cfg(feature = "redis")]
 const LIMITER_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// The rate limiter that all APIs share. It is in the Redis of the live counters. Without Redis,
-/// there is none: a process whose live counters are in a file is the only API.
-pub fn rate_limiter(settings: &PortSettings) -> PortResult<Option<Arc<dyn RateLimiter>>> {
+/// The rate limiter that all APIs share. It is in the Redis of the live counters, which may be
+/// away. Without Redis, there is none: a process whose live counters are in a file is the only API.
+pub async fn rate_limiter(settings: &PortSettings) -> PortResult<Option<Arc<dyn RateLimiter>>> {
     match &settings.locations.progress {
         #[cfg(feature = "redis")]
         ProgressLocation::Redis(url) => {
@@ -260,7 +260,7 @@ pub fn rate_limiter(settings: &PortSettings) -> PortResult<Option<Arc<dyn RateLi
                 prefix: settings.redis_prefix.clone(),
                 timeout: LIMITER_TIMEOUT,
             };
-            Ok(Some(Arc::new(RedisLimiter::new(settings)?)))
+            Ok(Some(Arc::new(RedisLimiter::connect(settings).await?)))
         }
         _ => Ok(None),
     }

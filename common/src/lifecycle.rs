@@ -70,7 +70,8 @@ async fn complete(
     archive.put(&ArchiveKey::manifest(id), bytes).await?;
     match store.complete(upload.key()).await {
         Ok(Completed::Yes) => {
-            tracing::info!(upload.id = %id, rows = upload.rows_read, "upload completed");
+            let (tenant, rows) = (&upload.tenant, upload.rows_read);
+            tracing::info!(upload.id = %id, %tenant, rows, "upload completed");
             record_end(store, id, Status::Completed).await;
             return Ok(true);
         }
@@ -95,10 +96,12 @@ async fn fail_for_rejects(store: &dyn Store, upload: &Upload, rejected: u64) -> 
     if !fail(store, upload.key(), &failure).await? {
         return Ok(());
     }
-    tracing::info!(upload.id = %id, code = failure.code, rejected, "upload failed");
+    let tenant = &upload.tenant;
+    tracing::info!(upload.id = %id, %tenant, code = failure.code, rejected, "upload failed");
     if let Err(error) = begin_removal(store, id).await {
         tracing::warn!(
             upload.id = %id,
+            %tenant,
             error = error.chain(),
             "could not remove the rows; the sweeper will remove them"
         );
@@ -109,7 +112,12 @@ async fn fail_for_rejects(store: &dyn Store, upload: &Upload, rejected: u64) -> 
 /// Fails an upload whose rows can never be merged, such as after somebody has dropped the table.
 async fn fail_merge(store: &dyn Store, upload: &Upload, error: &PortError) -> PortResult<()> {
     let reason = error.chain();
-    tracing::error!(upload.id = %upload.id, error = reason, "the rows of an upload cannot be merged");
+    tracing::error!(
+        upload.id = %upload.id,
+        tenant = %upload.tenant,
+        error = reason,
+        "the rows of an upload cannot be merged"
+    );
     let message = format!("the rows cannot be merged into the table of the dataset: {reason}");
     let failure = Failure::new("merge_failed", message);
     fail(store, upload.key(), &failure).await?;

@@ -77,7 +77,7 @@ impl Database {
         // pool.
         let mut transaction = WriteTransaction {
             connection: self.writer.acquire().await?,
-            committed: false,
+            ended: false,
         };
         sqlx::query("BEGIN IMMEDIATE")
             .execute(&mut *transaction)
@@ -112,13 +112,21 @@ async fn open_writer(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePool>
 #[derive(Debug)]
 pub(crate) struct WriteTransaction {
     connection: PoolConnection<Sqlite>,
-    committed: bool,
+    ended: bool,
 }
 
 impl WriteTransaction {
     pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
         sqlx::query("COMMIT").execute(&mut *self.connection).await?;
-        self.committed = true;
+        self.ended = true;
+        Ok(())
+    }
+
+    /// Takes all changes back. A transaction that is dropped instead closes its connection.
+    pub(crate) async fn rollback(mut self) -> sqlx::Result<()> {
+        let rollback = sqlx::query("ROLLBACK");
+        rollback.execute(&mut *self.connection).await?;
+        self.ended = true;
         Ok(())
     }
 }
@@ -139,7 +147,7 @@ impl DerefMut for WriteTransaction {
 
 impl Drop for WriteTransaction {
     fn drop(&mut self) {
-        if !self.committed {
+        if !self.ended {
             self.connection.close_on_drop();
         }
     }

@@ -104,13 +104,14 @@ impl Incoming {
     }
 }
 
-/// The span of an upload with this public id. Workers log the other id, which the creation of the
-/// upload decides.
-pub(crate) fn upload_span(id: UploadId) -> Span {
+/// The span of an upload of this tenant with this public id. Workers log the other id, which the
+/// creation of the upload decides.
+pub(crate) fn upload_span(id: UploadId, tenant: &Tenant) -> Span {
     tracing::info_span!(
         "upload",
         upload.public_id = %id,
         upload.id = field::Empty,
+        %tenant,
         trace.id = field::Empty,
         rows = field::Empty,
         bytes = field::Empty,
@@ -164,13 +165,14 @@ impl Intake {
     }
 
     /// Runs `receiving` to its end on its own task, even if the client disconnects. `id` is the
-    /// public id.
+    /// public id of the upload, and `tenant` its tenant.
     pub async fn run_to_end(
         &self,
         id: UploadId,
+        tenant: &Tenant,
         receiving: impl Future<Output = Result<Upload, Refusal>> + Send + 'static,
     ) -> Result<Upload, Refusal> {
-        let receiving = audit::inherited(receiving).instrument(upload_span(id));
+        let receiving = audit::inherited(receiving).instrument(upload_span(id, tenant));
         let received = self.tasks.spawn(receiving).await;
         let received = received.unwrap_or_else(|panic| {
             tracing::error!(%panic, "receiving an upload panicked");

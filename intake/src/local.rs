@@ -73,10 +73,11 @@ impl LocalIntake {
             self.intake.crowding.clone(),
             self.intake.abort_uploads.clone(),
         );
-        let span = upload_span(file.id);
+        let tenant = Tenant::default();
+        let span = upload_span(file.id, &tenant);
         let incoming = Incoming {
             id: file.id,
-            tenant: Tenant::default(),
+            tenant,
             created_by: None,
             token: None,
             sees_all: true,

@@ -108,11 +108,12 @@ impl Destination for Publication<'_> {
     }
 
     async fn reject(&mut self, rejection: Rejection) -> Result<(), Refusal> {
-        self.rejects.push(rejection).await
+        self.rejects.push(rejection).await?;
+        // A file may have rejected rows only, and so no batch.
+        self.check_rows().await
     }
 
     async fn flush(&mut self) -> Result<(), Refusal> {
-        // A file may have rejected rows only, and so no batch.
         self.check_rows().await?;
         self.rejects.flush().await
     }

@@ -1,9 +1,9 @@
 //! What is left of the quota of a tenant.
 //!
 //! The quota of a day is read once, before the first byte of a file. While the file is read, only
-//! two numbers are compared, for each piece of the body and for each batch. Uploads of a tenant
-//! that are received at the same time do not see each other grow. So together they may exceed the
-//! quota, each by at most what was left when it began.
+//! two numbers are compared, for each piece of the body, each batch and each rejected row. Uploads
+//! of a tenant that are received at the same time do not see each other grow. So together they may
+//! exceed the quota, each by at most what was left when it began.
 
 use carga_common::settings::TenantQuota;
 use carga_common::store::Usage;
@@ -54,8 +54,9 @@ struct Left {
 
 impl Left {
     fn of(limit: Option<u64>, used: u64) -> Option<Self> {
-        let left = limit?.saturating_sub(used);
-        limit.map(|limit| Self { limit, left })
+        let limit = limit?;
+        let left = limit.saturating_sub(used);
+        Some(Self { limit, left })
     }
 
     fn check(self, unit: Unit, needed: u64) -> Result<(), Refusal> {
@@ -68,6 +69,13 @@ impl Left {
     fn exceeded(self, unit: Unit, needed: u64) -> Refusal {
         let Self { limit, left } = self;
         let Unit { name, setting } = unit;
+        if needed > limit {
+            let message = format!(
+                "the file has {needed} {name} or more, and the quota of the tenant is {limit} {name} per day ({setting}), so the file never fits; divide it, or ask for a larger quota"
+            );
+            let refusal = Refusal::new(RefusalKind::TooMany, QUOTA_EXCEEDED, message);
+            return refusal.exceeding(limit, needed);
+        }
         let message = format!(
             "the quota of the tenant is {limit} {name} per day ({setting}), and {left} of them were left for this file; send it after midnight UTC, or ask for a larger quota"
         );
@@ -198,6 +206,31 @@ mod tests {
         assert!(allowance.check_rows(71).is_err());
         let unlimited = Allowance::default();
         assert!(unlimited.check_bytes(u64::MAX).is_ok() && unlimited.check_rows(u64::MAX).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_is_larger_than_a_whole_quota_is_not_sent_again() {
+        let larger = [
+            allowance((0, 400, 0), Some(1001)).unwrap_err(),
+            allowance((0, 400, 0), None)
+                .unwrap()
+                .check_bytes(1001)
+                .unwrap_err(),
+            allowance((0, 0, 30), None)
+                .unwrap()
+                .check_rows(101)
+                .unwrap_err(),
+        ];
+        for refusal in larger {
+            assert_eq!(refusal.failure.code, "quota_exceeded");
+            assert_eq!(refusal.retry_after_secs, None);
+            let message = &refusal.failure.message;
+            assert!(message.contains("never fits"), "{message}");
+            let exceeded = refusal.exceeded.unwrap();
+            assert_eq!(exceeded.actual, exceeded.limit + 1);
+        }
+        let fits = allowance((0, 400, 0), Some(1000)).unwrap_err();
+        assert!(fits.retry_after_secs.is_some());
     }
 
     #[test]

@@ -90,12 +90,13 @@ impl<S: Stream> FileSource<S> {
 
     fn count_piece(&mut self, piece: &Bytes) -> Result<(), Refusal> {
         self.bytes_received += piece.len() as u64;
-        self.limit.check_sent(self.bytes_received)?;
-        self.allowance.check_bytes(self.bytes_received)?;
-        self.hash.update(piece);
+        // Before the checks: a piece that is one too many counts for the quota, too.
         if let Some(figures) = &self.figures {
             figures.set_bytes(self.bytes_received);
         }
+        self.limit.check_sent(self.bytes_received)?;
+        self.allowance.check_bytes(self.bytes_received)?;
+        self.hash.update(piece);
         Ok(())
     }
 }
@@ -133,5 +134,38 @@ impl<S: Stream<Item = Result<Bytes, Refusal>> + Unpin> Stream for FileSource<S> 
             this.count_piece(&piece).map_err(io::Error::other)?;
             Ok(piece)
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carga_common::settings::{Mode, Settings, TenantQuota};
+    use carga_common::store::Usage;
+    use carga_common::tenant::Tenant;
+    use carga_common::upload::{UploadId, UploadKey};
+    use futures::stream;
+
+    use super::*;
+    use crate::heartbeat::ActiveUploads;
+    use crate::metrics::IntakeMetrics;
+
+    #[tokio::test]
+    async fn the_piece_that_exceeds_a_quota_is_recorded() {
+        let quota = TenantQuota {
+            bytes_per_day: Some(10),
+            ..TenantQuota::default()
+        };
+        let allowance = Allowance::of(&quota, &Tenant::default(), Usage::default(), None);
+        let pieces = [6, 7].map(|length| Ok(Bytes::from(vec![b'a'; length])));
+        let settings = Settings::read(Mode::Embedded, &|_| None).unwrap();
+        let limit = SizeLimit::of(&settings.intake);
+        let source = FileSource::new(stream::iter(pieces), limit);
+        let mut source = source.within(allowance.unwrap());
+        let active = Arc::new(ActiveUploads::new(Arc::new(IntakeMetrics::new())));
+        let upload = active.register(UploadKey::first(UploadId::generate()));
+        source.report_to(Arc::clone(&upload.figures));
+        assert!(source.next().await.unwrap().is_ok());
+        assert!(source.next().await.unwrap().is_err());
+        assert_eq!(upload.figures.heartbeat().bytes_received, 13);
     }
 }

@@ -1,7 +1,8 @@
 -- The audit log: who has changed what. The previous version makes changes without an entry, so
 -- replace it before you rely on the log.
 CREATE TABLE audit_log (
-    -- Ascends with time, apart from changes that are committed at the same time.
+    -- Ascends. A change holds an advisory lock from before it has its id until its commit, and
+    -- `GET /audit` waits for it, so no entry appears behind one that was listed.
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at              timestamptz NOT NULL DEFAULT clock_timestamp(),
     tenant          text COLLATE "C" NOT NULL,

@@ -17,6 +17,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -41,6 +42,8 @@ pub struct SentSpan {
     pub span_id: String,
     /// Empty for the first span of a trace.
     pub parent_id: String,
+    /// Whether the span is the server's side of a request.
+    pub is_server: bool,
     /// Nanoseconds since 1970.
     pub start: u64,
     pub end: u64,
@@ -131,6 +134,7 @@ fn service(resource: Option<Resource>) -> String {
 
 fn sent_span(service: &str, span: Span) -> SentSpan {
     SentSpan {
+        is_server: span.kind() == SpanKind::Server,
         service: service.to_owned(),
         name: span.name,
         trace_id: hex(&span.trace_id),

@@ -14,7 +14,8 @@
 //! - `dead_letters` moves dead letters into the store.
 //! - `sweep` ends what a crash left open; `expiry` decides which uploads it may end as interrupted.
 //! - `lost` ends uploads whose batches are neither stored nor in a queue.
-//! - `landing` creates and drops partitions of the landing table, and lets rows expire.
+//! - `upkeep` creates and drops partitions of the landing table, and lets rows and the audit log
+//!   expire.
 //! - `progress_watch` records which batches move; [`watchdog`] reports or ends a stuck worker.
 //! - [`heartbeat`] writes and checks the heartbeat file.
 //! - `metrics` has the handles of what the worker counts.
@@ -28,7 +29,6 @@ mod expiry;
 mod foreign;
 mod group;
 pub mod heartbeat;
-mod landing;
 mod locked;
 mod lost;
 mod metrics;
@@ -43,4 +43,5 @@ mod store_contact;
 mod subscription;
 mod suspects;
 mod sweep;
+mod upkeep;
 pub mod watchdog;

@@ -26,7 +26,7 @@ use crate::room::Room;
 use crate::store_contact::StoreContact;
 use crate::subscription::{Source, Subscription};
 use crate::watchdog::{Stuck, StuckLimits, Watchdog};
-use crate::{dead_letters, group, landing, suspects, sweep};
+use crate::{dead_letters, group, suspects, sweep, upkeep};
 
 /// A connected worker that is not running yet.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl Runner {
         } = self;
         let tasks = &context.tasks;
         let sweeper = tokio::spawn(sweep::run(Arc::clone(&context)));
-        let upkeep = tokio::spawn(landing::run(Arc::clone(&context)));
+        let upkeep = tokio::spawn(upkeep::run(Arc::clone(&context)));
         let dead_letter_task = tokio::spawn(dead_letters::run(Arc::clone(&context)));
         // The suspects are consumed first. A suspect that waited for other batches would be counted
         // as unsettled if one of them ended the worker.

@@ -79,6 +79,12 @@ impl KeyCache {
         found.unwrap_or_else(|_| Err(too_slow()))
     }
 
+    /// Whether the store has found this id before, or [`key`](Self::key) has the answer without it.
+    pub(super) fn knows(&self, id: &KeyId) -> bool {
+        let is_cached = |ids: &Mutex<Entries<KeyId, Found>>| lock(ids).fresh(id).is_some();
+        lock(&self.found_ids).contain(id) || is_cached(&self.known) || is_cached(&self.unknown)
+    }
+
     /// Forgets a key, so that the next request reads it from the store. A lookup that has asked
     /// before may get the old record, so its answer is not kept, and no later request waits for it.
     pub(super) fn forget(&self, id: &KeyId) {

@@ -4,7 +4,8 @@
 //! and pins the algorithm of each. `key_source` reads them again and again from a file, or through
 //! `http` from a URL. `claims` turns the claims of a JWT into the rights of a caller.
 //!
-//! A build without the feature `servers` has none of this. It does not start with such a setting.
+//! A build without the feature `servers` has none of this. If requests need a key, it does not
+//! start with such a setting.
 
 #[cfg(feature = "servers")]
 mod claims;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use carga_common::access::{ApiKey, KeyDigest, KeyId, KeyState, TokenMaker, TokenSecret, is_token};
+use carga_common::access::{
+    ApiKey, JWT_START, KeyDigest, KeyId, KeyState, TokenMaker, TokenSecret, is_token,
+};
 use carga_common::settings::AdminKey;
 use carga_common::store::{KeyStore, TokenStore};
 use carga_intake::refusal::Refusal;
@@ -20,9 +22,6 @@ const MAX_KEY_BYTES: usize = 512;
 
 /// The longest JWT. Identity providers put many claims into one.
 const MAX_JWT_BYTES: usize = 16 << 10;
-
-/// The first characters of every JWT: `{"` in base64url.
-const JWT_START: &str = "eyJ";
 
 /// The keys that open this API.
 #[derive(Debug)]
@@ -70,6 +69,20 @@ impl Keys {
             }
             _ => self.holder_of_key(text).await,
         }
+    }
+
+    /// Whether only a lookup in the store can tell this key from an invented one. Tokens and JWTs
+    /// are signed.
+    pub(super) fn is_new(&self, key: &Result<Option<Vec<u8>>, Refusal>) -> bool {
+        let Ok(Some(key)) = key else {
+            return false;
+        };
+        let text = str::from_utf8(key).unwrap_or_default();
+        let is_new = |key: ApiKey| {
+            let is_admin = |admin: &KeyDigest| admin.matches(&key.digest());
+            !self.cache.knows(key.id()) && !self.admin.as_ref().is_some_and(is_admin)
+        };
+        text.parse().is_ok_and(is_new)
     }
 
     async fn holder_of_key(&self, text: &str) -> Result<Caller, Refusal> {

@@ -1,4 +1,4 @@
-//! The refusals of requests without a valid key.
+//! The refusals of requests without a key that is known to be valid.
 
 use carga_intake::refusal::{Refusal, RefusalKind};
 
@@ -15,4 +15,10 @@ pub(super) fn invalid(id: &str, reason: &str) -> Refusal {
     tracing::debug!(key.id = id, reason, "refused a key");
     let message = "the API key, token or JWT is not valid: it is mistyped, unknown, revoked, expired or not made for this Carga";
     Refusal::new(RefusalKind::Unauthenticated, "invalid_key", message)
+}
+
+/// Nearly always, the limit of the address refuses the request instead.
+pub(super) fn not_looked_up() -> Refusal {
+    let message = "this address has sent as many requests as it may, so a key that this server has not seen before is not checked; retry later";
+    Refusal::unavailable("key_check_busy", message)
 }

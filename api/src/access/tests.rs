@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
@@ -8,7 +10,7 @@ use carga_common::metrics::local::LocalRecorder;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::keys::tests::Fixed;
+use super::keys::tests::{ADMIN, Fixed};
 use super::*;
 
 /// A router with one listed path and one that is not in the list. Its handlers take every method
@@ -47,6 +49,15 @@ async fn answer(router: &Router, method: Method, path: &str, key: Option<&ApiKey
     let request = request.body(Body::empty()).unwrap();
     let service = TowerToHyperService::new(router.clone());
     service.call(request).await.unwrap()
+}
+
+/// The status of the answer to a request from an address that has sent as much as it may.
+async fn status_over_limit(router: &Router, key: &str) -> u16 {
+    let request = Request::builder().uri("/listed/1").header("x-api-key", key);
+    let request = request.extension(OverAddressLimit).body(Body::empty());
+    let service = TowerToHyperService::new(router.clone());
+    let answer = service.call(request.unwrap()).await;
+    answer.unwrap().status().as_u16()
 }
 
 async fn status(router: &Router, method: Method, path: &str, key: Option<&ApiKey>) -> u16 {
@@ -207,4 +218,40 @@ async fn a_key_for_one_dataset_is_refused_by_the_query_before_the_body_is_read()
         let status = status(&router, Method::POST, &path, Some(&key)).await;
         assert_eq!(status, expected, "{query}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_the_limit_of_its_address_only_a_key_that_was_found_before_is_looked_up() {
+    let mut store = Fixed::default();
+    let (known, new) = (
+        with_scopes(&mut store, "read"),
+        with_scopes(&mut store, "read"),
+    );
+    let lookups = store.lookups();
+    let router = router(store);
+    let unknown = ApiKey::generate().unwrap();
+    assert_eq!(
+        status(&router, Method::GET, "/listed/1", Some(&known)).await,
+        200
+    );
+    assert_eq!(
+        status(&router, Method::GET, "/listed/1", Some(&unknown)).await,
+        401
+    );
+    assert_eq!(lookups.load(Ordering::SeqCst), 2);
+    let invented: Vec<ApiKey> = (0..20).map(|_| ApiKey::generate().unwrap()).collect();
+    for key in invented.iter().chain([&new]) {
+        assert_eq!(status_over_limit(&router, key.expose()).await, 503);
+    }
+    // These need no lookup, or are not keys.
+    for (key, expected) in [(known.expose(), 200), (ADMIN, 200), ("wrong", 401)] {
+        assert_eq!(status_over_limit(&router, key).await, expected, "{key}");
+    }
+    // The store was asked for this one a moment ago.
+    assert_eq!(status_over_limit(&router, unknown.expose()).await, 401);
+    assert_eq!(lookups.load(Ordering::SeqCst), 2);
+    assert_eq!(
+        status(&router, Method::GET, "/listed/1", Some(&new)).await,
+        200
+    );
 }

@@ -1,9 +1,14 @@
 use std::fmt;
 use std::sync::Mutex;
 
+use axum::Router;
 use axum::http::StatusCode;
+use axum::middleware::from_fn;
+use axum::routing::get;
 use carga_common::sync::lock;
 use futures::StreamExt;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -59,7 +64,11 @@ async fn lines_of_request(most_verbose: Level, request: Request) -> Vec<String> 
     };
     let _guard = tracing::subscriber::set_default(log.clone());
     let path = request.uri().path().to_owned();
-    let (request, line) = AccessLine::begin(request, path, "r-1", "4bf9");
+    let mut line = AccessLine::begin(&request, &path, "r-1");
+    let request = match &mut line {
+        Some(line) => line.follow(request, "4bf9"),
+        None => request,
+    };
     let mut body = request.into_body().into_data_stream();
     while body.next().await.is_some() {}
     let mut response = Response::new(Body::from("1234567"));
@@ -98,6 +107,31 @@ async fn a_line_has_the_exchange_and_no_value_of_the_query() {
     }
     assert!(
         !line.contains("s3cret") && !line.contains("salaries"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_request_whose_client_leaves_has_a_line_without_a_status() {
+    let log = Log {
+        most_verbose: Level::INFO,
+        lines: Arc::default(),
+    };
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let app = Router::new().route("/uploads", get(std::future::pending::<()>));
+    let app = app.layer(from_fn(crate::request_id::layer));
+    let request = Request::get("/uploads").body(Body::empty()).unwrap();
+    let mut answering = Box::pin(TowerToHyperService::new(app).call(request));
+    assert!(futures::poll!(&mut answering).is_pending());
+    assert!(lock(&log.lines).is_empty());
+    drop(answering);
+    let lines = lock(&log.lines).clone();
+    let [line] = lines.as_slice() else {
+        panic!("{lines:?}");
+    };
+    assert!(line.contains("path=\"/uploads\" "), "{line}");
+    assert!(
+        line.contains("duration_ms=") && !line.contains("status="),
         "{line}"
     );
 }

@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use carga_common::settings::TrustedProxies;
 
 /// The field that most proxies send.
@@ -28,24 +28,32 @@ pub(crate) fn client_address(request: &Request, proxies: &TrustedProxies) -> IpA
 
 /// The address that a trusted proxy names. `X-Forwarded-For` takes the place of `Forwarded`,
 /// because a proxy that sends the former may pass on the latter as it came from the client.
+///
+/// Each line of a field is read alone, the last one first. A proxy may append its part to a line of
+/// the client or add a line of its own, and a quote of the client must not reach into that line.
 fn forwarded_address(proxy: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> IpAddr {
     let lines = |name: &str| {
-        let lines = headers.get_all(name).iter();
-        lines
-            .map(|line| line.as_bytes())
-            .collect::<Vec<_>>()
-            .join(&b',')
+        let lines = headers.get_all(name).iter().rev();
+        lines.map(HeaderValue::as_bytes)
     };
-    let addresses: Vec<Option<IpAddr>> = match headers.contains_key(X_FORWARDED_FOR) {
-        true => {
-            let list = lines(X_FORWARDED_FOR);
-            let list = list.split(|byte| *byte == b',');
-            list.map(|element| address(element.trim_ascii())).collect()
-        }
-        false => forwarded_for(&lines(header::FORWARDED.as_str())),
-    };
+    if headers.contains_key(X_FORWARDED_FOR) {
+        let elements = lines(X_FORWARDED_FOR).flat_map(|line| line.rsplit(|byte| *byte == b','));
+        let addresses = elements.map(|element| address(element.trim_ascii()));
+        return last_untrusted(proxy, addresses, proxies);
+    }
+    let elements = lines(header::FORWARDED.as_str()).flat_map(elements_from_the_end);
+    last_untrusted(proxy, elements.map(element_address), proxies)
+}
+
+/// The first of these addresses, from the end of a field, that is not that of a trusted proxy. If
+/// all of them are, the last one. Reads no further than to the address that it returns.
+fn last_untrusted(
+    proxy: IpAddr,
+    addresses: impl Iterator<Item = Option<IpAddr>>,
+    proxies: &TrustedProxies,
+) -> IpAddr {
     let mut nearest = proxy;
-    for address in addresses.into_iter().rev() {
+    for address in addresses {
         // What stands before an address that cannot be read was not written by a trusted proxy.
         let Some(address) = address else {
             return nearest;
@@ -58,16 +66,18 @@ fn forwarded_address(proxy: IpAddr, headers: &HeaderMap, proxies: &TrustedProxie
     nearest
 }
 
-/// The addresses in a field `Forwarded` (RFC 7239, 4), such as `for=192.0.2.7;proto=https,
-/// for="[2001:db8::1]:4711"`. An element without an address is `None`.
-fn forwarded_for(field: &[u8]) -> Vec<Option<IpAddr>> {
-    let elements = split_outside_quotes(field, b',').into_iter();
-    let elements = elements.filter(|element| !element.trim_ascii().is_empty());
-    elements.map(element_address).collect()
+/// The elements in a line of the field `Forwarded` (RFC 7239, 4), the last one first. A line is
+/// such as `for=192.0.2.7;proto=https, for="[2001:db8::1]:4711"`. A line that ends in a quoted text
+/// is one element, which has no address.
+fn elements_from_the_end(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let elements = split_outside_quotes(line, b',').unwrap_or_else(|| vec![line]);
+    let elements = elements.into_iter().rev();
+    elements.filter(|element| !element.trim_ascii().is_empty())
 }
 
+/// The address in an element of the field `Forwarded`; `None` if it has none that can be read.
 fn element_address(element: &[u8]) -> Option<IpAddr> {
-    split_outside_quotes(element, b';')
+    split_outside_quotes(element, b';')?
         .into_iter()
         .find_map(|pair| {
             let (name, value) =
@@ -81,15 +91,22 @@ fn element_address(element: &[u8]) -> Option<IpAddr> {
         })?
 }
 
-/// Splits at each separator that is not in a quoted text. No address has an escaped quote, so the
-/// text around one is not an address in any case.
-fn split_outside_quotes(text: &[u8], separator: u8) -> Vec<&[u8]> {
-    let mut is_quoted = false;
-    text.split(|byte| {
-        is_quoted ^= *byte == b'"';
+/// Splits at each separator that is not in a quoted text (RFC 9110, 5.6.4). Returns `None` if the
+/// text ends in a quoted text. An escaped byte is left as it is, because no address has one.
+fn split_outside_quotes(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let parts = text.split(|byte| {
+        let was_escaped = std::mem::take(&mut is_escaped);
+        match byte {
+            _ if was_escaped => {}
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            _ => {}
+        }
         *byte == separator && !is_quoted
-    })
-    .collect()
+    });
+    let parts = parts.collect();
+    (!is_quoted).then_some(parts)
 }
 
 /// An address with or without a port: `192.0.2.7`, `192.0.2.7:80`, `2001:db8::1` or
@@ -211,6 +228,52 @@ mod tests {
             ("x-forwarded-for", "198.51.100.1"),
         ];
         assert_eq!(client("10.0.0.9", &both), "198.51.100.1");
+    }
+
+    #[test]
+    fn quotes_of_a_client_do_not_reach_the_element_of_the_proxy() {
+        const PROXY: &str = "10.0.0.9";
+        const SEEN: &str = "198.51.100.1";
+        for (sent, expected) in [
+            // A quoted text that has ended, with a quote in it or with a backslash.
+            (r#"for=203.0.113.99;x="\"""#, SEEN),
+            (r#"for=203.0.113.99;x="\\""#, SEEN),
+            // A backslash has no meaning outside of quotes, so the quotes here stay open.
+            (r#"for=203.0.113.99;x=\""#, PROXY),
+            (r#"for=203.0.113.99;x=""#, PROXY),
+            (r#"for=203.0.113.99;x="\"#, PROXY),
+            (r#"for=203.0.113.99;x="a\\\""#, PROXY),
+        ] {
+            let on_one_line = format!("{sent}, for={SEEN}");
+            let found = client(PROXY, &[("forwarded", &on_one_line)]);
+            assert_eq!(found, expected, "{on_one_line}");
+            let appended = format!("for={SEEN}");
+            let on_two_lines = [("forwarded", sent), ("forwarded", appended.as_str())];
+            assert_eq!(client(PROXY, &on_two_lines), SEEN, "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_ends_the_search() {
+        let lines = [
+            ("forwarded", "for=203.0.113.99"),
+            ("forwarded", "for=203.0.113.98;x=\""),
+            ("forwarded", "for=10.0.0.1"),
+        ];
+        assert_eq!(client("10.0.0.9", &lines), "10.0.0.1");
+        assert_eq!(client("10.0.0.9", &lines[..2]), "10.0.0.9");
+    }
+
+    #[test]
+    fn a_field_is_read_no_further_than_to_the_address_of_the_client() {
+        let proxies: TrustedProxies = PROXIES.parse().unwrap();
+        let [proxy, first, second] = ["10.0.0.9", "10.0.0.1", "198.51.100.1"];
+        let mut read = 0;
+        let addresses = [first, second, "203.0.113.99", "203.0.113.98"].into_iter();
+        let addresses = addresses.map(|text: &str| Some(text.parse().unwrap()));
+        let addresses = addresses.inspect(|_| read += 1);
+        let found = last_untrusted(proxy.parse().unwrap(), addresses, &proxies);
+        assert_eq!((found.to_string().as_str(), read), (second, 2));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Counts in Redis together with the other APIs, or alone while Redis does not answer.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carga_common::error::PortError;
-use carga_common::limiter::{Bucket, Decision, LocalLimiter, RateLimiter};
+use carga_common::limiter::{Bucket, Decision, LocalLimiter, Quota, RateLimiter};
 use carga_common::sync::lock;
 use tokio::time::Instant;
 
@@ -60,10 +61,24 @@ impl Fallback {
         self.local.take_now(buckets)
     }
 
-    /// Whether the shared buckets answer; `None` if there are none.
+    /// Whether the buckets of this process admit a request now. Takes nothing.
+    pub(super) fn admits_locally(&self, buckets: &[Bucket]) -> bool {
+        self.local.admits_now(buckets)
+    }
+
+    /// Whether requests are taken from the shared buckets; `None` if there are none.
     pub(super) async fn is_shared(&self) -> Option<bool> {
         let shared = self.shared.as_ref()?;
-        Some(shared.take(&[]).await.is_some())
+        Some(shared.take(&[probe()]).await.is_some())
+    }
+}
+
+/// The bucket of the health check. Taking from it writes, because a Redis that is full, or that is
+/// a replica, answers to reads alone. Its quota is never used up: a refused request writes nothing.
+fn probe() -> Bucket {
+    Bucket {
+        name: "probe".to_owned(),
+        quota: Quota::new(NonZeroU32::MAX, Duration::from_secs(1)),
     }
 }
 
@@ -120,7 +135,6 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use async_trait::async_trait;
@@ -134,6 +148,8 @@ mod tests {
     struct Remote {
         buckets: LocalLimiter,
         is_away: AtomicBool,
+        /// Whether it answers only while nothing is written.
+        only_reads: AtomicBool,
         calls: AtomicU32,
     }
 
@@ -141,7 +157,8 @@ mod tests {
     impl RateLimiter for Remote {
         async fn take(&self, buckets: &[Bucket]) -> PortResult<Decision> {
             self.calls.fetch_add(1, Ordering::Relaxed);
-            match self.is_away.load(Ordering::Relaxed) {
+            let refuses_writes = self.only_reads.load(Ordering::Relaxed);
+            match self.is_away.load(Ordering::Relaxed) || refuses_writes && !buckets.is_empty() {
                 true => Err(PortError::unavailable("limiter.take", "away")),
                 false => Ok(self.buckets.take_now(buckets)),
             }
@@ -189,6 +206,32 @@ mod tests {
             assert!(!fallback.take(&bucket).await.admitted);
         }
         assert_eq!(fallback.is_shared().await, Some(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_redis_that_only_reads_is_not_shared() {
+        let (remote, fallback) = with_remote();
+        let bucket = bucket(5);
+        remote.only_reads.store(true, Ordering::Relaxed);
+        assert_eq!(fallback.is_shared().await, Some(false));
+        tokio::time::advance(PAUSE).await;
+        assert!(fallback.take(&bucket).await.admitted);
+        tokio::time::advance(PAUSE).await;
+        assert_eq!(fallback.is_shared().await, Some(false));
+        remote.only_reads.store(false, Ordering::Relaxed);
+        tokio::time::advance(PAUSE).await;
+        assert_eq!(fallback.is_shared().await, Some(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_health_check_takes_from_no_bucket_of_a_client_and_never_empties_its_own() {
+        let (remote, fallback) = with_remote();
+        let bucket = bucket(1);
+        for _ in 0..1000 {
+            assert_eq!(fallback.is_shared().await, Some(true));
+        }
+        assert!(remote.buckets.take_now(&[probe()]).admitted);
+        assert!(fallback.take(&bucket).await.admitted);
     }
 
     #[tokio::test(start_paused = true)]

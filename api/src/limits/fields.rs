@@ -56,7 +56,7 @@ fn limit_field(policies: &[Policy], standings: &[Standing]) -> Option<String> {
 
 /// Whole seconds, rounded up.
 pub(super) fn whole_secs(time: Duration) -> u32 {
-    let seconds = time.as_millis().div_ceil(1000);
+    let seconds = time.as_micros().div_ceil(1_000_000);
     u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
@@ -114,5 +114,7 @@ mod tests {
     fn seconds_are_rounded_up() {
         let secs = |ms| whole_secs(Duration::from_millis(ms));
         assert_eq!([secs(0), secs(1), secs(1000), secs(1001)], [0, 1, 1, 2]);
+        // The limiter counts in microseconds.
+        assert_eq!(whole_secs(Duration::from_micros(1_000_001)), 2);
     }
 }

@@ -1,3 +1,4 @@
+mod repeats;
 mod senders;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use axum::routing::any;
 use carga_common::access::{KeyDigest, KeyRecord};
 use carga_common::error::PortResult;
 use carga_common::idempotency::{IdempotentRequest, fingerprint};
+use carga_common::limiter::LocalLimiter;
 use carga_common::metrics::local::LocalRecorder;
 use carga_common::settings::{Mode, Settings};
 use carga_common::store::{FirstAnswer, FirstUpload};
@@ -22,9 +24,10 @@ use hyper_util::service::TowerToHyperService;
 
 use super::*;
 
-/// A store in which the first request with the `Idempotency-Key` `held` was answered.
-#[derive(Debug)]
-struct Held;
+/// A store in which the first request with the `Idempotency-Key` `held` was answered. It counts its
+/// calls.
+#[derive(Debug, Default)]
+struct Held(AtomicU32);
 
 #[async_trait]
 impl IdempotencyStore for Held {
@@ -43,6 +46,7 @@ impl IdempotencyStore for Held {
     }
 
     async fn first_answer(&self, key: &IdempotencyKey) -> PortResult<Option<FirstAnswer>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
         let answer = FirstAnswer {
             fingerprint: fingerprint([]),
             body: String::new(),
@@ -61,6 +65,10 @@ fn limits(settings: &[(&str, &str)]) -> Limits {
 }
 
 fn limits_with(auth: &str, settings: &[(&str, &str)]) -> Limits {
+    limits_of(auth, settings, Arc::default())
+}
+
+fn limits_of(auth: &str, settings: &[(&str, &str)], store: Arc<Held>) -> Limits {
     let settings = Settings::read(Mode::Embedded, &|name| {
         let value = match name {
             "CARGA_AUTH" => Some(auth),
@@ -73,7 +81,7 @@ fn limits_with(auth: &str, settings: &[(&str, &str)]) -> Limits {
     });
     let settings = settings.unwrap();
     let authentication = settings.authentication().unwrap();
-    Limits::new(&settings.limits, &authentication, None, Arc::new(Held))
+    Limits::new(&settings.limits, &authentication, None, store)
 }
 
 /// A router behind both layers. The key is the value of `x-api-key`: an id, `admin`, or `wrong`,
@@ -134,6 +142,7 @@ const ONE: &str = "192.0.2.1";
 const OTHER: &str = "192.0.2.2";
 const KEY: &str = "0123456789ab";
 const OFF: (&str, &str) = ("CARGA_LIMIT_BURST", "off");
+const ONLY_BURST: [(&str, &str); 2] = [("CARGA_LIMIT_ADDRESS", "off"), ("CARGA_LIMIT_KEY", "off")];
 
 #[tokio::test]
 async fn each_key_has_its_own_limit_from_any_address() {
@@ -158,20 +167,39 @@ async fn each_address_has_its_own_limit_with_any_key() {
     assert_eq!(admitted(&router, ONE, None).await, 6);
 }
 
-#[tokio::test]
-async fn a_burst_is_limited_per_key_or_per_address_without_a_key() {
-    let off = [("CARGA_LIMIT_ADDRESS", "off"), ("CARGA_LIMIT_KEY", "off")];
-    let burst = ("CARGA_LIMIT_BURST", "3");
-    // A second passes during a slow test, so a few more may be admitted.
-    let few = 3..20;
-    let router_with_keys = router(limits(&[off[0], off[1], burst]));
-    for (address, key) in [(ONE, Some(KEY)), (ONE, None), (ONE, Some("wrong"))] {
-        let router = router(limits(&[off[0], off[1], burst]));
-        let admitted = admitted(&router, address, key).await;
-        assert!(few.contains(&admitted), "{admitted} with {key:?}");
+#[test]
+fn a_burst_is_limited_per_key_or_per_address_without_a_key() {
+    let (clock, second_us) = (LocalLimiter::new(), 1_000_000);
+    let limiter = limits(&[ONLY_BURST.as_slice(), &[("CARGA_LIMIT_BURST", "3")]].concat());
+    let limiter = limiter.0.unwrap();
+    let (admin, one) = (Caller::unlimited(), ONE.parse().unwrap());
+    let mut holder = Caller::unlimited();
+    holder.key = Some(KEY.parse().unwrap());
+    let admitted = |now_us: u64, address: IpAddr, caller: Option<&Caller>| {
+        let applied = limiter.applied(address, caller);
+        let admitted = (0..30).filter(|_| clock.take_at(now_us, &applied.buckets).admitted);
+        admitted.count()
+    };
+    for now_us in [0, 2 * second_us] {
+        for caller in [Some(&holder), None, Some(&admin)] {
+            assert_eq!(admitted(now_us, one, caller), 3);
+        }
+        // The address makes no difference to a key.
+        assert_eq!(admitted(now_us, OTHER.parse().unwrap(), Some(&holder)), 0);
     }
-    assert!(few.contains(&admitted(&router_with_keys, ONE, Some(KEY)).await));
-    assert_ne!(status(&router_with_keys, ONE, Some("admin")).await, 429);
+    assert_eq!(admitted(second_us * 5 / 2, one, Some(&holder)), 1);
+}
+
+#[tokio::test]
+async fn every_request_counts_in_its_second() {
+    let router = router(limits(
+        &[ONLY_BURST.as_slice(), &[("CARGA_LIMIT_BURST", "3")]].concat(),
+    ));
+    for key in [Some(KEY), None, Some("wrong")] {
+        let answer = answer(&router, ONE, key, Body::empty()).await;
+        let policy = &answer.headers()["ratelimit-policy"];
+        assert_eq!(policy, "\"burst\";q=3;w=1", "{key:?}");
+    }
 }
 
 #[tokio::test]
@@ -185,6 +213,20 @@ async fn without_keys_every_request_counts_for_its_address_alone() {
     let router = router(limits_with("off", &settings));
     assert_eq!(admitted(&router, ONE, Some("admin")).await, 4);
     assert_eq!(admitted(&router, OTHER, Some("admin")).await, 4);
+}
+
+#[tokio::test]
+async fn without_keys_scrapes_are_counted_and_health_checks_are_not() {
+    let router = router(limits_with("off", &[("CARGA_LIMIT_ADDRESS", "3")]));
+    let status = async |path: &str| {
+        let request = Request::builder().uri(path).body(Body::empty());
+        let answer = send(&router, ONE, request.unwrap()).await;
+        answer.status().as_u16()
+    };
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(status(scrapes::PATH).await, expected);
+    }
+    assert_eq!(status(health::LIVE).await, 200);
 }
 
 #[tokio::test]
@@ -202,6 +244,35 @@ async fn requests_that_are_refused_before_the_limits_count_for_their_address() {
     assert_eq!(answer.status(), 429);
     assert!(answer.headers().contains_key("retry-after"));
     assert_eq!(status(&router, OTHER, Some("wrong")).await, 401);
+}
+
+#[tokio::test]
+async fn requests_of_an_address_over_its_limit_are_marked_before_their_key_is_checked() {
+    let settings = [("CARGA_LIMIT_ADDRESS", "3"), ("CARGA_LIMIT_BURST", "1")];
+    let marked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&marked);
+    let check = move |request: Request, _: Next| {
+        let mark = request.extensions().get::<OverAddressLimit>();
+        count.fetch_add(u32::from(mark.is_some()), Ordering::Relaxed);
+        async { StatusCode::UNAUTHORIZED.into_response() }
+    };
+    let limits = limits(&settings);
+    let limiter = limits.0.clone().unwrap();
+    let router = Router::new()
+        .route("/", any(async || "ok"))
+        .layer(from_fn(check))
+        .layer(from_fn_with_state(limits, refused_layer));
+    let applied = limiter.applied(ONE.parse().unwrap(), None);
+    let (of_address, of_second) = applied.split(ADDRESS);
+    // Too many requests in a second are no reason: a key has a limit of its own for that.
+    limiter.fallback.take_locally(&of_second.buckets);
+    status(&router, ONE, None).await;
+    assert_eq!(marked.load(Ordering::Relaxed), 0);
+    while limiter.fallback.take_locally(&of_address.buckets).admitted {}
+    assert_eq!(status(&router, ONE, None).await, 429);
+    assert_eq!(marked.load(Ordering::Relaxed), 1);
+    status(&router, OTHER, None).await;
+    assert_eq!(marked.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
@@ -253,10 +324,10 @@ fn a_refusal_names_the_limit_its_setting_and_the_sender() {
         refusal.failure.message
     };
     let by_address = message(None, 0);
-    let expected = "more than 7 requests per minute from address 192.0.2.1 (CARGA_LIMIT_ADDRESS); retry in 3 s";
+    let expected = "the limit is 7 requests per minute from address 192.0.2.1 (CARGA_LIMIT_ADDRESS); retry in 3 s";
     assert_eq!(by_address, expected);
     let by_key = message(Some(&Caller::unlimited()), 1);
-    let expected = "more than 1 requests per minute with this key and its tokens (CARGA_LIMIT_KEY); retry in 3 s";
+    let expected = "the limit is 1 request per minute with this key and its tokens (CARGA_LIMIT_KEY); retry in 3 s";
     assert_eq!(by_key, expected);
 }
 
@@ -273,42 +344,6 @@ async fn the_body_of_a_refused_request_is_not_read() {
     let answer = answer(&router, ONE, Some(KEY), Body::from_stream(body)).await;
     assert_eq!(answer.status(), 429);
     assert_eq!(polls.load(Ordering::Relaxed), 0);
-}
-
-/// The answer to a `POST /keys` with this `Idempotency-Key`.
-async fn post(router: &Router, idempotency_key: &str) -> Response {
-    let request = Request::builder().method("POST").uri("/keys");
-    let request = request.header("x-api-key", KEY);
-    let request = request.header("idempotency-key", idempotency_key);
-    send(router, ONE, request.body(Body::empty()).unwrap()).await
-}
-
-#[tokio::test]
-async fn a_repeated_request_counts_for_its_address_and_not_for_its_key() {
-    let settings = [("CARGA_LIMIT_KEY", "2"), ("CARGA_LIMIT_ADDRESS", "9"), OFF];
-    let router = router(limits(&settings));
-    let mut statuses = Vec::new();
-    for key in ["new", "held", "held", "new", "new", "held"] {
-        statuses.push(post(&router, key).await.status().as_u16());
-    }
-    assert_eq!(statuses, [200, 200, 200, 200, 429, 200]);
-    let refused = post(&router, "new").await;
-    let policy = "\"address\";q=9;w=60, \"key\";q=2;w=60";
-    assert_eq!(refused.headers()["ratelimit-policy"], policy);
-    assert!(refused.headers().contains_key("retry-after"));
-    let repeated = post(&router, "held").await;
-    assert_eq!(
-        repeated.headers()["ratelimit-policy"],
-        "\"address\";q=9;w=60"
-    );
-    assert_eq!(post(&router, "held").await.status(), 200);
-    assert_eq!(post(&router, "held").await.status(), 429);
-    // A route that takes no such key ignores it.
-    let request = Request::builder().method("POST").uri("/");
-    let request = request.header("x-api-key", KEY);
-    let request = request.header("idempotency-key", "held");
-    let request = request.body(Body::empty()).unwrap();
-    assert_eq!(send(&router, OTHER, request).await.status(), 429);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use self::html::{Html, escaped, prose};
 use self::schema::{fields, shape};
-use super::DOCUMENT;
+use super::parsed;
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -25,10 +25,7 @@ pub(crate) static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-static PAGE: LazyLock<String> = LazyLock::new(|| {
-    // A test reads the document, so it is JSON.
-    render(&serde_json::from_str(DOCUMENT).unwrap_or_default())
-});
+static PAGE: LazyLock<String> = LazyLock::new(|| render(&parsed()));
 
 /// The page, made from the document at the first call.
 pub(crate) fn page() -> &'static str {

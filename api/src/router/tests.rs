@@ -113,8 +113,54 @@ async fn a_method_outside_the_list_is_refused_with_every_key() {
         (Method::PATCH, 405),
     ] {
         let request = request(&method, "/uploads", "localhost", Some(ADMIN));
-        let status = answer(&service, request).await.status();
-        assert_eq!(status, expected, "{method}");
+        let answer = answer(&service, request).await;
+        assert_eq!(answer.status(), expected, "{method}");
+        let allow = answer.headers().get("allow");
+        assert_eq!(allow.is_some(), expected == 405, "{method}");
+        assert!(
+            allow.is_none_or(|allow| allow == "GET,POST,HEAD"),
+            "{allow:?}"
+        );
+    }
+}
+
+/// The problem of the answer to a `GET` with this query.
+async fn problem_of(
+    service: &RouterIntoService<Body>,
+    path: &str,
+    query: &str,
+) -> serde_json::Value {
+    let path = path.replace("{id}", "00000000-0000-4000-8000-000000000000");
+    let path = format!("{path}?{query}");
+    let request = request(&Method::GET, &path, "localhost", Some(ADMIN));
+    let body = answer(service, request).await.into_body();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    serde_json::from_slice(&body).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn every_parser_of_a_list_knows_exactly_the_options_that_it_lists() {
+    let directory = TempDir::new().unwrap();
+    let service = service(state(&directory).await);
+    for (path, options) in [
+        ("/audit", audit::LIST_OPTIONS.as_slice()),
+        ("/datasets", &datasets::LIST_OPTIONS),
+        ("/keys", &keys::LIST_OPTIONS),
+        ("/uploads", &read::LIST_OPTIONS),
+        ("/uploads/{id}/rejected", &exports::REJECTED_OPTIONS),
+        ("/uploads/{id}/rows", &exports::ROWS_OPTIONS),
+    ] {
+        for option in options {
+            let query = format!("{option}=%20");
+            let problem = problem_of(&service, path, &query).await;
+            assert_eq!(problem["code"], "malformed_option", "{path}?{query}");
+        }
+        let problem = problem_of(&service, path, "other=1").await;
+        assert_eq!(problem["code"], "unknown_option", "{path}");
+        let detail = problem["detail"].as_str().unwrap();
+        let (_, known) = detail.split_once("known options: ").unwrap();
+        let known: Vec<&str> = known.split(", ").collect();
+        assert_eq!(known, options, "{path}");
     }
 }
 

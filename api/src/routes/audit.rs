@@ -7,11 +7,13 @@ use carga_common::tenant::{NotATenant, Tenant};
 use carga_intake::refusal::Refusal;
 use serde::Serialize;
 
+use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::query::{DEFAULT_LIMIT, limit};
 use crate::state::ApiState;
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = AuditPage))]
 pub(crate) struct Page {
     entries: Vec<AuditEntry>,
     /// The value of `after` for the next page; `None` on the last page.
@@ -20,6 +22,7 @@ pub(crate) struct Page {
 
 pub(crate) async fn list(
     State(state): State<ApiState>,
+    _caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, ApiError> {
     let Listing {
@@ -46,6 +49,9 @@ struct Listing {
     limit: u32,
 }
 
+/// The options of the list.
+pub(crate) const LIST_OPTIONS: [&str; 3] = ["tenant", "after", "limit"];
+
 fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
     let (mut tenant, mut after, mut most) = (None, None, None);
     for (name, value) in query {
@@ -63,10 +69,7 @@ fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
                 after.replace(id).is_some()
             }
             "limit" => most.replace(limit(value)?).is_some(),
-            _ => {
-                let known = ["tenant", "after", "limit"];
-                return Err(Refusal::unknown_option(name, &known));
-            }
+            _ => return Err(Refusal::unknown_option(name, &LIST_OPTIONS)),
         };
         if is_repeated {
             return Err(Refusal::repeated_option(name));

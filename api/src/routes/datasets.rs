@@ -130,6 +130,9 @@ async fn has_next(store: &dyn Store, page: &[Dataset]) -> PortResult<bool> {
     }
 }
 
+/// The options of the list.
+pub(crate) const LIST_OPTIONS: [&str; 2] = ["limit", "cursor"];
+
 /// Where the requested page begins, and how many datasets it has at most.
 fn page_of(query: &[(String, String)]) -> Result<(Option<DatasetName>, u32), Refusal> {
     let (mut after, mut most) = (None, None);
@@ -140,7 +143,7 @@ fn page_of(query: &[(String, String)]) -> Result<(Option<DatasetName>, u32), Ref
                 let last = decode_cursor(value).ok_or_else(unknown_cursor)?;
                 after.replace(last).is_some()
             }
-            _ => return Err(Refusal::unknown_option(name, &["limit", "cursor"])),
+            _ => return Err(Refusal::unknown_option(name, &LIST_OPTIONS)),
         };
         if repeated {
             return Err(Refusal::repeated_option(name));

@@ -69,6 +69,12 @@ pub(crate) async fn rejected(
     Ok(download(&upload, "rejected", format, pages))
 }
 
+/// The options of the stored rows.
+pub(crate) const ROWS_OPTIONS: [&str; 1] = ["format"];
+
+/// The options of the rejected rows.
+pub(crate) const REJECTED_OPTIONS: [&str; 1] = ["safe"];
+
 /// The format that the option `format` names; without it, the format that the request accepts.
 fn row_format(query: &[(String, String)], headers: &HeaderMap) -> Result<Format, Refusal> {
     let mut format = None;
@@ -77,7 +83,7 @@ fn row_format(query: &[(String, String)], headers: &HeaderMap) -> Result<Format,
             ("format", "csv") => Format::Csv,
             ("format", "ndjson") => Format::Ndjson,
             ("format", _) => return Err(Refusal::malformed_option("format", "`csv` or `ndjson`")),
-            _ => return Err(Refusal::unknown_option(name, &["format"])),
+            _ => return Err(Refusal::unknown_option(name, &ROWS_OPTIONS)),
         };
         if format.replace(given).is_some() {
             return Err(Refusal::repeated_option("format"));
@@ -95,7 +101,7 @@ fn reject_format(
         match (name.as_str(), value.as_str()) {
             ("safe", "spreadsheet") => formulas = Formulas::Escape,
             ("safe", _) => return Err(Refusal::malformed_option("safe", "`spreadsheet`")),
-            _ => return Err(Refusal::unknown_option(name, &["safe"])),
+            _ => return Err(Refusal::unknown_option(name, &REJECTED_OPTIONS)),
         }
     }
     if query.len() > 1 {

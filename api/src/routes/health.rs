@@ -37,7 +37,8 @@ pub(crate) async fn live(
 pub(crate) struct Readiness {
     /// `ready`, `degraded`, `unavailable` or `draining`.
     status: &'static str,
-    /// `ok` or `unavailable` for each dependency.
+    /// `ok` or `unavailable` for each dependency. `limits` is there only if several APIs share the
+    /// limits of requests.
     dependencies: BTreeMap<&'static str, &'static str>,
 }
 

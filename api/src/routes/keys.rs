@@ -173,6 +173,9 @@ struct Listing {
     limit: u32,
 }
 
+/// The options of the list.
+pub(crate) const LIST_OPTIONS: [&str; 3] = ["tenant", "limit", "cursor"];
+
 fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
     let (mut tenant, mut after, mut most) = (None, None, None);
     for (name, value) in query {
@@ -188,10 +191,7 @@ fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
                 let last = decode_cursor(value).ok_or_else(unknown_cursor)?;
                 after.replace(last).is_some()
             }
-            _ => {
-                let known = ["tenant", "limit", "cursor"];
-                return Err(Refusal::unknown_option(name, &known));
-            }
+            _ => return Err(Refusal::unknown_option(name, &LIST_OPTIONS)),
         };
         if is_repeated {
             return Err(Refusal::repeated_option(name));

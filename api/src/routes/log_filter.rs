@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::{Query, Request, State};
-use carga_common::audit::Action;
+use carga_common::audit::{self, Action};
 use carga_common::telemetry::LogFilter;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 
 use crate::caller::Caller;
 use crate::json_body::{JsonBody, MAX_FIELDS_BYTES};
@@ -21,6 +22,7 @@ const FIELDS: JsonBody = JsonBody {
 
 /// The filter of this process.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = LogFilter))]
 pub(crate) struct View {
     /// The filter in effect.
     filter: String,
@@ -30,8 +32,11 @@ pub(crate) struct View {
 
 /// The body of `PUT`. `null` stands for the filter of `CARGA_LOG`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = LogFilterRequest))]
 #[serde(deny_unknown_fields)]
-struct Change {
+pub(crate) struct Change {
+    /// The new filter, in the form of `CARGA_LOG` and with at most 4 KiB. `None` puts the filter of
+    /// `CARGA_LOG` back.
     // Without this, a missing field would be `null`.
     #[serde(deserialize_with = "Option::deserialize")]
     filter: Option<String>,
@@ -39,10 +44,12 @@ struct Change {
 
 pub(crate) async fn get(
     State(state): State<ApiState>,
+    _caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<View>, ApiError> {
     no_options(&query)?;
-    Ok(Json(view(log_filter(&state)?)))
+    let filter = log_filter(&state)?;
+    Ok(Json(view(filter, filter.current())))
 }
 
 pub(crate) async fn put(
@@ -52,13 +59,9 @@ pub(crate) async fn put(
     request: Request,
 ) -> Result<Json<View>, ApiError> {
     no_options(&query)?;
-    let filter = log_filter(&state)?;
+    let filter = log_filter(&state)?.clone();
     let Change { filter: wanted } = read(&state, request).await?;
-    match &wanted {
-        Some(wanted) => filter.set(wanted).map_err(|fault| malformed(&fault))?,
-        None => filter.reset(),
-    }
-    Ok(changed(&state, filter, &caller).await)
+    change(state, filter, caller, wanted).await
 }
 
 pub(crate) async fn delete(
@@ -67,18 +70,41 @@ pub(crate) async fn delete(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<View>, ApiError> {
     no_options(&query)?;
-    let filter = log_filter(&state)?;
-    filter.reset();
-    Ok(changed(&state, filter, &caller).await)
+    let filter = log_filter(&state)?.clone();
+    change(state, filter, caller, None).await
 }
 
-/// Logs and records the change. The change is made even if it cannot be recorded, because the log
-/// may be needed to find out why.
-async fn changed(state: &ApiState, filter: &LogFilter, caller: &Caller) -> Json<View> {
-    let view = view(filter);
-    tracing::warn!(filter = view.filter, sender = %caller, "the log filter was changed");
+/// Changes the filter and records the change in a task of its own, because a client that leaves
+/// would otherwise take the entry of the audit log with it.
+async fn change(
+    state: ApiState,
+    filter: LogFilter,
+    caller: Caller,
+    wanted: Option<String>,
+) -> Result<Json<View>, ApiError> {
+    let tasks = state.intake.tasks.clone();
+    let changing = async move {
+        let changed = match &wanted {
+            Some(wanted) => filter.set(wanted).map_err(|fault| malformed(&fault))?,
+            None => filter.reset(),
+        };
+        record(&state, &caller, &changed).await;
+        Ok::<_, Refusal>(Json(view(&filter, changed)))
+    };
+    let changing = audit::inherited(changing).in_current_span();
+    let changed = tasks.spawn(changing).await.unwrap_or_else(|panic| {
+        tracing::error!(%panic, "changing the log filter panicked");
+        Err(Refusal::internal())
+    });
+    Ok(changed?)
+}
+
+/// Logs and records a change. The change is made even if it cannot be recorded, because the log may
+/// be needed to find out why.
+async fn record(state: &ApiState, caller: &Caller, filter: &str) {
+    tracing::warn!(filter, sender = %caller, "the log filter was changed");
     let store = state.backends().store.as_ref();
-    let recorded = store.record_audit(&caller.tenant, Action::ChangeLog, &view.filter);
+    let recorded = store.record_audit(&caller.tenant, Action::ChangeLog, filter);
     if let Err(error) = recorded.await {
         let error = error.chain();
         tracing::warn!(
@@ -86,12 +112,13 @@ async fn changed(state: &ApiState, filter: &LogFilter, caller: &Caller) -> Json<
             "the change of the log filter is not in the audit log"
         );
     }
-    Json(view)
 }
 
-fn view(filter: &LogFilter) -> View {
+/// `in_effect` is the filter that a change has just put into effect, even if another change has
+/// followed.
+fn view(filter: &LogFilter, in_effect: String) -> View {
     View {
-        filter: filter.current(),
+        filter: in_effect,
         configured: filter.configured().to_owned(),
     }
 }

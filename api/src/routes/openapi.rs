@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carga_common::sha256::Sha256;
 
-use crate::openapi::{self, POLICY, page};
+use crate::openapi::{POLICY, compact_document, page};
 use crate::problem::ApiError;
 use crate::query::no_options;
 
@@ -15,7 +15,7 @@ use crate::query::no_options;
 pub(crate) const DOCUMENT: &str = "/openapi.json";
 pub(crate) const PAGE: &str = "/docs";
 
-static DOCUMENT_TAG: LazyLock<String> = LazyLock::new(|| tag(openapi::DOCUMENT));
+static DOCUMENT_TAG: LazyLock<String> = LazyLock::new(|| tag(compact_document()));
 static PAGE_TAG: LazyLock<String> = LazyLock::new(|| tag(page()));
 
 pub(crate) async fn document(
@@ -24,7 +24,7 @@ pub(crate) async fn document(
 ) -> Result<Response, ApiError> {
     no_options(&query)?;
     let head = [(header::CONTENT_TYPE, "application/json")];
-    Ok(kept(&headers, &DOCUMENT_TAG, head, openapi::DOCUMENT))
+    Ok(cacheable(&headers, &DOCUMENT_TAG, head, compact_document()))
 }
 
 pub(crate) async fn page_of_document(
@@ -36,7 +36,7 @@ pub(crate) async fn page_of_document(
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY.as_str()),
     ];
-    Ok(kept(&headers, &PAGE_TAG, head, page()))
+    Ok(cacheable(&headers, &PAGE_TAG, head, page()))
 }
 
 /// The version of a text, which is another one after an upgrade.
@@ -46,7 +46,7 @@ fn tag(text: &str) -> String {
 
 /// Answers with a text that a client may keep, if it asks each time whether the text has changed.
 /// A client that has this version gets 304 without the text.
-fn kept<const N: usize>(
+fn cacheable<const N: usize>(
     headers: &HeaderMap,
     tag: &str,
     head: [(HeaderName, &'static str); N],

@@ -82,6 +82,9 @@ pub(crate) async fn list(
     }))
 }
 
+/// The options of the list.
+pub(crate) const LIST_OPTIONS: [&str; 4] = ["status", "dataset", "limit", "cursor"];
+
 /// Parses the options, which name neither the tenant nor the sender.
 fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
     let mut parsed = UploadQuery {
@@ -117,10 +120,7 @@ fn parse(query: &[(String, String)]) -> Result<UploadQuery, Refusal> {
                 let position = decode_cursor(value).ok_or_else(unknown_cursor)?;
                 parsed.before = Some(position);
             }
-            _ => {
-                let known = ["status", "dataset", "limit", "cursor"];
-                return Err(Refusal::unknown_option(name, &known));
-            }
+            _ => return Err(Refusal::unknown_option(name, &LIST_OPTIONS)),
         }
     }
     Ok(parsed)

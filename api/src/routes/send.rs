@@ -86,7 +86,7 @@ async fn send(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
-    // The outermost layer has added it.
+    // The layer of `request_id` has added it, unless nothing else needed it.
     let trace = parts.extensions.remove::<TraceContext>();
     state.refuse_when_stopping()?;
     let body_format = BodyFormat::of(&parts.headers, &mut options)?;

@@ -5,9 +5,13 @@ use reqwest::Response;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Reads the answer as a problem document. Fails unless it has this status and code.
+use crate::document::expect_documented;
+
+/// Reads the answer as a problem document. Fails unless it has this status and code, and unless the
+/// OpenAPI document has them for a call of this path.
 pub(crate) async fn problem(answer: Response, status: u16, code: &str) -> Result<Value> {
     let found = answer.status();
+    let path = answer.url().path().to_owned();
     let media_type = answer.headers().get("content-type").cloned();
     let request_id = answer
         .headers()
@@ -19,6 +23,7 @@ pub(crate) async fn problem(answer: Response, status: u16, code: &str) -> Result
         found == status && problem["code"] == code,
         "expected {status} {code}, found {found}: {problem}"
     );
+    expect_documented(&path, status, code)?;
     ensure!(media_type.is_some_and(|found| found == "application/problem+json"));
     ensure!(
         problem["status"] == status && problem["request_id"] == request_id.to_str()?,

@@ -6,12 +6,14 @@
 //!
 //! `harness` provides a test's directory or servers, and reads what Carga stored there. `app`
 //! starts Carga and sends requests. `files` makes the files to send, `random` draws random values,
-//! and `answers` checks the responses. Every other file is a group of promises.
+//! and `answers` checks the responses. `document` reads the OpenAPI document. Every other file is a
+//! group of promises.
 
 #[macro_use]
 mod harness;
 mod answers;
 mod app;
+mod document;
 mod files;
 mod random;
 

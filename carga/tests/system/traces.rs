@@ -1,10 +1,14 @@
 //! One trace covers an upload from the client's request to the COMMIT in another process.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use carga_testkit::{Collector, SentSpan, eventually};
 use reqwest::StatusCode;
+use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::app::{App, KNOWN_DIALECT, TIMEOUT};
@@ -14,7 +18,9 @@ use crate::harness::{Harness, Mode};
 in_both_modes! {
     one_trace_covers_an_upload_from_the_request_to_the_commit,
     an_unsampled_request_and_health_checks_send_no_spans,
-    a_collector_that_is_away_loses_no_row_and_delays_no_stop,
+    a_collector_that_is_away_loses_no_row,
+    a_collector_that_never_answers_delays_a_stop_by_seconds,
+    spans_in_memory_are_sent_at_the_stop,
 }
 
 /// The client's context.
@@ -119,13 +125,18 @@ async fn one_trace_covers_an_upload_from_the_request_to_the_commit(mode: Mode) -
 fn check_receiving(trace: &Trace, service: &str) -> Result<()> {
     let (request, upload) = (trace.one("request")?, trace.one("upload")?);
     ensure!(request.parent_id == CLIENT, "{request:#?}");
+    ensure!(request.is_server && !upload.is_server, "{request:#?}");
     ensure!(upload.parent_id == request.span_id, "{upload:#?}");
     let rows = upload.attributes.get("rows").map(String::as_str);
     ensure!(rows == Some("250"), "{upload:#?}");
     for span in [request, upload] {
         ensure!(span.service == service, "{span:#?}");
     }
-    for (name, count) in [("store.create", 1), ("queue.publish", 3), ("store.seal", 1)] {
+    for (name, count) in [
+        ("store.create_if", 1),
+        ("queue.publish", 3),
+        ("store.seal", 1),
+    ] {
         let spans = trace.all(name);
         ensure!(spans.len() == count, "{name}: {spans:#?}");
         let is_below = |span: &&SentSpan| span.parent_id == upload.span_id;
@@ -207,7 +218,7 @@ async fn an_unsampled_request_and_health_checks_send_no_spans(mode: Mode) -> Res
     app.close().await
 }
 
-async fn a_collector_that_is_away_loses_no_row_and_delays_no_stop(mode: Mode) -> Result<()> {
+async fn a_collector_that_is_away_loses_no_row(mode: Mode) -> Result<()> {
     // Nothing listens on the port of a collector that has stopped.
     let url = Collector::start().await?.url();
     // Far more spans than the queue holds.
@@ -227,7 +238,60 @@ async fn a_collector_that_is_away_loses_no_row_and_delays_no_stop(mode: Mode) ->
         warnings.matches("spans cannot be sent").count() < 5,
         "{warnings}"
     );
+    app.close().await
+}
+
+/// Stops the process that answers HTTP, and returns how long this took.
+async fn stop_api(app: &mut App) -> Result<Duration> {
+    let asked = Instant::now();
     app.api.terminate()?;
     ensure!(app.api.wait(TIMEOUT).await?.success());
+    Ok(asked.elapsed())
+}
+
+async fn a_collector_that_never_answers_delays_a_stop_by_seconds(mode: Mode) -> Result<()> {
+    /// Below the ten seconds after which the exporter gives up on a request.
+    const LONGEST: Duration = Duration::from_secs(8);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let has_connected = Arc::new(AtomicBool::new(false));
+    let connected = Arc::clone(&has_connected);
+    let silent = tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok(connection) = listener.accept().await {
+            connections.push(connection);
+            connected.store(true, Ordering::Relaxed);
+        }
+    });
+    let mut app = App::start(traced(mode, &url).await?, 1).await?;
+    let id = Uuid::now_v7();
+    send(&app, id, 10, "01").await?;
+    app.expect_completed(id, 10).await?;
+    let is_sending = async || has_connected.load(Ordering::Relaxed);
+    eventually(TIMEOUT, "a program to send spans", is_sending).await?;
+    ensure!(app.get("/uploads").await?.0 == StatusCode::OK);
+    let took = stop_api(&mut app).await?;
+    ensure!(took < LONGEST, "{took:?}");
+    let log = app.api.log();
+    ensure!(log.contains("the last spans were not sent"), "{log}");
+    silent.abort();
+    app.close().await
+}
+
+async fn spans_in_memory_are_sent_at_the_stop(mode: Mode) -> Result<()> {
+    let collector = Collector::start().await?;
+    let harness = traced(mode, &collector.url()).await?;
+    // Otherwise nothing is sent for an hour.
+    let harness = harness.with("OTEL_BSP_SCHEDULE_DELAY", "3600000");
+    let mut app = App::start(harness, 0).await?;
+    ensure!(app.get("/uploads").await?.0 == StatusCode::OK);
+    ensure!(collector.spans().is_empty(), "{:#?}", collector.spans());
+    stop_api(&mut app).await?;
+    let spans = collector.spans();
+    let is_list = |span: &SentSpan| {
+        let path = span.attributes.get("path");
+        span.name == "request" && path.is_some_and(|path| path == "/uploads")
+    };
+    ensure!(spans.iter().any(is_list), "{spans:#?}");
     app.close().await
 }

@@ -5,11 +5,16 @@ use std::borrow::Cow;
 use super::key::{ID_CHARS, PREFIX, is_base62};
 
 /// The first characters of every JWT, and so of every token: `{"` in base64url.
-const JWT_START: &[u8] = b"eyJ";
+pub const JWT_START: &str = "eyJ";
+
+/// A segment of a path that begins like a key and has this many bytes may be a part of a key, or
+/// `CARGA_ADMIN_KEY`.
+const SUSPECT_BYTES: usize = 20;
 
 /// The path of a request for the log. In each segment, `***` stands for everything after
-/// `carga_<id>_`, and after `eyJ` if a dot follows, also if the characters are percent-encoded.
-/// Somebody may have put a whole key or a whole token into a path, and the log must not show it.
+/// `carga_<id>_`, and after `eyJ` if a dot follows. It also stands for everything after `carga_` at
+/// the beginning of a segment of 20 or more bytes. All of this also holds for percent-encoded
+/// characters. Somebody may have put a key or a token into a path, and the log must not show it.
 pub fn without_secrets(path: &str) -> Cow<'_, str> {
     if !path.split('/').any(|segment| secret_in(segment).is_some()) {
         return Cow::Borrowed(path);
@@ -31,7 +36,10 @@ fn secret_in(segment: &str) -> Option<usize> {
     let decoded = decoded(segment);
     let bytes: Vec<u8> = decoded.iter().map(|(byte, _)| *byte).collect();
     let key = (0..bytes.len()).find_map(|start| Some(start + end_of_id(&bytes[start..])?));
-    let jwt = position(&bytes, JWT_START).filter(|start| bytes[*start..].contains(&b'.'));
+    let is_suspect = bytes.len() >= SUSPECT_BYTES && bytes.starts_with(PREFIX.as_bytes());
+    let key = key.or_else(|| is_suspect.then_some(PREFIX.len()));
+    let jwt = position(&bytes, JWT_START.as_bytes());
+    let jwt = jwt.filter(|start| bytes[*start..].contains(&b'.'));
     let jwt = jwt.map(|start| start + JWT_START.len());
     let first = key.into_iter().chain(jwt).min()?;
     decoded.get(first.checked_sub(1)?).map(|(_, end)| *end)
@@ -94,6 +102,21 @@ mod tests {
             (format!("/a={key}"), format!("/a=carga_{id}_***")),
             (format!("/carga_{key}"), format!("/carga_carga_{id}_***")),
             (key[..30].to_owned(), format!("carga_{id}_***")),
+            // A part of a key, a mistyped one, and `CARGA_ADMIN_KEY`.
+            (key.replacen('_', "_x", 1), "carga_***".to_owned()),
+            (
+                format!("/{}", key.replacen('_', "_-", 1)),
+                "/carga_***".to_owned(),
+            ),
+            ("/carga_01234567890123".to_owned(), "/carga_***".to_owned()),
+            (
+                "/keys/carga_admin_key_of_2026/x".to_owned(),
+                "/keys/carga_***/x".to_owned(),
+            ),
+            (
+                "/carga%5F01234567890123".to_owned(),
+                "/carga%5F***".to_owned(),
+            ),
         ] {
             assert_eq!(without_secrets(&path), expected);
         }
@@ -139,8 +162,9 @@ mod tests {
             "/uploads",
             "/keys/0123456789ab",
             "/datasets/carga_sales_2026",
-            "/datasets/carga_éééééé_x",
-            "/carga_0123456789ab",
+            "/datasets/carga_éééé_x",
+            "/carga_0123456789abc",
+            "/datasets/of_carga_0123456789abcdef",
             "/datasets/eyJ",
             "/datasets/a.eyJobs",
             "/datasets/a.b/eyJobs",

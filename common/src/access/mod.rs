@@ -16,7 +16,7 @@ mod token_secret;
 
 pub use digest::KeyDigest;
 pub use key::{ApiKey, KeyId, NotAKey, NotAKeyId, Unobtainable};
-pub use masking::without_secrets;
+pub use masking::{JWT_START, without_secrets};
 pub use new_key::{KeyFault, NewKey, check_dataset_limit};
 pub use record::{KeyRecord, KeyState};
 pub use scope::{Scope, Scopes, ScopesFault};

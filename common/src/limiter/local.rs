@@ -65,11 +65,27 @@ impl LocalLimiter {
 
     /// Takes one request from each bucket, or nothing if one of them is empty. It never waits.
     pub fn take_now(&self, buckets: &[Bucket]) -> Decision {
-        let now_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.take_at(now_us, buckets)
+        self.take_at(self.now_us(), buckets)
     }
 
-    fn take_at(&self, now_us: u64, buckets: &[Bucket]) -> Decision {
+    /// Whether each bucket admits a request now. Takes nothing, and never waits.
+    pub fn admits_now(&self, buckets: &[Bucket]) -> bool {
+        let now_us = self.now_us();
+        let mut table = lock(&self.table);
+        buckets.iter().all(|bucket| {
+            let level_us = table.level_us(self.hasher.hash_one(&bucket.name), now_us);
+            bucket.quota.add(level_us).is_some()
+        })
+    }
+
+    /// The time in microseconds since the limiter was made.
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes like [`take_now`](Self::take_now), at a time in microseconds since the limiter was
+    /// made. With times of its own, a test does not depend on the clock.
+    pub fn take_at(&self, now_us: u64, buckets: &[Bucket]) -> Decision {
         let hashes = buckets
             .iter()
             .map(|bucket| self.hasher.hash_one(&bucket.name));

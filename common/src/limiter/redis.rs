@@ -81,6 +81,22 @@ impl fmt::Debug for RedisLimiter {
 }
 
 impl RedisLimiter {
+    /// Prepares the connection and opens it, so that no request waits for that. If Redis is away,
+    /// the first request tries again.
+    pub async fn connect(settings: RedisLimiterSettings) -> PortResult<Self> {
+        let limiter = Self::new(settings)?;
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, limiter.connections.get()).await;
+        let opened = opened.unwrap_or(Err(Failure::Silent(CONNECT_TIMEOUT)));
+        if let Err(failure) = opened {
+            let error = PortError::unavailable("limiter.connect", failure);
+            tracing::warn!(
+                error = error.chain(),
+                "cannot connect to Redis for the limits of requests; the first request tries again"
+            );
+        }
+        Ok(limiter)
+    }
+
     /// Prepares the connection, which opens at first use.
     pub fn new(settings: RedisLimiterSettings) -> PortResult<Self> {
         // redis takes rustls' default provider, and rustls panics without one. An error means that
@@ -100,8 +116,14 @@ impl RedisLimiter {
         })
     }
 
-    async fn run(&self, buckets: &[Bucket]) -> Result<(bool, Vec<u64>), Failure> {
-        let mut connection = self.connections.get().await?;
+    /// Sets `used` to the number of the connection as soon as there is one.
+    async fn run(
+        &self,
+        buckets: &[Bucket],
+        used: &mut Option<u64>,
+    ) -> Result<(bool, Vec<u64>), Failure> {
+        let (number, mut connection) = self.connections.get().await?;
+        *used = Some(number);
         let mut call = self.take.prepare_invoke();
         for Bucket { name, quota } in buckets {
             // The braces put all buckets into one slot of a Redis cluster.
@@ -115,10 +137,13 @@ impl RedisLimiter {
 #[async_trait]
 impl RateLimiter for RedisLimiter {
     async fn take(&self, buckets: &[Bucket]) -> PortResult<Decision> {
-        let answer = tokio::time::timeout(self.timeout, self.run(buckets)).await;
+        let mut used = None;
+        let answer = tokio::time::timeout(self.timeout, self.run(buckets, &mut used)).await;
         let answer = answer.unwrap_or(Err(Failure::Silent(self.timeout)));
         let (admitted, levels_us) = answer.map_err(|failure| {
-            self.connections.forget();
+            if let Some(number) = used {
+                lock(&self.connections.current).forget(number);
+            }
             PortError::unavailable(OPERATION, failure)
         })?;
         Ok(Decision::new(admitted, buckets, &levels_us))
@@ -129,19 +154,21 @@ impl RateLimiter for RedisLimiter {
 /// earlier ones. A pool would send a PING before each request.
 struct Connections {
     client: Client,
-    current: Mutex<Option<MultiplexedConnection>>,
+    current: Mutex<Current<MultiplexedConnection>>,
     /// Held by the task that connects.
     connecting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Connections {
-    async fn get(self: &Arc<Self>) -> Result<MultiplexedConnection, Failure> {
-        if let Some(current) = self.current() {
+    /// The connection and its number. Opens one if there is none.
+    async fn get(self: &Arc<Self>) -> Result<(u64, MultiplexedConnection), Failure> {
+        let current = || lock(&self.current).get();
+        if let Some(current) = current() {
             return Ok(current);
         }
         let Ok(turn) = Arc::clone(&self.connecting).try_lock_owned() else {
             drop(self.connecting.lock().await);
-            return self.current().ok_or(Failure::Away);
+            return current().ok_or(Failure::Away);
         };
         // On its own task, because a request may give up before the connection is open.
         let this = Arc::clone(self);
@@ -152,7 +179,7 @@ impl Connections {
         connecting.await.unwrap_or(Err(Failure::Away))
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
+    async fn connect(&self) -> Result<(u64, MultiplexedConnection), Failure> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(CONNECT_TIMEOUT));
@@ -160,17 +187,45 @@ impl Connections {
             .client
             .get_multiplexed_async_connection_with_config(&config);
         let connection = connecting.await?;
-        *lock(&self.current) = Some(connection.clone());
-        Ok(connection)
+        let number = lock(&self.current).replace(connection.clone());
+        Ok((number, connection))
+    }
+}
+
+/// The connection that is in use, and the number of connections so far.
+#[derive(Debug)]
+struct Current<C> {
+    connection: Option<C>,
+    number: u64,
+}
+
+impl<C> Default for Current<C> {
+    fn default() -> Self {
+        Self {
+            connection: None,
+            number: 0,
+        }
+    }
+}
+
+impl<C: Clone> Current<C> {
+    fn get(&self) -> Option<(u64, C)> {
+        Some((self.number, self.connection.clone()?))
     }
 
-    fn current(&self) -> Option<MultiplexedConnection> {
-        lock(&self.current).clone()
+    /// Uses a new connection. Returns its number.
+    fn replace(&mut self, connection: C) -> u64 {
+        self.connection = Some(connection);
+        self.number += 1;
+        self.number
     }
 
-    /// The next request opens a new connection.
-    fn forget(&self) {
-        lock(&self.current).take();
+    /// Forgets the connection with this number, so that the next request opens a new one. Requests
+    /// that were sent on an earlier connection may fail later.
+    fn forget(&mut self, number: u64) {
+        if self.number == number {
+            self.connection = None;
+        }
     }
 }
 
@@ -182,4 +237,53 @@ enum Failure {
     Command(#[from] redis::RedisError),
     #[error("Redis did not answer within {} ms", .0.as_millis())]
     Silent(Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn settings(listener: &TcpListener) -> RedisLimiterSettings {
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        RedisLimiterSettings {
+            url: SecretUrl::new(url),
+            prefix: "test".to_owned(),
+            timeout: Duration::from_millis(50),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limiter_connects_before_its_first_request() {
+        let redis = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let accepted = async { drop(redis.accept().await.unwrap()) };
+        let connected = RedisLimiter::connect(settings(&redis));
+        let both = async { tokio::join!(connected, accepted) };
+        let both = tokio::time::timeout(Duration::from_secs(30), both).await;
+        // It also goes on although this Redis hangs up.
+        assert!(both.unwrap().0.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_redis_delays_the_start_by_a_limited_time() {
+        let redis = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let started = tokio::time::Instant::now();
+        assert!(RedisLimiter::connect(settings(&redis)).await.is_ok());
+        assert!(started.elapsed() <= CONNECT_TIMEOUT * 2);
+    }
+
+    #[test]
+    fn a_failure_forgets_only_the_connection_that_failed() {
+        let mut current = Current::default();
+        let first = current.replace("first");
+        current.forget(first);
+        assert_eq!(current.get(), None);
+        let second = current.replace("second");
+        // A request on the first connection fails later.
+        current.forget(first);
+        assert_eq!(current.get(), Some((second, "second")));
+        current.forget(second);
+        assert_eq!(current.get(), None);
+    }
 }

@@ -20,7 +20,7 @@ pub struct IntakeSettings {
     /// The certificate of this port; `None` stands for HTTP without TLS.
     pub tls: Option<TlsSettings>,
     /// For how many seconds a browser uses the host only with TLS, if this port has TLS. With 0, it
-    /// forgets an earlier time.
+    /// gets no such header.
     pub hsts_secs: u32,
     /// Other origins whose pages may use the API.
     pub allowed_origins: AllowedOrigins,

@@ -49,6 +49,11 @@ impl TenantQuota {
 }
 
 impl LimitSettings {
+    /// Whether requests are limited.
+    pub fn limits_requests(&self) -> bool {
+        self.address.or(self.key).or(self.burst).is_some()
+    }
+
     /// Requests are limited by default if they need a key.
     pub(super) fn read(reader: &mut Reader<'_>, needs_key: bool, lease: Duration) -> Self {
         let mut requests = |name, default: u64| {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use http::Uri;
 use tracing_subscriber::filter::Targets;
 
 use super::reader::Reader;
@@ -16,6 +17,12 @@ const DEFAULT_FILTER_ON_SIGNAL: &str = "info,carga=debug,sqlx::postgres::notice=
 
 /// The longest filter.
 const MAX_FILTER_BYTES: usize = 4 << 10;
+
+/// The collector of all signals, to which each signal adds its path.
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+/// The URL for spans alone, with its path. It replaces the other one.
+const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 
 /// Which events are logged, and in which form.
 #[derive(Debug, Clone)]
@@ -61,7 +68,7 @@ impl FromStr for LogFormat {
 /// Where spans are sent.
 #[derive(Debug, Clone)]
 pub struct TraceSettings {
-    /// The collector; without it, spans are not sent.
+    /// The URL of the collector for spans, with its path; without it, spans are not sent.
     pub endpoint: Option<SecretUrl>,
     /// The name of the service; `None` for the name of the program.
     pub service: Option<String>,
@@ -109,26 +116,47 @@ fn read_filter(reader: &mut Reader<'_>, name: &str, default: &str) -> String {
 
 impl TraceSettings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-        let endpoint = reader.optional_secret(ENDPOINT);
-        let is_url = |url: &SecretUrl| {
-            let url = url.expose();
-            url.starts_with("http://") || url.starts_with("https://")
-        };
-        let (valid, invalid) = match endpoint {
-            Some(url) if !is_url(&url) => (None, Some(url)),
-            endpoint => (endpoint, None),
-        };
-        if let Some(url) = invalid {
-            reader.fault(format!(
-                "{ENDPOINT}={url}: must be a URL of OTLP over HTTP, such as http://localhost:4318"
-            ));
-        }
+        let of_all = read_endpoint(reader, ENDPOINT);
+        let of_traces = read_endpoint(reader, TRACES_ENDPOINT);
         Self {
-            endpoint: valid,
+            endpoint: of_traces.or_else(|| of_all.as_ref().map(with_path)),
             service: reader.optional("OTEL_SERVICE_NAME", None::<&str>),
         }
     }
+}
+
+/// Adds the path of spans (OpenTelemetry Protocol Exporter, "Endpoint URLs for OTLP/HTTP").
+fn with_path(endpoint: &SecretUrl) -> SecretUrl {
+    SecretUrl::new(format!(
+        "{}/v1/traces",
+        endpoint.expose().trim_end_matches('/')
+    ))
+}
+
+/// Reads the URL of a collector. The SDK would log an invalid one as it is, also a password in it.
+fn read_endpoint(reader: &mut Reader<'_>, name: &str) -> Option<SecretUrl> {
+    let url = reader.optional_secret(name)?;
+    let Some(fault) = endpoint_fault(&url) else {
+        return Some(url);
+    };
+    // A user may be a token, so it is not shown either.
+    let shown = match url.has_user() {
+        true => "***".to_owned(),
+        false => url.to_string(),
+    };
+    reader.fault(format!("{name}={shown}: {fault}"));
+    None
+}
+
+fn endpoint_fault(url: &SecretUrl) -> Option<&'static str> {
+    let uri = url.expose().parse::<Uri>().ok();
+    let scheme = uri.as_ref().and_then(Uri::scheme_str);
+    if !matches!(scheme, Some("http" | "https")) || !url.has_valid_authority() {
+        return Some("must be a URL of OTLP over HTTP, such as http://localhost:4318");
+    }
+    url.has_user().then_some(
+        "must have no user and no password; set OTEL_EXPORTER_OTLP_HEADERS instead, such as authorization=Basic%20…",
+    )
 }
 
 /// Reads the settings of logs and traces alone, so that faults of the other settings can be logged.
@@ -158,24 +186,49 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_sent_only_to_a_url_of_http() {
-        const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-        assert!(traces(&[]).0.endpoint.is_none());
-        for url in ["http://localhost:4318", "https://u:s3cret@collector"] {
-            let (settings, faults) = traces(&[(ENDPOINT, url)]);
-            assert!(settings.endpoint.is_some() && faults.is_empty(), "{url}");
-            assert!(!format!("{settings:?}").contains("s3cret"));
-        }
-        let (settings, faults) = traces(&[(ENDPOINT, "grpc://u:s3cret@host:4317")]);
-        assert!(settings.endpoint.is_none());
-        let [fault] = faults.as_slice() else {
-            panic!("{faults:?}");
+    fn spans_are_sent_to_the_path_of_the_collector_or_to_the_url_for_spans() {
+        let endpoint = |variables: &[(&str, &str)]| {
+            let (settings, faults) = traces(variables);
+            assert!(faults.is_empty(), "{faults:?}");
+            settings.endpoint.map(|url| url.expose().to_owned())
         };
-        assert!(
-            fault.contains(ENDPOINT) && fault.contains("4318"),
-            "{fault}"
-        );
-        assert!(!fault.contains("s3cret"), "{fault}");
+        assert_eq!(endpoint(&[]), None);
+        for (collector, expected) in [
+            ("http://localhost:4318", "http://localhost:4318/v1/traces"),
+            ("https://[::1]/otlp/", "https://[::1]/otlp/v1/traces"),
+        ] {
+            let collector = (ENDPOINT, collector);
+            assert_eq!(endpoint(&[collector]).as_deref(), Some(expected));
+            let spans = (TRACES_ENDPOINT, "https://spans/here");
+            let expected = Some("https://spans/here");
+            assert_eq!(endpoint(&[collector, spans]).as_deref(), expected);
+            assert_eq!(endpoint(&[spans]).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_faulty_url_of_a_collector_is_refused_without_its_password() {
+        const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+        for name in [ENDPOINT, TRACES_ENDPOINT] {
+            for (url, remedy) in [
+                ("grpc://u:s3cret@host:4317", "http://localhost:4318"),
+                ("u:s3cret@host:4318", "http://localhost:4318"),
+                ("http://u:s3cret@a host", "http://localhost:4318"),
+                ("http://u:s3cret/@host", "http://localhost:4318"),
+                ("http://host:port", "http://localhost:4318"),
+                ("https://u:s3cret@host:4318", HEADERS),
+                ("https://s3cret@host/v1/traces", HEADERS),
+            ] {
+                let (settings, faults) = traces(&[(name, url)]);
+                assert!(settings.endpoint.is_none(), "{url}");
+                let [fault] = faults.as_slice() else {
+                    panic!("{faults:?}");
+                };
+                assert!(fault.starts_with(name), "{fault}");
+                assert!(fault.contains(remedy), "{fault}");
+                assert!(!fault.contains("s3cret"), "{fault}");
+            }
+        }
     }
 
     #[test]

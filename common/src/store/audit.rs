@@ -5,8 +5,8 @@
 //! - A change on behalf of an [actor](crate::audit::acting_as) leaves one entry, in the transaction
 //!   of the change. A call that changes nothing, is refused or fails leaves none.
 //! - A change without an actor leaves no entry.
-//! - Consecutive pages of the list neither skip nor repeat an entry. A call for one tenant lists
-//!   its entries only.
+//! - Consecutive pages of the list neither skip nor repeat an entry, also of changes that are made
+//!   at the same time. A call for one tenant lists its entries only.
 //! - Only old entries are deleted, and none is ever changed.
 
 use std::fmt;
@@ -25,7 +25,8 @@ pub trait AuditStore: fmt::Debug + Send + Sync {
     async fn record_audit(&self, tenant: &Tenant, action: Action, object: &str) -> PortResult<()>;
 
     /// Entries of one tenant or of all tenants, from the first one whose id is greater than
-    /// `after`, in the order of their ids.
+    /// `after`, in the order of their ids. Unavailable if changes with smaller ids take too long
+    /// to be committed.
     async fn audit_entries(
         &self,
         tenant: Option<&Tenant>,

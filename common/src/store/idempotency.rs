@@ -7,7 +7,7 @@
 //! # Promises
 //!
 //! - Of concurrent requests with one key, exactly one creates something. What it creates and the
-//!   key get into the store together or not at all.
+//!   key are stored together or not at all.
 //! - An upload has its key while it is being received, and from its seal on, whatever becomes of it
 //!   afterwards. The key of an upload that ended before its seal is free, because its client got an
 //!   error. Of concurrent requests that take such a key over, exactly one does.

@@ -10,6 +10,8 @@
 //!   was not renewed for the given time. A process that dies keeps no slot.
 //! - The bytes and rows of an upload count once: with its recorded figures while it is received,
 //!   and with its final figures on the day (UTC) on which it is sealed or ends before that.
+//! - If another process ends an upload, what has arrived since its last heartbeat counts when the
+//!   process that receives the upload records its failure.
 //! - The usage of a day can be read in the table for at least [`USAGE_KEPT_DAYS`] days. After that,
 //!   it is deleted in bounded steps.
 

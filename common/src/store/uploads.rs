@@ -7,11 +7,12 @@
 //!   public ids of other tenants make no difference.
 //! - Creating an upload is *not found*, and creates nothing, if its tenant has no such dataset, or
 //!   if the columns of the dataset do not begin with those that the upload has recorded.
-//! - An upload, the key of its request and the count of its token get into the store together or
-//!   not at all.
+//! - An upload, the key of its request and the count of its token are stored together or not at
+//!   all.
 //! - The uploads of a token are counted up to its limit and never beyond it. Of two concurrent
 //!   uploads of a token that has one left, exactly one is created. An upload that takes over the
-//!   key of a failed one is not counted again.
+//!   key of a failed one is not counted again if the fingerprints of their requests are equal.
+//! - An upload that cannot be created gets the same error whether or not its token is used up.
 //! - The count of a token is kept until its end and for an hour more. It is removed afterwards,
 //!   when an upload of another token is counted.
 //! - A tenant finds its own uploads only: by their public ids, in its lists and by their content.

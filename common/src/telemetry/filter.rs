@@ -39,9 +39,9 @@ impl LogFilter {
     pub(super) fn new(settings: &LogSettings) -> (Self, impl Filter<Registry> + use<>) {
         // The settings report an invalid filter later, so logging starts with the default.
         let (targets, handle) = reload::Layer::new(or_info(&settings.filter));
-        let without_bodies = filter_fn(|event| !shows_message_bodies(event));
+        let without_rows = filter_fn(|event| !may_show_rows(event));
         // Without this hint, the most verbose level of the filter would not count.
-        let without_bodies = without_bodies.with_max_level_hint(LevelFilter::TRACE);
+        let without_rows = without_rows.with_max_level_hint(LevelFilter::TRACE);
         let shared = Shared {
             configured: settings.filter.clone(),
             on_signal: settings.filter_on_signal.clone(),
@@ -51,7 +51,7 @@ impl LogFilter {
         let filter = Self {
             shared: Arc::new(shared),
         };
-        (filter, targets.and(without_bodies))
+        (filter, targets.and(without_rows))
     }
 
     /// The filter in effect.
@@ -64,17 +64,23 @@ impl LogFilter {
         &self.shared.configured
     }
 
-    /// Puts another filter into effect until the process ends. Fails if it is not a filter.
-    pub fn set(&self, filter: &str) -> Result<(), InvalidFilter> {
+    /// Puts another filter into effect until the process ends, and returns it. Fails if it is not a
+    /// filter.
+    pub fn set(&self, filter: &str) -> Result<String, InvalidFilter> {
         let targets = parse_filter(filter)?;
-        self.apply(filter, targets);
-        Ok(())
+        self.apply(&mut lock(&self.shared.current), filter, targets);
+        Ok(filter.to_owned())
     }
 
-    /// Puts the filter of `CARGA_LOG` back into effect.
-    pub fn reset(&self) {
+    /// Puts the filter of `CARGA_LOG` back into effect, and returns it.
+    pub fn reset(&self) -> String {
         let configured = &self.shared.configured;
-        self.apply(configured, or_info(configured));
+        self.apply(
+            &mut lock(&self.shared.current),
+            configured,
+            or_info(configured),
+        );
+        configured.clone()
     }
 
     /// Puts the filter of `CARGA_LOG` back into effect, or that of `CARGA_LOG_ON_SIGUSR1` if it is
@@ -85,19 +91,21 @@ impl LogFilter {
             on_signal,
             ..
         } = self.shared.as_ref();
-        let next = match self.current() == *configured {
+        // Held until the change, so that no other change comes between the two.
+        let mut current = lock(&self.shared.current);
+        let next = match *current == *configured {
             true => on_signal,
             false => configured,
         };
-        self.apply(next, or_info(next));
+        self.apply(&mut current, next, or_info(next));
         next.clone()
     }
 
-    fn apply(&self, filter: &str, targets: Targets) {
-        let mut current = lock(&self.shared.current);
+    /// Changes the filter. `current` is the locked text of the filter in effect.
+    fn apply(&self, current: &mut String, filter: &str, targets: Targets) {
         // Fails only if the subscriber is gone, and then nothing is logged any more.
         let _ = self.shared.handle.reload(targets);
-        filter.clone_into(&mut current);
+        filter.clone_into(current);
     }
 }
 
@@ -106,10 +114,11 @@ fn or_info(filter: &str) -> Targets {
     parse_filter(filter).unwrap_or_else(|_| Targets::new().with_default(Level::INFO))
 }
 
-/// Whether the event shows the bodies of messages, which contain rows. RabbitMQ's client shows each
-/// returned message in a warning, and all frames at the level `trace`.
-fn shows_message_bodies(event: &Metadata<'_>) -> bool {
+/// Whether the event may show rows. RabbitMQ's client shows each returned message in a warning. At
+/// the level `trace`, the clients of servers show everything that they send and receive: frames,
+/// bodies of requests, and what a signature is made of.
+fn may_show_rows(event: &Metadata<'_>) -> bool {
     let target = event.target();
-    let shows_frames = target.starts_with("lapin::") && *event.level() == Level::TRACE;
-    target == "lapin::returned_messages" || shows_frames
+    let shows_traffic = *event.level() == Level::TRACE && !target.starts_with("carga");
+    target == "lapin::returned_messages" || shows_traffic
 }

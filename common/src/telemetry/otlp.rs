@@ -12,7 +12,7 @@ use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
 };
 use opentelemetry::{Context, Key, Value};
-use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::{Level, Metadata, Span};
@@ -28,6 +28,9 @@ use crate::settings::TraceSettings;
 /// How long a process that stops may take to send its last spans.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The fault of a variable that only the SDK reads. Its own text may contain a secret.
+const REFUSED: &str = "the OpenTelemetry SDK does not accept one of the variables OTEL_EXPORTER_OTLP_…; this build sends spans without compression";
+
 /// What sends the spans of this process.
 #[derive(Debug)]
 pub(super) struct Exporter {
@@ -35,8 +38,8 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    /// Starts to send spans, if the settings name a collector. The SDK itself reads the other
-    /// `OTEL_…` variables.
+    /// Starts to send spans, if the settings name a collector. The SDK itself reads the `OTEL_…`
+    /// variables that the settings do not have.
     pub(super) fn start(
         settings: &TraceSettings,
         program: &'static str,
@@ -44,7 +47,8 @@ impl Exporter {
         let endpoint = settings.endpoint.as_ref()?;
         let exporter = Client::new(endpoint.to_string()).and_then(|client| {
             let exporter = SpanExporter::builder().with_http().with_http_client(client);
-            exporter.build().map_err(|error| error.to_string())
+            let exporter = exporter.with_endpoint(endpoint.expose());
+            exporter.build().map_err(|_| REFUSED.to_owned())
         });
         Some(exporter.map(|exporter| {
             let provider = SdkTracerProvider::builder()
@@ -57,11 +61,11 @@ impl Exporter {
 
     /// Sends the spans that wait, within [`CLOSE_TIMEOUT`].
     pub(super) async fn close(self) {
-        // The SDK blocks its caller.
+        // The SDK blocks its caller. While all threads for such calls are busy, it does not begin.
         let closing = tokio::task::spawn_blocking(move || {
             self.provider.shutdown_with_timeout(CLOSE_TIMEOUT).is_ok()
         });
-        let closed = tokio::time::timeout(2 * CLOSE_TIMEOUT, closing).await;
+        let closed = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
         if !matches!(closed, Ok(Ok(true))) {
             tracing::warn!("the last spans were not sent");
         }

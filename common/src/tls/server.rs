@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -21,10 +22,17 @@ use super::{TlsError, certificate};
 use crate::settings::TlsSettings;
 use crate::sync::lock;
 
+/// How many handshakes run at the same time. The others wait, so that a flood of connections takes
+/// a bounded amount of memory. A client that holds a permit without answering loses it after its
+/// time limit, so the bound must be too high for a few such clients to take all permits.
+pub(super) const MAX_HANDSHAKES: usize = 512;
+
 /// Accepts TLS 1.2 and 1.3 with the certificate of the settings. Cheap to clone.
 #[derive(Clone)]
 pub struct TlsServer {
     acceptor: TlsAcceptor,
+    /// One permit for each handshake that may run.
+    handshakes: Arc<Semaphore>,
     current: Arc<Current>,
 }
 
@@ -46,6 +54,7 @@ impl TlsServer {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             current,
         })
     }
@@ -69,17 +78,23 @@ impl TlsServer {
         Ok(())
     }
 
-    /// Performs the handshake with a client. Without a limit, a client could hold a connection for
-    /// ever.
+    /// Performs the handshake with a client, when fewer than `MAX_HANDSHAKES` others run. Without
+    /// a limit, a client could hold a connection for ever. The limit includes the wait.
     pub async fn accept(
         &self,
         stream: TcpStream,
         limit: Duration,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let accepted = timeout(limit, self.acceptor.accept(stream)).await;
-        accepted.unwrap_or_else(|_| {
+        let handshake = async {
+            // A client that sends nothing holds no permit.
+            stream.peek(&mut [0]).await?;
+            let permit = self.handshakes.acquire().await;
+            let _permit = permit.map_err(io::Error::other)?;
+            self.acceptor.accept(stream).await
+        };
+        timeout(limit, handshake).await.unwrap_or_else(|_| {
             let seconds = limit.as_secs();
-            let message = format!("the client did not finish the TLS handshake in {seconds} s");
+            let message = format!("the TLS handshake with the client did not end in {seconds} s");
             Err(io::Error::new(io::ErrorKind::TimedOut, message))
         })
     }

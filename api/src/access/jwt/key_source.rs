@@ -2,8 +2,9 @@
 //!
 //! The keys are read at start and then every five minutes, because issuers rotate their keys. They
 //! are also read when a JWT names an unknown key, and when a signature is wrong. Anybody can send
-//! such JWTs, so they cause a reading at most once in ten seconds. If a reading fails, the previous
-//! keys stay in use, and the next reading begins after half a minute.
+//! such JWTs, so they cause a reading at most once in ten seconds, and only a limited number of
+//! requests waits for it. If a reading fails, the previous keys stay in use, and the next reading
+//! begins after half a minute.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -15,7 +16,8 @@ use carga_intake::refusal::Refusal;
 use jsonwebtoken::{Algorithm, Validation};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::JwtFault;
@@ -37,6 +39,9 @@ const PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(5);
 /// The time between two readings that unknown keys cause.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(10);
 
+/// How many requests may wait for a reading that unknown keys cause. Others are refused at once.
+const MAX_WAITING: usize = 100;
+
 #[derive(Debug)]
 enum Location {
     File(std::path::PathBuf),
@@ -55,6 +60,10 @@ pub(super) struct KeySource {
     keys: Mutex<Option<Arc<KeySet>>>,
     /// Whether the last reading failed.
     has_failed: AtomicBool,
+    /// Tells the regular readings that a reading has failed.
+    failed: Arc<Notify>,
+    /// One permit for each request that may wait for a reading.
+    waiting: Semaphore,
     /// When the last reading began. Readings take turns.
     last: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
@@ -85,6 +94,8 @@ impl KeySource {
             rules,
             keys: Mutex::default(),
             has_failed: AtomicBool::default(),
+            failed: Arc::default(),
+            waiting: Semaphore::new(MAX_WAITING),
             last: Arc::default(),
             name: name.clone(),
         });
@@ -118,17 +129,22 @@ impl KeySource {
         if !is_new {
             return Ok(keys.find(id, algorithm));
         }
-        self.read_after_unknown().await;
+        self.read_after_unknown().await?;
         Ok(self.current()?.find(id, algorithm))
     }
 
     /// Reads the keys again for a JWT that the known keys cannot confirm, unless a reading began
-    /// within ten seconds. Returns whether the keys have been replaced.
-    pub(super) async fn read_after_unknown(self: &Arc<Self>) -> bool {
+    /// within ten seconds. Returns whether the keys have been replaced. The JWT is refused if too
+    /// many requests wait for a reading.
+    pub(super) async fn read_after_unknown(self: &Arc<Self>) -> Result<bool, Refusal> {
+        let _permit = self.waiting.try_acquire().map_err(|_| {
+            let message = "too many JWTs wait until the keys of their issuer have been read again; retry later";
+            Refusal::unavailable("key_check_busy", message)
+        })?;
         let before = lock(&self.keys).clone();
         self.read_again(UNKNOWN_PAUSE).await;
         let after = lock(&self.keys).clone();
-        after.as_ref().map(Arc::as_ptr) != before.as_ref().map(Arc::as_ptr)
+        Ok(after.as_ref().map(Arc::as_ptr) != before.as_ref().map(Arc::as_ptr))
     }
 
     fn current(&self) -> Result<Arc<KeySet>, Refusal> {
@@ -153,11 +169,14 @@ impl KeySource {
             source.has_failed.store(read.is_err(), Ordering::Relaxed);
             match read {
                 Ok(keys) => *lock(&source.keys) = Some(Arc::new(keys)),
-                Err(reason) => tracing::warn!(
-                    location = source.name,
-                    reason,
-                    "cannot read the keys of the issuer of JWTs again; the previous keys stay in use"
-                ),
+                Err(reason) => {
+                    tracing::warn!(
+                        location = source.name,
+                        reason,
+                        "cannot read the keys of the issuer of JWTs again; the previous keys stay in use"
+                    );
+                    source.failed.notify_one();
+                }
             }
         });
         if let Err(error) = reading.await {
@@ -212,10 +231,14 @@ async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, String> {
 
 async fn refresh(source: Weak<KeySource>) {
     loop {
-        let Some(pause) = source.upgrade().map(|source| source.pause()) else {
+        let state = |source: Arc<KeySource>| (source.pause(), Arc::clone(&source.failed));
+        let Some((pause, failed)) = source.upgrade().map(state) else {
             return;
         };
-        sleep(pause).await;
+        // After a failure, the pause is another one.
+        if timeout(pause, failed.notified()).await.is_ok() {
+            continue;
+        }
         if let Some(source) = source.upgrade() {
             source.read_again(Duration::ZERO).await;
         }

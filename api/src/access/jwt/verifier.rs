@@ -133,47 +133,53 @@ impl JwtVerifier {
             Keys::Public { source, .. } => {
                 let checked = decoded(text, &source.keys(id, algorithm).await?);
                 match checked {
-                    Err(Unfit::Signature) if source.read_after_unknown().await => {
+                    Err(Refused::Signature) if source.read_after_unknown().await? => {
                         decoded(text, &source.keys(id, algorithm).await?)
                     }
                     checked => checked,
                 }
             }
         };
-        checked.map_err(|unfit| {
+        checked.map_err(|refused| {
             invalid(
                 "-",
-                match &unfit {
-                    Unfit::NoKey => "no key for the `kid` and `alg` of the JWT",
-                    Unfit::Signature => reason(&ErrorKind::InvalidSignature),
-                    Unfit::Other(error) => reason(error.kind()),
+                match &refused {
+                    Refused::NoKey => "no key for the `kid` and `alg` of the JWT",
+                    Refused::Signature => reason(&ErrorKind::InvalidSignature),
+                    Refused::Other(error) => reason(error.kind()),
                 },
             )
         })
     }
 }
 
-/// Why a JWT does not fit the keys.
+/// Why a JWT is refused.
 #[derive(Debug)]
-enum Unfit {
+enum Refused {
+    /// The issuer has no key that could check it.
     NoKey,
     Signature,
     Other(Error),
 }
 
-/// The claims of a JWT that one of these keys has signed.
-fn decoded(text: &str, keys: &[Arc<IssuerKey>]) -> Result<Claims, Unfit> {
-    let mut unfit = Unfit::NoKey;
+/// The claims of a JWT that one of these keys has signed. A faulty key does not hide the others.
+fn decoded(text: &str, keys: &[Arc<IssuerKey>]) -> Result<Claims, Refused> {
+    let mut refused = Refused::NoKey;
     for key in keys {
         match decode::<Claims>(text, &key.key, &key.validation) {
             Ok(checked) => return Ok(checked.claims),
-            Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => {
-                unfit = Unfit::Signature;
-            }
-            Err(error) => return Err(Unfit::Other(error)),
+            Err(error) => match error.kind() {
+                ErrorKind::InvalidSignature => refused = Refused::Signature,
+                ErrorKind::InvalidKeyFormat
+                | ErrorKind::InvalidRsaKey(_)
+                | ErrorKind::InvalidEcdsaKey
+                | ErrorKind::InvalidEddsaKey
+                | ErrorKind::Provider(_) => tracing::debug!(%error, "skipped a key for JWTs"),
+                _ => return Err(Refused::Other(error)),
+            },
         }
     }
-    Err(unfit)
+    Err(refused)
 }
 
 /// What every JWT must have. Without an audience in the settings, a JWT that has one is refused.

@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use super::*;
 use crate::access::TokenRequest;
 
-const ADMIN: &str = "an-admin-key-of-more-than-32-characters";
+pub(in crate::access) const ADMIN: &str = "an-admin-key-of-more-than-32-characters";
 
 /// Keys in memory, which never change, and how often they were looked up.
 #[derive(Debug, Default)]
@@ -77,6 +77,11 @@ impl Fixed {
         let id = key.id().clone();
         self.0.insert(id, (record, key.digest()));
         key
+    }
+
+    /// How often keys were looked up.
+    pub(in crate::access) fn lookups(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.1)
     }
 
     pub(in crate::access) fn keys(self) -> Keys {

@@ -82,7 +82,7 @@ async fn a_preflight_request_counts_for_its_address_and_not_in_its_second() {
     let limits = limits(&[("CARGA_LIMIT_ADDRESS", "20"), ("CARGA_LIMIT_BURST", "1")]);
     let preflight = async |_: Request, _: Next| {
         let mut permission = StatusCode::NO_CONTENT.into_response();
-        permission.extensions_mut().insert(ForAddress);
+        permission.extensions_mut().insert(CountsForAddressOnly);
         permission
     };
     let router = Router::new()

@@ -59,6 +59,34 @@ pub(super) fn scopes_of_calls() -> Vec<(String, Vec<String>)> {
     each.collect()
 }
 
+/// The headers in the table of headers, each with its direction: `request`, `answer`, `both`, or
+/// one for each of several headers.
+pub(super) fn headers() -> Vec<(String, String)> {
+    let rows = rows(DOCUMENTATION, "| Header | Direction | Meaning |").into_iter();
+    let each = rows.flat_map(|cells| {
+        let names: Vec<String> = names(&cells[0]).collect();
+        let directions: Vec<&str> = cells[1].split(", ").collect();
+        let directions: Vec<String> = (0..names.len())
+            .map(|index| directions[index.min(directions.len() - 1)].to_owned())
+            .collect();
+        names.into_iter().zip(directions)
+    });
+    each.collect()
+}
+
+/// The headers that protect the users of browsers.
+pub(super) fn headers_of_every_answer() -> Vec<String> {
+    let rows = rows(DOCUMENTATION, "| Header | Value | Meaning |").into_iter();
+    rows.flat_map(|cells| names(&cells[0]).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The names of headers, without the values that some have.
+fn names(cell: &str) -> impl Iterator<Item = String> {
+    let quoted = codes(cell).into_iter();
+    quoted.map(|header| header.split(':').next().unwrap_or_default().to_owned())
+}
+
 /// The cells of the table with this head.
 fn rows(text: &str, head: &str) -> Vec<Vec<String>> {
     let (_, table) = text

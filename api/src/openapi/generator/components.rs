@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::answers::shared_refusals;
 use super::codes;
 use super::operation::unwrapped;
 use super::{options, schemas};
@@ -11,12 +12,7 @@ pub(super) fn components() -> Value {
         "schemas": schemas::all(),
         "parameters": parameters(),
         "headers": headers(),
-        "responses": {
-            "414": { "description": "The URI is too long. The answer of the HTTP library is empty." },
-            "431": {
-                "description": "The head of the request has more than 64 KiB. The answer of the HTTP library is empty.",
-            },
-        },
+        "responses": responses(),
         "securitySchemes": {
             "key": {
                 "type": "apiKey", "in": "header", "name": "X-API-Key",
@@ -29,6 +25,24 @@ pub(super) fn components() -> Value {
         },
         "x-codes": meanings(),
     })
+}
+
+fn responses() -> Map<String, Value> {
+    let mut responses = shared_refusals();
+    for (status, description) in [
+        (
+            "414",
+            "The URI is too long. The answer of the HTTP library is empty.",
+        ),
+        (
+            "431",
+            "The head of the request has more than 64 KiB. The answer of the HTTP library is empty.",
+        ),
+    ] {
+        let response = json!({ "description": description });
+        responses.insert(status.to_owned(), response);
+    }
+    responses
 }
 
 /// What each code means with each status.
@@ -56,22 +70,31 @@ pub(super) fn parameter(place: &str, name: &str, description: &str, schema: Valu
 }
 
 fn parameters() -> Map<String, Value> {
-    let shared = json!({
+    let shared = [header_parameters(), page_parameters()].into_iter();
+    let shared = shared.flat_map(|it| it.as_object().cloned().unwrap_or_default());
+    shared.chain(options::parameters()).collect()
+}
+
+fn header_parameters() -> Value {
+    json!({
         "RequestId": parameter(
             "header",
             "X-Request-Id",
             "The id of the request in the answer and in the log: 1 to 128 visible characters of
             ASCII. Carga makes an id if there is none, or if it is another text.",
-            json!({ "type": "string", "examples": ["import-2026-11-26"] }),
+            text_such_as("import-2026-11-26"),
         ),
         "Traceparent": parameter(
             "header",
             "Traceparent",
-            "The upload joins this trace (W3C Trace Context). Another text has no effect.",
-            json!({
-                "type": "string",
-                "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
-            }),
+            "The request joins this trace (W3C Trace Context). Another text has no effect.",
+            text_such_as("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ),
+        "Tracestate": parameter(
+            "header",
+            "Tracestate",
+            "What other systems have added to the trace. It has no effect without `Traceparent`.",
+            text_such_as("vendor=00f067aa0ba902b7"),
         ),
         "IdempotencyKey": parameter(
             "header",
@@ -98,6 +121,16 @@ fn parameters() -> Map<String, Value> {
             "The body is read as it is sent.",
             json!({ "type": "string", "enum": ["identity"] }),
         ),
+    })
+}
+
+fn text_such_as(example: &str) -> Value {
+    json!({ "type": "string", "examples": [example] })
+}
+
+/// The options of every list.
+fn page_parameters() -> Value {
+    json!({
         "Limit": parameter(
             "query",
             "limit",
@@ -110,65 +143,54 @@ fn parameters() -> Map<String, Value> {
             "The `next_cursor` of the previous page. Any other text is refused.",
             json!({ "type": "string" }),
         ),
-    });
-    let shared = shared.as_object().cloned().unwrap_or_default();
-    shared.into_iter().chain(options::parameters()).collect()
+    })
 }
 
 /// The headers that some answers have and others of the same status do not.
-const OPTIONAL: [&str; 4] = [
+const OPTIONAL: [&str; 6] = [
     "Accept-Encoding",
     "Idempotency-Replayed",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
     "WWW-Authenticate",
 ];
 
+/// The headers of answers, with their descriptions.
+const HEADERS: [(&str, &str); 14] = [
+    ("Accept-Encoding", "The codings that are supported."),
+    ("Allow", "The methods that the path supports."),
+    ("Cache-Control", "Whether and how the answer may be kept."),
+    ("Carga-Upload-Status", "The status of the upload."),
+    ("Content-Disposition", "A file name for the rows."),
+    (
+        "Content-Security-Policy",
+        "The page has one style sheet and no script.",
+    ),
+    ("ETag", "The version of the document."),
+    (
+        "Idempotency-Replayed",
+        "Whether the answer is that of an earlier request with the same `Idempotency-Key`.",
+    ),
+    ("Location", "The path of the upload."),
+    (
+        "RateLimit",
+        "The limit of which the smallest part is left: `r` requests now, and the whole limit again after `t` seconds.",
+    ),
+    (
+        "RateLimit-Policy",
+        "The limits of the client: each allows `q` requests in `w` seconds.",
+    ),
+    ("Retry-After", "After how many seconds to ask again."),
+    ("WWW-Authenticate", "What is wrong with the key (RFC 6750)."),
+    ("X-Request-Id", "The id of the request, as in the log."),
+];
+
 /// A header of an answer; one with a dot behind its name is not always there.
 fn headers() -> Map<String, Value> {
-    let text = json!({ "type": "string" });
-    let seconds = json!({ "type": "integer", "minimum": 1 });
     let mut headers = Map::new();
-    for (name, description, schema) in [
-        ("Accept-Encoding", "The codings that are supported.", &text),
-        (
-            "Cache-Control",
-            "Whether and how the answer may be kept.",
-            &text,
-        ),
-        (
-            "Carga-Upload-Status",
-            "The status of the upload.",
-            &json!({ "$ref": "#/components/schemas/Status" }),
-        ),
-        ("Content-Disposition", "A file name for the rows.", &text),
-        (
-            "Content-Security-Policy",
-            "The page has one style sheet and no script.",
-            &text,
-        ),
-        ("ETag", "The version of the document.", &text),
-        (
-            "Idempotency-Replayed",
-            "Whether the answer is that of an earlier request with the same `Idempotency-Key`.",
-            &json!({ "type": "string", "const": "true" }),
-        ),
-        ("Location", "The path of the upload.", &text),
-        (
-            "Retry-After",
-            "After how many seconds to ask again.",
-            &seconds,
-        ),
-        (
-            "WWW-Authenticate",
-            "What is wrong with the key (RFC 6750).",
-            &text,
-        ),
-        (
-            "X-Request-Id",
-            "The id of the request, as in the log.",
-            &text,
-        ),
-    ] {
+    for (name, description) in HEADERS {
+        let schema = header_schema(name);
         let header = |required: bool| json!({ "description": description, "required": required, "schema": schema });
         headers.insert(name.to_owned(), header(true));
         if OPTIONAL.contains(&name) {
@@ -176,4 +198,18 @@ fn headers() -> Map<String, Value> {
         }
     }
     headers
+}
+
+fn header_schema(name: &str) -> Value {
+    match name {
+        "Allow" => text_such_as("GET,POST,HEAD"),
+        "Carga-Upload-Status" => json!({ "$ref": "#/components/schemas/Status" }),
+        "Idempotency-Replayed" => json!({ "type": "string", "const": "true" }),
+        "RateLimit" => text_such_as(r#""key";r=12;t=53"#),
+        "RateLimit-Policy" => {
+            text_such_as(r#""address";q=1000;w=60, "key";q=100;w=60, "burst";q=10;w=1"#)
+        }
+        "Retry-After" => json!({ "type": "integer", "minimum": 1 }),
+        _ => json!({ "type": "string" }),
+    }
 }

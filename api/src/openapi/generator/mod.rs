@@ -75,12 +75,16 @@ A call refuses an unknown option with 400 `unknown_option`, and an option that i
 Every error is a problem document (RFC 9457) with the content type `application/problem+json`. Each
 answer below lists the codes that it may have in `x-codes`, and the components have the meaning of
 each code. A path that does not exist is a 404 `not_found`, and a method that a path does not support
-is a 405 `method_not_allowed`. Both are a 401 for a client without a valid key. The HTTP library
+is a 405 `method_not_allowed`, the response `405` of the components. Both are a 401 for a client without a valid key. The HTTP library
 answers a request that is not HTTP, or whose head has more than 64 KiB, with an empty 400, 414 or 431.
 
 With `CARGA_AUTH=on`, a call needs a key with one of its scopes. `admin` allows everything within the
-tenant of the key, the keys of all tenants, and the metrics. Without authentication, a server needs
-no key.
+tenant of the key, the keys and the audit log of all tenants, the log filters, and the metrics.
+Without authentication, a server needs no key.
+
+Requests are limited per address, per key, and in a second. An answer to a counted request has the
+headers `RateLimit` and `RateLimit-Policy` if a limit is set. One request too many is a 429
+`rate_limited`. The health checks are not counted.
 
 `HEAD` is answered like `GET`, without a body. Every answer also has headers that protect the users
 of browsers, such as `X-Content-Type-Options` and `Cache-Control`. With `CARGA_ALLOWED_ORIGINS`, the
@@ -89,11 +93,13 @@ requests need no key. All other pages are refused with 403 `cross_origin`, excep
 and for this document.
 "#;
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 9] = [
     ("uploads", "Files, and what became of their rows."),
     ("datasets", "Tables with declared columns and types."),
     ("keys", "Who may do what."),
     ("tokens", "Fewer rights than a key, for a short time."),
+    ("audit", "Who has changed what."),
+    ("log", "What the process logs."),
     ("metrics", "What the process does, for Prometheus."),
     (
         "health",

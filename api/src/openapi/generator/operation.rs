@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 
-use super::answers::refusal;
+use super::answers::{add_limits, counted_refusal, refusal, shared_response};
 use super::scopes;
 use crate::access::Requirement;
+use crate::routes::health::is_health_check;
 
 /// An operation without what follows from its route.
 #[derive(Debug)]
@@ -107,7 +108,7 @@ impl Operation {
 
     /// The finished operation, with everything that follows from what the route requires.
     pub(super) fn finish(mut self, requirement: Requirement) -> Value {
-        self = self.shared(&["RequestId"]);
+        self = self.shared(&["RequestId", "Traceparent", "Tracestate"]);
         let scopes = scopes(requirement);
         if scopes.is_empty() {
             self.value.insert("security".into(), json!([]));
@@ -125,16 +126,24 @@ impl Operation {
                 .refuse(500, &["internal"])
                 .refuse(503, &["dependency_unavailable", "key_check_busy"]);
         }
-        for status in [414, 431] {
-            let reference = format!("#/components/responses/{status}");
-            self.answers
-                .insert(status.to_string(), json!({ "$ref": reference }));
+        let is_counted = !is_health_check(self.path);
+        if is_counted {
+            self.answers.values_mut().for_each(add_limits);
+            self = self.refuse(429, &["rate_limited"]);
         }
         for (status, mut codes) in std::mem::take(&mut self.refusals) {
             codes.sort_unstable();
             codes.dedup();
+            let refusal = match is_counted {
+                true => counted_refusal(status, &codes),
+                false => refusal(status, &codes),
+            };
+            self.answers.insert(status.to_string(), refusal);
+        }
+        // The HTTP library sends these answers.
+        for status in [414, 431] {
             self.answers
-                .insert(status.to_string(), refusal(status, &codes));
+                .insert(status.to_string(), shared_response(status));
         }
         self.value
             .insert("parameters".into(), json!(self.parameters));

@@ -8,23 +8,23 @@ use super::components::parameter;
 
 /// Which options a call takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum AllowedOptions {
     All,
     /// All but those of imports into a dataset.
     WithoutDataset,
 }
 
-impl Taken {
+impl AllowedOptions {
     fn specs(self) -> impl Iterator<Item = &'static OptionSpec> {
-        let is_taken = move |name| self == Self::All || !OF_DATASETS.contains(&name);
-        OPTIONS.iter().filter(move |spec| is_taken(spec.name))
+        let is_allowed = move |name| self == Self::All || !OF_DATASETS.contains(&name);
+        OPTIONS.iter().filter(move |spec| is_allowed(spec.name))
     }
 }
 
 /// The options that a call takes, as references to the parameters of the components.
-pub(super) fn references(taken: Taken) -> impl Iterator<Item = Value> {
+pub(super) fn references(allowed: AllowedOptions) -> impl Iterator<Item = Value> {
     let reference = |spec: &OptionSpec| format!("#/components/parameters/option.{}", spec.name);
-    taken
+    allowed
         .specs()
         .map(move |spec| json!({ "$ref": reference(spec) }))
 }
@@ -42,9 +42,9 @@ pub(super) fn parameters() -> impl Iterator<Item = (String, Value)> {
 }
 
 /// A form with the options as fields, and with the file.
-pub(super) fn form(taken: Taken) -> Value {
+pub(super) fn form(allowed: AllowedOptions) -> Value {
     let mut properties: Map<String, Value> = Map::new();
-    for spec in taken.specs() {
+    for spec in allowed.specs() {
         let mut schema = value_schema(spec);
         schema["description"] = json!(description(spec));
         properties.insert(spec.name.to_owned(), schema);

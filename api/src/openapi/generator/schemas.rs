@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::answers::schema;
-use super::options::{Taken, form};
+use super::options::{AllowedOptions, form};
 use crate::problem::Problem;
-use crate::routes::{datasets, health, keys, read, tokens};
+use crate::routes::{audit, datasets, health, keys, log_filter, read, tokens};
 
 /// The schemas by name.
 pub(super) fn all() -> Map<String, Value> {
@@ -28,6 +28,9 @@ pub(super) fn all() -> Map<String, Value> {
     add::<TokenId>(&mut found);
     add::<tokens::Created<'_>>(&mut found);
     add::<tokens::Fields>(&mut found);
+    add::<audit::Page>(&mut found);
+    add::<log_filter::View>(&mut found);
+    add::<log_filter::Change>(&mut found);
     add::<health::Readiness>(&mut found);
     add::<Problem>(&mut found);
     add::<Preview>(&mut found);
@@ -39,8 +42,8 @@ pub(super) fn all() -> Map<String, Value> {
         schemas.insert(renamed(&name).to_owned(), schema);
     }
     refine(&mut schemas);
-    schemas.insert("UploadForm".to_owned(), form(Taken::All));
-    schemas.insert("FileForm".to_owned(), form(Taken::WithoutDataset));
+    schemas.insert("UploadForm".to_owned(), form(AllowedOptions::All));
+    schemas.insert("FileForm".to_owned(), form(AllowedOptions::WithoutDataset));
     schemas.insert("DefinitionRequest".to_owned(), definition_request(&schemas));
     schemas.insert("ColumnRequest".to_owned(), column_request(&schemas));
     add_examples(&mut schemas);
@@ -165,6 +168,8 @@ fn refine(schemas: &mut Map<String, Value>) {
         json!({ "type": "array", "items": text, "minItems": 2, "maxItems": 2 });
     refine_key_request(&mut schemas["KeyRequest"]);
     refine_token_request(&mut schemas["TokenRequest"]);
+    schemas["LogFilterRequest"]["description"] = json!("What the process shall log.");
+    schemas["LogFilterRequest"]["properties"]["filter"]["maxLength"] = json!(4096);
     refine_validation(schemas);
 }
 

@@ -1,3 +1,4 @@
+use super::super::DOCUMENT;
 use super::*;
 
 #[test]
@@ -76,4 +77,47 @@ fn text_of_the_document_is_never_markup() {
         "{page}"
     );
     assert!(page.contains("<p>a <code>&lt;i&gt;</code> b</p>"), "{page}");
+}
+
+/// A document that has this text wherever a document has a text or a name.
+fn of_one_text(text: &str) -> Value {
+    let schema = serde_json::json!({
+        "description": text, "type": [text, "null"], "format": text, "pattern": text, "const": text,
+        "default": text, "required": [text], "examples": [{ text: text }],
+        "properties": {
+            text: { "type": text, "description": text, "enum": [text] },
+            "listed": { "items": { "$ref": format!("#/components/schemas/{text}") } },
+            "either": { "oneOf": [{ "type": text }, { "enum": [{ text: text }] }] },
+        },
+    });
+    let content = serde_json::json!({ text: { "schema": schema } });
+    serde_json::json!({
+        "info": { "title": text, "version": text, "description": text },
+        "tags": [{ "name": text, "description": text }],
+        "paths": { text: { text: {
+            "operationId": text, "summary": text, "description": text, "tags": [text],
+            "security": [{ text: [text] }],
+            "parameters": [{ "name": text, "in": text, "description": text, "schema": schema }],
+            "requestBody": { "description": text, "content": content },
+            "responses": { text: {
+                "description": text, "content": content, "headers": { text: {} },
+            } },
+        } } },
+        "components": {
+            "schemas": { text: schema, "plain": { "type": text, "pattern": text } },
+            "x-codes": { text: { text: text } },
+        },
+    })
+}
+
+#[test]
+fn no_text_and_no_name_of_the_document_becomes_markup_or_leaves_an_attribute() {
+    let page = render(&of_one_text("`\"'><evil>&"));
+    let shown = page.matches("&lt;evil&gt;").count();
+    // Some of these texts are nowhere on the page, and others are there twice.
+    assert!(shown > 40, "{shown}: {page}");
+    let markup = page.to_ascii_lowercase();
+    for forbidden in ["<evil", "\"'", "'>"] {
+        assert!(!markup.contains(forbidden), "{forbidden}: {page}");
+    }
 }

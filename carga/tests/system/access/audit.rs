@@ -1,9 +1,12 @@
 //! The audit log: every change that a client makes leaves one entry with its actor.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use carga_testkit::eventually;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
 use super::{
@@ -18,6 +21,7 @@ use crate::harness::Mode;
 in_both_modes! {
     every_change_leaves_one_entry_with_its_actor,
     a_token_has_an_entry_and_is_the_actor_of_its_uploads,
+    a_change_of_the_log_filter_is_recorded_though_its_client_leaves,
     a_repeated_request_for_a_key_leaves_one_entry,
     a_refused_request_leaves_no_entry,
     without_authentication_the_actor_is_nobody,
@@ -182,6 +186,34 @@ async fn a_token_has_an_entry_and_is_the_actor_of_its_uploads(mode: Mode) -> Res
     ensure!(found? == expected, "{all:#?}");
     let tenants: Vec<_> = all.iter().map(|entry| &entry["tenant"]).collect();
     ensure!(tenants == ["acme", "acme", "acme", "default", "default"]);
+    app.close().await
+}
+
+/// The client closes its connection before the change is recorded.
+async fn a_change_of_the_log_filter_is_recorded_though_its_client_leaves(mode: Mode) -> Result<()> {
+    const REQUESTS: u64 = 20;
+    let app = closed_app(mode, 0).await?;
+    let body = json!({ "filter": "info" }).to_string();
+    let head = format!(
+        "PUT /admin/log HTTP/1.1\r\nhost: localhost\r\nx-api-key: {ADMIN}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    for number in 0..REQUESTS {
+        let mut connection = app.connect().await?;
+        connection
+            .write_all((head.clone() + &body).as_bytes())
+            .await?;
+        // So some clients leave before the change, some after it, and some in between.
+        tokio::time::sleep(Duration::from_millis(number)).await;
+    }
+    let recorded = async || {
+        let entries = entries(&app, Some(ADMIN), "").await.ok()?.len();
+        // A client may have left before the server has begun to change the filter.
+        let changes = app.api.log().matches("the log filter was changed").count();
+        (changes > 0 && entries == changes).then_some(())
+    };
+    eventually(TIMEOUT, "each change to have an entry", recorded).await?;
     app.close().await
 }
 

@@ -2,23 +2,23 @@
 //! the scopes in the document, and from rules for keys that see only a part of a tenant.
 
 mod clients;
-mod document;
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use reqwest::multipart::{Form, Part};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::clients::{Client, Kind, clients};
-use self::document::{Operation, document, operations};
 use super::{
     ADMIN, closed_app, declare, get, key_of, make, read, request, send_accepted, text,
     wait_until_ended,
 };
 use crate::answers::problem;
 use crate::app::App;
+use crate::document::{Operation, document, operations};
 use crate::harness::Mode;
 
 in_both_modes! {
@@ -42,15 +42,30 @@ enum Sent {
     EmptyFile,
     /// An empty file for the dataset of the tenant.
     EmptyFileForDataset,
+    /// The same as a form with the dataset in a field.
+    EmptyFormForDataset,
     /// This document, which has a fault.
     Document(&'static str),
 }
 
-/// Every operation, and what its call sends. A new operation needs an entry here.
+impl Sent {
+    fn is_for_dataset(self) -> bool {
+        matches!(self, Self::EmptyFileForDataset | Self::EmptyFormForDataset)
+    }
+
+    fn is_file(self) -> bool {
+        self == Self::EmptyFile || self.is_for_dataset()
+    }
+}
+
+/// Every operation, and what its calls send. A new operation needs an entry here.
 const CALLS: &[(&str, Sent)] = &[
+    ("DELETE /admin/log", Sent::UnknownOption),
     ("DELETE /datasets/suggest", Sent::UnknownOption),
     ("DELETE /datasets/{name}", Sent::UnknownOption),
     ("DELETE /keys/{id}", Sent::UnknownOption),
+    ("GET /admin/log", Sent::Nothing),
+    ("GET /audit", Sent::Nothing),
     ("GET /datasets", Sent::Nothing),
     ("GET /datasets/suggest", Sent::Nothing),
     ("GET /datasets/{name}", Sent::Nothing),
@@ -67,14 +82,18 @@ const CALLS: &[(&str, Sent)] = &[
     ("POST /datasets/suggest", Sent::EmptyFile),
     ("POST /keys", Sent::Document("{}")),
     ("POST /tokens", Sent::Document("{\"expires_in\":0}")),
+    ("POST /uploads", Sent::EmptyFile),
     ("POST /uploads", Sent::EmptyFileForDataset),
+    ("POST /uploads", Sent::EmptyFormForDataset),
     ("POST /uploads/preview", Sent::EmptyFile),
     ("POST /uploads/validate", Sent::EmptyFileForDataset),
     // The upload has ended, so it is not cancelled.
     ("POST /uploads/{id}/cancel", Sent::Nothing),
     ("POST /uploads/{id}/undo", Sent::UnknownOption),
+    ("PUT /admin/log", Sent::Document("{}")),
     ("PUT /datasets/suggest", Sent::Document("{}")),
     ("PUT /datasets/{name}", Sent::Document("{}")),
+    ("PUT /uploads/{id}", Sent::EmptyFile),
     ("PUT /uploads/{id}", Sent::EmptyFileForDataset),
 ];
 
@@ -83,7 +102,8 @@ fn every_operation_has_a_call_and_every_scope_a_key() -> Result<()> {
     let operations = operations()?;
     let mut routes: Vec<&str> = operations.iter().map(|it| it.route.as_str()).collect();
     routes.sort_unstable();
-    let calls: Vec<&str> = CALLS.iter().map(|(route, _)| *route).collect();
+    let mut calls: Vec<&str> = CALLS.iter().map(|(route, _)| *route).collect();
+    calls.dedup();
     ensure!(routes == calls, "{routes:?} are not {calls:?}");
     let scopes = operations.into_iter().filter_map(|it| it.scopes).flatten();
     let scopes: BTreeSet<String> = scopes.collect();
@@ -114,27 +134,58 @@ fn expected(client: &Client, operation: &Operation, sent: Sent) -> Expected {
     }
     let route = operation.route.as_str();
     let is_of_upload = route.contains(" /uploads/{id}");
-    let sends_file = matches!(sent, Sent::EmptyFile | Sent::EmptyFileForDataset);
     if client.kind == Kind::OfOtherTenant {
         return match (is_of_upload, names_dataset(route, sent)) {
             (_, true) => Expected::Refused(404, "dataset_not_found"),
+            // The id is free in this tenant.
+            (true, false) if sent.is_file() => Expected::Refused(422, "empty_file"),
             (true, false) => Expected::Refused(404, "upload_not_found"),
             _ => Expected::Allowed,
         };
     }
     if client.kind == Kind::ForOtherDataset {
         match route {
-            _ if sends_file => return Expected::Refused(403, "wrong_dataset"),
+            // The id is compared before the dataset, which a field of a form may name. The answer
+            // says only that the tenant uses the id.
+            "PUT /uploads/{id}" if sent == Sent::EmptyFile => {
+                return Expected::Refused(409, "id_used");
+            }
+            _ if sent.is_file() => return Expected::Refused(403, "wrong_dataset"),
             "POST /tokens" => return Expected::Refused(403, "token_not_allowed"),
             _ => {}
         }
     }
-    // The scope `upload` allows such a call only for uploads that the key has sent.
-    let by_another_scope = |scope: &&String| *scope != "upload" && has(&scope.as_str());
-    let is_limited = scopes.len() > 1 && !scopes.iter().any(|scope| by_another_scope(&scope));
-    match is_of_upload && is_limited {
+    match is_of_upload && is_limited(client, operation) {
         true => Expected::Refused(404, "upload_not_found"),
         false => Expected::Allowed,
+    }
+}
+
+/// Whether the scope `upload` alone allows the call, so only for uploads that the key has sent.
+fn is_limited(client: &Client, operation: &Operation) -> bool {
+    let Some(scopes) = &operation.scopes else {
+        return false;
+    };
+    let has = |scope: &str| client.scopes.contains(&scope) || client.scopes.contains(&"admin");
+    let is_another = |scope: &String| scope != "upload" && has(scope);
+    scopes.len() > 1 && !scopes.iter().any(is_another)
+}
+
+/// What the answer to an allowed call must have, and what it must not have. The audit log is that
+/// of all tenants.
+fn shown(client: &Client, operation: &Operation, owned: &Owned) -> (Vec<String>, Vec<String>) {
+    let upload = owned.upload.to_string();
+    let dataset = format!("{DATASET:?}");
+    let is_foreign = client.kind == Kind::OfOtherTenant;
+    let (listed, is_hidden) = match operation.route.as_str() {
+        "GET /uploads" => (vec![upload], is_foreign || is_limited(client, operation)),
+        "GET /datasets" => (vec![dataset, "\"suggest\"".to_owned()], is_foreign),
+        "GET /audit" => (vec![upload, dataset], false),
+        _ => return (Vec::new(), Vec::new()),
+    };
+    match is_hidden {
+        true => (Vec::new(), listed),
+        false => (listed, Vec::new()),
     }
 }
 
@@ -142,7 +193,7 @@ fn expected(client: &Client, operation: &Operation, sent: Sent) -> Expected {
 /// dataset of its own.
 fn names_dataset(route: &str, sent: Sent) -> bool {
     let is_about = |method: &str| route.starts_with(&format!("{method} /datasets/"));
-    sent == Sent::EmptyFileForDataset || is_about("GET") || is_about("DELETE")
+    sent.is_for_dataset() || is_about("GET") || is_about("DELETE")
 }
 
 /// What the tenant has.
@@ -167,8 +218,10 @@ async fn call(
     };
     let mut path = template.replace("{id}", &id).replace("{name}", DATASET);
     ensure!(!path.contains('{'), "{route} has an unknown parameter");
-    let is_of_other_tenant = client.kind == Kind::OfOtherTenant && !path.starts_with("/keys");
-    if sent == Sent::UnknownOption && !is_of_other_tenant {
+    // Every tenant may use these calls, so they are refused for their option only.
+    let is_of_all = path.starts_with("/keys") || path.starts_with("/admin");
+    let is_hidden = client.kind == Kind::OfOtherTenant && !is_of_all;
+    if sent == Sent::UnknownOption && !is_hidden {
         path.push_str("?unknown=1");
     }
     if sent == Sent::EmptyFileForDataset {
@@ -181,6 +234,11 @@ async fn call(
         Sent::EmptyFile | Sent::EmptyFileForDataset => {
             call.header("content-type", "text/csv").body("")
         }
+        Sent::EmptyFormForDataset => {
+            let form = Form::new().text("dataset", DATASET);
+            let file = Part::text("").file_name("sales.csv");
+            call.multipart(form.part("file", file))
+        }
         Sent::Document(document) => call
             .header("content-type", "application/json")
             .body(document),
@@ -188,8 +246,14 @@ async fn call(
     Ok(call.send().await?)
 }
 
-/// Fails unless the answer is one of the document that does not refuse the key.
-async fn expect_allowed(answer: Response, operation: &Operation) -> Result<()> {
+/// Fails unless the answer is one of the document that does not refuse the key, and shows what the
+/// client may see and nothing else.
+async fn expect_allowed(
+    answer: Response,
+    client: &Client,
+    operation: &Operation,
+    owned: &Owned,
+) -> Result<()> {
     let status = answer.status().as_u16();
     let body = answer.text().await?;
     let codes = operation.answers.get(&status);
@@ -205,6 +269,15 @@ async fn expect_allowed(answer: Response, operation: &Operation) -> Result<()> {
             "{status} {code} is not in the document"
         );
     }
+    if status == 200 {
+        let (visible, hidden) = shown(client, operation, owned);
+        for text in visible {
+            ensure!(body.contains(&text), "{text} is missing in {body}");
+        }
+        for text in hidden {
+            ensure!(!body.contains(&text), "{text} is in {body}");
+        }
+    }
     Ok(())
 }
 
@@ -216,15 +289,14 @@ async fn each_key_reaches_exactly_what_the_document_and_its_tenant_allow(mode: M
     let clients = clients(&app).await?;
     for operation in operations()? {
         let route = operation.route.as_str();
-        let known = CALLS.iter().find(|(known, _)| *known == route);
-        let (_, sent) = known.with_context(|| format!("{route} has no call"))?;
-        for client in &clients {
+        let calls = CALLS.iter().filter(|(known, _)| *known == route);
+        for ((_, sent), client) in calls.flat_map(|call| clients.iter().map(move |it| (call, it))) {
             let answer = call(&app, client, &owned, route, *sent).await?;
             let checked = match expected(client, &operation, *sent) {
-                Expected::Allowed => expect_allowed(answer, &operation).await,
+                Expected::Allowed => expect_allowed(answer, client, &operation, &owned).await,
                 Expected::Refused(status, code) => problem(answer, status, code).await.map(|_| ()),
             };
-            checked.with_context(|| format!("{route} with {}", client.name))?;
+            checked.with_context(|| format!("{route} {sent:?} with {}", client.name))?;
         }
     }
     let after = state(&app, &owner, &owned).await?;
@@ -249,16 +321,23 @@ async fn owned(app: &App, owner: &str) -> Result<Owned> {
     Ok(Owned { upload, key })
 }
 
-/// Everything that a call could change.
+/// Everything that a call could change. Maintenance changes other fields of an upload at any time.
 async fn state(app: &App, owner: &str, owned: &Owned) -> Result<Value> {
+    let page = read(app, "/uploads?limit=100", owner).await?;
+    let uploads = page["uploads"].as_array().context("no uploads")?.iter();
+    let uploads = uploads.map(|upload| {
+        let fields = ["id", "status", "rows", "sha256"];
+        fields.map(|field| upload[field].clone())
+    });
     let rows = format!("/uploads/{}/rows", owned.upload);
     let keys = read(app, "/keys?tenant=acme&limit=100", ADMIN).await?;
     let key = keys["keys"].as_array().context("no keys")?;
     let key = key.iter().find(|it| it["id"] == owned.key);
     Ok(json!({
-        "uploads": read(app, "/uploads", owner).await?,
+        "uploads": uploads.collect::<Vec<_>>(),
         "datasets": read(app, "/datasets", owner).await?,
         "rows": get(app, &rows, Some(owner)).await?.text().await?,
         "key": key.context("the key is not in the list")?,
+        "log": read(app, "/admin/log", ADMIN).await?,
     }))
 }

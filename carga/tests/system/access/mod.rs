@@ -5,6 +5,7 @@ mod audit;
 mod commands;
 mod jwts;
 mod keys;
+mod many_uploads;
 mod matrix;
 mod metrics;
 mod one_dataset;

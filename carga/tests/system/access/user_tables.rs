@@ -1,15 +1,17 @@
 //! A table of the user belongs to no tenant.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::{closed_app, declare, get, key_of, text};
 use crate::answers::problem;
+use crate::app::App;
 use crate::harness::Mode;
 
 in_both_modes! {
     a_dataset_with_a_table_of_the_user_needs_scope_admin_outside_of_the_tenant_default,
+    a_table_of_another_tenant_cannot_be_told_from_a_missing_one,
 }
 
 const SHOP: &str = "CREATE SCHEMA shop;
@@ -71,5 +73,55 @@ async fn a_dataset_with_a_table_of_the_user_needs_scope_admin_outside_of_the_ten
     let own = json!({ "columns": [{ "name": "sku", "type": "text" }] });
     let declared = declare(&app, &manager, "stock", &own).await?;
     ensure!(declared.status() == 201, "{}", declared.text().await?);
+    app.close().await
+}
+
+/// The status and the code of the answer, and the whole answer with `TABLE` in place of the table.
+/// Its id and its time are left out, because each answer has its own.
+async fn answer_about(app: &App, key: &str, table: &str) -> Result<(u16, String, String)> {
+    let definition = json!({ "columns": [{ "name": "sku", "type": "text" }], "table": table });
+    let answer = declare(app, key, "p", &definition).await?;
+    let status = answer.status().as_u16();
+    let mut headers: Vec<String> = answer
+        .headers()
+        .iter()
+        .filter(|(name, _)| !["content-length", "date", "x-request-id"].contains(&name.as_str()))
+        .map(|(name, value)| format!("{name}: {value:?}"))
+        .collect();
+    headers.sort();
+    let mut body: Value = answer.json().await?;
+    let code = text(&body, "code")?;
+    body.as_object_mut()
+        .and_then(|fields| fields.remove("request_id"))
+        .context("no request id")?;
+    let whole = format!("{headers:?} {body}").replace(table, "TABLE");
+    Ok((status, code, whole))
+}
+
+async fn a_table_of_another_tenant_cannot_be_told_from_a_missing_one(mode: Mode) -> Result<()> {
+    let app = closed_app(mode, 0).await?;
+    let manager = key_of(&app, "acme", &["manage"]).await?;
+    let own = json!({ "columns": [{ "name": "sku", "type": "text" }] });
+    let declared = declare(&app, &manager, "sales", &own).await?;
+    ensure!(declared.status() == 201, "{}", declared.text().await?);
+    let of_default = key_of(&app, "default", &["manage"]).await?;
+    let about = async |table| answer_about(&app, &of_default, table).await;
+    let missing = about("datasets_nobody.sales").await?;
+    let expected = match mode {
+        Mode::Embedded => "table_unsupported",
+        Mode::Distributed => "table_kind",
+    };
+    ensure!(
+        (missing.0, missing.1.as_str()) == (422, expected),
+        "{missing:?}"
+    );
+    for table in [
+        "datasets_acme.sales",
+        "datasets_acme.sales_rows",
+        "datasets_acme.missing",
+    ] {
+        let found = about(table).await?;
+        ensure!(found == missing, "{table}: {found:?}, not {missing:?}");
+    }
     app.close().await
 }

@@ -229,6 +229,24 @@ fn an_unknown_upload_is_reported() -> Result<()> {
 }
 
 #[test]
+fn the_log_of_an_import_names_its_upload_and_the_tenant() -> Result<()> {
+    let working_dir = WorkingDir::new()?;
+    working_dir.write("bad.csv", "a,b\n1,2\n3\n")?;
+    let mut importing = working_dir.command(&["import", "--on-error", "abort", "bad.csv"])?;
+    importing.env("CARGA_LOG", "info");
+    importing.env("CARGA_LOG_FORMAT", "json");
+    let log = String::from_utf8(importing.stdin(Stdio::null()).output()?.stderr)?;
+    let mut lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let failed = lines.find(|line| line["fields"]["message"] == "upload failed");
+    let failed = failed.with_context(|| log.clone())?;
+    ensure!(failed["tenant"] == "default", "{failed}");
+    ensure!(failed["upload_id"].is_string(), "{failed}");
+    Ok(())
+}
+
+#[test]
 fn a_closed_output_pipe_is_not_an_error() -> Result<()> {
     let working_dir = WorkingDir::new()?;
     working_dir.write("long.csv", csv(20_000))?;

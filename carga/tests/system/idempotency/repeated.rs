@@ -1,9 +1,14 @@
 //! A repeated request gets the first answer, unless the file or its options differ.
 
+use std::process::Command;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use reqwest::RequestBuilder;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{accepted, listed, post};
@@ -17,7 +22,9 @@ in_both_modes! {
     another_file_with_the_same_key_is_refused,
     other_options_with_the_same_key_are_refused,
     a_file_whose_digest_is_announced_is_compared_without_its_body,
+    curl_gets_the_first_answer_without_sending_a_large_file,
     a_file_that_a_client_sends_without_waiting_is_read_and_compared,
+    a_slow_client_gets_its_answer_at_the_end_of_its_file,
     the_key_of_a_refused_file_is_free,
     a_key_stays_with_its_upload_after_an_undo,
     a_malformed_key_is_refused,
@@ -103,13 +110,18 @@ async fn other_options_with_the_same_key_are_refused(mode: Mode) -> Result<()> {
     app.close().await
 }
 
+/// A head that announces a digest and a body. `more` are further headers.
+fn head(digest: &str, more: &str) -> String {
+    format!(
+        "POST /uploads?{KNOWN_DIALECT}&sha256={digest} HTTP/1.1\r\nhost: localhost\r\nidempotency-key: k\r\ncontent-type: text/csv\r\n{more}connection: close\r\ncontent-length: {}\r\n\r\n",
+        FILE.len()
+    )
+}
+
 /// Sends a head that announces a digest and a body, and no body. Returns the whole answer.
 async fn announce(app: &App, digest: &str) -> Result<String> {
     let mut stream = app.connect().await?;
-    let head = format!(
-        "POST /uploads?{KNOWN_DIALECT}&sha256={digest} HTTP/1.1\r\nhost: localhost\r\nidempotency-key: k\r\ncontent-type: text/csv\r\nexpect: 100-continue\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-        FILE.len()
-    );
+    let head = head(digest, "expect: 100-continue\r\n");
     stream.write_all(head.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
@@ -129,6 +141,39 @@ async fn a_file_whose_digest_is_announced_is_compared_without_its_body(mode: Mod
     app.close().await
 }
 
+/// curl waits for the permission to send a file of more than 1 MiB, by default for a second.
+async fn curl_gets_the_first_answer_without_sending_a_large_file(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
+    let large = format!("a,b\n{}", "1,2\n".repeat(300_000));
+    let (id, _) = accepted(post(&app, "k", "", large.clone()).send().await?).await?;
+    let directory = TempDir::new()?;
+    let file = directory.path().join("large.csv");
+    std::fs::write(&file, &large)?;
+    let digest = sha256_hex(&large);
+    let url = format!("{}/uploads?{KNOWN_DIALECT}&sha256={digest}", app.url);
+    let sent = tokio::task::spawn_blocking(move || {
+        let mut curl = Command::new("curl");
+        let curl = curl.args(["--silent", "--show-error", "--request", "POST"]);
+        let curl = curl.args(["--header", "content-type: text/csv"]);
+        let curl = curl.args(["--header", "idempotency-key: k"]);
+        let curl = curl.args(["--header", "expect: 100-continue"]);
+        let curl = curl.args(["--expect100-timeout", "60", "--upload-file"]);
+        let curl = curl
+            .arg(file)
+            .args(["--write-out", "\n%{http_code} %{size_upload}", &url]);
+        curl.output()
+    });
+    let sent = sent.await??;
+    ensure!(sent.status.success(), "{sent:?}");
+    let answer = String::from_utf8(sent.stdout)?;
+    let (body, figures) = answer.rsplit_once('\n').context("no answer")?;
+    ensure!(figures == "202 0", "{figures}: {body}");
+    let upload: serde_json::Value = serde_json::from_str(body)?;
+    ensure!(upload["id"] == json!(id), "{upload}");
+    app.expect_completed(id, 300_000).await?;
+    app.close().await
+}
+
 /// Such a client might not receive an early answer.
 async fn a_file_that_a_client_sends_without_waiting_is_read_and_compared(mode: Mode) -> Result<()> {
     let app = App::start(mode.harness().await?, 1).await?;
@@ -138,6 +183,27 @@ async fn a_file_that_a_client_sends_without_waiting_is_read_and_compared(mode: M
     ensure!(accepted(send(FILE).await?).await? == (id, true));
     let refused = send("a,b\n1,2\n3,5\n").await?;
     problem(refused, 422, "idempotency_key_reused").await?;
+    app.close().await
+}
+
+async fn a_slow_client_gets_its_answer_at_the_end_of_its_file(mode: Mode) -> Result<()> {
+    let app = App::start(mode.harness().await?, 1).await?;
+    let (id, _) = accepted(post(&app, "k", "", FILE).send().await?).await?;
+    let mut stream = app.connect().await?;
+    let head = head(&sha256_hex(FILE), "");
+    stream.write_all(head.as_bytes()).await?;
+    let (first, rest) = FILE.split_at(5);
+    stream.write_all(first.as_bytes()).await?;
+    // An early answer would come after two seconds, in which the server reads on.
+    let mut byte = [0; 1];
+    let early = timeout(Duration::from_secs(4), stream.read(&mut byte)).await;
+    ensure!(early.is_err(), "an answer before the end of the file");
+    stream.write_all(rest.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    ensure!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    ensure!(answer.contains("idempotency-replayed: true"), "{answer}");
+    ensure!(answer.contains(&id.to_string()), "{answer}");
     app.close().await
 }
 

@@ -4,22 +4,41 @@ mod requests;
 mod tenants;
 
 use anyhow::{Context, Result, bail, ensure};
+use carga_testkit::eventually;
 use reqwest::Response;
 
 use crate::access::{closed_harness, get};
-use crate::app::App;
+use crate::app::{App, TIMEOUT};
 use crate::harness::Mode;
 
 /// More requests than any limit of a test.
 const MANY: u32 = 300;
 
-/// A Carga that requires keys, and that has only these limits.
+/// A Carga that requires keys, and that has only these limits. If several APIs could share them,
+/// Redis counts the requests from the first one on.
 async fn limited_app(mode: Mode, workers: usize, settings: &[(&str, &str)]) -> Result<App> {
     let mut harness = closed_harness(mode).await?;
     for (name, value) in settings {
         harness = harness.with(name, value);
     }
-    App::start(harness, workers).await
+    let app = App::start(harness, workers).await?;
+    let limits_requests = settings
+        .iter()
+        .any(|(name, _)| name.starts_with("CARGA_LIMIT_"));
+    if limits_requests && matches!(mode, Mode::Distributed) {
+        wait_for_limits(&app, "ok").await?;
+    }
+    Ok(app)
+}
+
+/// Waits until `/readyz` shows this state of the shared limits.
+pub(crate) async fn wait_for_limits(app: &App, state: &str) -> Result<()> {
+    let what = format!("the shared limits to be {state}");
+    eventually(TIMEOUT, &what, async || {
+        let ready = app.get("/readyz").await;
+        ready.is_ok_and(|(_, ready)| ready["dependencies"]["limits"] == state)
+    })
+    .await
 }
 
 /// Lists uploads until a limit refuses it. Returns the number of requests before that one, which

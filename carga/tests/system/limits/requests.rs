@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use carga_common::access::ApiKey;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +20,7 @@ in_both_modes! {
     a_key_over_its_limit_is_refused_until_a_request_comes_back,
     a_token_counts_for_the_key_that_made_it,
     wrong_keys_are_limited_by_address,
+    invented_keys_beyond_the_limit_of_their_address_are_not_looked_up,
     preflights_are_limited_by_address,
     only_a_trusted_proxy_says_the_address_of_a_client,
     a_refused_upload_is_answered_before_its_body_is_read,
@@ -83,6 +85,28 @@ async fn wrong_keys_are_limited_by_address(mode: Mode) -> Result<()> {
         detail.contains("CARGA_LIMIT_ADDRESS") && detail.contains("127.0.0.1"),
         "{refused}"
     );
+    app.close().await
+}
+
+async fn invented_keys_beyond_the_limit_of_their_address_are_not_looked_up(
+    mode: Mode,
+) -> Result<()> {
+    const LOOKUPS: &str = "carga_key_lookups_total{source=\"store\"}";
+    let app = limited_app(mode, 0, &[("CARGA_LIMIT_ADDRESS", "15")]).await?;
+    let mut checked = 0;
+    for _ in 0..60 {
+        let invented = ApiKey::generate()?;
+        let answer = get(&app, "/uploads", Some(invented.expose())).await?;
+        match answer.status().as_u16() {
+            401 => checked += 1,
+            _ => problem(answer, 429, "rate_limited").await.map(drop)?,
+        }
+    }
+    ensure!((15..60).contains(&checked), "{checked}");
+    let scraped = get(&app, "/metrics", Some(ADMIN)).await?.text().await?;
+    let lookups = parse(&scraped)?.get(LOOKUPS).copied();
+    let lookups = lookups.context("no lookups")?;
+    ensure!(lookups <= f64::from(checked), "{lookups} of {checked}");
     app.close().await
 }
 

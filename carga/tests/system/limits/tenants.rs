@@ -21,6 +21,7 @@ in_both_modes! {
     a_killed_process_keeps_no_slot,
     the_bytes_of_a_tenant_are_limited_per_day,
     the_rows_of_a_tenant_are_limited_per_day,
+    rejected_rows_alone_use_up_the_quota_of_rows,
 }
 
 const SCOPES: [&str; 2] = ["read", "upload"];
@@ -147,7 +148,8 @@ async fn a_killed_process_keeps_no_slot(mode: Mode) -> Result<()> {
 /// Sends a file without its length. Fails unless the upload fails with `quota_exceeded`.
 async fn send_too_much(app: &App, key: &str, file: &str, setting: &str) -> Result<()> {
     let id = Uuid::now_v7();
-    let body = paced(file.to_owned(), 10_000_000);
+    // In small pieces, so that the upload exists before the file exceeds the quota.
+    let body = paced(file.to_owned(), 200_000);
     let answer = send(app, key, id, "", body).await?;
     expect_refused(answer, "quota_exceeded", setting).await?;
     let failed: Value = get(app, &format!("/uploads/{id}"), Some(key))
@@ -165,13 +167,17 @@ async fn send_too_much(app: &App, key: &str, file: &str, setting: &str) -> Resul
 
 async fn the_bytes_of_a_tenant_are_limited_per_day(mode: Mode) -> Result<()> {
     const SETTING: &str = "CARGA_TENANT_MAX_BYTES_PER_DAY";
-    const LIMIT: usize = 100_000;
+    const LIMIT: usize = 420_000;
+    // Carga may receive so many bytes before the upload exists: 64 KiB to examine, and a piece of
+    // 64 KiB that exceeds them.
+    const BEFORE_THE_UPLOAD: usize = 128 << 10;
     let app = limited_app(mode, 1, &[(SETTING, &LIMIT.to_string())]).await?;
     let one = key_of(&app, "acme", &SCOPES).await?;
     let other = key_of(&app, "globex", &SCOPES).await?;
-    let file = csv(1500);
+    let file = csv(6000);
+    let is_left = LIMIT.saturating_sub(file.len());
     ensure!(
-        file.len() < LIMIT && 2 * file.len() > LIMIT,
+        is_left > BEFORE_THE_UPLOAD && file.len() > is_left,
         "{}",
         file.len()
     );
@@ -180,7 +186,7 @@ async fn the_bytes_of_a_tenant_are_limited_per_day(mode: Mode) -> Result<()> {
     let id = Uuid::now_v7();
     let refused = send(&app, &one, id, "", file.clone()).await?;
     let refused = expect_refused(refused, "quota_exceeded", SETTING).await?;
-    let left = format!(" {} of them", LIMIT - file.len());
+    let left = format!(" {is_left} of them");
     ensure!(refused["detail"].to_string().contains(&left), "{refused}");
     ensure!(refused["limit"] == LIMIT, "{refused}");
     let missing = get(&app, &format!("/uploads/{id}"), Some(&one)).await?;
@@ -199,5 +205,24 @@ async fn the_rows_of_a_tenant_are_limited_per_day(mode: Mode) -> Result<()> {
     ensure!(send_new(&app, &one, &csv(2000)).await?.status() == 202);
     send_too_much(&app, &one, &csv(2000), SETTING).await?;
     ensure!(send_new(&app, &other, &csv(2500)).await?.status() == 202);
+    app.close().await
+}
+
+async fn rejected_rows_alone_use_up_the_quota_of_rows(mode: Mode) -> Result<()> {
+    const SETTING: &str = "CARGA_TENANT_MAX_ROWS_PER_DAY";
+    let app = limited_app(mode, 1, &[(SETTING, "650")]).await?;
+    let key = key_of(&app, "acme", &SCOPES).await?;
+    // The first rows show that the table has two columns. They do not fill a batch.
+    let file = ["a,b\n", &"1,2\n".repeat(600), &"1,2,3,4\n".repeat(5000)].concat();
+    let id = Uuid::now_v7();
+    let answer = send(&app, &key, id, "", file).await?;
+    let refused = problem(answer, 429, "quota_exceeded").await?;
+    ensure!(refused["detail"].to_string().contains(SETTING), "{refused}");
+    let path = format!("/uploads/{id}");
+    let failed: Value = get(&app, &path, Some(&key)).await?.json().await?;
+    ensure!(failed["status"] == "failed", "{failed}");
+    // The file is refused at the first row that is one too many, and not at its end.
+    ensure!(failed["rows"]["read"] == 651, "{failed}");
+    ensure!(failed["rows"]["rejected"] == 51, "{failed}");
     app.close().await
 }

@@ -111,6 +111,8 @@ proptest! {
 #[test]
 fn the_table_has_four_mebibytes_whatever_comes() {
     let limiter = LocalLimiter::new();
+    // The table has no other memory than these entries.
+    assert_eq!(size_of::<Table>(), size_of::<Box<[[Entry; WAYS]]>>());
     let bytes = |limiter: &LocalLimiter| size_of_val(&*lock(&limiter.table).0);
     assert_eq!(bytes(&limiter), 4 << 20);
     let minute = quota(1000, Duration::from_secs(60));
@@ -118,6 +120,32 @@ fn the_table_has_four_mebibytes_whatever_comes() {
         limiter.take_at(number, &[bucket(format!("address:{number}"), minute)]);
     }
     assert_eq!(bytes(&limiter), 4 << 20);
+    // The addresses are in the table: nearly all of its entries are in use.
+    let table = lock(&limiter.table);
+    let in_use = table
+        .0
+        .iter()
+        .flatten()
+        .filter(|entry| entry.full_at_us > 0);
+    assert!(in_use.count() > WAYS * SETS * 99 / 100);
+}
+
+#[test]
+fn a_look_at_a_bucket_takes_nothing() {
+    let limiter = LocalLimiter::new();
+    let hour = Duration::from_secs(3600);
+    let both = [
+        bucket("many", quota(9, hour)),
+        bucket("few", quota(2, hour)),
+    ];
+    for _ in 0..2 {
+        for _ in 0..10 {
+            assert!(limiter.admits_now(&both));
+        }
+        assert!(limiter.take_now(&both).admitted);
+    }
+    assert!(!limiter.admits_now(&both));
+    assert!(limiter.admits_now(&both[..1]) && limiter.admits_now(&[]));
 }
 
 #[test]

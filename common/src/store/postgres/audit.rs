@@ -15,6 +15,15 @@ use crate::store::sql::{self, FORGOTTEN_AT_ONCE, signed};
 use crate::tenant::Tenant;
 use crate::upload::UploadId;
 
+/// Changes share this lock from before their entry has its id until their commit, and a list takes
+/// it alone. Otherwise a list could show an entry while an older one is not committed yet, and the
+/// next page would skip that one.
+const CHANGING: [i32; 2] = [0x6361_7267, 0x6175_6469];
+
+/// Limits how long a list waits for changes. New changes wait behind it, and a change of a dataset
+/// waits for two seconds at most.
+const WAIT_BRIEFLY: &str = "SELECT set_config('lock_timeout', '1500ms', true)";
+
 /// The columns `id`, `at`, `tenant`, `actor`, `action`, `object`, `address` and `request_id`.
 type Record = (
     i64,
@@ -47,6 +56,10 @@ impl AuditStore for PostgresStore {
         limit: u32,
     ) -> PortResult<Vec<AuditEntry>> {
         self.call("store.audit_entries", SHORT, async |connection| {
+            let mut transaction = connection.begin().await?;
+            sqlx::query(WAIT_BRIEFLY).execute(&mut *transaction).await?;
+            lock(&mut transaction, "SELECT pg_advisory_xact_lock($1, $2)").await?;
+            // A statement after the lock sees what the holders before have committed.
             let found: Vec<Record> = sqlx::query_as(
                 "SELECT id, at, tenant, actor, action, object, address, request_id FROM audit_log
                  WHERE id > $1 AND ($2::text IS NULL OR tenant = $2) ORDER BY id LIMIT $3",
@@ -54,8 +67,9 @@ impl AuditStore for PostgresStore {
             .bind(signed(after))
             .bind(tenant.map(Tenant::as_str))
             .bind(i64::from(limit))
-            .fetch_all(connection)
+            .fetch_all(&mut *transaction)
             .await?;
+            transaction.commit().await?;
             found.into_iter().map(entry).collect()
         })
         .await
@@ -119,8 +133,17 @@ pub(super) async fn record_upload(
     insert(connection, NewEntry::new(tenant, action, object)).await
 }
 
+/// Takes the lock [`CHANGING`] until the end of the transaction.
+async fn lock(connection: &mut PgConnection, statement: &'static str) -> sqlx::Result<()> {
+    let [first, second] = CHANGING;
+    let locking = sqlx::query(statement).bind(first).bind(second);
+    locking.execute(connection).await?;
+    Ok(())
+}
+
 async fn insert(connection: &mut PgConnection, entry: Option<NewEntry>) -> sqlx::Result<Written> {
     if let Some(entry) = &entry {
+        lock(connection, "SELECT pg_advisory_xact_lock_shared($1, $2)").await?;
         sqlx::query(
             "INSERT INTO audit_log (tenant, actor, action, object, address, request_id)
              VALUES ($1, $2, $3, $4, $5, $6)",

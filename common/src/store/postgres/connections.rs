@@ -76,7 +76,11 @@ const SESSION: [(&str, &str); 8] = [
 ///
 /// Commits are durable, whatever the default of the database or the role is. Stronger settings than
 /// `on`, such as `remote_apply`, stay as they are.
+///
+/// A statement that takes a lock is followed by one that must see what the holder before has
+/// committed. With any other isolation than `read committed`, it would not.
 const OPENING: &str = "SET carga.tenants = 'on';
+    SET default_transaction_isolation = 'read committed';
     SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 

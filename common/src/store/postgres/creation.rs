@@ -3,7 +3,7 @@
 use sqlx::{Connection, PgConnection};
 
 use super::idempotency::{Taken, take};
-use super::uploads::create_in;
+use super::uploads::{create_in, has_dataset};
 use super::{quotas, tokens};
 use crate::store::{CreateConditions, CreateOutcome, NewUpload};
 use crate::upload::UploadId;
@@ -15,6 +15,11 @@ pub(super) async fn create_if(
     conditions: CreateConditions<'_>,
 ) -> sqlx::Result<Option<CreateOutcome>> {
     let mut transaction = connection.begin().await?;
+    // Before the lock of the slots, because a change of the dataset may take seconds. Other uploads
+    // of the tenant do not wait for it.
+    if !has_dataset(&mut transaction, upload).await? {
+        return Ok(None);
+    }
     if let Some(slots) = conditions.slots
         && !quotas::has_slot(&mut transaction, &upload.tenant, slots).await?
     {
@@ -48,8 +53,8 @@ async fn unmet(
     };
     match (taken, conditions.token) {
         (Taken::No, _) => Ok(Some(CreateOutcome::KeyTaken)),
-        // The token has counted the upload that failed: it is of the same sender.
-        (Taken::Over, _) | (Taken::Free, None) => Ok(None),
+        // The token has counted the first attempt of this request.
+        (Taken::Again, _) | (Taken::Free, None) => Ok(None),
         (Taken::Free, Some(token)) => {
             let is_counted = tokens::count(connection, token).await?;
             Ok((!is_counted).then_some(CreateOutcome::TokenUsedUp))

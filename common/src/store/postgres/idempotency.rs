@@ -17,7 +17,8 @@ use crate::store::{FirstAnswer, FirstUpload, IdempotencyStore};
 use crate::upload::UploadId;
 
 /// Takes a key that nobody has, or that is free because of its age. `$1` to `$8`: tenant, route,
-/// sender, key, fingerprint, upload, answer, the age in seconds.
+/// sender, key, fingerprint, upload, answer, the age in seconds. Returns false, because this is the
+/// first attempt of the request, or no row if somebody has the key.
 ///
 /// This statement waits for a transaction that is inserting the same key. It locks the row of a key
 /// that it finds, even if it does not change the row.
@@ -27,17 +28,23 @@ const TAKE: &str = "INSERT INTO idempotency_keys AS held
     ON CONFLICT (tenant, route, sender, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, upload_id = excluded.upload_id, answer = excluded.answer,
         created_at = now()
-    WHERE held.created_at <= now() - make_interval(secs => $8)";
+    WHERE held.created_at <= now() - make_interval(secs => $8)
+    RETURNING false";
 
 /// Takes the key over from an upload that does not hold it, after [`TAKE`] has locked its row. A
-/// statement of its own: the status is then read after the wait for the lock, and not from before.
+/// statement of its own: the row and the status are then read after the wait for the lock, and not
+/// from before. Returns whether that upload was of the same request. `earlier` is the row before
+/// the change.
 const TAKE_OVER: &str = "UPDATE idempotency_keys AS held
     SET fingerprint = $5, upload_id = $6, answer = $7, created_at = now()
-    WHERE tenant = $1 AND route = $2 AND sender = $3 AND key = $4
-      AND (created_at <= now() - make_interval(secs => $8)
-           OR upload_id IS NOT NULL AND NOT EXISTS (
+    FROM idempotency_keys AS earlier
+    WHERE held.tenant = $1 AND held.route = $2 AND held.sender = $3 AND held.key = $4
+      AND earlier.tenant = $1 AND earlier.route = $2 AND earlier.sender = $3 AND earlier.key = $4
+      AND (earlier.created_at <= now() - make_interval(secs => $8)
+           OR earlier.upload_id IS NOT NULL AND NOT EXISTS (
                SELECT FROM uploads u
-               WHERE u.id = held.upload_id AND (u.status = 'receiving' OR u.batches_total IS NOT NULL)))";
+               WHERE u.id = earlier.upload_id AND (u.status = 'receiving' OR u.batches_total IS NOT NULL)))
+    RETURNING earlier.fingerprint = $5";
 
 #[async_trait]
 impl IdempotencyStore for PostgresStore {
@@ -91,12 +98,10 @@ impl IdempotencyStore for PostgresStore {
             // The keys that a request is taking are skipped, and so are those that another worker
             // is deleting.
             let deleted = sqlx::query(
-                "WITH old AS MATERIALIZED (
-                     SELECT tenant, route, sender, key FROM idempotency_keys
+                "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY (
+                     SELECT ctid FROM idempotency_keys
                      WHERE created_at <= now() - make_interval(secs => $1)
-                     ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-                 DELETE FROM idempotency_keys WHERE (tenant, route, sender, key) IN (
-                     SELECT tenant, route, sender, key FROM old)",
+                     ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
             )
             .bind(REQUEST_KEPT.as_secs_f64())
             .bind(FORGOTTEN_REQUESTS)
@@ -111,10 +116,10 @@ impl IdempotencyStore for PostgresStore {
 /// Whether a request has got its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// The key was free.
+    /// Nobody had the key, or an upload of another request that ended before its seal.
     Free,
-    /// The key was that of an upload that ended before its seal.
-    Over,
+    /// An upload of the same request that ended before its seal had the key.
+    Again,
     /// Another request has the key.
     No,
 }
@@ -127,8 +132,8 @@ pub(super) async fn take(
     answer: Option<&str>,
 ) -> sqlx::Result<Taken> {
     let IdempotentRequest { key, fingerprint } = request;
-    for (statement, outcome) in [(TAKE, Taken::Free), (TAKE_OVER, Taken::Over)] {
-        let taken = sqlx::query(statement)
+    for statement in [TAKE, TAKE_OVER] {
+        let is_again: Option<bool> = sqlx::query_scalar(statement)
             .bind(key.tenant.as_str())
             .bind(key.route.name())
             .bind(key.sender())
@@ -137,10 +142,12 @@ pub(super) async fn take(
             .bind(upload.map(|id| id.as_uuid()))
             .bind(answer)
             .bind(REQUEST_KEPT.as_secs_f64())
-            .execute(&mut *connection)
+            .fetch_optional(&mut *connection)
             .await?;
-        if taken.rows_affected() > 0 {
-            return Ok(outcome);
+        match is_again {
+            Some(true) => return Ok(Taken::Again),
+            Some(false) => return Ok(Taken::Free),
+            None => {}
         }
     }
     Ok(Taken::No)

@@ -9,10 +9,10 @@ use super::PostgresStore;
 use super::connections::{LONG, SHORT};
 use crate::error::PortResult;
 use crate::store::rules::FORGOTTEN_DAYS;
-use crate::store::sql::count;
-use crate::store::{QuotaStore, USAGE_KEPT_DAYS, UploadSlots, Usage};
+use crate::store::sql::{count, signed};
+use crate::store::{Heartbeat, QuotaStore, USAGE_KEPT_DAYS, UploadSlots, Usage};
 use crate::tenant::Tenant;
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 /// Sums over the uploads of tenant `$1` that are being received, with leases that were renewed
 /// within `$2` seconds. Only receiving uploads have leases, so there are few.
@@ -83,7 +83,8 @@ pub(super) async fn has_slot(
     tenant: &Tenant,
     slots: UploadSlots,
 ) -> sqlx::Result<bool> {
-    // Before every other lock, so that no transaction holds one while it waits for this one.
+    // Before every other lock but the shared one on the dataset. That one keeps no other upload
+    // waiting, so no two creations wait for each other.
     sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))")
         .bind(SLOT_LOCKS)
         .bind(tenant.as_str())
@@ -110,6 +111,38 @@ pub(super) async fn end_lease(connection: &mut PgConnection, id: UploadId) -> sq
          SET bytes = t.bytes + EXCLUDED.bytes, rows = t.rows + EXCLUDED.rows",
     )
     .bind(id.as_uuid())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Counts what has arrived of an upload since its last heartbeat, if another process has ended the
+/// upload meanwhile. The record of the upload then has these figures, so a repeated call adds
+/// nothing. The transaction holds the lock of the status.
+pub(super) async fn count_rest(
+    connection: &mut PgConnection,
+    key: UploadKey,
+    last: Heartbeat,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "WITH ended AS (
+             SELECT id, tenant, bytes_received, rows_read FROM uploads
+             WHERE id = $1 AND epoch = $2 AND status IN ('cancelled', 'failed')),
+         raised AS (
+             UPDATE uploads u
+             SET bytes_received = GREATEST(u.bytes_received, $3), rows_read = GREATEST(u.rows_read, $4)
+             FROM ended e
+             WHERE u.id = e.id AND (e.bytes_received < $3 OR e.rows_read < $4)
+             RETURNING e.tenant, u.bytes_received - e.bytes_received AS bytes, u.rows_read - e.rows_read AS rows)
+         INSERT INTO tenant_usage AS t (tenant, day, bytes, rows)
+         SELECT tenant, (now() AT TIME ZONE 'UTC')::date, bytes, rows FROM raised
+         ON CONFLICT (tenant, day) DO UPDATE
+         SET bytes = t.bytes + EXCLUDED.bytes, rows = t.rows + EXCLUDED.rows",
+    )
+    .bind(key.id.as_uuid())
+    .bind(key.epoch.get())
+    .bind(signed(last.bytes_received))
+    .bind(signed(last.rows_read))
     .execute(connection)
     .await?;
     Ok(())

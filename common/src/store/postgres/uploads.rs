@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 pub(super) use self::record::{find, is_staged};
 use super::connections::{LONG, SHORT};
-use super::quotas::end_lease;
+use super::quotas::{count_rest, end_lease};
 use super::{PostgresStore, audit, creation, datasets, lock_status};
 use crate::audit::{Action, Written};
 use crate::error::PortResult;
@@ -234,6 +234,9 @@ async fn lock_content(connection: &mut PgConnection, sha256: Sha256) -> sqlx::Re
 
 async fn create(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<Option<Upload>> {
     let mut transaction = connection.begin().await?;
+    if !has_dataset(&mut transaction, upload).await? {
+        return Ok(None);
+    }
     let created = create_in(&mut transaction, upload).await?;
     transaction.commit().await?;
     Ok(created.map(|(created, written)| {
@@ -242,18 +245,26 @@ async fn create(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Resu
     }))
 }
 
-/// Creates an upload in a transaction. Returns `None` if the dataset of the upload is missing, is
-/// that of another tenant, or has other columns. The caller logs the entry of the audit log after
-/// the commit.
+/// Whether the dataset of an upload is there until the end of the transaction. Returns false if it
+/// is missing, is that of another tenant, or has other columns. This may wait for a change of the
+/// dataset, so the transaction must hold no lock for which others wait.
+pub(super) async fn has_dataset(
+    connection: &mut PgConnection,
+    upload: &NewUpload,
+) -> sqlx::Result<bool> {
+    match &upload.dataset {
+        Some(dataset) if dataset.tenant != upload.tenant => Ok(false),
+        Some(dataset) => datasets::share(connection, dataset).await,
+        None => Ok(true),
+    }
+}
+
+/// Creates an upload in a transaction, after [`has_dataset`]. The caller logs the entry of the
+/// audit log after the commit.
 pub(super) async fn create_in(
     connection: &mut PgConnection,
     upload: &NewUpload,
 ) -> sqlx::Result<Option<(Upload, Written)>> {
-    if let Some(dataset) = &upload.dataset
-        && (dataset.tenant != upload.tenant || !datasets::share(connection, dataset).await?)
-    {
-        return Ok(None);
-    }
     let id = insert(connection, upload).await?;
     sqlx::query("INSERT INTO upload_leases (upload_id) VALUES ($1)")
         .bind(id.as_uuid())
@@ -385,8 +396,11 @@ pub(super) async fn record_end(
     .bind(last.is_none())
     .execute(&mut *connection)
     .await?;
-    if ended.rows_affected() > 0 {
-        end_lease(connection, key.id).await?;
+    let has_ended = ended.rows_affected() > 0;
+    match last {
+        _ if has_ended => end_lease(connection, key.id).await?,
+        Some(last) => count_rest(connection, key, last).await?,
+        None => {}
     }
-    Ok(ended.rows_affected() > 0)
+    Ok(has_ended)
 }

@@ -38,7 +38,7 @@ impl IdempotencyStore for SqliteStore {
     ) -> PortResult<bool> {
         call("store.create_key_once", async {
             let mut transaction = self.database.begin().await?;
-            let holder = holder(&mut transaction, &request.key).await?;
+            let holder = holder(&mut transaction, request).await?;
             let is_first = holder != Holder::Request;
             let mut written = Written(None);
             if is_first {
@@ -83,10 +83,10 @@ impl IdempotencyStore for SqliteStore {
 /// Who has the key of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// Nobody.
+    /// Nobody, or an upload of another request that ended before its seal. The key is free.
     None,
-    /// An upload that ended before its seal, so the key is free.
-    Failed,
+    /// An upload of the same request that ended before its seal. The key is free.
+    FailedAttempt,
     /// Another request.
     Request,
 }
@@ -95,11 +95,13 @@ pub(super) enum Holder {
 /// writer.
 pub(super) async fn holder(
     connection: &mut SqliteConnection,
-    key: &IdempotencyKey,
+    request: &IdempotentRequest,
 ) -> sqlx::Result<Holder> {
-    let is_held: Option<bool> = sqlx::query_scalar(
+    let IdempotentRequest { key, fingerprint } = request;
+    let found: Option<(bool, bool)> = sqlx::query_as(
         "SELECT held.answer IS NOT NULL
-             OR coalesce(u.status = 'receiving' OR u.batches_total IS NOT NULL, false)
+             OR coalesce(u.status = 'receiving' OR u.batches_total IS NOT NULL, false),
+             held.fingerprint = $6
          FROM idempotency_keys held LEFT JOIN uploads u ON u.id = held.upload_id
          WHERE held.tenant = $1 AND held.route = $2 AND held.sender = $3 AND held.key = $4
            AND held.created_at > $5",
@@ -109,12 +111,13 @@ pub(super) async fn holder(
     .bind(key.sender())
     .bind(key.text.as_str())
     .bind(ago(REQUEST_KEPT))
+    .bind(fingerprint.as_bytes())
     .fetch_optional(connection)
     .await?;
-    Ok(match is_held {
-        None => Holder::None,
-        Some(false) => Holder::Failed,
-        Some(true) => Holder::Request,
+    Ok(match found {
+        Some((true, _)) => Holder::Request,
+        Some((false, true)) => Holder::FailedAttempt,
+        Some((false, false)) | None => Holder::None,
     })
 }
 

@@ -9,10 +9,10 @@ use super::{SqliteStore, ago, now};
 use crate::error::PortResult;
 use crate::sqlite::call;
 use crate::store::rules::FORGOTTEN_DAYS;
-use crate::store::sql::count;
-use crate::store::{QuotaStore, USAGE_KEPT_DAYS, UploadSlots, Usage};
+use crate::store::sql::{count, signed};
+use crate::store::{Heartbeat, QuotaStore, USAGE_KEPT_DAYS, UploadSlots, Usage};
 use crate::tenant::Tenant;
-use crate::upload::UploadId;
+use crate::upload::{UploadId, UploadKey};
 
 /// Sums over the uploads of tenant `$1` that are being received, with leases that were renewed
 /// after `$2`. Only receiving uploads have leases, so there are few.
@@ -107,6 +107,34 @@ pub(super) async fn end_lease(connection: &mut SqliteConnection, id: UploadId) -
     .bind(today())
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Counts what has arrived of an upload since its last heartbeat, if another process has ended the
+/// upload meanwhile. The record of the upload then has these figures, so a repeated call adds
+/// nothing.
+pub(super) async fn count_rest(
+    connection: &mut SqliteConnection,
+    key: UploadKey,
+    last: Heartbeat,
+) -> sqlx::Result<()> {
+    const COUNT: &str = "INSERT INTO tenant_usage (tenant, day, bytes, rows)
+         SELECT tenant, $5, max($3 - bytes_received, 0), max($4 - rows_read, 0) FROM uploads
+         WHERE id = $1 AND epoch = $2 AND status IN ('cancelled', 'failed')
+         ON CONFLICT (tenant, day) DO UPDATE
+         SET bytes = bytes + excluded.bytes, rows = rows + excluded.rows";
+    const RAISE: &str = "UPDATE uploads
+         SET bytes_received = max(bytes_received, $3), rows_read = max(rows_read, $4)
+         WHERE id = $1 AND epoch = $2 AND status IN ('cancelled', 'failed')";
+    let with_figures = |statement| {
+        let query = sqlx::query(statement).bind(key.id.to_string());
+        let query = query.bind(key.epoch.get());
+        let query = query.bind(signed(last.bytes_received));
+        query.bind(signed(last.rows_read))
+    };
+    let count = with_figures(COUNT).bind(today());
+    count.execute(&mut *connection).await?;
+    with_figures(RAISE).execute(connection).await?;
     Ok(())
 }
 

@@ -36,37 +36,23 @@ impl TokenStore for SqliteStore {
     }
 }
 
-/// Whether a token has sent as many uploads as it may.
-pub(super) async fn is_used_up(
+/// Counts an upload of a token, if the token limits their number. Returns false, and counts
+/// nothing, if the token has sent as many uploads as it may. Removes counts of other tokens that
+/// have ended.
+pub(super) async fn count(
     connection: &mut SqliteConnection,
     token: &TokenLimits,
 ) -> sqlx::Result<bool> {
     let Some(most) = token.max_uploads else {
-        return Ok(false);
+        return Ok(true);
     };
-    let sent: Option<i64> =
-        sqlx::query_scalar("SELECT uploads FROM token_uses WHERE token_id = $1")
-            .bind(token.id.as_str())
-            .fetch_optional(connection)
-            .await?;
-    Ok(sent.unwrap_or_default() >= signed(most))
-}
-
-/// Counts an upload of a token, if the token limits their number. Removes counts of other tokens
-/// that have ended.
-pub(super) async fn count(
-    connection: &mut SqliteConnection,
-    token: &TokenLimits,
-) -> sqlx::Result<()> {
-    if token.max_uploads.is_none() {
-        return Ok(());
-    }
-    sqlx::query(
+    let counted = sqlx::query(
         "INSERT INTO token_uses (token_id, uploads, expires_at) VALUES ($1, 1, $2)
-         ON CONFLICT (token_id) DO UPDATE SET uploads = uploads + 1",
+         ON CONFLICT (token_id) DO UPDATE SET uploads = uploads + 1 WHERE uploads < $3",
     )
     .bind(token.id.as_str())
     .bind(time_text(token.expires_at))
+    .bind(signed(most))
     .execute(&mut *connection)
     .await?;
     sqlx::query(
@@ -79,5 +65,5 @@ pub(super) async fn count(
     .bind(token.id.as_str())
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(counted.rows_affected() > 0)
 }

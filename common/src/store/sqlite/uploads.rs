@@ -9,7 +9,7 @@ use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
 pub(super) use self::record::{find, find_in};
-use super::quotas::end_lease;
+use super::quotas::{count_rest, end_lease};
 use super::{SqliteStore, audit, creation, datasets, now, rejects, undoing};
 use crate::audit::{Action, Written};
 use crate::error::{ErrorKind, PortResult};
@@ -338,10 +338,13 @@ pub(super) async fn record_end(
     .bind(violating)
     .execute(&mut *connection)
     .await?;
-    if ended.rows_affected() > 0 {
-        end_lease(connection, key.id).await?;
+    let has_ended = ended.rows_affected() > 0;
+    match last {
+        _ if has_ended => end_lease(connection, key.id).await?,
+        Some(last) => count_rest(connection, key, last).await?,
+        None => {}
     }
-    Ok(ended.rows_affected() > 0)
+    Ok(has_ended)
 }
 
 /// How many rows of an upload violate a constraint of its dataset's table, according to the ledger.

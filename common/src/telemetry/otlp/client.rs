@@ -106,8 +106,9 @@ fn tls_config(has_tls: bool) -> Result<ClientConfig, String> {
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let exchange = exchange(self.connections.clone(), request);
-        let exchange = self.runtime.spawn(timeout(REQUEST_TIMEOUT, exchange));
-        let answer = match exchange.await {
+        // The time limit needs the runtime, too.
+        let exchange = async { timeout(REQUEST_TIMEOUT, exchange).await };
+        let answer = match self.runtime.spawn(exchange).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(late)) => Err(late.into()),
             Err(stopped) => Err(stopped.into()),

@@ -205,6 +205,59 @@ async fn a_client_without_a_handshake_is_given_up_after_the_limit() {
     assert_eq!(accepted.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
+#[tokio::test]
+async fn a_handshake_waits_for_a_permit_and_not_longer_than_its_limit() {
+    let authority = Authority::new().unwrap();
+    let tls = TlsServer::load(&Files::of(&authority).settings()).unwrap();
+    let all = u32::try_from(MAX_HANDSHAKES).unwrap();
+    let running = tls.handshakes.acquire_many(all).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let certificate = authority.server_certificate();
+    let client = |certificate: &Path| {
+        let certificate = certificate.to_owned();
+        tokio::spawn(async move { connect(address, Some(&certificate)).await.map(drop) })
+    };
+    let given_up = client(&certificate);
+    let (stream, _) = listener.accept().await.unwrap();
+    let accepted = tls.accept(stream, Duration::from_millis(50)).await;
+    assert_eq!(accepted.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    given_up.await.unwrap().unwrap_err();
+
+    let waiting = client(&certificate);
+    let (stream, _) = listener.accept().await.unwrap();
+    let (accepted, ()) = tokio::join!(tls.accept(stream, LIMIT), async { drop(running) });
+    accepted.unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(tls.handshakes.available_permits(), MAX_HANDSHAKES);
+}
+
+/// Silent clients would otherwise keep all others out.
+#[tokio::test]
+async fn only_a_client_that_has_begun_its_handshake_holds_a_permit() {
+    let authority = Authority::new().unwrap();
+    let tls = TlsServer::load(&Files::of(&authority).settings()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut accepted = Box::pin(tls.accept(stream, LIMIT));
+    assert!(futures::poll!(accepted.as_mut()).is_pending());
+    assert_eq!(tls.handshakes.available_permits(), MAX_HANDSHAKES);
+    // The first byte of a handshake.
+    client.write_all(&[22]).await.unwrap();
+    let one_less = async {
+        while tls.handshakes.available_permits() == MAX_HANDSHAKES {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        accepted = accepted => panic!("{accepted:?}"),
+        () = one_less => {}
+    }
+    assert_eq!(tls.handshakes.available_permits(), MAX_HANDSHAKES);
+}
+
 #[test]
 fn the_key_is_never_shown() {
     let authority = Authority::new().unwrap();

@@ -10,6 +10,7 @@ use carga_common::store::{DeleteOutcome, PutOutcome, Store};
 use carga_common::tenant::Tenant;
 use carga_common::upload::UploadId;
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 
 use super::StoreFixture;
 use super::idempotency::{create_once, request, sending};
@@ -86,7 +87,7 @@ pub(super) async fn an_entry_has_the_actor_and_the_tenant_of_the_object<F: Store
     let store = fixture.open().await?;
     let store = store.as_ref();
     let before = Timestamp::now() - jiff::SignedDuration::from_secs(60);
-    let sender = "0123456789ab.ba9876543210";
+    let sender = "0123456789ab.cdef01234567";
     let request = Some("r-1".to_owned());
     let address = "2001:db8::7".parse()?;
     let actor = Actor::sender(sender).in_request(request, Some(address));
@@ -261,6 +262,52 @@ pub(super) async fn entries_are_listed_by_tenant_in_pages<F: StoreFixture>(
             ensure!(found == expected, "{tenant:?} {limit}: {found:?}");
         }
     }
+    Ok(())
+}
+
+/// A reader that follows the log while others write finds each entry once.
+pub(super) async fn no_page_skips_the_entry_of_a_concurrent_change<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    const WRITERS: u32 = 4;
+    const CHANGES: u32 = 25;
+    let reader = fixture.open().await?;
+    let mut writing = JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = fixture.open().await?;
+        let work = async move {
+            for number in 0..CHANGES {
+                let (tenant, object) = (Tenant::default(), format!("{writer} {number}"));
+                store
+                    .record_audit(&tenant, Action::ChangeLog, &object)
+                    .await?;
+            }
+            anyhow::Ok(())
+        };
+        writing.spawn(acting_as(Actor::nobody(), work));
+    }
+    let (mut found, mut after) = (Vec::new(), 0);
+    loop {
+        // All entries were there before the page if no writer is left.
+        let is_last = writing.is_empty();
+        let page = reader.audit_entries(None, after, 7).await?;
+        if let Some(last) = page.last() {
+            after = last.id;
+        } else if is_last {
+            break;
+        }
+        found.extend(page.into_iter().map(|entry| entry.object));
+        while let Some(ended) = writing.try_join_next() {
+            ended??;
+        }
+    }
+    found.sort();
+    let writers = (0..WRITERS).flat_map(|writer| (0..CHANGES).map(move |number| (writer, number)));
+    let mut expected: Vec<String> = writers
+        .map(|(writer, number)| format!("{writer} {number}"))
+        .collect();
+    expected.sort();
+    ensure!(found == expected, "{found:?}");
     Ok(())
 }
 

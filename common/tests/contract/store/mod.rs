@@ -259,6 +259,7 @@ macro_rules! contract {
                     an_upload_that_is_not_created_is_not_counted
                     concurrent_repetitions_of_a_request_never_find_its_token_used_up
                     an_upload_that_takes_over_the_key_of_a_failed_one_is_not_counted_again
+                    another_request_that_takes_over_the_key_of_a_failed_upload_is_counted
                     the_count_of_a_token_is_removed_an_hour_after_its_end
                 }
                 quotas {
@@ -269,6 +270,7 @@ macro_rules! contract {
                     a_creation_within_slots_is_refused_like_any_creation
                     a_creation_within_slots_takes_the_key_of_its_request
                     an_upload_counts_once_with_its_final_figures
+                    what_arrives_until_the_end_of_a_cancelled_upload_counts_once
                     the_usage_of_a_tenant_is_that_of_its_uploads_today
                     usage_is_deleted_after_400_days_in_bounded_steps
                 }
@@ -286,6 +288,7 @@ macro_rules! contract {
                     a_request_that_takes_effect_once_leaves_one_entry
                     of_concurrent_changes_one_leaves_an_entry
                     entries_are_listed_by_tenant_in_pages
+                    no_page_skips_the_entry_of_a_concurrent_change
                     only_old_entries_are_deleted
                 }
             } }

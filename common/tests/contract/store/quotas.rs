@@ -9,7 +9,7 @@ use carga_common::store::{
     UploadSlots, Usage,
 };
 use carga_common::tenant::Tenant;
-use carga_common::upload::{Upload, UploadId};
+use carga_common::upload::{Status, Upload, UploadId};
 use futures::future::try_join_all;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 
@@ -227,6 +227,51 @@ pub(super) async fn an_upload_counts_once_with_its_final_figures<F: StoreFixture
     ensure!(store.seal(first(failed_later), &seal(1, 1)).await?);
     ensure!(store.fail(first(failed_later), &failure(), None).await?);
     check_usage(store, &acme, (0, 160, 14)).await
+}
+
+pub(super) async fn what_arrives_until_the_end_of_a_cancelled_upload_counts_once<
+    F: StoreFixture,
+>(
+    fixture: &F,
+) -> Result<()> {
+    let handle = fixture.open().await?;
+    let store = handle.as_ref();
+    let acme: Tenant = "acme".parse()?;
+    let id = begin(store, &acme).await?;
+    receive(store, id, 50, 5).await?;
+    ensure!(store.cancel(first(id)).await?);
+    check_usage(store, &acme, (0, 50, 5)).await?;
+    let last = Heartbeat {
+        upload: id,
+        rows_read: 7,
+        rows_rejected: 0,
+        bytes_received: 80,
+    };
+    // The first answer may be lost.
+    for _ in 0..2 {
+        ensure!(!store.fail(first(id), &failure(), Some(last)).await?);
+        check_usage(store, &acme, (0, 80, 7)).await?;
+    }
+    let cancelled = store.upload(id).await?.context("no upload")?;
+    ensure!(cancelled.status == Status::Cancelled, "{cancelled:?}");
+    ensure!((cancelled.bytes_received, cancelled.rows_read) == (80, 7));
+    // A failure with earlier figures, or of a sealed upload, changes nothing.
+    let earlier = Heartbeat {
+        bytes_received: 10,
+        rows_read: 1,
+        ..last
+    };
+    ensure!(!store.fail(first(id), &failure(), Some(earlier)).await?);
+    let sealed = begin(store, &acme).await?;
+    ensure!(store.seal(first(sealed), &seal(1, 1)).await?);
+    let (bytes, rows) = (80 + seal(1, 1).bytes, 7 + seal(1, 1).rows);
+    let late = Heartbeat {
+        upload: sealed,
+        bytes_received: 100_000,
+        ..last
+    };
+    ensure!(!store.fail(first(sealed), &failure(), Some(late)).await?);
+    check_usage(store, &acme, (0, bytes, rows)).await
 }
 
 pub(super) async fn the_usage_of_a_tenant_is_that_of_its_uploads_today<F: StoreFixture>(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use carga_common::access::{TokenId, TokenLimits, TokenSecret};
 use carga_common::error::ErrorKind;
-use carga_common::idempotency::IdempotentRequest;
+use carga_common::idempotency::{IdempotentRequest, fingerprint};
 use carga_common::store::{CreateConditions, CreateOutcome, Store};
 use carga_common::upload::UploadId;
 use futures::future::try_join_all;
@@ -128,7 +128,11 @@ pub(super) async fn an_upload_that_is_not_created_is_not_counted<F: StoreFixture
     let CreateOutcome::Created(sent) = sent else {
         anyhow::bail!("{sent:?}");
     };
-    for _ in 0..3 {
+    // At last, the token is used up. The refusals stay the same.
+    for is_left in [true, true, false] {
+        if !is_left {
+            ensure!(send(store, &token).await? && !send(store, &token).await?);
+        }
         // Another request has the key.
         let repeated = send_once(store, &token, &once).await?;
         ensure!(matches!(repeated, CreateOutcome::KeyTaken), "{repeated:?}");
@@ -146,8 +150,6 @@ pub(super) async fn an_upload_that_is_not_created_is_not_counted<F: StoreFixture
             ensure!(error.kind() == kind, "{}", error.chain());
         }
     }
-    ensure!(send(store, &token).await?);
-    ensure!(!send(store, &token).await?);
     Ok(())
 }
 
@@ -200,6 +202,38 @@ pub(super) async fn an_upload_that_takes_over_the_key_of_a_failed_one_is_not_cou
     let outcome = send_once(store, &token, &other).await?;
     ensure!(matches!(outcome, CreateOutcome::TokenUsedUp), "{outcome:?}");
     ensure!(store.first_upload(&other.key).await?.is_none());
+    Ok(())
+}
+
+/// Otherwise one key would be enough for any number of failing uploads.
+pub(super) async fn another_request_that_takes_over_the_key_of_a_failed_upload_is_counted<
+    F: StoreFixture,
+>(
+    fixture: &F,
+) -> Result<()> {
+    let handle = fixture.open().await?;
+    let store = handle.as_ref();
+    let (token, once) = (token(Some(2), 900)?, sending()?);
+    let other = IdempotentRequest {
+        fingerprint: fingerprint([("trim", "false")]),
+        ..once.clone()
+    };
+    for (request, is_allowed) in [
+        (&once, true),
+        (&once, true),
+        (&other, true),
+        (&once, false),
+        (&other, true),
+    ] {
+        match send_once(store, &token, request).await? {
+            CreateOutcome::Created(sent) => {
+                ensure!(is_allowed, "more uploads than the token allows");
+                ensure!(store.fail(first(sent.id), &failure(), None).await?);
+            }
+            CreateOutcome::TokenUsedUp => ensure!(!is_allowed, "an attempt was counted again"),
+            other => anyhow::bail!("{other:?}"),
+        }
+    }
     Ok(())
 }
 

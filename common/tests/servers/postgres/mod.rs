@@ -1,9 +1,11 @@
 //! Promises of the store on Postgres.
 
+mod audit;
 mod errors;
 mod fence;
 mod merging;
 mod sessions;
+mod slots;
 mod staging;
 mod tenants;
 mod user_tables;

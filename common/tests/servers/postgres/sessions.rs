@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use carga_common::dataset::{DatasetKey, Definition};
 use carga_common::store::{
-    DatasetStore, DeleteOutcome, Heartbeat, KeyStore, PostgresSettings, PostgresStore,
-    StoreConnection, UploadStore,
+    CreateConditions, DatasetStore, DeleteOutcome, Heartbeat, KeyStore, PostgresSettings,
+    PostgresStore, StoreConnection, UploadSlots, UploadStore,
 };
 use carga_testkit::{Scope, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -158,6 +158,42 @@ async fn commits_are_durable_although_the_database_says_otherwise() -> Result<()
     }
     let store = connect(scope.database_url()).await?;
     store.create(&new_upload()).await?;
+    scope.close().await
+}
+
+/// The uploads of a tenant take its slots one after another, and each must see the one before.
+#[tokio::test]
+async fn slots_are_counted_exactly_although_the_database_has_another_isolation() -> Result<()> {
+    const ISOLATION: &str = "DO $$
+         BEGIN
+             EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L',
+                            current_database(), 'repeatable read');
+         END
+         $$";
+    let scope = Scope::new().await?;
+    drop(connect(scope.database_url()).await?);
+    sqlx::query(ISOLATION).execute(&scope.pool()).await?;
+    let stores = [
+        connect(scope.database_url()).await?,
+        connect(scope.database_url()).await?,
+    ];
+    let conditions = CreateConditions {
+        slots: Some(UploadSlots {
+            most: 1,
+            lease: Duration::from_secs(60),
+        }),
+        ..CreateConditions::default()
+    };
+    let create = async |store: &PostgresStore| {
+        let creation = store.create_if(&new_upload(), conditions).await?;
+        anyhow::Ok(creation.upload())
+    };
+    for _ in 0..20 {
+        let created = tokio::try_join!(create(&stores[0]), create(&stores[1]))?;
+        let created: Vec<_> = [created.0, created.1].into_iter().flatten().collect();
+        ensure!(created.len() == 1, "{created:?}");
+        ensure!(stores[0].cancel(created[0].key()).await?);
+    }
     scope.close().await
 }
 

@@ -90,14 +90,19 @@ pub(super) fn batches(
     names: &[String],
     rows: &[RowCells<'_>],
 ) -> Result<Vec<ArchivedBatch>> {
-    let archived = encoded(id, names, rows)?.into_iter().map(|message| {
-        Ok(ArchivedBatch {
-            batch: Batch::decode(message.body)?,
-            archive_compression: ArchiveCompression::None,
-            archive_bytes: 1,
-            archive_crc32: 1,
-            object_bytes: 1,
-        })
-    });
-    archived.collect()
+    encoded(id, names, rows)?
+        .into_iter()
+        .map(archived)
+        .collect()
+}
+
+/// The batch of a message, as if it were in the archive.
+pub(super) fn archived(message: EncodedBatch) -> Result<ArchivedBatch> {
+    Ok(ArchivedBatch {
+        batch: Batch::decode(message.body)?,
+        archive_compression: ArchiveCompression::None,
+        archive_bytes: 1,
+        archive_crc32: 1,
+        object_bytes: 1,
+    })
 }

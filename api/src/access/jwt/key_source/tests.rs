@@ -5,6 +5,7 @@ use carga_intake::refusal::RefusalKind;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 
 use super::*;
 
@@ -119,16 +120,16 @@ async fn invented_key_ids_cause_one_reading_in_ten_seconds() {
 async fn wrong_signatures_cause_one_reading_in_ten_seconds() {
     let server = Server::start(answer(&["a"])).await;
     let source = server.source().await;
-    assert!(!source.read_after_unknown().await);
+    assert!(!source.read_after_unknown().await.unwrap());
     assert_eq!(server.readings(), 1);
     source.allow_reading().await;
-    assert!(source.read_after_unknown().await);
-    assert!(!source.read_after_unknown().await);
+    assert!(source.read_after_unknown().await.unwrap());
+    assert!(!source.read_after_unknown().await.unwrap());
     assert_eq!(server.readings(), 2);
     // A reading that fails replaces nothing.
     server.change(with_body("200 OK", "{}"));
     source.allow_reading().await;
-    assert!(!source.read_after_unknown().await);
+    assert!(!source.read_after_unknown().await.unwrap());
     assert_eq!(server.readings(), 3);
 }
 
@@ -170,6 +171,53 @@ async fn a_failed_reading_keeps_the_previous_keys_and_is_repeated_soon() {
     server.change(answer(&["a"]));
     source.read_again(Duration::ZERO).await;
     assert_eq!(source.pause(), PAUSE);
+}
+
+/// The failed reading was caused by a forged JWT, long before the next regular one.
+#[tokio::test(start_paused = true)]
+async fn a_failed_reading_between_the_regular_ones_is_repeated_after_half_a_minute() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("jwks.json");
+    let publish = |text: &str| {
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        std::fs::write(&file, body).unwrap();
+    };
+    publish(&answer(&["a"]));
+    let location = JwtKeys::File(file.clone());
+    let source = KeySource::open(&location, Validation::default()).await;
+    let source = source.unwrap();
+    let _refreshing = source.refresh();
+    sleep(UNKNOWN_PAUSE).await;
+    publish(&with_body("200 OK", "[]"));
+    assert!(!source.read_after_unknown().await.unwrap());
+    publish(&answer(&["a", "b"]));
+    let knows = || source.current().unwrap().knows("b");
+    sleep(PAUSE_AFTER_FAILURE - Duration::from_secs(1)).await;
+    assert!(!knows());
+    sleep(Duration::from_secs(2)).await;
+    assert!(knows());
+}
+
+#[tokio::test]
+async fn a_limited_number_of_requests_waits_for_a_reading() {
+    let server = Server::start(answer(&["a"])).await;
+    let source = server.source().await;
+    let running = Arc::clone(&source.last).lock_owned().await;
+    let waiting = (0..MAX_WAITING).map(|_| source.read_after_unknown());
+    let mut waiting: Vec<_> = waiting.map(Box::pin).collect();
+    for request in &mut waiting {
+        assert!(futures::poll!(request.as_mut()).is_pending());
+    }
+    let further = source.read_after_unknown().await.unwrap_err();
+    assert_eq!(further.failure.code, "key_check_busy");
+    let further = source.keys(Some("x"), Algorithm::RS256).await.unwrap_err();
+    assert_eq!(further.failure.code, "key_check_busy");
+    // A known key needs no reading.
+    assert!(has(&source, "a").await);
+    drop(running);
+    let ended = futures::future::join_all(waiting).await;
+    assert!(ended.iter().all(Result::is_ok));
+    assert!(!source.read_after_unknown().await.unwrap());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use aws_lc_rs::signature::{KeyPair, RsaKeyPair};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use carga_common::settings::{Mode, Settings};
-use jsonwebtoken::{EncodingKey, Header, encode};
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -136,10 +136,34 @@ async fn the_times_of_a_jwt_are_checked_with_thirty_seconds_of_leeway() {
         (json!({ "nbf": now() + 10 }), true),
         (json!({ "nbf": now() + 45 }), false),
         (json!({ "nbf": "soon" }), false),
+        (json!({ "nbf": "0" }), false),
+        (json!({ "nbf": true }), false),
+        (json!({ "nbf": [0] }), false),
+        (json!({ "nbf": {} }), false),
     ] {
         let text = signed(&claims_with(changes.clone()));
         assert_eq!(is_valid(&verifier, &text).await, expected, "{changes}");
     }
+    let mut claims = claims();
+    claims["nbf"] = Value::Null;
+    assert!(!is_valid(&verifier, &signed(&claims)).await);
+}
+
+#[test]
+fn a_key_that_cannot_check_the_signature_does_not_hide_the_next_one() {
+    let rules = Validation::default();
+    let good = Arc::new(IssuerKey::secret(SECRET.as_bytes(), &rules));
+    let mut faulty = IssuerKey::secret(SECRET.as_bytes(), &rules);
+    let public = DecodingKey::from_rsa_raw_components(&[1], &[3]);
+    faulty.key = public;
+    let faulty = Arc::new(faulty);
+    let text = signed(&claims());
+    for keys in [[&good, &faulty], [&faulty, &good]] {
+        let keys = keys.map(Arc::clone);
+        decoded(&text, &keys).unwrap();
+    }
+    let none = decoded(&text, &[faulty]).unwrap_err();
+    assert!(matches!(none, Refused::NoKey), "{none:?}");
 }
 
 #[tokio::test]

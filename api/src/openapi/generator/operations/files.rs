@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::answers::{json_answer, schema};
 use super::super::codes;
 use super::super::operation::{Operation, operation};
-use super::super::options::{Taken, references};
+use super::super::options::{AllowedOptions, references};
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -20,13 +20,12 @@ pub(super) fn operations() -> Vec<Operation> {
 fn post_upload() -> Operation {
     with_file(
         operation("POST /uploads", "send_file", "Send a file"),
-        Taken::All,
+        AllowedOptions::All,
     )
     .about(
         "The answer comes when the whole file has been read and every batch is durable. Its rows
             may still wait to be stored; `GET /uploads/{id}` shows how many are stored.",
     )
-    .shared(&["Traceparent"])
     .answer(
         202,
         json_answer(
@@ -47,13 +46,12 @@ fn put_upload() -> Operation {
         "send_file_with_id",
         "Send a file under an id",
     );
-    with_file(put, Taken::All)
+    with_file(put, AllowedOptions::All)
         .about(
             "Does the same as `POST /uploads`, with an id that the client chose. The client can then
             poll the upload while the request is running, and can repeat the request after a lost
             connection.",
         )
-        .shared(&["Traceparent"])
         .answer(
             200,
             json_answer(
@@ -76,7 +74,7 @@ fn preview() -> Operation {
         "preview_file",
         "Show how an import would read a file",
     );
-    with_file(preview, Taken::WithoutDataset)
+    with_file(preview, AllowedOptions::WithoutDataset)
         .about(
             "Reads at most the first MiB and stores nothing. The answer is 200 also for a file that
             an import would refuse; `problem` then has the reason, and `suggestions` has options
@@ -95,7 +93,7 @@ fn validate() -> Operation {
         "validate_file",
         "Check a whole file without storing it",
     );
-    with_file(validate, Taken::All)
+    with_file(validate, AllowedOptions::All)
         .about(
             "Makes every check of an upload. With the option `dataset`, the rows are also tried in
             the table of the dataset, in a transaction that is rolled back.",
@@ -124,7 +122,7 @@ fn suggest() -> Operation {
         "suggest_dataset",
         "Propose a definition for a file",
     );
-    with_file(suggest, Taken::WithoutDataset)
+    with_file(suggest, AllowedOptions::WithoutDataset)
         .about("Reads the whole file and stores nothing. Check the definition before you use it.")
         .answer(
             200,
@@ -141,13 +139,13 @@ fn suggest() -> Operation {
 }
 
 /// What all calls with a file have in common.
-fn with_file(operation: Operation, taken: Taken) -> Operation {
+fn with_file(operation: Operation, allowed: AllowedOptions) -> Operation {
     operation
-        .parameters(references(taken))
+        .parameters(references(allowed))
         .shared(&["FileEncoding"])
         .body(
             "The file as a form with one part named `file`, or as the whole body.",
-            content(taken),
+            content(allowed),
         )
         .refuse(
             400,
@@ -169,10 +167,10 @@ fn with_file(operation: Operation, taken: Taken) -> Operation {
         .refuse(503, &["stopping", "interrupted"])
 }
 
-fn content(taken: Taken) -> Value {
-    let form = match taken {
-        Taken::All => "UploadForm",
-        Taken::WithoutDataset => "FileForm",
+fn content(allowed: AllowedOptions) -> Value {
+    let form = match allowed {
+        AllowedOptions::All => "UploadForm",
+        AllowedOptions::WithoutDataset => "FileForm",
     };
     let file = "text/csv, application/gzip, application/zstd, application/octet-stream";
     let file = json!({ "file": { "contentType": file } });
@@ -273,6 +271,7 @@ impl Operation {
             .refuse_dataset()
             .refuse_rows()
             .refuse(403, &["token_used_up"])
+            .refuse(429, &["quota_exceeded"])
             .refuse(
                 422,
                 &[

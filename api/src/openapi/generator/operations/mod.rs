@@ -1,8 +1,10 @@
 //! The operations, one file per group of routes.
 
+mod audit;
 mod datasets;
 mod files;
 mod keys;
+mod log;
 mod public;
 mod uploads;
 
@@ -15,6 +17,8 @@ pub(super) fn all() -> Vec<Operation> {
         uploads::operations(),
         datasets::operations(),
         keys::operations(),
+        audit::operations(),
+        log::operations(),
         public::operations(),
     ];
     groups.into_iter().flatten().collect()

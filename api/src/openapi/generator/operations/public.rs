@@ -56,7 +56,7 @@ fn document() -> Operation {
     let document = json!({ "application/json": { "schema": { "type": "object" } } });
     operation("GET /openapi.json", "get_openapi", "Get this document")
         .tag("documentation")
-        .kept("The document.", &[], document)
+        .cacheable("The document.", &[], document)
 }
 
 fn page() -> Operation {
@@ -64,12 +64,12 @@ fn page() -> Operation {
     operation("GET /docs", "get_docs", "Read this document as a page")
         .tag("documentation")
         .about("The page needs no script and no other file.")
-        .kept("The page.", &["Content-Security-Policy"], page)
+        .cacheable("The page.", &["Content-Security-Policy"], page)
 }
 
 impl Operation {
     /// An answer that a client may keep, if it asks each time whether the answer has changed.
-    fn kept(self, description: &str, headers: &[&str], content: Value) -> Self {
+    fn cacheable(self, description: &str, headers: &[&str], content: Value) -> Self {
         let headers = [headers, &["Cache-Control", "ETag"]].concat();
         let tags = "The `ETag` of an answer that the client has kept.";
         let tags = parameter("header", "If-None-Match", tags, json!({ "type": "string" }));

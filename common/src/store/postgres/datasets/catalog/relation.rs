@@ -103,7 +103,12 @@ pub(super) async fn find(
     connection: &mut PgConnection,
     name: &TableName,
 ) -> sqlx::Result<Result<i64, TableFault>> {
-    let Some(relation) = relation(connection, name).await? else {
+    let tenant = tenant_of_schema(name.schema());
+    let relation = relation(connection, name, tenant.as_ref()).await?;
+    if tenant.is_some() && relation.as_ref().is_none_or(|relation| relation.is_own) {
+        return Ok(Err(of_tenant(name)));
+    }
+    let Some(relation) = relation else {
         return Ok(Err(not_found(name)));
     };
     if let Some(reason) = refusal(name, &relation) {
@@ -119,13 +124,13 @@ type Found = (i64, String, bool, bool, bool, bool, bool, bool);
 async fn relation(
     connection: &mut PgConnection,
     name: &TableName,
+    tenant: Option<&Tenant>,
 ) -> sqlx::Result<Option<Relation>> {
-    let tenant = tenant_of_schema(name.schema());
     let found: Option<Found> = sqlx::query_as(FIND)
         .bind(name.schema())
         .bind(name.name())
         .bind(OWN_TABLES)
-        .bind(tenant.as_ref().map(Tenant::as_str))
+        .bind(tenant.map(Tenant::as_str))
         .fetch_optional(connection)
         .await?;
     let relation = |found: Found| Relation {
@@ -146,6 +151,15 @@ fn not_found(name: &TableName) -> TableFault {
         "there is no table {name} in the database of Carga; create it, or correct the name, in which upper and lower case differ"
     );
     TableFault::new("table_not_found", message)
+}
+
+/// The fault of a name in the schema of a tenant. There is one for a table of the tenant and for a
+/// table that does not exist, or others could find out which datasets the tenant has.
+fn of_tenant(name: &TableName) -> TableFault {
+    let message = format!(
+        "{name} belongs to Carga or does not exist; name a table of your own in another schema, or leave out `table`"
+    );
+    TableFault::new("table_kind", message)
 }
 
 /// The reason why no rows go into a relation, whatever its columns are.

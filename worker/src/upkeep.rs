@@ -41,7 +41,7 @@ const SHRINK_REMEDY: &str = "cannot drop a partition of the landing table whose 
 pub(crate) async fn run(context: Arc<Context>) {
     loop {
         let upkeep = async {
-            let is_done = survive("maintaining the landing table", keep_up(&context)).await;
+            let is_done = survive("maintaining the tables", keep_up(&context)).await;
             let pause = match is_done {
                 Some(true) => PAUSE,
                 Some(false) | None => PAUSE_AFTER_FAILURE,
