@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::connections::{LONG, SHORT};
 use super::copy::staged::StagedBatch;
 use super::table_rows::{self, DirtyTables};
-use super::uploads::find;
+use super::upload_record::find;
 use super::{PostgresStore, copy, fence_key, key};
 use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::{Connection, PgConnection};
 
 use super::connections::{LONG, SHORT};
-use super::uploads::{find, is_staged};
+use super::upload_record::{find, is_staged};
 use super::{PostgresStore, lock_status};
 use crate::error::PortResult;
 use crate::store::rules::{self, Counted};

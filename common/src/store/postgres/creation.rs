@@ -1,14 +1,17 @@
-//! Creates an upload if its conditions hold, in one transaction.
+//! Creates uploads, each in one transaction.
 
+use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 
 use super::idempotency::{Taken, take};
-use super::uploads::{create_in, has_dataset};
-use super::{quotas, tokens};
+use super::upload_record::find;
+use super::{audit, datasets, quotas, tokens};
+use crate::audit::{Action, Written};
+use crate::store::sql::signed;
 use crate::store::{CreateConditions, CreateOutcome, NewUpload};
-use crate::upload::UploadId;
+use crate::upload::{Upload, UploadId};
 
-/// Returns `None` if the dataset does not take the upload.
+/// Creates an upload if its conditions hold. Returns `None` if the dataset does not take it.
 pub(super) async fn create_if(
     connection: &mut PgConnection,
     upload: &NewUpload,
@@ -60,4 +63,69 @@ async fn unmet(
             Ok((!is_counted).then_some(CreateOutcome::TokenUsedUp))
         }
     }
+}
+
+/// Whether the dataset of an upload is there until the end of the transaction. Returns false if it
+/// is missing, is that of another tenant, or has other columns. This may wait for a change of the
+/// dataset, so the transaction must hold no lock for which others wait.
+async fn has_dataset(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<bool> {
+    match &upload.dataset {
+        Some(dataset) if dataset.tenant != upload.tenant => Ok(false),
+        Some(dataset) => datasets::share(connection, dataset).await,
+        None => Ok(true),
+    }
+}
+
+/// Creates an upload in a transaction, after [`has_dataset`]. The caller logs the entry of the
+/// audit log after the commit.
+async fn create_in(
+    connection: &mut PgConnection,
+    upload: &NewUpload,
+) -> sqlx::Result<Option<(Upload, Written)>> {
+    let id = insert(connection, upload).await?;
+    sqlx::query("INSERT INTO upload_leases (upload_id) VALUES ($1)")
+        .bind(id.as_uuid())
+        .execute(&mut *connection)
+        .await?;
+    let Some(created) = find(connection, id).await? else {
+        return Ok(None);
+    };
+    let (tenant, object) = (&upload.tenant, upload.id.to_string());
+    let written = audit::record(connection, tenant, Action::CreateUpload, &object).await?;
+    Ok(Some((created, written)))
+}
+
+/// Inserts an upload. `$1` and `$2`: the id, and the public id if it is another one.
+///
+/// If another transaction is inserting the same id, this statement waits for the end of that one.
+/// The unique index on the tenant and the public id refuses an id that the tenant has used.
+const INSERT: &str = "INSERT INTO uploads
+        (id, public_id, tenant, created_by, status, filename, dialect, columns, bytes_total, dataset)
+    VALUES ($1, $2, $3, $4, 'receiving', $5, $6, $7, $8, $9)
+    ON CONFLICT (id) DO NOTHING";
+
+/// Inserts an upload under its public id. If an upload has this id, inserts it under a new id,
+/// which fails if that upload is of the same tenant. Returns the id.
+async fn insert(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<UploadId> {
+    for (id, public_id) in [
+        (upload.id, None),
+        (UploadId::generate(), Some(upload.id.as_uuid())),
+    ] {
+        let inserted = sqlx::query(INSERT)
+            .bind(id.as_uuid())
+            .bind(public_id)
+            .bind(upload.tenant.as_str())
+            .bind(&upload.created_by)
+            .bind(&upload.filename)
+            .bind(Json(&upload.dialect))
+            .bind(&upload.columns)
+            .bind(upload.bytes_total.map(signed))
+            .bind(upload.dataset.as_ref().map(Json))
+            .execute(&mut *connection)
+            .await?;
+        if inserted.rows_affected() > 0 {
+            return Ok(id);
+        }
+    }
+    Err(sqlx::Error::RowNotFound)
 }

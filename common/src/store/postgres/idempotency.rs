@@ -5,7 +5,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::connections::{LONG, SHORT};
-use super::uploads::find;
+use super::upload_record::find;
 use super::{PostgresStore, keys};
 use crate::access::{KeyDigest, KeyRecord};
 use crate::audit::Written;

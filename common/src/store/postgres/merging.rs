@@ -35,7 +35,7 @@ use super::connections::{MERGE, MERGE_STATEMENT, MERGE_STATEMENT_LIMIT};
 use super::datasets::catalog::{self, CatalogTable};
 use super::previous_rows::EXACT_TEXTS;
 use super::table_rows::is_changed_by_hand;
-use super::uploads::find;
+use super::upload_record::find;
 use super::{PostgresStore, datasets, has_code, lock_status, try_lock_rows};
 use crate::error::PortResult;
 use crate::store::Completed;

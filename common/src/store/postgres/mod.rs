@@ -30,6 +30,7 @@ mod savepoint;
 mod table_rows;
 mod tokens;
 mod undoing;
+mod upload_record;
 mod uploads;
 mod validation;
 mod written_rows;

@@ -9,7 +9,7 @@ use sqlx::{Connection, FromRow, PgConnection, Postgres, Row as _};
 
 use super::PostgresStore;
 use super::connections::LONG;
-use super::uploads::find;
+use super::upload_record::find;
 use crate::error::PortResult;
 use crate::store::paging::{FIRST_SEQ, Found, LEDGER_LOOKAHEAD, LedgerRange, check_ended, page_of};
 use crate::store::sql::{LedgerRecord, count, ledger_entry, signed};

@@ -1,16 +1,14 @@
 //! The records of uploads, from their creation to their end.
 
-mod record;
-
 use async_trait::async_trait;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-pub(super) use self::record::{find, is_staged};
 use super::connections::{LONG, SHORT};
 use super::quotas::{count_rest, end_lease};
-use super::{PostgresStore, audit, creation, datasets, lock_status};
+use super::upload_record::{find, is_staged};
+use super::{PostgresStore, audit, creation, lock_status, upload_record};
 use crate::audit::{Action, Written};
 use crate::error::PortResult;
 use crate::sha256::Sha256;
@@ -27,9 +25,9 @@ impl UploadStore for PostgresStore {
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload> {
         const OPERATION: &str = "store.create";
         let created = self.call(OPERATION, SHORT, async |connection| {
-            create(connection, upload).await
+            creation::create_if(connection, upload, CreateConditions::default()).await
         });
-        let created = created.await?;
+        let created = created.await?.and_then(CreateOutcome::upload);
         created.ok_or_else(|| rules::no_dataset(OPERATION))
     }
 
@@ -204,14 +202,14 @@ impl UploadStore for PostgresStore {
 
     async fn upload_of(&self, tenant: &Tenant, public_id: UploadId) -> PortResult<Option<Upload>> {
         self.call("store.upload_of", SHORT, async |connection| {
-            record::find_of(connection, tenant, public_id).await
+            upload_record::find_of(connection, tenant, public_id).await
         })
         .await
     }
 
     async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>> {
         self.call("store.uploads", LONG, async |connection| {
-            record::list(connection, query).await
+            upload_record::list(connection, query).await
         })
         .await
     }
@@ -230,87 +228,6 @@ async fn lock_content(connection: &mut PgConnection, sha256: Sha256) -> sqlx::Re
         .execute(connection)
         .await?;
     Ok(())
-}
-
-async fn create(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<Option<Upload>> {
-    let mut transaction = connection.begin().await?;
-    if !has_dataset(&mut transaction, upload).await? {
-        return Ok(None);
-    }
-    let created = create_in(&mut transaction, upload).await?;
-    transaction.commit().await?;
-    Ok(created.map(|(created, written)| {
-        written.log();
-        created
-    }))
-}
-
-/// Whether the dataset of an upload is there until the end of the transaction. Returns false if it
-/// is missing, is that of another tenant, or has other columns. This may wait for a change of the
-/// dataset, so the transaction must hold no lock for which others wait.
-pub(super) async fn has_dataset(
-    connection: &mut PgConnection,
-    upload: &NewUpload,
-) -> sqlx::Result<bool> {
-    match &upload.dataset {
-        Some(dataset) if dataset.tenant != upload.tenant => Ok(false),
-        Some(dataset) => datasets::share(connection, dataset).await,
-        None => Ok(true),
-    }
-}
-
-/// Creates an upload in a transaction, after [`has_dataset`]. The caller logs the entry of the
-/// audit log after the commit.
-pub(super) async fn create_in(
-    connection: &mut PgConnection,
-    upload: &NewUpload,
-) -> sqlx::Result<Option<(Upload, Written)>> {
-    let id = insert(connection, upload).await?;
-    sqlx::query("INSERT INTO upload_leases (upload_id) VALUES ($1)")
-        .bind(id.as_uuid())
-        .execute(&mut *connection)
-        .await?;
-    let Some(created) = find(connection, id).await? else {
-        return Ok(None);
-    };
-    let (tenant, object) = (&upload.tenant, upload.id.to_string());
-    let written = audit::record(connection, tenant, Action::CreateUpload, &object).await?;
-    Ok(Some((created, written)))
-}
-
-/// Inserts an upload. `$1` and `$2`: the id, and the public id if it is another one.
-///
-/// If another transaction is inserting the same id, this statement waits for the end of that one.
-/// The unique index on the tenant and the public id refuses an id that the tenant has used.
-const INSERT: &str = "INSERT INTO uploads
-        (id, public_id, tenant, created_by, status, filename, dialect, columns, bytes_total, dataset)
-    VALUES ($1, $2, $3, $4, 'receiving', $5, $6, $7, $8, $9)
-    ON CONFLICT (id) DO NOTHING";
-
-/// Inserts an upload under its public id. If an upload has this id, inserts it under a new id,
-/// which fails if that upload is of the same tenant. Returns the id.
-async fn insert(connection: &mut PgConnection, upload: &NewUpload) -> sqlx::Result<UploadId> {
-    for (id, public_id) in [
-        (upload.id, None),
-        (UploadId::generate(), Some(upload.id.as_uuid())),
-    ] {
-        let inserted = sqlx::query(INSERT)
-            .bind(id.as_uuid())
-            .bind(public_id)
-            .bind(upload.tenant.as_str())
-            .bind(&upload.created_by)
-            .bind(&upload.filename)
-            .bind(Json(&upload.dialect))
-            .bind(&upload.columns)
-            .bind(upload.bytes_total.map(signed))
-            .bind(upload.dataset.as_ref().map(Json))
-            .execute(&mut *connection)
-            .await?;
-        if inserted.rows_affected() > 0 {
-            return Ok(id);
-        }
-    }
-    Err(sqlx::Error::RowNotFound)
 }
 
 async fn heartbeat(

@@ -12,7 +12,7 @@ use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
 pub(super) use self::insert::stage;
-use super::uploads::find;
+use super::upload_record::find;
 use super::{SqliteStore, now};
 use crate::batch::BatchId;
 use crate::error::PortResult;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::uploads::find;
+use super::upload_record::find;
 use super::{SqliteStore, merging, now, rejects};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};

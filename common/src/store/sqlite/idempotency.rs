@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::uploads::find;
+use super::upload_record::find;
 use super::{SqliteStore, ago, keys, now};
 use crate::access::{KeyDigest, KeyRecord};
 use crate::audit::Written;

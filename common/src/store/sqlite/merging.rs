@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 
 use self::merger::Staged;
 use self::statements::{DUPLICATE, REJECTED};
-use super::uploads::find_in;
+use super::upload_record::find_in;
 use super::{dividing, first_id, last_id, now, rejects};
 use crate::sqlite::Database;
 use crate::store::Completed;

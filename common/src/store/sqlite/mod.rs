@@ -24,6 +24,7 @@ mod rows;
 mod tokens;
 mod typed_tables;
 mod undoing;
+mod upload_record;
 mod uploads;
 mod validation;
 

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
 use sqlx::{Row, SqliteConnection};
 
-use super::uploads::find;
+use super::upload_record::find;
 use super::{SqliteStore, typed_tables};
 use crate::dataset::ColumnType;
 use crate::error::PortResult;

@@ -1,6 +1,5 @@
 //! The records of uploads, from their creation to their end.
 
-mod record;
 #[cfg(test)]
 mod tests;
 
@@ -8,9 +7,9 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
-pub(super) use self::record::{find, find_in};
 use super::quotas::{count_rest, end_lease};
-use super::{SqliteStore, audit, creation, datasets, now, rejects, undoing};
+use super::upload_record::find;
+use super::{SqliteStore, audit, creation, now, rejects, undoing, upload_record};
 use crate::audit::{Action, Written};
 use crate::error::{ErrorKind, PortResult};
 use crate::sha256::Sha256;
@@ -28,7 +27,10 @@ use crate::upload::{Failure, Upload, UploadId, UploadKey};
 impl UploadStore for SqliteStore {
     async fn create(&self, upload: &NewUpload) -> PortResult<Upload> {
         const OPERATION: &str = "store.create";
-        let created = call(OPERATION, create(&self.database, upload)).await?;
+        let created = creation::create_if(&self.database, upload, CreateConditions::default());
+        let created = call(OPERATION, created)
+            .await?
+            .and_then(CreateOutcome::upload);
         created.ok_or_else(|| rules::no_dataset(OPERATION))
     }
 
@@ -176,86 +178,13 @@ impl UploadStore for SqliteStore {
     }
 
     async fn upload_of(&self, tenant: &Tenant, public_id: UploadId) -> PortResult<Option<Upload>> {
-        let find = record::find_of(&self.database, tenant, public_id);
+        let find = upload_record::find_of(&self.database, tenant, public_id);
         call("store.upload_of", find).await
     }
 
     async fn uploads(&self, query: &UploadQuery) -> PortResult<Vec<Upload>> {
-        call("store.uploads", record::list(&self.database, query)).await
+        call("store.uploads", upload_record::list(&self.database, query)).await
     }
-}
-
-async fn create(database: &Database, upload: &NewUpload) -> sqlx::Result<Option<Upload>> {
-    let mut transaction = database.begin().await?;
-    let created = create_in(&mut transaction, upload).await?;
-    transaction.commit().await?;
-    Ok(created.map(|(created, written)| {
-        written.log();
-        created
-    }))
-}
-
-/// Creates an upload in a write transaction. Returns `None` if the dataset of the upload is
-/// missing, is that of another tenant, or has other columns. The caller logs the entry of the audit
-/// log after the commit.
-pub(super) async fn create_in(
-    connection: &mut SqliteConnection,
-    upload: &NewUpload,
-) -> sqlx::Result<Option<(Upload, Written)>> {
-    if let Some(dataset) = &upload.dataset
-        && (dataset.tenant != upload.tenant || !datasets::takes_rows(connection, dataset).await?)
-    {
-        return Ok(None);
-    }
-    let now = now();
-    let id = insert(connection, upload, &now).await?;
-    sqlx::query("INSERT INTO upload_leases (upload_id, renewed_at) VALUES ($1, $2)")
-        .bind(id.to_string())
-        .bind(&now)
-        .execute(&mut *connection)
-        .await?;
-    let Some(created) = find_in(connection, id).await? else {
-        return Ok(None);
-    };
-    let (tenant, object) = (&upload.tenant, upload.id.to_string());
-    let written = audit::record(connection, tenant, Action::CreateUpload, &object).await?;
-    Ok(Some((created, written)))
-}
-
-/// Inserts an upload under its public id, or under a new id if an upload has this id. The unique
-/// index on the tenant and the public id refuses an id that the tenant has used. Returns the id.
-async fn insert(
-    connection: &mut SqliteConnection,
-    upload: &NewUpload,
-    now: &str,
-) -> sqlx::Result<UploadId> {
-    let is_used: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM uploads WHERE id = $1)")
-        .bind(upload.id.to_string())
-        .fetch_one(&mut *connection)
-        .await?;
-    let (id, public_id) = match is_used {
-        false => (upload.id, None),
-        true => (UploadId::generate(), Some(upload.id.to_string())),
-    };
-    // Uploads are never deleted, so no number is used twice.
-    sqlx::query(
-        "INSERT INTO uploads (id, number, status, filename, dialect, columns, dataset, bytes_total, created_at, updated_at,
-                              public_id, tenant, created_by)
-         VALUES ($1, (SELECT coalesce(max(number), 0) + 1 FROM uploads), 'receiving', $2, $3, $4, $5, $6, $7, $7, $8, $9, $10)",
-    )
-    .bind(id.to_string())
-    .bind(&upload.filename)
-    .bind(Json(&upload.dialect))
-    .bind(Json(&upload.columns))
-    .bind(upload.dataset.as_ref().map(Json))
-    .bind(upload.bytes_total.map(signed))
-    .bind(now)
-    .bind(public_id)
-    .bind(upload.tenant.as_str())
-    .bind(&upload.created_by)
-    .execute(connection)
-    .await?;
-    Ok(id)
 }
 
 async fn heartbeat(database: &Database, beats: &[Heartbeat]) -> sqlx::Result<Vec<UploadId>> {
