@@ -3,6 +3,7 @@
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use carga_common::dataset::{DatasetName, NameFault};
+use carga_common::tenant::{NotATenant, Tenant};
 use carga_common::upload::UploadId;
 use carga_intake::refusal::Refusal;
 
@@ -37,6 +38,22 @@ pub(crate) fn limit(value: &str) -> Result<u32, Refusal> {
         let takes = format!("a number from 1 to {MAX_LIMIT}");
         Refusal::malformed_option("limit", &takes)
     })
+}
+
+/// Parses the option `tenant` of a list.
+pub(crate) fn tenant(value: &str) -> Result<Tenant, Refusal> {
+    value.parse().map_err(|fault: NotATenant| {
+        Refusal::malformed("malformed_option", format!("option `tenant`: {fault}"))
+    })
+}
+
+/// Cuts a list to the length of a page, and returns whether there is a next page. The list was read
+/// with one record more than the page has at most.
+pub(crate) fn cut_to_page<T>(listed: &mut Vec<T>, limit: u32) -> bool {
+    let limit = limit as usize;
+    let has_next = listed.len() > limit;
+    listed.truncate(limit);
+    has_next
 }
 
 /// The refusal of a cursor that is not the `next_cursor` of a page.

@@ -3,13 +3,13 @@
 use axum::Json;
 use axum::extract::{Query, State};
 use carga_common::audit::AuditEntry;
-use carga_common::tenant::{NotATenant, Tenant};
+use carga_common::tenant::Tenant;
 use carga_intake::refusal::Refusal;
 use serde::Serialize;
 
 use crate::caller::Caller;
 use crate::problem::ApiError;
-use crate::query::{DEFAULT_LIMIT, limit};
+use crate::query::{DEFAULT_LIMIT, cut_to_page, limit, tenant};
 use crate::state::ApiState;
 
 #[derive(Debug, Serialize)]
@@ -34,8 +34,7 @@ pub(crate) async fn list(
     // One entry more than requested shows whether there is a next page.
     let listed = store.audit_entries(tenant.as_ref(), after, limit + 1);
     let mut entries = listed.await?;
-    let has_next = entries.len() > limit as usize;
-    entries.truncate(limit as usize);
+    let has_next = cut_to_page(&mut entries, limit);
     let last = entries.last().filter(|_| has_next);
     let next = last.map(|last| last.id);
     Ok(Json(Page { entries, next }))
@@ -53,15 +52,10 @@ struct Listing {
 pub(crate) const LIST_OPTIONS: [&str; 3] = ["tenant", "after", "limit"];
 
 fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
-    let (mut tenant, mut after, mut most) = (None, None, None);
+    let (mut owner, mut after, mut most) = (None, None, None);
     for (name, value) in query {
         let is_repeated = match name.as_str() {
-            "tenant" => {
-                let parsed = value.parse().map_err(|fault: NotATenant| {
-                    Refusal::malformed("malformed_option", format!("option `tenant`: {fault}"))
-                })?;
-                tenant.replace(parsed).is_some()
-            }
+            "tenant" => owner.replace(tenant(value)?).is_some(),
             "after" => {
                 let id = value.parse().map_err(|_| {
                     Refusal::malformed_option("after", "the `id` of an entry, or 0")
@@ -76,7 +70,7 @@ fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
         }
     }
     Ok(Listing {
-        tenant,
+        tenant: owner,
         after: after.unwrap_or(0),
         limit: most.unwrap_or(DEFAULT_LIMIT),
     })

@@ -12,7 +12,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use carga_common::access::{ApiKey, KeyFault, KeyId, KeyRecord, NewKey, NotAKeyId, Scope, Scopes};
 use carga_common::idempotency::{IdempotentRequest, IdempotentRoute};
 use carga_common::store::{KeyPosition, Store};
-use carga_common::tenant::{NotATenant, Tenant};
+use carga_common::tenant::Tenant;
 use carga_intake::refusal::{Refusal, RefusalKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use crate::caller::Caller;
 use crate::idempotency::{idempotency_key, repeated_answer};
 use crate::json_body::{JsonBody, MAX_FIELDS_BYTES};
 use crate::problem::ApiError;
-use crate::query::{DEFAULT_LIMIT, limit, no_options, unknown_cursor};
+use crate::query::{DEFAULT_LIMIT, cut_to_page, limit, no_options, tenant, unknown_cursor};
 use crate::state::ApiState;
 
 const FIELDS: JsonBody = JsonBody {
@@ -158,8 +158,7 @@ pub(crate) async fn list(
     // One key more than requested shows whether there is a next page.
     let listed = store.keys(tenant.as_ref(), after.as_ref(), limit + 1);
     let mut keys = listed.await?;
-    let has_next = keys.len() > limit as usize;
-    keys.truncate(limit as usize);
+    let has_next = cut_to_page(&mut keys, limit);
     let last = keys.last().filter(|_| has_next);
     let next_cursor = last.map(encode_cursor);
     Ok(Json(Page { keys, next_cursor }))
@@ -177,15 +176,10 @@ struct Listing {
 pub(crate) const LIST_OPTIONS: [&str; 3] = ["tenant", "limit", "cursor"];
 
 fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
-    let (mut tenant, mut after, mut most) = (None, None, None);
+    let (mut owner, mut after, mut most) = (None, None, None);
     for (name, value) in query {
         let is_repeated = match name.as_str() {
-            "tenant" => {
-                let parsed = value.parse().map_err(|fault: NotATenant| {
-                    Refusal::malformed("malformed_option", format!("option `tenant`: {fault}"))
-                })?;
-                tenant.replace(parsed).is_some()
-            }
+            "tenant" => owner.replace(tenant(value)?).is_some(),
             "limit" => most.replace(limit(value)?).is_some(),
             "cursor" => {
                 let last = decode_cursor(value).ok_or_else(unknown_cursor)?;
@@ -198,7 +192,7 @@ fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
         }
     }
     Ok(Listing {
-        tenant,
+        tenant: owner,
         after,
         limit: most.unwrap_or(DEFAULT_LIMIT),
     })

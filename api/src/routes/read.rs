@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::caller::Caller;
 use crate::problem::ApiError;
-use crate::query::{DEFAULT_LIMIT, limit, no_options, unknown_cursor, upload_id};
+use crate::query::{DEFAULT_LIMIT, cut_to_page, limit, no_options, unknown_cursor, upload_id};
 use crate::state::ApiState;
 use crate::view::UploadView;
 
@@ -65,13 +65,11 @@ pub(crate) async fn list(
         ..parse(&query)?
     };
     // One upload more than requested shows whether there is a next page.
+    let limit = query.limit;
     query.limit += 1;
     let mut listed = state.backends().store.uploads(&query).await?;
-    let more = listed.len() == query.limit as usize;
-    if more {
-        listed.pop();
-    }
-    let next_cursor = listed.last().filter(|_| more).map(encode_cursor);
+    let has_next = cut_to_page(&mut listed, limit);
+    let next_cursor = listed.last().filter(|_| has_next).map(encode_cursor);
     let views = listed
         .into_iter()
         .map(|upload| UploadView::of(upload, state.backends()));
