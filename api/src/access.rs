@@ -40,6 +40,7 @@ pub use self::requirement::Requirement;
 use self::requirement::Requirements;
 pub(crate) use self::tokens::TokenRequest;
 use crate::caller::Caller;
+use crate::marks::OverAddressLimit;
 use crate::problem::ApiError;
 use crate::request_id::RequestId;
 use crate::unmatched::method_not_allowed;
@@ -73,12 +74,6 @@ impl Access {
         }
     }
 }
-
-/// A mark of a request whose address has sent as much as it may. The layer does not look its key up
-/// in the store, unless the store has found the key before. A flood of wrong keys therefore ends
-/// at the limit of its address, and costs the store nothing beyond it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OverAddressLimit;
 
 /// What the layer knows.
 #[derive(Debug, Clone)]

@@ -20,8 +20,8 @@ use hyper::body::{Frame, SizeHint};
 use tracing::Level;
 
 use crate::caller::Caller;
-use crate::cors::asks_for_permission;
-use crate::routes::health::is_health_check;
+use crate::paths::is_health_check;
+use crate::preflight::asks_for_permission;
 
 /// The target of the lines.
 const TARGET: &str = "carga_api::access_log";

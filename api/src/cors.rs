@@ -9,13 +9,14 @@
 //! for all paths, and would be one more crate in every build.
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use carga_common::settings::AllowedOrigins;
 
 use crate::access::Guard;
-use crate::limits::CountsForAddressOnly;
+use crate::marks::CountsForAddressOnly;
+use crate::preflight::asks_for_permission;
 use crate::state::ApiState;
 
 /// The headers that the API reads, besides those that need no permission.
@@ -88,13 +89,6 @@ fn is_preflight(request: &Request, allowed: &AllowedOrigins) -> bool {
     asks_for_permission(request) && allowed_origin(request.headers(), allowed).is_some()
 }
 
-/// Whether a browser asks if a page may send a request, be it a page of an allowed origin or not.
-pub(crate) fn asks_for_permission(request: &Request) -> bool {
-    let headers = request.headers();
-    request.method() == Method::OPTIONS
-        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-}
-
 /// The answer to a preflight request; [`layer`] adds the origin.
 fn permission(methods: &str) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
@@ -111,6 +105,7 @@ fn permission(methods: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
+    use axum::http::Method;
 
     use super::*;
 

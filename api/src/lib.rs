@@ -10,7 +10,9 @@
 //! from web pages of other origins, and `cors` lets the pages of allowed origins read answers.
 //! `security_headers` protects the users of browsers, and [`transport`] adds TLS. `request_id`
 //! opens the span of a request, and `access_log` writes its line. `measure` counts all requests.
-//! `limits` counts the requests of each address and key, and refuses too many. `readiness` asks the
+//! `limits` counts the requests of each address and key, and refuses too many. These layers tell
+//! each other about a request by `marks`, `preflight` recognizes the requests of browsers for a
+//! permission, and `paths` has the paths that layers treat in their own way. `readiness` asks the
 //! servers for health checks, and `shared_check` limits how often. `idempotency` reads the key of a
 //! request that takes effect once. [`problem`] turns refusals into answers, and [`view`] shows
 //! uploads and datasets as JSON. [`openapi`] has the description of all of this for clients.
@@ -28,9 +30,12 @@ mod header_parameters;
 mod idempotency;
 mod json_body;
 mod limits;
+mod marks;
 mod measure;
 pub mod openapi;
 mod origin;
+mod paths;
+mod preflight;
 pub mod problem;
 mod query;
 mod readiness;

@@ -42,11 +42,11 @@ pub(crate) use self::address::client_address;
 use self::address::network;
 use self::fallback::Fallback;
 use self::metrics::RefusalCounters;
-use crate::access::OverAddressLimit;
 use crate::caller::Caller;
 use crate::idempotency::{is_held, key_of_request};
+use crate::marks::{CountsForAddressOnly, OverAddressLimit};
+use crate::paths;
 use crate::problem::ApiError;
-use crate::routes::{health, metrics as scrapes};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -122,12 +122,6 @@ impl Applied {
         (named, others)
     }
 }
-
-/// An answer to a request that counts for its address and not in its second: a preflight request
-/// of a browser. It has no key, so all people behind one address would otherwise share the few
-/// requests per second that each of their keys has.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CountsForAddressOnly;
 
 /// An answer to a request that has passed [`layer`].
 #[derive(Debug, Clone, Copy)]
@@ -246,7 +240,7 @@ impl Limiter {
     fn is_watching(&self, request: &Request) -> bool {
         let path = request.extensions().get::<MatchedPath>();
         path.map(MatchedPath::as_str).is_some_and(|path| {
-            health::is_health_check(path) || self.needs_key && path == scrapes::PATH
+            paths::is_health_check(path) || self.needs_key && path == paths::METRICS
         })
     }
 

@@ -11,8 +11,8 @@ use tracing::{Instrument, Span, field};
 use uuid::Uuid;
 
 use crate::access_log::AccessLine;
+use crate::paths::is_health_check;
 use crate::problem::Problem;
-use crate::routes::health::is_health_check;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -17,6 +17,7 @@ use crate::drain_body;
 use crate::limits;
 use crate::measure::{self, HttpMetrics};
 use crate::origin;
+use crate::paths;
 use crate::request_id;
 use crate::routes::{
     audit, datasets, exports, health, keys, log_filter, metrics, openapi, preview, read, reverse,
@@ -69,9 +70,9 @@ fn routes() -> Vec<Route> {
         Route::get("/admin/log", ADMIN, log_filter::get),
         Route::put("/admin/log", ADMIN, log_filter::put),
         Route::delete("/admin/log", ADMIN, log_filter::delete),
-        Route::get(metrics::PATH, ADMIN, metrics::get),
-        Route::get(health::LIVE, Requirement::Open, health::live),
-        Route::get(health::READY, Requirement::Open, health::ready),
+        Route::get(paths::METRICS, ADMIN, metrics::get),
+        Route::get(paths::LIVE, Requirement::Open, health::live),
+        Route::get(paths::READY, Requirement::Open, health::ready),
         Route::get(openapi::DOCUMENT, Requirement::Open, openapi::document),
         Route::get(openapi::PAGE, Requirement::Open, openapi::page_of_document),
     ]

@@ -1,15 +1,12 @@
 //! Requests that take effect once, although a client repeats them.
 
 use bytes::Bytes;
-use carga_common::error::PortResult;
-use carga_common::idempotency::{IdempotentRequest, fingerprint};
-use carga_common::settings::TenantQuota;
+use carga_common::idempotency::fingerprint;
 use carga_common::sha256::Sha256;
-use carga_common::store::{CreateConditions, CreateOutcome, NewUpload, Store, UploadSlots};
 use carga_common::upload::{Status, Upload, UploadId};
 use futures::{Stream, StreamExt};
 
-use crate::intake::{Incoming, Intake};
+use crate::intake::Intake;
 use crate::options::Options;
 use crate::pieces::interrupted;
 use crate::refusal::{Refusal, RefusalKind};
@@ -18,43 +15,6 @@ use crate::source::FileSource;
 
 /// After how many seconds a client may ask again whether its first request has ended.
 const RETRY_SECS: u32 = 5;
-
-/// Records a new upload, unless another request has its key, its token is used up, or its tenant
-/// has no free slot.
-pub(crate) async fn record(
-    store: &dyn Store,
-    new: &NewUpload,
-    incoming: &Incoming,
-    quota: &TenantQuota,
-) -> PortResult<CreateOutcome> {
-    let key = incoming.idempotency_key.clone();
-    let request = key.map(|key| IdempotentRequest {
-        key,
-        fingerprint: incoming.options.fingerprint(),
-    });
-    let lease = quota.lease;
-    let conditions = CreateConditions {
-        request: request.as_ref(),
-        token: incoming.token.as_ref(),
-        slots: quota.uploads.map(|most| UploadSlots { most, lease }),
-    };
-    store.create_if(new, conditions).await
-}
-
-/// The refusal of a request whose key another one has taken since this one began.
-pub(crate) async fn key_taken(store: &dyn Store, incoming: &Incoming) -> Refusal {
-    let first = match &incoming.idempotency_key {
-        Some(key) => store.first_upload(key).await,
-        None => Ok(None),
-    };
-    match first {
-        Ok(first) => {
-            let first = first.as_ref().map(|first| &first.upload);
-            Refusal::idempotency_in_progress(first)
-        }
-        Err(error) => error.into(),
-    }
-}
 
 impl Options {
     /// The fingerprint of what the client wants to be done with the file. `sha256` is left out,

@@ -4,17 +4,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use carga_common::access::TokenLimits;
 use carga_common::audit;
 use carga_common::backends::Backends;
 use carga_common::dataset::Dataset;
 use carga_common::error::ErrorKind;
-use carga_common::idempotency::IdempotencyKey;
 use carga_common::lifecycle::remove_rows;
 use carga_common::metrics::Exposition;
 use carga_common::settings::{IntakeSettings, TenantQuota};
 use carga_common::store::{CreateOutcome, NewUpload};
-use carga_common::telemetry::{self, TraceContext};
+use carga_common::telemetry;
 use carga_common::tenant::Tenant;
 use carga_common::upload::{Dialect, Upload, UploadDataset, UploadId};
 use futures::Stream;
@@ -27,7 +25,7 @@ use crate::crowding::Crowding;
 use crate::decompress::Decompressor;
 use crate::file_rows::{FileRows, find_dataset};
 use crate::heartbeat::{ActiveUploads, run_heartbeat};
-use crate::idempotency::{key_taken, record};
+use crate::incoming::{Incoming, key_taken, record};
 use crate::metrics::{self, IntakeMetrics};
 use crate::open::{csv_limits, open};
 use crate::options::Options;
@@ -71,37 +69,6 @@ pub struct Intake {
     /// Validates files that are not stored.
     pub validator: Validator,
     pub(crate) metrics: Arc<IntakeMetrics>,
-}
-
-/// What is known of an upload before its file is read.
-#[derive(Debug)]
-pub struct Incoming {
-    /// The public id of the upload.
-    pub id: UploadId,
-    /// The tenant that the upload will belong to.
-    pub tenant: Tenant,
-    /// The key or token that sends the upload; `None` without authentication.
-    pub created_by: Option<String>,
-    /// What the token of the sender limits; `None` for a sender without a token.
-    pub token: Option<TokenLimits>,
-    /// Whether the sender may learn about uploads of the tenant that it has not sent.
-    pub sees_all: bool,
-    /// The key under which the request takes effect once, if the client has chosen one.
-    pub idempotency_key: Option<IdempotencyKey>,
-    /// The client's options for the file.
-    pub options: Options,
-    /// The size of the file, if it is known.
-    pub bytes_total: Option<u64>,
-    /// The trace that the upload belongs to.
-    pub trace: TraceContext,
-}
-
-impl Incoming {
-    /// Whether the sender may learn about another upload of its tenant.
-    fn may_see(&self, upload: &Upload) -> bool {
-        let sender = self.created_by.as_deref();
-        self.sees_all || sender.is_some_and(|sender| upload.was_sent_by(sender))
-    }
 }
 
 /// The span of an upload of this tenant with this public id. Workers log the other id, which the

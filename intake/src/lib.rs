@@ -7,8 +7,9 @@
 //! `publication` hands the batches to `publish`, which waits until the queue has confirmed each of
 //! them, and the records that are not rows to `rejects`, which stores them. `ending` seals the
 //! upload or fails it, and `removals` removes the rows of a failed one. [`intake`] runs these steps
-//! in order, and `heartbeat` renews the upload's lease meanwhile. [`quota`] is what the tenant may
-//! still send. `metrics` counts what passes through.
+//! in order, and `heartbeat` renews the upload's lease meanwhile. [`incoming`] is what is known of
+//! an upload before them, and [`quota`] what the tenant may still send. `metrics` counts what
+//! passes through.
 //!
 //! If the upload has a dataset, `file_rows` prepares the conversion: [`matching`] finds the
 //! dataset's columns in the header, and [`typed`] converts the cells of each row to their types.
@@ -27,6 +28,7 @@ mod ending;
 mod file_rows;
 mod heartbeat;
 mod idempotency;
+pub mod incoming;
 pub mod intake;
 pub mod local;
 pub mod matching;

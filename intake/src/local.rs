@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::intake::{Incoming, Intake, upload_span};
+use crate::incoming::Incoming;
+use crate::intake::{Intake, upload_span};
 use crate::options::Options;
 use crate::pieces::{Pace, pieces};
 use crate::refusal::Refusal;

@@ -102,8 +102,8 @@ fn router(limits: Limits) -> Router {
     Router::new()
         .route("/", any(async || "ok"))
         .route("/keys", any(async || "ok"))
-        .route(health::LIVE, any(async || "ok"))
-        .route(scrapes::PATH, any(async || "ok"))
+        .route(paths::LIVE, any(async || "ok"))
+        .route(paths::METRICS, any(async || "ok"))
         .layer(from_fn_with_state(limits.clone(), layer))
         .layer(from_fn(check))
         .layer(from_fn_with_state(limits, refused_layer))
@@ -224,9 +224,9 @@ async fn without_keys_scrapes_are_counted_and_health_checks_are_not() {
         answer.status().as_u16()
     };
     for expected in [200, 200, 200, 429] {
-        assert_eq!(status(scrapes::PATH).await, expected);
+        assert_eq!(status(paths::METRICS).await, expected);
     }
-    assert_eq!(status(health::LIVE).await, 200);
+    assert_eq!(status(paths::LIVE).await, 200);
 }
 
 #[tokio::test]
@@ -356,16 +356,16 @@ async fn health_checks_and_scrapes_are_not_counted_unless_their_key_is_refused()
         let is_counted = answer.headers().contains_key("ratelimit");
         (answer.status().as_u16(), is_counted)
     };
-    for path in [health::LIVE, scrapes::PATH] {
+    for path in [paths::LIVE, paths::METRICS] {
         for _ in 0..30 {
             assert_eq!(status(path, "admin").await, (200, false));
         }
     }
     for expected in [401, 401, 401, 429, 429] {
-        assert_eq!(status(scrapes::PATH, "wrong").await, (expected, true));
+        assert_eq!(status(paths::METRICS, "wrong").await, (expected, true));
     }
     assert_eq!(status("/", "admin").await, (429, true));
-    assert_eq!(status(scrapes::PATH, "admin").await, (200, false));
+    assert_eq!(status(paths::METRICS, "admin").await, (200, false));
 }
 
 #[test]

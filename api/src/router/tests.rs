@@ -61,12 +61,7 @@ async fn answer(service: &RouterIntoService<Body>, request: Request) -> Response
 }
 
 /// The paths that need no key.
-const PUBLIC: [&str; 4] = [
-    health::LIVE,
-    health::READY,
-    openapi::DOCUMENT,
-    openapi::PAGE,
-];
+const PUBLIC: [&str; 4] = [paths::LIVE, paths::READY, openapi::DOCUMENT, openapi::PAGE];
 
 const METHODS: [Method; 7] = [
     Method::GET,
@@ -242,7 +237,7 @@ async fn a_preflight_of_an_allowed_page_is_answered_without_a_key_and_no_other_o
     for (path, origin, expected, methods) in [
         ("/uploads", PAGE, 204, Some("GET,POST,HEAD")),
         ("/metrics", PAGE, 204, Some("GET,HEAD")),
-        (health::LIVE, PAGE, 204, Some("GET,HEAD")),
+        (paths::LIVE, PAGE, 204, Some("GET,HEAD")),
         (
             "/missing",
             PAGE,
@@ -250,7 +245,7 @@ async fn a_preflight_of_an_allowed_page_is_answered_without_a_key_and_no_other_o
             Some("GET,HEAD,POST,PUT,PATCH,DELETE"),
         ),
         ("/uploads", other, 403, None),
-        (health::LIVE, other, 401, None),
+        (paths::LIVE, other, 401, None),
     ] {
         let mut preflight = request(&Method::OPTIONS, path, "localhost", None);
         let headers = preflight.headers_mut();
@@ -269,7 +264,7 @@ async fn every_answer_is_protected_and_readable_for_an_allowed_page() {
     let directory = TempDir::new().unwrap();
     let service = service(state(&directory).await);
     for (path, host, key, expected) in [
-        (health::LIVE, "localhost", None, 200),
+        (paths::LIVE, "localhost", None, 200),
         ("/uploads", "localhost", Some(ADMIN), 200),
         ("/uploads", "localhost", None, 401),
         ("/missing", "localhost", Some(ADMIN), 404),

@@ -14,14 +14,6 @@ use crate::query::no_options;
 use crate::readiness::{Answered, ask_all};
 use crate::state::ApiState;
 
-/// The paths of the health checks.
-pub(crate) const LIVE: &str = "/livez";
-pub(crate) const READY: &str = "/readyz";
-
-pub(crate) fn is_health_check(path: &str) -> bool {
-    path == LIVE || path == READY
-}
-
 /// Answers while the process runs. It asks no dependency, so that an outage elsewhere does not
 /// restart this process.
 pub(crate) async fn live(

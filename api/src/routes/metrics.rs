@@ -10,9 +10,6 @@ use crate::query::no_options;
 use crate::state::ApiState;
 use crate::unmatched::not_found;
 
-/// The path of the metrics.
-pub(crate) const PATH: &str = "/metrics";
-
 /// Shows the metrics of this process. If they have a listener of their own, they are only there.
 pub(crate) async fn get(
     State(state): State<ApiState>,

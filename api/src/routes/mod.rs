@@ -18,8 +18,10 @@ pub(crate) mod suggest;
 pub(crate) mod tokens;
 pub(crate) mod validate;
 
+use crate::paths;
+
 /// Whether every client may ask for this path, from every page and under every host. Probes have no
 /// key, and the documentation is the same for everybody.
 pub(crate) fn is_public(path: &str) -> bool {
-    health::is_health_check(path) || [openapi::DOCUMENT, openapi::PAGE].contains(&path)
+    paths::is_health_check(path) || [openapi::DOCUMENT, openapi::PAGE].contains(&path)
 }

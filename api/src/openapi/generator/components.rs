@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::answers::shared_refusals;
 use super::codes;
-use super::operation::unwrapped;
+use super::operation::parameter;
 use super::{options, schemas};
 
 pub(super) fn components() -> Value {
@@ -59,14 +59,6 @@ fn meanings() -> Map<String, Value> {
         by_status["rejected row"] = json!(meaning);
     }
     meanings
-}
-
-/// A parameter of a query or a header that may be left out.
-pub(super) fn parameter(place: &str, name: &str, description: &str, schema: Value) -> Value {
-    json!({
-        "name": name, "in": place, "required": false, "description": unwrapped(description),
-        "schema": schema,
-    })
 }
 
 fn parameters() -> Map<String, Value> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::answers::{add_limits, counted_refusal, refusal, shared_response};
 use super::scopes;
 use crate::access::Requirement;
-use crate::routes::health::is_health_check;
+use crate::paths::is_health_check;
 
 /// An operation without what follows from its route.
 #[derive(Debug)]
@@ -181,4 +181,12 @@ pub(super) fn unwrapped(text: &str) -> String {
         .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
     joined.join("\n\n")
+}
+
+/// A parameter of a query or a header that may be left out.
+pub(super) fn parameter(place: &str, name: &str, description: &str, schema: Value) -> Value {
+    json!({
+        "name": name, "in": place, "required": false, "description": unwrapped(description),
+        "schema": schema,
+    })
 }

@@ -4,7 +4,7 @@ use carga_intake::options::{OF_DATASETS, OPTIONS, OptionSpec, REPEATABLE};
 use serde_json::{Map, Value, json};
 
 use super::answers::schema;
-use super::components::parameter;
+use super::operation::parameter;
 
 /// Which options a call takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

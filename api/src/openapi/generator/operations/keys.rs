@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::answers::{json_answer, schema};
-use super::super::components::parameter;
+use super::super::operation::parameter;
 use super::super::operation::{Operation, operation};
 
 pub(super) fn operations() -> Vec<Operation> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::answers::{answer, json_answer, schema};
-use super::super::components::parameter;
+use super::super::operation::parameter;
 use super::super::operation::{Operation, operation};
 
 pub(super) fn operations() -> Vec<Operation> {
