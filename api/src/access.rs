@@ -1,9 +1,10 @@
 //! Checks who sends a request, and whether this client may do what it asks for.
 //!
-//! The layer runs after the check of web pages and before every handler, and reads only the head of
-//! a request. A request is refused unless its route is in the list of `router` and its key has a
-//! scope that the route requires. `router` adds the layer after all routes, and its result takes no
-//! further ones. A route that is not in the list is therefore closed.
+//! The layer runs after that of `browsers` and before every handler, and reads only the head of a
+//! request. With authentication, a request is refused unless its route is in the list of `router`
+//! and its key has one of the scopes that the route requires. `router` adds the layer after all
+//! routes, and returns a service to which no route can be added. A route that is not in the list is
+//! therefore closed.
 
 mod announcement;
 mod cache;
@@ -28,7 +29,7 @@ use carga_common::audit::{Actor, acting_as};
 use carga_common::dataset::DatasetName;
 use carga_common::settings::Authentication;
 use carga_common::store::Store;
-use carga_intake::refusal::Refusal;
+use carga_intake::refusal::{Refusal, RefusalKind};
 use tracing::{Span, field};
 
 pub(crate) use self::announcement::announce;
@@ -40,7 +41,7 @@ pub use self::requirement::Requirement;
 use self::requirement::Requirements;
 pub(crate) use self::tokens::TokenRequest;
 use crate::caller::Caller;
-use crate::marks::OverAddressLimit;
+use crate::marks::LookupAllowance;
 use crate::problem::ApiError;
 use crate::request_id::RequestId;
 use crate::unmatched::method_not_allowed;
@@ -75,7 +76,7 @@ impl Access {
     }
 }
 
-/// What the layer knows.
+/// The state of the layer.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     access: Access,
@@ -116,11 +117,17 @@ pub(crate) async fn layer(
     if requirement == Some(Some(Requirement::Open)) {
         return next.run(request).await;
     }
-    let is_over_limit = request.extensions().get::<OverAddressLimit>().is_some();
-    let admitted = match is_over_limit && keys.is_new(&key) {
-        true => Err(not_looked_up()),
-        false => admit(keys, requirement.flatten(), key, request.uri()).await,
+    let allowance = request.extensions().get::<LookupAllowance>();
+    let allowance = allowance.filter(|_| keys.is_new(&key)).cloned();
+    let admitted = match &allowance {
+        Some(allowance) if !allowance.take() => Err(not_looked_up()),
+        _ => admit(keys, requirement.flatten(), key, request.uri()).await,
     };
+    if let Some(allowance) = allowance
+        && has_valid_key(&admitted)
+    {
+        allowance.give_back();
+    }
     keys.checks.count(&admitted);
     let caller = match admitted {
         Ok(caller) => caller,
@@ -142,8 +149,8 @@ pub(crate) async fn layer(
     }
 }
 
-/// Adds the caller to the request, to its span and, for its line in the log, to its answer. What
-/// the handler changes is on behalf of the actor.
+/// Adds the caller to the request, to its span and, for its line in the log, to its answer. The
+/// audit log records the changes of the handler as those of the actor.
 async fn run_as(caller: Caller, actor: Actor, mut request: Request, next: Next) -> Response {
     let span = Span::current();
     span.record("tenant", field::display(caller.tenant()));
@@ -181,13 +188,21 @@ async fn admit(
     Ok(caller)
 }
 
+/// Whether a key is valid, even if it may not use the route.
+fn has_valid_key(admitted: &Result<Caller, Refusal>) -> bool {
+    match admitted {
+        Ok(_) => true,
+        Err(refusal) => refusal.kind == RefusalKind::Forbidden,
+    }
+}
+
 /// The datasets in the query of a request. A form may name its dataset later, so the handler checks
 /// the dataset, too. This check is made before the body is read.
 fn datasets(uri: &Uri) -> Vec<DatasetName> {
     let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
     let options = query.map(|Query(options)| options).unwrap_or_default();
     let datasets = options.iter().filter(|(name, _)| name == "dataset");
-    // The handler refuses a name that is not that of a dataset.
+    // The handler refuses a malformed name.
     datasets.filter_map(|(_, name)| name.parse().ok()).collect()
 }
 

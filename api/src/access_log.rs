@@ -1,5 +1,5 @@
 //! One line in the log for each request, with the target `carga_api::access_log`. Its level is
-//! `info`, and `debug` for health checks and preflight requests.
+//! `info`, and `debug` for health checks, preflight requests and requests that a limit has refused.
 //!
 //! The line is written when the answer is sent or abandoned, so its duration covers the whole
 //! exchange. Without an answer, because the client has left, it has no status. It has no value of
@@ -20,6 +20,7 @@ use hyper::body::{Frame, SizeHint};
 use tracing::Level;
 
 use crate::caller::Caller;
+use crate::marks::RefusedByLimit;
 use crate::paths::is_health_check;
 use crate::preflight::asks_for_permission;
 
@@ -87,6 +88,7 @@ impl AccessLine {
     /// Writes the line once the answer is sent.
     pub(crate) fn end_with(mut self, response: Response) -> Response {
         self.status = Some(response.status().as_u16());
+        self.is_routine |= response.extensions().get::<RefusedByLimit>().is_some();
         if let Some(caller) = response.extensions().get::<Caller>() {
             self.sender = caller.key_id().map(str::to_owned);
             self.tenant = Some(caller.tenant().to_string());

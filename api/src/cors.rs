@@ -8,16 +8,14 @@
 //! `CorsLayer` of tower-http does not fit: it answers every `OPTIONS` itself, with the same methods
 //! for all paths, and would be one more crate in every build.
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use carga_common::settings::AllowedOrigins;
 
 use crate::access::Guard;
 use crate::marks::CountsForAddressOnly;
 use crate::preflight::asks_for_permission;
-use crate::state::ApiState;
 
 /// The headers that the API reads, besides those that need no permission.
 pub(crate) const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -35,19 +33,9 @@ const EVERY_METHOD: &str = "GET,HEAD,POST,PUT,PATCH,DELETE";
 /// The seconds for which a browser may remember the answer to a preflight request.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// Adds the headers with which a page of an allowed origin can read the answer, also a refusal.
-pub(crate) async fn layer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    let allowed = &state.settings().allowed_origins;
-    if allowed.is_empty() {
-        return next.run(request).await;
-    }
-    let origin = allowed_origin(request.headers(), allowed).cloned();
-    let mut response = next.run(request).await;
-    permit(response.headers_mut(), origin);
-    response
-}
-
-fn permit(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
+/// Adds the headers with which a page of an allowed origin can read the answer. Without an allowed
+/// origin, adds only that the answer depends on it.
+pub(crate) fn permit(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     // A cache must not give the answer for one origin to a page of another one.
     headers.append(header::VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = origin {
@@ -57,39 +45,35 @@ fn permit(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
 }
 
 /// The value of `Origin`, if it is one of the allowed origins.
-fn allowed_origin<'a>(headers: &'a HeaderMap, allowed: &AllowedOrigins) -> Option<&'a HeaderValue> {
+pub(crate) fn allowed_origin<'a>(
+    headers: &'a HeaderMap,
+    allowed: &AllowedOrigins,
+) -> Option<&'a HeaderValue> {
     let origin = headers.get(header::ORIGIN)?;
     let is_allowed = origin.to_str().is_ok_and(|text| allowed.contains(text));
     is_allowed.then_some(origin)
 }
 
-/// What the layer for preflight requests knows.
-#[derive(Debug, Clone)]
-pub(crate) struct Preflight {
-    pub(crate) state: ApiState,
-    pub(crate) guard: Guard,
-}
-
-/// Answers the preflight request of an allowed page: it asks before the real request, without a
-/// key, which methods and headers that request may have. Every other request goes on.
-pub(crate) async fn preflight(
-    State(Preflight { state, guard }): State<Preflight>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if !is_preflight(&request, &state.settings().allowed_origins) {
-        return next.run(request).await;
+/// The answer to the preflight request of an allowed page: it asks before the real request, without
+/// a key, which methods and headers that request may have. `None` for every other request.
+pub(crate) fn answer_preflight(
+    request: &Request,
+    allowed: &AllowedOrigins,
+    guard: &Guard,
+) -> Option<Response> {
+    if !is_preflight(request, allowed) {
+        return None;
     }
     let path = request.extensions().get::<MatchedPath>();
     let methods = path.map(|path| guard.methods(path.as_str()));
-    permission(methods.as_deref().unwrap_or(EVERY_METHOD))
+    Some(permission(methods.as_deref().unwrap_or(EVERY_METHOD)))
 }
 
 fn is_preflight(request: &Request, allowed: &AllowedOrigins) -> bool {
     asks_for_permission(request) && allowed_origin(request.headers(), allowed).is_some()
 }
 
-/// The answer to a preflight request; [`layer`] adds the origin.
+/// The answer to a preflight request; [`permit`] adds the origin.
 fn permission(methods: &str) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.extensions_mut().insert(CountsForAddressOnly);

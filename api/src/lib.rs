@@ -8,17 +8,19 @@
 //! names of a form's part; both use `header_parameters`. `coding` checks how the body is encoded,
 //! and `json_body` reads definitions and the fields of keys and tokens. `origin` refuses requests
 //! from web pages of other origins, and `cors` lets the pages of allowed origins read answers.
-//! `security_headers` protects the users of browsers, and [`transport`] adds TLS. `request_id`
-//! opens the span of a request, and `access_log` writes its line. `measure` counts all requests.
-//! `limits` counts the requests of each address and key, and refuses too many. These layers tell
-//! each other about a request by `marks`, `preflight` recognizes the requests of browsers for a
-//! permission, and `paths` has the paths that layers treat in their own way. `readiness` asks the
-//! servers for health checks, and `shared_check` limits how often. `idempotency` reads the key of a
-//! request that takes effect once. [`problem`] turns refusals into answers, and [`view`] shows
-//! uploads and datasets as JSON. [`openapi`] has the description of all of this for clients.
+//! `security_headers` protects the users of browsers; `browsers` applies these three rules in two
+//! layers. [`transport`] adds TLS. `request_id` opens the span of a request, and `access_log`
+//! writes its line. `measure` counts all requests. `limits` counts the requests of each address and
+//! key, and refuses too many. These layers tell each other about a request by `marks`, `preflight`
+//! recognizes preflight requests (CORS), and `paths` has the paths that some layers treat
+//! differently. `readiness` asks the dependencies whether they answer, and `shared_check` limits
+//! how often. `idempotency` reads the header `Idempotency-Key`. [`problem`] turns refusals into
+//! answers, and [`view`] shows uploads and datasets as JSON. [`openapi`] has the OpenAPI document
+//! and its page.
 
 pub mod access;
 mod access_log;
+mod browsers;
 mod caller;
 mod coding;
 mod content_type;

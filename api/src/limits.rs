@@ -1,12 +1,14 @@
 //! Limits how many requests a client may send: per address, per key, and in a second.
 //!
-//! Two layers count each request once. [`layer`] is behind the check of the key and before the
+//! One of two layers counts each request. [`layer`] is behind the check of the key and before the
 //! handlers, so it knows the key and has not read the body. [`refused_layer`] is before the check
 //! of the key. It counts what [`layer`] does not see, because another layer has refused the
 //! request: above all, requests with a wrong key. Those take from the buckets of their address in
-//! this process only, so that a flood of them costs no call to Redis. Once they have emptied the
-//! bucket of the address, requests from there with a key that this process does not know are
-//! refused without a look into the store.
+//! this process only, so that a flood of them costs no call to Redis.
+//!
+//! A wrong key is counted after its answer, so a flood could still reach the store. The lookups of
+//! keys that the store has not found before are therefore counted before they begin, by the
+//! [`LookupAllowance`] of their address.
 //!
 //! A token counts for the key that made it, and a JWT for its sender. A preflight request of a page
 //! has neither, and counts for its address alone.
@@ -23,6 +25,7 @@ mod address;
 mod fallback;
 mod fields;
 mod metrics;
+mod report;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -42,14 +45,18 @@ pub(crate) use self::address::client_address;
 use self::address::network;
 use self::fallback::Fallback;
 use self::metrics::RefusalCounters;
+use self::report::RefusalReport;
 use crate::caller::Caller;
 use crate::idempotency::{is_held, key_of_request};
-use crate::marks::{CountsForAddressOnly, OverAddressLimit};
+use crate::marks::{CountsForAddressOnly, LookupAllowance, RefusedByLimit};
 use crate::paths;
 use crate::problem::ApiError;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
+
+/// In how many seconds lookups may all come at once.
+const AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 
 /// The names of the limits.
 const ADDRESS: &str = "address";
@@ -74,6 +81,8 @@ struct Limiter {
     address: Option<Policy>,
     key: Option<Policy>,
     burst: Option<Policy>,
+    /// How many keys from one address may be looked up that the store has not found before.
+    lookups: Option<Quota>,
     /// Whether every request has a key. Otherwise, no request counts for a key.
     needs_key: bool,
     proxies: TrustedProxies,
@@ -81,6 +90,7 @@ struct Limiter {
     /// Knows the requests that others repeat.
     store: Arc<dyn IdempotencyStore>,
     refused: RefusalCounters,
+    report: RefusalReport,
 }
 
 /// The limits that apply to a request, each with its bucket.
@@ -95,7 +105,7 @@ impl Applied {
         if let Some(policy) = policy {
             self.policies.push(policy);
             self.buckets.push(Bucket {
-                name: format!("{}:{sender}", policy.name),
+                name: [policy.name, ":", sender].concat(),
                 quota: policy.quota,
             });
         }
@@ -150,11 +160,13 @@ impl Limits {
             address: policy(ADDRESS, "CARGA_LIMIT_ADDRESS", settings.address, MINUTE),
             key: policy(KEY, "CARGA_LIMIT_KEY", settings.key, MINUTE),
             burst: policy(BURST, "CARGA_LIMIT_BURST", settings.burst, SECOND),
+            lookups: lookup_quota(settings),
             needs_key: matches!(authentication, Authentication::On(_)),
             proxies: settings.trusted_proxies.clone(),
             fallback: Fallback::new(shared),
             store,
             refused: RefusalCounters::new(),
+            report: RefusalReport::default(),
         })))
     }
 
@@ -179,11 +191,14 @@ impl Limiter {
         applied
     }
 
-    /// Whether this address has sent as much as it may, as far as this process has counted.
-    fn is_over_limit(&self, address: IpAddr) -> bool {
-        let mut applied = Applied::default();
-        applied.add(self.address, &sender_at(address));
-        !self.fallback.admits_locally(&applied.buckets)
+    /// The lookups of keys that this address has left; `None` if they are not limited.
+    fn lookup_allowance(&self, address: IpAddr) -> Option<LookupAllowance> {
+        let limiter = self.fallback.local();
+        Some(LookupAllowance::new(
+            limiter,
+            network(address),
+            self.lookups?,
+        ))
     }
 
     fn client(&self, request: &Request) -> IpAddr {
@@ -254,10 +269,24 @@ impl Limiter {
             return ApiError::from(Refusal::internal()).into_response();
         };
         self.refused.count(policy.name);
+        self.report.add(policy.name, client);
         let refusal = too_many(policy, bucket, standing, client);
         tracing::debug!(bucket = bucket.name, "refused one request too many");
-        ApiError::from(refusal).into_response()
+        let mut response = ApiError::from(refusal).into_response();
+        response.extensions_mut().insert(RefusedByLimit);
+        response
     }
+}
+
+/// How many keys from one address may be looked up: in the long run as many as it may send requests
+/// in each second, and at once ten times as many. After a restart, no key is known, and all holders
+/// behind one address may come back together.
+fn lookup_quota(settings: &LimitSettings) -> Option<Quota> {
+    let by_burst = settings.burst.map(|burst| {
+        let lookups = burst.saturating_mul(AT_ONCE);
+        Quota::new(lookups, SECOND * AT_ONCE.get())
+    });
+    by_burst.or_else(|| Some(Quota::new(settings.address?, MINUTE)))
 }
 
 /// The sender of the requests from an address, in the names of buckets.
@@ -289,8 +318,8 @@ pub(crate) async fn refused_layer(
         return next.run(request).await;
     };
     let client = limiter.client(&request);
-    if limiter.is_over_limit(client) {
-        request.extensions_mut().insert(OverAddressLimit);
+    if let Some(allowance) = limiter.lookup_allowance(client) {
+        request.extensions_mut().insert(allowance);
     }
     let mut response = next.run(request).await;
     if response.extensions().get::<Counted>().is_some() {

@@ -3,14 +3,15 @@
 //! The labels are the template of the route, and neither the path nor the query, so that ids and
 //! names make no series.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
-use carga_common::metrics::Gauge;
 use carga_common::metrics::table::{HTTP_REQUEST_DURATION, HTTP_REQUESTS, HTTP_REQUESTS_IN_FLIGHT};
+use carga_common::metrics::{Gauge, SharedString};
 
 /// The route of a request whose path is unknown.
 const UNMATCHED: &str = "unmatched";
@@ -39,7 +40,7 @@ pub(crate) async fn layer(
     next: Next,
 ) -> Response {
     let route = request.extensions().get::<MatchedPath>();
-    let route = route.map_or(UNMATCHED, MatchedPath::as_str).to_owned();
+    let route = route.map_or(UNMATCHED, MatchedPath::as_str);
     let mut running = RunningRequest::begin(metrics, method_name(request.method()), route);
     let response = next.run(request).await;
     running.status = Some(response.status());
@@ -65,18 +66,18 @@ fn method_name(method: &Method) -> &'static str {
 struct RunningRequest {
     metrics: HttpMetrics,
     method: &'static str,
-    route: String,
+    route: Arc<str>,
     started: Instant,
     status: Option<StatusCode>,
 }
 
 impl RunningRequest {
-    fn begin(metrics: HttpMetrics, method: &'static str, route: String) -> Self {
+    fn begin(metrics: HttpMetrics, method: &'static str, route: &str) -> Self {
         metrics.in_flight.increment(1);
         Self {
             metrics,
             method,
-            route,
+            route: route.into(),
             started: Instant::now(),
             status: None,
         }
@@ -87,9 +88,10 @@ impl Drop for RunningRequest {
     fn drop(&mut self) {
         self.metrics.in_flight.decrement(1);
         let status = self.status.map(|status| status.as_str().to_owned());
-        let status = status.unwrap_or_else(|| DISCONNECTED.to_owned());
-        let (method, route) = (self.method.to_owned(), std::mem::take(&mut self.route));
-        let duration = HTTP_REQUEST_DURATION.histogram_of([method.clone(), route.clone()]);
+        let status = status.map_or(SharedString::from(DISCONNECTED), SharedString::from);
+        let (method, route) = (self.method.into(), SharedString::from(self.route.clone()));
+        let duration =
+            HTTP_REQUEST_DURATION.histogram_of([SharedString::from(self.method), route.clone()]);
         duration.record(self.started.elapsed());
         HTTP_REQUESTS
             .counter_of([method, route, status])
@@ -109,8 +111,7 @@ mod tests {
         let in_flight = || recorder.value("carga_http_requests_in_flight");
         recorder.run(|| {
             let metrics = HttpMetrics::new();
-            let begin =
-                || RunningRequest::begin(metrics.clone(), "GET", "/uploads/{id}".to_owned());
+            let begin = || RunningRequest::begin(metrics.clone(), "GET", "/uploads/{id}");
             let (mut answered, abandoned) = (begin(), begin());
             assert_eq!(in_flight(), Some(2.0));
             answered.status = Some(StatusCode::NOT_FOUND);

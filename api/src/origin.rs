@@ -7,41 +7,32 @@
 
 use std::net::IpAddr;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::StatusCode;
 use axum::http::uri::Authority;
-use axum::middleware::Next;
-use axum::response::Response;
-use carga_common::settings::AllowedOrigins;
+use carga_common::settings::{AllowedOrigins, IntakeSettings};
 use carga_intake::refusal::Refusal;
 
 use crate::problem::ApiError;
 use crate::routes;
-use crate::state::ApiState;
 
-/// Refuses the request before its body is read.
-pub(crate) async fn layer(
-    State(state): State<ApiState>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
+/// Refuses the request of a page of another origin.
+pub(crate) fn check(request: &Request, settings: &IntakeSettings) -> Result<(), ApiError> {
     // Probes may use any name as host, and a link on any page may lead to the documentation, which
     // is the same for everybody.
     let path = request.extensions().get::<MatchedPath>();
     if path.is_some_and(|path| routes::is_public(path.as_str())) {
-        return Ok(next.run(request).await);
+        return Ok(());
     }
-    let settings = state.settings();
     let server = Server {
         on_loopback: settings.listen.ip().to_canonical().is_loopback(),
         uses_tls: settings.tls.is_some(),
     };
-    let checked = Sender::of(&request).check(&settings.allowed_origins, server);
-    if let Err((status, refusal)) = checked {
+    let checked = Sender::of(request).check(&settings.allowed_origins, server);
+    checked.map_err(|(status, refusal)| {
         tracing::warn!(%refusal, "refused a request");
-        return Err(ApiError::new(status, refusal));
-    }
-    Ok(next.run(request).await)
+        ApiError::new(status, refusal)
+    })
 }
 
 /// Whether the request names this server `localhost`, or a name below it.
@@ -117,9 +108,11 @@ fn is_localhost_or_address(host: &str) -> bool {
 /// Browsers resolve all names below `localhost` to this machine themselves. A name may end with the
 /// dot of the root.
 fn is_localhost(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let name = name.strip_suffix('.').unwrap_or(&name);
-    name == "localhost" || name.ends_with(".localhost")
+    const LOCALHOST: &[u8] = b"localhost";
+    let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
+    let at = name.len().saturating_sub(LOCALHOST.len());
+    let (above, last) = name.split_at(at);
+    last.eq_ignore_ascii_case(LOCALHOST) && above.last().is_none_or(|byte| *byte == b'.')
 }
 
 /// Whether `origin` is the origin of the server that the request names as `host`. A page without

@@ -1,7 +1,7 @@
 //! Turns refusals into answers. Only this module builds problem documents (RFC 9457), and only
 //! this module maps a kind of refusal to an HTTP status.
 
-use axum::Json;
+use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carga_common::upload::{Status, UploadId};
@@ -51,7 +51,7 @@ fn status(kind: RefusalKind) -> StatusCode {
     }
 }
 
-/// How a client can authenticate (RFC 6750, 3). Every answer with 401 has it.
+/// The value of `WWW-Authenticate` (RFC 6750, 3). Every answer with 401 has it.
 fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
     Some(HeaderValue::from_static(
         match (refusal.kind, refusal.failure.code.as_str()) {
@@ -155,9 +155,14 @@ impl Problem {
     /// Writes the problem as the body of its response.
     pub(crate) fn write_into(self, response: &mut Response) {
         const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
-        let (mut parts, body) = Json(self).into_response().into_parts();
-        parts.headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
-        response.headers_mut().extend(parts.headers);
-        *response.body_mut() = body;
+        let mut body = Vec::with_capacity(512);
+        // Serializing text and numbers into memory does not fail.
+        if let Err(error) = serde_json::to_writer(&mut body, &self) {
+            tracing::error!(%error, "could not write a problem document");
+        }
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        *response.body_mut() = Body::from(body);
     }
 }

@@ -1,5 +1,7 @@
 //! The routes.
 
+use std::sync::Arc;
+
 use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
@@ -11,20 +13,18 @@ use axum::routing::{MethodRouter, RouterIntoService, delete, get, post, put};
 use axum::{BoxError, Router};
 
 use crate::access::{self, Guard, Requirement, RouteAccess};
+use crate::browsers::{self, Browsers};
 use crate::caller::Caller;
-use crate::cors::{self, Preflight};
 use crate::drain_body;
 use crate::limits;
 use crate::measure::{self, HttpMetrics};
-use crate::origin;
 use crate::paths;
 use crate::request_id;
 use crate::routes::{
     audit, datasets, exports, health, keys, log_filter, metrics, openapi, preview, read, reverse,
     send, suggest, tokens, validate,
 };
-use crate::security_headers;
-use crate::state::ApiState;
+use crate::state::SharedState;
 use crate::unmatched;
 
 /// A route: its path and method, what it requires of the caller, and its handler.
@@ -33,10 +33,11 @@ struct Route {
     path: &'static str,
     method: Method,
     requirement: Requirement,
-    handler: MethodRouter<ApiState>,
+    handler: MethodRouter<SharedState>,
 }
 
-/// All routes. Those that require nothing may be asked from every page and under every host.
+/// All routes. Those that require nothing may be requested from every web page and with every
+/// `Host`.
 fn routes() -> Vec<Route> {
     const READ: Requirement = Requirement::READ;
     const SEND: Requirement = Requirement::SEND;
@@ -87,47 +88,46 @@ pub fn requirements() -> Vec<RouteAccess> {
 }
 
 /// The service of all routes. It takes no further routes, because nothing would check their keys.
-pub(crate) fn service<B>(state: ApiState) -> RouterIntoService<B>
+pub(crate) fn service<B>(state: SharedState) -> RouterIntoService<B>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let add = |router: Router<ApiState>, route: Route| router.route(route.path, route.handler);
+    let add = |router: Router<SharedState>, route: Route| router.route(route.path, route.handler);
     let handlers = routes().into_iter().fold(Router::new(), add);
     with_layers(handlers, state).into_service()
 }
 
-/// Adds the layers, which wrap only the handlers that are there already.
-fn with_layers(handlers: Router<ApiState>, state: ApiState) -> Router {
+/// Adds the layers, which wrap only the handlers that are there already. A request runs through
+/// them in the order in which they stand here.
+fn with_layers(handlers: Router<SharedState>, state: SharedState) -> Router {
+    // A request clones what each layer knows once for each layer around it, so that is little.
     let guard = Guard::new(state.access.clone(), requirements());
-    let preflight = Preflight {
-        state: state.clone(),
+    let (limits, settings) = (&state.limits, &state.intake.settings);
+    let browsers = Browsers {
+        settings: Arc::clone(settings),
         guard: guard.clone(),
     };
-    let limits = state.limits.clone();
+    // All at once, because axum puts what each call of `layer` adds into a box of its own, and each
+    // request clones all boxes.
+    let layers = (
+        middleware::from_fn_with_state(HttpMetrics::new(), measure::layer),
+        middleware::from_fn_with_state(Arc::clone(settings), browsers::headers_layer),
+        middleware::from_fn(request_id::layer),
+        middleware::from_fn(drain_body::layer),
+        // Counts the requests that a layer below refuses.
+        middleware::from_fn_with_state(limits.clone(), limits::refused_layer),
+        // Before the check of the key, because a page of another origin is refused with any key,
+        // and a preflight request has none.
+        middleware::from_fn_with_state(browsers, browsers::layer),
+        middleware::from_fn_with_state(guard, access::layer),
+        // Behind the check of the key, which tells whose request it is.
+        middleware::from_fn_with_state(limits.clone(), limits::layer),
+    );
     handlers
         .fallback(unmatched::not_found)
         .method_not_allowed_fallback(unmatched::method_not_allowed)
-        // Behind the check of the key, which tells whose request it is.
-        .layer(middleware::from_fn_with_state(limits.clone(), limits::layer))
-        .layer(middleware::from_fn_with_state(guard, access::layer))
-        // Before the check of the key, because a preflight request has none.
-        .layer(middleware::from_fn_with_state(preflight, cors::preflight))
-        // Before both, because a page of another origin is refused with any key.
-        .layer(middleware::from_fn_with_state(state.clone(), origin::layer))
-        // Counts the requests that a layer above has refused.
-        .layer(middleware::from_fn_with_state(limits, limits::refused_layer))
-        .layer(middleware::from_fn(drain_body::layer))
-        .layer(middleware::from_fn(request_id::layer))
-        .layer(middleware::from_fn_with_state(state.clone(), cors::layer))
-        .layer(middleware::from_fn_with_state(
-            state.clone(),
-            security_headers::layer,
-        ))
-        .layer(middleware::from_fn_with_state(
-            HttpMetrics::new(),
-            measure::layer,
-        ))
+        .layer(layers)
         .with_state(state)
 }
 
@@ -135,12 +135,16 @@ type Options = Query<Vec<(String, String)>>;
 
 // A dataset may have the name `suggest`, so the other methods of that path are about this dataset.
 
-async fn get_suggest(state: State<ApiState>, caller: Caller, query: Options) -> impl IntoResponse {
+async fn get_suggest(
+    state: State<SharedState>,
+    caller: Caller,
+    query: Options,
+) -> impl IntoResponse {
     datasets::one(state, caller, named_suggest(), query).await
 }
 
 async fn put_suggest(
-    state: State<ApiState>,
+    state: State<SharedState>,
     caller: Caller,
     query: Options,
     request: Request,
@@ -149,7 +153,7 @@ async fn put_suggest(
 }
 
 async fn delete_suggest(
-    state: State<ApiState>,
+    state: State<SharedState>,
     caller: Caller,
     query: Options,
 ) -> impl IntoResponse {
@@ -166,7 +170,7 @@ macro_rules! constructors {
         $(
             fn $name<H, T>(path: &'static str, requirement: Requirement, handler: H) -> Self
             where
-                H: Handler<T, ApiState>,
+                H: Handler<T, SharedState>,
                 T: 'static,
             {
                 Self {

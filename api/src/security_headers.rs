@@ -12,13 +12,11 @@
 //! A handler that sets one of them itself keeps its own value. None of them concerns the requests
 //! of scripts, which [`cors`](crate::cors) permits.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::middleware::Next;
-use axum::response::Response;
+use carga_common::settings::IntakeSettings;
 
 use crate::origin::names_localhost;
-use crate::state::ApiState;
 
 const DEFAULTS: [(HeaderName, HeaderValue); 4] = [
     (
@@ -43,20 +41,17 @@ const DATA_POLICY: HeaderValue =
 /// The policy of a page that has none of its own.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static("frame-ancestors 'none'");
 
-pub(crate) async fn layer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+/// For how long a browser uses the host of this request only with TLS; `None` without TLS.
+pub(crate) fn hsts_secs(request: &Request, settings: &IntakeSettings) -> Option<u32> {
     // For `localhost`, the header would apply to every other program on a developer's machine.
-    let settings = state.settings();
-    let only_tls = settings.tls.is_some() && !names_localhost(&request);
-    let hsts_secs = only_tls.then_some(settings.hsts_secs);
-    let mut response = next.run(request).await;
-    protect(response.headers_mut(), hsts_secs);
-    response
+    let only_tls = settings.tls.is_some() && !names_localhost(request);
+    only_tls.then_some(settings.hsts_secs)
 }
 
 /// Adds the headers. `hsts_secs` is for how long the browser uses this host only with TLS. With 0,
 /// an answer does not say so. A zero in the header would make browsers forget what a proxy or
 /// another program of the host has told them.
-fn protect(headers: &mut HeaderMap, hsts_secs: Option<u32>) {
+pub(crate) fn protect(headers: &mut HeaderMap, hsts_secs: Option<u32>) {
     for (name, value) in DEFAULTS {
         headers.entry(name).or_insert(value);
     }

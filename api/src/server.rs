@@ -89,7 +89,7 @@ impl Server {
         })
     }
 
-    /// Shows the state of the intake in `exposition`.
+    /// Adds the state of the intake to the metrics in `exposition`.
     pub fn watch(&self, exposition: &Exposition) {
         self.state.intake.watch(exposition);
     }
@@ -129,12 +129,13 @@ impl Server {
             header_timeout,
             ..
         } = self;
+        let state = Arc::new(state);
         let heartbeat = tokio::spawn(state.intake.heartbeat());
         let connections = GracefulShutdown::new();
         let accept_errors = HTTP_ACCEPT_ERRORS.counter();
         let handshake_errors = TLS_HANDSHAKE_ERRORS.counter();
         let closing = CancellationToken::new();
-        let app = router::service(state.clone());
+        let app = router::service(Arc::clone(&state));
         let drained = drain(&state, self.grace);
         tokio::pin!(drained);
         loop {
@@ -175,7 +176,7 @@ impl Server {
     }
 }
 
-/// What serves one connection.
+/// The parts that serve one connection.
 struct Connection {
     app: RouterIntoService<Incoming>,
     peer: SocketAddr,
@@ -185,8 +186,8 @@ struct Connection {
 }
 
 impl Connection {
-    /// Performs the handshake of TLS, if there is one, and serves. `closing` ends a handshake when
-    /// the server stops; an unfinished one has no request yet.
+    /// Performs the TLS handshake, if the server uses TLS, and serves the connection. `closing`
+    /// ends an unfinished handshake when the server stops; its connection has no request yet.
     async fn accept(self, stream: TcpStream, transport: Transport, closing: CancellationToken) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "the connection is already closed");

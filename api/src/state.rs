@@ -1,5 +1,7 @@
 //! The state that the handlers share.
 
+use std::sync::Arc;
+
 use carga_common::backends::Backends;
 use carga_common::dataset::{Dataset, DatasetKey, DatasetName};
 use carga_common::metrics::Exposition;
@@ -17,8 +19,12 @@ use crate::limits::Limits;
 use crate::readiness::Answered;
 use crate::shared_check::SharedCheck;
 
-/// The shared state; one per process. Cheap to clone.
-#[derive(Debug, Clone)]
+/// The state as handlers get it. A request clones what its handler gets once for each layer, so
+/// that is a single pointer.
+pub(crate) type SharedState = Arc<ApiState>;
+
+/// The shared state; one per process.
+#[derive(Debug)]
 pub(crate) struct ApiState {
     pub(crate) intake: Intake,
     /// Who may send requests.

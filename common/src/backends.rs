@@ -260,7 +260,8 @@ pub async fn rate_limiter(settings: &PortSettings) -> PortResult<Option<Arc<dyn 
                 prefix: settings.redis_prefix.clone(),
                 timeout: LIMITER_TIMEOUT,
             };
-            Ok(Some(Arc::new(RedisLimiter::connect(settings).await?)))
+            let limiter: Arc<dyn RateLimiter> = Arc::new(RedisLimiter::connect(settings).await?);
+            Ok(Some(Arc::new(Traced(limiter))))
         }
         _ => Ok(None),
     }

@@ -1,11 +1,12 @@
-//! Keys of the store, kept for a moment.
+//! Keeps keys of the store for two seconds.
 //!
 //! A key that is used for many requests is read once in two seconds. A revocation therefore takes
-//! effect within this time on every API, without a message between them. The cache is bounded, and
-//! so is the number of lookups at the same time: requests with invented keys can neither fill the
-//! memory nor take the connections of the store.
+//! effect on every API within five seconds, without a message between the APIs: a record is used
+//! for two seconds, and a request waits for a lookup for at most [`LONGEST_WAIT`]. The cache is
+//! bounded, and so is the number of lookups at the same time: requests with invented keys can
+//! neither fill the memory nor take the connections of the store.
 //!
-//! Everybody can invent a key with the right checksum. Ids that were found before therefore have
+//! Anyone can invent a key with the right checksum. Ids that were found before therefore have
 //! lookups of their own, which never wait for the lookups of other ids.
 
 mod found_ids;
@@ -26,10 +27,10 @@ use self::lookups::{Lookup, Lookups, Question};
 use super::entries::{Entries, Entry, MAX_ENTRIES};
 use super::metrics::LookupCounters;
 
-/// How many lookups of each kind run at the same time. The others wait.
+/// How many lookups of found ids run at the same time, and how many of new ids. The others wait.
 const LOOKUPS: usize = 2;
 
-/// How many lookups of ids that were not found before may run and wait. With more, valid keys that
+/// How many lookups of ids that were not found before may run or wait. With more, valid keys that
 /// are used for the first time would only wait longer.
 const MAX_NEW: usize = 100;
 
@@ -51,7 +52,7 @@ pub(super) struct KeyCache {
     found_ids: Mutex<FoundIds>,
     lookups_of_found: Arc<Lookups>,
     lookups_of_new: Arc<Lookups>,
-    /// How many times a key was forgotten. It changes only while `known` is locked.
+    /// How many times [`forget`](Self::forget) was called. It changes only while `known` is locked.
     forgotten: AtomicU64,
 }
 
@@ -79,7 +80,7 @@ impl KeyCache {
         found.unwrap_or_else(|_| Err(too_slow()))
     }
 
-    /// Whether the store has found this id before, or [`key`](Self::key) has the answer without it.
+    /// Whether the store has found this id before, or [`key`](Self::key) can answer from the cache.
     pub(super) fn knows(&self, id: &KeyId) -> bool {
         let is_cached = |ids: &Mutex<Entries<KeyId, Found>>| lock(ids).fresh(id).is_some();
         lock(&self.found_ids).contain(id) || is_cached(&self.known) || is_cached(&self.unknown)
@@ -141,7 +142,7 @@ impl KeyCache {
 }
 
 fn too_slow() -> Refusal {
-    tracing::warn!("the store did not find a key in time");
+    tracing::warn!("the lookup of a key did not end in time");
     let message = "the store did not answer in time, so the key could not be checked; retry later";
     Refusal::unavailable("dependency_unavailable", message)
 }

@@ -17,8 +17,9 @@ pub(super) fn invalid(id: &str, reason: &str) -> Refusal {
     Refusal::new(RefusalKind::Unauthenticated, "invalid_key", message)
 }
 
-/// Nearly always, the limit of the address refuses the request instead.
+/// The answer to a key that is not looked up, because too many unknown ones come from its address.
+/// The limit of that address mostly refuses the request with 429 instead.
 pub(super) fn not_looked_up() -> Refusal {
-    let message = "this address has sent as many requests as it may, so a key that this server has not seen before is not checked; retry later";
+    let message = "this address has sent as many requests as it may, so a key that this server has not seen before is not looked up; retry later";
     Refusal::unavailable("key_check_busy", message)
 }

@@ -1,4 +1,7 @@
+use std::net::Ipv4Addr;
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -6,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::any;
 use carga_common::access::ApiKey;
+use carga_common::limiter::Quota;
 use carga_common::metrics::local::LocalRecorder;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -51,13 +55,20 @@ async fn answer(router: &Router, method: Method, path: &str, key: Option<&ApiKey
     service.call(request).await.unwrap()
 }
 
-/// The status of the answer to a request from an address that has sent as much as it may.
-async fn status_over_limit(router: &Router, key: &str) -> u16 {
+/// The status of the answer to a request from an address with these lookups left.
+async fn status_with(allowance: &LookupAllowance, router: &Router, key: &str) -> u16 {
     let request = Request::builder().uri("/listed/1").header("x-api-key", key);
-    let request = request.extension(OverAddressLimit).body(Body::empty());
+    let request = request.extension(allowance.clone()).body(Body::empty());
     let service = TowerToHyperService::new(router.clone());
     let answer = service.call(request.unwrap()).await;
     answer.unwrap().status().as_u16()
+}
+
+/// An allowance of so many lookups, which do not come back.
+fn allowance(lookups: u32) -> LookupAllowance {
+    let lookups = NonZeroU32::new(lookups).unwrap();
+    let quota = Quota::new(lookups, Duration::from_secs(3600));
+    LookupAllowance::new(Arc::default(), Ipv4Addr::LOCALHOST.into(), quota)
 }
 
 async fn status(router: &Router, method: Method, path: &str, key: Option<&ApiKey>) -> u16 {
@@ -221,7 +232,7 @@ async fn a_key_for_one_dataset_is_refused_by_the_query_before_the_body_is_read()
 }
 
 #[tokio::test(start_paused = true)]
-async fn over_the_limit_of_its_address_only_a_key_that_was_found_before_is_looked_up() {
+async fn without_an_allowance_only_a_key_that_was_found_before_is_accepted() {
     let mut store = Fixed::default();
     let (known, new) = (
         with_scopes(&mut store, "read"),
@@ -230,28 +241,45 @@ async fn over_the_limit_of_its_address_only_a_key_that_was_found_before_is_looke
     let lookups = store.lookups();
     let router = router(store);
     let unknown = ApiKey::generate().unwrap();
-    assert_eq!(
-        status(&router, Method::GET, "/listed/1", Some(&known)).await,
-        200
-    );
-    assert_eq!(
-        status(&router, Method::GET, "/listed/1", Some(&unknown)).await,
-        401
-    );
+    for (key, expected) in [(&known, 200), (&unknown, 401)] {
+        let status = status(&router, Method::GET, "/listed/1", Some(key)).await;
+        assert_eq!(status, expected);
+    }
     assert_eq!(lookups.load(Ordering::SeqCst), 2);
+    let used_up = allowance(1);
+    assert!(used_up.take());
     let invented: Vec<ApiKey> = (0..20).map(|_| ApiKey::generate().unwrap()).collect();
     for key in invented.iter().chain([&new]) {
-        assert_eq!(status_over_limit(&router, key.expose()).await, 503);
+        assert_eq!(status_with(&used_up, &router, key.expose()).await, 503);
     }
     // These need no lookup, or are not keys.
     for (key, expected) in [(known.expose(), 200), (ADMIN, 200), ("wrong", 401)] {
-        assert_eq!(status_over_limit(&router, key).await, expected, "{key}");
+        assert_eq!(status_with(&used_up, &router, key).await, expected, "{key}");
     }
     // The store was asked for this one a moment ago.
-    assert_eq!(status_over_limit(&router, unknown.expose()).await, 401);
+    assert_eq!(status_with(&used_up, &router, unknown.expose()).await, 401);
     assert_eq!(lookups.load(Ordering::SeqCst), 2);
-    assert_eq!(
-        status(&router, Method::GET, "/listed/1", Some(&new)).await,
-        200
-    );
+    used_up.give_back();
+    assert_eq!(status_with(&used_up, &router, new.expose()).await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_valid_key_gives_its_lookup_back_and_an_invented_one_does_not() {
+    let mut store = Fixed::default();
+    let valid: Vec<ApiKey> = ["read", "manage"]
+        .into_iter()
+        .cycle()
+        .take(8)
+        .map(|scopes| with_scopes(&mut store, scopes))
+        .collect();
+    let router = router(store);
+    let two = allowance(2);
+    for (key, expected) in valid.iter().zip([200, 403].into_iter().cycle()) {
+        assert_eq!(status_with(&two, &router, key.expose()).await, expected);
+    }
+    for expected in [401, 401, 503, 503] {
+        let invented = ApiKey::generate().unwrap();
+        let status = status_with(&two, &router, invented.expose()).await;
+        assert_eq!(status, expected);
+    }
 }

@@ -58,6 +58,17 @@ async fn lines_of(most_verbose: Level, uri: &str) -> Vec<String> {
 }
 
 async fn lines_of_request(most_verbose: Level, request: Request) -> Vec<String> {
+    let mut response = Response::new(Body::from("1234567"));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response.extensions_mut().insert(Caller::unlimited());
+    lines_of_exchange(most_verbose, request, response).await
+}
+
+async fn lines_of_exchange(
+    most_verbose: Level,
+    request: Request,
+    response: Response,
+) -> Vec<String> {
     let log = Log {
         most_verbose,
         lines: Arc::default(),
@@ -71,9 +82,6 @@ async fn lines_of_request(most_verbose: Level, request: Request) -> Vec<String> 
     };
     let mut body = request.into_body().into_data_stream();
     while body.next().await.is_some() {}
-    let mut response = Response::new(Body::from("1234567"));
-    *response.status_mut() = StatusCode::ACCEPTED;
-    response.extensions_mut().insert(Caller::unlimited());
     let response = match line {
         Some(line) => line.end_with(response),
         None => response,
@@ -162,6 +170,23 @@ async fn a_preflight_request_has_a_line_only_at_the_level_debug() {
     );
     let other = Request::options("/uploads").body(Body::empty()).unwrap();
     assert_eq!(lines_of_request(Level::INFO, other).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_a_limit_has_refused_has_a_line_only_at_the_level_debug() {
+    let lines = async |most_verbose| {
+        let request = Request::get("/uploads").body(Body::empty()).unwrap();
+        let mut refused = Response::new(Body::empty());
+        *refused.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        refused.extensions_mut().insert(RefusedByLimit);
+        lines_of_exchange(most_verbose, request, refused).await
+    };
+    assert!(lines(Level::INFO).await.is_empty());
+    let lines = lines(Level::DEBUG).await;
+    assert!(
+        lines.len() == 1 && lines[0].starts_with("DEBUG ") && lines[0].contains("status=429"),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test]

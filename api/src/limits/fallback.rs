@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The limiter of this process, and the one that all APIs share.
 #[derive(Debug)]
 pub(super) struct Fallback {
-    local: LocalLimiter,
+    local: Arc<LocalLimiter>,
     shared: Option<Shared>,
 }
 
@@ -33,7 +33,7 @@ impl Fallback {
             ask_again_at: Mutex::default(),
         });
         Self {
-            local: LocalLimiter::new(),
+            local: Arc::new(LocalLimiter::new()),
             shared,
         }
     }
@@ -61,9 +61,9 @@ impl Fallback {
         self.local.take_now(buckets)
     }
 
-    /// Whether the buckets of this process admit a request now. Takes nothing.
-    pub(super) fn admits_locally(&self, buckets: &[Bucket]) -> bool {
-        self.local.admits_now(buckets)
+    /// The limiter of this process.
+    pub(super) fn local(&self) -> Arc<LocalLimiter> {
+        Arc::clone(&self.local)
     }
 
     /// Whether requests are taken from the shared buckets; `None` if there are none.

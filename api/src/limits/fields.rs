@@ -1,9 +1,10 @@
 //! The fields `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
 //!
 //! `RateLimit-Policy` lists the limits that apply to the request: each with its quota (`q`) and its
-//! window in seconds (`w`). `RateLimit` shows the limit of which the smallest part is left: how
-//! many requests remain (`r`), and after how many seconds all of them are back (`t`).
+//! window in seconds (`w`). `RateLimit` shows the limit with the smallest share left: how many
+//! requests remain (`r`), and after how many seconds all of them are back (`t`).
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
@@ -29,12 +30,16 @@ pub(super) fn add(response: &mut Response, policies: &[Policy], decision: &Decis
 }
 
 fn policy_field(policies: &[Policy]) -> Option<String> {
-    let policies = policies.iter().map(|Policy { name, quota, .. }| {
+    let mut field = String::with_capacity(80);
+    for Policy { name, quota, .. } in policies {
+        if !field.is_empty() {
+            field.push_str(", ");
+        }
         let (requests, window) = (quota.requests(), quota.window().as_secs());
-        format!("\"{name}\";q={requests};w={window}")
-    });
-    let policies: Vec<String> = policies.collect();
-    (!policies.is_empty()).then(|| policies.join(", "))
+        // Writing into a text does not fail.
+        let _ = write!(field, "\"{name}\";q={requests};w={window}");
+    }
+    (!field.is_empty()).then_some(field)
 }
 
 fn limit_field(policies: &[Policy], standings: &[Standing]) -> Option<String> {

@@ -1,3 +1,4 @@
+mod lookups;
 mod repeats;
 mod senders;
 
@@ -243,36 +244,8 @@ async fn requests_that_are_refused_before_the_limits_count_for_their_address() {
     let answer = answer(&router, ONE, Some("wrong"), Body::empty()).await;
     assert_eq!(answer.status(), 429);
     assert!(answer.headers().contains_key("retry-after"));
+    assert!(answer.extensions().get::<RefusedByLimit>().is_some());
     assert_eq!(status(&router, OTHER, Some("wrong")).await, 401);
-}
-
-#[tokio::test]
-async fn requests_of_an_address_over_its_limit_are_marked_before_their_key_is_checked() {
-    let settings = [("CARGA_LIMIT_ADDRESS", "3"), ("CARGA_LIMIT_BURST", "1")];
-    let marked = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&marked);
-    let check = move |request: Request, _: Next| {
-        let mark = request.extensions().get::<OverAddressLimit>();
-        count.fetch_add(u32::from(mark.is_some()), Ordering::Relaxed);
-        async { StatusCode::UNAUTHORIZED.into_response() }
-    };
-    let limits = limits(&settings);
-    let limiter = limits.0.clone().unwrap();
-    let router = Router::new()
-        .route("/", any(async || "ok"))
-        .layer(from_fn(check))
-        .layer(from_fn_with_state(limits, refused_layer));
-    let applied = limiter.applied(ONE.parse().unwrap(), None);
-    let (of_address, of_second) = applied.split(ADDRESS);
-    // Too many requests in a second are no reason: a key has a limit of its own for that.
-    limiter.fallback.take_locally(&of_second.buckets);
-    status(&router, ONE, None).await;
-    assert_eq!(marked.load(Ordering::Relaxed), 0);
-    while limiter.fallback.take_locally(&of_address.buckets).admitted {}
-    assert_eq!(status(&router, ONE, None).await, 429);
-    assert_eq!(marked.load(Ordering::Relaxed), 1);
-    status(&router, OTHER, None).await;
-    assert_eq!(marked.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
@@ -290,6 +263,8 @@ async fn every_counted_answer_has_the_fields_and_a_refusal_says_when_to_retry() 
         assert_eq!(answer.headers()["ratelimit-policy"], policy);
         let limit = answer.headers()["ratelimit"].to_str().unwrap();
         assert!(limit.starts_with(left), "{limit}");
+        let is_marked = answer.extensions().get::<RefusedByLimit>().is_some();
+        assert_eq!(is_marked, expected == 429);
         let retry = answer.headers().get("retry-after");
         let retry = retry.map(|secs| secs.to_str().unwrap().parse::<u32>().unwrap());
         match expected {
@@ -368,8 +343,8 @@ async fn health_checks_and_scrapes_are_not_counted_unless_their_key_is_refused()
     assert_eq!(status(paths::METRICS, "admin").await, (200, false));
 }
 
-#[test]
-fn a_refused_request_counts_for_the_limit_that_its_answer_names() {
+#[tokio::test]
+async fn a_refused_request_counts_for_the_limit_that_its_answer_names() {
     let recorder = LocalRecorder::new().unwrap();
     let limits = recorder.run(|| limits(&[("CARGA_LIMIT_KEY", "1"), OFF]));
     let limiter = limits.0.unwrap();

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::routes;
+use crate::state::ApiState;
 
 const ADMIN: &str = "an-admin-key-of-more-than-32-characters";
 
@@ -21,7 +22,7 @@ const ADMIN: &str = "an-admin-key-of-more-than-32-characters";
 const PAGE: &str = "https://app.example.org";
 
 /// An API on files in this directory, which requires keys, listens on loopback and allows [`PAGE`].
-async fn state(directory: &TempDir) -> ApiState {
+async fn state(directory: &TempDir) -> SharedState {
     let data = directory.path().to_str().unwrap();
     let settings = Settings::read(Mode::Embedded, &|name| match name {
         "CARGA_AUTH" => Some("on".to_owned()),
@@ -35,13 +36,13 @@ async fn state(directory: &TempDir) -> ApiState {
     let access = backends::Access::Exclusive;
     let backends = Backends::connect(&settings.ports, "test", access).await;
     let stop = CancellationToken::new();
-    ApiState::new(
+    Arc::new(ApiState::new(
         backends.unwrap(),
         settings.intake,
         &authentication,
         None,
         stop,
-    )
+    ))
 }
 
 /// The head of a request for this host.
@@ -201,7 +202,7 @@ async fn only_public_paths_accept_every_host() {
 }
 
 #[tokio::test]
-async fn the_document_and_its_page_may_be_asked_from_every_page_and_keep_their_own_headers() {
+async fn the_document_and_its_page_may_be_requested_from_any_site_and_keep_their_own_headers() {
     let directory = TempDir::new().unwrap();
     let service = service(state(&directory).await);
     for (path, policy) in [

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::query::{DEFAULT_LIMIT, cut_to_page, limit, tenant};
-use crate::state::ApiState;
+use crate::state::SharedState;
 
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema), schema(as = AuditPage))]
@@ -21,7 +21,7 @@ pub(crate) struct Page {
 }
 
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     _caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, ApiError> {

@@ -17,7 +17,7 @@ use crate::caller::Caller;
 use crate::json_body::JsonBody;
 use crate::problem::ApiError;
 use crate::query::{DEFAULT_LIMIT, dataset_name, limit, no_options, unknown_cursor};
-use crate::state::ApiState;
+use crate::state::SharedState;
 use crate::view::DatasetView;
 
 const DEFINITION: JsonBody = JsonBody {
@@ -28,7 +28,7 @@ const DEFINITION: JsonBody = JsonBody {
 
 /// Declares a dataset, or changes its definition.
 pub(crate) async fn put(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     name: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
@@ -58,7 +58,7 @@ pub(crate) async fn put(
 }
 
 pub(crate) async fn one(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     name: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
@@ -70,7 +70,7 @@ pub(crate) async fn one(
 }
 
 pub(crate) async fn delete(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     name: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
@@ -96,7 +96,7 @@ pub(crate) struct Page {
 }
 
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, ApiError> {

@@ -15,11 +15,11 @@ use futures::{Stream, StreamExt};
 use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::query::upload_id;
-use crate::state::ApiState;
+use crate::state::SharedState;
 
 /// The rows of an upload that has ended well.
 pub(crate) async fn rows(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
@@ -53,7 +53,7 @@ pub(crate) async fn rows(
 /// The rejected rows of an upload. Until the upload has ended, these are the rows that were
 /// rejected so far.
 pub(crate) async fn rejected(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::problem::ApiError;
 use crate::query::no_options;
 use crate::readiness::{Answered, ask_all};
-use crate::state::ApiState;
+use crate::state::SharedState;
 
 /// Answers while the process runs. It asks no dependency, so that an outage elsewhere does not
 /// restart this process.
@@ -29,8 +29,8 @@ pub(crate) async fn live(
 pub(crate) struct Readiness {
     /// `ready`, `degraded`, `unavailable` or `draining`.
     status: &'static str,
-    /// `ok` or `unavailable` for each dependency. `limits` is there only if several APIs share the
-    /// limits of requests.
+    /// `ok` or `unavailable` for each dependency. `limits` is present only if several APIs share
+    /// the rate limits.
     dependencies: BTreeMap<&'static str, &'static str>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Readiness {
 /// rate limiter, each process counts alone. Everybody may send this request, so all requests share
 /// one check of the dependencies.
 pub(crate) async fn ready(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     no_options(&query)?;

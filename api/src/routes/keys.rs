@@ -23,7 +23,7 @@ use crate::idempotency::{idempotency_key, repeated_answer};
 use crate::json_body::{JsonBody, MAX_FIELDS_BYTES};
 use crate::problem::ApiError;
 use crate::query::{DEFAULT_LIMIT, cut_to_page, limit, no_options, tenant, unknown_cursor};
-use crate::state::ApiState;
+use crate::state::SharedState;
 
 const FIELDS: JsonBody = JsonBody {
     content: "fields",
@@ -43,7 +43,7 @@ pub(crate) struct Created<'a> {
 
 /// Makes a key.
 pub(crate) async fn post(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
@@ -63,7 +63,7 @@ pub(crate) async fn post(
         fingerprint: new.fingerprint(),
     });
     let store = state.backends().store.as_ref();
-    // Before the fields are compared with the time, because the first request may be hours old.
+    // Before `expires_at` is compared with the time, because the first request may be hours old.
     if let Some(answer) = repeated_answer(store, once.as_ref()).await? {
         return Ok(answer);
     }
@@ -93,7 +93,7 @@ pub(crate) async fn post(
     Ok((StatusCode::CREATED, head, Json(created)).into_response())
 }
 
-/// Records a key. Returns false if another request has the same `Idempotency-Key`.
+/// Stores a key. Returns false if an earlier request had the same `Idempotency-Key`.
 async fn create(
     store: &dyn Store,
     key: &ApiKey,
@@ -116,7 +116,7 @@ async fn create(
 
 /// Revokes a key.
 pub(crate) async fn delete(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
@@ -145,7 +145,7 @@ pub(crate) struct Page {
 }
 
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     _caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, ApiError> {
@@ -219,7 +219,7 @@ fn key_id(path: Result<Path<String>, PathRejection>) -> Result<KeyId, Refusal> {
     KeyId::named_by(&text).map_err(|fault| refuse(fault.to_string()))
 }
 
-/// A key that is made now would be checked by nobody, and its holder might rely on it.
+/// Without authentication, a new key would not be checked, and its holder might rely on it.
 fn authentication_off() -> Refusal {
     let message = "authentication is off, so requests need no key; set CARGA_AUTH=on and repeat the request, or make a key with `carga keys create`";
     Refusal::conflict("authentication_off", message)
@@ -230,21 +230,21 @@ fn no_such_key(id: &KeyId) -> Refusal {
     Refusal::new(RefusalKind::NotFound, "key_not_found", message)
 }
 
-/// The fields of a request for a key, as texts, so that a fault can name its field.
+/// The fields of a request for a key, as strings, so that a fault can name its field.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fields {
-    /// The tenant to which the holder belongs; `default` if it is missing.
+    /// The tenant to which the holder belongs; `default` if the field is missing.
     tenant: Option<String>,
     /// What the holder may do.
     scopes: Vec<String>,
-    /// The only dataset to which the holder may send files. It needs the scope `upload`, and
-    /// `admin` excludes it.
+    /// The only dataset to which the holder may send files. With it, the scopes must contain
+    /// `upload` and not `admin`.
     dataset: Option<String>,
     /// A name for people.
     name: Option<String>,
-    /// When the key ends by itself, as a time in the future.
+    /// When the key expires, as a time in the future.
     expires_at: Option<String>,
 }
 

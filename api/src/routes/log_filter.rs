@@ -12,7 +12,7 @@ use crate::caller::Caller;
 use crate::json_body::{JsonBody, MAX_FIELDS_BYTES};
 use crate::problem::ApiError;
 use crate::query::no_options;
-use crate::state::ApiState;
+use crate::state::{ApiState, SharedState};
 
 const FIELDS: JsonBody = JsonBody {
     content: "fields",
@@ -35,15 +35,15 @@ pub(crate) struct View {
 #[cfg_attr(test, derive(utoipa::ToSchema), schema(as = LogFilterRequest))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
-    /// The new filter, in the form of `CARGA_LOG` and with at most 4 KiB. `None` puts the filter of
-    /// `CARGA_LOG` back.
+    /// The new filter, in the form of `CARGA_LOG` and with at most 4 KiB. `None` restores the
+    /// filter of `CARGA_LOG`.
     // Without this, a missing field would be `null`.
     #[serde(deserialize_with = "Option::deserialize")]
     filter: Option<String>,
 }
 
 pub(crate) async fn get(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     _caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<View>, ApiError> {
@@ -53,7 +53,7 @@ pub(crate) async fn get(
 }
 
 pub(crate) async fn put(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
@@ -65,7 +65,7 @@ pub(crate) async fn put(
 }
 
 pub(crate) async fn delete(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<View>, ApiError> {
@@ -74,10 +74,10 @@ pub(crate) async fn delete(
     change(state, filter, caller, None).await
 }
 
-/// Changes the filter and records the change in a task of its own, because a client that leaves
-/// would otherwise take the entry of the audit log with it.
+/// Changes the filter and records the change in a task of its own. Otherwise, a client that
+/// disconnects could prevent the entry in the audit log.
 async fn change(
-    state: ApiState,
+    state: SharedState,
     filter: LogFilter,
     caller: Caller,
     wanted: Option<String>,

@@ -7,12 +7,12 @@ use carga_common::metrics::MEDIA_TYPE;
 
 use crate::problem::ApiError;
 use crate::query::no_options;
-use crate::state::ApiState;
+use crate::state::SharedState;
 use crate::unmatched::not_found;
 
 /// Shows the metrics of this process. If they have a listener of their own, they are only there.
 pub(crate) async fn get(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let Some(exposition) = &state.exposition else {

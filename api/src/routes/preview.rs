@@ -7,11 +7,11 @@ use carga_intake::preview::{Preview, preview};
 use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::receive::FileBody;
-use crate::state::ApiState;
+use crate::state::SharedState;
 
 /// Reads only the beginning of the file. The rest of the body is left to `drain_body`.
 pub(crate) async fn post(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,

@@ -18,14 +18,14 @@ use serde::Serialize;
 use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::query::{DEFAULT_LIMIT, cut_to_page, limit, no_options, unknown_cursor, upload_id};
-use crate::state::ApiState;
+use crate::state::SharedState;
 use crate::view::UploadView;
 
 /// How many seconds a client should wait between two polls.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 pub(crate) async fn one(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
@@ -55,7 +55,7 @@ pub(crate) struct Page {
 }
 
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, ApiError> {

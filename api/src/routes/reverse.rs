@@ -11,11 +11,11 @@ use carga_intake::refusal::Refusal;
 use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::query::{no_options, upload_id};
-use crate::state::ApiState;
+use crate::state::SharedState;
 use crate::view::UploadView;
 
 pub(crate) async fn cancel(
-    state: State<ApiState>,
+    state: State<SharedState>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
     query: Query<Vec<(String, String)>>,
@@ -24,7 +24,7 @@ pub(crate) async fn cancel(
 }
 
 pub(crate) async fn undo(
-    state: State<ApiState>,
+    state: State<SharedState>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
     query: Query<Vec<(String, String)>>,
@@ -33,7 +33,7 @@ pub(crate) async fn undo(
 }
 
 async fn answer(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,

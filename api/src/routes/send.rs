@@ -19,18 +19,18 @@ use crate::idempotency::idempotency_key;
 use crate::problem::ApiError;
 use crate::query::upload_id;
 use crate::receive::{IncomingRequest, check_length, content_length, least_file_bytes, receive};
-use crate::state::ApiState;
+use crate::state::SharedState;
 use crate::view::UploadView;
 
 pub(crate) async fn post(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let options = Options::unchecked(&query)?;
     let key = idempotency_key(request.headers(), &caller, IdempotentRoute::PostUploads)?;
-    // Before the limits, because a repeated request needs less than a new one.
+    // Before the quota is checked, because a repeated request stores nothing.
     if let Some(key) = &key
         && let Some(first) = state.backends().store.first_upload(key).await?
     {
@@ -40,7 +40,7 @@ pub(crate) async fn post(
 }
 
 pub(crate) async fn put(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
@@ -59,7 +59,7 @@ pub(crate) async fn put(
 /// announced the digest of the same file. A client that may not read the upload learns only that
 /// the id is used.
 async fn answer_repeated(
-    state: ApiState,
+    state: SharedState,
     caller: &Caller,
     upload: Upload,
     options: &Options,
@@ -78,7 +78,7 @@ async fn answer_repeated(
 /// Checks everything that needs no body, so that a refusal is sent at once. Then receives the
 /// upload.
 async fn send(
-    state: ApiState,
+    state: SharedState,
     caller: Caller,
     id: UploadId,
     idempotency_key: Option<IdempotencyKey>,

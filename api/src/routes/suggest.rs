@@ -7,11 +7,11 @@ use carga_intake::suggest::{SuggestedDataset, suggest};
 use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::receive::FileBody;
-use crate::state::ApiState;
+use crate::state::SharedState;
 
 /// Reads a whole file, and proposes a definition for it.
 pub(crate) async fn post(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,

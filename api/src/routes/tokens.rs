@@ -18,7 +18,7 @@ use crate::caller::Caller;
 use crate::json_body::{JsonBody, MAX_FIELDS_BYTES};
 use crate::problem::ApiError;
 use crate::query::no_options;
-use crate::state::ApiState;
+use crate::state::SharedState;
 
 const FIELDS: JsonBody = JsonBody {
     content: "fields",
@@ -30,7 +30,8 @@ const FIELDS: JsonBody = JsonBody {
 const DEFAULT_LIFETIME: u32 = 15 * 60;
 pub(crate) const MAX_LIFETIME: u32 = 24 * 60 * 60;
 
-/// The largest numbers that a token may limit uploads to. They are those of the settings.
+/// The largest values of the fields `max_uploads` and `max_bytes`. That of `max_bytes` is also the
+/// largest value of `CARGA_MAX_UPLOAD_BYTES`.
 pub(crate) const MAX_UPLOADS: u64 = 1 << 40;
 pub(crate) const MAX_BYTES: u64 = 1 << 50;
 
@@ -58,7 +59,7 @@ pub(crate) struct Created<'a> {
 
 /// Makes a token with at most the rights of the caller.
 pub(crate) async fn post(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
@@ -75,7 +76,8 @@ pub(crate) async fn post(
     let granted = grant(&body, &caller, Timestamp::now())?;
     let (token, text) = keys.make_token(granted, &caller).await?;
     let limits = &token.limits;
-    // A token is kept nowhere, so nothing else records it. Nobody gets one that is not recorded.
+    // No table has the token, so only the audit log records it. Without the entry, the caller gets
+    // no token.
     let store = state.backends().store.as_ref();
     let recorded = store.record_audit(&token.tenant, Action::CreateToken, limits.id.as_str());
     recorded.await?;
@@ -101,18 +103,18 @@ pub(crate) async fn post(
     Ok((StatusCode::CREATED, head, Json(created)).into_response())
 }
 
-/// The fields of a request for a token, as texts, so that a fault can name its field.
+/// The fields of a request for a token. Names are strings, so that a fault can name its field.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema), schema(as = TokenRequest))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fields {
     /// What the holder may do: scopes of the key; all of them if the field is missing.
     scopes: Option<Vec<String>>,
-    /// The only dataset to which the holder may send files. It needs the scope `upload`, and
-    /// `admin` excludes it.
+    /// The only dataset to which the holder may send files. With it, the scopes must contain
+    /// `upload` and not `admin`.
     dataset: Option<String>,
-    /// After how many seconds the token ends; 900 if the field is missing. A token never ends after
-    /// its key.
+    /// After how many seconds the token expires; 900 if the field is missing. A token never
+    /// outlives its key.
     expires_in: Option<u64>,
     /// How many uploads may be sent with the token. It needs the scope `upload`.
     max_uploads: Option<u64>,

@@ -13,11 +13,11 @@ use serde::Serialize;
 use crate::caller::Caller;
 use crate::problem::ApiError;
 use crate::receive::FileBody;
-use crate::state::ApiState;
+use crate::state::SharedState;
 
 /// Reads a whole file, and says what an upload of it would do.
 pub(crate) async fn post(
-    State(state): State<ApiState>,
+    State(state): State<SharedState>,
     caller: Caller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
@@ -40,8 +40,8 @@ pub(crate) async fn post(
     })
 }
 
-/// A validation for a caller that may not read. Whether a row would change the stored one, and in
-/// which column, would let the caller guess stored values one by one.
+/// A validation for a caller without scope `read`. Whether a row would change the stored one, and
+/// in which column, would let the caller guess stored values one by one.
 #[derive(Debug, Serialize)]
 struct Outline {
     dialect: Dialect,

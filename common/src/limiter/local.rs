@@ -2,8 +2,8 @@
 //!
 //! The table is divided into sets, and the hash of a bucket's name selects its set. If a set has no
 //! free entry, the bucket that is full the soonest loses its entry, and counts as full from then
-//! on. A client that sends much has the last entry that is lost, so a million other clients do not
-//! free it from its limit. The hash has a random key, so nobody can choose names of one set.
+//! on. A busy client is the last to lose its entry, so a million other clients do not free it from
+//! its limit. The hash has a random key, so nobody can choose names that fall into one set.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -68,14 +68,16 @@ impl LocalLimiter {
         self.take_at(self.now_us(), buckets)
     }
 
-    /// Whether each bucket admits a request now. Takes nothing, and never waits.
-    pub fn admits_now(&self, buckets: &[Bucket]) -> bool {
-        let now_us = self.now_us();
+    /// Gives one request back to a bucket, which is then at most full. It never waits.
+    pub fn give_back(&self, bucket: &Bucket) {
+        let (now_us, hash) = (self.now_us(), self.hasher.hash_one(&bucket.name));
         let mut table = lock(&self.table);
-        buckets.iter().all(|bucket| {
-            let level_us = table.level_us(self.hasher.hash_one(&bucket.name), now_us);
-            bucket.quota.add(level_us).is_some()
-        })
+        let level_us = table.level_us(hash, now_us);
+        // A full bucket needs no entry.
+        if level_us > 0 {
+            let level_us = bucket.quota.remove(level_us);
+            table.set(hash, now_us.saturating_add(level_us));
+        }
     }
 
     /// The time in microseconds since the limiter was made.
@@ -86,22 +88,21 @@ impl LocalLimiter {
     /// Takes like [`take_now`](Self::take_now), at a time in microseconds since the limiter was
     /// made. With times of its own, a test does not depend on the clock.
     pub fn take_at(&self, now_us: u64, buckets: &[Bucket]) -> Decision {
-        let hashes = buckets
-            .iter()
-            .map(|bucket| self.hasher.hash_one(&bucket.name));
-        let hashes: Vec<u64> = hashes.collect();
+        let hash = |bucket: &Bucket| self.hasher.hash_one(&bucket.name);
         let mut table = lock(&self.table);
-        let levels = hashes.iter().map(|hash| table.level_us(*hash, now_us));
-        let levels: Vec<u64> = levels.collect();
-        let after = buckets.iter().zip(&levels);
-        let after = after.map(|(bucket, level_us)| bucket.quota.add(*level_us));
-        let Some(after) = after.collect::<Option<Vec<u64>>>() else {
-            return Decision::new(false, buckets, &levels);
-        };
-        for (hash, level_us) in hashes.iter().zip(&after) {
-            table.set(*hash, now_us.saturating_add(*level_us));
+        let levels = buckets
+            .iter()
+            .map(|bucket| table.level_us(hash(bucket), now_us));
+        let mut levels: Vec<u64> = levels.collect();
+        let mut wanted = buckets.iter().zip(&levels);
+        let admitted = wanted.all(|(bucket, level_us)| bucket.quota.add(*level_us).is_some());
+        if admitted {
+            for (bucket, level_us) in buckets.iter().zip(&mut levels) {
+                *level_us = bucket.quota.add(*level_us).unwrap_or(*level_us);
+                table.set(hash(bucket), now_us.saturating_add(*level_us));
+            }
         }
-        Decision::new(true, buckets, &after)
+        Decision::new(admitted, buckets, &levels)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The rate limiter port: how many requests a client may send in a time.
+//! The rate limiter port: how many requests a client may send in a given time.
 //!
 //! Each [`Bucket`] has a name, such as that of a key, and a [`Quota`]. A request takes one from
 //! each of its buckets, and time fills the buckets again. `quota.rs` has the algorithm.
@@ -6,16 +6,18 @@
 //! # Promises
 //!
 //! - A request takes from all of its buckets, or from none if one of them is empty.
-//! - In any time `t`, a bucket admits at most its quota, and as many requests as come back in `t`.
+//! - In any time `t`, a bucket admits at most its quota plus the requests that come back in `t`.
 //! - A client that stays below the rate of a quota is not refused.
 //! - Buckets with different names are independent.
-//! - Concurrent requests take no more than one after another.
+//! - Concurrent requests take no more than the same requests would one after another.
 //! - The memory of an adapter is bounded, or each of its keys expires when its bucket is full.
 
 mod local;
 mod quota;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod traced;
 
 use std::fmt;
 use std::time::Duration;
@@ -32,7 +34,7 @@ use crate::error::PortResult;
 /// A bucket from which a request takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
-    /// The name, which has no secret.
+    /// The name, which must not contain a secret.
     pub name: String,
     /// How many requests the bucket admits.
     pub quota: Quota,

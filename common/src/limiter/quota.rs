@@ -59,6 +59,11 @@ impl Quota {
         (level_us <= self.empty_us()).then_some(level_us)
     }
 
+    /// The level after a request is given back.
+    pub(super) fn remove(self, level_us: u64) -> u64 {
+        level_us.saturating_sub(self.interval_us)
+    }
+
     pub(super) fn standing(self, level_us: u64) -> Standing {
         let (empty_us, interval_us) = (self.empty_us(), self.interval_us);
         let remaining = empty_us.saturating_sub(level_us) / interval_us;

@@ -15,6 +15,7 @@ use deadpool_redis::redis::{self, AsyncConnectionConfig, Client, Script};
 
 use super::{Bucket, Decision, RateLimiter};
 use crate::error::{ErrorKind, PortError, PortResult};
+use crate::metrics::calls::measured;
 use crate::settings::SecretUrl;
 use crate::sync::lock;
 
@@ -32,7 +33,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// - Returns whether the request is admitted, and the levels of the buckets after it.
 ///
 /// The clock of Redis may go back, such as after a failover to another server. A level is therefore
-/// never taken for higher than that of an empty bucket.
+/// limited to that of an empty bucket.
 const TAKE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -138,14 +139,16 @@ impl RedisLimiter {
 impl RateLimiter for RedisLimiter {
     async fn take(&self, buckets: &[Bucket]) -> PortResult<Decision> {
         let mut used = None;
-        let answer = tokio::time::timeout(self.timeout, self.run(buckets, &mut used)).await;
-        let answer = answer.unwrap_or(Err(Failure::Silent(self.timeout)));
-        let (admitted, levels_us) = answer.map_err(|failure| {
-            if let Some(number) = used {
-                lock(&self.connections.current).forget(number);
-            }
-            PortError::unavailable(OPERATION, failure)
-        })?;
+        let taking = async {
+            let answer = tokio::time::timeout(self.timeout, self.run(buckets, &mut used)).await;
+            let answer = answer.unwrap_or(Err(Failure::Silent(self.timeout)));
+            answer.map_err(|failure| PortError::unavailable(OPERATION, failure))
+        };
+        let taken = measured(OPERATION, taking).await;
+        if let (Err(_), Some(number)) = (&taken, used) {
+            lock(&self.connections.current).forget(number);
+        }
+        let (admitted, levels_us) = taken?;
         Ok(Decision::new(admitted, buckets, &levels_us))
     }
 }
@@ -261,7 +264,7 @@ mod tests {
         let connected = RedisLimiter::connect(settings(&redis));
         let both = async { tokio::join!(connected, accepted) };
         let both = tokio::time::timeout(Duration::from_secs(30), both).await;
-        // It also goes on although this Redis hangs up.
+        // The start succeeds, although this Redis closes the connection.
         assert!(both.unwrap().0.is_ok());
     }
 

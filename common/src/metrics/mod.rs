@@ -11,10 +11,10 @@
 //! already. `state` asks the servers, at most once in five seconds. [`listener`] answers scrapes on
 //! an address of its own.
 //!
-//! `calls` measures the calls of the ports. The adapters of the store and of the live counters use
-//! it in the one function that all their calls pass through. The adapters of the queue and of the
-//! archive have no such function, so `measured_queue` and `measured_archive` wrap them. [`uploads`]
-//! counts uploads when they end.
+//! `calls` measures the calls of the ports. The adapters of the store, of the live counters and of
+//! the shared rate limiter use it in the one function that all their calls pass through. The
+//! adapters of the queue and of the archive have no such function, so `measured_queue` and
+//! `measured_archive` wrap them. [`uploads`] counts uploads when they end.
 //!
 //! The values of a label are a fixed list: names in the code, routes, status codes. No value is an
 //! id, a file name, a dataset or a tenant, so the number of series does not grow with the data.
@@ -34,7 +34,7 @@ mod state;
 pub mod table;
 pub mod uploads;
 
-pub use ::metrics::{Counter, Gauge, Histogram};
+pub use ::metrics::{Counter, Gauge, Histogram, SharedString};
 pub use exposition::{Exposition, InstallError, MEDIA_TYPE, install};
 pub use metric::{Kind, Metric};
 pub use reject_codes::RejectCounters;

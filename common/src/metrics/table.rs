@@ -1,7 +1,7 @@
 //! Every metric of Carga. `docs/metrics.md` has the same table.
 //!
 //! Names follow Prometheus's conventions: base units (seconds, bytes), and `_total` at the end of a
-//! counter. The word behind `carga_` is the part of Carga that counts. The help text of a metric is
+//! counter. The word after `carga_` is the part of Carga that counts. The help text of a metric is
 //! its documentation.
 
 use super::metric::{Metric, counter, gauge, histogram};
@@ -297,14 +297,14 @@ pub const MAINTENANCE_UPLOADS: Metric = counter(
 pub const PORT_CALLS: Metric = counter(
     "carga_port_calls_total",
     &["port", "operation", "outcome"],
-    "Calls of the store, the queue, the archive and the live counters, by their outcome.",
+    "Calls of the store, the queue, the archive, the live counters and the shared rate limiter, by their outcome.",
 );
 
 pub const PORT_CALL_DURATION: Metric = histogram(
     "carga_port_call_duration_seconds",
     CALL_SECONDS,
     &["port", "operation"],
-    "Time of a call of the store, the queue, the archive or the live counters.",
+    "Time of a call of the store, the queue, the archive, the live counters or the shared rate limiter.",
 );
 
 pub const QUEUE_MESSAGES: Metric = gauge(

@@ -135,9 +135,12 @@ pub(super) fn context_of(span: &Span) -> Option<TraceContext> {
     let context = span.context();
     let span = context.span();
     let span = span.span_context();
+    // Without an exporter, the ids are zeros.
+    if !span.is_valid() {
+        return None;
+    }
     let (trace, id) = (span.trace_id(), span.span_id());
     let traceparent = format!("00-{trace}-{id}-{:02x}", span.trace_flags());
-    // Without an exporter, the ids are zeros, which are invalid.
     TraceContext::parse(&traceparent)
 }
 

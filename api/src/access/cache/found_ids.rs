@@ -1,4 +1,4 @@
-//! The ids that were found.
+//! The ids of keys that the store has found.
 
 use std::collections::{HashSet, VecDeque};
 

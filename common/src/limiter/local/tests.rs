@@ -64,8 +64,8 @@ fn a_refused_request_takes_from_no_bucket() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whenever the requests come: in no span of time are more admitted than the quota and what
-    /// comes back in this time.
+    /// Whenever the requests arrive, a bucket admits in each span of time at most its quota and the
+    /// requests that come back in this time.
     #[test]
     fn no_span_of_time_admits_more_than_the_quota_and_the_rate(
         requests in 1..50u32,
@@ -109,7 +109,7 @@ proptest! {
 }
 
 #[test]
-fn the_table_has_four_mebibytes_whatever_comes() {
+fn the_table_stays_at_four_mebibytes_after_a_million_clients() {
     let limiter = LocalLimiter::new();
     // The table has no other memory than these entries.
     assert_eq!(size_of::<Table>(), size_of::<Box<[[Entry; WAYS]]>>());
@@ -131,21 +131,23 @@ fn the_table_has_four_mebibytes_whatever_comes() {
 }
 
 #[test]
-fn a_look_at_a_bucket_takes_nothing() {
+fn a_request_that_is_given_back_can_be_taken_again_and_never_exceeds_the_quota() {
     let limiter = LocalLimiter::new();
-    let hour = Duration::from_secs(3600);
-    let both = [
-        bucket("many", quota(9, hour)),
-        bucket("few", quota(2, hour)),
-    ];
-    for _ in 0..2 {
-        for _ in 0..10 {
-            assert!(limiter.admits_now(&both));
-        }
-        assert!(limiter.take_now(&both).admitted);
+    let few = [bucket("few", quota(2, Duration::from_secs(3600)))];
+    for _ in 0..10 {
+        assert!(limiter.take_now(&few).admitted);
+        limiter.give_back(&few[0]);
     }
-    assert!(!limiter.admits_now(&both));
-    assert!(limiter.admits_now(&both[..1]) && limiter.admits_now(&[]));
+    for _ in 0..10 {
+        limiter.give_back(&few[0]);
+    }
+    for expected in [true, true, false] {
+        assert_eq!(limiter.take_now(&few).admitted, expected);
+    }
+    limiter.give_back(&few[0]);
+    for expected in [true, false] {
+        assert_eq!(limiter.take_now(&few).admitted, expected);
+    }
 }
 
 #[test]
