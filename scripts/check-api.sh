@@ -2,7 +2,7 @@
 # Compares the running API with its OpenAPI document, in one process and on servers: Schemathesis
 # sends requests that fit the document and requests that do not, and compares the answers with it.
 # Then clients that are generated from the document send a file. MAX_TIME is the time in seconds for
-# each of the two servers (90), and SEED repeats the requests of a run.
+# each of the two modes (90), and SEED repeats the requests of a run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -116,7 +116,7 @@ wait_until_ready() {
 check_server() {
   local name=$1 url=$2 python=$venv/bin/python answers=$work/$1-answers.json
   wait_until_ready "$url"
-  # The answer has no blanks.
+  # The answer is not indented as the file is.
   curl --silent --fail "$url/openapi.json" | "$python" -m json.tool --sort-keys |
     cmp - <("$python" -m json.tool --sort-keys "$document")
   CARGA_ANSWERS=$answers PYTHONPATH=scripts/api PYTHONDONTWRITEBYTECODE=1 SCHEMATHESIS_HOOKS=checks \
@@ -141,7 +141,7 @@ check_servers() {
   local port
   "$bin/carga-testkit" services up --dir "$services" >/dev/null 9>&-
   eval "$("$bin/carga-testkit" services env --dir "$services")"
-  # Only now, so that none of the services takes this port.
+  # Chosen after the services have started, so that none of them takes this port.
   port=$(free_port)
   start api "CARGA_LISTEN=127.0.0.1:$port" "$bin/carga-api"
   start worker "CARGA_HEARTBEAT_FILE=$work/heartbeat" "$bin/carga-worker"
@@ -166,7 +166,7 @@ say "tools and programs"
 cargo build --workspace --bins
 "$bin/carga-testkit" install
 install_python_tools
-# Services of a run that was killed would go on without their files.
+# Without this, services of a run that was killed would go on without their files.
 stop_services
 rm -rf "$work"
 mkdir -p "$work"
@@ -179,7 +179,7 @@ say "generated clients"
 make_clients
 
 export CARGA_AUTH=on CARGA_ADMIN_KEY=$key CARGA_LOG=warn
-# Many requests come in a second.
+# Schemathesis sends many requests per second.
 export CARGA_LIMIT_ADDRESS=off CARGA_LIMIT_KEY=off CARGA_LIMIT_BURST=off
 say "carga serve, seed $seed"
 check_one_process

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that Node.js 18 or later and npm are there.
+# Makes sure that Node.js 18 or later and npm are installed.
 set -euo pipefail
 
 if command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)'; then

@@ -27,9 +27,8 @@ pub(crate) struct Caller {
     /// The caller's key, or the key that made the caller's token; `None` for `CARGA_ADMIN_KEY`, for
     /// the JWT of another issuer, and without authentication.
     pub(crate) key: Option<KeyId>,
-    /// What the caller has shown.
     pub(crate) credential: Credential,
-    /// When the key, the token or the JWT ends by itself.
+    /// When the key, the token or the JWT expires.
     pub(crate) expires_at: Option<Timestamp>,
     /// What the caller may do.
     pub(crate) scopes: Scopes,
@@ -122,9 +121,9 @@ impl Caller {
         }
     }
 
-    /// For whom the caller's requests count. A token counts for the key that made it, and would be
-    /// a way around the limit of that key otherwise. A JWT counts for its sender in its tenant, or
-    /// for all senders there that have no `sub`.
+    /// The sender for whose rate limit the caller's requests count. A token counts for the key that
+    /// made it; otherwise, tokens would be a way around the limit of that key. A JWT counts for its
+    /// sender in its tenant, and all JWTs of a tenant without `sub` count together.
     pub(crate) fn counted_for(&self) -> String {
         match &self.credential {
             Credential::Key | Credential::Token { .. } => {
@@ -148,7 +147,7 @@ impl Caller {
         }
     }
 
-    /// What the caller's token limits.
+    /// The limits of the caller's token, if it has one.
     pub(crate) fn token(&self) -> Option<&TokenLimits> {
         match &self.credential {
             Credential::Token { limits, .. } => Some(limits),
@@ -197,7 +196,7 @@ impl Caller {
 
     /// The sender whose uploads a list is limited to; `None` for all uploads of the tenant.
     pub(crate) fn only_sender(&self) -> Option<String> {
-        // A caller without a name has sent nothing, and no upload is recorded with an empty one.
+        // No upload is recorded with an empty sender, so a caller without an id gets an empty list.
         let own = || self.key_id().unwrap_or_default().to_owned();
         self.only_own.then(own)
     }
@@ -253,7 +252,7 @@ fn wrong_dataset(message: String) -> Refusal {
     Refusal::new(RefusalKind::Forbidden, "wrong_dataset", message)
 }
 
-/// For the log: the caller as uploads record it, or why it has no name.
+/// For the log: the caller as uploads record it, or why it has no id.
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match (self.key_id(), &self.credential) {
@@ -267,7 +266,7 @@ impl fmt::Display for Caller {
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
-    /// The layer did not run for a request without a caller.
+    /// Fails if the layer of [`access`](crate::access) has added no caller to the request.
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         parts.extensions.get::<Self>().cloned().ok_or_else(|| {
             tracing::error!(
@@ -350,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_own_uploads_without_a_key_has_no_upload() {
+    fn a_caller_without_an_id_gets_an_empty_list_of_own_uploads() {
         let mut caller = Caller::unlimited();
         assert_eq!(caller.only_sender(), None);
         caller.only_own = true;
@@ -380,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_whose_key_nothing_has_checked_has_no_caller() {
+    async fn a_request_whose_key_was_not_checked_has_no_caller() {
         let (mut parts, ()) = axum::http::Request::new(()).into_parts();
         assert!(Caller::from_request_parts(&mut parts, &()).await.is_err());
         parts.extensions.insert(Caller::unlimited());

@@ -2,9 +2,10 @@
 //! repeated answer.
 //!
 //! A handler whose route takes the header does four things. It reads the key with
-//! [`idempotency_key`], looks for the first request with it in the store, creates what it creates
-//! together with the key, and marks an answer that it repeats with [`replayed`]. All other routes
-//! ignore the header. The layer of [`limits`](crate::limits) looks for the first request, too.
+//! [`idempotency_key`], looks in the store for the first request with this key, stores the key
+//! together with the new upload or API key, and marks a repeated answer with [`replayed`]. All
+//! other routes ignore the header. The layer of [`limits`](crate::limits) looks for the first
+//! request, too.
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -24,7 +25,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// The key of a request, if it has one. It belongs to the tenant and to the sender: the API key,
 /// the token or the subject of the JWT. Senders of JWTs without a subject cannot be told apart, and
-/// one could find the upload of another, so they have no keys.
+/// one could find the upload of another, so their keys are refused.
 pub(crate) fn idempotency_key(
     headers: &HeaderMap,
     caller: &Caller,
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jwt_without_a_subject_has_no_key() {
+    fn an_idempotency_key_with_a_jwt_without_a_subject_is_refused() {
         let caller = Caller {
             credential: Credential::Jwt { sender: None },
             ..Caller::unlimited()

@@ -19,7 +19,7 @@ pub(crate) const MAX_FIELDS_BYTES: u64 = 16 << 10;
 /// A document that a route takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct JsonBody {
-    /// What the document has, for messages.
+    /// A noun for the document, for messages.
     pub(crate) content: &'static str,
     pub(crate) max_bytes: u64,
     /// The code of the refusal of a larger document.

@@ -1,4 +1,4 @@
-//! The paths that the layers treat in their own way.
+//! The paths that some layers treat differently.
 
 /// The paths of the health checks.
 pub(crate) const LIVE: &str = "/livez";

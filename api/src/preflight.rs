@@ -3,7 +3,7 @@
 use axum::extract::Request;
 use axum::http::{Method, header};
 
-/// Whether a browser asks if a page may send a request, be it a page of an allowed origin or not.
+/// Whether a browser asks if a page may send a request. The page may be of any origin.
 pub(crate) fn asks_for_permission(request: &Request) -> bool {
     let headers = request.headers();
     request.method() == Method::OPTIONS

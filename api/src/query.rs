@@ -47,8 +47,8 @@ pub(crate) fn tenant(value: &str) -> Result<Tenant, Refusal> {
     })
 }
 
-/// Cuts a list to the length of a page, and returns whether there is a next page. The list was read
-/// with one record more than the page has at most.
+/// Cuts a list to the length of a page, and returns whether there is a next page. The caller has
+/// read one item more than `limit`.
 pub(crate) fn cut_to_page<T>(listed: &mut Vec<T>, limit: u32) -> bool {
     let limit = limit as usize;
     let has_next = listed.len() > limit;

@@ -65,7 +65,7 @@ async fn receive_body(intake: Intake, request: IncomingRequest) -> Result<Upload
         slot: _slot,
     } = request;
     let body = body_pieces(&intake, body);
-    // All options are known, and no row has been read.
+    // Called when all options are known and no row has been read.
     let incoming = |options: Options, bytes_total| {
         caller.may_send_to(options.dataset.as_ref())?;
         Ok::<_, Refusal>(Incoming {

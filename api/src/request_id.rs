@@ -23,8 +23,8 @@ const MAX_ID_BYTES: usize = 128;
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub(crate) String);
 
-/// Uses the client's id or generates one, and returns it with the answer. Adds the [`RequestId`] of
-/// the request to it, and its [`TraceContext`] if a line, a span or the client needs one.
+/// Uses the client's id or generates one, and returns it with the answer. Adds the [`RequestId`] to
+/// the request, and the [`TraceContext`] if the log, a span or the client's trace needs it.
 pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
     let id = request
         .headers()
@@ -64,8 +64,8 @@ pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
     }
 }
 
-/// The span of a request. Those of health checks have a target of their own, by which they are kept
-/// out of traces.
+/// The span of a request. The spans of health checks have a target of their own, so that traces can
+/// leave them out.
 fn request_span(request: &Request, id: &str, path: &str) -> Span {
     let method = request.method();
     if is_health_check(path) {

@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    /// A check that takes longer than its answer is used, and returns its number.
+    /// A check that takes longer than the lifetime of its answer, and returns its number.
     async fn check(count: Arc<AtomicUsize>) -> usize {
         tokio::time::sleep(2 * LIFETIME).await;
         count.fetch_add(1, Ordering::SeqCst) + 1

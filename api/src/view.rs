@@ -41,7 +41,7 @@ pub struct UploadView {
     /// The share of the read rows that are not pending, in percent; `null` until the file has been
     /// read.
     percent: Option<f64>,
-    /// Inserted and updated rows per second since `created_at`; `null` until there is one.
+    /// Inserted and updated rows per second since `created_at`; `null` while there are none.
     rows_per_second: Option<u64>,
     /// The SHA-256 of the file as it was sent; `null` until the file has been read.
     sha256: Option<Sha256>,
@@ -49,9 +49,9 @@ pub struct UploadView {
     duplicate_of: Option<UploadId>,
     /// Blank lines that are not rows; `null` until the file has been read.
     blank_lines: Option<u64>,
-    /// 1; an undo starts the next epoch.
+    /// Begins at 1; an undo starts the next epoch.
     epoch: i32,
-    /// Whether rows of an upload that keeps none are still being removed.
+    /// Whether the rows of a failed, cancelled, undone or expired upload are still being removed.
     cleanup_pending: bool,
     /// False if an undo cannot take back the changes of the upload. Otherwise true, also in a
     /// status that does not allow an undo.
@@ -97,7 +97,7 @@ impl From<UploadDataset> for DatasetColumnsView {
 struct BytesView {
     /// Bytes that have arrived, as they were sent.
     received: u64,
-    /// The size of a `text/csv` body, if the request named it.
+    /// The size of a `text/csv` body, if the request declares it.
     total: Option<u64>,
 }
 
@@ -109,7 +109,7 @@ struct RowsView {
     read: u64,
     /// Rows that are stored as new rows.
     inserted: u64,
-    /// Rows that replaced a row with their key.
+    /// Rows that replaced a stored row with the same key.
     updated: u64,
     /// Rows that changed nothing.
     duplicate: u64,

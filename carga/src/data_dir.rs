@@ -19,11 +19,11 @@ const SHORT_COMMANDS: [&str; 3] = ["carga keys", "carga dataset", "carga cancel 
 const COMMAND_ENDS: Duration = Duration::from_secs(5);
 
 /// How long a command waits for a `carga serve` that has locked the directory and has no address
-/// yet. It connects and migrates meanwhile.
+/// yet. The server connects and migrates meanwhile.
 const SERVER_STARTS: Duration = Duration::from_secs(10);
 
-/// A process writes its name just after it has taken the lock. Before that, the lock file has the
-/// name of an earlier process.
+/// How long to wait for the name of the holder. A process writes its name just after it has taken
+/// the lock. Before that, the lock file has the name of an earlier process.
 const NAME_FOLLOWS: Duration = Duration::from_millis(200);
 
 /// The time between two attempts.
@@ -55,7 +55,7 @@ pub(crate) struct RunningServer {
 
 impl Entry {
     /// Locks the data directory, unless a `carga serve` uses it. The lock file names `holder` to
-    /// other processes. A server that is starting has no address yet, so this waits for it.
+    /// other processes. Waits for a short command, and for a server that has no address yet.
     pub(crate) async fn open(path: &Path, holder: &str) -> anyhow::Result<Self> {
         create(path)?;
         let started = Instant::now();
@@ -81,7 +81,7 @@ impl Entry {
 
 impl DataDir {
     /// Creates the directory if it is missing, and locks it. The lock file names `holder` to
-    /// other processes. A short command that uses the directory is waited for.
+    /// other processes. Waits for a short command that uses the directory.
     pub(crate) async fn lock(path: &Path, holder: &str) -> anyhow::Result<Self> {
         create(path)?;
         let started = Instant::now();

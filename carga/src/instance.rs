@@ -60,9 +60,9 @@ pub(crate) async fn lock(ports: &PortSettings, holder: &str) -> anyhow::Result<O
     }
 }
 
-/// The way for a command to change the store: by the `carga serve` that uses the data directory, or
-/// with the lock of this directory. `None` if the store is not in the data directory, so that
-/// several processes may change it.
+/// The way for a command to change the store: through the `carga serve` that uses the data
+/// directory, or with the lock of this directory. `None` if the store is not in the data directory,
+/// so that several processes may change it.
 pub(crate) async fn enter(ports: &PortSettings, holder: &str) -> anyhow::Result<Option<Entry>> {
     match directory_of_store(ports) {
         Some(path) => Ok(Some(Entry::open(path, holder).await?)),

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::tenant::Tenant;
 
-/// Who does something, and how it reached Carga.
+/// Who makes a change, with the request and the address that it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     name: Cow<'static, str>,
@@ -26,7 +26,7 @@ impl Actor {
         Self::named(name.to_owned())
     }
 
-    /// The holder of a JWT that does not say whose it is.
+    /// The holder of a JWT without the claim `sub`.
     pub fn unnamed_jwt() -> Self {
         Self::named("JWT without sub")
     }

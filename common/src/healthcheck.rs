@@ -38,7 +38,7 @@ pub enum Unhealthy {
 /// Succeeds when the server with these settings answers `GET /livez` with 200.
 ///
 /// The check sends no secret, so it accepts every certificate. A server that answers is healthy,
-/// even if the file of its certificate is newer than the server, or damaged.
+/// even if the file of its certificate was replaced or damaged after the server had read it.
 pub async fn check(settings: &IntakeSettings) -> Result<(), Unhealthy> {
     let server = LocalServer {
         address: settings.listen,

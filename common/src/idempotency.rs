@@ -73,8 +73,8 @@ impl fmt::Display for IdempotentRoute {
     }
 }
 
-/// Names a request. The keys of other tenants, of other senders and for other routes make no
-/// difference.
+/// Names a request. The same text of another tenant, of another sender or for another route is
+/// another key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// The tenant of the sender.
@@ -89,7 +89,7 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// The sender, as the database has it. No other sender is `-`.
+    /// The sender, as the database has it: `-` for `None`. No sender has this name.
     pub fn sender(&self) -> &str {
         self.sender.as_deref().unwrap_or(NO_SENDER)
     }

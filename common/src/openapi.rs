@@ -1,7 +1,7 @@
-//! Schemas of the types that JSON has as a text, for the API's OpenAPI document. The schemas of all
-//! other types are derived beside the types.
+//! Schemas of the types that are strings in JSON, for the API's OpenAPI document. The schemas of
+//! all other types are derived beside the types.
 //!
-//! A pattern has the syntax that ECMAScript and Python share.
+//! A pattern uses only the syntax that ECMAScript and Python share.
 
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaFormat, Type};
@@ -13,13 +13,13 @@ use crate::sha256::Sha256;
 use crate::tenant::Tenant;
 use crate::upload::UploadId;
 
-/// A text with a description.
+/// A string with a description.
 fn text(description: &str) -> ObjectBuilder {
     let text = ObjectBuilder::new().schema_type(Type::String);
     text.description(Some(description))
 }
 
-/// Implements the traits of `utoipa` for types that are texts in JSON.
+/// Implements the traits of `utoipa` for types that are strings in JSON.
 macro_rules! texts {
     ($($type:ty => $schema:expr;)+) => {
         $(
@@ -57,7 +57,7 @@ texts! {
     .min_length(Some(1))
     .max_length(Some(48))
     .pattern(Some("^[a-z0-9][a-z0-9_-]*$"));
-    KeyId => text("The public part of a key: the 12 letters and digits behind `carga_`.")
+    KeyId => text("The public part of a key: the 12 letters and digits after `carga_`.")
         .pattern(Some("^[0-9A-Za-z]{12}$"));
     TokenId => text("The id of a token, as the log has it.")
         .pattern(Some("^[0-9A-Za-z]{22}$"));

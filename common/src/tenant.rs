@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_a_tenant_as_a_text_and_checks_it() {
+    fn a_tenant_is_a_string_in_json_and_is_checked_when_it_is_read() {
         let tenant: Tenant = serde_json::from_str("\"acme-2\"").unwrap();
         assert_eq!(serde_json::to_string(&tenant).unwrap(), "\"acme-2\"");
         assert!(serde_json::from_str::<Tenant>("\"Acme\"").is_err());

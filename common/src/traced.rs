@@ -1,8 +1,8 @@
 //! Spans around the calls of the ports, so that a trace shows what each server did for an upload.
 //!
-//! A call gets a span named `<port>.<operation>` only inside of another span: without one, it
-//! belongs to no request and to no batch, such as the renewal of the leases. The spans have the
-//! level `debug`, so a call costs one more check while no log and no collector wants them.
+//! A call gets a span named `<port>.<operation>` only inside of another span. A call outside of all
+//! spans, such as the renewal of the leases, belongs to no request and to no batch. The spans have
+//! the level `debug`, so a call costs one more check while no log and no collector wants them.
 
 use std::sync::Arc;
 

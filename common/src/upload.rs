@@ -279,8 +279,8 @@ impl Upload {
         }
     }
 
-    /// Whether this sender has sent the upload: the key with this id, also through one of its
-    /// tokens, or one token. Only the id of a token comes after a dot.
+    /// Whether this sender has sent the upload. A key has also sent the uploads of its tokens,
+    /// whose sender is the id of the key, a dot and the id of the token. No other sender has a dot.
     pub fn was_sent_by(&self, sender: &str) -> bool {
         let rest = self
             .created_by

@@ -71,8 +71,8 @@ pub struct Intake {
     pub(crate) metrics: Arc<IntakeMetrics>,
 }
 
-/// The span of an upload of this tenant with this public id. Workers log the other id, which the
-/// creation of the upload decides.
+/// The span of an upload of this tenant with this public id. Workers log the id in the database,
+/// which the upload gets when it is created.
 pub(crate) fn upload_span(id: UploadId, tenant: &Tenant) -> Span {
     tracing::info_span!(
         "upload",

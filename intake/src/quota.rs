@@ -2,8 +2,8 @@
 //!
 //! The quota of a day is read once, before the first byte of a file. While the file is read, only
 //! two numbers are compared, for each piece of the body, each batch and each rejected row. Uploads
-//! of a tenant that are received at the same time do not see each other grow. So together they may
-//! exceed the quota, each by at most what was left when it began.
+//! of a tenant that are received at the same time do not count each other's rows and bytes. So
+//! together they may exceed the quota, each by at most what was left when it began.
 
 use carga_common::settings::TenantQuota;
 use carga_common::store::Usage;
@@ -15,8 +15,8 @@ use crate::refusal::{Refusal, RefusalKind};
 /// When a client may try again to get a slot.
 const SLOT_RETRY_SECS: u32 = 2;
 
-/// The code of the refusal of a tenant that has no free slot. A process without a free slot has
-/// the same one.
+/// The code of the refusal if a tenant has no free slot. If a process has none, the code is the
+/// same.
 pub(crate) const NO_SLOT: &str = "too_many_uploads";
 
 /// The code of the refusal of a file that is more than is left.
@@ -104,7 +104,8 @@ impl Allowance {
             bytes: Left::of(quota.bytes_per_day, usage.bytes),
             rows: Left::of(quota.rows_per_day, usage.rows),
         };
-        // Every file that is accepted has at least a byte. A file without rows needs none.
+        // Every file that is accepted has at least a byte. If no row is left, even a file without
+        // rows is refused.
         allowance.check_bytes(bytes_total.unwrap_or_default().max(1))?;
         match allowance.rows {
             Some(rows) if rows.left == 0 => Err(rows.exceeded(ROWS, 1)),

@@ -90,7 +90,7 @@ impl<S: Stream> FileSource<S> {
 
     fn count_piece(&mut self, piece: &Bytes) -> Result<(), Refusal> {
         self.bytes_received += piece.len() as u64;
-        // Before the checks: a piece that is one too many counts for the quota, too.
+        // Before the checks: a piece that exceeds a limit counts for the quota, too.
         if let Some(figures) = &self.figures {
             figures.set_bytes(self.bytes_received);
         }

@@ -6,7 +6,7 @@ python answers.py DOCUMENT ANSWERS NAME
 import json
 import sys
 
-# How many answers of an operation are enough. Most have some hundred.
+# The fewest answers of an operation that are enough. Most operations have some hundred.
 LEAST = 5
 
 

@@ -1,4 +1,4 @@
-"""What Schemathesis does not know: files that are CSV, and the codes of refusals."""
+"""Teaches Schemathesis what it does not know: CSV files, and the codes of refusals."""
 
 import atexit
 import csv
@@ -12,7 +12,7 @@ import schemathesis
 from hypothesis import strategies
 from urllib3.util import parse_url
 
-# The refusals of requests that match no call. An operation that lists one may have it, too.
+# The refusals of requests that match no operation. An operation may list such a code, too.
 CODES_WITHOUT_CALL = {(404, "not_found"), (405, "method_not_allowed")}
 
 
@@ -34,24 +34,25 @@ def takes_file(operation):
     return "multipart/form-data" in body.get("content", {})
 
 
-# The calls with a file that fit the document, of each operation.
+# For each operation that takes a file: how many of its calls fit the document.
 FILES = Counter()
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """The file is the last part of a form. The fields of a JSON object have no order."""
+    """Makes some files plain, and moves the file of a form to its end."""
     if takes_file(case.operation) and case.meta and case.meta.generation.mode.is_positive:
         FILES[case.operation.label] += 1
         # Random options seldom fit one another, so hardly any file would be accepted.
         if FILES[case.operation.label] % 8 == 1:
             case.query = {}
             case.body = {"file": PLAIN_FILE} if isinstance(case.body, dict) else PLAIN_FILE
+    # The fields of a JSON object have no order, but the file is the last part of a form.
     if isinstance(case.body, dict) and "file" in case.body:
         case.body["file"] = case.body.pop("file")
 
 
-# The answers to the calls of each operation, and those with a status of success.
+# How many answers each operation has given, and how many of them had a status of success.
 ANSWERS, ACCEPTED = Counter(), Counter()
 
 

@@ -13,7 +13,7 @@ pub enum Package {
     Postgres,
     Redis,
     Rabbit,
-    /// Reads the metrics of Carga in the tests, with `promtool`.
+    /// Scrapes the metrics of Carga in the tests, and checks them with `promtool`.
     Prometheus,
     /// Sends files in the tests, as people do.
     Curl,

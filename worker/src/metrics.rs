@@ -45,8 +45,8 @@ impl WorkerMetrics {
         self.archive_duration.record(after);
     }
 
-    /// Counts a transaction that has stored a group of batches. It has no batch if all of them were
-    /// locked.
+    /// Counts a transaction that has stored this many batches. One without any batch, because all
+    /// of them were locked, does not count.
     pub(crate) fn committed(&self, batches: usize, after: Duration) {
         if batches == 0 {
             return;

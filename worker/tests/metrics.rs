@@ -1,5 +1,5 @@
-//! The counters of the worker move exactly with what happens to its batches. The tests use the
-//! embedded adapters, with an archive that panics.
+//! The worker counts exactly what happens to its batches. The tests use the embedded adapters, with
+//! an archive that panics.
 
 mod fixture;
 

@@ -1,4 +1,4 @@
-//! What the log says at start about who may use the API.
+//! Logs at start who may use the API.
 
 use std::net::IpAddr;
 
@@ -48,7 +48,7 @@ pub(crate) async fn announce(
     }
 }
 
-/// Whether requests of other machines reach this port without TLS, unless a proxy adds it.
+/// Whether other machines can reach the server without TLS, unless a proxy adds it.
 fn is_in_the_clear(settings: &Settings) -> bool {
     is_for_others(settings) && settings.intake.tls.is_none()
 }
@@ -57,7 +57,7 @@ fn is_for_others(settings: &Settings) -> bool {
     !settings.intake.listen.ip().to_canonical().is_loopback()
 }
 
-/// What an operator must know about the JWTs that are accepted.
+/// The warnings about the settings for JWTs.
 fn warnings_of_jwts(settings: &Settings) -> Vec<&'static str> {
     let Some(jwt) = &settings.access.jwt else {
         return Vec::new();
@@ -65,7 +65,7 @@ fn warnings_of_jwts(settings: &Settings) -> Vec<&'static str> {
     let warnings = [
         (
             matches!(&jwt.keys, JwtKeys::Url(url) if is_in_the_clear_elsewhere(url)),
-            "CARGA_JWT_JWKS is an http: URL of another machine, so a person who can change the answer on its way can sign JWTs with any scope; use an https: URL or a file",
+            "CARGA_JWT_JWKS is an http: URL of another machine, so anyone who can change the answer in transit can sign JWTs with any scope; use an https: URL or a file",
         ),
         (
             jwt.issuer.is_none(),
@@ -98,7 +98,7 @@ fn due<const N: usize>(warnings: [(bool, &'static str); N]) -> Vec<&'static str>
     due.map(|(_, warning)| warning).collect()
 }
 
-/// What an operator must know while requests need no key.
+/// The warnings for a server whose requests need no key.
 fn warnings(settings: &Settings) -> Vec<&'static str> {
     let is_for_others = is_for_others(settings);
     let has_origins = !settings.intake.allowed_origins.is_empty();
@@ -117,7 +117,7 @@ fn warnings(settings: &Settings) -> Vec<&'static str> {
         ),
         (
             has_origins && !is_for_others,
-            "and CARGA_ALLOWED_ORIGINS is set: if a proxy passes on requests of other machines, these may read, change and delete everything; set CARGA_AUTH=on to require keys",
+            "and CARGA_ALLOWED_ORIGINS is set: if a proxy forwards requests of other machines, their senders may read, change and delete everything; set CARGA_AUTH=on to require keys",
         ),
         (
             has_origins && is_for_others,

@@ -33,7 +33,7 @@ fn credential(headers: &HeaderMap) -> Result<Option<&[u8]>, Refusal> {
     }
 }
 
-/// The rest of a value after `Bearer`, in any case (RFC 9110, 11.1).
+/// The rest of a value after the scheme `Bearer`, whose case is ignored (RFC 9110, 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
     let begins_well = scheme.eq_ignore_ascii_case(SCHEME);

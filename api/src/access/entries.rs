@@ -1,4 +1,4 @@
-//! Answers that are used for a moment, a bounded number of them.
+//! A bounded number of answers that expire.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -74,7 +74,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Entries<K, V> {
         }
     }
 
-    /// How many answers are kept, and how many times of answers.
+    /// The number of answers, and the length of `in_order`.
     #[cfg(test)]
     pub(super) fn sizes(&self) -> (usize, usize) {
         (self.by_id.len(), self.in_order.len())

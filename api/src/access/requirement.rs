@@ -13,8 +13,8 @@ use crate::caller::Caller;
 pub enum Requirement {
     /// Nothing: the route needs no key.
     Open,
-    /// A key with one of these scopes. If `upload` is only one of several, its holder may use the
-    /// route for uploads that the key has sent.
+    /// A key with one of these scopes. If there are others besides `upload`, a key that has only
+    /// `upload` of them may use the route only for the uploads that it has sent.
     AnyOf(&'static [Scope]),
 }
 
@@ -29,7 +29,7 @@ impl Requirement {
     pub(crate) const MANAGE: Self = Self::AnyOf(&[Scope::Manage]);
     /// Making a token, which never has more rights than its key.
     pub(crate) const ANY: Self = Self::AnyOf(&Scope::ALL);
-    /// Making and revoking keys.
+    /// Using the keys, the audit log, the log filter and the metrics.
     pub(crate) const ADMIN: Self = Self::AnyOf(&[Scope::Admin]);
 
     /// Refuses a caller without the scopes, and notes whether the route is limited to uploads of

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// The secret that signs tokens. It is read from the store once, when a token is made or used for
-/// the first time. So an API starts while the store is away.
+/// the first time.
 #[derive(Debug)]
 pub(super) struct Secret {
     store: Arc<dyn TokenStore>,

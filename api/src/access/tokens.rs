@@ -57,13 +57,13 @@ impl Keys {
     }
 }
 
-/// The time without the part of a second, as a JWT has it.
+/// The time rounded down to a whole second, as a JWT has it.
 fn in_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// The end of a token in whole seconds: the next one, so that no token is shorter than requested,
-/// unless the key ends before that.
+/// The end of a token, rounded up to a whole second, so that no token is shorter than requested. It
+/// is rounded down if the key ends before that second.
 fn end_in_seconds(end: Timestamp, end_of_key: Option<Timestamp>) -> Timestamp {
     let begun = in_seconds(end);
     let next = match begun < end {

@@ -1,8 +1,9 @@
 //! The OpenAPI document of this API, and its page.
 //!
-//! The document is the file `docs/openapi.json`, which is a part of the program. Tests make it from
-//! the list of routes, the table of options, the types and `docs/api.md` (`generator`), and fail if
-//! the file differs. So a build needs no crate for it, and a change of the API shows in a diff.
+//! The document is the file `docs/openapi.json`, which is compiled into the program. Tests make it
+//! from the list of routes, the table of options, the types and `docs/api.md` (`generator`), and
+//! fail if the file differs. So a program needs no crate that makes the document, and a change of
+//! the API shows in a diff.
 
 #[cfg(test)]
 mod generator;

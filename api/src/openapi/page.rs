@@ -16,8 +16,8 @@ use super::parsed;
 
 const STYLE: &str = include_str!("page/style.css");
 
-/// The policy with which browsers show the page: they load nothing, run nothing, and take only its
-/// own style sheet.
+/// The `Content-Security-Policy` of the page: a browser loads nothing, runs nothing, and applies
+/// only the style sheet in the page.
 pub(crate) static POLICY: LazyLock<String> = LazyLock::new(|| {
     let digest = BASE64_STANDARD.encode(Sha256::of(STYLE.as_bytes()).as_bytes());
     format!(

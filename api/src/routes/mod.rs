@@ -20,8 +20,8 @@ pub(crate) mod validate;
 
 use crate::paths;
 
-/// Whether every client may ask for this path, from every page and under every host. Probes have no
-/// key, and the documentation is the same for everybody.
+/// Whether every client may request this path, from every web page and with every `Host`. Probes
+/// have no key, and the documentation is the same for everybody.
 pub(crate) fn is_public(path: &str) -> bool {
     paths::is_health_check(path) || [openapi::DOCUMENT, openapi::PAGE].contains(&path)
 }

@@ -1,4 +1,4 @@
-//! `GET /openapi.json` and `GET /docs`: what this API is.
+//! `GET /openapi.json` and `GET /docs`: the OpenAPI document and its page.
 
 use std::sync::LazyLock;
 
@@ -39,7 +39,7 @@ pub(crate) async fn page_of_document(
     Ok(cacheable(&headers, &PAGE_TAG, head, page()))
 }
 
-/// The version of a text, which is another one after an upgrade.
+/// The `ETag` of a text: its digest, which an upgrade may change.
 fn tag(text: &str) -> String {
     format!("\"{}\"", Sha256::of(text.as_bytes()))
 }

@@ -22,13 +22,13 @@ pub(crate) enum KeyCommand {
     },
     /// Revoke a key; servers refuse it within 5 seconds
     Revoke {
-        /// The key's id, which is the 12 characters behind `carga_`, or the whole key
+        /// The key's id, which is the 12 characters after `carga_`, or the whole key
         #[arg(value_parser = named_key)]
         id: NamedKey,
     },
 }
 
-/// The id of a key, or why the argument is none.
+/// The id of a key, or why the argument does not name a key.
 type NamedKey = Result<KeyId, NotAKeyId>;
 
 /// The fault is reported later, because the errors of clap quote the argument, and this one may be
@@ -58,13 +58,13 @@ pub(crate) struct NewKeyArguments {
     /// A name for people
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Let the key end after this many days
+    /// Let the key expire after this many days
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(crate) expires_in: Option<u32>,
 }
 
 impl NewKeyArguments {
-    /// The scopes. The command line has one at least.
+    /// The scopes. clap has checked that there is one at least.
     pub(crate) fn scopes(&self) -> anyhow::Result<Scopes> {
         match self.admin {
             true => Ok(Scopes::admin()),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_to_revoke_is_named_by_its_id_or_whole_and_is_never_kept() {
+    fn a_key_to_revoke_is_named_by_its_id_or_whole_and_only_its_id_is_kept() {
         let parse = |name: &str| {
             let arguments = Arguments::try_parse_from(["carga", "keys", "revoke", name]);
             match arguments.unwrap().command.unwrap() {

@@ -1,5 +1,5 @@
-//! `carga keys`. The commands use the store themselves, also beside a `carga serve`: the first key
-//! cannot be made with a key, and one short record never makes the server wait.
+//! `carga keys`. The commands change the store themselves, even while a `carga serve` uses it: no
+//! key exists that could authorize the first one, and one short write does not delay the server.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -51,13 +51,13 @@ async fn create(settings: &Settings, new: NewKeyArguments) -> anyhow::Result<()>
     store.close().await;
     created?;
     write_key(&key)?;
-    // The key is out, so the command has succeeded even if nobody reads this.
+    // The key is written, so the command has succeeded even if this text cannot be written.
     let _ = writeln!(io::stderr(), "{}", printable(&description(&record)));
     Ok(())
 }
 
-/// Writes the key to standard output. A key that did not arrive whole is useless, also if a pipe
-/// was closed, and should not stay valid.
+/// Writes the key to standard output. Fails on a closed pipe, too, because a key that did not
+/// arrive whole is useless and should be revoked.
 fn write_key(key: &ApiKey) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     let written = writeln!(output, "{}", key.expose());
@@ -67,7 +67,7 @@ fn write_key(key: &ApiKey) -> anyhow::Result<()> {
     })
 }
 
-/// What a person learns about a new key, besides the key itself.
+/// The description of a new key for people, without the key itself.
 fn description(record: &KeyRecord) -> String {
     let mut text = format!("key {} of tenant {}", record.id, record.tenant);
     if let Some(name) = &record.name {

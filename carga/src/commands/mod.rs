@@ -1,4 +1,4 @@
-//! The subcommands of `carga`, one file each. They act for the tenant `default`.
+//! The subcommands of `carga`, one file each. All but `keys` act for the tenant `default`.
 
 mod config;
 mod datasets;

@@ -145,7 +145,7 @@ async fn send(
     writer.flush().await.map_err(unsent)
 }
 
-/// Says how to give the command a key, if its key is the reason of the refusal.
+/// Fails with the remedy, if the server has refused the key of the command or requires one.
 fn check_key(server: SocketAddr, status: &str) -> anyhow::Result<()> {
     if status.starts_with("401") {
         bail!(
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_for_the_key_names_the_setting() {
+    async fn a_refusal_because_of_the_key_names_the_setting() {
         let server = answer_early("HTTP/1.1 401 Unauthorized\r\n\r\n{}").await;
         let error = send_file(&server, "/", None, pieces(&["a\n"])).await;
         let error = error.unwrap_err().to_string();

@@ -149,7 +149,7 @@ async fn an_upload_moves_the_counters_by_its_rows(mode: Mode) -> Result<()> {
     let equal = async || differences().await.is_ok_and(|found| found.is_empty());
     let counted = eventually(Duration::from_secs(30), "the counters", equal).await;
     ensure!(counted.is_ok(), "{:?}", differences().await?);
-    // What the file contains is no label.
+    // No label has the id of the upload.
     let found = scrape_all(&app).await?;
     ensure!(!found.keys().any(|series| series.contains(&id.to_string())));
     app.close().await
@@ -191,8 +191,8 @@ async fn uploads_add_no_series(mode: Mode) -> Result<()> {
     let all = scrape_all(&app).await?;
     let named = all.keys().find(|series| series.contains("secret"));
     ensure!(named.is_none(), "{named:?}");
-    // An operation has nine outcomes and sixteen series of its histogram, so one series for each
-    // upload would be more.
+    // A label that differs from upload to upload would add at least nine series for each upload:
+    // the outcomes of one call.
     let calls_after = all.len() - after.len();
     ensure!(calls_after < calls + 50 * 9, "{calls} and {calls_after}");
     app.close().await

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::harness::Mode;
 
 in_both_modes! {
-    the_document_and_its_page_need_no_key_and_may_be_asked_from_any_page,
+    the_document_and_its_page_need_no_key_and_may_be_requested_from_any_site,
     a_client_with_the_current_document_gets_304,
 }
 
@@ -38,7 +38,7 @@ fn header(answer: &Response, name: reqwest::header::HeaderName) -> Result<String
     Ok(value.to_str()?.to_owned())
 }
 
-async fn the_document_and_its_page_need_no_key_and_may_be_asked_from_any_page(
+async fn the_document_and_its_page_need_no_key_and_may_be_requested_from_any_site(
     mode: Mode,
 ) -> Result<()> {
     let app = closed_app(mode).await?;

@@ -20,7 +20,7 @@ use crate::harness::{Harness, Mode};
 use crate::metrics::scrape;
 
 in_both_modes! {
-    a_file_is_received_with_tls_and_answers_demand_it,
+    a_file_is_received_with_tls_and_answers_demand_tls,
     a_client_that_is_still_sending_reads_the_refusal_with_tls,
     sighup_serves_the_new_certificate_and_keeps_the_upload_in_flight,
     a_certificate_that_cannot_be_used_leaves_the_current_one,
@@ -120,7 +120,7 @@ fn text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).into_owned()
 }
 
-async fn a_file_is_received_with_tls_and_answers_demand_it(mode: Mode) -> Result<()> {
+async fn a_file_is_received_with_tls_and_answers_demand_tls(mode: Mode) -> Result<()> {
     let encrypted = Encrypted::start(mode.harness().await?, 1).await?;
     let Encrypted {
         app,

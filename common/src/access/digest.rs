@@ -36,7 +36,7 @@ impl From<[u8; 32]> for KeyDigest {
     }
 }
 
-/// A log needs no digests.
+/// Keeps digests out of logs.
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyDigest(***)")

@@ -30,8 +30,8 @@ impl KeyId {
         &self.0
     }
 
-    /// The id of the key that a person names by its id or by the whole key. The error does not
-    /// repeat the text, because it may be a key.
+    /// Parses the id of a key, which may be given as the whole key. The error does not repeat the
+    /// text, because it may be a key.
     pub fn named_by(text: &str) -> Result<Self, NotAKeyId> {
         match text.parse::<ApiKey>() {
             Ok(key) => Ok(key.id),
@@ -131,7 +131,7 @@ impl FromStr for ApiKey {
     type Err = NotAKey;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // The length is in bytes. A text with other characters fails the checks below.
+        // The length is in bytes. A text that is not ASCII fails the checks below.
         if text.len() != KEY_CHARS {
             return Err(NotAKey);
         }

@@ -22,7 +22,7 @@ pub struct NewKey {
     pub dataset: Option<DatasetName>,
     /// A name for people.
     pub name: Option<String>,
-    /// When the key ends by itself.
+    /// When the key expires.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -107,7 +107,7 @@ impl NewKey {
     }
 }
 
-/// Checks that a limit to one dataset limits the holder of these scopes.
+/// Checks that the holder of these scopes can be limited to one dataset.
 pub fn check_dataset_limit(scopes: Scopes) -> Result<(), KeyFault> {
     let reason = match (scopes.contain(Scope::Admin), scopes.contain(Scope::Upload)) {
         (true, _) => "scope `admin` allows everything; leave `admin` or the dataset out",

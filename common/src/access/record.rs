@@ -26,7 +26,7 @@ pub struct KeyRecord {
     /// The key with which this one was made; `None` if it was made on the command line, with
     /// `CARGA_ADMIN_KEY`, or without authentication.
     pub created_by: Option<KeyId>,
-    /// When the key ends by itself; `None` for never.
+    /// When the key expires; `None` for never.
     pub expires_at: Option<Timestamp>,
     /// When the key was revoked.
     pub revoked_at: Option<Timestamp>,

@@ -74,7 +74,7 @@ impl Scopes {
         Self(Scope::Admin.bit())
     }
 
-    /// These scopes, of which there must be one at least.
+    /// The set of these scopes. Fails if there are none.
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, ScopesFault> {
         let bits = scopes.into_iter().fold(0, |bits, scope| bits | scope.bit());
         match bits {

@@ -14,8 +14,8 @@ use crate::tenant::Tenant;
 /// 22 characters of `0-9`, `A-Z` and `a-z` have 131 bits.
 const ID_CHARS: usize = 22;
 
-/// The sender of uploads that were sent with a token of `CARGA_ADMIN_KEY`, before the id of the
-/// token. No key has an id of this length.
+/// Stands for the id of the key in the sender of uploads that were sent with a token of
+/// `CARGA_ADMIN_KEY`. No key has an id of this length.
 const ADMIN_SENDER: &str = "admin";
 
 /// The random id of a token. It names the token in the log and in the records of its uploads.
@@ -104,8 +104,8 @@ pub struct Token {
 }
 
 impl Token {
-    /// The token as uploads record their sender: the id of the key that made it, and the id of the
-    /// token.
+    /// The sender that uploads with this token record: the id of the key that made the token, a
+    /// dot, and the id of the token.
     pub fn sender(&self) -> String {
         let maker = match &self.maker {
             TokenMaker::Key(id) => id.as_str(),

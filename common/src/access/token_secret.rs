@@ -24,7 +24,7 @@ const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6ImNhcmdhK2p3dCJ9.";
 /// The claim `iss` of every token.
 const ISSUER: &str = "carga";
 
-/// The longest token. Its claims with the longest names need half of it.
+/// The longest token. A token whose names have the greatest length needs half of these bytes.
 const MAX_BYTES: usize = 2048;
 
 /// Whether a text has the header of a token. All other JWTs are those of another issuer.
@@ -37,7 +37,7 @@ pub fn is_token(text: &str) -> bool {
 pub struct TokenSecret([u8; 32]);
 
 /// A short digest of `CARGA_ADMIN_KEY` in the tokens that were made with it, so that they end when
-/// the key changes. Nobody can try keys against it without the secret.
+/// the key changes. Without the secret, nobody can check guesses of the key against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdminMark([u8; 16]);
 

@@ -125,7 +125,7 @@ mod tests {
         }
     }
 
-    /// Few characters, so that many pairs of names nearly meet.
+    /// Few characters, so that many pairs of names nearly collide.
     fn keys() -> impl Strategy<Value = DatasetKey> {
         let tenant = prop_oneof![Just("default".to_owned()), "[ab][ab_-]{0,3}"];
         let name = prop_oneof!["[abAB_.]{1,4}", "[ab]{0,2}_row", "default[_.]?[ab]"];

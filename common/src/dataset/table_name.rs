@@ -13,8 +13,8 @@ const MAX_BYTES: usize = 63;
 /// The schema of the datasets of the tenant `default`.
 pub(super) const DEFAULT_SCHEMA: &str = "datasets";
 
-/// The name of a table, written `schema.name`. Upper and lower case differ. A text names an
-/// existing table of the user, whose parts have no points.
+/// The name of a table, written `schema.name`. Upper and lower case differ. A name that is parsed
+/// from a text is that of an existing table of the user, and its parts have no dots.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TableName {
     schema: String,
@@ -22,7 +22,7 @@ pub struct TableName {
 }
 
 impl TableName {
-    /// The name of a table that Carga makes. Its parts may contain points.
+    /// The name of a table that Carga makes. Its parts may contain dots.
     pub(super) fn own(schema: String, name: String) -> Self {
         Self { schema, name }
     }

@@ -1,7 +1,7 @@
 //! Counts and times the calls of the ports.
 //!
-//! The name of an operation is text in the code (`store.seal`), so there is one set of series for
-//! each place that names one, and no more.
+//! The name of an operation is a constant in the code (`store.seal`), so the number of series does
+//! not grow with the data.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};

@@ -5,7 +5,7 @@ use metrics_exporter_prometheus::{BuildError, PrometheusRecorder};
 
 use super::exposition::recorder;
 
-/// Records what the handles count that were made in [`run`](Self::run).
+/// Records the figures of the handles that were made in [`run`](Self::run).
 #[derive(Debug)]
 pub struct LocalRecorder(PrometheusRecorder);
 

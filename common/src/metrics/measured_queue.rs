@@ -1,5 +1,5 @@
-//! A queue whose calls are measured. Waiting for a delivery is not: it takes as long as no file
-//! arrives.
+//! A queue whose calls are measured. Waiting for a delivery is not measured, because it lasts until
+//! a batch arrives.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use ::metrics::{
     Counter, Gauge, Histogram, Key, Label, Level, Metadata, SharedString, with_recorder,
 };
 
-/// The recorder takes no notice of it.
+/// Needed to make a handle. The recorder ignores it.
 const METADATA: Metadata<'static> = Metadata::new("carga", Level::INFO, None);
 
 /// What a metric records.

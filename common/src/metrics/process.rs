@@ -1,5 +1,5 @@
-//! The memory and the files of this process, from `/proc`. Elsewhere than on Linux these series
-//! are missing.
+//! The memory and the files of this process, from `/proc`. Only Linux has it, so other systems do
+//! not have these series.
 
 use std::fs;
 

@@ -89,7 +89,7 @@ async fn answered<T>(call: impl Future<Output = PortResult<T>>) -> Option<T> {
     }
 }
 
-/// Lets some work run, but not again before a pause.
+/// Runs some work, and then not again before [`PAUSE`] is over.
 #[derive(Debug, Default)]
 struct Pace {
     run_at: Mutex<Option<Instant>>,

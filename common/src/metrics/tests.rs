@@ -105,7 +105,7 @@ fn the_board_and_the_alerts_name_metrics_that_exist() {
 
 #[test]
 fn the_board_shows_every_metric_that_an_operator_watches() {
-    // It shows the work of the exposition itself.
+    // This metric is about the exposition itself.
     let elsewhere = ["carga_state_reads_total"];
     let shown = names_in(BOARD);
     for Metric { name, .. } in ALL {

@@ -1,5 +1,5 @@
-//! Spans around the calls of the queue. Waiting for a delivery has none, because it takes as long
-//! as no batch arrives.
+//! Spans around the calls of the queue. Waiting for a delivery has no span, because it lasts until
+//! a batch arrives.
 
 use std::sync::Arc;
 

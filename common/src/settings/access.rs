@@ -21,7 +21,7 @@ pub struct AccessSettings {
     pub auth: Option<bool>,
     /// `CARGA_ADMIN_KEY`
     pub admin_key: Option<AdminKey>,
-    /// The JWTs of another issuer that are accepted; `None` if none are.
+    /// The JWTs of another issuer that are accepted; `None` if no JWT is accepted.
     pub jwt: Option<JwtSettings>,
 }
 

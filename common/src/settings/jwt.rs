@@ -12,7 +12,7 @@ const MIN_SECRET: usize = 32;
 /// The longest secret. A longer one is probably another file by mistake.
 const MAX_SECRET: usize = 1024;
 
-/// Which JWTs are accepted, and which of their claims say what.
+/// Which JWTs are accepted, and which of their claims have the tenant, the scopes and the dataset.
 #[derive(Debug, Clone)]
 pub struct JwtSettings {
     /// What their signatures are checked with.

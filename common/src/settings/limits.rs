@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::proxies::TrustedProxies;
 use super::reader::Reader;
 
-/// The largest limit of requests. A second has as many microseconds, the unit of the limiter.
+/// The largest limit of requests. The limiter counts in microseconds, and a second has this many.
 const MAX_REQUESTS: u64 = 1_000_000;
 
 /// How much a client and a tenant may send.

@@ -18,7 +18,7 @@ const DEFAULT_FILTER_ON_SIGNAL: &str = "info,carga=debug,sqlx::postgres::notice=
 /// The longest filter.
 const MAX_FILTER_BYTES: usize = 4 << 10;
 
-/// The collector of all signals, to which each signal adds its path.
+/// The URL of the collector for all signals. Each signal adds its path to the URL.
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// The URL for spans alone, with its path. It replaces the other one.
@@ -133,7 +133,7 @@ fn with_path(endpoint: &SecretUrl) -> SecretUrl {
     ))
 }
 
-/// Reads the URL of a collector. The SDK would log an invalid one as it is, also a password in it.
+/// Reads the URL of a collector. The SDK would log an invalid one as it is, with its password.
 fn read_endpoint(reader: &mut Reader<'_>, name: &str) -> Option<SecretUrl> {
     let url = reader.optional_secret(name)?;
     let Some(fault) = endpoint_fault(&url) else {

@@ -1,4 +1,4 @@
-//! Where the metrics are.
+//! The setting for the listener of the metrics.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! The proxies that may say the address of a client.
+//! The proxies that are trusted to say the address of a client.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use super::reader::Reader;
 
-/// The proxies that may say the address of a client. An address in a list is that of a proxy if one
-/// of these ranges has it.
+/// The proxies that are trusted to say the address of a client. An address is that of a trusted
+/// proxy if it is in one of these ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<Range>);
 
@@ -105,7 +105,7 @@ impl FromStr for Range {
             None => bits,
         };
         let first = first_of(address, prefix_bits).ok_or_else(malformed)?;
-        // The addresses that are looked for have no other form of an IPv4 address.
+        // `contains` looks up IPv4 addresses in their own form, so the range gets this form too.
         let range = match first.to_canonical() {
             first if first.is_ipv4() && address.is_ipv6() && prefix_bits >= 96 => Self {
                 first,
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_is_none_is_refused_with_its_remedy() {
+    fn a_text_that_is_not_a_range_is_refused_with_its_remedy() {
         for range in [
             "10.0.0.0/33",
             "fd00::/129",

@@ -5,9 +5,9 @@
 //! - A change on behalf of an [actor](crate::audit::acting_as) leaves one entry, in the transaction
 //!   of the change. A call that changes nothing, is refused or fails leaves none.
 //! - A change without an actor leaves no entry.
-//! - Consecutive pages of the list neither skip nor repeat an entry, also of changes that are made
+//! - Consecutive pages of the list neither skip nor repeat an entry, even of changes that are made
 //!   at the same time. A call for one tenant lists its entries only.
-//! - Only old entries are deleted, and none is ever changed.
+//! - Only old entries are deleted, and no entry is ever changed.
 
 use std::fmt;
 use std::time::Duration;

@@ -17,7 +17,7 @@ pub struct CreateConditions<'a> {
     pub slots: Option<UploadSlots>,
 }
 
-/// What has become of a creation with conditions.
+/// The outcome of a creation with conditions.
 #[derive(Debug)]
 pub enum CreateOutcome {
     /// The upload is recorded. It has the key of its request, and its token has counted it.

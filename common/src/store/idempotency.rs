@@ -1,7 +1,7 @@
 //! Requests that take effect once, whatever happens to their answers.
 //!
 //! There is no lock. Whether a request is running, has succeeded or has failed follows from the
-//! record of its upload, which every crash leaves in an order that the sweeper ends.
+//! record of its upload. If a crash leaves the upload unfinished, the sweeper ends it.
 //! [`UploadStore::create_if`](super::UploadStore::create_if) gives a key to an upload.
 //!
 //! # Promises
@@ -10,11 +10,11 @@
 //!   key are stored together or not at all.
 //! - An upload has its key while it is being received, and from its seal on, whatever becomes of it
 //!   afterwards. The key of an upload that ended before its seal is free, because its client got an
-//!   error. Of concurrent requests that take such a key over, exactly one does.
+//!   error. Of concurrent requests for such a key, exactly one takes it over.
 //! - A key is free again [`REQUEST_KEPT`](crate::idempotency::REQUEST_KEPT) after its request, or
 //!   when the record of its upload is gone.
 //! - The keys of other tenants, of other senders and for other routes make no difference.
-//! - An answer is read back as it was given.
+//! - An answer is read back as it was stored.
 
 use std::fmt;
 

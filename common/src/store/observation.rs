@@ -6,7 +6,7 @@
 //!   depend on the number of uploads that have ended.
 //! - The oldest upload in status `processing` is the one that was sealed first.
 //! - Dead letters are counted up to [`MOST_DEAD_LETTERS`].
-//! - The rejected rows of an upload are counted by their codes, which are those on record.
+//! - The rejected rows of an upload are counted by the codes that were recorded with them.
 
 use std::fmt;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct Observation {
 /// The connections of this process to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ConnectionUse {
-    /// Connections that a call has.
+    /// Connections that calls are using.
     pub used: u32,
     /// Connections that wait for a call.
     pub idle: u32,
@@ -57,7 +57,7 @@ impl ConnectionUse {
     /// The use of a pool, from the numbers of its connections.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn of_pool(open: u32, idle: usize, max: u32) -> Self {
-        // The two numbers are read one after the other.
+        // The two numbers are read one after the other, so `idle` may be greater than `open`.
         let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(open);
         Self {
             used: open - idle,

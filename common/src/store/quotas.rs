@@ -9,7 +9,7 @@
 //! - The slot of an upload is free as soon as the upload is sealed or has ended, or when its lease
 //!   was not renewed for the given time. A process that dies keeps no slot.
 //! - The bytes and rows of an upload count once: with its recorded figures while it is received,
-//!   and with its final figures on the day (UTC) on which it is sealed or ends before that.
+//!   and with its final figures on the day (UTC) on which it is sealed or ends without a seal.
 //! - If another process ends an upload, what has arrived since its last heartbeat counts when the
 //!   process that receives the upload records its failure.
 //! - The usage of a day can be read in the table for at least [`USAGE_KEPT_DAYS`] days. After that,
@@ -53,7 +53,7 @@ pub trait QuotaStore: fmt::Debug + Send + Sync {
     /// count as one that is being received.
     async fn usage(&self, tenant: &Tenant, lease: Duration) -> PortResult<Usage>;
 
-    /// Deletes the usage of days that are more than [`USAGE_KEPT_DAYS`] days ago, of a bounded
-    /// number of days and tenants. Returns their number; 0 means that none is left.
+    /// Deletes the usage of days that are more than [`USAGE_KEPT_DAYS`] days ago. Deletes a limited
+    /// number of records, one per day and tenant, and returns how many; 0 if none are left.
     async fn forget_usage(&self) -> PortResult<u64>;
 }

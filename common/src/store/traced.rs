@@ -1,7 +1,7 @@
 //! Spans around the calls of the store.
 //!
 //! A new method of a subject needs a line here. A method with a default body does, too: without the
-//! line, every store would have the default.
+//! line, the default would hide the store's own method.
 
 use std::time::Duration;
 

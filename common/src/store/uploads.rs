@@ -171,7 +171,7 @@ pub trait UploadStore: fmt::Debug + Send + Sync {
     ) -> PortResult<Option<UploadId>>;
 
     /// Reserves this content for a receiving upload, within its tenant. Returns the public id of
-    /// the other upload if one has reserved or stored the same content, has not failed and has not
+    /// another upload that has reserved or stored the same content, and has neither failed nor
     /// expired. Of several uploads that call this at the same time, one succeeds. A repeated call
     /// succeeds again.
     async fn claim_content(&self, key: UploadKey, sha256: Sha256) -> PortResult<Option<UploadId>>;

@@ -1,17 +1,17 @@
-//! A filter of a layer that is asked about each event.
+//! A filter that `tracing` asks about each event.
 
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Filter};
 
-/// A filter whose answer is never remembered if it is yes.
+/// A filter whose answer is never cached if it is yes.
 ///
-/// A filter of a layer leaves its answer in a variable of the thread, and the layer reads it when
-/// the event arrives. If `tracing` remembers that an event is always wanted, it does not ask the
+/// A filter of a layer leaves its answer in a thread-local variable, and the layer reads it when
+/// the event arrives. If `tracing` has cached that an event is always wanted, it does not ask the
 /// filter. The layer then reads the answer to an earlier question. That may be a no to a question
-/// without an event, as sqlx asks with `log::log_enabled!` after each statement, and the event is
-/// lost ([tracing#2519](https://github.com/tokio-rs/tracing/issues/2519)).
+/// without an event, such as sqlx's `log::log_enabled!` after each statement, and the event is lost
+/// ([tracing#2519](https://github.com/tokio-rs/tracing/issues/2519)).
 #[derive(Debug)]
 pub(super) struct Asked<F>(pub(super) F);
 

@@ -83,15 +83,15 @@ impl LogFilter {
         configured.clone()
     }
 
-    /// Puts the filter of `CARGA_LOG` back into effect, or that of `CARGA_LOG_ON_SIGUSR1` if it is
-    /// in effect already. Returns the filter.
+    /// Puts the filter of `CARGA_LOG_ON_SIGUSR1` into effect if that of `CARGA_LOG` is in effect,
+    /// and otherwise that of `CARGA_LOG`. Returns the new filter.
     pub fn toggle(&self) -> String {
         let Shared {
             configured,
             on_signal,
             ..
         } = self.shared.as_ref();
-        // Held until the change, so that no other change comes between the two.
+        // Locked until the end, so that no other change comes between the check and this change.
         let mut current = lock(&self.shared.current);
         let next = match *current == *configured {
             true => on_signal,
@@ -109,7 +109,7 @@ impl LogFilter {
     }
 }
 
-/// The default of a filter that is reported as invalid elsewhere.
+/// Parses a filter. An invalid one, which is reported elsewhere, counts as `info`.
 fn or_info(filter: &str) -> Targets {
     parse_filter(filter).unwrap_or_else(|_| Targets::new().with_default(Level::INFO))
 }

@@ -32,7 +32,7 @@ impl Ids {
         }
     }
 
-    /// Takes the ids that are missing here from a span further out.
+    /// Takes the ids that are missing here from an outer span.
     fn complete(&mut self, outer: &Self) {
         let Self {
             trace_id,

@@ -20,22 +20,22 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// A lookup, for all requests that wait for it.
 pub(super) type Lookup = Shared<BoxFuture<'static, Result<Found, Refusal>>>;
 
-/// What a lookup asks.
+/// The question that a lookup asks the store. Requests with equal questions share one lookup.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Question {
     pub(super) id: KeyId,
-    /// How many times a key had been forgotten before. Requests after a revocation ask another
-    /// question, and so do not wait for an answer from the time before it.
+    /// The count of `forget` at the time of the request. After a revocation it differs, so a later
+    /// request does not wait for a lookup that began before the revocation.
     pub(super) forgotten: u64,
 }
 
-/// The lookups of one kind of ids.
+/// The lookups of found ids, or those of new ids.
 #[derive(Debug)]
 pub(super) struct Lookups {
     state: Mutex<State>,
     /// One permit for each lookup that may run.
     permits: Semaphore,
-    /// How many lookups may run and wait.
+    /// How many lookups may run or wait.
     most: usize,
 }
 
@@ -101,7 +101,7 @@ fn too_many() -> Refusal {
     Refusal::unavailable("key_check_busy", message)
 }
 
-/// A lookup in its [`Lookups`]. Dropping it takes the lookup out, also after a panic.
+/// Removes a lookup from its [`Lookups`] when it is dropped, even after a panic.
 #[derive(Debug)]
 struct Running {
     lookups: Arc<Lookups>,

@@ -72,14 +72,14 @@ fn header_parameters() -> Value {
         "RequestId": parameter(
             "header",
             "X-Request-Id",
-            "The id of the request in the answer and in the log: 1 to 128 visible characters of
-            ASCII. Carga makes an id if there is none, or if it is another text.",
+            "The id of the request in the answer and in the log: 1 to 128 visible ASCII characters.
+            Without a valid id, Carga makes one.",
             text_such_as("import-2026-11-26"),
         ),
         "Traceparent": parameter(
             "header",
             "Traceparent",
-            "The request joins this trace (W3C Trace Context). Another text has no effect.",
+            "The request joins this trace (W3C Trace Context). A malformed value has no effect.",
             text_such_as("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         ),
         "Tracestate": parameter(
@@ -91,9 +91,9 @@ fn header_parameters() -> Value {
         "IdempotencyKey": parameter(
             "header",
             "Idempotency-Key",
-            "A repeated request with the same key takes effect once within 24 h. The key has 1 to 255
-            visible characters of ASCII, in double quotes or without, and belongs to the sender. Choose
-            a new one for each request that is not a repetition, such as a UUID.",
+            "Requests with the same key take effect once within 24 h. The key has 1 to 255 visible
+            ASCII characters, in double quotes or without, and belongs to the sender. Choose a new
+            key, such as a UUID, for each request that is not a repetition.",
             json!({
                 "type": "string",
                 "pattern": r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,
@@ -103,14 +103,14 @@ fn header_parameters() -> Value {
         "FileEncoding": parameter(
             "header",
             "Content-Encoding",
-            "Any other coding is refused. Carga recognizes gzip and zstd by the first bytes of the
-            file, also without this header.",
+            "The compression of the body; any other coding is refused. Carga recognizes gzip and
+            zstd by the first bytes of the file, even without this header.",
             json!({ "type": "string", "enum": ["identity", "gzip", "zstd"] }),
         ),
         "DocumentEncoding": parameter(
             "header",
             "Content-Encoding",
-            "The body is read as it is sent.",
+            "The body must not be compressed.",
             json!({ "type": "string", "enum": ["identity"] }),
         ),
     })
@@ -152,7 +152,7 @@ const OPTIONAL: [&str; 6] = [
 const HEADERS: [(&str, &str); 14] = [
     ("Accept-Encoding", "The codings that are supported."),
     ("Allow", "The methods that the path supports."),
-    ("Cache-Control", "Whether and how the answer may be kept."),
+    ("Cache-Control", "Whether and how the answer may be cached."),
     ("Carga-Upload-Status", "The status of the upload."),
     ("Content-Disposition", "A file name for the rows."),
     (
@@ -162,12 +162,12 @@ const HEADERS: [(&str, &str); 14] = [
     ("ETag", "The version of the document."),
     (
         "Idempotency-Replayed",
-        "Whether the answer is that of an earlier request with the same `Idempotency-Key`.",
+        "`true` if the answer is that of an earlier request with the same `Idempotency-Key`.",
     ),
     ("Location", "The path of the upload."),
     (
         "RateLimit",
-        "The limit of which the smallest part is left: `r` requests now, and the whole limit again after `t` seconds.",
+        "The limit with the smallest share left: `r` requests now, and the whole limit again after `t` seconds.",
     ),
     (
         "RateLimit-Policy",
@@ -178,7 +178,7 @@ const HEADERS: [(&str, &str); 14] = [
     ("X-Request-Id", "The id of the request, as in the log."),
 ];
 
-/// A header of an answer; one with a dot behind its name is not always there.
+/// The headers of answers. `NAME.optional` is the header `NAME` where it is optional.
 fn headers() -> Map<String, Value> {
     let mut headers = Map::new();
     for (name, description) in HEADERS {

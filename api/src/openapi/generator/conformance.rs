@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-/// Where a value differs from its schema, each with its path; empty if it conforms.
+/// The differences between a value and its schema, each with its path; empty if the value conforms.
 pub(super) fn faults(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     check(document, schema, value, "$", &mut found);

@@ -73,18 +73,20 @@ A call refuses an unknown option with 400 `unknown_option`, and an option that i
 400 `repeated_option`. It never ignores an option.
 
 Every error is a problem document (RFC 9457) with the content type `application/problem+json`. Each
-answer below lists the codes that it may have in `x-codes`, and the components have the meaning of
-each code. A path that does not exist is a 404 `not_found`, and a method that a path does not support
-is a 405 `method_not_allowed`, the response `405` of the components. Both are a 401 for a client without a valid key. The HTTP library
-answers a request that is not HTTP, or whose head has more than 64 KiB, with an empty 400, 414 or 431.
+answer below lists its possible codes in `x-codes`, and the components have the meaning of each
+code. A path that does not exist gets 404 `not_found`, and a method that a path does not support
+gets 405 `method_not_allowed`, the response `405` of the components. A client without a valid key
+gets 401 in both cases. The HTTP library answers a request that is not HTTP, or whose head has more
+than 64 KiB, with an empty 400, 414 or 431.
 
-With `CARGA_AUTH=on`, a call needs a key with one of its scopes. `admin` allows everything within the
-tenant of the key, the keys and the audit log of all tenants, the log filters, and the metrics.
-Without authentication, a server needs no key.
+With `CARGA_AUTH=on`, a call needs a key with one of the scopes of the call. `admin` allows every
+call within the tenant of the key. It also allows the calls for the keys and the audit log of all
+tenants, the log filter, and the metrics. Without authentication, no call needs a key.
 
-Requests are limited per address, per key, and in a second. An answer to a counted request has the
-headers `RateLimit` and `RateLimit-Policy` if a limit is set. One request too many is a 429
-`rate_limited`. The health checks are not counted.
+Requests are limited per address and per key, and each key (or each address, for requests without a
+key) also has a limit for one second. An answer to a counted request has the headers `RateLimit` and
+`RateLimit-Policy` if a limit is set. A request over a limit gets 429 `rate_limited`. The health
+checks are not counted, and neither is `GET /metrics` with a valid key.
 
 `HEAD` is answered like `GET`, without a body. Every answer also has headers that protect the users
 of browsers, such as `X-Content-Type-Options` and `Cache-Control`. With `CARGA_ALLOWED_ORIGINS`, the

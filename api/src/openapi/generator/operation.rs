@@ -10,7 +10,7 @@ use super::scopes;
 use crate::access::Requirement;
 use crate::paths::is_health_check;
 
-/// An operation without what follows from its route.
+/// An operation, without the parts that [`finish`](Self::finish) derives from its route.
 #[derive(Debug)]
 pub(super) struct Operation {
     method: &'static str,
@@ -67,7 +67,7 @@ impl Operation {
         self
     }
 
-    /// A header of the request, or another parameter, of the components.
+    /// Adds headers of the request, or other parameters, from the components.
     pub(super) fn shared(self, names: &[&str]) -> Self {
         let parameter = |name: &&str| json!({ "$ref": format!("#/components/parameters/{name}") });
         self.parameters(names.iter().map(parameter))

@@ -58,7 +58,7 @@ fn add<T: ToSchema>(found: &mut Vec<(String, Value)>) {
     found.extend(values.map(|(name, schema)| (name, serde_json::to_value(schema).unwrap())));
 }
 
-/// The name that clients see. They know neither records nor views.
+/// The name for clients: without `Record` and `View`, and unique among all schemas.
 fn renamed(name: &str) -> &str {
     match name {
         "BatchesView" => "Batches",
@@ -145,7 +145,7 @@ fn refine(schemas: &mut Map<String, Value>) {
         .collect();
     codes.sort_unstable();
     codes.dedup();
-    // Not an enumeration: a later version may have more codes, and clients should go on then.
+    // Not an enumeration: a later version may have more codes, and clients should accept them.
     let code = &mut schemas["Problem"]["properties"]["code"];
     code["x-extensible-enum"] = json!(codes);
     schemas["Problem"]["properties"]["status"]["minimum"] = json!(400);
@@ -168,7 +168,7 @@ fn refine(schemas: &mut Map<String, Value>) {
         json!({ "type": "array", "items": text, "minItems": 2, "maxItems": 2 });
     refine_key_request(&mut schemas["KeyRequest"]);
     refine_token_request(&mut schemas["TokenRequest"]);
-    schemas["LogFilterRequest"]["description"] = json!("What the process shall log.");
+    schemas["LogFilterRequest"]["description"] = json!("The new log filter of the process.");
     schemas["LogFilterRequest"]["properties"]["filter"]["maxLength"] = json!(4096);
     refine_validation(schemas);
 }
@@ -189,7 +189,7 @@ fn refine_validation(schemas: &mut Map<String, Value>) {
     }
 }
 
-/// The fields of a request are texts, so that a fault can name its field.
+/// The fields of a request are strings, so that a fault can name its field.
 fn refine_key_request(request: &mut Value) {
     request["description"] = json!("What the holder of a new key may do.");
     let properties = &mut request["properties"];
@@ -246,7 +246,7 @@ fn definition_request(schemas: &Map<String, Value>) -> Value {
         request["properties"][field] = json!({ "description": ignored });
     }
     request["description"] = json!(
-        "The definition of a dataset. `update` and `ignore` need a key, which has names of columns. The default of `mode` is `update` with a key, and otherwise `append`."
+        "The definition of a dataset. The modes `update` and `ignore` need a `key`, which is a list of column names. The default of `mode` is `update` with a `key`, and `append` without."
     );
     request
 }

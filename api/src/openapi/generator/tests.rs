@@ -1,4 +1,4 @@
-//! The document is complete: nothing is in it that the server lacks, and the other way round.
+//! The document describes everything that the server has, and nothing else.
 
 mod codes;
 mod headers;
@@ -15,7 +15,7 @@ use crate::access::Requirement;
 use crate::openapi::DOCUMENT;
 use crate::router::requirements;
 
-/// The variable with which the test of the file writes the file instead.
+/// With this environment variable, the test of the file writes the file instead.
 const WRITE: &str = "WRITE_OPENAPI";
 
 fn repository() -> PathBuf {
@@ -26,7 +26,7 @@ fn repository() -> PathBuf {
 fn the_file_of_the_document_is_current() {
     let document = document();
     if std::env::var_os(WRITE).is_some() {
-        // There, this would pass with any file.
+        // In CI, the test would then pass with any file.
         assert!(
             std::env::var_os("CI").is_none(),
             "{WRITE} is for the computer of a developer; unset it"
@@ -38,7 +38,7 @@ fn the_file_of_the_document_is_current() {
     let committed: Value = serde_json::from_str(DOCUMENT).unwrap_or_default();
     assert!(
         committed == document,
-        "docs/openapi.json is not that of the code; renew it with `make openapi`"
+        "docs/openapi.json differs from the code; renew it with `make openapi`"
     );
 }
 

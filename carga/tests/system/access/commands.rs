@@ -61,7 +61,7 @@ async fn commands_make_list_and_revoke_keys(mode: Mode) -> Result<()> {
     state("active")?;
     let (nothing, _) = run(&app.harness, &["keys", "list", "--tenant", "other"])?;
     ensure!(nothing.lines().count() == 1, "{nothing}");
-    // A key with a fault is not repeated, because most of it may be right.
+    // The error does not repeat a faulty key, because most of its characters may be right.
     let mistyped = carga(&app.harness, &["keys", "revoke", &key[..67]])?.output()?;
     let problem = String::from_utf8(mistyped.stderr)?;
     ensure!(

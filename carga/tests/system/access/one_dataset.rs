@@ -85,7 +85,7 @@ async fn a_key_for_one_dataset_sends_files_to_no_other(mode: Mode) -> Result<()>
         }
     }
     for path in ["/uploads", "/uploads/validate"] {
-        // Each dataset in the query is checked, and then each option may be given once.
+        // Each dataset in the query is checked before a repeated option is refused.
         let twice = [
             ("sales&dataset=stock", 403, "wrong_dataset"),
             ("stock&dataset=sales", 403, "wrong_dataset"),

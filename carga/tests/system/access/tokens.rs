@@ -31,8 +31,8 @@ in_both_modes! {
     a_repeated_upload_of_a_token_counts_once,
     a_token_limits_the_size_of_a_file,
     a_token_ends_with_its_key_within_five_seconds,
-    a_token_ends_by_itself,
-    a_token_outlives_a_restart_and_no_change_of_the_admin_key,
+    a_token_expires,
+    a_token_outlives_a_restart_but_not_a_change_of_its_admin_key,
     no_token_is_ever_in_the_log,
 }
 
@@ -320,7 +320,7 @@ async fn a_token_ends_with_its_key_within_five_seconds(mode: Mode) -> Result<()>
     app.close().await
 }
 
-async fn a_token_ends_by_itself(mode: Mode) -> Result<()> {
+async fn a_token_expires(mode: Mode) -> Result<()> {
     let app = closed_app(mode, 0).await?;
     let made = make_token(&app, ADMIN, &json!({ "expires_in": 4 })).await?;
     let token = text(&made, "token")?;
@@ -339,7 +339,7 @@ async fn a_token_ends_by_itself(mode: Mode) -> Result<()> {
     app.close().await
 }
 
-async fn a_token_outlives_a_restart_and_no_change_of_the_admin_key(mode: Mode) -> Result<()> {
+async fn a_token_outlives_a_restart_but_not_a_change_of_its_admin_key(mode: Mode) -> Result<()> {
     let mut app = closed_app(mode, 0).await?;
     let key = key_with(&app, "read").await?;
     let of_key = token_of(&app, &key, &json!({})).await?;

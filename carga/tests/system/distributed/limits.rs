@@ -83,7 +83,7 @@ async fn a_limit_holds_while_redis_is_away_and_the_log_says_so() -> Result<()> {
     let before = outages(&app.api);
     let began = Instant::now();
     let (admitted, refused) = until_refused(&app, &key, 200).await?;
-    // What was admitted before counts: the process has counted along.
+    // The requests from before count, because the process also counts what Redis counts.
     let back = began.elapsed().as_secs() / 2 + 10;
     ensure!(u64::from(admitted) <= 20 + back, "{admitted} were admitted");
     problem(refused, 429, "rate_limited").await?;

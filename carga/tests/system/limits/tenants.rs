@@ -15,9 +15,9 @@ use crate::files::{csv, paced};
 use crate::harness::Mode;
 
 in_both_modes! {
-    a_tenant_sends_only_so_many_uploads_at_once,
-    a_file_that_no_slot_took_leaves_its_idempotency_key_free,
-    a_file_that_no_slot_took_does_not_count_for_its_token,
+    a_tenant_sends_at_most_as_many_uploads_at_once_as_it_has_slots,
+    a_file_without_a_slot_leaves_its_idempotency_key_free,
+    a_file_without_a_slot_does_not_count_for_its_token,
     a_killed_process_keeps_no_slot,
     the_bytes_of_a_tenant_are_limited_per_day,
     the_rows_of_a_tenant_are_limited_per_day,
@@ -54,7 +54,7 @@ async fn expect_refused(answer: Response, code: &str, setting: &str) -> Result<V
     Ok(refused)
 }
 
-async fn a_tenant_sends_only_so_many_uploads_at_once(mode: Mode) -> Result<()> {
+async fn a_tenant_sends_at_most_as_many_uploads_at_once_as_it_has_slots(mode: Mode) -> Result<()> {
     const SETTING: &str = "CARGA_TENANT_MAX_UPLOADS";
     let app = limited_app(mode, 1, &[(SETTING, "1")]).await?;
     let one = key_of(&app, "acme", &SCOPES).await?;
@@ -69,7 +69,7 @@ async fn a_tenant_sends_only_so_many_uploads_at_once(mode: Mode) -> Result<()> {
     app.close().await
 }
 
-async fn a_file_that_no_slot_took_leaves_its_idempotency_key_free(mode: Mode) -> Result<()> {
+async fn a_file_without_a_slot_leaves_its_idempotency_key_free(mode: Mode) -> Result<()> {
     const SETTING: &str = "CARGA_TENANT_MAX_UPLOADS";
     let app = limited_app(mode, 1, &[(SETTING, "1")]).await?;
     let key = key_of(&app, "acme", &SCOPES).await?;
@@ -90,7 +90,7 @@ async fn a_file_that_no_slot_took_leaves_its_idempotency_key_free(mode: Mode) ->
     app.close().await
 }
 
-async fn a_file_that_no_slot_took_does_not_count_for_its_token(mode: Mode) -> Result<()> {
+async fn a_file_without_a_slot_does_not_count_for_its_token(mode: Mode) -> Result<()> {
     let app = limited_app(mode, 1, &[("CARGA_TENANT_MAX_UPLOADS", "1")]).await?;
     let key = key_of(&app, "acme", &SCOPES).await?;
     let post = request(&app, Method::POST, "/tokens", Some(&key));
@@ -168,8 +168,8 @@ async fn send_too_much(app: &App, key: &str, file: &str, setting: &str) -> Resul
 async fn the_bytes_of_a_tenant_are_limited_per_day(mode: Mode) -> Result<()> {
     const SETTING: &str = "CARGA_TENANT_MAX_BYTES_PER_DAY";
     const LIMIT: usize = 420_000;
-    // Carga may receive so many bytes before the upload exists: 64 KiB to examine, and a piece of
-    // 64 KiB that exceeds them.
+    // Carga may receive this many bytes before the upload exists: 64 KiB to examine, and a piece of
+    // up to 64 KiB that goes beyond them.
     const BEFORE_THE_UPLOAD: usize = 128 << 10;
     let app = limited_app(mode, 1, &[(SETTING, &LIMIT.to_string())]).await?;
     let one = key_of(&app, "acme", &SCOPES).await?;

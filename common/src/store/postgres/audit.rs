@@ -15,13 +15,13 @@ use crate::store::sql::{self, FORGOTTEN_AT_ONCE, signed};
 use crate::tenant::Tenant;
 use crate::upload::UploadId;
 
-/// Changes share this lock from before their entry has its id until their commit, and a list takes
-/// it alone. Otherwise a list could show an entry while an older one is not committed yet, and the
-/// next page would skip that one.
+/// A change shares this lock from before its entry gets an id until its commit, and a list takes it
+/// exclusively. Otherwise a list could show an entry while an older one is not committed yet, and
+/// the next page would skip that one.
 const CHANGING: [i32; 2] = [0x6361_7267, 0x6175_6469];
 
-/// Limits how long a list waits for changes. New changes wait behind it, and a change of a dataset
-/// waits for two seconds at most.
+/// Limits how long a list waits for changes, because new changes wait behind it. A change of a
+/// dataset gives up after two seconds, so the limit is shorter.
 const WAIT_BRIEFLY: &str = "SELECT set_config('lock_timeout', '1500ms', true)";
 
 /// The columns `id`, `at`, `tenant`, `actor`, `action`, `object`, `address` and `request_id`.
@@ -59,7 +59,7 @@ impl AuditStore for PostgresStore {
             let mut transaction = connection.begin().await?;
             sqlx::query(WAIT_BRIEFLY).execute(&mut *transaction).await?;
             lock(&mut transaction, "SELECT pg_advisory_xact_lock($1, $2)").await?;
-            // A statement after the lock sees what the holders before have committed.
+            // A statement after the lock sees what the earlier holders have committed.
             let found: Vec<Record> = sqlx::query_as(
                 "SELECT id, at, tenant, actor, action, object, address, request_id FROM audit_log
                  WHERE id > $1 AND ($2::text IS NULL OR tenant = $2) ORDER BY id LIMIT $3",

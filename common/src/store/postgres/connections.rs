@@ -77,8 +77,8 @@ const SESSION: [(&str, &str); 8] = [
 /// Commits are durable, whatever the default of the database or the role is. Stronger settings than
 /// `on`, such as `remote_apply`, stay as they are.
 ///
-/// A statement that takes a lock is followed by one that must see what the holder before has
-/// committed. With any other isolation than `read committed`, it would not.
+/// After taking a lock, Carga reads in a second statement what earlier holders of the lock have
+/// committed. Only the isolation `read committed` lets this statement see it.
 const OPENING: &str = "SET carga.tenants = 'on';
     SET default_transaction_isolation = 'read committed';
     SELECT set_config('synchronous_commit', 'on', false)

@@ -34,7 +34,7 @@ pub(super) async fn create_if(
         return Ok(None);
     };
     if let Some(unmet) = unmet(&mut transaction, created.id, conditions).await? {
-        // Not left to the drop, because other requests wait for the rows that are locked.
+        // A mere drop would keep the rows locked for longer, and other requests wait for them.
         transaction.rollback().await?;
         return Ok(Some(unmet));
     }
@@ -43,8 +43,8 @@ pub(super) async fn create_if(
     Ok(Some(CreateOutcome::Created(Box::new(created))))
 }
 
-/// Takes the key of the request and then counts the upload. A request that waits for the key of
-/// another one is therefore not refused because that one has used the token up.
+/// Takes the key of the request and then counts the upload. In this order, a repeated request waits
+/// for the first one's key, and is not refused because the first one has used the token up.
 async fn unmet(
     connection: &mut PgConnection,
     id: UploadId,

@@ -31,10 +31,9 @@ const TAKE: &str = "INSERT INTO idempotency_keys AS held
     WHERE held.created_at <= now() - make_interval(secs => $8)
     RETURNING false";
 
-/// Takes the key over from an upload that does not hold it, after [`TAKE`] has locked its row. A
-/// statement of its own: the row and the status are then read after the wait for the lock, and not
-/// from before. Returns whether that upload was of the same request. `earlier` is the row before
-/// the change.
+/// Takes the key over from an upload that does not hold it, after [`TAKE`] has locked its row. As a
+/// separate statement, it sees the row and the status as they are after the wait for the lock.
+/// Returns whether that upload was of the same request. `earlier` is the row before the change.
 const TAKE_OVER: &str = "UPDATE idempotency_keys AS held
     SET fingerprint = $5, upload_id = $6, answer = $7, created_at = now()
     FROM idempotency_keys AS earlier

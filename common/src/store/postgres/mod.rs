@@ -73,8 +73,9 @@ pub struct PostgresStore {
     /// Leases are renewed on a connection of their own, so that no amount of other work can delay a
     /// renewal. It opens at the first renewal.
     renewing: Connections,
-    /// Every request with a key needs its key first. Keys are found on a connection of their own,
-    /// so that requests are not refused while the others are busy. It opens with the first key.
+    /// Every request with a key looks the key up first. Keys are found on a connection of their
+    /// own, so that requests are not refused while the others are busy. It opens at the first
+    /// lookup.
     finding_keys: Connections,
     /// Where a COPY of all rows would probably be in vain.
     dirty_tables: DirtyTables,

@@ -84,13 +84,13 @@ pub(super) async fn has_slot(
     slots: UploadSlots,
 ) -> sqlx::Result<bool> {
     // Before every other lock but the shared one on the dataset. That one keeps no other upload
-    // waiting, so no two creations wait for each other.
+    // waiting, so creations cannot deadlock.
     sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))")
         .bind(SLOT_LOCKS)
         .bind(tenant.as_str())
         .execute(&mut *connection)
         .await?;
-    // A statement after the lock sees what the holder before has committed.
+    // A statement after the lock sees what the earlier holders have committed.
     let receiving: i64 = sqlx::query_scalar(of_receiving!("count(*)"))
         .bind(tenant.as_str())
         .bind(slots.lease.as_secs_f64())

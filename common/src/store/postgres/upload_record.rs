@@ -155,7 +155,8 @@ const OF_ALL: &str = select_upload!(
 );
 
 /// Uploads of one tenant, newest first. A query of its own, because a plan for every value of `$7`
-/// would not use the index on the tenant. `$3` is a public id, and the index has the id.
+/// would not use the index on the tenant. `$3` is a public id, and pages are ordered by the id in
+/// the database, so the query looks that one up.
 const OF_TENANT: &str = select_upload!(
     "WHERE u.tenant = $7
        AND ($6::text IS NULL OR u.created_by = $6 OR starts_with(u.created_by, $6 || '.'))

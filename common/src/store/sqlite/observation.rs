@@ -17,7 +17,7 @@ use crate::upload::UploadId;
 impl ObservationStore for SqliteStore {
     async fn observe(&self) -> PortResult<Observation> {
         call("store.observe", async {
-            // The conditions are that of the partial index, and a limit.
+            // The condition is that of the partial index. The limit bounds the dead letters.
             let found = sqlx::query_as(
                 "SELECT count(*) FILTER (WHERE status = 'receiving'),
                         count(*) FILTER (WHERE status = 'processing'),

@@ -36,8 +36,8 @@ macro_rules! select_upload {
     };
 }
 
-/// Each of these queries has all six parameters. `$1` to `$6`: the status, the time and the id at
-/// the end of the page before, the length of the page, the tenant, the dataset.
+/// Each of these queries has all seven parameters. `$1` to `$7`: the status, the time and the id at
+/// the end of the page before, the length of the page, the tenant, the dataset, the sender.
 const ALL_UPLOADS: &str = select_upload!(
     "WHERE $5 IS NULL AND ($6 IS NULL OR u.dataset ->> 'name' = $6)
        AND ($7 IS NULL OR u.created_by = $7 OR substr(u.created_by, 1, length($7) + 1) = $7 || '.')
@@ -47,8 +47,8 @@ const ALL_UPLOADS: &str = select_upload!(
      LIMIT $4"
 );
 
-/// A query of its own, because SQLite does not use an index for `$5 IS NULL OR …`. The page before
-/// ends with a public id, and the index has the id.
+/// A query of its own, because SQLite does not use an index for `$5 IS NULL OR …`. `$3` is a public
+/// id, and pages are ordered by the id in the database, so the query looks that one up.
 const UPLOADS_OF_A_TENANT: &str = select_upload!(
     "WHERE u.tenant = $5 AND $6 IS NULL
        AND ($7 IS NULL OR u.created_by = $7 OR substr(u.created_by, 1, length($7) + 1) = $7 || '.')

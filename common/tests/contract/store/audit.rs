@@ -94,7 +94,7 @@ pub(super) async fn an_entry_has_the_actor_and_the_tenant_of_the_object<F: Store
     let (id, acme) = (UploadId::generate(), "acme".parse::<Tenant>()?);
     let mut upload = new_upload(id, sample::columns());
     upload.tenant = acme.clone();
-    // The tenant `default` has used the id, so the upload gets another one behind the API.
+    // The tenant `default` has used the id, so the upload gets another one in the database.
     store.create(&new_upload(id, sample::columns())).await?;
     let work = async {
         let created = store.create(&upload).await?;
@@ -130,7 +130,7 @@ pub(super) async fn an_entry_has_the_actor_and_the_tenant_of_the_object<F: Store
     Ok(())
 }
 
-pub(super) async fn what_changes_nothing_leaves_no_entry<F: StoreFixture>(
+pub(super) async fn a_call_that_changes_nothing_leaves_no_entry<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {
     let store = fixture.open().await?;

@@ -284,7 +284,7 @@ macro_rules! contract {
                 audit {
                     every_change_leaves_one_entry
                     an_entry_has_the_actor_and_the_tenant_of_the_object
-                    what_changes_nothing_leaves_no_entry
+                    a_call_that_changes_nothing_leaves_no_entry
                     a_request_that_takes_effect_once_leaves_one_entry
                     of_concurrent_changes_one_leaves_an_entry
                     entries_are_listed_by_tenant_in_pages

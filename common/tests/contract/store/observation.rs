@@ -13,7 +13,7 @@ use super::rejects::rejected;
 use super::{StoreFixture, begin, complete, fail, seal};
 use crate::sample::first;
 
-/// Seals an upload that misses its batches, `ago` seconds ago.
+/// Seals an upload whose batches are missing, as if `ago` seconds ago.
 async fn sealed<F: StoreFixture>(fixture: &F, store: &dyn Store, ago: i64) -> Result<UploadId> {
     let id = begin(store).await?;
     ensure!(store.seal(first(id), &seal(1, 5)).await?);

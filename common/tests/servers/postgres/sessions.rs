@@ -69,7 +69,7 @@ async fn every_session_has_time_limits_and_short_keepalives() -> Result<()> {
     scope.close().await
 }
 
-/// Every request with a key needs its key first, also while all other connections are busy.
+/// Every request with a key looks the key up first, even while all other connections are busy.
 #[tokio::test]
 async fn a_key_is_found_while_no_other_connection_is_free() -> Result<()> {
     const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE NOT granted
@@ -219,7 +219,7 @@ async fn start_without_options(client: &mut TcpStream) -> Result<Vec<u8>> {
     Ok(sent)
 }
 
-/// Relays connections to a server as a pooler does that drops their start-up options.
+/// Relays connections to a server like a pooler that drops their start-up options.
 async fn relay(listener: TcpListener, server: String) -> Result<()> {
     let mut connections = JoinSet::new();
     loop {

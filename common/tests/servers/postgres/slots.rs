@@ -15,7 +15,7 @@ use super::{connect, dataset_key, new_upload};
 
 const COLUMNS: &[u8] = br#"{ "columns": [{ "name": "sku", "type": "text" }] }"#;
 
-/// Longer than a creation takes that waits for nothing, and shorter than the time limit of one that
+/// Longer than a creation that waits for nothing takes, and shorter than the time limit of one that
 /// waits.
 const DEADLINE: Duration = Duration::from_secs(5);
 

@@ -1,4 +1,4 @@
-//! A role for workers needs no secret.
+//! A worker with the role in the documentation can do its work, and cannot read a secret.
 
 use anyhow::{Context, Result, ensure};
 use carga_common::access::TokenSecret;

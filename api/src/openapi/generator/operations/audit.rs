@@ -26,7 +26,7 @@ pub(super) fn operations() -> Vec<Operation> {
         parameter(
             "query",
             "after",
-            "The `next` of the previous page, or the `id` of an entry: the list begins behind it.",
+            "The `next` of the previous page, or the `id` of an entry: the list begins after it.",
             json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX }),
         ),
     ])

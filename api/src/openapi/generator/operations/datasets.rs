@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::super::answers::{answer, json_answer, schema};
 use super::super::operation::{Operation, operation};
 
-/// What the calls for the dataset with the name `suggest` say about themselves. Its path is also
-/// that of the call that proposes a definition.
+/// The description of the calls for a dataset with the name `suggest`. Its path is also that of the
+/// call that proposes a definition.
 const NAMED_SUGGEST: &str =
     "The dataset has the name `suggest`. The call is the same as for `/datasets/{name}`.";
 
@@ -93,7 +93,7 @@ fn declare(operation: Operation) -> Operation {
 
 fn remove(operation: Operation) -> Operation {
     operation
-        .answer(204, answer("The dataset is gone.", &[], Value::Null))
+        .answer(204, answer("The dataset is deleted.", &[], Value::Null))
         .refuse(400, &["malformed_name"])
         .refuse(404, &["dataset_not_found"])
         .refuse(409, &["dataset_in_use"])

@@ -38,7 +38,7 @@ fn make() -> Operation {
         .answer(
             201,
             json_answer(
-                "The key. The answer to a repeated request has `null` instead.",
+                "The new key. In the answer to a repeated request, `key` is `null`.",
                 &["Cache-Control", "Idempotency-Replayed?"],
                 "CreatedKey",
             ),

@@ -43,7 +43,7 @@ fn reset() -> Operation {
     operation(
         "DELETE /admin/log",
         "reset_log_filter",
-        "Put the filter of `CARGA_LOG` back",
+        "Restore the filter of `CARGA_LOG`",
     )
     .tag("log")
     .answer(200, filter("The filter of `CARGA_LOG` is in effect."))

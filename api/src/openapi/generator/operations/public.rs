@@ -1,4 +1,4 @@
-//! The calls about the server itself. All but the metrics need no key.
+//! The calls about the server itself. Only the metrics need a key.
 
 use serde_json::{Value, json};
 

@@ -99,7 +99,7 @@ fn rejected() -> Operation {
         .answer(
             200,
             download(
-                "The rejected rows. While the upload is `receiving`, these are the rows that were rejected so far.",
+                "The rejected rows. Until the upload has ended, these are the rows that were rejected so far.",
                 "id,name,price,_carga_row,_carga_line,_carga_offset,_carga_column,_carga_code,_carga_message,_carga_raw\n,,,2,3,25,,too_many_fields,\"expected 3 fields, found 4; if a value contains the delimiter, quote the value\",2;Grace;1;2\n",
                 "{\"row\":2,\"line\":3,\"offset\":25,\"column\":null,\"code\":\"too_many_fields\",\"constraint\":null,\"message\":\"expected 3 fields, found 4; if a value contains the delimiter, quote the value\",\"raw\":\"2;Grace;1;2\",\"fields\":null}\n",
             ),

@@ -101,7 +101,7 @@ const BEFORE_CODES: [&str; 18] = [
 /// The codes of the warnings of previews and validations. A warning refuses nothing.
 const OF_WARNINGS: [&str; 3] = ["row_triggers", "suspicious_quote", "volatile_defaults"];
 
-/// Commands alone have this one: a server never reads a file of its own machine.
+/// Only commands have this code: a server never reads a file of its own machine.
 const OF_COMMANDS: &str = "unreadable_file";
 
 /// The codes that the sources make.

@@ -1,4 +1,4 @@
-//! The headers of the document are those of the documentation and of the permission for web pages.
+//! The headers of the document are those of the documentation and of `cors`.
 
 use std::collections::BTreeSet;
 

@@ -66,7 +66,7 @@ pub(super) async fn clients(app: &App) -> Result<Vec<Client>> {
     Ok(clients)
 }
 
-/// Texts that are no key or no longer one. The keys had every scope.
+/// Texts that are not valid keys, or no longer valid ones. The keys had every scope.
 async fn unknown(app: &App) -> Result<Vec<(&'static str, String)>> {
     let every =
         |end: Option<String>| json!({ "tenant": "acme", "scopes": SCOPES, "expires_at": end });

@@ -52,7 +52,7 @@ fn names() -> impl Strategy<Value = Names> {
         ] = others;
         Names {
             dataset,
-            // A definition has a point between both. Postgres cannot make a table whose name is 63
+            // A definition has a dot between both. Postgres cannot make a table whose name is 63
             // underscores: the type of its arrays would have the same name.
             schema: schema.replace('.', ":"),
             table: table.replace('.', ":"),

@@ -7,8 +7,8 @@ use crate::tenant::Tenant;
 
 /// The state of a schema, in the order of [`State`]. `$1`: the schema without quotes.
 ///
-/// This reads the catalog as it is now. `to_regnamespace` may still remember a schema as missing
-/// that another session has made meanwhile.
+/// This reads the catalog as it is now. `to_regnamespace` may have cached that a schema is missing,
+/// although another session has made it meanwhile.
 const STATE: &str = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1::text),
         ARRAY (SELECT privilege
                FROM pg_namespace n, unnest(ARRAY['USAGE', 'CREATE']) AS privilege
@@ -18,8 +18,8 @@ const STATE: &str = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1:
         current_database()::text, current_user::text";
 
 /// Lets the puts that concern one schema take turns. The number of the lock differs from that of
-/// the changes of a dataset, and each put takes the lock of its dataset first, so that no two puts
-/// wait for each other in a circle.
+/// the changes of a dataset, and each put takes the lock of its dataset first, so that puts cannot
+/// deadlock.
 const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock(1684108386, hashtext($1))";
 
 /// A schema in the catalog, and the role of Carga.

@@ -32,7 +32,7 @@ pub(super) const MERGED: &str = "pg_temp.carga_merge";
 /// The rows of the range of a step.
 const IN_RANGE: &str = "m.row_number BETWEEN $1 AND $2";
 
-/// Whether an upload keeps no rows. The name of `uploads` and a point stand before this.
+/// Whether an upload keeps no rows. The name of `uploads` and a dot stand before this.
 const HAS_NO_ROWS: &str = "status IN ('failed', 'cancelled', 'undone')";
 
 /// How many rows of a range an attempt stores.

@@ -80,7 +80,7 @@ pub(crate) async fn a_single_request_takes_over_the_key_of_an_upload_that_was_ne
     ensure!(store.cancel(first(cancelled)).await?);
     let expired = race(fixture, &once).await?.id;
     ensure!(store.expire(first(expired), Duration::ZERO).await?);
-    // Other options are those of the new request.
+    // A new request with other options replaces the fingerprint.
     let other = IdempotentRequest {
         fingerprint: fingerprint([("trim", "false")]),
         ..once

@@ -123,7 +123,7 @@ pub(crate) async fn concurrent_first_datasets_of_a_tenant_are_all_created<F: Sto
     Ok(())
 }
 
-/// Names that would meet if the name of a table did not tell a tenant from a dataset.
+/// Names that would collide if the name of a table did not separate the tenant from the dataset.
 pub(crate) async fn every_dataset_has_a_table_of_its_own_whatever_the_names_are<F: StoreFixture>(
     fixture: &F,
 ) -> Result<()> {

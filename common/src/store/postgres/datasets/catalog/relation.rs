@@ -153,8 +153,8 @@ fn not_found(name: &TableName) -> TableFault {
     TableFault::new("table_not_found", message)
 }
 
-/// The fault of a name in the schema of a tenant. There is one for a table of the tenant and for a
-/// table that does not exist, or others could find out which datasets the tenant has.
+/// The fault of a name in the schema of a tenant. It is the same whether the table exists or not,
+/// so that others cannot find out which datasets the tenant has.
 fn of_tenant(name: &TableName) -> TableFault {
     let message = format!(
         "{name} belongs to Carga or does not exist; name a table of your own in another schema, or leave out `table`"
