@@ -142,6 +142,7 @@ async fn connect_store(
                 program: program.to_owned(),
                 connections: settings.database_connections,
                 migrate,
+                allow_unknown: settings.allow_unknown_postgres,
             };
             Ok(Arc::new(PostgresStore::connect(settings).await?))
         }

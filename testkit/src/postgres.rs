@@ -89,6 +89,16 @@ impl Postgres {
         self.server.stop(Signal::INT).await
     }
 
+    /// Restarts the server as a replica without a primary. It stays in recovery, and refuses to
+    /// write, until `pg_promote()`.
+    pub async fn restart_as_replica(&mut self) -> Result<()> {
+        self.stop().await?;
+        let signal = self.server.home.path().join("data/standby.signal");
+        std::fs::write(&signal, "")?;
+        give_to_server_user(&signal).await?;
+        self.restart().await
+    }
+
     /// Sends SIGKILL to the postmaster and every backend, as in a power failure.
     pub fn kill(&mut self) -> Result<()> {
         self.server.kill()

@@ -24,6 +24,8 @@ pub struct PortSettings {
     pub progress_ttl: Duration,
     /// Whether to bring the database's schema up to date at start.
     pub migrate: bool,
+    /// Whether to use a database server that only speaks the protocol of PostgreSQL.
+    pub allow_unknown_postgres: bool,
     /// The maximum number of connections to the database.
     pub database_connections: u32,
     /// How long one attempt to publish a batch waits for its confirm.
@@ -43,6 +45,9 @@ impl PortSettings {
             redis_prefix: reader.text("CARGA_REDIS_PREFIX", "carga"),
             progress_ttl: reader.seconds("CARGA_PROGRESS_TTL_SECS", 24 * 3600, 366 * 24 * 3600),
             migrate: reader.parsed("CARGA_MIGRATE", Switch(true)).0,
+            allow_unknown_postgres: reader
+                .parsed("CARGA_ALLOW_UNKNOWN_POSTGRES", Switch(false))
+                .0,
             database_connections: reader.number("CARGA_DATABASE_CONNECTIONS", 10, 2..=1000),
             publish_timeout: reader.seconds("CARGA_PUBLISH_TIMEOUT_SECS", 10, 600),
         }

@@ -112,6 +112,8 @@ fn effective_settings_show_their_origin_and_mask_passwords() {
         ("sqlite:carga-data/queue.db", false)
     );
     assert_eq!(value_and_origin("CARGA_MIGRATE"), ("on", false));
+    let allow_unknown = value_and_origin("CARGA_ALLOW_UNKNOWN_POSTGRES");
+    assert_eq!(allow_unknown, ("off", false));
     assert_eq!(value_and_origin("CARGA_BATCH_ROWS"), ("1000", false));
     assert_eq!(value_and_origin("CARGA_HEARTBEAT_FILE"), ("(none)", false));
 }
@@ -259,6 +261,7 @@ fn the_settings_of_an_adapter_never_show_a_password() {
         program: String::new(),
         connections: 1,
         migrate: false,
+        allow_unknown: false,
     };
     let rabbit = crate::queue::RabbitSettings {
         url: url("amqp"),

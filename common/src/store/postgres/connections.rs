@@ -36,7 +36,7 @@ pub(super) const MERGE_STATEMENT: &str = "SELECT set_config('statement_timeout',
 pub(super) const MERGE_STATEMENT_LIMIT: Duration = Duration::from_secs(14 * 60);
 
 /// How long a call waits for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a renewal of leases, or the search for a key, waits for its connection. sqlx pauses for
 /// up to a fifth of this time between two attempts to connect, and leases must be renewed soon

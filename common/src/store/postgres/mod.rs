@@ -27,6 +27,7 @@ mod rejects;
 mod removal;
 mod rows;
 mod savepoint;
+mod server;
 mod table_rows;
 mod tokens;
 mod undoing;
@@ -64,6 +65,8 @@ pub struct PostgresSettings {
     pub connections: u32,
     /// Whether to bring the schema up to date.
     pub migrate: bool,
+    /// Whether to use a server that only speaks the protocol of PostgreSQL.
+    pub allow_unknown: bool,
 }
 
 /// [`Store`](super::Store) on Postgres.
@@ -87,9 +90,11 @@ pub struct PostgresStore {
 const MERGES_AT_ONCE: usize = 2;
 
 impl PostgresStore {
-    /// Connects and brings the schema up to date. Fails if the schema is newer than this build.
+    /// Connects and brings the schema up to date. Fails if the schema is newer than this build, and
+    /// with *misconfigured* if the server is not a primary of PostgreSQL 14 or later.
     pub async fn connect(settings: PostgresSettings) -> PortResult<Self> {
         const OPERATION: &str = "store.connect";
+        server::examine(&settings).await?;
         let connections = Connections::open(&settings).await;
         let connections = connections.map_err(|error| port_error(OPERATION, error))?;
         if settings.migrate {

@@ -68,6 +68,7 @@ impl StoreFixture for Postgres {
             program: "contract".to_owned(),
             connections: 4,
             migrate: true,
+            allow_unknown: false,
         };
         Ok(Arc::new(PostgresStore::connect(settings).await?))
     }

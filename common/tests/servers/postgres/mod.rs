@@ -4,6 +4,7 @@ mod audit;
 mod errors;
 mod fence;
 mod merging;
+mod server;
 mod sessions;
 mod slots;
 mod staging;
@@ -27,6 +28,7 @@ fn settings(url: &str) -> PostgresSettings {
         program: "servers".to_owned(),
         connections: 2,
         migrate: true,
+        allow_unknown: false,
     }
 }
 

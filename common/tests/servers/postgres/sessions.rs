@@ -8,6 +8,7 @@ use carga_common::store::{
     CreateConditions, DatasetStore, DeleteOutcome, Heartbeat, KeyStore, PostgresSettings,
     PostgresStore, StoreConnection, UploadSlots, UploadStore,
 };
+use carga_common::upload::UploadId;
 use carga_testkit::{Scope, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -130,34 +131,61 @@ async fn a_migration_has_no_time_limit() -> Result<()> {
     scope.close().await
 }
 
+/// Refuses the uploads of a session whose commits are not durable at once.
+const REFUSE_FAST_COMMITS: &str = "
+    CREATE FUNCTION refuse_fast_commits() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF current_setting('synchronous_commit') <> 'on' THEN
+            RAISE EXCEPTION 'synchronous_commit is %', current_setting('synchronous_commit');
+        END IF;
+        RETURN NEW;
+    END
+    $$;
+    CREATE TRIGGER refuse_fast_commits BEFORE INSERT ON uploads
+    FOR EACH ROW EXECUTE FUNCTION refuse_fast_commits()";
+
 /// An acknowledged batch must survive a crash of the server, whatever an operator has set for other
 /// programs.
 #[tokio::test]
 async fn commits_are_durable_although_the_database_says_otherwise() -> Result<()> {
-    let scope = Scope::new().await?;
-    // Migrations create the table.
-    drop(connect(scope.database_url()).await?);
-    for statement in [
-        "DO $$
+    const FAST: &str = "DO $$
          BEGIN
              EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database());
          END
-         $$",
-        "CREATE FUNCTION refuse_fast_commits() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN
-             IF current_setting('synchronous_commit') <> 'on' THEN
-                 RAISE EXCEPTION 'synchronous_commit is %', current_setting('synchronous_commit');
-             END IF;
-             RETURN NEW;
-         END
-         $$",
-        "CREATE TRIGGER refuse_fast_commits BEFORE INSERT ON uploads
-         FOR EACH ROW EXECUTE FUNCTION refuse_fast_commits()",
-    ] {
-        sqlx::query(statement).execute(&scope.pool()).await?;
+         $$";
+    let scope = Scope::new().await?;
+    // Migrations create the table.
+    drop(connect(scope.database_url()).await?);
+    for statements in [FAST, REFUSE_FAST_COMMITS] {
+        sqlx::raw_sql(statements).execute(&scope.pool()).await?;
     }
     let store = connect(scope.database_url()).await?;
     store.create(&new_upload()).await?;
+    scope.close().await
+}
+
+/// The default of a role takes precedence over that of the database.
+#[tokio::test]
+async fn commits_are_durable_although_the_role_says_otherwise() -> Result<()> {
+    let scope = Scope::new().await?;
+    drop(connect(scope.database_url()).await?);
+    let role = format!("role_{}", UploadId::generate().as_uuid().simple());
+    for statements in [
+        format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'carga'"),
+        format!("ALTER ROLE {role} SET synchronous_commit = off"),
+        REFUSE_FAST_COMMITS.to_owned(),
+    ] {
+        sqlx::raw_sql(&statements).execute(&scope.pool()).await?;
+    }
+    let (_, server) = scope.database_url().split_once('@').context("no @")?;
+    let store = connect(&format!("postgres://{role}:carga@{server}")).await?;
+    let created = store.create(&new_upload()).await;
+    store.close().await;
+    // Also after a failure, because all databases of the server share their roles.
+    for statement in [format!("DROP OWNED BY {role}"), format!("DROP ROLE {role}")] {
+        sqlx::query(&statement).execute(&scope.pool()).await?;
+    }
+    created?;
     scope.close().await
 }
 
@@ -207,7 +235,8 @@ async fn start_without_options(client: &mut TcpStream) -> Result<Vec<u8>> {
     let texts: Vec<&[u8]> = texts.split(|byte| *byte == 0).collect();
     let pairs = texts.chunks_exact(2).filter(|pair| !pair[0].is_empty());
     let (options, kept): (Vec<_>, Vec<_>) = pairs.partition(|pair| pair[0] == b"options");
-    ensure!(options.len() == 1, "the client sends no options");
+    // The connection that examines the server has none.
+    ensure!(options.len() <= 1, "the client sends options twice");
     let mut start = version.to_vec();
     for text in kept.into_iter().flatten() {
         start.extend_from_slice(text);

@@ -28,6 +28,7 @@ async fn connect(scope: &Scope) -> Result<Arc<dyn Store>> {
         program: "landing".to_owned(),
         connections: 2,
         migrate: true,
+        allow_unknown: false,
     };
     Ok(Arc::new(PostgresStore::connect(settings).await?))
 }
