@@ -32,16 +32,18 @@ impl Mode {
     }
 }
 
-/// Defines two tests per scenario: `embedded::{scenario}` and `distributed::{scenario}`.
+/// Defines two tests per scenario: `embedded::{scenario}` and `distributed::{scenario}`. Both get
+/// the attributes of the scenario, such as `#[ignore = "takes an hour"]`.
 macro_rules! in_both_modes {
-    ($($scenario:ident),+ $(,)?) => {
-        in_both_modes! { @ embedded Embedded $($scenario)+ }
-        in_both_modes! { @ distributed Distributed $($scenario)+ }
+    ($($(#[$($attribute:tt)+])* $scenario:ident),+ $(,)?) => {
+        in_both_modes! { @ embedded Embedded $($(#[$($attribute)+])* $scenario)+ }
+        in_both_modes! { @ distributed Distributed $($(#[$($attribute)+])* $scenario)+ }
     };
-    (@ $module:ident $mode:ident $($scenario:ident)+) => {
+    (@ $module:ident $mode:ident $($(#[$($attribute:tt)+])* $scenario:ident)+) => {
         mod $module {
             $(
                 #[tokio::test]
+                $(#[$($attribute)+])*
                 async fn $scenario() -> anyhow::Result<()> {
                     super::$scenario($crate::harness::Mode::$mode).await
                 }

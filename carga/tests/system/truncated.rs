@@ -1,4 +1,7 @@
-//! Bodies that end early.
+//! Bodies that end early. `every_byte` cuts the bodies of `bodies` at each byte.
+
+mod bodies;
+mod every_byte;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
