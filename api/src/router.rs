@@ -108,8 +108,7 @@ fn with_layers(handlers: Router<SharedState>, state: SharedState) -> Router {
         settings: Arc::clone(settings),
         guard: guard.clone(),
     };
-    // All at once, because axum puts what each call of `layer` adds into a box of its own, and each
-    // request clones all boxes.
+    // In one call of `layer`, because each call adds a box, and each request clones all boxes.
     let layers = (
         middleware::from_fn_with_state(HttpMetrics::new(), measure::layer),
         middleware::from_fn_with_state(Arc::clone(settings), browsers::headers_layer),

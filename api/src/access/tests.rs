@@ -64,7 +64,7 @@ async fn status_with(allowance: &LookupAllowance, router: &Router, key: &str) ->
     answer.unwrap().status().as_u16()
 }
 
-/// An allowance of so many lookups, which do not come back.
+/// An allowance of this many lookups. A lookup that is taken does not come back by itself.
 fn allowance(lookups: u32) -> LookupAllowance {
     let lookups = NonZeroU32::new(lookups).unwrap();
     let quota = Quota::new(lookups, Duration::from_secs(3600));

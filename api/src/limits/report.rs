@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct RefusalReport(Arc<Mutex<Option<Refused>>>);
 
 /// Refused requests, at least one.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Refused {
     requests: u64,
     /// The limit and the address of the last one.

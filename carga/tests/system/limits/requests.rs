@@ -100,7 +100,7 @@ async fn invented_keys_are_looked_up_a_limited_number_of_times(mode: Mode) -> Re
             let invented = ApiKey::generate()?;
             get(&app, "/uploads", Some(invented.expose())).await?;
         }
-        // Nobody reads these answers, so the requests may count for nothing else.
+        // These clients leave before they are answered, so only their lookups can count.
         for _ in 0..100 {
             ask_and_leave(&app, &ApiKey::generate()?).await?;
         }

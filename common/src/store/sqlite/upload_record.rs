@@ -19,7 +19,7 @@ use crate::upload::{Dialect, Failure, Status, UndoneRows, Upload, UploadDataset,
 /// Selects uploads with their leases, which have the current figures of receiving uploads. It is a
 /// macro so that the text of each query is static.
 macro_rules! select_upload {
-    ($rest:literal) => {
+    ($($rest:literal),+) => {
         concat!(
             "SELECT u.id, u.public_id, u.tenant, u.created_by, u.epoch, u.status, u.filename, u.dialect, u.columns, u.dataset, u.bytes_total,
                     max(u.bytes_received, coalesce(l.bytes_received, 0)) AS bytes_received,
@@ -31,7 +31,7 @@ macro_rules! select_upload {
                     u.created_at, max(u.updated_at, coalesce(l.renewed_at, '')) AS updated_at, u.finished_at, u.expired_at,
                     (SELECT missing_since FROM upload_holds h WHERE h.upload_id = u.id AND u.status = 'processing') AS missing_since
              FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id ",
-            $rest
+            $($rest),+
         )
     };
 }
@@ -47,30 +47,30 @@ const ALL_UPLOADS: &str = select_upload!(
      LIMIT $4"
 );
 
-/// A query of its own, because SQLite does not use an index for `$5 IS NULL OR …`. `$3` is a public
-/// id, and pages are ordered by the id in the database, so the query looks that one up.
-const UPLOADS_OF_A_TENANT: &str = select_upload!(
-    "WHERE u.tenant = $5 AND $6 IS NULL
-       AND ($7 IS NULL OR u.created_by = $7 OR substr(u.created_by, 1, length($7) + 1) = $7 || '.')
-       AND ($1 IS NULL OR u.status = $1)
-       AND ($2 IS NULL OR (u.created_at, u.id) < ($2, coalesce(
-            (SELECT shown.id FROM uploads shown
-             WHERE shown.tenant = $5 AND coalesce(shown.public_id, shown.id) = $3), $3)))
-     ORDER BY u.created_at DESC, u.id DESC
-     LIMIT $4"
-);
+/// Selects a page of the uploads of a tenant. `$3` is a public id, and pages are ordered by the id
+/// in the database, so the query looks that one up.
+macro_rules! select_page_of_tenant {
+    ($condition:literal) => {
+        select_upload!(
+            $condition,
+            " AND u.tenant = $5
+              AND ($7 IS NULL OR u.created_by = $7 OR substr(u.created_by, 1, length($7) + 1) = $7 || '.')
+              AND ($1 IS NULL OR u.status = $1)
+              AND ($2 IS NULL OR (u.created_at, u.id) < ($2, coalesce(
+                   (SELECT shown.id FROM uploads shown
+                    WHERE shown.tenant = $5 AND coalesce(shown.public_id, shown.id) = $3), $3)))
+              ORDER BY u.created_at DESC, u.id DESC
+              LIMIT $4"
+        )
+    };
+}
 
-/// The first conditions repeat those of the partial index.
-const UPLOADS_OF_A_DATASET: &str = select_upload!(
-    "WHERE u.dataset IS NOT NULL AND u.tenant = $5 AND u.dataset ->> 'name' = $6
-       AND ($7 IS NULL OR u.created_by = $7 OR substr(u.created_by, 1, length($7) + 1) = $7 || '.')
-       AND ($1 IS NULL OR u.status = $1)
-       AND ($2 IS NULL OR (u.created_at, u.id) < ($2, coalesce(
-            (SELECT shown.id FROM uploads shown
-             WHERE shown.tenant = $5 AND coalesce(shown.public_id, shown.id) = $3), $3)))
-     ORDER BY u.created_at DESC, u.id DESC
-     LIMIT $4"
-);
+/// A query of its own, because SQLite does not use an index for `$5 IS NULL OR …`.
+const UPLOADS_OF_A_TENANT: &str = select_page_of_tenant!("WHERE $6 IS NULL");
+
+/// The condition repeats that of the partial index.
+const UPLOADS_OF_A_DATASET: &str =
+    select_page_of_tenant!("WHERE u.dataset IS NOT NULL AND u.dataset ->> 'name' = $6");
 
 impl FromRow<'_, SqliteRow> for Upload {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {

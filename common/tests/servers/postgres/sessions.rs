@@ -225,9 +225,10 @@ async fn slots_are_counted_exactly_although_the_database_has_another_isolation()
     scope.close().await
 }
 
-/// Reads the first message of a client, and returns it without the start-up options. The message is
-/// its length, the version of the protocol, and pairs of texts that end with NUL.
-async fn start_without_options(client: &mut TcpStream) -> Result<Vec<u8>> {
+/// Reads the first message of a client, and returns it without its start-up options. `expected` is
+/// how many of them it must have. The message is its length, the version of the protocol, and pairs
+/// of texts that end with NUL.
+async fn start_without_options(client: &mut TcpStream, expected: usize) -> Result<Vec<u8>> {
     let length = client.read_u32().await?;
     let mut message = vec![0; length as usize - 4];
     client.read_exact(&mut message).await?;
@@ -235,8 +236,11 @@ async fn start_without_options(client: &mut TcpStream) -> Result<Vec<u8>> {
     let texts: Vec<&[u8]> = texts.split(|byte| *byte == 0).collect();
     let pairs = texts.chunks_exact(2).filter(|pair| !pair[0].is_empty());
     let (options, kept): (Vec<_>, Vec<_>) = pairs.partition(|pair| pair[0] == b"options");
-    // The connection that examines the server has none.
-    ensure!(options.len() <= 1, "the client sends options twice");
+    let found = options.len();
+    ensure!(
+        found == expected,
+        "{found} start-up options and not {expected}"
+    );
     let mut start = version.to_vec();
     for text in kept.into_iter().flatten() {
         start.extend_from_slice(text);
@@ -251,11 +255,14 @@ async fn start_without_options(client: &mut TcpStream) -> Result<Vec<u8>> {
 /// Relays connections to a server like a pooler that drops their start-up options.
 async fn relay(listener: TcpListener, server: String) -> Result<()> {
     let mut connections = JoinSet::new();
+    // The first connection examines the server, and has no options.
+    let mut options = 0;
     loop {
         let (mut client, _) = listener.accept().await?;
+        let expected = std::mem::replace(&mut options, 1);
         let server = server.clone();
         connections.spawn(async move {
-            let start = start_without_options(&mut client).await?;
+            let start = start_without_options(&mut client, expected).await?;
             let mut server = TcpStream::connect(server).await?;
             server.write_all(&start).await?;
             copy_bidirectional(&mut client, &mut server).await?;
