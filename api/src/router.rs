@@ -21,8 +21,8 @@ use crate::measure::{self, HttpMetrics};
 use crate::paths;
 use crate::request_id;
 use crate::routes::{
-    audit, datasets, exports, health, keys, log_filter, metrics, openapi, preview, read, reverse,
-    send, suggest, tokens, validate,
+    audit, batches, datasets, exports, health, keys, log_filter, metrics, openapi, preview, read,
+    reverse, send, suggest, tokens, validate,
 };
 use crate::state::SharedState;
 use crate::unmatched;
@@ -55,6 +55,13 @@ fn routes() -> Vec<Route> {
         Route::get("/uploads/{id}/rejected", READ, exports::rejected),
         Route::post("/uploads/{id}/cancel", CANCEL, reverse::cancel),
         Route::post("/uploads/{id}/undo", MANAGE, reverse::undo),
+        Route::get("/uploads/{id}/batches", READ, batches::list),
+        Route::post("/uploads/{id}/retry", MANAGE, batches::retry_all),
+        Route::post(
+            "/uploads/{id}/batches/{seq}/retry",
+            MANAGE,
+            batches::retry_one,
+        ),
         Route::get("/datasets", READ, datasets::list),
         Route::post("/datasets/suggest", SEND, suggest::post),
         Route::get("/datasets/suggest", READ, get_suggest),

@@ -115,7 +115,7 @@ struct RowsView {
     duplicate: u64,
     /// Records that were rejected, each with its reason.
     rejected: u64,
-    /// Always 0; reserved.
+    /// Rows of dead letters. A retry can still store them.
     dead: u64,
     /// Rows of an upload that failed, was cancelled or was undone.
     discarded: u64,
@@ -131,9 +131,9 @@ struct BatchesView {
     total: Option<u32>,
     /// Batches that are stored.
     stored: u64,
-    /// Always 0; reserved.
+    /// Dead letters that are being retried.
     retrying: u64,
-    /// Dead letters of this upload.
+    /// Dead letters, without those that are being retried.
     dead: u64,
 }
 
@@ -222,7 +222,11 @@ impl RowsView {
         let rejected = upload.rows_rejected + violating;
         // A worker may have stored rows that the last heartbeat did not report yet.
         let known_read = upload.rows_read.max(live.rows_read);
-        let read = known_read.max(stored + updated + duplicate + rejected);
+        let dead = match upload.status {
+            Status::Failed | Status::Cancelled | Status::Undone => 0,
+            _ => upload.rows_dead,
+        };
+        let read = known_read.max(stored + updated + duplicate + rejected + dead);
         // The merge puts all staged rows into the table at the end.
         let inserted = match upload.is_staged() && !upload.status.is_terminal() {
             true => 0,
@@ -238,9 +242,9 @@ impl RowsView {
             updated,
             duplicate,
             rejected,
-            dead: 0,
+            dead,
             discarded,
-            pending: read - inserted - updated - duplicate - rejected - discarded,
+            pending: read - inserted - updated - duplicate - rejected - dead - discarded,
         }
     }
 }
@@ -249,13 +253,15 @@ impl BatchesView {
     fn of(upload: &Upload, live: &Counters) -> Self {
         let stored = match upload.status {
             Status::Receiving | Status::Processing => live.batches_stored,
-            status if status.keeps_rows() => u64::from(upload.batches_total.unwrap_or(0)),
+            status if status.keeps_rows() => {
+                u64::from(upload.batches_total.unwrap_or(0)).saturating_sub(upload.batches_dead)
+            }
             _ => 0,
         };
         Self {
             total: upload.batches_total,
             stored,
-            retrying: 0,
+            retrying: upload.batches_retrying,
             dead: upload.batches_dead,
         }
     }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod dead_letters;
 mod keys;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::dead_letters::{DeadLetterCommand, RetryArguments};
 pub(crate) use self::keys::{KeyCommand, NewKeyArguments};
 use crate::output::printable;
 
@@ -51,7 +53,7 @@ Exit codes:
   0  success
   1  failure; the reason is on standard error
   2  invalid command line
-  3  import: some rows were rejected; validate: some rows would be rejected";
+  3  import: some rows were rejected or not stored; validate: some rows would be rejected";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -147,6 +149,9 @@ pub(crate) enum Command {
     /// Declare datasets: tables with typed columns, which `import --dataset` fills
     #[command(subcommand)]
     Dataset(DatasetCommand),
+    /// List, show and retry dead letters: batches that could not be stored
+    #[command(subcommand)]
+    DeadLetters(DeadLetterCommand),
     /// Make, list and revoke API keys, which requests need with CARGA_AUTH=on
     #[command(subcommand)]
     Keys(KeyCommand),

@@ -94,6 +94,8 @@ pub enum Action {
     CancelUpload,
     /// An upload was undone.
     UndoUpload,
+    /// Dead letters of an upload were retried.
+    RetryUpload,
     /// A dataset was declared.
     CreateDataset,
     /// The definition of a dataset was changed.
@@ -126,6 +128,7 @@ impl Action {
             Self::CreateUpload => "upload.create",
             Self::CancelUpload => "upload.cancel",
             Self::UndoUpload => "upload.undo",
+            Self::RetryUpload => "upload.retry",
             Self::CreateDataset => "dataset.create",
             Self::ChangeDataset => "dataset.change",
             Self::DeleteDataset => "dataset.delete",

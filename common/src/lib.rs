@@ -35,6 +35,7 @@ mod openapi;
 pub mod progress;
 pub mod queue;
 pub mod rejects;
+pub mod replay;
 pub mod retry;
 pub mod settings;
 pub mod sha256;

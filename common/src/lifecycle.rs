@@ -29,11 +29,20 @@ pub async fn finish_if_complete(
     match store.completion(id).await? {
         Completion::Incomplete => Ok(false),
         Completion::Ended => Ok(true),
-        Completion::Ready { upload, violating } => {
-            complete(store, archive, &upload, violating).await
+        Completion::Ready {
+            upload,
+            violating,
+            dead,
+        } => {
+            if !is_unmerged(&upload, dead) {
+                write_manifest(store, archive, &upload, violating).await?;
+            }
+            complete(store, archive, &upload, dead).await
         }
         Completion::TooManyRejects { upload, rejected } => {
             fail_for_rejects(store, &upload, rejected).await?;
+            // It has a manifest if it ended before, and its dead letters were retried.
+            tidy_manifest(store, archive, id, 0).await?;
             Ok(true)
         }
         Completion::Mismatch {
@@ -49,29 +58,46 @@ pub async fn finish_if_complete(
             if let Some(upload) = store.upload(id).await? {
                 fail(store, upload.key(), &failure).await?;
             }
+            tidy_manifest(store, archive, id, 0).await?;
             Ok(true)
         }
     }
 }
 
-/// Writes the manifest, and completes the upload if its counts still add up. Returns whether the
-/// upload has ended.
-async fn complete(
+async fn write_manifest(
     store: &dyn Store,
     archive: &dyn BatchArchive,
     upload: &Upload,
     violating: u64,
-) -> PortResult<bool> {
-    let id = upload.id;
+) -> PortResult<()> {
     let manifest = manifest(store, upload, violating).await?;
     let bytes = manifest
         .to_bytes()
         .map_err(|error| PortError::new(ErrorKind::Internal, "archive.manifest", error))?;
-    archive.put(&ArchiveKey::manifest(id), bytes).await?;
-    match store.complete(upload.key()).await {
+    archive.put(&ArchiveKey::manifest(upload.id), bytes).await
+}
+
+/// Completes the upload if its counts still add up. Returns whether the upload has ended.
+async fn complete(
+    store: &dyn Store,
+    archive: &dyn BatchArchive,
+    upload: &Upload,
+    dead: u64,
+) -> PortResult<bool> {
+    let id = upload.id;
+    match store.complete(upload.key(), dead).await {
         Ok(Completed::Yes) => {
             let (tenant, rows) = (&upload.tenant, upload.rows_read);
-            tracing::info!(upload.id = %id, %tenant, rows, "upload completed");
+            match dead {
+                0 => tracing::info!(upload.id = %id, %tenant, rows, "upload completed"),
+                _ => tracing::error!(
+                    upload.id = %id,
+                    %tenant,
+                    rows,
+                    dead_letters = dead,
+                    "upload ended without the rows of its dead letters; remove their cause and retry them"
+                ),
+            }
             record_end(store, id, Status::Completed).await;
             return Ok(true);
         }
@@ -84,7 +110,7 @@ async fn complete(
         }
         Err(error) => return Err(error),
     }
-    delete_unwanted_manifest(store, archive, id).await
+    tidy_manifest(store, archive, id, dead).await
 }
 
 /// Fails an upload that has too many rejected rows, and begins to remove its rows.
@@ -149,23 +175,38 @@ async fn begin_removal(store: &dyn Store, id: UploadId) -> PortResult<()> {
 /// because readers take an archive with a manifest for stored data. The manifest of an upload that
 /// has not ended is kept, because another process may complete the upload with it. Returns whether
 /// the upload has ended.
-async fn delete_unwanted_manifest(
+///
+/// `dead` is the number of dead letters in the manifest that this process has written. If there
+/// were any, they may have been retried since, and then this manifest has replaced a newer one.
+async fn tidy_manifest(
     store: &dyn Store,
     archive: &dyn BatchArchive,
     id: UploadId,
+    dead: u64,
 ) -> PortResult<bool> {
-    let Some(Upload { status, .. }) = store.upload(id).await? else {
+    let Some(upload) = store.upload(id).await? else {
         return Ok(true);
     };
+    let status = upload.status;
     if status.is_terminal() && !status.keeps_rows() {
         archive.delete(&ArchiveKey::manifest(id)).await?;
         tracing::info!(upload.id = %id, "deleted the manifest of an upload that keeps no rows");
+    } else if upload.keeps_rows() && dead > 0 && !is_unmerged(&upload, upload.batches_dead) {
+        let violating = upload.rows_violating.unwrap_or_default();
+        write_manifest(store, archive, &upload, violating).await?;
     }
     Ok(status.is_terminal())
 }
 
+/// Whether the rows of an upload with this number of dead letters are not stored, because they are
+/// to be merged. Its archive is no data then, and has no manifest.
+fn is_unmerged(upload: &Upload, dead: u64) -> bool {
+    upload.is_staged() && dead > 0
+}
+
 async fn manifest(store: &dyn Store, upload: &Upload, violating: u64) -> PortResult<Manifest> {
     let entries = store.ledger(upload.key()).await?;
+    let rows = entries.iter().map(|entry| u64::from(entry.rows)).sum();
     let batch = |entry: crate::store::LedgerEntry| {
         let id = BatchId {
             upload: upload.key(),
@@ -188,8 +229,9 @@ async fn manifest(store: &dyn Store, upload: &Upload, violating: u64) -> PortRes
         source_bytes: upload.bytes_received,
         created_at: upload.created_at,
         columns: upload.stored_columns(),
-        rows: upload.rows_read - upload.rows_rejected,
+        rows,
         rejected: upload.rows_rejected,
+        dead: (upload.rows_read - upload.rows_rejected).saturating_sub(rows),
         violating: (!upload.is_staged()).then_some(violating),
         batches: entries.into_iter().map(batch).collect(),
     })
@@ -259,8 +301,7 @@ pub async fn reverse(
         if !applies {
             return Ok(Some(upload));
         }
-        // The next round returns the upload. Another process may have ended it first, and then its
-        // status is final.
+        // The next round returns the upload. Another process may have ended it first.
         let is_reversed = match reversal {
             Reversal::Cancel => store.cancel(upload.key()).await?,
             Reversal::Undo => store.undo(upload.key()).await?,

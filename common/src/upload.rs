@@ -105,7 +105,8 @@ impl fmt::Display for UploadKey {
     }
 }
 
-/// The status of an upload. Every status but the first two is final within an epoch.
+/// The status of an upload. Every status but the first two is final within an epoch, except that a
+/// retry of dead letters returns a `partial` upload to `processing`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -116,7 +117,7 @@ pub enum Status {
     Processing,
     /// Every row is stored.
     Completed,
-    /// The upload ended, and some rows were rejected.
+    /// The upload ended, and some rows were rejected or are in dead letters.
     Partial,
     /// The upload failed; none of its rows are kept.
     Failed,
@@ -236,13 +237,18 @@ pub struct Upload {
     pub blank_lines: Option<u64>,
     /// Batches of the whole upload, known once sealed.
     pub batches_total: Option<u32>,
-    /// Batches kept as dead letters.
+    /// Batches that are dead letters, and are not being retried.
     pub batches_dead: u64,
+    /// Dead letters that are being retried.
+    pub batches_retrying: u64,
     /// The final count of inserted rows, known once the upload has completed.
     pub rows_inserted: Option<u64>,
     /// The final count of rows that replaced others with their key, known once the upload has
     /// completed.
     pub rows_updated: Option<u64>,
+    /// The rows of dead letters. Until the upload has ended, those of unreadable messages are not
+    /// counted. If the rows of an ended upload were to be merged, these are all of its rows.
+    pub rows_dead: u64,
     /// The final count of rows that changed nothing, because their key was in the table or in
     /// another row of the file; known once the upload has completed.
     pub rows_duplicate: Option<u64>,

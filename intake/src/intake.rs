@@ -10,6 +10,7 @@ use carga_common::dataset::Dataset;
 use carga_common::error::ErrorKind;
 use carga_common::lifecycle::remove_rows;
 use carga_common::metrics::Exposition;
+use carga_common::replay::replay;
 use carga_common::settings::{IntakeSettings, TenantQuota};
 use carga_common::store::{CreateOutcome, NewUpload};
 use carga_common::telemetry;
@@ -128,6 +129,19 @@ impl Intake {
         self.tasks.spawn(async move {
             let removal = remove_rows(store.as_ref(), id);
             removals.run(id, removal).await;
+        });
+    }
+
+    /// Publishes the dead letters that were retried, in the background.
+    pub fn replay_later(&self) {
+        let backends = self.backends.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = replay(&backends).await {
+                tracing::warn!(
+                    error = error.chain(),
+                    "could not publish the dead letters that were retried; a worker will publish them"
+                );
+            }
         });
     }
 

@@ -162,6 +162,20 @@ impl Refusal {
         }
     }
 
+    /// The upload keeps no rows, so its dead letters cannot be retried.
+    pub fn not_retryable(upload: &Upload) -> Self {
+        let (id, status) = (upload.public_id, upload.status);
+        let message = match upload.expired_at {
+            Some(expired_at) => format!(
+                "the dead letters of upload {id} cannot be retried, because it expired at {expired_at} (CARGA_RETENTION_DAYS)"
+            ),
+            None => format!(
+                "upload {id} is {status}, and none of its rows are kept; send the file again"
+            ),
+        };
+        Self::wrong_state(upload, message)
+    }
+
     /// The id is used by another upload of the tenant, with this status if the status is known and
     /// the client may read the upload.
     pub fn id_used(id: UploadId, status: Option<Status>) -> Self {
@@ -193,8 +207,7 @@ impl Refusal {
         refusal.exceeding(limit, limit.saturating_add(1))
     }
 
-    /// Another process has ended the upload: a sweeper after its lease expired, or a worker
-    /// with a dead letter.
+    /// Another process has ended the upload, such as a sweeper after its lease expired.
     pub(crate) fn ended_meanwhile() -> Self {
         Self::unprocessable(
             "interrupted",

@@ -1,16 +1,14 @@
-//! Moves dead letters from the queue into the store, where people can read them and where they
-//! outlive the broker. Dead letters cannot be replayed yet, so an upload that has one fails.
+//! Moves dead letters from the queue into the store, where people can read and retry them, and where
+//! they outlive the broker.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use carga_common::batch::Batch;
 use carga_common::error::PortResult;
-use carga_common::lifecycle;
 use carga_common::queue::Delivery;
 use carga_common::retry::retry_until_accepted;
-use carga_common::store::{DeadBatch, Parked};
-use carga_common::upload::Failure;
+use carga_common::store::{BatchRows, DeadBatch, Parked};
 
 use crate::context::Context;
 use crate::panics::survive;
@@ -42,13 +40,13 @@ async fn move_to_store(context: &Arc<Context>, delivery: Delivery) {
         context.tasks.spawn(put_back);
         return;
     }
+    let decoded = Batch::decode(delivery.body.clone()).ok();
     let dead = DeadBatch {
         // The message's properties come first, because its body may be undecodable.
-        id: delivery.id.or_else(|| {
-            Batch::decode(delivery.body.clone())
-                .ok()
-                .map(|batch| batch.id)
-        }),
+        id: delivery
+            .id
+            .or_else(|| decoded.as_ref().map(|batch| batch.id)),
+        rows: decoded.as_ref().map(BatchRows::of),
         attempts: delivery.attempt,
         // A reason may quote a NUL, which Postgres cannot store in text.
         reason: reason.replace('\0', "\u{fffd}"),
@@ -56,7 +54,7 @@ async fn move_to_store(context: &Arc<Context>, delivery: Delivery) {
     };
     match retry_until_accepted(context.released(), || park(context, &dead)).await {
         Ok(Parked::Kept) => context.metrics.batches.dead.increment(1),
-        Ok(Parked::AlreadyStored) => {}
+        Ok(Parked::AlreadyStored | Parked::Ended) => {}
         Err(error) if error.is_passing() => return,
         Err(error) => {
             tracing::error!(
@@ -97,17 +95,18 @@ async fn pause(context: &Context, pause: Duration) {
     }
 }
 
-/// Keeps the dead letter and fails its upload. The sweeper removes the rows, because a removal can
-/// take minutes and the next dead letter must not wait for it.
+/// Keeps the dead letter. Its upload may have waited for this batch alone.
 async fn park(context: &Context, dead: &DeadBatch) -> PortResult<Parked> {
     let store = context.backends.store.as_ref();
     let parked = store.park(dead).await?;
     let Some(id) = dead.id.filter(|_| parked == Parked::Kept) else {
         return Ok(parked);
     };
-    tracing::error!(batch = %id, reason = dead.reason, "a batch became a dead letter");
-    let message = format!("batch {} could not be stored: {}", id.seq, dead.reason);
-    let failure = Failure::new("batch_dead", message);
-    lifecycle::fail(store, id.upload, &failure).await?;
+    tracing::error!(
+        batch = %id,
+        reason = dead.reason,
+        "a batch became a dead letter; remove the cause and retry it (carga dead-letters retry)"
+    );
+    context.completion_checks.request(id.upload.id).await;
     Ok(parked)
 }

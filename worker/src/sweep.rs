@@ -7,6 +7,7 @@ use carga_common::backends::Backends;
 use carga_common::error::PortResult;
 use carga_common::lifecycle::{finish_if_complete, remove_rows};
 use carga_common::metrics::uploads::record_end;
+use carga_common::replay::replay;
 use carga_common::store::Leftovers;
 use carga_common::upload::{Status, UploadId, UploadKey};
 use futures::StreamExt;
@@ -70,6 +71,7 @@ pub(crate) async fn run(context: Arc<Context>) {
 struct Background {
     completing: Option<JoinHandle<()>>,
     removing: Option<JoinHandle<()>>,
+    replaying: Option<JoinHandle<()>>,
 }
 
 impl Background {
@@ -85,11 +87,13 @@ impl Background {
         start_unless_running(&mut self.completing, complete);
         let remove = remove(Arc::clone(context), to_remove, to_unarchive);
         start_unless_running(&mut self.removing, remove);
+        start_unless_running(&mut self.replaying, republish(Arc::clone(context)));
     }
 
     /// Aborts the work, and waits until it has ended.
     async fn abort(self) {
-        for task in [self.completing, self.removing].into_iter().flatten() {
+        let tasks = [self.completing, self.removing, self.replaying];
+        for task in tasks.into_iter().flatten() {
             task.abort();
             // An aborted task ends with an error.
             let _ = task.await;
@@ -157,6 +161,17 @@ async fn complete(context: Arc<Context>, unfinished: Vec<UploadId>) {
         }
     });
     completions.await;
+}
+
+/// Publishes the dead letters that were retried. The API does this at once, but it may have stopped.
+async fn republish(context: Arc<Context>) {
+    match survive("publishing dead letters", replay(&context.backends)).await {
+        None | Some(Ok(_)) => {}
+        Some(Err(error)) => tracing::warn!(
+            error = error.chain(),
+            "could not publish the dead letters that were retried; a later sweep tries again"
+        ),
+    }
 }
 
 async fn remove(context: Arc<Context>, to_remove: Vec<UploadId>, to_unarchive: Vec<UploadId>) {

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use anyhow::{Result, ensure};
-use carga_common::upload::{Failure, UploadId};
+use carga_common::upload::{Failure, Status, UploadId, UploadKey};
 
 use self::fixture::Fixture;
 use self::fixture::faulty_store::FaultyStore;
 
-/// Makes an upload whose first message is no batch.
+/// Makes an upload whose only message is no batch.
 async fn publish_malformed(fixture: &Fixture) -> Result<UploadId> {
     let id = UploadId::generate();
     fixture.create(id).await?;
     fixture
         .publish_body(id, 1, "this is no JSON".to_owned())
         .await?;
+    fixture.seal(id, 1).await?;
     Ok(id)
 }
 
@@ -29,6 +30,14 @@ async fn expect_failed(fixture: &Fixture, id: UploadId, code: &str) -> Result<()
         upload.failure.as_ref().is_some_and(is_failure),
         "{upload:?}"
     );
+    Ok(())
+}
+
+/// Fails unless the upload ends without its only batch.
+async fn expect_dead(fixture: &Fixture, id: UploadId) -> Result<()> {
+    let upload = fixture.wait_until_ended(id).await?;
+    let is_dead = upload.status == Status::Partial && upload.batches_dead == 1;
+    ensure!(is_dead, "{upload:?}");
     Ok(())
 }
 
@@ -57,7 +66,7 @@ async fn dead_letters_are_still_moved_after_a_panic_while_one_was_stored() -> Re
     });
     let worker = tokio::spawn(fixture.runner().run());
     let id = publish_malformed(&fixture).await?;
-    expect_failed(&fixture, id, "batch_dead").await?;
+    expect_dead(&fixture, id).await?;
     fixture.stop.cancel();
     Ok(worker.await?)
 }
@@ -70,9 +79,14 @@ async fn a_long_removal_of_rows_does_not_hold_up_the_next_dead_letter() -> Resul
         ..FaultyStore::around(&fixture.backends.store)
     });
     let worker = tokio::spawn(fixture.runner().run());
+    let failed = UploadId::generate();
+    fixture.create(failed).await?;
+    let failure = Failure::new("interrupted", "for this test");
+    let key = UploadKey::first(failed);
+    ensure!(fixture.backends.store.fail(key, &failure, None).await?);
     for _ in 0..2 {
         let id = publish_malformed(&fixture).await?;
-        expect_failed(&fixture, id, "batch_dead").await?;
+        expect_dead(&fixture, id).await?;
     }
     fixture.stop.cancel();
     Ok(worker.await?)

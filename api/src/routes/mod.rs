@@ -2,6 +2,7 @@
 
 mod accepted;
 pub(crate) mod audit;
+pub(crate) mod batches;
 pub(crate) mod datasets;
 pub(crate) mod exports;
 pub(crate) mod health;

@@ -50,6 +50,8 @@ fn staged(status: Status) -> Upload {
         blank_lines: Some(0),
         batches_total: Some(2),
         batches_dead: 0,
+        batches_retrying: 0,
+        rows_dead: 0,
         rows_inserted: outcome(60),
         rows_updated: outcome(25),
         rows_duplicate: outcome(7),

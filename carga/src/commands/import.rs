@@ -102,7 +102,7 @@ async fn check_files(files: &[PathBuf]) -> anyhow::Result<()> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Completed,
-    /// Some rows were rejected.
+    /// Some rows were rejected, or are in dead letters.
     Partial,
     Failed,
 }
@@ -296,7 +296,7 @@ fn describe_outcomes(upload: &Upload, program: &str) -> String {
             HumanCount(updated),
             HumanCount(duplicate)
         ),
-        _ if rejected > 0 => format!("{inserted} were stored"),
+        _ if rejected + upload.rows_dead > 0 => format!("{inserted} were stored"),
         _ => return String::new(),
     };
     if rejected > 0 {
@@ -304,6 +304,12 @@ fn describe_outcomes(upload: &Upload, program: &str) -> String {
         let id = upload.public_id;
         text.push_str(&format!(
             ", {rejected} rejected; the reasons are in: {program} rejected {id}"
+        ));
+    }
+    if upload.rows_dead > 0 {
+        let dead = HumanCount(upload.rows_dead);
+        text.push_str(&format!(
+            ", {dead} are in dead letters; the reasons are in: {program} dead-letters list"
         ));
     }
     text.push('\n');

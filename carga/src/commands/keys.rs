@@ -3,7 +3,6 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use carga_common::access::{ApiKey, KeyId, KeyRecord, NewKey};
@@ -12,12 +11,13 @@ use carga_common::store::{KeyPosition, Store};
 use carga_common::tenant::Tenant;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{connect, store_to_read};
+use super::{store_to_change, store_to_read};
 use crate::arguments::{KeyCommand, NewKeyArguments};
-use crate::data_dir::Entry;
-use crate::instance;
 use crate::output::{print, printable};
 use crate::table::table;
+
+/// The name of this command for other processes that wait for the data directory.
+const HOLDER: &str = "carga keys";
 
 /// How many keys are read at once.
 const PAGE: u32 = 100;
@@ -46,7 +46,7 @@ async fn create(settings: &Settings, new: NewKeyArguments) -> anyhow::Result<()>
     };
     let record = record.record(&key, None, now)?;
     // Held until the key is stored.
-    let (store, _entry) = open(settings).await?;
+    let (store, _entry) = store_to_change(settings, HOLDER).await?;
     let created = store.create_key(&record, &key.digest()).await;
     store.close().await;
     created?;
@@ -126,7 +126,7 @@ fn line(key: &KeyRecord, now: Timestamp) -> Vec<String> {
 async fn revoke(settings: &Settings, id: &KeyId) -> anyhow::Result<()> {
     // Without a store there are no keys, and this command should not create it.
     store_to_read(settings).await?.close().await;
-    let (store, _entry) = open(settings).await?;
+    let (store, _entry) = store_to_change(settings, HOLDER).await?;
     let is_found = store.revoke_key(id, None).await;
     store.close().await;
     ensure!(
@@ -134,17 +134,6 @@ async fn revoke(settings: &Settings, id: &KeyId) -> anyhow::Result<()> {
         "key {id} does not exist; `carga keys list` lists the keys"
     );
     print(format!("key {id} is revoked\n").as_bytes())
-}
-
-/// Opens the store to change it. If no server uses the data directory, this process locks the
-/// directory and brings the schema up to date. A server has done both.
-async fn open(settings: &Settings) -> anyhow::Result<(Arc<dyn Store>, Option<Entry>)> {
-    let ports = &settings.ports;
-    let entry = instance::enter(ports, "carga keys").await;
-    let entry = entry.context("cannot change the keys")?;
-    let is_served = matches!(entry, Some(Entry::Server(_)));
-    let store = connect(ports, ports.migrate && !is_served).await?;
-    Ok((store, entry))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! The subcommands of `carga`, one file each. All but `keys` act for the tenant `default`.
+//! The subcommands of `carga`, one file each. All but `keys` and `dead-letters` act for the tenant
+//! `default`.
 
 mod config;
 mod datasets;
+mod dead_letters;
 mod exports;
 mod import;
 mod input;
@@ -31,6 +33,8 @@ use carga_common::upload::{Status, Upload};
 use carga_intake::csv::rejected_rows::Formulas;
 
 use crate::arguments::{Command, UploadRef};
+use crate::data_dir::Entry;
+use crate::instance;
 use crate::output::print;
 
 /// Runs one command, and returns the exit code of the program.
@@ -75,6 +79,7 @@ async fn run_once(settings: Settings, command: Command) -> anyhow::Result<ExitCo
         Command::Cancel { id } => reverse::run(&settings, id, Reversal::Cancel).await,
         Command::Undo { id } => reverse::run(&settings, id, Reversal::Undo).await,
         Command::Dataset(command) => datasets::run(&settings, command).await,
+        Command::DeadLetters(command) => dead_letters::run(&settings, command).await,
         Command::Keys(command) => keys::run(&settings, command).await,
         Command::Healthcheck => {
             healthcheck::check(&settings.intake).await?;
@@ -102,6 +107,20 @@ async fn store_to_read(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
         );
     }
     connect(&settings.ports, false).await
+}
+
+/// Opens the store to change it. If no server uses the data directory, this process locks the
+/// directory as `holder`, and brings the schema up to date. A server has done both.
+async fn store_to_change(
+    settings: &Settings,
+    holder: &str,
+) -> anyhow::Result<(Arc<dyn Store>, Option<Entry>)> {
+    let ports = &settings.ports;
+    let entry = instance::enter(ports, holder).await;
+    let entry = entry.context("cannot change the store")?;
+    let is_served = matches!(entry, Some(Entry::Server(_)));
+    let store = connect(ports, ports.migrate && !is_served).await?;
+    Ok((store, entry))
 }
 
 /// Whether there is a store. The file of SQLite is missing until something is stored.

@@ -40,6 +40,7 @@ mod progress;
 mod random_files;
 mod refused_requests;
 mod rejects;
+mod replay;
 mod reversal;
 mod security_headers;
 mod shutdown;

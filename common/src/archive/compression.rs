@@ -3,15 +3,21 @@
 //! The same build always compresses an object into the same bytes, because a repeated `put` must
 //! change nothing. Another version of a compressor may make other bytes of the same object.
 
+use std::borrow::Cow;
 use std::fmt;
-#[cfg(feature = "compression")]
 use std::io;
+#[cfg(feature = "compression")]
+use std::io::Read;
 use std::str::FromStr;
 
+#[cfg(feature = "compression")]
+use flate2::read::GzDecoder;
 #[cfg(feature = "compression")]
 use flate2::write::GzEncoder;
 #[cfg(feature = "compression")]
 use flate2::{Compression, GzBuilder};
+#[cfg(feature = "compression")]
+use zstd::stream::read::Decoder as ZstdDecoder;
 #[cfg(feature = "compression")]
 use zstd::stream::write::Encoder as ZstdEncoder;
 
@@ -37,7 +43,14 @@ pub enum ArchiveCompression {
     Zstd,
 }
 
+/// Larger than the object of any batch.
+#[cfg(feature = "compression")]
+const LARGEST_OBJECT_BYTES: u64 = 64 << 20;
+
 impl ArchiveCompression {
+    /// All compressions.
+    pub(crate) const ALL: [Self; 3] = [Self::None, Self::Gzip, Self::Zstd];
+
     /// The name in settings and in the ledger.
     pub fn name(self) -> &'static str {
         match self {
@@ -53,6 +66,25 @@ impl ArchiveCompression {
             Self::None => "",
             Self::Gzip => ".gz",
             Self::Zstd => ".zst",
+        }
+    }
+
+    /// Decompresses an object. Fails if it is damaged, or larger than any object that Carga writes.
+    #[cfg(feature = "compression")]
+    pub(crate) fn decompress(self, object: &[u8]) -> io::Result<Cow<'_, [u8]>> {
+        match self {
+            Self::None => Ok(Cow::Borrowed(object)),
+            Self::Gzip => read_all(GzDecoder::new(object)),
+            Self::Zstd => read_all(ZstdDecoder::new(object)?),
+        }
+    }
+
+    /// Returns an object that is not compressed. A build without compression reads no other one.
+    #[cfg(not(feature = "compression"))]
+    pub(crate) fn decompress(self, object: &[u8]) -> io::Result<Cow<'_, [u8]>> {
+        match self {
+            Self::None => Ok(Cow::Borrowed(object)),
+            Self::Gzip | Self::Zstd => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -85,6 +117,17 @@ impl FromStr for ArchiveCompression {
     }
 }
 
+#[cfg(feature = "compression")]
+fn read_all<'a>(reader: impl Read) -> io::Result<Cow<'a, [u8]>> {
+    let mut object = Vec::new();
+    let mut limited = reader.take(LARGEST_OBJECT_BYTES + 1);
+    limited.read_to_end(&mut object)?;
+    match object.len() as u64 > LARGEST_OBJECT_BYTES {
+        true => Err(io::ErrorKind::FileTooLarge.into()),
+        false => Ok(Cow::Owned(object)),
+    }
+}
+
 /// Compresses with gzip. The header has neither a time nor a name nor a system, because these would
 /// make other bytes of the same object.
 #[cfg(feature = "compression")]
@@ -109,15 +152,9 @@ pub(super) fn zstd_encoder(output: Vec<u8>) -> io::Result<ZstdEncoder<'static, V
 mod tests {
     use super::*;
 
-    const ALL: [ArchiveCompression; 3] = [
-        ArchiveCompression::None,
-        ArchiveCompression::Gzip,
-        ArchiveCompression::Zstd,
-    ];
-
     #[test]
     fn a_compression_is_read_back_from_its_name() {
-        for compression in ALL {
+        for compression in ArchiveCompression::ALL {
             assert_eq!(compression.name().parse(), Ok(compression));
             assert_eq!(compression.to_string(), compression.name());
         }
@@ -127,7 +164,8 @@ mod tests {
 
     #[test]
     fn each_compression_has_a_suffix_and_a_media_type_of_its_own() {
-        let found = ALL.map(|compression| (compression.suffix(), compression.media_type()));
+        let found = ArchiveCompression::ALL
+            .map(|compression| (compression.suffix(), compression.media_type()));
         let expected = [
             ("", "application/json"),
             (".gz", "application/gzip"),

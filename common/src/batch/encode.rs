@@ -87,6 +87,14 @@ impl BatchEncoder {
         Self::with_version(MESSAGE_VERSION, upload, columns, trace, limits)
     }
 
+    /// Starts the batch with this id, whose rows go into the landing table.
+    pub(crate) fn at(id: BatchId, columns: &[String], limits: BatchLimits) -> Self {
+        let mut encoder = Self::new(id.upload, columns, "", limits);
+        encoder.id = id;
+        encoder.open(0);
+        encoder
+    }
+
     /// Starts batch 1 of an upload whose rows go into a dataset. The columns are those of the
     /// dataset; everything else is as in `new`.
     pub fn typed(upload: UploadKey, columns: &[String], trace: &str, limits: BatchLimits) -> Self {

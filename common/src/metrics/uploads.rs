@@ -191,6 +191,8 @@ mod tests {
             blank_lines: None,
             batches_total: None,
             batches_dead: 0,
+            batches_retrying: 0,
+            rows_dead: 0,
             rows_inserted: Some(7),
             rows_updated: Some(2),
             rows_duplicate: Some(1),

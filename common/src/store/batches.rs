@@ -14,10 +14,14 @@
 //!   whose transaction is already running.
 //! - If the status of an upload is about to change, its batches are not stored, but reported as
 //!   *locked*. The call does not wait for the change, and stores the batches of the other uploads.
+//! - A batch that was parked and then stored is listed once, as stored.
 
 use std::fmt;
+use std::str::FromStr;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::archive::ArchiveCompression;
 use crate::batch::{Batch, BatchId};
@@ -90,6 +94,80 @@ pub struct LedgerEntry {
     pub object_bytes: u64,
 }
 
+/// The status of a batch that is stored or was parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum BatchStatus {
+    /// Its rows are stored, or staged until the upload ends.
+    Stored,
+    /// It is a dead letter that is being retried.
+    Retrying,
+    /// It is a dead letter.
+    Dead,
+}
+
+impl BatchStatus {
+    /// All statuses.
+    pub const ALL: [Self; 3] = [Self::Stored, Self::Retrying, Self::Dead];
+
+    /// The name in the API and in queries.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Retrying => "retrying",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// The name of no status of a batch.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a status of a batch; use one of stored, retrying, dead")]
+pub struct UnknownBatchStatus(String);
+
+impl FromStr for BatchStatus {
+    type Err = UnknownBatchStatus;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|status| status.name() == text);
+        found.ok_or_else(|| UnknownBatchStatus(text.to_owned()))
+    }
+}
+
+/// A batch that is stored or was parked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BatchRecord {
+    /// The number of the batch in the file, from 1.
+    pub seq: u32,
+    /// Whether it is stored.
+    pub status: BatchStatus,
+    /// The number of its first row; 0 if it has no rows, and `None` if its message cannot be read.
+    pub first_row: Option<u64>,
+    /// How many rows it has; `None` if its message cannot be read.
+    pub rows: Option<u32>,
+    /// How many of these rows violate a constraint of the table, and are rejected.
+    pub rejected: u32,
+    /// How often it was tried before it became a dead letter; `None` if it is stored.
+    pub attempts: Option<u32>,
+    /// Why it became a dead letter; `None` if it is stored.
+    pub reason: Option<String>,
+    /// When it was stored, became a dead letter or was retried.
+    pub at: Timestamp,
+}
+
+/// Which batches of an upload are listed.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchQuery {
+    /// Only batches with this status.
+    pub status: Option<BatchStatus>,
+    /// Only batches with a greater number.
+    pub after: u32,
+    /// The most batches.
+    pub limit: u32,
+}
+
 /// The ledger and the rows. See the module for its promises.
 #[async_trait]
 pub trait BatchStore: fmt::Debug + Send + Sync {
@@ -103,6 +181,9 @@ pub trait BatchStore: fmt::Debug + Send + Sync {
 
     /// The ledger of an upload, in the order of the batch numbers.
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>>;
+
+    /// Lists the batches of an upload that are stored or were parked, in the order of their numbers.
+    async fn batches(&self, key: UploadKey, query: BatchQuery) -> PortResult<Vec<BatchRecord>>;
 
     /// The figures from which live counters can be rebuilt.
     async fn progress(&self, key: UploadKey) -> PortResult<Snapshot>;

@@ -5,6 +5,10 @@
 //! - An upload completes only when every batch is in the ledger, and the rows of the ledger
 //!   together with the rows that the intake rejected are the rows that were read. It ends as
 //!   `partial` if any was rejected.
+//! - An upload ends as `partial` when every batch is in the ledger or a dead letter. The rows that
+//!   are in neither the ledger nor the list of rejected rows are counted as dead.
+//! - Staged rows are not merged while a batch of them is a dead letter. All of them count as dead,
+//!   and a retry merges all of them.
 //! - An upload completes once, however many callers try at the same time.
 //! - An upload whose table has rejected rows has too many rejects as soon as they exceed a limit of
 //!   rows, also while it is being received. The share of rejected rows is checked at the end.
@@ -26,12 +30,14 @@ use crate::upload::{Upload, UploadId, UploadKey};
 /// Whether an upload can end.
 #[derive(Debug, Clone)]
 pub enum Completion {
-    /// Every batch is stored.
+    /// Every batch is stored, or is a dead letter.
     Ready {
         /// The upload.
         upload: Box<Upload>,
         /// How many rows violate a constraint of the dataset's table, and are rejected.
         violating: u64,
+        /// How many batches are dead letters.
+        dead: u64,
     },
     /// Too many rows are rejected, so the upload must fail. Batches may be missing, and the upload
     /// may be `receiving`.
@@ -78,8 +84,12 @@ pub trait CompletionStore: fmt::Debug + Send + Sync {
     /// Whether the upload can end.
     async fn completion(&self, id: UploadId) -> PortResult<Completion>;
 
-    /// Moves an upload from `processing` to `completed`, or to `partial` if rows were rejected. It
-    /// does so only if every row is accounted for. Staged rows are merged into the table of their
-    /// dataset in the same transaction.
-    async fn complete(&self, key: UploadKey) -> PortResult<Completed>;
+    /// Moves an upload from `processing` to `completed`, or to `partial` if rows were rejected or
+    /// are in dead letters. It does so only if every row is accounted for. Staged rows are merged
+    /// into the table of their dataset in the same transaction, unless a batch is a dead letter.
+    ///
+    /// `dead` is the number of dead letters that [`completion`](Self::completion) has found. If
+    /// there are more or fewer now, nothing changes, because the caller has written a manifest for
+    /// this number.
+    async fn complete(&self, key: UploadKey, dead: u64) -> PortResult<Completed>;
 }

@@ -6,10 +6,13 @@
 //!
 //! # Promises
 //!
-//! - An upload misses batches only if it is sealed, and its ledger has fewer batches than the seal
-//!   names. None of its batches may be a dead letter. For the whole `quiet` time, no batch of it
-//!   was stored, and no worker recorded a hold. Workers record their holds once per sweep.
+//! - An upload misses batches only if it is sealed, and its ledger and its dead letters have fewer
+//!   batches than the seal names. No dead letter waits for the publishing of its retry. For the
+//!   whole `quiet` time, no batch of it was stored, and no worker recorded a hold. Workers record
+//!   their holds once per sweep.
 //! - `fail_lost` checks all of this again in the transaction that ends the upload.
+//! - If a missing batch is that of a retry, `fail_lost` makes it a dead letter again instead, and
+//!   the upload does not fail for it.
 
 use std::fmt;
 use std::time::Duration;

@@ -12,7 +12,7 @@
 //! | `completion` | [`CompletionStore`] | the end of an upload whose rows are all accounted for |
 //! | `rows` | [`RowStore`] | reading stored rows |
 //! | `rejects` | [`RejectStore`] | rejected rows with their reasons |
-//! | `dead_letters` | [`DeadLetterStore`] | batches that will not be tried again |
+//! | `dead_letters` | [`DeadLetterStore`] | batches that will not be tried again unless somebody retries them |
 //! | `validation` | [`ValidationStore`] | nothing: trials of what an upload would do |
 //! | `maintenance` | [`MaintenanceStore`] | work that remains after an end or a crash |
 //! | `holds` | [`HoldStore`] | which uploads workers have batches of, and which miss batches |
@@ -61,12 +61,16 @@ mod validation;
 mod violations;
 
 pub use audit::AuditStore;
-pub use batches::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
+pub use batches::{
+    ArchivedBatch, BatchQuery, BatchRecord, BatchStatus, BatchStore, LedgerEntry, StoreOutcome,
+};
 pub use completion::{Completed, Completion, CompletionStore};
 pub use connection::StoreConnection;
 pub use creation::{CreateConditions, CreateOutcome};
 pub use datasets::{DatasetStore, DeleteOutcome, PutOutcome};
-pub use dead_letters::{DeadBatch, DeadLetterStore, Parked};
+pub use dead_letters::{
+    BatchRows, DeadBatch, DeadLetter, DeadLetterStore, Parked, Retried, RetriedBatch, RetryScope,
+};
 pub use holds::HoldStore;
 pub use idempotency::{FirstAnswer, FirstUpload, IdempotencyStore};
 pub use keys::{KeyPosition, KeyStore};

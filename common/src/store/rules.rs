@@ -50,6 +50,13 @@ pub(super) fn unarchive_last() -> Duration {
     PUT_ATTEMPTS * attempt_timeout(LARGEST_OBJECT_BYTES)
 }
 
+/// How long a process has to publish the message of a retried batch that it has claimed.
+pub(super) const CLAIM: Duration = Duration::from_secs(60);
+
+/// The reason of a dead letter whose retry was lost.
+pub(super) const LOST_RETRY: &str =
+    "the message of the retry is neither stored nor in any queue; retry the batch again";
+
 /// The failure of an upload whose lease has expired.
 pub(super) fn interrupted(lease: Duration) -> Failure {
     let message = format!(
@@ -137,7 +144,8 @@ impl Admission {
             if epoch == id.upload.epoch && !status.is_terminal())
     }
 
-    /// Whether the upload has ended with all its rows, including those of this batch.
+    /// Whether the upload has ended and keeps its rows. This batch is stored, or it is a dead letter
+    /// that was published again.
     fn has_stored(self, id: BatchId) -> bool {
         matches!(self, Self::Fenced { epoch, status }
             if epoch == id.upload.epoch && status.keeps_rows())
@@ -221,6 +229,8 @@ pub(super) struct Counted {
     pub(super) violating: u64,
     /// Rejected rows on record. They need not be counted while batches are missing.
     pub(super) rejected: u64,
+    /// Batches of the upload that are dead letters, and are not being retried.
+    pub(super) dead: u64,
 }
 
 /// How many batches the upload has; `None` while it is being received.
@@ -240,6 +250,7 @@ pub(super) fn completion(upload: Upload, counted: Counted) -> Completion {
         rows,
         violating,
         rejected,
+        dead,
     } = counted;
     let read = upload.rows_read;
     let known = upload.rows_rejected + violating;
@@ -251,15 +262,19 @@ pub(super) fn completion(upload: Upload, counted: Counted) -> Completion {
         return too_many(upload, known);
     }
     let total = match sealed_batches(&upload).map(u64::from) {
-        Some(total) if batches >= total => total,
+        Some(total) if batches + dead >= total => total,
         _ => return Completion::Incomplete,
     };
     // `known` has the rejected rows of the intake only. A merge that was taken back recorded more.
     if is_staged && rejected > known {
         return too_many(upload, rejected);
     }
-    let adds_up = stored + rejected == read && rejected == known;
-    if batches > total || !adds_up {
+    // The messages of dead letters may be unreadable, so their rows are those that are left.
+    let adds_up = match dead {
+        0 => stored + rejected == read,
+        _ => stored + rejected <= read,
+    };
+    if batches + dead > total || !adds_up || rejected != known {
         return Completion::Mismatch {
             read,
             stored,
@@ -272,6 +287,7 @@ pub(super) fn completion(upload: Upload, counted: Counted) -> Completion {
     Completion::Ready {
         upload: Box::new(upload),
         violating,
+        dead,
     }
 }
 

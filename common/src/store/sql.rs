@@ -6,10 +6,11 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use sqlx::migrate::{MigrateError, Migration, MigrationSource, MigrationType, Migrator};
 use sqlx::types::Json;
 
-use super::{ArchivedBatch, LedgerEntry};
+use super::{ArchivedBatch, BatchRecord, BatchRows, LedgerEntry, RetryScope};
 use crate::access::{KeyDigest, TokenSecret};
 use crate::archive::ArchiveCompression;
 use crate::error::{ErrorKind, PortError, PortResult};
@@ -273,6 +274,71 @@ pub(super) fn ledger_entry(record: LedgerRecord) -> sqlx::Result<LedgerEntry> {
             .map_err(|error| corrupt("archive_crc32", crc32, error))?,
         object_bytes: count("object_bytes", object.unwrap_or(bytes))?,
     })
+}
+
+/// The columns `first_row`, `last_row` and `rows` of a dead letter.
+pub(super) fn dead_rows(rows: Option<BatchRows>) -> (Option<i64>, Option<i64>, Option<i32>) {
+    let count = |rows: BatchRows| i32::try_from(rows.count).unwrap_or(i32::MAX);
+    (
+        rows.map(|rows| signed(rows.first)),
+        rows.map(|rows| signed(rows.last)),
+        rows.map(count),
+    )
+}
+
+/// Makes the rows of a dead letter of these columns.
+pub(super) fn batch_rows(
+    first: Option<i64>,
+    last: Option<i64>,
+    rows: Option<i32>,
+) -> sqlx::Result<Option<BatchRows>> {
+    let (Some(first), Some(last), Some(rows)) = (first, last, rows) else {
+        return Ok(None);
+    };
+    Ok(Some(BatchRows {
+        first: count("first_row", first)?,
+        last: count("last_row", last)?,
+        count: count("rows", rows)?,
+    }))
+}
+
+/// The columns of a batch in a list, but its time: `seq`, `status`, `first_row`, `rows`, `rejected`,
+/// `attempts` and `reason`.
+pub(super) type ListedBatch = (
+    i32,
+    String,
+    Option<i64>,
+    Option<i32>,
+    i32,
+    Option<i32>,
+    Option<String>,
+);
+
+/// Makes a batch in a list of these columns.
+pub(super) fn batch_record(listed: ListedBatch, at: Timestamp) -> sqlx::Result<BatchRecord> {
+    let (seq, status, first_row, rows, rejected, attempts, reason) = listed;
+    let first_row = first_row.map(|first| count("first_row", first));
+    let rows = rows.map(|rows| count("rows", rows));
+    let attempts = attempts.map(|attempts| count("attempts", attempts));
+    Ok(BatchRecord {
+        seq: count("seq", seq)?,
+        status: parsed("status", &status)?,
+        first_row: first_row.transpose()?,
+        rows: rows.transpose()?,
+        rejected: count("rejected", rejected)?,
+        attempts: attempts.transpose()?,
+        reason,
+        at,
+    })
+}
+
+/// The number of the batch, or of the row, that a retry is limited to.
+pub(super) fn retry_conditions(scope: RetryScope) -> (Option<i32>, Option<i64>) {
+    match scope {
+        RetryScope::Upload => (None, None),
+        RetryScope::Batch(seq) => (Some(seq.cast_signed()), None),
+        RetryScope::Row(number) => (None, Some(signed(number))),
+    }
 }
 
 /// Makes a stored batch of the columns `seq`, `rows` and `rejected`.

@@ -5,16 +5,17 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    ArchivedBatch, AuditStore, BatchStore, Completed, Completion, CompletionStore, ConnectionUse,
-    CreateConditions, CreateOutcome, DatasetStore, DeadBatch, DeadLetterStore, DeleteOutcome,
-    FirstAnswer, FirstUpload, Heartbeat, HoldStore, IdempotencyStore, KeyPosition, KeyStore,
-    LedgerEntry, Leftovers, MaintenanceStore, NewUpload, Observation, ObservationStore, Parked,
-    PutOutcome, QuotaStore, RejectStore, Removal, RowPage, RowStore, Seal, Store, StoreConnection,
-    StoreOutcome, TokenStore, Trial, TrialBatches, Tried, UploadQuery, UploadStore, Usage,
-    ValidationStore,
+    ArchivedBatch, AuditStore, BatchQuery, BatchRecord, BatchStore, Completed, Completion,
+    CompletionStore, ConnectionUse, CreateConditions, CreateOutcome, DatasetStore, DeadBatch,
+    DeadLetter, DeadLetterStore, DeleteOutcome, FirstAnswer, FirstUpload, Heartbeat, HoldStore,
+    IdempotencyStore, KeyPosition, KeyStore, LedgerEntry, Leftovers, MaintenanceStore, NewUpload,
+    Observation, ObservationStore, Parked, PutOutcome, QuotaStore, RejectStore, Removal, Retried,
+    RetriedBatch, RetryScope, RowPage, RowStore, Seal, Store, StoreConnection, StoreOutcome,
+    TokenStore, Trial, TrialBatches, Tried, UploadQuery, UploadStore, Usage, ValidationStore,
 };
 use crate::access::{KeyDigest, KeyId, KeyRecord, TokenSecret};
 use crate::audit::{Action, AuditEntry};
@@ -93,13 +94,14 @@ traced_port! { "store", BatchStore for dyn Store {
         bytes = group.iter().map(|archived| archived.batch.size_bytes()).sum::<usize>()
     };
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>>;
+    async fn batches(&self, key: UploadKey, query: BatchQuery) -> PortResult<Vec<BatchRecord>>;
     async fn progress(&self, key: UploadKey) -> PortResult<Snapshot>;
     async fn sums(&self, key: UploadKey) -> PortResult<Counters>;
 }}
 
 traced_port! { "store", CompletionStore for dyn Store {
     async fn completion(&self, id: UploadId) -> PortResult<Completion>;
-    async fn complete(&self, key: UploadKey) -> PortResult<Completed>;
+    async fn complete(&self, key: UploadKey, dead: u64) -> PortResult<Completed>;
 }}
 
 traced_port! { "store", RowStore for dyn Store {
@@ -115,6 +117,11 @@ traced_port! { "store", RejectStore for dyn Store {
 
 traced_port! { "store", DeadLetterStore for dyn Store {
     async fn park(&self, batch: &DeadBatch) -> PortResult<Parked>;
+    async fn dead_letters(&self, after: u64, limit: u32) -> PortResult<Vec<DeadLetter>>;
+    async fn dead_message(&self, id: BatchId) -> PortResult<Option<Bytes>>;
+    async fn retry(&self, key: UploadKey, scope: RetryScope) -> PortResult<Retried>;
+    async fn claim_retried(&self, limit: u32) -> PortResult<Vec<RetriedBatch>>;
+    async fn mark_published(&self, numbers: &[u64]) -> PortResult<()>;
 }}
 
 traced_port! { "store", ValidationStore for dyn Store {

@@ -82,6 +82,8 @@ fn ended(table: Option<&str>) -> Upload {
         blank_lines: None,
         batches_total: None,
         batches_dead: 0,
+        batches_retrying: 0,
+        rows_dead: 0,
         rows_inserted: None,
         rows_updated: None,
         rows_duplicate: None,

@@ -158,6 +158,12 @@ fn path_parameters(path: &str) -> Vec<Value> {
         .split('/')
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let parameter = |name: &str| {
+        if name == "seq" {
+            return json!({
+                "name": name, "in": "path", "required": true, "description": "The number of the batch.",
+                "schema": { "type": "integer", "minimum": 1 },
+            });
+        }
         let (schema, description) = match (name, path.starts_with("/keys")) {
             ("id", true) => (
                 "KeyId",

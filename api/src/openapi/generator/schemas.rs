@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::answers::schema;
 use super::options::{AllowedOptions, form};
 use crate::problem::Problem;
-use crate::routes::{audit, datasets, health, keys, log_filter, read, tokens};
+use crate::routes::{audit, batches, datasets, health, keys, log_filter, read, tokens};
 
 /// The schemas by name.
 pub(super) fn all() -> Map<String, Value> {
@@ -21,6 +21,7 @@ pub(super) fn all() -> Map<String, Value> {
     add::<Scope>(&mut found);
     add::<UploadId>(&mut found);
     add::<read::Page>(&mut found);
+    add::<batches::Page>(&mut found);
     add::<datasets::Page>(&mut found);
     add::<keys::Page>(&mut found);
     add::<keys::Created<'_>>(&mut found);
@@ -61,6 +62,7 @@ fn add<T: ToSchema>(found: &mut Vec<(String, Value)>) {
 /// The name for clients: without `Record` and `View`, and unique among all schemas.
 fn renamed(name: &str) -> &str {
     match name {
+        "BatchRecord" => "Batch",
         "BatchesView" => "Batches",
         "BytesView" => "Bytes",
         "Created" => "CreatedKey",

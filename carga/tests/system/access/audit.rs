@@ -246,6 +246,7 @@ async fn a_refused_request_leaves_no_entry(mode: Mode) -> Result<()> {
     for path in [
         format!("/uploads/{missing}/cancel"),
         format!("/uploads/{missing}/undo"),
+        format!("/uploads/{missing}/retry"),
     ] {
         ensure!(post(&app, &path, ADMIN).await? == 404);
         ensure!(matches!(post(&app, &path, &key).await?, 403 | 404));

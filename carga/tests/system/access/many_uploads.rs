@@ -196,6 +196,9 @@ async fn nothing_tells_a_tenant_about_the_uploads_of_another_one(mode: Mode) -> 
             (&get, "/uploads/{id}/rejected"),
             (&post, "/uploads/{id}/cancel"),
             (&post, "/uploads/{id}/undo"),
+            (&get, "/uploads/{id}/batches"),
+            (&post, "/uploads/{id}/retry"),
+            (&post, "/uploads/{id}/batches/1/retry"),
         ] {
             let expected = answer(&app, &tenant.key, call, unknown).await?;
             ensure!(expected.0 == 404, "{call:?}: {expected:?}");

@@ -77,6 +77,7 @@ const CALLS: &[(&str, Sent)] = &[
     ("GET /readyz", Sent::Nothing),
     ("GET /uploads", Sent::Nothing),
     ("GET /uploads/{id}", Sent::Nothing),
+    ("GET /uploads/{id}/batches", Sent::Nothing),
     ("GET /uploads/{id}/rejected", Sent::Nothing),
     ("GET /uploads/{id}/rows", Sent::Nothing),
     ("POST /datasets/suggest", Sent::EmptyFile),
@@ -87,8 +88,10 @@ const CALLS: &[(&str, Sent)] = &[
     ("POST /uploads", Sent::EmptyFormForDataset),
     ("POST /uploads/preview", Sent::EmptyFile),
     ("POST /uploads/validate", Sent::EmptyFileForDataset),
+    ("POST /uploads/{id}/batches/{seq}/retry", Sent::Nothing),
     // The upload has ended, so it is not cancelled.
     ("POST /uploads/{id}/cancel", Sent::Nothing),
+    ("POST /uploads/{id}/retry", Sent::Nothing),
     ("POST /uploads/{id}/undo", Sent::UnknownOption),
     ("PUT /admin/log", Sent::Document("{}")),
     ("PUT /datasets/suggest", Sent::Document("{}")),
@@ -216,7 +219,10 @@ async fn call(
         true => owned.key.clone(),
         false => owned.upload.to_string(),
     };
-    let mut path = template.replace("{id}", &id).replace("{name}", DATASET);
+    let mut path = template
+        .replace("{id}", &id)
+        .replace("{name}", DATASET)
+        .replace("{seq}", "1");
     ensure!(!path.contains('{'), "{route} has an unknown parameter");
     // Every tenant may use these calls, so they are refused for their option only.
     let is_of_all = path.starts_with("/keys") || path.starts_with("/admin");

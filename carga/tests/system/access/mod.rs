@@ -164,7 +164,7 @@ fn carga(harness: &Harness, arguments: &[&str]) -> Result<Command> {
 }
 
 /// Runs a command that succeeds, and returns its standard output and standard error.
-fn run(harness: &Harness, arguments: &[&str]) -> Result<(String, String)> {
+pub(crate) fn run(harness: &Harness, arguments: &[&str]) -> Result<(String, String)> {
     let Output {
         status,
         stdout,

@@ -33,6 +33,9 @@ const EXPECTED: &[(&str, Option<&[&str]>)] = &[
     ("GET /uploads/{id}/rejected", Some(&["read", "upload"])),
     ("POST /uploads/{id}/cancel", Some(&["manage", "upload"])),
     ("POST /uploads/{id}/undo", Some(&["manage"])),
+    ("GET /uploads/{id}/batches", Some(&["read", "upload"])),
+    ("POST /uploads/{id}/retry", Some(&["manage"])),
+    ("POST /uploads/{id}/batches/{seq}/retry", Some(&["manage"])),
     ("GET /datasets", Some(&["read", "upload"])),
     ("POST /datasets/suggest", Some(&["upload"])),
     ("GET /datasets/suggest", Some(&["read", "upload"])),
@@ -70,7 +73,10 @@ fn path(route: &str) -> String {
         true => "000000000000".to_owned(),
         false => Uuid::now_v7().to_string(),
     };
-    route.replace("{id}", &id).replace("{name}", "missing")
+    route
+        .replace("{id}", &id)
+        .replace("{name}", "missing")
+        .replace("{seq}", "1")
 }
 
 async fn each_scope_reaches_exactly_its_routes(mode: Mode) -> Result<()> {

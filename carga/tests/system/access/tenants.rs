@@ -89,9 +89,16 @@ const ANSWERS: &[(&str, u16, Option<&str>)] = &[
     ("DELETE /keys/{id}", 403, Some("missing_scope")),
     ("GET /datasets/{name}", 404, Some("dataset_not_found")),
     ("GET /uploads/{id}", 404, Some("upload_not_found")),
+    ("GET /uploads/{id}/batches", 404, Some("upload_not_found")),
     ("GET /uploads/{id}/rejected", 404, Some("upload_not_found")),
     ("GET /uploads/{id}/rows", 404, Some("upload_not_found")),
+    (
+        "POST /uploads/{id}/batches/{seq}/retry",
+        404,
+        Some("upload_not_found"),
+    ),
     ("POST /uploads/{id}/cancel", 404, Some("upload_not_found")),
+    ("POST /uploads/{id}/retry", 404, Some("upload_not_found")),
     ("POST /uploads/{id}/undo", 404, Some("upload_not_found")),
     ("PUT /datasets/{name}", 201, None),
     ("PUT /uploads/{id}", 202, None),
@@ -150,7 +157,7 @@ async fn no_route_shows_or_changes_what_another_tenant_has(mode: Mode) -> Result
             true => template.replace("{id}", &owner_id),
             false => template.replace("{id}", &id.to_string()),
         };
-        let path = path.replace("{name}", "sales");
+        let path = path.replace("{name}", "sales").replace("{seq}", "1");
         let answer = call(&app, &stranger, method, &path).await?;
         match code {
             Some(code) => {

@@ -11,8 +11,10 @@ mod rejected;
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
+use jiff_sqlx::Timestamp as SqlTimestamp;
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use super::connections::{LONG, SHORT};
@@ -24,8 +26,10 @@ use crate::batch::{Batch, BatchId};
 use crate::error::PortResult;
 use crate::progress::{Counters, Snapshot};
 use crate::store::rules::{self, Admission};
-use crate::store::sql::{self, LedgerRecord, signed};
-use crate::store::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
+use crate::store::sql::{self, LedgerRecord, ListedBatch, signed};
+use crate::store::{
+    ArchivedBatch, BatchQuery, BatchRecord, BatchStatus, BatchStore, LedgerEntry, StoreOutcome,
+};
 use crate::upload::{UploadDataset, UploadId, UploadKey};
 
 #[async_trait]
@@ -64,6 +68,25 @@ impl BatchStore for PostgresStore {
             .fetch_all(&mut *connection)
             .await?;
             entries.into_iter().map(sql::ledger_entry).collect()
+        })
+        .await
+    }
+
+    async fn batches(&self, key: UploadKey, query: BatchQuery) -> PortResult<Vec<BatchRecord>> {
+        self.call("store.batches", LONG, async |connection| {
+            let listed = sqlx::query(LIST)
+                .bind(key.id.as_uuid())
+                .bind(key.epoch.get())
+                .bind(query.status.map(BatchStatus::name))
+                .bind(query.after.cast_signed())
+                .bind(i64::from(query.limit))
+                .fetch_all(connection)
+                .await?;
+            let record = |row: &PgRow| {
+                let at: SqlTimestamp = row.try_get("at")?;
+                sql::batch_record(ListedBatch::from_row(row)?, at.to_jiff())
+            };
+            listed.iter().map(record).collect()
         })
         .await
     }
@@ -116,6 +139,19 @@ impl BatchStore for PostgresStore {
         .await
     }
 }
+
+/// The batches of an upload that are stored or were parked, in the order of their numbers. `$1` to
+/// `$5`: id, epoch, status, number of the batch before the first one, limit.
+const LIST: &str = "SELECT seq, status, first_row, rows, rejected, attempts, reason, at
+    FROM (SELECT seq, 'stored' AS status, first_row, rows, rejected,
+                 NULL::integer AS attempts, NULL AS reason, stored_at AS at
+          FROM batches WHERE upload_id = $1 AND epoch = $2 AND seq > $4
+          UNION ALL
+          SELECT seq, CASE WHEN retried_at IS NULL THEN 'dead' ELSE 'retrying' END, first_row, rows, 0,
+                 attempts, reason, coalesce(retried_at, parked_at)
+          FROM dead_letters WHERE upload_id = $1 AND epoch = $2 AND seq > $4) listed
+    WHERE $3::text IS NULL OR status = $3
+    ORDER BY seq LIMIT $5";
 
 /// The findings of the fence about the uploads of a group. A locked upload has no number and no
 /// dataset here.

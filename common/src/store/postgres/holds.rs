@@ -7,6 +7,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::connections::LONG;
+use super::dead_letters::end_retries;
 use super::uploads::record_end;
 use super::{PostgresStore, key, lock_status};
 use crate::error::PortResult;
@@ -24,10 +25,12 @@ macro_rules! select_quiet {
              LEFT JOIN upload_holds h ON h.upload_id = u.id
              CROSS JOIN LATERAL (SELECT count(*) AS stored, max(stored_at) AS stored_at
                                  FROM batches WHERE upload_id = u.id AND epoch = u.epoch) b
-             WHERE u.status = 'processing' AND b.stored < u.batches_total
+             CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE retried_at IS NULL) AS dead,
+                                        count(*) FILTER (WHERE retried_at IS NOT NULL AND published_at IS NULL) AS unpublished
+                                 FROM dead_letters WHERE upload_id = u.id AND is_missing) d
+             WHERE u.status = 'processing' AND b.stored + d.dead < u.batches_total AND d.unpublished = 0
                AND GREATEST(u.updated_at, h.held_at) < now() - make_interval(secs => $1)
-               AND coalesce(b.stored_at, '-infinity') < now() - make_interval(secs => $1)
-               AND NOT EXISTS (SELECT FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) ",
+               AND coalesce(b.stored_at, '-infinity') < now() - make_interval(secs => $1) ",
             $rest
         )
     };
@@ -78,9 +81,12 @@ impl HoldStore for PostgresStore {
                     .bind(key.epoch.get())
                     .fetch_optional(&mut *transaction)
                     .await?;
+            // Retries that are lost end first. If other batches are lost too, a later call ends the
+            // upload.
             let has_ended = match is_quiet {
-                Some(_) => record_end(&mut transaction, key, Some(&lost(quiet)), None).await?,
                 None => false,
+                Some(_) if end_retries(&mut transaction, key, quiet).await? => false,
+                Some(_) => record_end(&mut transaction, key, Some(&lost(quiet)), None).await?,
             };
             transaction.commit().await?;
             Ok(has_ended)

@@ -24,7 +24,8 @@ const DO_NOT_WAIT: &str = "SELECT set_config('lock_timeout', '300ms', true)";
 /// Selects a partition whose week is over and whose uploads keep no rows. The bounds are read from
 /// the partition itself, because an operator may have made it. A week counts as over one day later,
 /// since an upload may have been created at its very end and not be committed yet. An upload with a
-/// dataset may have staged rows here until it ends. Then its rows are in another table.
+/// dataset may have staged rows here until they are merged into another table. They are not merged
+/// while a batch is a dead letter, although the upload has ended.
 const UNUSED: &str = r"SELECT name
     FROM (SELECT c.oid::regclass::text AS name,
                  regexp_match(pg_get_expr(c.relpartbound, c.oid),
@@ -35,7 +36,8 @@ const UNUSED: &str = r"SELECT name
       AND NOT EXISTS (SELECT FROM uploads u
                       WHERE u.number >= bounds[1] AND u.number < bounds[2]
                         AND u.status NOT IN ('failed', 'cancelled', 'undone') AND u.expired_at IS NULL
-                        AND (u.dataset IS NULL OR u.dataset ->> 'merge' IS NOT NULL AND u.status NOT IN ('completed', 'partial')))
+                        AND (u.dataset IS NULL OR u.dataset ->> 'merge' IS NOT NULL
+                             AND (u.status NOT IN ('completed', 'partial') OR u.rows_dead > 0)))
     ORDER BY bounds[1] LIMIT 1";
 
 /// Adds the new blocks of a table to its index: the table of a dataset, or a partition.

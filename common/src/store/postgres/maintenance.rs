@@ -12,8 +12,8 @@ use super::removal::{REMOVAL_LOOKAHEAD, Removable, RowTable, Step, step_of};
 use super::rows::READ_BY_INDEX;
 use super::uploads::record_end;
 use super::{
-    PostgresStore, datasets, key, landing, lock_status, previous_rows, try_lock_rows, undoing,
-    written_rows,
+    PostgresStore, datasets, dead_letters, key, landing, lock_status, previous_rows, try_lock_rows,
+    undoing, written_rows,
 };
 use crate::dataset::DatasetKey;
 use crate::error::PortResult;
@@ -334,8 +334,9 @@ async fn remove_step(
     Ok(())
 }
 
-/// Records that no row and no ledger entry is left.
+/// Records that no row and no ledger entry is left. The dead letters have rows, too.
 async fn end_removal(connection: &mut PgConnection, id: UploadId) -> sqlx::Result<()> {
+    dead_letters::forget_all(connection, id).await?;
     sqlx::query("UPDATE uploads SET cleanup_pending = false, updated_at = now() WHERE id = $1")
         .bind(id.as_uuid())
         .execute(connection)

@@ -33,6 +33,7 @@ use self::merger::Merger;
 pub(super) use self::trial::{TrialRows, try_rows};
 use super::connections::{MERGE, MERGE_STATEMENT, MERGE_STATEMENT_LIMIT};
 use super::datasets::catalog::{self, CatalogTable};
+use super::dead_letters::forget_stored;
 use super::previous_rows::EXACT_TEXTS;
 use super::table_rows::is_changed_by_hand;
 use super::upload_record::find;
@@ -138,6 +139,7 @@ async fn merge(connection: &mut PgConnection, key: UploadKey) -> sqlx::Result<Co
     match completed {
         Completed::Yes => {
             outcomes::record(&mut transaction, &staged, &merger).await?;
+            forget_stored(&mut transaction, key.id).await?;
             transaction.commit().await?;
         }
         Completed::No => transaction.rollback().await?,

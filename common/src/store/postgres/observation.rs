@@ -20,7 +20,7 @@ impl ObservationStore for PostgresStore {
                 "SELECT count(*) FILTER (WHERE status = 'receiving'),
                         count(*) FILTER (WHERE status = 'processing'),
                         extract(epoch FROM now() - min(updated_at) FILTER (WHERE status = 'processing'))::float8,
-                        (SELECT count(*) FROM (SELECT FROM parked_batches LIMIT $1) AS dead)
+                        (SELECT count(*) FROM (SELECT FROM dead_letters WHERE retried_at IS NULL LIMIT $1) AS dead)
                  FROM uploads WHERE status IN ('receiving', 'processing')",
             )
             .bind(i64::from(MOST_DEAD_LETTERS));

@@ -45,11 +45,11 @@ const REVERSIBLE: &str =
 /// The columns of [`REVERSIBLE`].
 type Reversible = (i64, Json<UploadDataset>, i64, Vec<String>, Vec<String>);
 
-/// `undone` belongs to the next epoch, since the status of this epoch is final. The removal that
+/// `undone` belongs to the next epoch, so messages of this epoch change nothing. The removal that
 /// follows deletes the ledger and the archive.
 const END: &str = "UPDATE uploads
     SET status = 'undone', epoch = epoch + 1, cleanup_pending = true, archive_pending = true,
-        rows_inserted = NULL, rows_updated = NULL, rows_duplicate = NULL, undone = $3,
+        rows_inserted = NULL, rows_updated = NULL, rows_duplicate = NULL, rows_dead = NULL, undone = $3,
         written_columns = CASE WHEN written_columns IS NOT NULL THEN '{}'::text[] END,
         updated_at = clock_timestamp(), finished_at = clock_timestamp()
     WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')";

@@ -23,10 +23,14 @@ macro_rules! select_upload {
                     GREATEST(u.rows_read, l.rows_read) AS rows_read,
                     GREATEST(u.rows_rejected, l.rows_rejected) AS rows_rejected, u.rows_violating, u.blank_lines,
                     u.batches_total, u.rows_inserted, u.rows_updated, u.rows_duplicate, u.is_reversible, u.undone, u.sha256, u.duplicate_of, u.failure, u.cleanup_pending,
-                    (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
+                    d.batches_dead, d.batches_retrying, coalesce(u.rows_dead, d.rows_dead) AS rows_dead,
                     u.created_at, GREATEST(u.updated_at, l.renewed_at) AS updated_at, u.finished_at, u.expired_at,
                     (SELECT missing_since FROM upload_holds h WHERE h.upload_id = u.id AND u.status = 'processing') AS missing_since
-             FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id ",
+             FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id
+             CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE retried_at IS NULL) AS batches_dead,
+                                        count(*) FILTER (WHERE retried_at IS NOT NULL) AS batches_retrying,
+                                        coalesce(sum(rows) FILTER (WHERE retried_at IS NULL), 0)::bigint AS rows_dead
+                                 FROM dead_letters WHERE upload_id = u.id AND is_missing) d ",
             $rest
         )
     };
@@ -65,6 +69,8 @@ impl FromRow<'_, PgRow> for Upload {
                 .map(|total| sql::count("batches_total", total))
                 .transpose()?,
             batches_dead: count(row, "batches_dead")?,
+            batches_retrying: count(row, "batches_retrying")?,
+            rows_dead: count(row, "rows_dead")?,
             rows_inserted: maybe_count(row, "rows_inserted")?,
             rows_updated: maybe_count(row, "rows_updated")?,
             rows_duplicate: maybe_count(row, "rows_duplicate")?,

@@ -129,11 +129,11 @@ impl UploadStore for PostgresStore {
         self.call(OPERATION, LONG, async |connection| {
             let mut transaction = connection.begin().await?;
             lock_status(&mut transaction, key.id).await?;
-            // `undone` belongs to the next epoch, since the status of this epoch is final.
+            // `undone` belongs to the next epoch, so messages of this epoch change nothing.
             let undone = sqlx::query(
                 "UPDATE uploads
                  SET status = 'undone', epoch = epoch + 1, cleanup_pending = true, archive_pending = true,
-                     rows_inserted = NULL, updated_at = now(), finished_at = now()
+                     rows_inserted = NULL, rows_dead = NULL, updated_at = now(), finished_at = now()
                  WHERE id = $1 AND epoch = $2 AND status IN ('completed', 'partial')",
             )
             .bind(key.id.as_uuid())

@@ -8,8 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
+use sqlx::{FromRow, Row, SqliteConnection};
 
 pub(super) use self::insert::stage;
 use super::upload_record::find;
@@ -19,8 +20,10 @@ use crate::error::PortResult;
 use crate::progress::{Counters, Snapshot};
 use crate::sqlite::call;
 use crate::store::rules::{self, Admission};
-use crate::store::sql::{self, LedgerRecord, signed};
-use crate::store::{ArchivedBatch, BatchStore, LedgerEntry, StoreOutcome};
+use crate::store::sql::{self, LedgerRecord, ListedBatch, signed};
+use crate::store::{
+    ArchivedBatch, BatchQuery, BatchRecord, BatchStatus, BatchStore, LedgerEntry, StoreOutcome,
+};
 use crate::upload::{Status, UploadDataset, UploadId, UploadKey};
 
 /// The upload's number in the ids of its rows, the table of its rows, and whether batches of the
@@ -65,6 +68,25 @@ impl BatchStore for SqliteStore {
             .fetch_all(&self.database.readers)
             .await?;
             entries.into_iter().map(sql::ledger_entry).collect()
+        })
+        .await
+    }
+
+    async fn batches(&self, key: UploadKey, query: BatchQuery) -> PortResult<Vec<BatchRecord>> {
+        call("store.batches", async {
+            let listed = sqlx::query(LIST)
+                .bind(key.id.to_string())
+                .bind(key.epoch.get())
+                .bind(query.status.map(BatchStatus::name))
+                .bind(query.after.cast_signed())
+                .bind(i64::from(query.limit))
+                .fetch_all(&self.database.readers)
+                .await?;
+            let record = |row: &SqliteRow| {
+                let at: String = row.try_get("at")?;
+                sql::batch_record(ListedBatch::from_row(row)?, sql::parsed("at", &at)?)
+            };
+            listed.iter().map(record).collect()
         })
         .await
     }
@@ -117,6 +139,19 @@ impl BatchStore for SqliteStore {
         .await
     }
 }
+
+/// The batches of an upload that are stored or were parked, in the order of their numbers. `$1` to
+/// `$5`: id, epoch, status, number of the batch before the first one, limit.
+const LIST: &str = "SELECT seq, status, first_row, rows, rejected, attempts, reason, at
+    FROM (SELECT seq, 'stored' AS status, first_row, rows, rejected,
+                 NULL AS attempts, NULL AS reason, stored_at AS at
+          FROM batches WHERE upload_id = $1 AND epoch = $2 AND seq > $4
+          UNION ALL
+          SELECT seq, CASE WHEN retried_at IS NULL THEN 'dead' ELSE 'retrying' END, first_row, rows, 0,
+                 attempts, reason, coalesce(retried_at, parked_at)
+          FROM dead_letters WHERE upload_id = $1 AND epoch = $2 AND seq > $4) listed
+    WHERE $3 IS NULL OR status = $3
+    ORDER BY seq LIMIT $5";
 
 async fn store(store: &SqliteStore, group: &[ArchivedBatch]) -> sqlx::Result<Vec<StoreOutcome>> {
     let mut transaction = store.database.begin().await?;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
+use super::dead_letters::end_retries;
 use super::uploads::record_end;
 use super::{SqliteStore, ago, key, now};
 use crate::error::PortResult;
@@ -24,9 +25,12 @@ macro_rules! select_quiet {
              FROM uploads u LEFT JOIN upload_holds h ON h.upload_id = u.id
              WHERE u.status IN ('receiving', 'processing') AND u.status = 'processing'
                AND u.updated_at < $1 AND coalesce(h.held_at, '') < $1
-               AND (SELECT count(*) < u.batches_total AND coalesce(max(stored_at), '') < $1
+               AND (SELECT coalesce(max(stored_at), '') < $1
+                           AND count(*) + (SELECT count(*) FROM dead_letters
+                                           WHERE upload_id = u.id AND is_missing AND retried_at IS NULL) < u.batches_total
                     FROM batches WHERE upload_id = u.id AND epoch = u.epoch)
-               AND NOT EXISTS (SELECT 1 FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) ",
+               AND NOT EXISTS (SELECT 1 FROM dead_letters
+                               WHERE upload_id = u.id AND is_missing AND retried_at IS NOT NULL AND published_at IS NULL) ",
             $rest
         )
     };
@@ -92,9 +96,12 @@ impl HoldStore for SqliteStore {
                     .bind(key.epoch.get())
                     .fetch_optional(&mut *transaction)
                     .await?;
+            // Retries that are lost end first. If other batches are lost too, a later call ends the
+            // upload.
             let has_ended = match is_quiet {
-                Some(_) => record_end(&mut transaction, key, Some(&lost(quiet)), None).await?,
                 None => false,
+                Some(_) if end_retries(&mut transaction, key, quiet).await? => false,
+                Some(_) => record_end(&mut transaction, key, Some(&lost(quiet)), None).await?,
             };
             transaction.commit().await?;
             Ok(has_ended)

@@ -10,7 +10,9 @@ use sqlx::sqlite::SqlitePool;
 use sqlx::types::Json;
 
 use super::uploads::record_end;
-use super::{SqliteStore, ago, first_id, key, last_id, now, previous_rows, typed_tables};
+use super::{
+    SqliteStore, ago, dead_letters, first_id, key, last_id, now, previous_rows, typed_tables,
+};
 use crate::error::PortResult;
 use crate::sqlite::{Database, call};
 use crate::store::rules::{
@@ -220,6 +222,7 @@ async fn remove_rows(database: &Database, id: UploadId) -> sqlx::Result<Removal>
         if let Some(dataset) = &dataset {
             forget_rows(&mut transaction, number, dataset).await?;
         }
+        dead_letters::forget_all(&mut transaction, id).await?;
         // The ledger is deleted too, since none of its batches is stored any more.
         sqlx::query("DELETE FROM batches WHERE upload_id = $1")
             .bind(id.to_string())

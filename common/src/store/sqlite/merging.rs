@@ -8,6 +8,7 @@ use sqlx::SqliteConnection;
 
 use self::merger::Staged;
 use self::statements::{DUPLICATE, REJECTED};
+use super::dead_letters::forget_stored;
 use super::upload_record::find_in;
 use super::{dividing, first_id, last_id, now, rejects};
 use crate::sqlite::Database;
@@ -55,6 +56,7 @@ async fn try_complete(database: &Database, key: UploadKey) -> sqlx::Result<Compl
         Some(rejected) => Completed::TooManyRejects { rejected },
         None => {
             record(&mut transaction, &staged).await?;
+            forget_stored(&mut transaction, key.id).await?;
             dividing::execute(&mut transaction, "DROP TABLE temp.carga_merge").await?;
             Completed::Yes
         }

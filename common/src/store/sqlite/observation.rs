@@ -22,7 +22,7 @@ impl ObservationStore for SqliteStore {
                 "SELECT count(*) FILTER (WHERE status = 'receiving'),
                         count(*) FILTER (WHERE status = 'processing'),
                         min(updated_at) FILTER (WHERE status = 'processing'),
-                        (SELECT count(*) FROM (SELECT 1 FROM parked_batches LIMIT $1))
+                        (SELECT count(*) FROM (SELECT 1 FROM dead_letters WHERE retried_at IS NULL LIMIT $1))
                  FROM uploads WHERE status IN ('receiving', 'processing')",
             )
             .bind(MOST_DEAD_LETTERS);

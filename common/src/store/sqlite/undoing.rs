@@ -54,7 +54,7 @@ pub(super) async fn undo(database: &Database, key: UploadKey) -> sqlx::Result<bo
     Ok(true)
 }
 
-/// `undone` belongs to the next epoch, since the status of this epoch is final.
+/// `undone` belongs to the next epoch, so messages of this epoch change nothing.
 async fn record(
     connection: &mut SqliteConnection,
     key: UploadKey,
@@ -63,7 +63,7 @@ async fn record(
     sqlx::query(
         "UPDATE uploads
          SET status = 'undone', epoch = epoch + 1, cleanup_pending = 1, archive_pending = 1,
-             rows_inserted = NULL, rows_updated = NULL, rows_duplicate = NULL, undone = $2,
+             rows_inserted = NULL, rows_updated = NULL, rows_duplicate = NULL, rows_dead = NULL, undone = $2,
              updated_at = $3, finished_at = $3
          WHERE id = $1",
     )

@@ -27,7 +27,10 @@ macro_rules! select_upload {
                     max(u.rows_rejected, coalesce(l.rows_rejected, 0)) AS rows_rejected, u.rows_violating, u.blank_lines,
                     u.batches_total, u.rows_inserted, u.rows_updated, u.rows_duplicate, u.sha256, u.duplicate_of, u.failure,
                     u.cleanup_pending, u.is_reversible, u.undone,
-                    (SELECT count(*) FROM parked_batches p WHERE p.upload_id = u.id AND p.epoch = u.epoch) AS batches_dead,
+                    (SELECT count(*) FROM dead_letters d WHERE d.upload_id = u.id AND d.is_missing AND d.retried_at IS NULL) AS batches_dead,
+                    (SELECT count(*) FROM dead_letters d WHERE d.upload_id = u.id AND d.is_missing AND d.retried_at IS NOT NULL) AS batches_retrying,
+                    coalesce(u.rows_dead, (SELECT coalesce(sum(d.rows), 0) FROM dead_letters d
+                                           WHERE d.upload_id = u.id AND d.is_missing AND d.retried_at IS NULL)) AS rows_dead,
                     u.created_at, max(u.updated_at, coalesce(l.renewed_at, '')) AS updated_at, u.finished_at, u.expired_at,
                     (SELECT missing_since FROM upload_holds h WHERE h.upload_id = u.id AND u.status = 'processing') AS missing_since
              FROM uploads u LEFT JOIN upload_leases l ON l.upload_id = u.id ",
@@ -103,6 +106,8 @@ impl FromRow<'_, SqliteRow> for Upload {
                 .map(|total| sql::count("batches_total", total))
                 .transpose()?,
             batches_dead: count(row, "batches_dead")?,
+            batches_retrying: count(row, "batches_retrying")?,
+            rows_dead: count(row, "rows_dead")?,
             rows_inserted: maybe_count(row, "rows_inserted")?,
             rows_updated: maybe_count(row, "rows_updated")?,
             rows_duplicate: maybe_count(row, "rows_duplicate")?,

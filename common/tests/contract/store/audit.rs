@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use carga_common::audit::{Action, Actor, AuditEntry, acting_as};
+use carga_common::batch::BatchId;
 use carga_common::dataset::{DatasetKey, Definition};
 use carga_common::idempotency::IdempotentRoute;
-use carga_common::store::{DeleteOutcome, PutOutcome, Store};
+use carga_common::store::{DeleteOutcome, PutOutcome, Retried, RetryScope, Store};
 use carga_common::tenant::Tenant;
 use carga_common::upload::UploadId;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::StoreFixture;
+use super::dead_letters::dead;
 use super::idempotency::{create_once, request, sending};
 use super::keys::new_key;
 use super::steps::{begin, complete, failure, new_upload};
@@ -50,6 +52,13 @@ pub(super) async fn every_change_leaves_one_entry<F: StoreFixture>(fixture: &F) 
         ensure!(store.cancel(first(cancelled)).await?);
         let undone = complete(store, 2, 3).await?;
         ensure!(store.undo(first(undone)).await?);
+        let retried = begin(store).await?;
+        let upload = first(retried);
+        store.park(&dead(Some(BatchId { upload, seq: 1 }))).await?;
+        for count in [1, 0] {
+            let outcome = store.retry(upload, RetryScope::Upload).await?;
+            ensure!(outcome == Retried::Batches(count), "{outcome:?}");
+        }
         let one = definition(A)?;
         ensure!(store.put_dataset(&sales, &one).await? == PutOutcome::Created);
         let two = definition(&format!("{A}, {B}"))?;
@@ -61,14 +70,16 @@ pub(super) async fn every_change_leaves_one_entry<F: StoreFixture>(fixture: &F) 
         store
             .record_audit(&tenant, Action::ChangeLog, "info")
             .await?;
-        Ok((cancelled, undone))
+        Ok((cancelled, undone, retried))
     });
-    let (cancelled, undone) = made.await?;
+    let (cancelled, undone, retried) = made.await?;
     let expected = [
         change(Action::CreateUpload, cancelled),
         change(Action::CancelUpload, cancelled),
         change(Action::CreateUpload, undone),
         change(Action::UndoUpload, undone),
+        change(Action::CreateUpload, retried),
+        change(Action::RetryUpload, retried),
         change(Action::CreateDataset, "sales é"),
         change(Action::ChangeDataset, "sales é"),
         change(Action::DeleteDataset, "sales é"),

@@ -23,12 +23,17 @@ pub(super) async fn an_upload_is_not_complete_while_a_batch_is_missing<F: StoreF
         check_incomplete(store.as_ref(), id).await?;
         store_new(store.as_ref(), &batches[next..=next]).await?;
     }
-    let Completion::Ready { upload, violating } = store.completion(id).await? else {
+    let Completion::Ready {
+        upload,
+        violating,
+        dead: 0,
+    } = store.completion(id).await?
+    else {
         anyhow::bail!("the upload is not ready to complete");
     };
     ensure!(upload.key() == first(id) && upload.rows_read == 30);
     ensure!(violating == 0);
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     check_sample_rows(store.as_ref(), id, 30).await
 }
 
@@ -38,7 +43,7 @@ async fn check_incomplete(store: &dyn Store, id: UploadId) -> Result<()> {
         matches!(completion, Completion::Incomplete),
         "{completion:?}"
     );
-    ensure!(store.complete(first(id)).await? == Completed::No);
+    ensure!(store.complete(first(id), 0).await? == Completed::No);
     ensure!(rows(store, id).await?.is_empty());
     Ok(())
 }
@@ -61,7 +66,7 @@ pub(super) async fn an_upload_without_rows_completes<F: StoreFixture>(fixture: &
     let completion = store.completion(id).await?;
     let is_ready = matches!(completion, Completion::Ready { violating: 0, .. });
     ensure!(is_ready, "{completion:?}");
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     ensure!(find(store.as_ref(), id).await?.rows_inserted == Some(0));
     check_sample_rows(store.as_ref(), id, 0).await
 }
@@ -104,7 +109,7 @@ pub(super) async fn concurrent_last_batches_complete_an_upload_exactly_once<F: S
 async fn finish(store: &dyn Store, id: UploadId) -> Result<bool> {
     match store.completion(id).await? {
         Completion::Ready { upload, .. } => {
-            Ok(store.complete(upload.key()).await? == Completed::Yes)
+            Ok(store.complete(upload.key(), 0).await? == Completed::Yes)
         }
         Completion::Incomplete | Completion::Ended => Ok(false),
         other => anyhow::bail!("{other:?}"),
@@ -134,7 +139,7 @@ pub(super) async fn row_counts_that_do_not_add_up_are_a_mismatch<F: StoreFixture
             (reported, stored) == (read, 20),
             "expected ({read}, 20), found ({reported}, {stored})"
         );
-        ensure!(store.complete(first(id)).await? == Completed::No);
+        ensure!(store.complete(first(id), 0).await? == Completed::No);
         check_status(store.as_ref(), id, Status::Processing).await?;
         ensure!(rows(store.as_ref(), id).await?.is_empty());
     }
@@ -152,7 +157,7 @@ pub(super) async fn an_ended_upload_is_reported_as_ended<F: StoreFixture>(
     for id in [completed, failed] {
         let completion = store.completion(id).await?;
         ensure!(matches!(completion, Completion::Ended), "{completion:?}");
-        ensure!(store.complete(first(id)).await? == Completed::No);
+        ensure!(store.complete(first(id), 0).await? == Completed::No);
     }
     check_status(store.as_ref(), failed, Status::Failed).await
 }

@@ -117,7 +117,7 @@ async fn calls_of_uploads(store: &dyn Store, id: UploadId) -> Result<Calls> {
         ("upload_of", operation(of_tenant.await)?),
         ("uploads", operation(store.uploads(&query).await)?),
         ("completion", operation(store.completion(id).await)?),
-        ("complete", operation(store.complete(key).await)?),
+        ("complete", operation(store.complete(key, 0).await)?),
     ])
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use carga_common::store::{Completed, Store};
+use carga_common::store::{Completed, Retried, RetryScope, Store};
 use carga_common::upload::{Status, UploadId};
 use futures::future::try_join_all;
 
@@ -131,8 +131,35 @@ pub(super) async fn a_lost_batch_that_appears_again_completes_its_upload<F: Stor
     store.mark_missing(&[first(id)]).await?;
     store_new(store, &sample::batches(id, 2, 5)?[1..]).await?;
     ensure!(!store.fail_lost(first(id), HOUR).await?);
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     store.mark_missing(&[]).await?;
     ensure!(find(store, id).await?.missing_since.is_none());
     Ok(())
+}
+
+pub(super) async fn a_lost_retry_is_a_dead_letter_again<F: StoreFixture>(
+    fixture: &F,
+) -> Result<()> {
+    let store = fixture.open().await?;
+    let store = store.as_ref();
+    let id = begin(store).await?;
+    let batch = sample::batch(id)?.batch.id;
+    store.park(&dead(Some(batch))).await?;
+    ensure!(store.seal(first(id), &seal(1, 5)).await?);
+    ensure!(store.complete(first(id), 1).await? == Completed::Yes);
+    ensure!(store.retry(first(id), RetryScope::Upload).await? == Retried::Batches(1));
+    // The message waits for the queue, so it is not lost.
+    ensure!(store.quiet_uploads(Duration::ZERO).await?.is_empty());
+    let claimed = store.claim_retried(1).await?;
+    ensure!(store.quiet_uploads(Duration::ZERO).await?.is_empty());
+    store.mark_published(&[claimed[0].number]).await?;
+    ensure!(store.quiet_uploads(Duration::ZERO).await? == [first(id)]);
+
+    // The upload does not fail, because its message can be retried again.
+    ensure!(!store.fail_lost(first(id), Duration::ZERO).await?);
+    ensure!(store.quiet_uploads(Duration::ZERO).await?.is_empty());
+    ensure!(find(store, id).await?.batches_dead == 1);
+    ensure!(store.complete(first(id), 1).await? == Completed::Yes);
+    ensure!(store.retry(first(id), RetryScope::Upload).await? == Retried::Batches(1));
+    check_status(store, id, Status::Processing).await
 }

@@ -92,6 +92,27 @@ macro_rules! contract {
                     a_trial_reads_the_table_of_its_tenant
                 }
             } }
+            tests! { $fixture in dead_letters {
+                parking {
+                    a_dead_letter_is_kept_once_and_counted
+                    a_dead_letter_of_a_stored_batch_is_not_kept
+                    a_dead_letter_without_an_upload_is_kept
+                    dead_letters_are_listed_with_their_messages
+                    an_upload_ends_without_its_dead_letters
+                    a_message_beyond_the_last_batch_does_not_end_its_upload
+                    batches_are_listed_by_their_status
+                    the_messages_of_an_upload_are_deleted_with_its_rows
+                }
+                retrying {
+                    a_retried_upload_completes_in_the_same_epoch
+                    a_retry_of_one_batch_or_row_leaves_the_others
+                    a_dead_letter_is_retried_before_its_upload_ends
+                    a_retried_message_is_claimed_by_one_process
+                    a_retried_batch_that_fails_again_is_a_dead_letter_again
+                    an_upload_that_keeps_no_rows_is_not_retried
+                    a_copy_of_a_dead_letter_is_not_stored_after_the_end
+                }
+            } }
             tests! { $fixture in batches {
                 storing {
                     a_group_returns_one_outcome_per_batch_in_order
@@ -165,6 +186,8 @@ macro_rules! contract {
                 staging {
                     staged_rows_are_nowhere_before_the_merge
                     a_merge_waits_for_all_batches
+                    no_row_is_merged_while_a_batch_is_a_dead_letter
+                    an_upload_that_was_not_merged_is_undone
                     a_merge_with_too_many_rejects_changes_nothing
                     a_staged_row_without_its_origin_is_invalid
                     a_cancelled_upload_leaves_no_staged_row
@@ -231,18 +254,13 @@ macro_rules! contract {
                     rejected_counts_that_do_not_add_up_are_a_mismatch
                     rows_keep_their_numbers_around_rejected_rows
                 }
-                dead_letters {
-                    a_dead_letter_is_kept_once_and_counted
-                    a_dead_letter_of_a_stored_batch_is_not_kept
-                    a_dead_letter_without_an_upload_is_kept
-                    an_upload_with_a_dead_letter_does_not_complete
-                }
                 holds {
                     an_upload_with_a_missing_batch_is_found_and_marked
                     only_a_sealed_upload_with_missing_batches_is_quiet
                     a_hold_or_a_stored_batch_ends_the_quiet
                     an_upload_with_lost_batches_is_ended_once
                     a_lost_batch_that_appears_again_completes_its_upload
+                    a_lost_retry_is_a_dead_letter_again
                 }
                 keys {
                     a_key_is_read_back_with_every_field

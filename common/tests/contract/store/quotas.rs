@@ -207,7 +207,7 @@ pub(super) async fn an_upload_counts_once_with_its_final_figures<F: StoreFixture
     check_usage(store, &acme, (0, 120, 10)).await?;
     // A repeated seal, the completion and an undo change nothing.
     ensure!(store.seal(first(sealed), &totals).await?);
-    store.complete(first(sealed)).await?;
+    store.complete(first(sealed), 0).await?;
     ensure!(store.undo(first(sealed)).await?);
     check_usage(store, &acme, (0, 120, 10)).await?;
 

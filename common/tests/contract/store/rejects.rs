@@ -238,7 +238,7 @@ pub(super) async fn an_upload_with_rejected_rows_ends_as_partial<F: StoreFixture
     let completion = store.completion(id).await?;
     let is_ready = matches!(completion, Completion::Ready { violating: 0, .. });
     ensure!(is_ready, "{completion:?}");
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     let upload = find(store.as_ref(), id).await?;
     ensure!(upload.status == Status::Partial, "{upload:?}");
     ensure!(upload.rows_read == 21 && upload.rows_inserted == Some(20));
@@ -270,7 +270,7 @@ pub(super) async fn rejected_counts_that_do_not_add_up_are_a_mismatch<F: StoreFi
             } => ensure!((read, stored, rejected) == (announced_rows, 20, kept)),
             other => anyhow::bail!("{other:?}"),
         }
-        ensure!(store.complete(first(id)).await? == Completed::No);
+        ensure!(store.complete(first(id), 0).await? == Completed::No);
     }
     Ok(())
 }
@@ -289,7 +289,7 @@ pub(super) async fn rows_keep_their_numbers_around_rejected_rows<F: StoreFixture
         ..seal(1, 10)
     };
     ensure!(store.seal(first(id), &seal).await?);
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     let found = rows(store.as_ref(), id).await?;
     let found_numbers: Vec<u64> = found.iter().map(|row| row.row_number).collect();
     ensure!(found_numbers == numbers, "{found_numbers:?}");

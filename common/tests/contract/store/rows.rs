@@ -196,7 +196,7 @@ pub(super) async fn rows_are_visible_only_after_their_upload_ended_well<F: Store
     ensure!(rows(store.as_ref(), id).await?.is_empty(), "receiving");
     ensure!(store.seal(first(id), &seal(2, 20)).await?);
     ensure!(rows(store.as_ref(), id).await?.is_empty(), "processing");
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     check_sample_rows(store.as_ref(), id, 20).await?;
 
     let failed = begin(store.as_ref()).await?;

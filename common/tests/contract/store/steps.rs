@@ -85,7 +85,7 @@ pub(super) async fn end_well(
     rows: u64,
 ) -> Result<()> {
     ensure!(store.seal(first(id), &seal(batches, rows)).await?);
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     Ok(())
 }
 

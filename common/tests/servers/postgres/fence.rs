@@ -59,6 +59,7 @@ async fn a_park_waits_for_the_fence() -> Result<()> {
 
     let letter = DeadBatch {
         id: Some(BatchId { upload, seq: 1 }),
+        rows: None,
         attempts: 4,
         reason: "the worker ended".to_owned(),
         body: Bytes::from_static(b"{}"),

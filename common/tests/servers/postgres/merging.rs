@@ -86,7 +86,7 @@ async fn send(store: &PostgresStore, merge: Option<Merge>, rows: &[Cells]) -> Re
 /// Merges rows in this mode. Returns the upload.
 async fn merge(store: &PostgresStore, mode: Mode, rows: &[Cells]) -> Result<Upload> {
     let key = stage(store, mode, rows).await?;
-    let completed = store.complete(key).await?;
+    let completed = store.complete(key, 0).await?;
     ensure!(completed == Completed::Yes, "{completed:?}");
     find(store, key.id).await
 }
@@ -120,7 +120,7 @@ async fn table(scope: &Scope) -> Result<Vec<String>> {
 /// Merges an upload again until the table is free. Returns the upload.
 async fn merge_again(store: &PostgresStore, key: UploadKey) -> Result<Upload> {
     loop {
-        match store.complete(key).await {
+        match store.complete(key, 0).await {
             Ok(completed) => {
                 ensure!(completed == Completed::Yes, "{completed:?}");
                 return find(store, key.id).await;
@@ -156,7 +156,7 @@ async fn two_completions_of_one_upload_merge_it_once() -> Result<()> {
     let first = declare(&scope, "").await?;
     let second = connect(scope.database_url()).await?;
     let key = stage(&first, Mode::Ignore, &rows(1..=300, "1.50")).await?;
-    let (left, right) = tokio::join!(first.complete(key), second.complete(key));
+    let (left, right) = tokio::join!(first.complete(key, 0), second.complete(key, 0));
     let outcomes = [left?, right?];
     let merges = outcomes.iter().filter(|it| **it == Completed::Yes);
     ensure!(merges.count() == 1, "{outcomes:?}");
@@ -181,7 +181,7 @@ async fn a_previous_version_cannot_complete_an_upload_before_its_merge() -> Resu
             .is_err_and(|error| error.to_string().contains("not merged yet")),
         "{refused:?}"
     );
-    ensure!(prices.complete(key).await? == Completed::Yes);
+    ensure!(prices.complete(key, 0).await? == Completed::Yes);
     scope.close().await
 }
 
@@ -207,7 +207,7 @@ async fn a_previous_version_cannot_store_rows_that_must_be_merged() -> Result<()
         "{refused:?}"
     );
     store(appended.id).await?;
-    ensure!(prices.complete(staged).await? == Completed::Yes);
+    ensure!(prices.complete(staged, 0).await? == Completed::Yes);
     scope.close().await
 }
 
@@ -221,7 +221,7 @@ async fn a_staged_row_is_in_no_view() -> Result<()> {
         "SELECT (SELECT count(*) FROM upload_rows) + (SELECT count(*) FROM datasets.prices_rows)";
     let visible: i64 = sqlx::query_scalar(count).fetch_one(&scope.pool()).await?;
     ensure!(visible == 0, "{visible} rows are visible");
-    ensure!(prices.complete(key).await? == Completed::Yes);
+    ensure!(prices.complete(key, 0).await? == Completed::Yes);
     let visible: i64 = sqlx::query_scalar(count).fetch_one(&scope.pool()).await?;
     ensure!(visible == 3, "{visible} rows are visible");
     let staged: i64 = sqlx::query_scalar("SELECT count(*) FROM landing")

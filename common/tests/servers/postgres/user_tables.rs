@@ -165,7 +165,7 @@ impl Shop {
 
     /// Completes an upload. Returns the upload.
     async fn complete(&self, key: UploadKey) -> Result<Upload> {
-        let completed = self.store.complete(key).await?;
+        let completed = self.store.complete(key, 0).await?;
         ensure!(completed == Completed::Yes, "{completed:?}");
         let upload = self.store.upload(key.id).await?;
         upload.context("the upload does not exist")

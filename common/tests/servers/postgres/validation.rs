@@ -182,7 +182,7 @@ impl Prices {
             self.store.store(slice::from_ref(batch)).await?;
         }
         seal(&self.store, key, rows.len(), group.len()).await?;
-        let completed = self.store.complete(key).await?;
+        let completed = self.store.complete(key, 0).await?;
         ensure!(completed == Completed::Yes, "{completed:?}");
         let upload = self.store.upload(key.id).await?;
         upload.context("the upload does not exist")

@@ -43,7 +43,7 @@ async fn store_rows(owner: &PostgresStore, worker: &PostgresStore) -> Result<()>
         "{stored:?}"
     );
     seal(worker, upload, 1, 1).await?;
-    let completed = worker.complete(upload).await?;
+    let completed = worker.complete(upload, 0).await?;
     ensure!(completed == Completed::Yes, "{completed:?}");
     Ok(())
 }

@@ -88,7 +88,7 @@ impl Shop {
     /// Merges rows, and checks how many are inserted, updated and duplicate.
     async fn merge(&self, mode: Mode, rows: &[Cells], expected: [u64; 3]) -> Result<Upload> {
         let key = self.stage(mode, rows).await?;
-        let completed = self.store.complete(key).await?;
+        let completed = self.store.complete(key, 0).await?;
         ensure!(completed == Completed::Yes, "{completed:?}");
         let upload = self.find(key.id).await?;
         let figures = [

@@ -272,15 +272,7 @@ impl Operation {
             .refuse_rows()
             .refuse(403, &["token_used_up"])
             .refuse(429, &["quota_exceeded"])
-            .refuse(
-                422,
-                &[
-                    "interrupted",
-                    "batch_dead",
-                    "batches_lost",
-                    "accounting_mismatch",
-                ],
-            )
+            .refuse(422, &["interrupted", "batches_lost", "accounting_mismatch"])
             .refuse(503, &["queue_unavailable", "outcome_unknown"])
     }
 }

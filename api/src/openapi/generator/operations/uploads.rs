@@ -7,7 +7,17 @@ use super::super::operation::parameter;
 use super::super::operation::{Operation, operation};
 
 pub(super) fn operations() -> Vec<Operation> {
-    vec![list(), one(), rows(), rejected(), cancel(), undo()]
+    vec![
+        list(),
+        one(),
+        rows(),
+        rejected(),
+        cancel(),
+        undo(),
+        batches(),
+        retry(),
+        retry_batch(),
+    ]
 }
 
 fn list() -> Operation {
@@ -139,6 +149,73 @@ fn undo() -> Operation {
         .refuse(404, &["upload_not_found"])
         .refuse(409, &["wrong_state", "not_reversible"])
         .refuse(507, &["storage_full"])
+}
+
+fn batches() -> Operation {
+    operation(
+        "GET /uploads/{id}/batches",
+        "list_batches",
+        "List the batches of an upload, in the order of the file",
+    )
+    .about(
+        "The list has the batches that are stored and those that are or were dead letters. Batches in
+            the queue are in no list.",
+    )
+    .parameters([parameter(
+        "query",
+        "status",
+        "Only batches with this status.",
+        schema("BatchStatus"),
+    )])
+    .shared(&["Limit", "Cursor"])
+    .answer(200, json_answer("A page of batches.", &[], "BatchPage"))
+    .refuse(
+        400,
+        &["malformed_id", "repeated_option", "malformed_option"],
+    )
+    .refuse(404, &["upload_not_found"])
+}
+
+fn retry() -> Operation {
+    let row = json!({ "type": "integer", "minimum": 1 });
+    operation(
+        "POST /uploads/{id}/retry",
+        "retry_upload",
+        "Retry the dead letters of an upload",
+    )
+    .about(
+        "Remove the cause first. A `partial` upload is `processing` again, in the same epoch, and its
+            rows are hidden until it ends. The call may be repeated: a batch that is being retried
+            or is stored stays as it is.",
+    )
+    .parameters([parameter(
+        "query",
+        "row",
+        "Only the batch with the row that has this number.",
+        row,
+    )])
+    .answer(202, json_answer("The upload.", &[], "Upload"))
+    .refuse(
+        400,
+        &["malformed_id", "repeated_option", "malformed_option"],
+    )
+    .refuse(404, &["upload_not_found", "batch_not_found"])
+    .refuse(409, &["wrong_state"])
+    .refuse(507, &["storage_full"])
+}
+
+fn retry_batch() -> Operation {
+    operation(
+        "POST /uploads/{id}/batches/{seq}/retry",
+        "retry_batch",
+        "Retry one dead letter of an upload",
+    )
+    .about("Everything else is as in `retry_upload`.")
+    .answer(202, json_answer("The upload.", &[], "Upload"))
+    .refuse(400, &["malformed_id"])
+    .refuse(404, &["upload_not_found", "batch_not_found"])
+    .refuse(409, &["wrong_state"])
+    .refuse(507, &["storage_full"])
 }
 
 fn download(description: &str, csv: &str, ndjson: &str) -> Value {

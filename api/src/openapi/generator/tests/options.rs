@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::document;
 use super::resolved;
-use crate::routes::{audit, datasets, exports, keys, read};
+use crate::routes::{audit, batches, datasets, exports, keys, read};
 
 /// The calls without a file that have options, and the lists of their parsers.
 const LISTS: &[(&str, &[&str])] = &[
@@ -15,8 +15,10 @@ const LISTS: &[(&str, &[&str])] = &[
     ("get /datasets", &datasets::LIST_OPTIONS),
     ("get /keys", &keys::LIST_OPTIONS),
     ("get /uploads", &read::LIST_OPTIONS),
+    ("get /uploads/{id}/batches", &batches::LIST_OPTIONS),
     ("get /uploads/{id}/rejected", &exports::REJECTED_OPTIONS),
     ("get /uploads/{id}/rows", &exports::ROWS_OPTIONS),
+    ("post /uploads/{id}/retry", &batches::RETRY_OPTIONS),
 ];
 
 /// The parameters of the query of an operation.

@@ -100,7 +100,7 @@ async fn end_well(store: &dyn Store, id: UploadId) -> Result<()> {
         dialect: None,
     };
     ensure!(store.seal(UploadKey::first(id), &seal).await?);
-    ensure!(store.complete(UploadKey::first(id)).await? == Completed::Yes);
+    ensure!(store.complete(UploadKey::first(id), 0).await? == Completed::Yes);
     Ok(())
 }
 

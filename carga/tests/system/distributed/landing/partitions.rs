@@ -129,6 +129,30 @@ async fn an_upload_with_a_dataset_keeps_no_partition() -> Result<()> {
     scope.close().await
 }
 
+#[tokio::test]
+async fn an_upload_whose_staged_rows_can_still_be_merged_keeps_its_partition() -> Result<()> {
+    let scope = Scope::new().await?;
+    let pool = scope.pool();
+    let store = connect(&scope).await?;
+    sqlx::query("SELECT add_landing_week(upload_week(now()) - 4)")
+        .execute(&pool)
+        .await?;
+    let id = begin(store.as_ref()).await?;
+    let end_without_a_merge = r#"UPDATE uploads
+        SET number = (upload_week(now()) - 4) << 40, status = 'partial', rows_dead = 5, rows_duplicate = 0,
+            dataset = '{"name":"sales","columns":[],"missing":[],"ignored":[],"merge":{}}'
+        WHERE id = $1"#;
+    execute(&pool, end_without_a_merge, id).await?;
+    ensure!(
+        !store.shrink_landing().await?,
+        "dropped rows that a retry merges"
+    );
+    execute(&pool, "UPDATE uploads SET rows_dead = 0 WHERE id = $1", id).await?;
+    ensure!(store.shrink_landing().await?, "kept after the merge");
+    store.close().await;
+    scope.close().await
+}
+
 /// Whether the week that begins `weeks` after this one has a partition.
 async fn has_partition(pool: &PgPool, weeks: i64) -> Result<bool> {
     let sql = "SELECT to_regclass(landing_week(upload_week(now()) + $1)) IS NOT NULL";

@@ -101,7 +101,7 @@ pub(crate) async fn a_replay_adds_nothing_and_is_reported<F: StoreFixture>(
     // A replay is also reported after the seal and after the end.
     ensure!(store.seal(first(id), &seal(2, 200)).await?);
     ensure!(store.store(&batches).await? == [REPLAY; 2]);
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     ensure!(store.store(&batches).await? == [REPLAY; 2]);
     ensure!(store.ledger(first(id)).await?.len() == 2);
     check_sample_rows(store.as_ref(), id, 200).await

@@ -119,7 +119,7 @@ pub(in crate::store) async fn merge_into(
     given: &[Row<'_>],
 ) -> Result<UploadId> {
     let id = send(store, dataset, given).await?;
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     Ok(id)
 }
 
@@ -276,7 +276,7 @@ pub(crate) async fn a_column_that_the_file_lacks_keeps_its_values<F: StoreFixtur
     let given = [("a", "1"), ("b", "7"), ("c", "3")];
     let given = given.map(|(sku, stock)| (sku, Some(stock), None));
     let id = send(store, dataset, &given).await?;
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     let b = ("b", Some("7"), Some("y"));
     check_table(fixture, &[(old, 1, a), (id, 2, b), (id, 3, given[2])]).await?;
     check_figures(store, id, [1, 1, 1, 0]).await
@@ -322,7 +322,7 @@ pub(crate) async fn a_replaced_row_is_no_longer_read_with_its_upload<F: StoreFix
     create_dataset(store).await?;
     let (a, b) = (("a", Some("1"), None), ("b", Some("2"), None));
     let by_batches = send(store, appended()?, &[a, b]).await?;
-    ensure!(store.complete(first(by_batches)).await? == Completed::Yes);
+    ensure!(store.complete(first(by_batches), 0).await? == Completed::Yes);
     let by_merge = merge(store, Mode::Update, &[("c", Some("3"), None), b]).await?;
     let given = [("a", Some("9"), None), ("c", Some("9"), None)];
     let id = merge(store, Mode::Update, &given).await?;

@@ -21,7 +21,7 @@ const ROWS: [Row<'_>; 3] = [
 /// Appends rows, and undoes the upload without removing them.
 async fn append_and_undo(store: &dyn Store) -> Result<UploadId> {
     let id = send(store, appended()?, &ROWS).await?;
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     ensure!(store.undo(first(id)).await?);
     Ok(id)
 }
@@ -52,10 +52,10 @@ pub(crate) async fn rows_are_not_ignored_because_of_rows_to_be_removed<F: StoreF
     create_dataset(store).await?;
     let undone = append_and_undo(store).await?;
     let id = send(store, merged(Mode::Ignore)?, &ROWS).await?;
-    ensure!(store.complete(first(id)).await? == Completed::No);
+    ensure!(store.complete(first(id), 0).await? == Completed::No);
     check_status(store, id, Status::Processing).await?;
     remove_all(store, undone).await?;
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     check_figures(store, id, [3, 0, 0, 0]).await?;
     let expected = [(id, 1, ROWS[0]), (id, 2, ROWS[1]), (id, 3, ROWS[2])];
     check_table(fixture, &expected).await

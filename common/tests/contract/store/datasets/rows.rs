@@ -275,7 +275,7 @@ pub(crate) async fn rows_of_a_typed_upload_are_visible_only_after_it_ended_well<
     check_visible(fixture, store, id, 0).await?;
     ensure!(store.seal(first(id), &seal(1, 20)).await?);
     check_visible(fixture, store, id, 0).await?;
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     check_visible(fixture, store, id, 20).await?;
 
     // The rows of an expired upload are hidden before they are removed.

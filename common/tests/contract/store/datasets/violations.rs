@@ -244,7 +244,7 @@ pub(crate) async fn a_replay_reports_the_rejected_rows_again<F: StoreFixture>(
     ensure!(store.store(&twice).await? == [stored(2), replay]);
     ensure!(other.store(&batches).await? == [replay, STORED]);
     ensure!(store.seal(first(id), &seal_with(10, 0)).await?);
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     ensure!(other.store(&batches).await? == [replay, REPLAY]);
     ensure!(in_table(fixture, id).await?.len() == 8);
     check_rejected(&store.rejected_page(id, 0).await?, &[2, 4])
@@ -267,7 +267,7 @@ pub(crate) async fn rows_that_the_table_rejects_are_counted_to_the_end<F: StoreF
     let completion = store.completion(id).await?;
     let is_ready = matches!(completion, Completion::Ready { violating: 6, .. });
     ensure!(is_ready, "{completion:?}");
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     // The seal is the same as before, since it has the figures of the intake.
     ensure!(store.seal(first(id), &seal).await?);
 
@@ -346,7 +346,7 @@ pub(crate) async fn an_undone_upload_keeps_its_rejected_rows_and_no_others<F: St
     let id = begin(store, RejectLimit::default()).await?;
     store.store(&batches(id, 10, &[2, 4, 6])?).await?;
     ensure!(store.seal(first(id), &seal_with(10, 0)).await?);
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     ensure!(in_table(fixture, id).await?.len() == 7);
     ensure!(store.undo(first(id)).await?);
     remove_all(store, id).await?;

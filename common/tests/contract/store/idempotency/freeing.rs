@@ -40,7 +40,7 @@ pub(crate) async fn a_sealed_upload_keeps_its_key_whatever_becomes_of_it<F: Stor
     store_new(store, &sample::batches(id, 1, 10)?).await?;
     ensure!(store.seal(first(id), &seal(1, 10)).await?);
     ensure!(is_held().await?, "processing");
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     ensure!(is_held().await?, "completed");
     ensure!(store.undo(first(id)).await?);
     ensure!(is_held().await?, "undone");

@@ -107,7 +107,7 @@ pub(crate) async fn a_seal_after_the_selection_keeps_the_upload<F: StoreFixture>
     ensure!(!store.expire(first(id), LEASE).await?);
     check_status(store.as_ref(), id, Status::Processing).await?;
     store_new(store.as_ref(), &sample::batches(id, 1, 10)?).await?;
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     Ok(())
 }
 

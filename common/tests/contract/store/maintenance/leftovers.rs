@@ -87,7 +87,7 @@ pub(crate) async fn a_sealed_upload_without_an_end_is_unfinished<F: StoreFixture
     let only = |found: &Leftovers| found.unfinished == [id];
     wait_until(store.as_ref(), LONG, LONG, only).await?;
     store_new(store.as_ref(), &[sample::batch(id)?]).await?;
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     let found = store.leftovers(LONG, LONG).await?;
     ensure!(found.unfinished.is_empty(), "{found:?}");
     Ok(())

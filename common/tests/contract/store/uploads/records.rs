@@ -125,7 +125,7 @@ pub(crate) async fn a_repeated_seal_with_the_same_totals_succeeds<F: StoreFixtur
     ensure!(other.seal(first(id), &totals).await?);
     check_status(store.as_ref(), id, Status::Processing).await?;
     store_new(store.as_ref(), &sample::batches(id, 2, 5)?).await?;
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     ensure!(other.seal(first(id), &totals).await?);
     check_status(store.as_ref(), id, Status::Completed).await?;
 
@@ -160,7 +160,7 @@ pub(crate) async fn a_failed_upload_is_not_sealed<F: StoreFixture>(fixture: &F) 
     let upload = find(store.as_ref(), id).await?;
     ensure!(upload.status == Status::Failed, "{upload:?}");
     ensure!(upload.batches_total.is_none(), "{upload:?}");
-    ensure!(store.complete(first(id)).await? == Completed::No);
+    ensure!(store.complete(first(id), 0).await? == Completed::No);
     Ok(())
 }
 
@@ -198,7 +198,7 @@ pub(crate) async fn an_upload_ends_once<F: StoreFixture>(fixture: &F) -> Result<
         store_new(store.as_ref(), &[sample::batch(id)?]).await?;
         ensure!(store.seal(first(id), &seal(1, 1)).await?);
         let failed = other.fail(first(id), &failure, None);
-        let (completed, failed) = join(store.complete(first(id)), failed).await;
+        let (completed, failed) = join(store.complete(first(id), 0), failed).await;
         let expected = match (completed?, failed?) {
             (Completed::Yes, false) => Status::Completed,
             (Completed::No, true) => Status::Failed,
@@ -206,7 +206,7 @@ pub(crate) async fn an_upload_ends_once<F: StoreFixture>(fixture: &F) -> Result<
         };
         check_status(store.as_ref(), id, expected).await?;
         ensure!(!store.fail(first(id), &failure, None).await?);
-        ensure!(other.complete(first(id)).await? == Completed::No);
+        ensure!(other.complete(first(id), 0).await? == Completed::No);
         check_status(other.as_ref(), id, expected).await?;
     }
     Ok(())
@@ -227,11 +227,11 @@ pub(crate) async fn a_call_for_another_epoch_changes_nothing<F: StoreFixture>(
             .await?
     );
     ensure!(store.seal(first(id), &seal(1, 1)).await?);
-    ensure!(store.complete(in_epoch(id, 2)).await? == Completed::No);
+    ensure!(store.complete(in_epoch(id, 2), 0).await? == Completed::No);
     ensure!(!store.fail(in_epoch(id, 0), &failure(), None).await?);
     check_status(store.as_ref(), id, Status::Processing).await?;
     ensure!(store.ledger(in_epoch(id, 2)).await?.is_empty());
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     Ok(())
 }
 

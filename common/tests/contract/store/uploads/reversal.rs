@@ -212,7 +212,7 @@ pub(crate) async fn an_upload_holds_its_content_while_it_is_processed_and_afterw
     ensure!(store.seal(first(holder), &sealed).await?);
     ensure!(claim(other).await? == Some(holder), "while it is processed");
     store_new(store.as_ref(), &[sample::batch(holder)?]).await?;
-    ensure!(store.complete(first(holder)).await? == Completed::Yes);
+    ensure!(store.complete(first(holder), 0).await? == Completed::Yes);
     ensure!(
         claim(other).await? == Some(holder),
         "after it has completed"

@@ -43,7 +43,7 @@ async fn try_and_upload<F: StoreFixture>(
     store.store(&batches).await?;
     let seal = seal(batches.len() as u32, given.len() as u64);
     ensure!(store.seal(first(id), &seal).await?);
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     let upload = find(store, id).await?;
     let mut rejects = store.rejected_page(id, 0).await?;
     rejects.truncate(TRIAL_REJECTS);

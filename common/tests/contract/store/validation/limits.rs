@@ -126,7 +126,7 @@ async fn try_too_many<F: StoreFixture>(
 ) -> Result<u64> {
     let tried = try_rows(fixture, store, dataset.clone(), given).await?;
     let id = send(store, dataset, given).await?;
-    let completed = store.complete(first(id)).await?;
+    let completed = store.complete(first(id), 0).await?;
     let Completed::TooManyRejects { rejected } = completed else {
         bail!("{completed:?}");
     };

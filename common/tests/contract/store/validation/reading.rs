@@ -139,7 +139,7 @@ pub(crate) async fn a_trial_is_unavailable_while_rows_must_be_removed<F: StoreFi
     create_dataset(store).await?;
     let given = [("a", Some("1"), None), ("b", Some("2"), None)];
     let undone = send(store, appended()?, &given).await?;
-    ensure!(store.complete(first(undone)).await? == Completed::Yes);
+    ensure!(store.complete(first(undone), 0).await? == Completed::Yes);
     ensure!(store.undo(first(undone)).await?);
     let trial = trial(merged(Mode::Ignore)?, &given);
     let trying = store.validate(&trial, stream_of(messages(&given)?));

@@ -13,7 +13,7 @@ use super::{declare, figures, find, merge, rows, send, stage, table};
 /// Appends rows 1 to 3 and undoes the upload. Its rows are still in the table.
 async fn undone(store: &PostgresStore) -> Result<UploadId> {
     let key = send(store, None, &rows(1..=3, "1")).await?;
-    ensure!(store.complete(key).await? == Completed::Yes);
+    ensure!(store.complete(key, 0).await? == Completed::Yes);
     ensure!(store.undo(key).await?, "the upload is not undone");
     Ok(key.id)
 }
@@ -46,10 +46,10 @@ async fn ignored_rows_wait_until_the_rows_of_their_keys_are_removed() -> Result<
     let store = declare(&scope, "").await?;
     let first = undone(&store).await?;
     let key = stage(&store, Mode::Ignore, &rows(3..=5, "1")).await?;
-    ensure!(store.complete(key).await? == Completed::No);
+    ensure!(store.complete(key, 0).await? == Completed::No);
     ensure!(table(&scope).await?.len() == 3);
     remove(&store, first).await?;
-    ensure!(store.complete(key).await? == Completed::Yes);
+    ensure!(store.complete(key, 0).await? == Completed::Yes);
     let second = find(&store, key.id).await?;
     ensure!(figures(&second) == [3, 0, 0, 0].map(Some), "{second:?}");
     ensure!(table(&scope).await?.len() == 3);

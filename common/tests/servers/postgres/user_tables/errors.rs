@@ -48,7 +48,7 @@ async fn rows_for_a_table_that_does_not_take_them_any_more_are_not_merged() -> R
         let file = File::new(["sku", "price"], &[["a", "2"], ["b", "2"]]);
         let key = shop.stage(&definition, Mode::Update, &file).await?;
         shop.execute(change).await?;
-        let error = shop.store.complete(key).await.err().context(change)?;
+        let error = shop.store.complete(key, 0).await.err().context(change)?;
         ensure!(error.kind() == ErrorKind::Invalid, "{change}: {error:?}");
         ensure!(error.chain().contains(part), "{change}: {}", error.chain());
         shop.close().await?;
@@ -80,7 +80,7 @@ async fn an_error_of_a_trigger_that_comes_with_each_attempt_ends_the_merge() -> 
         shop.declare(&definition).await?;
         let file = File::new(["sku", "price"], &[["a", "2"], ["b", "2"]]);
         let key = shop.stage(&definition, Mode::Update, &file).await?;
-        let error = shop.store.complete(key).await.err().context(code)?;
+        let error = shop.store.complete(key, 0).await.err().context(code)?;
         ensure!(error.kind() == kind, "{code}: {error:?}");
         ensure!(error.chain().contains("not today"), "{}", error.chain());
         let stored = shop.texts("SELECT p::text FROM shop.prices p").await?;

@@ -23,7 +23,7 @@ fn file() -> File {
 /// waited.
 async fn expect_given_up(shop: &Shop, key: UploadKey) -> Result<Duration> {
     let started = Instant::now();
-    let completed = shop.store.complete(key).await;
+    let completed = shop.store.complete(key, 0).await;
     let waited = started.elapsed();
     let error = completed.err().context("the rows are merged")?;
     ensure!(error.kind() == ErrorKind::Unavailable, "{error:?}");
@@ -93,7 +93,7 @@ async fn a_merge_begins_again_if_the_table_has_changed_while_it_waited() -> Resu
         .execute(&mut *application)
         .await?;
     let store = shop.store.clone();
-    let merging = tokio::spawn(async move { store.complete(key).await });
+    let merging = tokio::spawn(async move { store.complete(key, 0).await });
     while shop.texts(WAITING).await? == ["0"] {
         ensure!(!merging.is_finished(), "the merge does not wait");
         tokio::time::sleep(Duration::from_millis(10)).await;

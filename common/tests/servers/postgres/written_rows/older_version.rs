@@ -31,7 +31,7 @@ async fn a_previous_version_can_neither_complete_nor_undo_an_upload_into_a_table
     let key = shop.stage(Mode::Append, &rows(&[["a", "1"]])).await?;
     let refused = refusal(&shop, COMPLETE, key.id).await?;
     ensure!(refused.contains("goes into table shop.prices"), "{refused}");
-    ensure!(shop.store.complete(key).await? == Completed::Yes);
+    ensure!(shop.store.complete(key, 0).await? == Completed::Yes);
     let upload = shop.find(key.id).await?;
     let refused = refusal(&shop, UNDO, key.id).await?;
     ensure!(refused.contains("goes into table shop.prices"), "{refused}");
