@@ -9,6 +9,7 @@
 //! Two use cases build on the ports: [`lifecycle`] ends uploads, and [`live_progress`] counts their
 //! rows and batches. [`access`] says what the holder of a key may do, and a [`tenant`] owns keys.
 //! [`idempotency`] names requests that take effect once, and [`audit`] says who changes something.
+//! [`events`] say what happened to uploads.
 //! [`limiter`] is a small port of the API alone: it counts requests. [`retry`] waits for servers.
 //! [`settings`] and [`telemetry`] serve the programs, [`local_server`] sends requests to a running
 //! one, [`tls`] encrypts its port, and [`backends`] connects the ports. `traced` puts spans around
@@ -22,6 +23,7 @@ pub mod batch;
 pub mod dataset;
 mod dialect;
 pub mod error;
+pub mod events;
 mod failure;
 pub mod healthcheck;
 pub mod idempotency;

@@ -14,8 +14,9 @@
 //! - `dead_letters` moves dead letters into the store.
 //! - `sweep` ends what a crash left open; `expiry` decides which uploads it may end as interrupted.
 //! - `lost` ends uploads whose batches are neither stored nor in a queue.
-//! - `upkeep` creates and drops partitions of the landing table, and lets rows and the audit log
-//!   expire.
+//! - `upkeep` creates and drops partitions of the landing table, and lets rows, the audit log
+//!   and events expire.
+//! - `relay` sends the events of uploads to the broker.
 //! - `progress_watch` records which batches move; [`watchdog`] reports or ends a stuck worker.
 //! - [`heartbeat`] writes and checks the heartbeat file.
 //! - `metrics` has the handles of what the worker counts.
@@ -37,6 +38,7 @@ mod panics;
 mod prepare;
 mod progress_watch;
 mod ready;
+mod relay;
 mod room;
 pub mod runner;
 mod store_contact;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use carga_common::metrics::table::{
     MAINTENANCE_UPLOADS, SWEEPER_LAST_SUCCESS, SWEEPER_SWEEPS, WORKER_ARCHIVE_DURATION,
     WORKER_ARCHIVED_BYTES, WORKER_BATCHES, WORKER_COMMIT_BATCHES, WORKER_COMMIT_DURATION,
-    WORKER_COMPLETION_CHECKS, WORKER_ROWS,
+    WORKER_COMPLETION_CHECKS, WORKER_EVENTS_SENT, WORKER_ROWS,
 };
 use carga_common::metrics::{Counter, Gauge, Histogram};
 use carga_common::queue::RetryTier;
@@ -22,6 +22,7 @@ pub(crate) struct WorkerMetrics {
     commit_batches: Histogram,
     pub(crate) sweeps: SweepMetrics,
     pub(crate) maintenance: MaintenanceCounters,
+    pub(crate) events_sent: Counter,
 }
 
 impl WorkerMetrics {
@@ -36,6 +37,7 @@ impl WorkerMetrics {
             commit_batches: WORKER_COMMIT_BATCHES.histogram(),
             sweeps: SweepMetrics::new(),
             maintenance: MaintenanceCounters::new(),
+            events_sent: WORKER_EVENTS_SENT.counter(),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::room::Room;
 use crate::store_contact::StoreContact;
 use crate::subscription::{Source, Subscription};
 use crate::watchdog::{Stuck, StuckLimits, Watchdog};
-use crate::{dead_letters, group, suspects, sweep, upkeep};
+use crate::{dead_letters, group, relay, suspects, sweep, upkeep};
 
 /// A connected worker that is not running yet.
 #[derive(Debug)]
@@ -137,6 +137,7 @@ impl Runner {
         let tasks = &context.tasks;
         let sweeper = tokio::spawn(sweep::run(Arc::clone(&context)));
         let upkeep = tokio::spawn(upkeep::run(Arc::clone(&context)));
+        let relay = tokio::spawn(relay::run(Arc::clone(&context)));
         let dead_letter_task = tokio::spawn(dead_letters::run(Arc::clone(&context)));
         // The suspects are consumed first. A suspect that waited for other batches would be counted
         // as unsettled if one of them ended the worker.
@@ -157,7 +158,7 @@ impl Runner {
         let in_hand = async {
             tasks.wait().await;
             // Each ends at its next check of `stop`.
-            let _ = tokio::join!(sweeper, upkeep, dead_letter_task, suspect_task);
+            let _ = tokio::join!(sweeper, upkeep, relay, dead_letter_task, suspect_task);
         };
         if tokio::time::timeout(grace, in_hand).await.is_err() {
             tracing::warn!("the grace period is over; unfinished batches return to the queue");

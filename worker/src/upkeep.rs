@@ -1,5 +1,5 @@
 //! Maintains the tables that grow: creates the partitions of the next weeks of the landing table,
-//! lets rows, previous values and the audit log expire, and drops partitions whose uploads keep no
+//! lets rows, previous values, the audit log and events expire, and drops partitions whose uploads keep no
 //! rows. The sweeper removes the expired rows. Also deletes the keys of old requests and the usage
 //! of old days.
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carga_common::error::PortResult;
-use carga_common::store::Store;
+use carga_common::store::{ForgottenEvents, Store};
 
 use crate::context::Context;
 use crate::metrics::MaintenanceCounters;
@@ -31,6 +31,8 @@ const FORGET_REMEDY: &str = "cannot delete the previous values of rows whose upl
 
 const REQUESTS_REMEDY: &str = "cannot delete the `Idempotency-Key`s of requests that are older than 24 hours. A worker tries again in 5 minutes; the keys are free meanwhile";
 const AUDIT_REMEDY: &str = "cannot delete the entries of the audit log that are older than CARGA_AUDIT_DAYS. A worker tries again in 5 minutes";
+
+const EVENTS_REMEDY: &str = "cannot delete the events that are older than CARGA_EVENTS_DAYS. A worker tries again in 5 minutes";
 
 const USAGE_REMEDY: &str = "cannot delete what tenants have uploaded on days that are more than 400 days ago. A worker tries again in 5 minutes";
 
@@ -74,10 +76,14 @@ async fn keep_up(context: &Context) -> bool {
     let is_usage_forgotten = succeeded(forget_usage(store).await, USAGE_REMEDY);
     let audit = context.settings.audit;
     let is_audit_forgotten = succeeded(forget_audit(store, audit).await, AUDIT_REMEDY);
+    let are_events_forgotten = succeeded(forget_events(context).await, EVENTS_REMEDY);
     // This comes after the expiry, since dropping a partition is faster than deleting its rows.
     let is_shrunk = succeeded(shrink(store).await, SHRINK_REMEDY);
-    let are_forgotten =
-        is_forgotten && are_requests_forgotten && is_usage_forgotten && is_audit_forgotten;
+    let are_forgotten = is_forgotten
+        && are_requests_forgotten
+        && is_usage_forgotten
+        && is_audit_forgotten
+        && are_events_forgotten;
     is_extended && is_expired && are_forgotten && is_shrunk
 }
 
@@ -133,6 +139,29 @@ async fn forget_usage(store: &dyn Store) -> PortResult<()> {
 async fn forget_audit(store: &dyn Store, older_than: Duration) -> PortResult<()> {
     while store.forget_audit(older_than).await? > 0 {}
     Ok(())
+}
+
+async fn forget_events(context: &Context) -> PortResult<()> {
+    let mut unsent = 0;
+    let forgotten = loop {
+        let forgotten = context
+            .backends
+            .store
+            .forget_events(context.settings.events);
+        match forgotten.await {
+            Ok(ForgottenEvents { events: 0, .. }) => break Ok(()),
+            Ok(forgotten) => unsent += forgotten.unsent,
+            Err(error) => break Err(error),
+        }
+    };
+    // Without a broker, no event is ever sent.
+    if unsent > 0 && context.backends.queue.event_publisher().is_some() {
+        tracing::warn!(
+            events = unsent,
+            "events older than CARGA_EVENTS_DAYS were deleted although the broker had not taken them"
+        );
+    }
+    forgotten
 }
 
 async fn shrink(store: &dyn Store) -> PortResult<()> {

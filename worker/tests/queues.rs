@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use carga_common::error::PortResult;
-use carga_common::queue::{BatchPublisher, BatchQueue, Deliveries, Delivery, Prefetch, QueueDepth};
+use carga_common::queue::{
+    BatchPublisher, BatchQueue, Deliveries, Delivery, EventPublisher, Prefetch, QueueDepth,
+};
 use carga_common::sync::lock;
 use carga_common::upload::UploadId;
 
@@ -41,6 +43,10 @@ impl WatchedQueue {
 impl BatchQueue for WatchedQueue {
     fn publisher(&self) -> Arc<dyn BatchPublisher> {
         self.inner.publisher()
+    }
+
+    fn event_publisher(&self) -> Option<Arc<dyn EventPublisher>> {
+        self.inner.event_publisher()
     }
 
     async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>> {

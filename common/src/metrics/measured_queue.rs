@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use super::calls::measured;
 use crate::batch::EncodedBatch;
 use crate::error::PortResult;
-use crate::queue::{BatchPublisher, BatchQueue, Deliveries, Prefetch, QueueDepth};
+use crate::events::ClaimedEvent;
+use crate::queue::{BatchPublisher, BatchQueue, Deliveries, EventPublisher, Prefetch, QueueDepth};
 
 /// Measures the calls of another queue.
 #[derive(Debug)]
@@ -18,6 +19,11 @@ pub(crate) struct MeasuredQueue(pub(crate) Arc<dyn BatchQueue>);
 impl BatchQueue for MeasuredQueue {
     fn publisher(&self) -> Arc<dyn BatchPublisher> {
         Arc::new(MeasuredPublisher(self.0.publisher()))
+    }
+
+    fn event_publisher(&self) -> Option<Arc<dyn EventPublisher>> {
+        let publisher = self.0.event_publisher()?;
+        Some(Arc::new(MeasuredEventPublisher(publisher)))
     }
 
     async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>> {
@@ -52,5 +58,15 @@ struct MeasuredPublisher(Arc<dyn BatchPublisher>);
 impl BatchPublisher for MeasuredPublisher {
     async fn publish(&self, batch: &EncodedBatch) -> PortResult<()> {
         measured("queue.publish", self.0.publish(batch)).await
+    }
+}
+
+#[derive(Debug)]
+struct MeasuredEventPublisher(Arc<dyn EventPublisher>);
+
+#[async_trait]
+impl EventPublisher for MeasuredEventPublisher {
+    async fn publish_events(&self, events: &[ClaimedEvent]) -> PortResult<Vec<u64>> {
+        measured("queue.publish_events", self.0.publish_events(events)).await
     }
 }

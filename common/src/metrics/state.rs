@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::table::{
     DATABASE_CONNECTIONS, DATABASE_CONNECTIONS_MAX, DEAD_LETTERS, DEPENDENCY_DEGRADED,
-    OLDEST_PROCESSING, QUEUE_MESSAGES, STATE_READS, UPLOADS_UNFINISHED,
+    EVENTS_UNSENT, OLDEST_PROCESSING, QUEUE_MESSAGES, STATE_READS, UPLOADS_UNFINISHED,
 };
 use super::{Counter, Gauge};
 use crate::backends::Backends;
@@ -73,7 +73,13 @@ impl StateReader {
             gauge.set(if is_away { 1.0 } else { 0.0 });
         }
         self.gauges.set_depth(depth);
-        self.gauges.set_observation(observation);
+        // Without a broker, no event is ever sent.
+        let sends_events = queue.event_publisher().is_some();
+        self.gauges
+            .set_observation(observation.map(|seen| Observation {
+                unsent_events: if sends_events { seen.unsent_events } else { 0 },
+                ..seen
+            }));
         self.gauges.set_connections(store.connection_use());
     }
 }
@@ -114,6 +120,7 @@ struct Gauges {
     unfinished: [Gauge; 2],
     oldest: Gauge,
     dead_letters: Gauge,
+    unsent_events: Gauge,
     /// Connections in use, and idle ones.
     connections: [Gauge; 2],
     connections_max: Gauge,
@@ -132,6 +139,7 @@ impl Gauges {
                 .map(|status| UPLOADS_UNFINISHED.gauge_of([status])),
             oldest: OLDEST_PROCESSING.gauge(),
             dead_letters: DEAD_LETTERS.gauge(),
+            unsent_events: EVENTS_UNSENT.gauge(),
             connections: ["used", "idle"].map(|state| DATABASE_CONNECTIONS.gauge_of([state])),
             connections_max: DATABASE_CONNECTIONS_MAX.gauge(),
             degraded: DEPENDENCIES.map(|name| DEPENDENCY_DEGRADED.gauge_of([name])),
@@ -154,6 +162,8 @@ impl Gauges {
         self.oldest.set(age.unwrap_or(f64::NAN));
         let dead = seen.map(|seen| seen.dead_letters as f64);
         self.dead_letters.set(dead.unwrap_or(f64::NAN));
+        let unsent = seen.map(|seen| seen.unsent_events as f64);
+        self.unsent_events.set(unsent.unwrap_or(f64::NAN));
     }
 
     fn set_connections(&self, connections: ConnectionUse) {
@@ -218,6 +228,7 @@ mod tests {
             processing: 2,
             oldest_processing: Some(Duration::from_secs(90)),
             dead_letters: 3,
+            unsent_events: 4,
         }));
         assert_eq!((ready(), dead_letters(), age()), (7.0, 3.0, 90.0));
         gauges.set_depth(None);

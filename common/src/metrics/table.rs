@@ -26,7 +26,7 @@ const UPLOAD_SECONDS: &[f64] = &[
 const GROUP_BATCHES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// All metrics, in the order of `docs/metrics.md`.
-pub const ALL: [&Metric; 49] = [
+pub const ALL: [&Metric; 51] = [
     &HTTP_REQUESTS,
     &HTTP_REQUEST_DURATION,
     &HTTP_REQUESTS_IN_FLIGHT,
@@ -62,12 +62,14 @@ pub const ALL: [&Metric; 49] = [
     &SWEEPER_SWEEPS,
     &SWEEPER_LAST_SUCCESS,
     &MAINTENANCE_UPLOADS,
+    &WORKER_EVENTS_SENT,
     &PORT_CALLS,
     &PORT_CALL_DURATION,
     &QUEUE_MESSAGES,
     &UPLOADS_UNFINISHED,
     &OLDEST_PROCESSING,
     &DEAD_LETTERS,
+    &EVENTS_UNSENT,
     &DATABASE_CONNECTIONS,
     &DATABASE_CONNECTIONS_MAX,
     &DEPENDENCY_DEGRADED,
@@ -294,6 +296,12 @@ pub const MAINTENANCE_UPLOADS: Metric = counter(
     "Uploads that the sweeper or the retention has worked on, by its action.",
 );
 
+pub const WORKER_EVENTS_SENT: Metric = counter(
+    "carga_worker_events_sent_total",
+    &[],
+    "Events of uploads that the broker has confirmed.",
+);
+
 pub const PORT_CALLS: Metric = counter(
     "carga_port_calls_total",
     &["port", "operation", "outcome"],
@@ -329,6 +337,12 @@ pub const DEAD_LETTERS: Metric = gauge(
     "carga_dead_letters",
     &[],
     "Dead letters in the store, counted up to 10000; NaN while the store does not answer.",
+);
+
+pub const EVENTS_UNSENT: Metric = gauge(
+    "carga_events_unsent",
+    &[],
+    "Events in the store that wait for the broker, counted up to 10000; NaN while the store does not answer, and 0 without a broker.",
 );
 
 pub const DATABASE_CONNECTIONS: Metric = gauge(

@@ -26,6 +26,14 @@
 //! - A consumer's unsettled messages stay within its [`Prefetch`], in number and in bytes. A
 //!   message that is larger than the whole prefetch is delivered alone. A broker that limits only
 //!   the number can exceed the bytes: its limit follows a change of the size with a delay.
+//!
+//! [`EventPublisher`] has its own promises:
+//!
+//! - `publish_events` returns when the broker has confirmed all events or its timeout has passed. It
+//!   names the confirmed ones. The broker may have the others, too.
+//! - The events of one call are published in their order.
+//! - An event without a queue that wants it is confirmed, and nobody gets it.
+//! - An exchange that is deleted while processes are connected is created again.
 
 #[cfg(feature = "rabbit")]
 mod rabbit;
@@ -47,6 +55,7 @@ pub use sqlite::{SqliteQueue, SqliteQueueSettings};
 
 use crate::batch::{BatchId, EncodedBatch};
 use crate::error::PortResult;
+use crate::events::ClaimedEvent;
 use crate::metrics::calls::measured;
 
 /// The queue of batches. See the module for its promises.
@@ -64,6 +73,10 @@ pub trait BatchQueue: fmt::Debug + Send + Sync {
 
     /// Starts a consumer of dead letters, which a worker moves to the store.
     async fn consume_dead_letters(&self) -> PortResult<Box<dyn Deliveries>>;
+
+    /// A publisher of events for other programs; `None` if there is no broker to which they could
+    /// connect.
+    fn event_publisher(&self) -> Option<Arc<dyn EventPublisher>>;
 
     /// Counts the waiting messages.
     async fn depth(&self) -> PortResult<QueueDepth>;
@@ -101,6 +114,13 @@ impl Prefetch {
 pub trait BatchPublisher: fmt::Debug + Send + Sync {
     /// Makes a batch durable. The caller limits the number of concurrent calls.
     async fn publish(&self, batch: &EncodedBatch) -> PortResult<()>;
+}
+
+/// Publishes events for other programs. See the module for its promises.
+#[async_trait]
+pub trait EventPublisher: fmt::Debug + Send + Sync {
+    /// Publishes events, in their order. Returns the numbers of those that are confirmed.
+    async fn publish_events(&self, events: &[ClaimedEvent]) -> PortResult<Vec<u64>>;
 }
 
 /// How many messages wait in each queue.

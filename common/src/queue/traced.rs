@@ -7,10 +7,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    BatchPublisher, BatchQueue, Deliveries, Delivery, Prefetch, QueueDepth, RetryTier, Settlement,
+    BatchPublisher, BatchQueue, Deliveries, Delivery, EventPublisher, Prefetch, QueueDepth,
+    RetryTier, Settlement,
 };
 use crate::batch::EncodedBatch;
 use crate::error::PortResult;
+use crate::events::ClaimedEvent;
 use crate::traced::{Traced, call_span, observed, traced_port};
 
 traced_port! { "queue", BatchQueue for dyn BatchQueue {
@@ -19,6 +21,11 @@ traced_port! { "queue", BatchQueue for dyn BatchQueue {
 } plain {
     fn publisher(&self) -> Arc<dyn BatchPublisher> {
         Arc::new(Traced(self.0.publisher()))
+    }
+
+    fn event_publisher(&self) -> Option<Arc<dyn EventPublisher>> {
+        let publisher = self.0.event_publisher()?;
+        Some(Arc::new(Traced(publisher)))
     }
 
     async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>> {
@@ -42,6 +49,10 @@ traced_port! { "queue", BatchPublisher for dyn BatchPublisher {
     async fn publish(&self, batch: &EncodedBatch) -> PortResult<()> {
         batch.seq = batch.id.seq, rows = batch.rows, bytes = batch.body.len()
     };
+}}
+
+traced_port! { "queue", EventPublisher for dyn EventPublisher {
+    async fn publish_events(&self, events: &[ClaimedEvent]) -> PortResult<Vec<u64>>;
 }}
 
 fn traced(deliveries: Box<dyn Deliveries>) -> Box<dyn Deliveries> {

@@ -8,7 +8,7 @@ use super::reader::{MIB, Reader};
 use crate::archive::ArchiveCompression;
 use crate::queue::Prefetch;
 
-/// The most days for which rows, previous values or the audit log can be kept.
+/// The most days for which rows, previous values, the audit log or events can be kept.
 const MOST_DAYS: u64 = 36_500;
 
 /// Limits and intervals of the worker.
@@ -45,6 +45,8 @@ pub struct WorkerSettings {
     pub undo: Duration,
     /// How long entries of the audit log are kept.
     pub audit: Duration,
+    /// How long events of uploads are kept, whether they are sent or not.
+    pub events: Duration,
     /// A file that a running worker touches every few seconds, for health checks. `carga` needs no
     /// such file, since it answers health checks over HTTP.
     pub heartbeat_file: Option<PathBuf>,
@@ -76,6 +78,7 @@ impl WorkerSettings {
             retention: retention(reader),
             undo: days(reader.number("CARGA_UNDO_DAYS", 30, 1..=MOST_DAYS)),
             audit: days(reader.number("CARGA_AUDIT_DAYS", 365, 1..=MOST_DAYS)),
+            events: days(reader.number("CARGA_EVENTS_DAYS", 90, 1..=MOST_DAYS)),
             heartbeat_file: reader
                 .optional("CARGA_HEARTBEAT_FILE", default_file.as_deref())
                 .or(default_file)

@@ -22,6 +22,7 @@
 //! | `observation` | [`ObservationStore`] | nothing: what an operator watches |
 //! | `quotas` | [`QuotaStore`] | how much each tenant uploads |
 //! | `audit` | [`AuditStore`] | who has changed what |
+//! | `events` | [`EventStore`] | what happened to uploads |
 //! | `connection` | [`StoreConnection`] | the connection itself |
 //!
 //! # Promises of every call
@@ -35,6 +36,7 @@ mod connection;
 mod creation;
 mod datasets;
 mod dead_letters;
+mod events;
 mod holds;
 mod idempotency;
 mod keys;
@@ -71,11 +73,14 @@ pub use datasets::{DatasetStore, DeleteOutcome, PutOutcome};
 pub use dead_letters::{
     BatchRows, DeadBatch, DeadLetter, DeadLetterStore, Parked, Retried, RetriedBatch, RetryScope,
 };
+pub use events::{EventQuery, EventStore, ForgottenEvents, ListedEvent};
 pub use holds::HoldStore;
 pub use idempotency::{FirstAnswer, FirstUpload, IdempotencyStore};
 pub use keys::{KeyPosition, KeyStore};
 pub use maintenance::{Leftovers, MaintenanceStore, Removal};
-pub use observation::{ConnectionUse, MOST_DEAD_LETTERS, Observation, ObservationStore};
+pub use observation::{
+    ConnectionUse, MOST_DEAD_LETTERS, MOST_UNSENT_EVENTS, Observation, ObservationStore,
+};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, PostgresStore};
 // For `intake/benches/core.rs` alone.
@@ -112,6 +117,7 @@ pub trait Store:
     + ObservationStore
     + QuotaStore
     + AuditStore
+    + EventStore
     + StoreConnection
 {
 }
@@ -133,6 +139,7 @@ impl<S> Store for S where
         + ObservationStore
         + QuotaStore
         + AuditStore
+        + EventStore
         + StoreConnection
 {
 }

@@ -5,7 +5,8 @@
 //! - Uploads that have not ended are counted by their status. The cost of an observation does not
 //!   depend on the number of uploads that have ended.
 //! - The oldest upload in status `processing` is the one that was sealed first.
-//! - Dead letters are counted up to [`MOST_DEAD_LETTERS`].
+//! - Dead letters are counted up to [`MOST_DEAD_LETTERS`], and events that are not sent up to
+//!   [`MOST_UNSENT_EVENTS`].
 //! - The rejected rows of an upload are counted by the codes that were recorded with them.
 
 use std::fmt;
@@ -19,6 +20,9 @@ use crate::upload::UploadId;
 /// The most dead letters that are counted, so that the cost of an observation has a bound.
 pub const MOST_DEAD_LETTERS: u32 = 10_000;
 
+/// The most events that are counted.
+pub const MOST_UNSENT_EVENTS: u32 = 10_000;
+
 /// What waits in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observation {
@@ -30,6 +34,8 @@ pub struct Observation {
     pub oldest_processing: Option<Duration>,
     /// Dead letters.
     pub dead_letters: u64,
+    /// Events that are not sent. Without a broker, these are all events.
+    pub unsent_events: u64,
 }
 
 /// The connections of this process to the database.

@@ -113,7 +113,7 @@ pub(super) fn invalid(reason: impl Into<sqlx::error::BoxDynError>) -> sqlx::Erro
     sqlx::Error::Encode(reason.into())
 }
 
-/// How many entries of the audit log one call deletes.
+/// How many entries of the audit log, or how many events, one call deletes.
 pub(super) const FORGOTTEN_AT_ONCE: i64 = 10_000;
 
 /// Converts a count for a column. Counts are far below 2^63, so none is cut.

@@ -11,17 +11,19 @@ use uuid::Uuid;
 use super::{
     ArchivedBatch, AuditStore, BatchQuery, BatchRecord, BatchStore, Completed, Completion,
     CompletionStore, ConnectionUse, CreateConditions, CreateOutcome, DatasetStore, DeadBatch,
-    DeadLetter, DeadLetterStore, DeleteOutcome, FirstAnswer, FirstUpload, Heartbeat, HoldStore,
-    IdempotencyStore, KeyPosition, KeyStore, LedgerEntry, Leftovers, MaintenanceStore, NewUpload,
-    Observation, ObservationStore, Parked, PutOutcome, QuotaStore, RejectStore, Removal, Retried,
-    RetriedBatch, RetryScope, RowPage, RowStore, Seal, Store, StoreConnection, StoreOutcome,
-    TokenStore, Trial, TrialBatches, Tried, UploadQuery, UploadStore, Usage, ValidationStore,
+    DeadLetter, DeadLetterStore, DeleteOutcome, EventQuery, EventStore, FirstAnswer, FirstUpload,
+    ForgottenEvents, Heartbeat, HoldStore, IdempotencyStore, KeyPosition, KeyStore, LedgerEntry,
+    Leftovers, ListedEvent, MaintenanceStore, NewUpload, Observation, ObservationStore, Parked,
+    PutOutcome, QuotaStore, RejectStore, Removal, Retried, RetriedBatch, RetryScope, RowPage,
+    RowStore, Seal, Store, StoreConnection, StoreOutcome, TokenStore, Trial, TrialBatches, Tried,
+    UploadQuery, UploadStore, Usage, ValidationStore,
 };
 use crate::access::{KeyDigest, KeyId, KeyRecord, TokenSecret};
 use crate::audit::{Action, AuditEntry};
 use crate::batch::BatchId;
 use crate::dataset::{Dataset, DatasetKey, DatasetName, Definition, TableFault};
 use crate::error::PortResult;
+use crate::events::ClaimedEvent;
 use crate::idempotency::{IdempotencyKey, IdempotentRequest};
 use crate::progress::{Counters, Snapshot};
 use crate::rejects::RejectedRow;
@@ -200,6 +202,14 @@ traced_port! { "store", AuditStore for dyn Store {
         limit: u32,
     ) -> PortResult<Vec<AuditEntry>>;
     async fn forget_audit(&self, older_than: Duration) -> PortResult<u64>;
+}}
+
+traced_port! { "store", EventStore for dyn Store {
+    async fn events(&self, query: &EventQuery) -> PortResult<Vec<ListedEvent>>;
+    async fn claim_events(&self, limit: u32, lease: Duration) -> PortResult<Vec<ClaimedEvent>>;
+    async fn events_sent(&self, numbers: &[u64]) -> PortResult<()>;
+    async fn release_events(&self, numbers: &[u64]) -> PortResult<()>;
+    async fn forget_events(&self, older_than: Duration) -> PortResult<ForgottenEvents>;
 }}
 
 traced_port! { "store", StoreConnection for dyn Store {

@@ -10,9 +10,12 @@ use crate::upload::Epoch;
 const EPOCH_HEADER: &str = "carga-epoch";
 const ATTEMPT_HEADER: &str = "carga-attempt";
 const POSTPONED_HEADER: &str = "carga-postponed";
-const INSTALLATION_HEADER: &str = "carga-installation";
+pub(super) const INSTALLATION_HEADER: &str = "carga-installation";
 const RETURNED_HEADER: &str = "carga-returned";
 const REASON_HEADER: &str = "carga-reason";
+
+/// The delivery mode of a message that survives a restart of the broker.
+pub(super) const PERSISTENT: u8 = 2;
 
 /// The properties of a message as Carga reads and writes them.
 #[derive(Debug, Clone)]
@@ -65,7 +68,6 @@ impl Envelope {
     }
 
     pub(super) fn properties(&self) -> BasicProperties {
-        const PERSISTENT: u8 = 2;
         let mut headers = FieldTable::default();
         let mut insert = |name: &str, value: AMQPValue| {
             headers.insert(name.into(), value);

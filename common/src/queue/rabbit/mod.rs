@@ -7,6 +7,7 @@
 mod connector;
 mod consumer;
 mod envelope;
+mod events;
 mod prefetch;
 mod publisher;
 mod settlement;
@@ -21,10 +22,14 @@ use lapin::types::FieldTable;
 use uuid::Uuid;
 
 use self::connector::{Connector, answer, close};
+use self::events::RabbitEvents;
 use self::publisher::{Publisher, SettlingPublishers};
 use self::settlement::Origin;
 use self::topology::Topology;
-use super::{BatchPublisher, BatchQueue, Deliveries, MessageKind, Prefetch, QueueDepth, RetryTier};
+use super::{
+    BatchPublisher, BatchQueue, Deliveries, EventPublisher, MessageKind, Prefetch, QueueDepth,
+    RetryTier,
+};
 use crate::error::PortResult;
 use crate::settings::SecretUrl;
 
@@ -133,6 +138,15 @@ impl BatchQueue for RabbitQueue {
             self.installation,
             self.publish_timeout,
         ))
+    }
+
+    fn event_publisher(&self) -> Option<Arc<dyn EventPublisher>> {
+        Some(Arc::new(RabbitEvents::new(
+            Arc::clone(&self.publishing),
+            self.topology.events(),
+            self.installation,
+            self.publish_timeout,
+        )))
     }
 
     async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>> {

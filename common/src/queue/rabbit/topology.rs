@@ -1,4 +1,4 @@
-//! The queues. Every argument is explicit, so that RabbitMQ 3.10 and 4.x behave the same.
+//! The queues, and the exchange of events. Every argument is explicit, so that RabbitMQ 3.10 and 4.x behave the same.
 //!
 //! - `{name}.batches`: the batches for the workers. A worker moves a suspect to its own queue. As a
 //!   backstop, the broker makes a dead letter of a message that is too often delivered without
@@ -9,15 +9,16 @@
 //!   to the batches.
 //! - `{name}.wait`: postponed batches. Its messages expire as those of a retry tier do.
 //! - `{name}.dead`: dead letters, until a worker moves them to the store.
+//! - `{name}.events`: the topic exchange of events. Other programs bind their queues to it.
 //!
 //! `{name}.batches` and `{name}.suspects` dead-letter to `{name}.dead` and never to a tier. The
 //! broker silently drops a message that moves in a circle by dead-lettering alone.
 
 use std::time::Duration;
 
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, ErrorKind as LapinErrorKind};
+use lapin::{Channel, ErrorKind as LapinErrorKind, ExchangeKind};
 
 use super::super::{MessageKind, RetryTier, SUSPECT_AFTER, SUSPECT_LIMIT, unsettled_reason};
 use crate::error::{ErrorKind, PortError, PortResult};
@@ -34,6 +35,9 @@ const SUSPECT_DELIVERY_LIMIT: i32 = SUSPECT_LIMIT as i32 - 1;
 /// clients. RabbitMQ does not change the arguments of a queue, so another value would need a new
 /// queue. An operator can set a lower limit by a policy: the broker applies the lower of the two.
 const MAX_LENGTH_BYTES: i64 = 8 << 30;
+
+/// AMQP's reply code for a queue or an exchange that exists with other arguments.
+const PRECONDITION_FAILED: u16 = 406;
 
 /// The end of the name of the queue of suspects.
 const SUSPECTS: &str = ".suspects";
@@ -73,6 +77,11 @@ impl Topology {
 
     pub(super) fn retry(&self, tier: RetryTier) -> String {
         format!("{}.retry.{}s", self.name, tier.delay().as_secs())
+    }
+
+    /// The exchange of events.
+    pub(super) fn events(&self) -> String {
+        format!("{}.events", self.name)
     }
 
     /// Declares the queues. This is idempotent, and every process declares the same queues.
@@ -157,9 +166,33 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
+/// Declares the exchange of events. Only workers need it, so a fault of the exchange keeps no API
+/// from receiving.
+pub(super) async fn declare_exchange(channel: &Channel, exchange: &str) -> PortResult<()> {
+    const OPERATION: &str = "queue.declare";
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    let arguments = FieldTable::default();
+    let declared = channel
+        .exchange_declare(exchange.into(), ExchangeKind::Topic, options, arguments)
+        .await;
+    declared.map_err(|error| match error.kind() {
+        LapinErrorKind::ProtocolError(refusal) if refusal.get_id() == PRECONDITION_FAILED => {
+            let reason = format!(
+                "exchange `{exchange}` exists with another type or other arguments; delete the \
+                 exchange, or set CARGA_QUEUE to a new name (RabbitMQ: {})",
+                refusal.get_message()
+            );
+            PortError::new(ErrorKind::Conflict, OPERATION, reason)
+        }
+        _ => PortError::unavailable(OPERATION, error),
+    })
+}
+
 async fn declare(channel: &Channel, queue: &str, arguments: FieldTable) -> PortResult<()> {
     const OPERATION: &str = "queue.declare";
-    const PRECONDITION_FAILED: u16 = 406;
     let declared = channel
         .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
         .await;

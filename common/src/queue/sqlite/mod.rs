@@ -27,7 +27,9 @@ use uuid::Uuid;
 use self::consumer::SqliteDeliveries;
 use self::messages::{HOLDER_TIMEOUT, Holder};
 use self::writer::{LONG_QUEUE, Request, Writer, ask, closed};
-use super::{BatchPublisher, BatchQueue, Deliveries, MessageKind, Prefetch, QueueDepth};
+use super::{
+    BatchPublisher, BatchQueue, Deliveries, EventPublisher, MessageKind, Prefetch, QueueDepth,
+};
 use crate::batch::EncodedBatch;
 use crate::error::{PortError, PortResult};
 use crate::sqlite::{Database, now_ms, port_error};
@@ -151,6 +153,10 @@ impl BatchQueue for SqliteQueue {
             changes: self.changes.clone(),
             timeout: self.publish_timeout,
         })
+    }
+
+    fn event_publisher(&self) -> Option<Arc<dyn EventPublisher>> {
+        None
     }
 
     async fn consume(&self, prefetch: Prefetch) -> PortResult<Box<dyn Deliveries>> {

@@ -14,6 +14,7 @@ pub mod copy;
 mod creation;
 mod datasets;
 mod dead_letters;
+mod events;
 mod holds;
 mod idempotency;
 mod keys;

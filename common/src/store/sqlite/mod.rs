@@ -11,6 +11,7 @@ mod creation;
 mod datasets;
 mod dead_letters;
 mod dividing;
+mod events;
 mod holds;
 mod idempotency;
 mod keys;

@@ -10,23 +10,27 @@ use super::SqliteStore;
 use crate::error::PortResult;
 use crate::sqlite::call;
 use crate::store::sql;
-use crate::store::{ConnectionUse, MOST_DEAD_LETTERS, Observation, ObservationStore};
+use crate::store::{
+    ConnectionUse, MOST_DEAD_LETTERS, MOST_UNSENT_EVENTS, Observation, ObservationStore,
+};
 use crate::upload::UploadId;
 
 #[async_trait]
 impl ObservationStore for SqliteStore {
     async fn observe(&self) -> PortResult<Observation> {
         call("store.observe", async {
-            // The condition is that of the partial index. The limit bounds the dead letters.
+            // The conditions are those of partial indexes. The limits bound the other counts.
             let found = sqlx::query_as(
                 "SELECT count(*) FILTER (WHERE status = 'receiving'),
                         count(*) FILTER (WHERE status = 'processing'),
                         min(updated_at) FILTER (WHERE status = 'processing'),
-                        (SELECT count(*) FROM (SELECT 1 FROM dead_letters WHERE retried_at IS NULL LIMIT $1))
+                        (SELECT count(*) FROM (SELECT 1 FROM dead_letters WHERE retried_at IS NULL LIMIT $1)),
+                        (SELECT count(*) FROM (SELECT 1 FROM upload_events WHERE sent_at IS NULL LIMIT $2))
                  FROM uploads WHERE status IN ('receiving', 'processing')",
             )
-            .bind(MOST_DEAD_LETTERS);
-            let (receiving, processing, oldest, dead_letters): (i64, i64, Option<String>, i64) =
+            .bind(MOST_DEAD_LETTERS)
+            .bind(MOST_UNSENT_EVENTS);
+            let (receiving, processing, oldest, dead_letters, unsent): (i64, i64, Option<String>, i64, i64) =
                 found.fetch_one(&self.database.readers).await?;
             let oldest = oldest.map(|sealed_at| sql::parsed::<Timestamp>("updated_at", &sealed_at));
             let age = oldest.transpose()?.map(|sealed_at| {
@@ -39,6 +43,7 @@ impl ObservationStore for SqliteStore {
                 processing: sql::count("processing", processing)?,
                 oldest_processing: age,
                 dead_letters: sql::count("dead_letters", dead_letters)?,
+                unsent_events: sql::count("unsent", unsent)?,
             })
         })
         .await

@@ -11,7 +11,7 @@ use carga_common::queue::{
 use carga_common::settings::SecretUrl;
 use carga_testkit::Scope;
 use futures::FutureExt;
-use lapin::options::QueueDeleteOptions;
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use lapin::{Connection, ConnectionProperties};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Executor};
@@ -49,7 +49,7 @@ impl Fixture for Rabbit {
         Ok(Self(Scope::new().await?))
     }
 
-    /// Deletes the queues: the broker keeps a queue until it is deleted, and hundreds of queues
+    /// Deletes the queues and the exchange: the broker keeps a queue until it is deleted, and hundreds of queues
     /// slow it down.
     async fn end(self) -> Result<()> {
         self.delete_queues().await?;
@@ -98,6 +98,10 @@ impl Rabbit {
                 .queue_delete(name.into(), QueueDeleteOptions::default())
                 .await?;
         }
+        let exchange = self.queue("events");
+        channel
+            .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
+            .await?;
         connection.close(200, "done".into()).await?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod delivery;
+mod events;
 mod fixtures;
 mod installations;
 mod publishing;
@@ -112,6 +113,26 @@ async fn every_queue_on_rabbitmq_has_the_arguments_that_its_promises_need() -> R
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_starts_although_rabbitmq_answers_slowly() -> Result<()> {
     crate::suite::run::<Rabbit>(topology::check_start_with_a_slow_broker).await
+}
+
+/// Makes one test of each promise that only a queue with a broker has.
+macro_rules! events {
+    ($($test:ident: $check:ident on $fixture:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() -> Result<()> {
+                crate::suite::run::<$fixture>(events::$check).await
+            }
+        )*
+    };
+}
+
+events! {
+    an_event_arrives_in_the_queues_that_want_it: check_receiving on Rabbit
+    events_are_published_after_the_deletion_of_their_exchange: check_deleted_exchange on Rabbit
+    a_full_queue_refuses_its_own_events_only: check_full_queue on Rabbit
+    events_for_a_silent_broker_fail_in_time: check_silence on Rabbit
+    a_queue_without_a_broker_publishes_no_events: check_no_broker on Sqlite
 }
 
 /// How long a case waits for a delivery before it fails.

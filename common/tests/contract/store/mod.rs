@@ -7,6 +7,7 @@ mod completion;
 mod connection;
 mod datasets;
 mod dead_letters;
+mod events;
 mod fixture;
 mod fixtures;
 mod holds;
@@ -308,6 +309,30 @@ macro_rules! contract {
                     entries_are_listed_by_tenant_in_pages
                     no_page_skips_the_entry_of_a_concurrent_change
                     only_old_entries_are_deleted
+                }
+            } }
+            tests! { $fixture in events {
+                writing {
+                    every_change_of_a_status_leaves_one_event
+                    an_event_has_the_figures_that_are_known
+                    the_event_of_a_merge_has_its_outcomes
+                    an_event_has_the_public_id_and_the_tenant_of_its_upload
+                    a_call_that_changes_no_status_leaves_no_event
+                    of_concurrent_changes_of_a_status_one_leaves_an_event
+                }
+                listing {
+                    events_are_listed_by_tenant_and_sender_in_pages
+                    no_page_skips_the_event_of_a_concurrent_change
+                    a_position_is_never_used_again
+                    only_old_events_are_deleted
+                }
+                sending {
+                    a_claimed_event_is_claimed_once
+                    a_claim_ends_with_its_lease
+                    a_claim_of_the_future_ends
+                    an_event_waits_until_the_earlier_ones_of_its_upload_are_sent
+                    any_number_of_workers_sends_the_events_of_an_upload_in_order
+                    events_that_are_not_sent_are_counted
                 }
             } }
             tests! { $fixture in idempotency {

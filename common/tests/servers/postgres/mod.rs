@@ -2,6 +2,7 @@
 
 mod audit;
 mod errors;
+mod events;
 mod fence;
 mod merging;
 mod server;
