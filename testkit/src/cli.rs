@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::packages::{self, Package};
-use crate::{Postgres, Rabbit, Redis, S3Kind, Services, State, paths, s3};
+use crate::{Postgres, Rabbit, Redis, S3Kind, Services, State, paths, s3, versions};
 
 /// Real Postgres, Redis, RabbitMQ and S3 servers for Carga, without Docker.
 #[derive(Debug, Parser)]
@@ -76,7 +76,11 @@ enum Single {
 impl ServicesTask {
     async fn run(self) -> Result<()> {
         match self {
-            Self::Up { location, s3 } => print(&Services::up(&location.dir(), s3).await?),
+            Self::Up { location, s3 } => {
+                let state = Services::up(&location.dir(), s3).await?;
+                eprintln!("carga-testkit: {}", versions::describe(&state).await?);
+                print(&state);
+            }
             Self::Env(location) => print(&Services::find(&location.dir()).await?),
             Self::Down(location) => Services::down(&location.dir()).await?,
         }

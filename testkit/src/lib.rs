@@ -36,6 +36,7 @@ mod paths;
 mod pid;
 pub mod postgres;
 pub mod process;
+mod programs;
 pub mod prometheus;
 pub mod rabbit;
 pub mod redis;
@@ -45,6 +46,7 @@ pub mod scope;
 mod server;
 pub mod services;
 pub mod tls;
+mod versions;
 pub mod wait;
 
 pub use bucket::{Objects, S3Access};

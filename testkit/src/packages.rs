@@ -1,12 +1,13 @@
 //! Installs the Debian packages of the servers if they are missing.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::home;
+use crate::programs::{self, RABBIT, REDIS};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum Package {
@@ -45,28 +46,19 @@ impl Package {
 
     fn is_installed(self) -> bool {
         match self {
-            Self::Postgres => postgres_bin().is_some(),
-            Self::Redis => on_path("redis-server"),
-            Self::Prometheus => on_path("prometheus") && on_path("promtool"),
-            Self::Rabbit => Path::new(RABBIT_SERVER).exists() && on_path("epmd"),
-            Self::Curl | Self::Pgloader | Self::Sqlite | Self::Valgrind => on_path(self.name()),
+            Self::Postgres => programs::newest_postgres().is_some(),
+            Self::Redis => !REDIS.lacks_package("redis-server"),
+            Self::Prometheus => ["prometheus", "promtool"]
+                .iter()
+                .all(|program| on_path(program).is_some()),
+            Self::Rabbit => !["rabbitmq-server", "epmd"]
+                .iter()
+                .any(|program| RABBIT.lacks_package(program)),
+            Self::Curl | Self::Pgloader | Self::Sqlite | Self::Valgrind => {
+                on_path(self.name()).is_some()
+            }
         }
     }
-}
-
-/// The server's own script. Its namesake in `/usr/sbin` is a wrapper that changes the user.
-pub(crate) const RABBIT_SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-
-/// The directory of the newest Postgres' programs, which is not on the `PATH` on Debian.
-pub(crate) fn postgres_bin() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
-    let numbered = versions.filter_map(|entry| {
-        let dir = entry.ok()?.path();
-        let version: u32 = dir.file_name()?.to_str()?.parse().ok()?;
-        let bin = dir.join("bin");
-        bin.join("postgres").exists().then_some((version, bin))
-    });
-    numbered.max().map(|(_, bin)| bin)
 }
 
 /// Installs those of the `wanted` packages that are missing. Does not call apt if there are none.
@@ -138,7 +130,9 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
+/// The first program of this name in the directories of `PATH`.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|dir| dir.join(program))
+        .find(|path| path.exists())
 }

@@ -13,6 +13,7 @@ use sqlx::{Connection, PgConnection};
 use crate::home::Home;
 use crate::packages::{self, Package};
 use crate::pid::ProcessId;
+use crate::programs::POSTGRES;
 use crate::server::{Server, free_port};
 use crate::tls::Authority;
 
@@ -60,7 +61,7 @@ impl Postgres {
     /// Restarts the server after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and
     /// with the same rows.
     pub async fn restart(&mut self) -> Result<()> {
-        let mut command = as_server_user(program("postgres")?);
+        let mut command = as_server_user(POSTGRES.path("postgres")?);
         command.arg("-D").arg(self.server.home.path().join("data"));
         for setting in [
             format!("port={}", self.port).as_str(),
@@ -164,7 +165,7 @@ async fn initialise(home: &Path) -> Result<()> {
     let data = home.join("data");
     std::fs::create_dir(&data)?;
     give_to_server_user(&data).await?;
-    let mut initdb = as_server_user(program("initdb")?);
+    let mut initdb = as_server_user(POSTGRES.path("initdb")?);
     initdb.args([
         "-A",
         "trust",
@@ -210,12 +211,6 @@ async fn give_to_server_user(path: &Path) -> Result<()> {
 /// Whether the user that Postgres runs as can enter a directory.
 pub(crate) async fn can_reach(dir: &Path) -> bool {
     run(as_server_user("test").arg("-x").arg(dir)).await.is_ok()
-}
-
-fn program(name: &str) -> Result<std::path::PathBuf> {
-    packages::postgres_bin()
-        .map(|bin| bin.join(name))
-        .context("PostgreSQL is not installed")
 }
 
 /// Root runs the program as the package's user, because Postgres refuses to run as root.

@@ -12,11 +12,15 @@ use tokio::net::TcpStream;
 use crate::home::Home;
 use crate::packages::{self, Package};
 use crate::pid::ProcessId;
+use crate::programs::RABBIT;
 use crate::server::{Server, ServerProcess, answers, free_port};
 use crate::tls::Authority;
 
 /// A start takes about 6 s on an idle machine.
 const START: Duration = Duration::from_secs(90);
+
+/// The first bytes of a client of AMQP 0-9-1.
+pub(crate) const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 
 #[derive(Debug)]
 pub struct Rabbit {
@@ -75,7 +79,7 @@ impl Rabbit {
     async fn start_on(home: Home, tls: Option<Tls>) -> Result<Self> {
         packages::ensure_installed(&[Package::Rabbit])?;
         let epmd_port = free_port()?;
-        let mut epmd = Command::new("epmd");
+        let mut epmd = Command::new(RABBIT.path("epmd")?);
         epmd.args(["-address", "127.0.0.1", "-port", &epmd_port.to_string()]);
         let mut epmd = ServerProcess::spawn(&home, "epmd", &mut epmd)?;
         // The reply to a names request (type 110) begins with epmd's port number.
@@ -107,7 +111,7 @@ impl Rabbit {
     /// with the same durable queues.
     pub async fn restart(&mut self) -> Result<()> {
         let home = self.server.home.path();
-        let mut command = Command::new(packages::RABBIT_SERVER);
+        let mut command = Command::new(RABBIT.path("rabbitmq-server")?);
         command
             // RabbitMQ stores the Erlang cookie in the home directory.
             .env("HOME", home)
@@ -200,7 +204,6 @@ async fn accepts_connections(tls_port: Option<u16>) -> bool {
 }
 
 pub(crate) async fn is_ready(port: u16) -> bool {
-    // The request is the protocol header of AMQP 0-9-1. The first frame of the reply,
-    // `connection.start`, has type 1.
-    answers(port, b"AMQP\x00\x00\x09\x01", &[1]).await
+    // The first frame of the reply, `connection.start`, has type 1.
+    answers(port, PROTOCOL_HEADER, &[1]).await
 }

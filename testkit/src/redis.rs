@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use crate::home::Home;
 use crate::packages::{self, Package};
 use crate::pid::ProcessId;
+use crate::programs::REDIS;
 use crate::server::{Server, answers, free_port};
 use crate::tls::Authority;
 
@@ -64,7 +65,7 @@ impl Redis {
     /// Restarts the server after [`stop`](Self::stop) or [`kill`](Self::kill), empty and on the
     /// same port.
     pub async fn restart(&mut self) -> Result<()> {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(REDIS.path("redis-server")?);
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
         command.arg("--dir").arg(self.server.home.path());
         command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);

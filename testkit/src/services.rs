@@ -16,7 +16,9 @@ use crate::home::{self, Home};
 use crate::packages::{self, Package};
 use crate::pid::ProcessId;
 use crate::server::{Server, answers, free_port};
-use crate::{LocalStack, Postgres, Rabbit, Redis, localstack, paths, postgres, rabbit, redis, s3};
+use crate::{
+    LocalStack, Postgres, Rabbit, Redis, localstack, paths, postgres, programs, rabbit, redis, s3,
+};
 
 /// The name of the database and of the bucket in a new set.
 const NAME: &str = "carga";
@@ -44,6 +46,8 @@ pub struct State {
     s3_port: u16,
     /// Outside the set's directory if the `postgres` user cannot enter that one.
     pub postgres_home: PathBuf,
+    /// The directories of programs that replace those of Debian's packages, by variable.
+    programs: BTreeMap<String, PathBuf>,
     /// The processes by server. The set is complete only while all of them are alive.
     pub processes: BTreeMap<String, Vec<ProcessId>>,
 }
@@ -92,14 +96,15 @@ impl State {
 pub struct Services;
 
 impl Services {
-    /// Returns the set that runs in `dir`. Starts a new one if there is none, or if one of its
-    /// servers has died.
+    /// Returns the set that runs in `dir`. Starts a new one if there is none, if one of its servers
+    /// has died, or if other programs are chosen now.
     pub async fn up(dir: &Path, s3: S3Kind) -> Result<State> {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let dir = dir.canonicalize()?;
         let _lock = lock(&dir).await?;
         if let Some(state) = read_state(&dir)
             && state.s3_kind == s3
+            && state.programs == programs::chosen()
             && state.is_healthy().await
         {
             return Ok(state);
@@ -184,6 +189,7 @@ async fn start(dir: &Path, s3_kind: S3Kind) -> Result<State> {
         redis_port,
         s3_port: s3.port,
         postgres_home,
+        programs: programs::chosen(),
         processes: processes.into(),
     })
 }
