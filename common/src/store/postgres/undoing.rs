@@ -31,6 +31,11 @@ use crate::upload::{UndoneRows, UploadDataset, UploadKey};
 const TOO_LONG: &str =
     "undoing the merge takes longer than 10 minutes, because the table refuses too many rows";
 
+/// A table that was never analysed seems to have few rows. A plan might then read all replaced rows
+/// once for each row of the upload, which takes minutes. A table of the user has a primary key, by
+/// which its rows are found one by one.
+const NO_NESTED_LOOPS: &str = "SELECT set_config('enable_nestloop', 'off', true)";
+
 /// A merged upload that can be undone: its number, its dataset, how many rows it wrote, and the
 /// columns of its written rows. The record is locked, because the deletion of the dataset deletes
 /// the written rows.
@@ -167,6 +172,9 @@ impl Undoing {
         }
         let lock = datasets::lock_against_writers(&table);
         connection.execute(lock.as_str()).await?;
+        sqlx::query(NO_NESTED_LOOPS)
+            .execute(&mut *connection)
+            .await?;
         Ok(Some(Statements::of_own(&table, columns)))
     }
 

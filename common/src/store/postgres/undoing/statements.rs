@@ -11,7 +11,8 @@ use crate::store::postgres::written_rows::{RowIdentity, WrittenColumns};
 
 /// Whether the upload has inserted the row `t`, and has not replaced another one with it.
 const INSERTED: &str = "t.upload_id = $5 AND t.row_number BETWEEN $3 AND $4
-    AND NOT EXISTS (SELECT FROM previous_rows p WHERE p.upload = $2 AND p.row_number = t.row_number)";
+    AND NOT EXISTS (SELECT FROM previous_rows p
+                    WHERE p.upload = $2 AND p.row_number = t.row_number AND p.row_number BETWEEN $3 AND $4)";
 
 /// Whether the upload has replaced the row `p` with the row `t`.
 const REPLACED: &str = "t.upload_id = $5 AND t.row_number = p.row_number
