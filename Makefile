@@ -15,6 +15,8 @@ S3 ?= s3s-fs
 WORKERS ?= 2
 # Further arguments for `cargo test` or the bench: make test ARGS='--test system -- kills'
 ARGS ?=
+# The rows of `make test-matrix`: new, testing, postgres, rabbitmq, redis.
+ROWS ?= new
 
 .PHONY: help
 help: ## List the targets
@@ -53,6 +55,10 @@ run: ## Run the API and WORKERS=2 workers on `make services`, until Ctrl-C
 .PHONY: test
 test: ## Run every test on real servers, which are started and stopped for it (ARGS for cargo test)
 	@scripts/test.sh $(ARGS)
+
+.PHONY: test-matrix
+test-matrix: ## Run the tests of servers on newer PostgreSQL, RabbitMQ and Redis (ROWS, ARGS; up to an hour)
+	@ROWS='$(ROWS)' scripts/test-matrix.sh $(ARGS)
 
 .PHONY: check-api
 check-api: ## Check the API against its OpenAPI document, in both modes, and with generated clients
