@@ -21,8 +21,8 @@ use crate::measure::{self, HttpMetrics};
 use crate::paths;
 use crate::request_id;
 use crate::routes::{
-    audit, batches, datasets, exports, health, keys, log_filter, metrics, openapi, preview, read,
-    reverse, send, suggest, tokens, validate,
+    audit, batches, datasets, events, exports, health, keys, log_filter, metrics, openapi, preview,
+    read, reverse, send, suggest, tokens, validate,
 };
 use crate::state::SharedState;
 use crate::unmatched;
@@ -70,6 +70,7 @@ fn routes() -> Vec<Route> {
         Route::get("/datasets/{name}", READ, datasets::one),
         Route::put("/datasets/{name}", MANAGE, datasets::put),
         Route::delete("/datasets/{name}", MANAGE, datasets::delete),
+        Route::get("/events", READ, events::list),
         Route::get("/keys", ADMIN, keys::list),
         Route::post("/keys", ADMIN, keys::post),
         Route::delete("/keys/{id}", ADMIN, keys::delete),

@@ -1,5 +1,5 @@
-//! Moves dead letters from the queue into the store, where people can read and retry them, and where
-//! they outlive the broker.
+//! Moves dead letters from the queue into the store, where people can read and retry them, and
+//! where they outlive the broker.
 
 use std::sync::Arc;
 use std::time::Duration;

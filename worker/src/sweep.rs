@@ -163,7 +163,8 @@ async fn complete(context: Arc<Context>, unfinished: Vec<UploadId>) {
     completions.await;
 }
 
-/// Publishes the dead letters that were retried. The API does this at once, but it may have stopped.
+/// Publishes the dead letters that were retried. The API does this at once, but it may have
+/// stopped.
 async fn republish(context: Arc<Context>) {
     match survive("publishing dead letters", replay(&context.backends)).await {
         None | Some(Ok(_)) => {}

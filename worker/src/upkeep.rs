@@ -1,7 +1,7 @@
 //! Maintains the tables that grow: creates the partitions of the next weeks of the landing table,
-//! lets rows, previous values, the audit log and events expire, and drops partitions whose uploads keep no
-//! rows. The sweeper removes the expired rows. Also deletes the keys of old requests and the usage
-//! of old days.
+//! lets rows, previous values, the audit log and events expire, and drops partitions whose uploads
+//! keep no rows. The sweeper removes the expired rows. Also deletes the keys of old requests and
+//! the usage of old days.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -141,6 +141,7 @@ async fn every_parser_of_a_list_knows_exactly_the_options_that_it_lists() {
     for (path, options) in [
         ("/audit", audit::LIST_OPTIONS.as_slice()),
         ("/datasets", &datasets::LIST_OPTIONS),
+        ("/events", &events::LIST_OPTIONS),
         ("/keys", &keys::LIST_OPTIONS),
         ("/uploads", &read::LIST_OPTIONS),
         ("/uploads/{id}/rejected", &exports::REJECTED_OPTIONS),

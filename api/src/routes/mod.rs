@@ -4,6 +4,7 @@ mod accepted;
 pub(crate) mod audit;
 pub(crate) mod batches;
 pub(crate) mod datasets;
+pub(crate) mod events;
 pub(crate) mod exports;
 pub(crate) mod health;
 pub(crate) mod keys;

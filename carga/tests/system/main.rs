@@ -23,6 +23,7 @@ mod bad_input;
 mod contract;
 mod cors;
 mod datasets;
+mod events;
 mod exports;
 mod fixtures;
 mod happy_path;

@@ -218,9 +218,12 @@ async fn dead_letters_are_retried_on_the_command_line(mode: Mode) -> Result<()> 
     app.close().await
 }
 
+/// A row: its number and its cells.
+type NumberedRow = (i64, [Option<String>; 3]);
+
 /// A file of 1,000 records of which every seventh is rejected, and the other records with their
 /// numbers. Some lack their last cell.
-fn with_rejects() -> (String, Vec<(i64, [Option<String>; 3])>) {
+fn with_rejects() -> (String, Vec<NumberedRow>) {
     let (mut file, mut rows) = ("id,name,note\n".to_owned(), Vec::new());
     for number in 1..=1000 {
         let name = format!("näme \"{number}\"\n");

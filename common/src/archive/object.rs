@@ -151,8 +151,8 @@ fn name_prefix(name: &str) -> Vec<u8> {
 }
 
 /// The content of `manifest.json`, the archive's record of a completed upload. A worker writes it
-/// before the upload's status becomes final. Its bytes depend only on the upload and its dead letters,
-/// so any worker may write it again.
+/// before the upload's status becomes final. Its bytes depend only on the upload and its dead
+/// letters, so any worker may write it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The version of this layout.
@@ -176,8 +176,8 @@ pub struct Manifest {
     /// The number of rows that were rejected before they got into a batch. The store has each
     /// rejected row with its reason.
     pub rejected: u64,
-    /// The number of rows that are in no batch here, because their batches are dead letters. A retry
-    /// writes the manifest again.
+    /// The number of rows that are in no batch here, because their batches are dead letters. A
+    /// retry writes the manifest again.
     #[serde(default)]
     pub dead: u64,
     /// The number of rows in the batches that violate a constraint of the dataset's table. The

@@ -29,8 +29,8 @@
 //!
 //! [`EventPublisher`] has its own promises:
 //!
-//! - `publish_events` returns when the broker has confirmed all events or its timeout has passed. It
-//!   names the confirmed ones. The broker may have the others, too.
+//! - `publish_events` returns when the broker has confirmed all events or its timeout has passed.
+//!   It names the confirmed ones. The broker may have the others, too.
 //! - The events of one call are published in their order.
 //! - An event without a queue that wants it is confirmed, and nobody gets it.
 //! - An exchange that is deleted while processes are connected is created again.

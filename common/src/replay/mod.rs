@@ -2,8 +2,8 @@
 //! is made again from the archive.
 //!
 //! [`retry`](crate::store::DeadLetterStore::retry) only marks dead letters, so any process can
-//! publish their messages, and a crash loses none. A message that two processes publish is harmless,
-//! because the ledger stores its batch once.
+//! publish their messages, and a crash loses none. A message that two processes publish is
+//! harmless, because the ledger stores its batch once.
 
 mod archived;
 

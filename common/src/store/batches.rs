@@ -182,7 +182,8 @@ pub trait BatchStore: fmt::Debug + Send + Sync {
     /// The ledger of an upload, in the order of the batch numbers.
     async fn ledger(&self, key: UploadKey) -> PortResult<Vec<LedgerEntry>>;
 
-    /// Lists the batches of an upload that are stored or were parked, in the order of their numbers.
+    /// Lists the batches of an upload that are stored or were parked, in the order of their
+    /// numbers.
     async fn batches(&self, key: UploadKey, query: BatchQuery) -> PortResult<Vec<BatchRecord>>;
 
     /// The figures from which live counters can be rebuilt.

@@ -5,8 +5,8 @@
 //! - A dead letter is kept once with its message, and counted in the record of its upload.
 //! - A dead letter whose batch is already stored is not kept, since no row is missing. Nor is that
 //!   of an upload that keeps no rows.
-//! - A retry returns an upload that ended `partial` to `processing`, in the same epoch. Repeated, it
-//!   changes nothing. An upload that keeps no rows cannot be retried.
+//! - A retry returns an upload that ended `partial` to `processing`, in the same epoch. Repeated,
+//!   it changes nothing. An upload that keeps no rows cannot be retried.
 //! - The message of a retried batch is claimed by one process at a time. It is claimed again if the
 //!   process does not publish it in time.
 //! - A retried batch that fails again is a dead letter again, with the new reason.

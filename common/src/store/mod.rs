@@ -12,7 +12,7 @@
 //! | `completion` | [`CompletionStore`] | the end of an upload whose rows are all accounted for |
 //! | `rows` | [`RowStore`] | reading stored rows |
 //! | `rejects` | [`RejectStore`] | rejected rows with their reasons |
-//! | `dead_letters` | [`DeadLetterStore`] | batches that will not be tried again unless somebody retries them |
+//! | `dead_letters` | [`DeadLetterStore`] | batches that failed, and can be retried |
 //! | `validation` | [`ValidationStore`] | nothing: trials of what an upload would do |
 //! | `maintenance` | [`MaintenanceStore`] | work that remains after an end or a crash |
 //! | `holds` | [`HoldStore`] | which uploads workers have batches of, and which miss batches |

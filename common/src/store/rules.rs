@@ -144,8 +144,8 @@ impl Admission {
             if epoch == id.upload.epoch && !status.is_terminal())
     }
 
-    /// Whether the upload has ended and keeps its rows. This batch is stored, or it is a dead letter
-    /// that was published again.
+    /// Whether the upload has ended and keeps its rows. This batch is stored, or it is a dead
+    /// letter that was published again.
     fn has_stored(self, id: BatchId) -> bool {
         matches!(self, Self::Fenced { epoch, status }
             if epoch == id.upload.epoch && status.keeps_rows())

@@ -302,8 +302,8 @@ pub(super) fn batch_rows(
     }))
 }
 
-/// The columns of a batch in a list, but its time: `seq`, `status`, `first_row`, `rows`, `rejected`,
-/// `attempts` and `reason`.
+/// The columns of a batch in a list, but its time: `seq`, `status`, `first_row`, `rows`,
+/// `rejected`, `attempts` and `reason`.
 pub(super) type ListedBatch = (
     i32,
     String,

@@ -95,9 +95,10 @@ requests need no key. All other pages are refused with 403 `cross_origin`, excep
 and for this document.
 "#;
 
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     ("uploads", "Files, and what became of their rows."),
     ("datasets", "Tables with declared columns and types."),
+    ("events", "What happened to uploads."),
     ("keys", "Who may do what."),
     ("tokens", "Fewer rights than a key, for a short time."),
     ("audit", "Who has changed what."),

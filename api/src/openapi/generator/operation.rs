@@ -161,7 +161,7 @@ fn path_parameters(path: &str) -> Vec<Value> {
         if name == "seq" {
             return json!({
                 "name": name, "in": "path", "required": true, "description": "The number of the batch.",
-                "schema": { "type": "integer", "minimum": 1 },
+                "schema": { "type": "integer", "minimum": 1, "maximum": u32::MAX },
             });
         }
         let (schema, description) = match (name, path.starts_with("/keys")) {

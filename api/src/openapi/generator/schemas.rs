@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::answers::schema;
 use super::options::{AllowedOptions, form};
 use crate::problem::Problem;
-use crate::routes::{audit, batches, datasets, health, keys, log_filter, read, tokens};
+use crate::routes::{audit, batches, datasets, events, health, keys, log_filter, read, tokens};
 
 /// The schemas by name.
 pub(super) fn all() -> Map<String, Value> {
@@ -30,6 +30,7 @@ pub(super) fn all() -> Map<String, Value> {
     add::<tokens::Created<'_>>(&mut found);
     add::<tokens::Fields>(&mut found);
     add::<audit::Page>(&mut found);
+    add::<events::Page>(&mut found);
     add::<log_filter::View>(&mut found);
     add::<log_filter::Change>(&mut found);
     add::<health::Readiness>(&mut found);

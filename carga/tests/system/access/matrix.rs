@@ -70,6 +70,7 @@ const CALLS: &[(&str, Sent)] = &[
     ("GET /datasets/suggest", Sent::Nothing),
     ("GET /datasets/{name}", Sent::Nothing),
     ("GET /docs", Sent::Nothing),
+    ("GET /events", Sent::Nothing),
     ("GET /keys", Sent::Nothing),
     ("GET /livez", Sent::Nothing),
     ("GET /metrics", Sent::Nothing),
@@ -181,7 +182,9 @@ fn shown(client: &Client, operation: &Operation, owned: &Owned) -> (Vec<String>,
     let dataset = format!("{DATASET:?}");
     let is_foreign = client.kind == Kind::OfOtherTenant;
     let (listed, is_hidden) = match operation.route.as_str() {
-        "GET /uploads" => (vec![upload], is_foreign || is_limited(client, operation)),
+        "GET /uploads" | "GET /events" => {
+            (vec![upload], is_foreign || is_limited(client, operation))
+        }
         "GET /datasets" => (vec![dataset, "\"suggest\"".to_owned()], is_foreign),
         "GET /audit" => (vec![upload, dataset], false),
         _ => return (Vec::new(), Vec::new()),

@@ -44,6 +44,7 @@ const EXPECTED: &[(&str, Option<&[&str]>)] = &[
     ("GET /datasets/{name}", Some(&["read", "upload"])),
     ("PUT /datasets/{name}", Some(&["manage"])),
     ("DELETE /datasets/{name}", Some(&["manage"])),
+    ("GET /events", Some(&["read", "upload"])),
     ("GET /keys", Some(&[])),
     ("POST /keys", Some(&[])),
     ("DELETE /keys/{id}", Some(&[])),

@@ -1,4 +1,5 @@
-//! The queues, and the exchange of events. Every argument is explicit, so that RabbitMQ 3.10 and 4.x behave the same.
+//! The queues, and the exchange of events. Every argument is explicit, so that RabbitMQ 3.10 and
+//! 4.x behave the same.
 //!
 //! - `{name}.batches`: the batches for the workers. A worker moves a suspect to its own queue. As a
 //!   backstop, the broker makes a dead letter of a message that is too often delivered without

@@ -101,8 +101,8 @@ async fn completion(connection: &mut PgConnection, id: UploadId) -> sqlx::Result
     if total.is_none() && upload.dataset.is_none() {
         return Ok(Completion::Incomplete);
     }
-    // One statement, because a batch between two statements could be counted twice: as a dead letter
-    // and, once another copy of it is stored, in the ledger.
+    // One statement, because a batch between two statements could be counted twice: as a dead
+    // letter and, once another copy of it is stored, in the ledger.
     let (batches, rows, violating, dead, rejected): (i64, i64, i64, i64, i64) = sqlx::query_as(
         "SELECT ledger.*, dead.batches,
                 -- Not counted while batches are missing.

@@ -41,8 +41,9 @@ const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock(1684108385, hashtext($1))"
 
 /// Counts the uploads that need a dataset. Only uploads with these statuses keep no rows, so an
 /// upload with a status of a newer build counts too. Rows in a table of the user belong to the user
-/// as soon as their upload has ended, unless a retry can still merge them. `$1` and `$2`: the tenant and the name. `$3`: whether Carga's
-/// own table of the dataset has rows, which may be those of merged uploads that have expired.
+/// as soon as their upload has ended, unless a retry can still merge them. `$1` and `$2`: the
+/// tenant and the name. `$3`: whether Carga's own table of the dataset has rows, which may be those
+/// of merged uploads that have expired.
 const COUNT_USES: &str = "SELECT count(*) FROM uploads
     WHERE tenant = $1 AND dataset ->> 'name' = $2
       AND (cleanup_pending OR status NOT IN ('failed', 'cancelled', 'undone')

@@ -84,8 +84,8 @@ async fn completion(database: &Database, id: UploadId) -> sqlx::Result<Completio
     if total.is_none() && upload.dataset.is_none() {
         return Ok(Completion::Incomplete);
     }
-    // One snapshot, because a batch could be counted twice in two: as a dead letter and, once another copy
-    // of it is stored, in the ledger.
+    // One snapshot, because a batch could be counted twice in two: as a dead letter and, once
+    // another copy of it is stored, in the ledger.
     let mut connection = database.readers.begin().await?;
     let (batches, rows, violating, dead): (i64, i64, i64, i64) = sqlx::query_as(
         "SELECT count(*), coalesce(sum(rows), 0), coalesce(sum(rejected), 0),

@@ -49,8 +49,8 @@ impl Fixture for Rabbit {
         Ok(Self(Scope::new().await?))
     }
 
-    /// Deletes the queues and the exchange: the broker keeps a queue until it is deleted, and hundreds of queues
-    /// slow it down.
+    /// Deletes the queues and the exchange: the broker keeps a queue until it is deleted, and
+    /// hundreds of queues slow it down.
     async fn end(self) -> Result<()> {
         self.delete_queues().await?;
         self.0.close().await

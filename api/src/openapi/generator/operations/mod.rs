@@ -2,6 +2,7 @@
 
 mod audit;
 mod datasets;
+mod events;
 mod files;
 mod keys;
 mod log;
@@ -16,6 +17,7 @@ pub(super) fn all() -> Vec<Operation> {
         files::operations(),
         uploads::operations(),
         datasets::operations(),
+        events::operations(),
         keys::operations(),
         audit::operations(),
         log::operations(),

@@ -177,7 +177,7 @@ fn batches() -> Operation {
 }
 
 fn retry() -> Operation {
-    let row = json!({ "type": "integer", "minimum": 1 });
+    let row = json!({ "type": "integer", "minimum": 1, "maximum": i64::MAX });
     operation(
         "POST /uploads/{id}/retry",
         "retry_upload",

@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use super::super::document;
 use super::resolved;
-use crate::routes::{audit, batches, datasets, exports, keys, read};
+use crate::routes::{audit, batches, datasets, events, exports, keys, read};
 
 /// The calls without a file that have options, and the lists of their parsers.
 const LISTS: &[(&str, &[&str])] = &[
     ("get /audit", &audit::LIST_OPTIONS),
     ("get /datasets", &datasets::LIST_OPTIONS),
+    ("get /events", &events::LIST_OPTIONS),
     ("get /keys", &keys::LIST_OPTIONS),
     ("get /uploads", &read::LIST_OPTIONS),
     ("get /uploads/{id}/batches", &batches::LIST_OPTIONS),

@@ -95,8 +95,8 @@ pub(crate) async fn no_row_is_merged_while_a_batch_is_a_dead_letter<F: StoreFixt
     ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     check_status(store, id, Status::Completed).await?;
     let expected = [
-        (id, 2, ("b", Some("1"), None)),
         (id, 3, ("a", Some("2"), None)),
+        (id, 2, ("b", Some("1"), None)),
     ];
     check_table(fixture, &expected).await?;
     check_figures(store, id, [2, 0, 1, 0]).await?;

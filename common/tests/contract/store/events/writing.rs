@@ -28,7 +28,7 @@ async fn partial(store: &dyn Store) -> Result<UploadId> {
         ..seal(2, 21)
     };
     ensure!(store.seal(first(id), &seal).await?);
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     Ok(id)
 }
 
@@ -124,7 +124,7 @@ pub(crate) async fn the_event_of_a_merge_has_its_outcomes<F: StoreFixture>(
     merging::create_dataset(store).await?;
     let base = [("a", Some("1"), None), ("b", Some("2"), None)];
     let base = merging::send(store, merging::merged(Mode::Update)?, &base).await?;
-    ensure!(store.complete(first(base)).await? == Completed::Yes);
+    ensure!(store.complete(first(base), 0).await? == Completed::Yes);
     // An equal row, a changed one, a new one, and one without the required number.
     let given = [
         ("a", Some("1"), None),
@@ -133,7 +133,7 @@ pub(crate) async fn the_event_of_a_merge_has_its_outcomes<F: StoreFixture>(
         ("d", None, None),
     ];
     let id = merging::send(store, merging::merged(Mode::Update)?, &given).await?;
-    ensure!(store.complete(first(id)).await? == Completed::Yes);
+    ensure!(store.complete(first(id), 0).await? == Completed::Yes);
     ensure!(store.undo(first(id)).await?);
     let events = all(store).await?;
     let rows = |kind: &str| {
@@ -192,7 +192,7 @@ pub(crate) async fn a_call_that_changes_no_status_leaves_no_event<F: StoreFixtur
     let again = new_upload(completed, sample::columns());
     ensure!(store.create(&again).await.is_err(), "an id was used twice");
     ensure!(store.seal(first(completed), &seal(1, 2)).await?);
-    ensure!(store.complete(first(completed)).await? == Completed::No);
+    ensure!(store.complete(first(completed), 0).await? == Completed::No);
     ensure!(!store.cancel(first(completed)).await?);
     ensure!(!store.fail(first(completed), &failure(), None).await?);
     ensure!(!store.undo(first(failed)).await?);

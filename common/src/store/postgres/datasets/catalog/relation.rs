@@ -24,6 +24,8 @@ const OWN_TABLES: &[&str] = &[
     "tenant_usage",
     "token_secrets",
     "token_uses",
+    "upload_event_positions",
+    "upload_events",
     "upload_holds",
     "upload_leases",
     "uploads",
