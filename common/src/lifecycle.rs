@@ -198,8 +198,8 @@ async fn tidy_manifest(
     Ok(status.is_terminal())
 }
 
-/// Whether the rows of an upload with this number of dead letters are not stored, because they are
-/// to be merged. Its archive is no data then, and has no manifest.
+/// Whether the rows of an upload with this number of dead letters still wait for their merge. Then
+/// its archive has no manifest.
 fn is_unmerged(upload: &Upload, dead: u64) -> bool {
     upload.is_staged() && dead > 0
 }

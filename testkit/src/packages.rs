@@ -1,13 +1,12 @@
 //! Installs the Debian packages of the servers if they are missing.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::home;
-use crate::programs::{self, RABBIT, REDIS};
+use crate::programs::{self, RABBIT, REDIS, on_path};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum Package {
@@ -128,11 +127,4 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
         .with_context(|| format!("cannot run {command:?}"))?;
     ensure!(status.success(), "{command:?} failed ({status})");
     Ok(())
-}
-
-/// The first program of this name in the directories of `PATH`.
-pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|dir| dir.join(program))
-        .find(|path| path.exists())
 }

@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::packages;
-
 /// The programs of one server.
 pub(crate) struct Programs {
     server: &'static str,
@@ -32,7 +30,7 @@ pub(crate) const RABBIT: Programs = Programs {
     debian: |program| match program {
         // The server's own script. Its namesake in `/usr/sbin` is a wrapper that changes the user.
         "rabbitmq-server" => existing(Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server")),
-        _ => packages::on_path(program),
+        _ => on_path(program),
     },
 };
 
@@ -40,7 +38,7 @@ pub(crate) const RABBIT: Programs = Programs {
 pub(crate) const REDIS: Programs = Programs {
     server: "Redis",
     variable: "CARGA_TEST_REDIS_BIN",
-    debian: packages::on_path,
+    debian: on_path,
 };
 
 impl Programs {
@@ -88,6 +86,13 @@ pub(crate) fn newest_postgres() -> Option<PathBuf> {
         bin.join("postgres").exists().then_some((version, bin))
     });
     numbered.max().map(|(_, bin)| bin)
+}
+
+/// The first program of this name in the directories of `PATH`.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|dir| dir.join(program))
+        .find(|path| path.exists())
 }
 
 fn existing(path: &Path) -> Option<PathBuf> {

@@ -32,7 +32,7 @@
 //! - `publish_events` returns when the broker has confirmed all events or its timeout has passed.
 //!   It names the confirmed ones. The broker may have the others, too.
 //! - The events of one call are published in their order.
-//! - An event without a queue that wants it is confirmed, and nobody gets it.
+//! - The broker confirms an event for which no queue is bound, and drops it.
 //! - An exchange that is deleted while processes are connected is created again.
 
 #[cfg(feature = "rabbit")]

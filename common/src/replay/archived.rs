@@ -8,12 +8,15 @@
 //! row in the file, which no object has.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures::TryStreamExt;
 
 use crate::archive::{ArchiveCompression, ArchiveKey, BatchArchive};
 use crate::backends::Backends;
 use crate::batch::{BatchEncoder, BatchId, BatchLimits, EncodedBatch};
 use crate::error::{ErrorKind, PortError, PortResult};
-use crate::store::Store;
+use crate::store::{Store, rejected_rows};
 use crate::upload::{Upload, UploadKey};
 
 const OPERATION: &str = "archive.replay";
@@ -46,7 +49,7 @@ impl<'a> ArchivedBatches<'a> {
     /// Reads what is known about the batches. Returns `None` if no message of this upload can be
     /// made.
     async fn read(backends: &'a Backends, key: UploadKey) -> PortResult<Option<Self>> {
-        let store = backends.store.as_ref();
+        let store = &backends.store;
         let Some(upload) = store.upload(key.id).await? else {
             return Ok(None);
         };
@@ -57,6 +60,7 @@ impl<'a> ArchivedBatches<'a> {
             return Ok(None);
         }
         let ledger = store.ledger(key).await?;
+        let rejected = rejected_rows(Arc::<dyn Store>::clone(store), key.id);
         let with_rows = ledger.iter().filter(|entry| entry.rows > 0);
         Ok(Some(Self {
             archive: backends.archive.as_ref(),
@@ -64,7 +68,7 @@ impl<'a> ArchivedBatches<'a> {
             first_rows: with_rows
                 .map(|entry| (entry.seq, entry.first_row))
                 .collect(),
-            rejected: rejected_numbers(store, &upload).await?,
+            rejected: rejected.map_ok(|row| row.row).try_collect().await?,
             upload,
         }))
     }
@@ -149,18 +153,6 @@ fn cells<'a>(row: &'a Row, columns: &[String]) -> PortResult<Vec<&'a str>> {
         false => Err(refuse(
             "a row of the object has no value before another one",
         )),
-    }
-}
-
-async fn rejected_numbers(store: &dyn Store, upload: &Upload) -> PortResult<Vec<u64>> {
-    let mut numbers = Vec::new();
-    loop {
-        let after = numbers.last().copied().unwrap_or(0);
-        let page = store.rejected_page(upload.id, after).await?;
-        if page.is_empty() {
-            return Ok(numbers);
-        }
-        numbers.extend(page.iter().map(|row| row.row));
     }
 }
 

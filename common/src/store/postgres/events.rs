@@ -124,34 +124,14 @@ impl EventStore for PostgresStore {
 
     async fn events_sent(&self, numbers: &[u64]) -> PortResult<()> {
         self.call("store.events_sent", SHORT, async |connection| {
-            sqlx::query(
-                "WITH claimed AS MATERIALIZED (
-                     SELECT number FROM upload_events WHERE number = ANY ($1) AND sent_at IS NULL
-                     ORDER BY number FOR UPDATE)
-                 UPDATE upload_events e SET sent_at = now(), claimed_until = NULL
-                 FROM claimed c WHERE e.number = c.number",
-            )
-            .bind(list(numbers))
-            .execute(connection)
-            .await?;
-            Ok(())
+            end_claims(connection, numbers, true).await
         })
         .await
     }
 
     async fn release_events(&self, numbers: &[u64]) -> PortResult<()> {
         self.call("store.release_events", SHORT, async |connection| {
-            sqlx::query(
-                "WITH claimed AS MATERIALIZED (
-                     SELECT number FROM upload_events WHERE number = ANY ($1) AND sent_at IS NULL
-                     ORDER BY number FOR UPDATE)
-                 UPDATE upload_events e SET claimed_until = NULL
-                 FROM claimed c WHERE e.number = c.number",
-            )
-            .bind(list(numbers))
-            .execute(connection)
-            .await?;
-            Ok(())
+            end_claims(connection, numbers, false).await
         })
         .await
     }
@@ -181,10 +161,31 @@ impl EventStore for PostgresStore {
     }
 }
 
+/// Ends the claims of events, which are sent or not.
+async fn end_claims(
+    connection: &mut PgConnection,
+    numbers: &[u64],
+    are_sent: bool,
+) -> sqlx::Result<()> {
+    let numbers: Vec<i64> = numbers.iter().map(|number| signed(*number)).collect();
+    sqlx::query(
+        "WITH claimed AS MATERIALIZED (
+             SELECT number FROM upload_events WHERE number = ANY ($1) AND sent_at IS NULL
+             ORDER BY number FOR UPDATE)
+         UPDATE upload_events e SET sent_at = CASE WHEN $2 THEN now() END, claimed_until = NULL
+         FROM claimed c WHERE e.number = c.number",
+    )
+    .bind(numbers)
+    .bind(are_sent)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Gives positions to all events that have committed.
 async fn place_all(connection: &mut PgConnection) -> sqlx::Result<()> {
     const IS_WAITING: &str = "SELECT EXISTS (SELECT FROM upload_events WHERE position IS NULL)";
-    // Most lists find nothing to place, and wait for nobody.
+    // Most lists find nothing to place, and take no lock.
     while sqlx::query_scalar(IS_WAITING)
         .fetch_one(&mut *connection)
         .await?
@@ -232,8 +233,4 @@ fn claimed(record: Record) -> sqlx::Result<ClaimedEvent> {
             rows,
         },
     })
-}
-
-fn list(numbers: &[u64]) -> Vec<i64> {
-    numbers.iter().copied().map(signed).collect()
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use carga_common::error::ErrorKind;
-use carga_common::store::Removal;
-use carga_common::upload::UploadKey;
+use carga_common::store::{Removal, Store};
+use carga_common::upload::{UploadId, UploadKey};
 use carga_testkit::Scope;
 use sqlx::PgPool;
 
@@ -82,12 +82,7 @@ async fn a_partition_is_dropped_when_its_week_is_over_and_its_uploads_keep_no_ro
     let scope = Scope::new().await?;
     let pool = scope.pool();
     let store = connect(&scope).await?;
-    sqlx::query("SELECT add_landing_week(upload_week(now()) - 4)")
-        .execute(&pool)
-        .await?;
-    let id = begin(store.as_ref()).await?;
-    let set_number = "UPDATE uploads SET number = (upload_week(now()) - 4) << 40 WHERE id = $1";
-    execute(&pool, set_number, id).await?;
+    let id = begin_four_weeks_ago(store.as_ref(), &pool).await?;
     store_new(store.as_ref(), &batches(id)?).await?;
     end_well(store.as_ref(), id).await?;
     ensure!(!store.shrink_landing().await?, "dropped rows that are kept");
@@ -113,12 +108,7 @@ async fn an_upload_with_a_dataset_keeps_no_partition() -> Result<()> {
     let scope = Scope::new().await?;
     let pool = scope.pool();
     let store = connect(&scope).await?;
-    sqlx::query("SELECT add_landing_week(upload_week(now()) - 4)")
-        .execute(&pool)
-        .await?;
-    let id = begin(store.as_ref()).await?;
-    let set_number = "UPDATE uploads SET number = (upload_week(now()) - 4) << 40 WHERE id = $1";
-    execute(&pool, set_number, id).await?;
+    let id = begin_four_weeks_ago(store.as_ref(), &pool).await?;
     ensure!(!store.shrink_landing().await?, "dropped without a dataset");
     let set_dataset = r#"UPDATE uploads
         SET dataset = '{"name":"sales","columns":[],"missing":[],"ignored":[]}' WHERE id = $1"#;
@@ -134,12 +124,9 @@ async fn an_upload_whose_staged_rows_can_still_be_merged_keeps_its_partition() -
     let scope = Scope::new().await?;
     let pool = scope.pool();
     let store = connect(&scope).await?;
-    sqlx::query("SELECT add_landing_week(upload_week(now()) - 4)")
-        .execute(&pool)
-        .await?;
-    let id = begin(store.as_ref()).await?;
+    let id = begin_four_weeks_ago(store.as_ref(), &pool).await?;
     let end_without_a_merge = r#"UPDATE uploads
-        SET number = (upload_week(now()) - 4) << 40, status = 'partial', rows_dead = 5, rows_duplicate = 0,
+        SET status = 'partial', rows_dead = 5, rows_duplicate = 0,
             dataset = '{"name":"sales","columns":[],"missing":[],"ignored":[],"merge":{}}'
         WHERE id = $1"#;
     execute(&pool, end_without_a_merge, id).await?;
@@ -151,6 +138,17 @@ async fn an_upload_whose_staged_rows_can_still_be_merged_keeps_its_partition() -
     ensure!(store.shrink_landing().await?, "kept after the merge");
     store.close().await;
     scope.close().await
+}
+
+/// Begins an upload whose rows go into the partition of a week that is over.
+async fn begin_four_weeks_ago(store: &dyn Store, pool: &PgPool) -> Result<UploadId> {
+    sqlx::query("SELECT add_landing_week(upload_week(now()) - 4)")
+        .execute(pool)
+        .await?;
+    let id = begin(store).await?;
+    let set_number = "UPDATE uploads SET number = (upload_week(now()) - 4) << 40 WHERE id = $1";
+    execute(pool, set_number, id).await?;
+    Ok(id)
 }
 
 /// Whether the week that begins `weeks` after this one has a partition.
